@@ -1,0 +1,30 @@
+// Time as a value that is handed in: the farm of a test lives on a clock the test turns by hand.
+
+/** A pending call; `cancel` is idempotent. */
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Monotonic milliseconds. Every deadline is computed from this, never from the wall clock. */
+  now(): number;
+  /** Milliseconds since 1970; for log lines and records that people read, never for a deadline. */
+  wall(): number;
+  /** Calls `run` once after `ms` milliseconds. Does not keep the process alive. */
+  after(ms: number, run: () => void): Timer;
+  /** Calls `run` every `ms` milliseconds. Does not keep the process alive. */
+  every(ms: number, run: () => void): Timer;
+}
+
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  wall: () => Date.now(),
+  after(ms, run) {
+    const handle = setTimeout(run, ms).unref();
+    return { cancel: () => clearTimeout(handle) };
+  },
+  every(ms, run) {
+    const handle = setInterval(run, ms).unref();
+    return { cancel: () => clearInterval(handle) };
+  },
+};

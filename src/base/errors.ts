@@ -1,0 +1,44 @@
+// The public catalogue of errors: code, what it means, what to do. docs/errors.md is generated from it and a test keeps both equal.
+// Codes are never reused. On the packet path nothing throws: an error there is a counted drop reason (ownership/verdict.ts).
+
+export const ERRORS = {
+  SF_NODE_TOO_OLD: 'Node.js is older than 22.12. Install Node 24 (LTS), or use the Node that `npm ci` brings.',
+  SF_CONFIG_UNREADABLE: 'The configuration file cannot be read. Check the path given with -c and its permissions.',
+  SF_CONFIG_SYNTAX: 'The configuration file is not valid YAML. The message names line and column.',
+  SF_CONFIG_INVALID:
+    'A field of the configuration is unknown, missing, or has a wrong value. The message names line, column and the fix.',
+  SF_CONFIG_SECRET:
+    'A ${NAME} in the configuration names an environment variable that is not set, or keyFile cannot be read.',
+  SF_KEY_INVALID: 'A farm key is not 64 hexadecimal digits (32 octets). Make one with: openssl rand -hex 32',
+  SF_KEYS_MISSING: 'No farm key: neither keys nor keyFile is set, and the store holds none under keys/.',
+  SF_BIND_FAILED:
+    'A listener, the relay link, the service or the admin port cannot be bound. The message names address and reason.',
+  SF_STORE_UNREACHABLE:
+    'The store did not answer while the member started. Check store.hosts; the member goes on trying.',
+  SF_STORE_CONFLICT:
+    'A transaction in the store lost against another member. Retried by the caller; seen by an operator only when it lasts.',
+  SF_STORE_REFUSED: 'The store refused a request (too large, no permission, no space). The message carries its answer.',
+  SF_MEMBER_ID_TAKEN: 'Another live process holds this member id. Give each member its own `member` name.',
+  SF_NUMBERS_EXHAUSTED: 'All 65,535 member numbers are taken. Remove members that are gone for good.',
+  SF_ADMIN_TOKEN_REQUIRED:
+    'admin.bind is not a loopback address and admin.token is not set. Set a token or bind to loopback.',
+  SF_ADMIN_UNREACHABLE:
+    'No running member answers at the admin address. Is the member running, and does -c name its configuration?',
+  SF_ADMIN_REFUSED: 'The running member refused the request. The message carries its answer.',
+  SF_DECODE_FAILED: 'The text is neither a token, a branch with a token, nor a relay frame in hexadecimal.',
+  SF_USAGE: 'The command line is wrong. See sipfarm --help.',
+  SF_INTERNAL: 'A fault of sipfarm itself. Please report it with the log lines around it.',
+} as const;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** An error an operator can look up. `message` says what is wrong here and now; the catalogue says what the code means. */
+export class SipfarmError extends Error {
+  override readonly name = 'SipfarmError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

@@ -1,0 +1,97 @@
+// The seam between sipfarm and the sockets of the host. Production hands in `nodeNetwork`, tests a network of their own.
+import dgram from 'node:dgram';
+import net from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Endpoint } from './endpoint.ts';
+
+/** A bound UDP socket. One per local address, so that answers leave from the address the client used. */
+export interface DatagramSocket {
+  readonly local: Endpoint;
+  /** Sends now or never: no queue of ours. A failed send reaches `onSendError`, never the caller. `bytes` is not copied: do not reuse it before the turn ends. */
+  send(bytes: Uint8Array, address: string, port: number): void;
+  close(): Promise<void>;
+}
+
+export interface DatagramHandlers {
+  /** `bytes` belongs to the handler. Must not throw. */
+  onDatagram(bytes: Buffer, address: string, port: number): void;
+  onSendError(error: Error): void;
+}
+
+/** What a TCP connection must offer: a `net.Socket`, or a pair made by a test. */
+export type ByteStream = Duplex &
+  Partial<
+    Pick<net.Socket, 'remoteAddress' | 'remotePort' | 'localAddress' | 'localPort' | 'setNoDelay' | 'setKeepAlive'>
+  >;
+
+export interface StreamServer {
+  readonly local: Endpoint;
+  /** Stops accepting; connections that are open stay open. */
+  close(): Promise<void>;
+}
+
+export interface Network {
+  /** Binds or rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). */
+  bindUdp(local: Endpoint, handlers: DatagramHandlers): Promise<DatagramSocket>;
+  listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void): Promise<StreamServer>;
+  /** The stream is returned at once; it emits `connect`, or `error` and `close`. */
+  connectTcp(remote: Endpoint, from?: { readonly address: string }): ByteStream;
+}
+
+/** Bytes of kernel buffer asked for per UDP socket: a burst of some 4,000 messages while the event loop is busy. The kernel caps it at net.core.rmem_max. */
+const UDP_BUFFER_BYTES = 4 * 1024 * 1024;
+
+/** The sockets of this host. */
+export const nodeNetwork: Network = {
+  bindUdp(local, handlers) {
+    return new Promise((resolve, reject) => {
+      const socket = dgram.createSocket({
+        type: net.isIPv6(local.address) ? 'udp6' : 'udp4',
+        ipv6Only: net.isIPv6(local.address),
+      });
+      socket.once('error', reject);
+      socket.bind({ address: local.address, port: local.port, exclusive: true }, () => {
+        socket.off('error', reject);
+        socket.on('error', handlers.onSendError);
+        socket.on('message', (bytes, remote) => handlers.onDatagram(bytes, remote.address, remote.port));
+        socket.setRecvBufferSize(UDP_BUFFER_BYTES);
+        socket.setSendBufferSize(UDP_BUFFER_BYTES);
+        const onSent = (error: Error | null): void => {
+          if (error) handlers.onSendError(error);
+        };
+        resolve({
+          local: socket.address(),
+          send: (bytes, address, port) => socket.send(bytes, port, address, onSent),
+          close: () => new Promise((closed) => socket.close(() => closed())),
+        });
+      });
+    });
+  },
+
+  listenTcp(local, onConnection) {
+    return new Promise((resolve, reject) => {
+      const server = net.createServer({ noDelay: true }, onConnection);
+      server.once('error', reject);
+      server.listen(
+        { host: local.address, port: local.port, exclusive: true, ipv6Only: net.isIPv6(local.address) },
+        () => {
+          server.off('error', reject);
+          const bound = server.address() as net.AddressInfo;
+          resolve({
+            local: { address: bound.address, port: bound.port },
+            close: () => new Promise((closed) => server.close(() => closed())),
+          });
+        },
+      );
+    });
+  },
+
+  connectTcp(remote, from) {
+    return net.connect({
+      host: remote.address,
+      port: remote.port,
+      noDelay: true,
+      ...(from && { localAddress: from.address }),
+    });
+  },
+};

@@ -1,0 +1,53 @@
+// Everything the owner lookup reads, finished by cold code for one view and swapped in by one assignment.
+import { type SipKey, sipKey } from '../base/siphash.ts';
+import { buildSlots } from './slots.ts';
+import { generationOf, type Seat, type View } from './view.ts';
+
+export interface OwnerTables {
+  readonly epoch: number;
+  /** This member's number and incarnation. */
+  readonly self: number;
+  readonly incarnation: number;
+  readonly slotKey: SipKey;
+  /** Slot to member number; 0 = nobody takes new calls. */
+  readonly slots: Uint16Array;
+  /** Slot to the member that owned it before, if that one still has a seat; 0 = no second chance. */
+  readonly previous: Uint16Array;
+  /** Slot to the last epoch in which that member owned it: calls it holds may be that young. */
+  readonly previousUntil: Uint32Array;
+  /** Seats by member number. */
+  readonly seats: ReadonlyMap<number, Seat>;
+}
+
+/** Builds the tables of `view` for the member `self`. */
+export function buildOwnerTables(view: View, self: number, incarnation: number): OwnerTables {
+  const seats = new Map(view.seats.map((seat) => [seat.number, seat]));
+  const slots = buildSlots(generationOf(view));
+  const previous = new Uint16Array(slots.length);
+  const previousUntil = new Uint32Array(slots.length);
+  for (const generation of view.history) {
+    const earlier = buildSlots(generation);
+    for (let slot = 0; slot < slots.length; slot++) {
+      const owner = earlier[slot]!;
+      if (previous[slot] !== 0 || owner === slots[slot] || !seats.has(owner)) continue;
+      previous[slot] = owner;
+      previousUntil[slot] = generation.epoch;
+    }
+  }
+  return {
+    epoch: view.epoch,
+    self,
+    incarnation,
+    slotKey: sipKey(Buffer.from(view.seed, 'hex')),
+    slots,
+    previous,
+    previousUntil,
+    seats,
+  };
+}
+
+/** The tables of a member that has seen no view yet, or is alone: it owns every slot itself. */
+export function aloneTables(self: number, incarnation: number, seed: string): OwnerTables {
+  const alone: Seat = { id: '', number: self, incarnation, weight: 100, state: 'active' };
+  return buildOwnerTables({ v: 1, epoch: 0, seed, seats: [alone], history: [] }, self, incarnation);
+}

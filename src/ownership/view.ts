@@ -1,0 +1,66 @@
+// The view: the numbered, agreed list of members. Every slot's owner follows from it alone.
+
+/** `active` takes new calls; `draining` keeps what it has, its tokens are honoured, and owns no slot. */
+export type SeatState = 'active' | 'draining';
+
+/** One member's place in the view. */
+export interface Seat {
+  readonly id: string;
+  /** 1-65535, given once per member id. */
+  readonly number: number;
+  /** 1-16777215, rises with each start of the member. */
+  readonly incarnation: number;
+  /** Relative share of slots, 0-1000; 100 is the default. */
+  readonly weight: number;
+  readonly state: SeatState;
+}
+
+/** What decides the owners of slots in one generation. */
+export interface Generation {
+  readonly epoch: number;
+  readonly shares: readonly { readonly number: number; readonly weight: number }[];
+}
+
+/** The value of the store's key `view`. */
+export interface View {
+  readonly v: 1;
+  /** Rises by one with each change. */
+  readonly epoch: number;
+  /** 16 octets in hexadecimal, drawn when the farm's first view is written and never changed: the key of the slot hash. Rotating farm keys moves no slot. */
+  readonly seed: string;
+  /** Ordered by number. */
+  readonly seats: readonly Seat[];
+  /** Earlier generations that moved slots, newest first, at most 4: where a slot's calls may still live (second chance). */
+  readonly history: readonly Generation[];
+}
+
+/** How many earlier generations a view remembers: a rolling restart of one member makes three within one ringing time. */
+export const HISTORY_LENGTH = 4;
+
+/** The shares of a view: active seats with a weight. */
+export function generationOf(view: View): Generation {
+  return {
+    epoch: view.epoch,
+    shares: view.seats
+      .filter((seat) => seat.state === 'active' && seat.weight > 0)
+      .map(({ number, weight }) => ({ number, weight })),
+  };
+}
+
+function sameShares(a: Generation, b: Generation): boolean {
+  return (
+    a.shares.length === b.shares.length &&
+    a.shares.every((share, i) => share.number === b.shares[i]?.number && share.weight === b.shares[i]?.weight)
+  );
+}
+
+/** The view that follows `last` when the seats are `seats`; `last` itself when nothing changes. `seed` is used for a farm's first view only. */
+export function nextView(last: View | undefined, seats: readonly Seat[], seed: string): View {
+  const ordered = [...seats].sort((a, b) => a.number - b.number);
+  if (!last) return { v: 1, epoch: 1, seed, seats: ordered, history: [] };
+  if (JSON.stringify(ordered) === JSON.stringify(last.seats)) return last;
+  const view: View = { v: 1, epoch: last.epoch + 1, seed: last.seed, seats: ordered, history: last.history };
+  const before = generationOf(last);
+  if (sameShares(before, generationOf(view)) || before.shares.length === 0) return view;
+  return { ...view, history: [before, ...last.history].slice(0, HISTORY_LENGTH) };
+}

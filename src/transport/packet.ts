@@ -1,0 +1,30 @@
+// One message on its way through this member. One instance per entrance, filled anew for each message: whoever keeps it must copy.
+
+/** How far the second chance of a packet without state has gone (ownership/owner-lookup.ts). */
+export const SecondChance = { none: 0, offered: 1, returned: 2 } as const;
+export type SecondChance = (typeof SecondChance)[keyof typeof SecondChance];
+
+export class Packet {
+  /** The message is `bytes[start..end)`; the scanner may move `end` to cut noise behind Content-Length. */
+  bytes: Buffer = Buffer.alloc(0);
+  start = 0;
+  end = 0;
+  /** True source: of the datagram or connection, also when a peer relayed the packet. */
+  address = '';
+  port = 0;
+  /** The local address the packet came to, at the ingress member. */
+  localAddress = '';
+  localPort = 0;
+  /** Index of this member's listener with the name the packet came to. */
+  listener = 0;
+  /** Connection at the ingress member; 0 for a datagram. */
+  connection = 0;
+  /** Number and incarnation of the member the packet came to. */
+  ingress = 0;
+  ingressIncarnation = 0;
+  /** Relay hops so far; 0 when it came from outside. */
+  hops = 0;
+  secondChance: SecondChance = SecondChance.none;
+  /** The owner named by the packet has no seat any more: set by the owner lookup, read by the service. */
+  orphan = false;
+}
