@@ -1,0 +1,38 @@
+// The last step: bytes leave by the flow they belong to, here or at the member that holds it.
+
+import type { Flow } from '../ownership/flow.ts';
+import type { OwnerTables } from '../ownership/owner-tables.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { RelayLink } from './relay-link.ts';
+
+export class Egress {
+  readonly #transport: Transport;
+  readonly #link: RelayLink;
+  readonly #world: { readonly tables: OwnerTables };
+
+  constructor(transport: Transport, link: RelayLink, world: { readonly tables: OwnerTables }) {
+    this.#transport = transport;
+    this.#link = link;
+    this.#world = world;
+  }
+
+  /** Sends a whole message by `flow`. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied. */
+  send(flow: Readonly<Flow>, message: Buffer): boolean {
+    const { tables } = this.#world;
+    const here = flow.member === tables.self;
+    if (flow.connection !== 0) {
+      if (here) return flow.incarnation === tables.incarnation && this.#transport.sendStream(flow.connection, message);
+      return (
+        tables.seats.get(flow.member)?.incarnation === flow.incarnation &&
+        this.#link.egress(flow, message, 0, message.length)
+      );
+    }
+    const listener = this.#transport.listeners[flow.listener];
+    if (!listener) return false;
+    const away = !here && listener.answer === 'ingress' && tables.seats.has(flow.member);
+    if (away && this.#link.egress(flow, message, 0, message.length)) return true;
+    // Any member may send from the shared address; and when the one that should is gone, an answer from here beats silence.
+    this.#transport.sendDatagram(flow.listener, message, flow.address, flow.port);
+    return true;
+  }
+}
