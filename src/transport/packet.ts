@@ -25,6 +25,9 @@ export class Packet {
   /** Relay hops so far; 0 when it came from outside. */
   hops = 0;
   secondChance: SecondChance = SecondChance.none;
+  /** The 53-bit key of its Call-ID in local tables, and its slot: set by the owner lookup. */
+  callKey = 0;
+  slot = 0;
   /** The owner named by the packet has no seat any more: set by the owner lookup, read by the service. */
   orphan = false;
 }

@@ -1,0 +1,146 @@
+// Who owns a packet. Asked in this order, the first answer wins:
+//   1. a valid token: response -> top Via branch; request -> top Route, else Request-URI, then To tag
+//   2. a header that names another dialog (Replaces RFC 3891, Join RFC 3911, Target-Dialog RFC 4538): the owner of that dialog
+//   3. the calls this member holds
+//   4. the slot of the Call-ID in the current view, with a second chance to the slot's previous owner
+// Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, packet-way.ts.)
+import type { CellFamily } from '../metrics/counters.ts';
+import { Method, type Scan } from '../sip/scan.ts';
+import { type Packet, SecondChance } from '../transport/packet.ts';
+import type { Keyring } from './keyring.ts';
+import type { OwnerTables } from './owner-tables.ts';
+import { CallHash, hashCallId } from './slots.ts';
+import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
+import { drop, LOCAL, relayTo, type Verdict } from './verdict.ts';
+
+/** A packet that has been relayed this often stays where it is: views that disagree must not play ping-pong with it (RFC 5393 is about the same fear). */
+export const HOP_LIMIT = 3;
+
+/** Where a forged token stood: the label `place` of sipfarm_forged_tokens_total. */
+export const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
+export type TokenPlace = (typeof TOKEN_PLACES)[number];
+
+/** What the lookup asks of the rest of the member. All three answer from memory. */
+export interface LookupWorld {
+  readonly keys: Keyring;
+  readonly tables: OwnerTables;
+  /** True when this member holds the call with this key. */
+  holds(callKey: number): boolean;
+  /** The oldest epoch of a call that the peer says it still holds; 0 = it holds none. A peer that has said nothing yet may hold any: 1. */
+  heldSince(member: number): number;
+}
+
+const SIP = Buffer.from('sip:');
+
+export class OwnerLookup {
+  readonly #world: LookupWorld;
+  readonly #forged: Readonly<Record<TokenPlace, { n: number }>>;
+  readonly #token = new Token();
+  readonly #hash = new CallHash();
+
+  constructor(world: LookupWorld, forged: CellFamily<'place'>) {
+    this.#world = world;
+    const cells = TOKEN_PLACES.map((place) => [place, forged.cell({ place })] as const);
+    this.#forged = Object.fromEntries(cells) as Record<TokenPlace, { n: number }>;
+  }
+
+  /** The verdict on one scanned message: local, relay or drop. Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet. */
+  decide(scan: Scan, packet: Packet): Verdict {
+    const { tables } = this.#world;
+    hashCallId(tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, this.#hash);
+    packet.callKey = this.#hash.key;
+    packet.slot = this.#hash.slot;
+    packet.orphan = false;
+    return scan.isRequest ? this.#request(scan, packet) : this.#response(scan, packet);
+  }
+
+  #response(scan: Scan, packet: Packet): Verdict {
+    const token = this.#token;
+    if (scan.branchStart < 0) return drop('stray-response');
+    const check = readBranchToken(this.#world.keys, scan.bytes, scan.branchStart, scan.branchEnd, token);
+    if (check === 'none') return drop('stray-response');
+    if (check === 'forged') {
+      this.#forged.branch.n++;
+      return drop('forged-token');
+    }
+    if (token.kind === TokenKind.edge) return this.#toMember(token.member, packet);
+    if (token.kind !== TokenKind.transaction) return drop('forged-token');
+    const { tables } = this.#world;
+    const incarnation = token.member === tables.self ? tables.incarnation : tables.seats.get(token.member)?.incarnation;
+    return incarnation === token.incarnation ? this.#toMember(token.member, packet) : drop('stale-token');
+  }
+
+  #request(scan: Scan, packet: Packet): Verdict {
+    const token = this.#token;
+    const { keys } = this.#world;
+    if (scan.routeStart >= 0 ? this.#uriNames(scan, scan.routeStart, scan.routeEnd, 'route') : false)
+      return this.#toMember(token.member, packet);
+    if (this.#uriNames(scan, scan.uriStart, scan.uriEnd, 'request-uri')) return this.#toMember(token.member, packet);
+    if (scan.toTagStart >= 0) {
+      const check = readToken(keys, scan.bytes, scan.toTagStart, scan.toTagEnd, token);
+      if (check === 'forged') this.#forged['to-tag'].n++;
+      else if (check === 'valid' && token.kind === TokenKind.dialog) return this.#toMember(token.member, packet);
+      else if (check === 'valid' && token.kind === TokenKind.reply && scan.method === Method.ACK)
+        return drop('stateless-ack');
+    }
+    let { callKey, slot } = packet;
+    if (scan.namedDialogStart >= 0) {
+      this.#hashNamedDialog(scan);
+      callKey = this.#hash.key;
+      slot = this.#hash.slot;
+    }
+    return this.#world.holds(callKey) ? LOCAL : this.#toSlot(slot, packet);
+  }
+
+  /** True when the user part of the URI in `bytes[start..end)` is a valid token of a dialog; the token is then in `#token`. */
+  #uriNames(scan: Scan, start: number, end: number, place: TokenPlace): boolean {
+    const { bytes } = scan;
+    let at = start;
+    while (at < end && bytes[at] !== 0x3c) at++; // <
+    at = at === end ? start : at + 1;
+    for (let i = 0; i < 4; i++, at++) if ((bytes[at]! | 32) !== (SIP[i]! | 32)) return false;
+    if ((bytes[at]! | 32) !== 0x73 || (bytes[at + 1]! | 32) !== 0x66) return false; // sf
+    let to = at;
+    while (to < end && bytes[to] !== 0x40) to++; // @
+    if (to === end) return false;
+    const check = readToken(this.#world.keys, bytes, at, to, this.#token);
+    if (check === 'forged') this.#forged[place].n++;
+    return check === 'valid' && this.#token.kind === TokenKind.dialog;
+  }
+
+  /** The Call-ID is what stands before the first semicolon (RFC 3891 6.1, RFC 3911 7.1, RFC 4538 7). */
+  #hashNamedDialog(scan: Scan): void {
+    const { bytes } = scan;
+    let end = scan.namedDialogStart;
+    while (end < scan.namedDialogEnd && bytes[end] !== 0x3b) end++;
+    while (end > scan.namedDialogStart && (bytes[end - 1] === 0x20 || bytes[end - 1] === 0x09)) end--;
+    hashCallId(this.#world.tables.slotKey, bytes, scan.namedDialogStart, end, this.#hash);
+  }
+
+  /** A member named by a token; when it has no seat any more, the slot's owner stands in for it. */
+  #toMember(member: number, packet: Packet): Verdict {
+    const { tables } = this.#world;
+    if (member === tables.self) return LOCAL;
+    if (tables.seats.has(member)) return packet.hops >= HOP_LIMIT ? LOCAL : relayTo(member);
+    packet.orphan = true;
+    const owner = tables.slots[packet.slot]!;
+    return owner === tables.self || owner === 0 || packet.hops >= HOP_LIMIT ? LOCAL : relayTo(owner);
+  }
+
+  #toSlot(slot: number, packet: Packet): Verdict {
+    const { tables } = this.#world;
+    const owner = tables.slots[slot]!;
+    if (packet.hops >= HOP_LIMIT) return LOCAL;
+    if (owner !== tables.self && owner !== 0) {
+      // We were offered it as the previous owner and do not know it: back, marked, so that it is not offered again.
+      if (packet.secondChance === SecondChance.offered) packet.secondChance = SecondChance.returned;
+      return relayTo(owner);
+    }
+    const previous = tables.previous[slot]!;
+    if (previous === 0 || packet.secondChance !== SecondChance.none) return LOCAL;
+    const heldSince = this.#world.heldSince(previous);
+    if (heldSince === 0 || heldSince > tables.previousUntil[slot]!) return LOCAL;
+    packet.secondChance = SecondChance.offered;
+    return relayTo(previous);
+  }
+}
