@@ -1,0 +1,348 @@
+// The calls this member owns, by the 53-bit key of their Call-ID: answers "do I hold it?" for the owner lookup, and says when a drain is over.
+// One entry per Call-ID, some 33 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
+//
+//    transaction   any other request                                    32 s after its last packet
+//    inviting      INVITE without a final answer                        ringingSeconds
+//    confirmed     INVITE answered 2xx                                  longestCallSeconds
+//    ending        BYE passed on, not answered yet                      32 s
+//    subscribing   SUBSCRIBE without a final answer                     ringingSeconds
+//    subscribed    SUBSCRIBE answered 2xx                               3,900 s
+//    failed        final answer >= 300; a 2xx or a new request revives  32 s, for retransmissions and the retry with credentials
+//    ended         BYE answered; a new INVITE revives                   32 s, for retransmissions
+//
+// Each lifetime counts from the last packet and is one number per group of states, so a list per group in order of last packet is ordered by
+// deadline too: expiry takes from the front, and so does eviction.
+// Limit: dialogs that share a Call-ID (forking) share an entry; the first BYE that is answered ends it. Their packets still arrive: they carry tokens.
+import type { Cell } from '../metrics/counters.ts';
+
+const State = {
+  transaction: 0,
+  inviting: 1,
+  confirmed: 2,
+  ending: 3,
+  subscribing: 4,
+  subscribed: 5,
+  failed: 6,
+  ended: 7,
+} as const;
+type State = (typeof State)[keyof typeof State];
+
+export type CallState = keyof typeof State;
+
+const STATE_NAMES = Object.keys(State) as CallState[];
+
+/** Groups of states with one lifetime, in the order in which a full table gives them up. */
+const Group = { short: 0, pending: 1, subscribed: 2, confirmed: 3 } as const;
+const GROUPS = 4;
+const GROUP_OF = Uint8Array.of(
+  Group.short,
+  Group.pending,
+  Group.confirmed,
+  Group.short,
+  Group.pending,
+  Group.subscribed,
+  Group.short,
+  Group.short,
+);
+
+// The methods that move a call on, by the numbers of `Method` in sip/scan.ts.
+const INVITE = 1;
+const ACK = 2;
+const BYE = 3;
+const SUBSCRIBE = 8;
+
+/** 64*T1, RFC 3261 17.1.1.2: as long may a retransmission be on its way. */
+const TRANSACTION_SECONDS = 32;
+/** An hour, the usual expiry of a subscription (RFC 6665 lets the package decide), and a margin for a late refresh. */
+const SUBSCRIPTION_SECONDS = 3900;
+/** 8*T1: what a drain waits after the last packet of anything, so that its retransmissions find us. */
+const LINGER_MS = 4000;
+/** Entries that one sweep removes at most: some milliseconds. */
+const MAX_SWEPT = 50_000;
+
+export interface CallTableOptions {
+  /** Seconds an INVITE may go without a packet before its final answer; RFC 3261 timer C asks for more than 180. */
+  readonly ringingSeconds: number;
+  /** Seconds a confirmed call may go without a packet. */
+  readonly longestCallSeconds: number;
+  /** Hard cap; room for it is reserved at once, memory is used as entries come. Default 2,000,000. */
+  readonly maxEntries?: number;
+  /** Adds up the entries given up because the table was full. */
+  readonly evicted: Cell;
+}
+
+export class CallTable {
+  readonly #evicted: Cell;
+  readonly #maxEntries: number;
+  readonly #lifetimes: Uint32Array;
+  // Entries are numbered from 1; 0 = none. All times in whole seconds of the monotonic clock.
+  readonly #keys: Float64Array;
+  readonly #states: Uint8Array;
+  readonly #epochs: Uint32Array;
+  readonly #touched: Uint32Array;
+  /** Neighbours in the group's list, oldest packet first; `#after` also chains the free entries. */
+  readonly #before: Uint32Array;
+  readonly #after: Uint32Array;
+  readonly #oldest = new Uint32Array(GROUPS);
+  readonly #newest = new Uint32Array(GROUPS);
+  /** Hash chains: first entry per bucket, next entry per entry. The key is a keyed hash already, so its low bits will do. */
+  readonly #buckets: Uint32Array;
+  readonly #chain: Uint32Array;
+  readonly #mask: number;
+  /** Entries per state. */
+  readonly #counts = new Uint32Array(STATE_NAMES.length);
+  /** Live entries per epoch of creation. */
+  readonly #epochCounts = new Map<number, number>();
+  #free = 0;
+  #unused = 1;
+  #size = 0;
+  #lastPacket = Number.NEGATIVE_INFINITY;
+
+  constructor(options: CallTableOptions) {
+    const entries = options.maxEntries ?? 2_000_000;
+    this.#maxEntries = entries;
+    this.#evicted = options.evicted;
+    this.#lifetimes = Uint32Array.of(
+      TRANSACTION_SECONDS,
+      options.ringingSeconds,
+      SUBSCRIPTION_SECONDS,
+      options.longestCallSeconds,
+    );
+    const buckets = 2 ** Math.ceil(Math.log2(Math.max(entries, 2)));
+    this.#mask = buckets - 1;
+    this.#buckets = new Uint32Array(buckets);
+    this.#keys = new Float64Array(entries + 1);
+    this.#states = new Uint8Array(entries + 1);
+    this.#epochs = new Uint32Array(entries + 1);
+    this.#touched = new Uint32Array(entries + 1);
+    this.#before = new Uint32Array(entries + 1);
+    this.#after = new Uint32Array(entries + 1);
+    this.#chain = new Uint32Array(entries + 1);
+  }
+
+  /** Entries of every state. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** INVITE calls that are not over: what a drain waits for. */
+  get calls(): number {
+    return this.#counts[State.inviting]! + this.#counts[State.confirmed]! + this.#counts[State.ending]!;
+  }
+
+  /** Does this member hold the call? True also while the entry only lingers for retransmissions. */
+  has(key: number): boolean {
+    return this.#find(key) !== 0;
+  }
+
+  /** The state of a call; for people, not for the packet path. */
+  stateOf(key: number): CallState | undefined {
+    const entry = this.#find(key);
+    return entry === 0 ? undefined : STATE_NAMES[this.#states[entry]!];
+  }
+
+  /** Number of entries per state. */
+  counts(): Record<CallState, number> {
+    return Object.fromEntries(STATE_NAMES.map((name, state) => [name, this.#counts[state]!])) as Record<
+      CallState,
+      number
+    >;
+  }
+
+  /** The smallest epoch in which an entry that is not over was made; 0 when there is none. */
+  oldestEpoch(): number {
+    let oldest = 0;
+    for (const epoch of this.#epochCounts.keys()) if (oldest === 0 || epoch < oldest) oldest = epoch;
+    return oldest;
+  }
+
+  /** True when a drain may end: no INVITE call is left, and no packet came for 8*T1. `now` in monotonic milliseconds. */
+  quiet(now: number): boolean {
+    return this.calls === 0 && now - this.#lastPacket >= LINGER_MS;
+  }
+
+  /**
+   * A request that this member handles as owner. `method` is a number of `Method`; `inDialog`: it has a To tag.
+   * `now` in monotonic milliseconds, `epoch` of the view in force.
+   */
+  onRequest(key: number, method: number, inDialog: boolean, now: number, epoch: number): void {
+    this.#lastPacket = now;
+    const seconds = Math.floor(now / 1000);
+    const entry = this.#find(key);
+    if (entry === 0) {
+      // An ACK starts nothing: were it entered, a stray one would hide that the call lives at another member.
+      if (method === ACK) return;
+      const state = method === INVITE ? State.inviting : method === SUBSCRIBE ? State.subscribing : State.transaction;
+      this.#insert(key, state, seconds, epoch);
+      return;
+    }
+    this.#touch(entry, seconds);
+    const state = this.#states[entry]!;
+    if (method === INVITE) {
+      // An INVITE after the end is the retry with credentials, or a call that goes on in another dialog of this Call-ID.
+      if (state !== State.confirmed && state !== State.ending) this.#move(entry, State.inviting, seconds, epoch);
+    } else if (method === SUBSCRIBE) {
+      if (state === State.transaction || isOver(state)) this.#move(entry, State.subscribing, seconds, epoch);
+    } else if (method === BYE) {
+      // RFC 3261 15.1.1: whoever sent a BYE is done with the session, answered or not. In an early dialog the answer to the INVITE decides.
+      if (state === State.confirmed && inDialog) this.#move(entry, State.ending, seconds, epoch);
+    }
+  }
+
+  /** A response that this member handles as owner, to a request of method `cseqMethod`. `now` in monotonic milliseconds. */
+  onResponse(key: number, cseqMethod: number, status: number, now: number): void {
+    const entry = this.#find(key);
+    if (entry === 0) return;
+    this.#lastPacket = now;
+    const seconds = Math.floor(now / 1000);
+    this.#touch(entry, seconds);
+    if (status < 200) return;
+    const state = this.#states[entry]!;
+    const epoch = this.#epochs[entry]!;
+    if (cseqMethod === INVITE) {
+      if (status < 300) {
+        // After `failed`: a late retransmission of the challenge came behind the retry. After `ended` it is a retransmission itself.
+        if (state === State.inviting || state === State.failed) this.#move(entry, State.confirmed, seconds, epoch);
+      } else if (state === State.inviting) this.#move(entry, State.failed, seconds, epoch);
+      else if (state === State.confirmed && status === 481) this.#move(entry, State.ended, seconds, epoch);
+    } else if (cseqMethod === BYE) {
+      // A challenge does not end it yet: the BYE comes again with credentials, or the entry runs out.
+      if ((state === State.confirmed || state === State.ending) && status !== 401 && status !== 407)
+        this.#move(entry, State.ended, seconds, epoch);
+    } else if (cseqMethod === SUBSCRIBE) {
+      if (status < 300) {
+        if (state === State.subscribing || state === State.failed) this.#move(entry, State.subscribed, seconds, epoch);
+      } else if (state === State.subscribing) this.#move(entry, State.failed, seconds, epoch);
+      else if (state === State.subscribed && status === 481) this.#move(entry, State.ended, seconds, epoch);
+    }
+  }
+
+  /** Enters a confirmed call that this member took over from its record. `now` in monotonic milliseconds. */
+  adopt(key: number, now: number, epoch: number): void {
+    this.#lastPacket = now;
+    const seconds = Math.floor(now / 1000);
+    const entry = this.#find(key);
+    if (entry === 0) this.#insert(key, State.confirmed, seconds, epoch);
+    else {
+      this.#touch(entry, seconds);
+      this.#move(entry, State.confirmed, seconds, epoch);
+    }
+  }
+
+  /** Removes what has outlived its time, a bounded number; to be called each second. `now` in monotonic milliseconds. */
+  sweep(now: number): void {
+    const seconds = Math.floor(now / 1000);
+    let left = MAX_SWEPT;
+    for (let group = 0; group < GROUPS; group++) {
+      const before = seconds - this.#lifetimes[group]!;
+      for (let entry = this.#oldest[group]!; entry !== 0 && left > 0; entry = this.#oldest[group]!) {
+        if (this.#touched[entry]! >= before) break;
+        this.#remove(entry);
+        left--;
+      }
+    }
+  }
+
+  #find(key: number): number {
+    let entry = this.#buckets[key & this.#mask]!;
+    while (entry !== 0 && this.#keys[entry] !== key) entry = this.#chain[entry]!;
+    return entry;
+  }
+
+  #insert(key: number, state: State, seconds: number, epoch: number): void {
+    if (this.#size === this.#maxEntries) this.#evict();
+    let entry = this.#free;
+    if (entry !== 0) this.#free = this.#after[entry]!;
+    else entry = this.#unused++;
+    const bucket = key & this.#mask;
+    this.#keys[entry] = key;
+    this.#chain[entry] = this.#buckets[bucket]!;
+    this.#buckets[bucket] = entry;
+    this.#states[entry] = state;
+    this.#epochs[entry] = epoch;
+    this.#touched[entry] = seconds;
+    this.#counts[state]!++;
+    this.#size++;
+    this.#countEpoch(epoch, 1);
+    this.#append(entry, GROUP_OF[state]!);
+  }
+
+  #remove(entry: number): void {
+    const state = this.#states[entry]! as State;
+    this.#unlink(entry, GROUP_OF[state]!);
+    const bucket = this.#keys[entry]! & this.#mask;
+    const next = this.#chain[entry]!;
+    let at = this.#buckets[bucket]!;
+    if (at === entry) this.#buckets[bucket] = next;
+    else {
+      while (this.#chain[at] !== entry) at = this.#chain[at]!;
+      this.#chain[at] = next;
+    }
+    this.#counts[state]!--;
+    this.#size--;
+    if (!isOver(state)) this.#countEpoch(this.#epochs[entry]!, -1);
+    this.#after[entry] = this.#free;
+    this.#free = entry;
+  }
+
+  /** Makes room: the entry whose last packet is oldest, in the first group that has one. */
+  #evict(): void {
+    let group = 0;
+    while (this.#oldest[group] === 0) group++;
+    this.#remove(this.#oldest[group]!);
+    this.#evicted.n++;
+  }
+
+  /** Moves the entry to the end of its list, once a second at most. */
+  #touch(entry: number, seconds: number): void {
+    if (this.#touched[entry] === seconds) return;
+    const group = GROUP_OF[this.#states[entry]!]!;
+    this.#unlink(entry, group);
+    this.#touched[entry] = seconds;
+    this.#append(entry, group);
+  }
+
+  /** Changes the state of an entry that was touched just now. An entry that comes back to life is as young as `epoch`. */
+  #move(entry: number, state: State, seconds: number, epoch: number): void {
+    const last = this.#states[entry]! as State;
+    if (last === state) return;
+    this.#counts[last]!--;
+    this.#counts[state]!++;
+    this.#states[entry] = state;
+    if (isOver(last) && !isOver(state)) {
+      this.#epochs[entry] = epoch;
+      this.#countEpoch(epoch, 1);
+    } else if (!isOver(last) && isOver(state)) this.#countEpoch(this.#epochs[entry]!, -1);
+    this.#unlink(entry, GROUP_OF[last]!);
+    this.#touched[entry] = seconds;
+    this.#append(entry, GROUP_OF[state]!);
+  }
+
+  #countEpoch(epoch: number, change: number): void {
+    const count = (this.#epochCounts.get(epoch) ?? 0) + change;
+    if (count === 0) this.#epochCounts.delete(epoch);
+    else this.#epochCounts.set(epoch, count);
+  }
+
+  #append(entry: number, group: number): void {
+    const last = this.#newest[group]!;
+    this.#before[entry] = last;
+    this.#after[entry] = 0;
+    if (last === 0) this.#oldest[group] = entry;
+    else this.#after[last] = entry;
+    this.#newest[group] = entry;
+  }
+
+  #unlink(entry: number, group: number): void {
+    const before = this.#before[entry]!;
+    const after = this.#after[entry]!;
+    if (before === 0) this.#oldest[group] = after;
+    else this.#after[before] = after;
+    if (after === 0) this.#newest[group] = before;
+    else this.#before[after] = before;
+  }
+}
+
+function isOver(state: number): boolean {
+  return state === State.failed || state === State.ended;
+}

@@ -1,0 +1,290 @@
+// The table of owned calls: which packets move a call on, how long it lives, and what a drain waits for.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { CallTable } from '../../../src/calls/call-table.ts';
+
+const INVITE = 1;
+const ACK = 2;
+const BYE = 3;
+const CANCEL = 4;
+const OPTIONS = 6;
+const SUBSCRIBE = 8;
+const UPDATE = 10;
+
+const CALL = 2 ** 52 + 12345;
+const EPOCH = 7;
+
+function table(maxEntries = 100): CallTable & { evicted: { n: number } } {
+  const evicted = { n: 0 };
+  return Object.assign(new CallTable({ ringingSeconds: 200, longestCallSeconds: 7200, maxEntries, evicted }), {
+    evicted,
+  });
+}
+
+/** A table with one call that was answered at second 0. */
+function talking(): CallTable {
+  const calls = table();
+  calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+  calls.onResponse(CALL, INVITE, 180, 0);
+  calls.onResponse(CALL, INVITE, 200, 0);
+  calls.onRequest(CALL, ACK, true, 0, EPOCH);
+  return calls;
+}
+
+describe('a call', () => {
+  test('is inviting, confirmed, ending, ended, and then forgotten', () => {
+    const calls = table();
+    assert.equal(calls.has(CALL), false);
+    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'inviting');
+    calls.onResponse(CALL, INVITE, 183, 10);
+    assert.equal(calls.stateOf(CALL), 'inviting');
+    calls.onResponse(CALL, INVITE, 200, 20);
+    calls.onRequest(CALL, ACK, true, 30, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+    calls.onRequest(CALL, BYE, true, 60_000, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'ending');
+    calls.onResponse(CALL, BYE, 200, 60_000);
+    assert.equal(calls.stateOf(CALL), 'ended');
+    assert.deepEqual([calls.calls, calls.size, calls.has(CALL)], [0, 1, true]);
+    calls.sweep(92_000);
+    assert.equal(calls.has(CALL), true, 'lingers 64*T1 for retransmissions');
+    calls.sweep(93_000);
+    assert.deepEqual([calls.size, calls.has(CALL), calls.stateOf(CALL)], [0, false, undefined]);
+  });
+
+  test('that is cancelled ends with its 487', () => {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    calls.onRequest(CALL, CANCEL, false, 100, EPOCH);
+    calls.onResponse(CALL, CANCEL, 200, 110);
+    assert.equal(calls.calls, 1, 'the CANCEL and its answer end nothing');
+    calls.onResponse(CALL, INVITE, 487, 120);
+    calls.onRequest(CALL, ACK, true, 130, EPOCH);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls], ['failed', 0]);
+  });
+
+  for (const status of [401, 407]) {
+    test(`answered ${status} is revived by the retry with credentials, in the epoch of the retry`, () => {
+      const calls = table();
+      calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+      calls.onResponse(CALL, INVITE, status, 10);
+      calls.onRequest(CALL, ACK, true, 20, EPOCH);
+      assert.deepEqual([calls.stateOf(CALL), calls.oldestEpoch()], ['failed', 0]);
+      calls.onRequest(CALL, INVITE, false, 30, EPOCH + 1);
+      assert.deepEqual([calls.stateOf(CALL), calls.calls, calls.oldestEpoch()], ['inviting', 1, EPOCH + 1]);
+    });
+  }
+
+  test('whose challenge is retransmitted behind the retry is confirmed by the 200 all the same', () => {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, 401, 10);
+    calls.onRequest(CALL, INVITE, false, 20, EPOCH);
+    calls.onResponse(CALL, INVITE, 401, 30);
+    calls.onResponse(CALL, INVITE, 200, 40);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+  });
+
+  test('outlives a failed re-INVITE, but not one answered 481', () => {
+    const calls = talking();
+    calls.onRequest(CALL, INVITE, true, 1000, EPOCH);
+    calls.onResponse(CALL, INVITE, 488, 1010);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+    calls.onResponse(CALL, INVITE, 481, 1020);
+    assert.equal(calls.stateOf(CALL), 'ended');
+  });
+
+  test('is not revived by a 200 to its INVITE that comes again behind the BYE', () => {
+    const calls = talking();
+    calls.onRequest(CALL, BYE, true, 1000, EPOCH);
+    calls.onResponse(CALL, INVITE, 200, 1010);
+    assert.equal(calls.stateOf(CALL), 'ending');
+    calls.onResponse(CALL, BYE, 200, 1020);
+    calls.onResponse(CALL, INVITE, 200, 1030);
+    assert.equal(calls.stateOf(CALL), 'ended');
+  });
+
+  test('whose BYE is challenged is not over until the BYE with credentials is answered', () => {
+    const calls = talking();
+    calls.onRequest(CALL, BYE, true, 1000, EPOCH);
+    calls.onResponse(CALL, BYE, 407, 1010);
+    assert.equal(calls.calls, 1);
+    calls.onRequest(CALL, BYE, true, 1020, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 1030);
+    assert.equal(calls.calls, 0);
+  });
+
+  test('whose BYE nobody answers is forgotten 64*T1 later', () => {
+    const calls = talking();
+    calls.onRequest(CALL, BYE, true, 1000, EPOCH);
+    calls.sweep(33_000);
+    assert.equal(calls.calls, 1);
+    calls.sweep(34_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('rings as long as provisional answers come, and ringingSeconds after the last', () => {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    for (let minute = 1; minute <= 10; minute++) {
+      calls.sweep(minute * 60_000);
+      calls.onResponse(CALL, INVITE, 180, minute * 60_000);
+    }
+    calls.sweep(800_000);
+    assert.equal(calls.calls, 1);
+    calls.sweep(801_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('lives longestCallSeconds after its last packet', () => {
+    const calls = talking();
+    calls.onRequest(CALL, UPDATE, true, 1_000_000, EPOCH);
+    calls.sweep(8_200_000);
+    assert.equal(calls.calls, 1);
+    calls.sweep(8_201_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('that was adopted is confirmed, whatever was known before', () => {
+    const calls = table();
+    calls.adopt(CALL, 0, EPOCH);
+    calls.onRequest(CALL + 1, UPDATE, true, 0, EPOCH);
+    calls.adopt(CALL + 1, 0, EPOCH);
+    assert.deepEqual([calls.stateOf(CALL), calls.stateOf(CALL + 1), calls.calls], ['confirmed', 'confirmed', 2]);
+  });
+});
+
+describe('other requests', () => {
+  test('are remembered for 64*T1 and are no calls', () => {
+    const calls = table();
+    calls.onRequest(CALL, OPTIONS, false, 0, EPOCH);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls], ['transaction', 0]);
+    calls.onResponse(CALL, OPTIONS, 200, 10_000);
+    calls.sweep(42_000);
+    assert.equal(calls.size, 1);
+    calls.sweep(43_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a stray ACK or response is not remembered: the call may live at another member', () => {
+    const calls = table();
+    calls.onRequest(CALL, ACK, true, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, 200, 0);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a subscription lives 3,900 s after its last packet', () => {
+    const calls = table();
+    calls.onRequest(CALL, SUBSCRIBE, false, 0, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'subscribing');
+    calls.onResponse(CALL, SUBSCRIBE, 202, 0);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls], ['subscribed', 0]);
+    calls.sweep(3_900_000);
+    assert.equal(calls.size, 1);
+    calls.sweep(3_901_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a SUBSCRIBE within a call leaves the call as it is', () => {
+    const calls = talking();
+    calls.onRequest(CALL, SUBSCRIBE, true, 0, EPOCH);
+    calls.onResponse(CALL, SUBSCRIBE, 489, 0);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+  });
+
+  test('an INVITE turns a transaction of the same Call-ID into a call', () => {
+    const calls = table();
+    calls.onRequest(CALL, OPTIONS, false, 0, EPOCH);
+    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    assert.equal(calls.calls, 1);
+  });
+});
+
+describe('a drain', () => {
+  test('waits for the last call and then 8*T1 for retransmissions', () => {
+    const calls = talking();
+    assert.equal(calls.quiet(1_000_000), false);
+    calls.onRequest(CALL, BYE, true, 1_000_000, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 1_000_500);
+    assert.equal(calls.quiet(1_004_499), false);
+    assert.equal(calls.quiet(1_004_500), true);
+  });
+
+  test('of a member that never saw a packet is over at once', () => {
+    assert.equal(table().quiet(0), true);
+  });
+});
+
+test('the oldest epoch is that of the oldest entry that is not over', () => {
+  const calls = table();
+  assert.equal(calls.oldestEpoch(), 0);
+  calls.onRequest(1, INVITE, false, 0, 5);
+  calls.onRequest(2, OPTIONS, false, 0, 4);
+  calls.onRequest(3, INVITE, false, 0, 9);
+  assert.equal(calls.oldestEpoch(), 4);
+  calls.sweep(33_000);
+  assert.equal(calls.oldestEpoch(), 5);
+  calls.onResponse(1, INVITE, 486, 33_000);
+  assert.equal(calls.oldestEpoch(), 9);
+});
+
+describe('a full table', () => {
+  test('gives up the transaction whose last packet is oldest, then calls that ring, confirmed calls last, and counts each', () => {
+    const calls = table(4);
+    calls.onRequest(1, INVITE, false, 0, EPOCH);
+    calls.onResponse(1, INVITE, 200, 0);
+    calls.onRequest(2, INVITE, false, 0, EPOCH);
+    calls.onRequest(3, OPTIONS, false, 0, EPOCH);
+    calls.onRequest(4, OPTIONS, false, 0, EPOCH);
+    calls.onRequest(3, OPTIONS, false, 2000, EPOCH);
+    const held = (): number[] => [1, 2, 3, 4, 5, 6, 7, 8].filter((key) => calls.has(key));
+    calls.onRequest(5, INVITE, false, 3000, EPOCH);
+    assert.deepEqual(held(), [1, 2, 3, 5]);
+    calls.onRequest(6, INVITE, false, 3000, EPOCH);
+    assert.deepEqual(held(), [1, 2, 5, 6]);
+    calls.onRequest(7, INVITE, false, 3000, EPOCH);
+    assert.deepEqual(held(), [1, 5, 6, 7]);
+    assert.deepEqual([calls.evicted.n, calls.size, calls.calls], [3, 4, 4]);
+  });
+});
+
+test('the table agrees with a plain map on every history', () => {
+  const step = fc.record({
+    key: fc.nat(12).map((n) => n * 2 ** 49 + (n % 3)),
+    kind: fc.constantFrom('request', 'response', 'adopt', 'sweep'),
+    method: fc.constantFrom(INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE),
+    status: fc.constantFrom(180, 200, 202, 401, 407, 481, 486),
+    inDialog: fc.boolean(),
+    pause: fc.constantFrom(0, 400, 5000, 40_000, 300_000),
+    epoch: fc.integer({ min: 1, max: 4 }),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+      const calls = table(8);
+      const known = new Map<number, number>();
+      let now = 0;
+      for (const { key, kind, method, status, inDialog, pause, epoch } of steps) {
+        now += pause;
+        if (kind === 'request') calls.onRequest(key, method, inDialog, now, epoch);
+        else if (kind === 'response') calls.onResponse(key, method, status, now);
+        else if (kind === 'adopt') calls.adopt(key, now, epoch);
+        else calls.sweep(now);
+        if (calls.has(key) || kind !== 'response') known.set(key, now);
+        const states = [...known.keys()].map((at) => calls.stateOf(at)).filter((state) => state !== undefined);
+        const counts = calls.counts();
+        assert.equal(states.length, calls.size);
+        for (const [state, count] of Object.entries(counts))
+          assert.equal(states.filter((other) => other === state).length, count);
+        assert.equal(calls.calls, counts.inviting + counts.confirmed + counts.ending);
+        const live = calls.size - counts.failed - counts.ended;
+        assert.equal(calls.oldestEpoch() > 0, live > 0);
+      }
+      calls.sweep(now + 8_000_000);
+      assert.equal(calls.size, 0);
+      assert.equal(calls.oldestEpoch(), 0);
+    }),
+    { numRuns: 300 },
+  );
+});
