@@ -1,0 +1,43 @@
+// The bounds of the transport: what an outside party can make a member hold, and for how long.
+
+export interface TransportLimits {
+  /** Octets of one message on a stream, start line to last octet of the body. Raising it raises what a half message may hold. */
+  readonly messageBytes: number;
+  /** Octets of start line and headers on a stream. */
+  readonly headerBytes: number;
+  /** Milliseconds from the first octet of a message on a stream to its last. */
+  readonly halfMessageMs: number;
+  /** Milliseconds an accepted connection may stay before its first whole message or keep-alive. */
+  readonly silentMs: number;
+  /** Milliseconds without an octet in either direction. Keep it above the keep-alive interval of clients (RFC 5626 section 4.4.1: 120 s). */
+  readonly idleMs: number;
+  /** Milliseconds until an outgoing connection must be open. */
+  readonly connectMs: number;
+  /** Milliseconds that the answer to a framing fault gets to leave before its connection is destroyed. */
+  readonly lingerMs: number;
+  /** Open connections in all, in and out. New ones are refused from here until their number has fallen to nine tenths. */
+  readonly connections: number;
+  /** Accepted connections per IPv4 address or IPv6 /64, with the same nine tenths. Behind a TCP proxy every client has the proxy's address: raise it there. */
+  readonly connectionsPerSource: number;
+  /** Octets that the half messages of all connections may hold together; above it the largest, then oldest, lose their connections. */
+  readonly bufferedBytes: number;
+  /** Octets that wait for one slow reader; above it its connection is destroyed. */
+  readonly sendQueueBytes: number;
+  /** Octets that wait for all slow readers together; looked at once a second, the longest queues are cut off. */
+  readonly sendQueueTotalBytes: number;
+}
+
+export const DEFAULT_LIMITS: TransportLimits = {
+  messageBytes: 65_536,
+  headerBytes: 65_536,
+  halfMessageMs: 10_000,
+  silentMs: 60_000,
+  idleMs: 3_600_000,
+  connectMs: 5_000,
+  lingerMs: 2_000,
+  connections: 20_000,
+  connectionsPerSource: 2_000,
+  bufferedBytes: 64 * 1024 * 1024,
+  sendQueueBytes: 512 * 1024,
+  sendQueueTotalBytes: 256 * 1024 * 1024,
+};

@@ -1,0 +1,281 @@
+// A network in memory: every address exists, datagrams may get lost, doubled and late, connections are pairs of streams.
+// With no delay set, what is sent arrives on a later turn of the event loop (`settle` awaits it); with one, when the clock says so.
+import { Duplex } from 'node:stream';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Clock } from '../../src/base/clock.ts';
+import { type Endpoint, formatEndpoint } from '../../src/base/endpoint.ts';
+import type { ByteStream, DatagramHandlers, DatagramSocket, Network, StreamServer } from '../../src/base/network.ts';
+
+export interface FakeNetworkOptions {
+  readonly clock: Clock;
+  /** Of the random numbers behind loss, duplication and delay; the same seed gives the same run. */
+  readonly seed?: number;
+  /** Shares of the datagrams, 0 to 1. */
+  readonly loss?: number;
+  readonly duplication?: number;
+  /** Milliseconds one way, drawn evenly for each datagram. A TCP connection takes the lower bound, so that order is kept. */
+  readonly delay?: { readonly min: number; readonly max: number };
+}
+
+function systemError(code: string, what: string): Error {
+  return Object.assign(new Error(`${what}: ${code}`), { code });
+}
+
+/** Random numbers in [0, 1) from a seed (mulberry32). */
+export function seededRandom(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+interface Outgoing {
+  bytes: Uint8Array;
+  readonly from: Endpoint;
+  readonly to: Endpoint;
+}
+
+export class FakeNetwork implements Network {
+  /** Set these between two packets to change the weather. */
+  loss: number;
+  duplication: number;
+  delay: { readonly min: number; readonly max: number } | undefined;
+  /** Whether bytes get from one endpoint to another: replace it to cut the network. Datagrams are lost, streams wait and go on. */
+  reaches: (from: Endpoint, to: Endpoint) => boolean = () => true;
+  /** Sees each datagram as it is sent. */
+  onSent: (from: Endpoint, to: Endpoint, bytes: Buffer) => void = () => {};
+  sent = 0;
+  delivered = 0;
+  lost = 0;
+
+  readonly clock: Clock;
+  readonly #random: () => number;
+  readonly #udp = new Map<string, DatagramHandlers>();
+  readonly #tcp = new Map<string, (stream: ByteStream) => void>();
+  #outgoing: Outgoing[] = [];
+  #lastPort = 39_999;
+  #underway = 0;
+
+  constructor(options: FakeNetworkOptions) {
+    this.clock = options.clock;
+    this.#random = seededRandom(options.seed ?? 1);
+    this.loss = options.loss ?? 0;
+    this.duplication = options.duplication ?? 0;
+    this.delay = options.delay;
+  }
+
+  bindUdp(local: Endpoint, handlers: DatagramHandlers): Promise<DatagramSocket> {
+    const bound = this.#bind(local, this.#udp);
+    if (!bound) return Promise.reject(systemError('EADDRINUSE', formatEndpoint(local)));
+    const key = formatEndpoint(bound);
+    this.#udp.set(key, handlers);
+    let open = true;
+    return Promise.resolve({
+      local: bound,
+      send: (bytes, address, port) => {
+        if (!open) handlers.onSendError(systemError('ERR_SOCKET_DGRAM_NOT_RUNNING', key));
+        else if (bytes.length > 65_507) handlers.onSendError(systemError('EMSGSIZE', key));
+        else this.#sendDatagram(bytes, bound, { address, port });
+      },
+      close: () => {
+        open = false;
+        this.#udp.delete(key);
+        return Promise.resolve();
+      },
+    });
+  }
+
+  listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void): Promise<StreamServer> {
+    const bound = this.#bind(local, this.#tcp);
+    if (!bound) return Promise.reject(systemError('EADDRINUSE', formatEndpoint(local)));
+    const key = formatEndpoint(bound);
+    this.#tcp.set(key, onConnection);
+    return Promise.resolve({
+      local: bound,
+      close: () => {
+        this.#tcp.delete(key);
+        return Promise.resolve();
+      },
+    });
+  }
+
+  connectTcp(remote: Endpoint, from?: { readonly address: string }): FakeStream {
+    const local = { address: from?.address ?? remote.address, port: this.#freePort() };
+    const stream = new FakeStream(this, local, remote);
+    const connect = (): void => {
+      if (stream.destroyed) return;
+      if (!this.reaches(local, remote) || !this.reaches(remote, local)) {
+        this.clock.after(200, connect);
+        return;
+      }
+      const onConnection = this.#tcp.get(formatEndpoint(remote));
+      if (!onConnection) {
+        stream.destroy(systemError('ECONNREFUSED', formatEndpoint(remote)));
+        return;
+      }
+      const accepted = new FakeStream(this, remote, local);
+      accepted.join(stream);
+      stream.join(accepted);
+      onConnection(accepted);
+      stream.emit('connect');
+    };
+    this.later(this.delay?.min ?? 0, connect);
+    return stream;
+  }
+
+  /** Waits until nothing is on its way that needs no turn of the clock. */
+  async settle(): Promise<void> {
+    for (let quiet = 0; quiet < 3; quiet++) {
+      if (this.#underway > 0 || this.#outgoing.length > 0) quiet = 0;
+      await turn();
+    }
+  }
+
+  /** Runs `what` after `ms` of the clock, or on a later turn of the event loop when `ms` is 0. */
+  later(ms: number, what: () => void): void {
+    if (ms > 0) {
+      this.clock.after(ms, what);
+      return;
+    }
+    this.#underway++;
+    setImmediate(() => {
+      this.#underway--;
+      what();
+    });
+  }
+
+  #bind(local: Endpoint, taken: ReadonlyMap<string, unknown>): Endpoint | undefined {
+    const bound = { address: local.address, port: local.port === 0 ? this.#freePort() : local.port };
+    return taken.has(formatEndpoint(bound)) ? undefined : bound;
+  }
+
+  #freePort(): number {
+    this.#lastPort = this.#lastPort >= 65_535 ? 40_000 : this.#lastPort + 1;
+    return this.#lastPort;
+  }
+
+  /** As the system's socket does, takes the octets when the turn ends: a sender that reuses them earlier shows in the test. */
+  #sendDatagram(bytes: Uint8Array, from: Endpoint, to: Endpoint): void {
+    if (this.#outgoing.length === 0) process.nextTick(() => this.#flush());
+    this.#outgoing.push({ bytes, from, to });
+  }
+
+  #flush(): void {
+    const outgoing = this.#outgoing;
+    this.#outgoing = [];
+    for (const { bytes, from, to } of outgoing) {
+      const copies = this.#random() < this.duplication ? 2 : 1;
+      const lost = this.#random() < this.loss;
+      this.sent++;
+      this.onSent(from, to, Buffer.from(bytes));
+      for (let copy = 0; copy < copies; copy++) {
+        const octets = Buffer.from(bytes);
+        const ms = this.delay ? this.delay.min + this.#random() * (this.delay.max - this.delay.min) : 0;
+        if (lost) this.lost++;
+        else this.later(ms, () => this.#deliver(octets, from, to));
+      }
+    }
+  }
+
+  #deliver(bytes: Buffer, from: Endpoint, to: Endpoint): void {
+    const handlers = this.#udp.get(formatEndpoint(to));
+    if (!handlers || !this.reaches(from, to)) {
+      this.lost++;
+      return;
+    }
+    this.delivered++;
+    handlers.onDatagram(bytes, from.address, from.port);
+  }
+}
+
+/** One end of a connection. What is written waits until the other end reads, as in a socket with a small kernel buffer. */
+export class FakeStream extends Duplex {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly #network: FakeNetwork;
+  readonly #local: Endpoint;
+  readonly #remote: Endpoint;
+  #peer: FakeStream | undefined;
+  /** What waits to cross; null is the end. A Duplex hands over one chunk at a time. */
+  #crossing: { readonly bytes: Buffer | null; readonly done: (error?: Error | null) => void } | undefined;
+  #moving = false;
+  #peerWaits: (() => void) | undefined;
+
+  constructor(network: FakeNetwork, local: Endpoint, remote: Endpoint) {
+    super({ allowHalfOpen: false });
+    this.#network = network;
+    this.#local = local;
+    this.#remote = remote;
+    this.localAddress = local.address;
+    this.localPort = local.port;
+    this.remoteAddress = remote.address;
+    this.remotePort = remote.port;
+  }
+
+  /** Called by the network once both ends exist. */
+  join(peer: FakeStream): void {
+    this.#peer = peer;
+    this.#move();
+  }
+
+  override _write(bytes: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#crossing = { bytes, done };
+    this.#move();
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#crossing = { bytes: null, done };
+    this.#move();
+  }
+
+  override _read(): void {
+    const resume = this.#peerWaits;
+    this.#peerWaits = undefined;
+    resume?.();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    const peer = this.#peer;
+    const resume = this.#peerWaits;
+    this.#peerWaits = undefined;
+    if (resume) resume();
+    if (peer) {
+      this.#network.later(this.#network.delay?.min ?? 0, () => {
+        if (!peer.destroyed && !peer.readableEnded) peer.push(null);
+      });
+    }
+    done(error);
+  }
+
+  #move(): void {
+    if (!this.#peer || !this.#crossing || this.#moving) return;
+    this.#moving = true;
+    this.#network.later(this.#network.delay?.min ?? 0, () => this.#arrive());
+  }
+
+  #arrive(): void {
+    const crossing = this.#crossing;
+    const peer = this.#peer;
+    if (!crossing || !peer || this.destroyed) return;
+    if (!this.#network.reaches(this.#local, this.#remote)) {
+      this.#network.clock.after(200, () => this.#arrive());
+      return;
+    }
+    this.#crossing = undefined;
+    this.#moving = false;
+    if (peer.destroyed) {
+      crossing.done(crossing.bytes === null ? null : systemError('ECONNRESET', formatEndpoint(this.#remote)));
+      return;
+    }
+    if (crossing.bytes === null) {
+      if (!peer.readableEnded) peer.push(null);
+      crossing.done();
+    } else if (peer.push(Buffer.from(crossing.bytes))) crossing.done();
+    else peer.#peerWaits = () => crossing.done();
+  }
+}
