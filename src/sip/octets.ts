@@ -1,0 +1,132 @@
+// Octet classes and small range tests that every reader of SIP bytes needs. Ranges are [start, end) of integer offsets; -1 = absent.
+
+export const HT = 0x09;
+export const LF = 0x0a;
+export const CR = 0x0d;
+export const SP = 0x20;
+export const QUOTE = 0x22;
+export const COMMA = 0x2c;
+export const DOT = 0x2e;
+export const SLASH = 0x2f;
+export const COLON = 0x3a;
+export const SEMICOLON = 0x3b;
+export const LESS = 0x3c;
+export const EQUAL = 0x3d;
+export const GREATER = 0x3e;
+export const QUESTION = 0x3f;
+export const AT = 0x40;
+export const OPEN_BRACKET = 0x5b;
+export const BACKSLASH = 0x5c;
+export const CLOSE_BRACKET = 0x5d;
+
+/** RFC 3261 25.1 `token`. */
+export const TOKEN = 1;
+/** SP, HT, CR, LF: inside a header value CR and LF only stand in a fold, the scanner has seen to that. */
+export const BLANK = 2;
+/** Octets that end no parameter value: wider than the `gen-value` of RFC 3261 25.1, because branches in the field hold `=`, `/` and `@`. */
+export const VALUE = 4;
+/** Letters, digits, `-`, `.` (RFC 3261 25.1 `hostname`, `IPv4address`) and the underscore, which real hosts have. */
+export const HOST = 8;
+/** Octets that may stand in a Request-URI: no blank, control octet, `<`, `>` or `"`. */
+export const URI = 16;
+
+/** Class bits per octet. */
+export const CLASS = new Uint8Array(256);
+for (let octet = 0; octet < 256; octet++) {
+  const char = String.fromCharCode(octet);
+  let bits = 0;
+  if (/[A-Za-z0-9\-.!%*_+`'~]/.test(char)) bits |= TOKEN;
+  if (octet > SP && octet !== 0x7f && !/[;,"]/.test(char)) bits |= VALUE;
+  if (/[ \t\r\n]/.test(char)) bits |= BLANK;
+  if (/[A-Za-z0-9\-._]/.test(char)) bits |= HOST;
+  if (octet > SP && octet !== 0x7f && !/[<>"]/.test(char)) bits |= URI;
+  CLASS[octet] = bits;
+}
+
+/** True for 0-9. */
+export function isDigit(octet: number): boolean {
+  return octet >= 0x30 && octet <= 0x39;
+}
+
+/** First offset at or behind `at` that is not SP, HT or part of a fold. */
+export function skipBlanks(bytes: Uint8Array, at: number, end: number): number {
+  let i = at;
+  while (i < end && (CLASS[bytes[i]!]! & BLANK) !== 0) i++;
+  return i;
+}
+
+/** Offset behind the last octet of `[start, end)` that is not blank. */
+export function trimEnd(bytes: Uint8Array, start: number, end: number): number {
+  let i = end;
+  while (i > start && (CLASS[bytes[i - 1]!]! & BLANK) !== 0) i--;
+  return i;
+}
+
+/** Offset behind the last octet of the run of class `bits` that starts at `at`. */
+export function skipClass(bytes: Uint8Array, at: number, end: number, bits: number): number {
+  let i = at;
+  while (i < end && (CLASS[bytes[i]!]! & bits) !== 0) i++;
+  return i;
+}
+
+/** Offset behind the closing quote of the quoted string whose opening quote is at `at` (RFC 3261 25.1 `quoted-string`); `end` when none closes it. */
+export function skipQuoted(bytes: Uint8Array, at: number, end: number): number {
+  let i = at + 1;
+  while (i < end) {
+    const octet = bytes[i]!;
+    if (octet === QUOTE) return i + 1;
+    i += octet === BACKSLASH ? 2 : 1;
+  }
+  return end;
+}
+
+/** The number whose digits are exactly `[start, end)`; -1 for an empty range, any other octet, or a value above `max` (at most 2^32-1). */
+export function readNumber(bytes: Uint8Array, start: number, end: number, max: number): number {
+  if (start >= end) return -1;
+  let value = 0;
+  for (let i = start; i < end; i++) {
+    const digit = bytes[i]! - 0x30;
+    if (digit < 0 || digit > 9) return -1;
+    value = value * 10 + digit;
+    if (value > max) return -1;
+  }
+  return value;
+}
+
+/** `[start, end)` equals `lower`, letters in any case. `lower` is of lower-case token characters, and so must be the range apart from case. */
+export function equalsIgnoreCase(bytes: Uint8Array, start: number, end: number, lower: Uint8Array): boolean {
+  if (end - start !== lower.length) return false;
+  for (let i = 0; i < lower.length; i++) {
+    const octet = bytes[start + i]!;
+    if ((octet >= 0x41 && octet <= 0x5a ? octet | 0x20 : octet) !== lower[i]!) return false;
+  }
+  return true;
+}
+
+/** The two ranges hold the same octets. */
+export function sameOctets(
+  a: Uint8Array,
+  start: number,
+  end: number,
+  b: Uint8Array,
+  from: number,
+  to: number,
+): boolean {
+  if (end - start !== to - from) return false;
+  for (let i = start, j = from; i < end; i++, j++) if (a[i]! !== b[j]!) return false;
+  return true;
+}
+
+/** Offset of the comma that ends the value starting at `at` in a comma-joined header line, or `end`. Quoted strings and `<>` are passed over. */
+export function valueEnd(bytes: Uint8Array, at: number, end: number): number {
+  let i = at;
+  while (i < end) {
+    const octet = bytes[i]!;
+    if (octet === COMMA) return i;
+    if (octet === QUOTE) i = skipQuoted(bytes, i, end);
+    else if (octet === LESS) {
+      while (i < end && bytes[i]! !== GREATER) i++;
+    } else i++;
+  }
+  return end;
+}

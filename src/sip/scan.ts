@@ -1,0 +1,559 @@
+// The scanner of the hot path: one forward pass over a message, integer offsets out, nothing allocated, nothing thrown.
+// Strict where two readers could disagree about where a field is; all it does not need it passes over unread.
+import { HeaderName, headerName } from './header-name.ts';
+import {
+  BLANK,
+  CLASS,
+  COLON,
+  CR,
+  GREATER,
+  HT,
+  isDigit,
+  LESS,
+  LF,
+  QUOTE,
+  readNumber,
+  SEMICOLON,
+  SP,
+  sameOctets,
+  skipBlanks,
+  skipClass,
+  skipQuoted,
+  TOKEN,
+  trimEnd,
+  URI,
+  VALUE,
+  valueEnd,
+} from './octets.ts';
+import { parseVia, resetVia, Via, ViaOutcome } from './via.ts';
+
+export const Method = {
+  INVITE: 1,
+  ACK: 2,
+  BYE: 3,
+  CANCEL: 4,
+  REGISTER: 5,
+  OPTIONS: 6,
+  PRACK: 7,
+  SUBSCRIBE: 8,
+  NOTIFY: 9,
+  UPDATE: 10,
+  INFO: 11,
+  REFER: 12,
+  MESSAGE: 13,
+  PUBLISH: 14,
+  OTHER: 15,
+} as const;
+export type Method = (typeof Method)[keyof typeof Method];
+
+/** Bounds of one message. Above them lies nothing that a working element sends. */
+export const SCAN_LIMITS = {
+  /** Octets of one message (RFC 3261 18.1.1). */
+  message: 65_535,
+  /** Octets of one header line with its folds. */
+  headerLine: 16_384,
+  /** Header lines; 64 Via lines and as many Route and Record-Route lines fit. */
+  headerLines: 512,
+} as const;
+
+/** Why the relay refuses a message before any state exists for it, and the status it answers. A response or an ACK is dropped instead. */
+export const SCAN_FAULTS = {
+  'start-line': {
+    answer: 400,
+    meaning: 'the start line breaks the grammar; blanks in it are never repaired (RFC 3261 25.1)',
+  },
+  version: { answer: 505, meaning: 'the start line names another version than SIP/2.0 (RFC 3261 21.5.6)' },
+  'unknown-method': { answer: 501, meaning: 'an unknown method, and CSeq names another (RFC 4475 3.1.2.18)' },
+  'method-mismatch': { answer: 400, meaning: 'CSeq names another method than the start line (RFC 3261 8.1.1.5)' },
+  status: { answer: 'drop', meaning: 'the status code of a response is not 100-699 (RFC 3261 7.2)' },
+  'line-end': { answer: 400, meaning: 'a CR or LF that is not part of a CRLF, before the body (RFC 3261 7)' },
+  truncated: { answer: 400, meaning: 'the message ends inside a line' },
+  'header-name': {
+    answer: 400,
+    meaning: 'a header line without a colon, or with an octet in its name that is no token character',
+  },
+  'header-limit': { answer: 400, meaning: 'too long a message or header line, or too many header lines' },
+  'missing-header': { answer: 400, meaning: 'no Call-ID, CSeq, From or To (RFC 3261 8.1.1)' },
+  'duplicate-header': {
+    answer: 400,
+    meaning: 'two Call-ID, CSeq, From or To: two elements could see two dialogs (RFC 4475 3.3.8)',
+  },
+  'call-id': { answer: 400, meaning: 'a Call-ID with a blank or a control octet inside (RFC 3261 20.8)' },
+  cseq: { answer: 400, meaning: 'CSeq is not a number up to 2^32-1 and a method (RFC 3261 20.16)' },
+  via: { answer: 400, meaning: 'a parameter of the top Via breaks the grammar (RFC 3261 20.42)' },
+  'no-via': { answer: 'drop', meaning: 'no Via, or no sent-by to be read in it: there is nowhere to answer to' },
+  'content-length': { answer: 400, meaning: 'Content-Length is not a number, or two of them differ (RFC 4475 3.3.9)' },
+  'content-length-beyond': { answer: 400, meaning: 'Content-Length is larger than what came (RFC 3261 18.3)' },
+  'content-length-missing': { answer: 400, meaning: 'no Content-Length on a stream (RFC 3261 18.3)' },
+} as const satisfies Record<string, { readonly answer: 400 | 501 | 505 | 'drop'; readonly meaning: string }>;
+Object.freeze(SCAN_FAULTS);
+
+export type ScanFault = keyof typeof SCAN_FAULTS;
+
+/** One message as offsets into `bytes`; -1 = absent. Reused: one instance per entrance. */
+export class Scan {
+  bytes: Buffer = Buffer.alloc(0);
+  start = 0;
+  /** Behind the body: what follows Content-Length in a datagram is cut off. */
+  end = 0;
+  isRequest = false;
+  /** Of the start line (requests) or of CSeq (responses). */
+  method: Method = Method.OTHER;
+  methodStart = -1;
+  methodEnd = -1;
+  uriStart = -1;
+  uriEnd = -1;
+  /** 100-699 of a response, else 0. */
+  status = 0;
+  /** First octet behind the start line's CRLF. */
+  headersStart = -1;
+  /** Behind the CRLF of the last whole header line: where the empty line begins, if there is one. */
+  headersEnd = -1;
+  /** Behind the empty line; `end` when no body came. */
+  bodyStart = -1;
+  /** The first Via header line, from its name to behind its last CRLF. */
+  viaLineStart = -1;
+  viaLineEnd = -1;
+  /** The first Via value in it. */
+  viaStart = -1;
+  viaEnd = -1;
+  /** Another value follows in the same header line. */
+  viaMore = false;
+  /** The first Via value, read; its parameters are offsets into `bytes`. */
+  readonly via: Via = new Via();
+  /** The rest of the header line, or the second Via line: where the next Via value of a response begins and its line ends. */
+  nextViaStart = -1;
+  nextViaEnd = -1;
+  branchStart = -1;
+  branchEnd = -1;
+  sentByStart = -1;
+  sentByEnd = -1;
+  callIdStart = -1;
+  callIdEnd = -1;
+  /** The whole value of From and To, without blanks around it. */
+  fromStart = -1;
+  fromEnd = -1;
+  fromTagStart = -1;
+  fromTagEnd = -1;
+  toStart = -1;
+  toEnd = -1;
+  toTagStart = -1;
+  toTagEnd = -1;
+  /** 0-4,294,967,295; -1 when absent or unreadable. */
+  cseq = -1;
+  /** The whole value of CSeq. */
+  cseqStart = -1;
+  cseqEnd = -1;
+  cseqMethodStart = -1;
+  cseqMethodEnd = -1;
+  /** The first Route header line and its first value, `<sip:...>;params`. */
+  routeLineStart = -1;
+  routeLineEnd = -1;
+  routeStart = -1;
+  routeEnd = -1;
+  /** 0-255; -1 when absent or no such number (RFC 4475 3.1.2.4: then as if absent, but the offsets are set). */
+  maxForwards = -1;
+  maxForwardsStart = -1;
+  maxForwardsEnd = -1;
+  /** -1 when absent or unreadable. */
+  contentLength = -1;
+  /** The value of the first Replaces, Join or Target-Dialog header. */
+  namedDialogStart = -1;
+  namedDialogEnd = -1;
+}
+
+function reset(scan: Scan, bytes: Buffer, start: number, end: number): void {
+  scan.bytes = bytes;
+  scan.start = start;
+  scan.end = end;
+  scan.isRequest = false;
+  scan.method = Method.OTHER;
+  scan.methodStart = -1;
+  scan.methodEnd = -1;
+  scan.uriStart = -1;
+  scan.uriEnd = -1;
+  scan.status = 0;
+  scan.headersStart = end;
+  scan.headersEnd = end;
+  scan.bodyStart = end;
+  scan.viaLineStart = -1;
+  scan.viaLineEnd = -1;
+  scan.viaStart = -1;
+  scan.viaEnd = -1;
+  scan.viaMore = false;
+  scan.nextViaStart = -1;
+  scan.nextViaEnd = -1;
+  scan.branchStart = -1;
+  scan.branchEnd = -1;
+  scan.sentByStart = -1;
+  scan.sentByEnd = -1;
+  scan.callIdStart = -1;
+  scan.callIdEnd = -1;
+  scan.fromStart = -1;
+  scan.fromEnd = -1;
+  scan.fromTagStart = -1;
+  scan.fromTagEnd = -1;
+  scan.toStart = -1;
+  scan.toEnd = -1;
+  scan.toTagStart = -1;
+  scan.toTagEnd = -1;
+  scan.cseq = -1;
+  scan.cseqStart = -1;
+  scan.cseqEnd = -1;
+  scan.cseqMethodStart = -1;
+  scan.cseqMethodEnd = -1;
+  scan.routeLineStart = -1;
+  scan.routeLineEnd = -1;
+  scan.routeStart = -1;
+  scan.routeEnd = -1;
+  scan.maxForwards = -1;
+  scan.maxForwardsStart = -1;
+  scan.maxForwardsEnd = -1;
+  scan.contentLength = -1;
+  scan.namedDialogStart = -1;
+  scan.namedDialogEnd = -1;
+  resetVia(scan.via);
+}
+
+interface MethodSpelling {
+  readonly octets: Buffer;
+  readonly method: Method;
+}
+const METHODS: MethodSpelling[][] = Array.from({ length: 10 }, () => []);
+for (const [name, method] of Object.entries(Method)) {
+  if (method !== Method.OTHER) METHODS[name.length]!.push({ octets: Buffer.from(name), method });
+}
+
+/** The method that `[start, end)` names; methods are case-sensitive (RFC 3261 7.1) and never unescaped. */
+export function methodOf(bytes: Uint8Array, start: number, end: number): Method {
+  const length = end - start;
+  if (length >= METHODS.length || length < 3) return Method.OTHER;
+  const candidates = METHODS[length]!;
+  for (let c = 0; c < candidates.length; c++) {
+    const candidate = candidates[c]!;
+    let i = 0;
+    while (i < length && bytes[start + i]! === candidate.octets[i]!) i++;
+    if (i === length) return candidate.method;
+  }
+  return Method.OTHER;
+}
+
+/** `[at, at + 4)` is `SIP/`, in any case (RFC 3261 7.1). */
+function startsWithSip(bytes: Uint8Array, at: number, end: number): boolean {
+  return (
+    end - at >= 4 &&
+    (bytes[at]! | 0x20) === 0x73 &&
+    (bytes[at + 1]! | 0x20) === 0x69 &&
+    (bytes[at + 2]! | 0x20) === 0x70 &&
+    bytes[at + 3]! === 0x2f
+  );
+}
+
+/** Whether `[start, end)` is exactly a SIP-Version: null for SIP/2.0, `version` for another, `start-line` for no version. */
+function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault | null {
+  if (!startsWithSip(bytes, start, end)) return 'start-line';
+  let i = start + 4;
+  while (i < end && isDigit(bytes[i]!)) i++;
+  if (i === start + 4 || i + 1 >= end || bytes[i]! !== 0x2e) return 'start-line';
+  const minor = i + 1;
+  i = minor;
+  while (i < end && isDigit(bytes[i]!)) i++;
+  if (i !== end || i === minor) return 'start-line';
+  return end - start === 7 && bytes[start + 4]! === 0x32 && bytes[start + 6]! === 0x30 ? null : 'version';
+}
+
+function scanRequestLine(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
+  scan.isRequest = true;
+  const methodEnd = skipClass(bytes, start, end, TOKEN);
+  scan.methodStart = start;
+  scan.methodEnd = methodEnd;
+  scan.method = methodOf(bytes, start, methodEnd);
+  if (methodEnd === start || methodEnd >= end || bytes[methodEnd]! !== SP) return 'start-line';
+  const uriEnd = skipClass(bytes, methodEnd + 1, end, URI);
+  if (uriEnd === methodEnd + 1) return 'start-line';
+  scan.uriStart = methodEnd + 1;
+  scan.uriEnd = uriEnd;
+  if (uriEnd >= end || bytes[uriEnd]! !== SP) return 'start-line';
+  return versionFault(bytes, uriEnd + 1, end);
+}
+
+/** A status line may lack its reason phrase and the blank before it: the status says all. */
+function scanStatusLine(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
+  let i = start;
+  while (i < end && bytes[i]! !== SP) i++;
+  const fault = versionFault(bytes, start, i);
+  if (fault) return fault;
+  const digits = i + 1;
+  i = digits;
+  while (i < end && isDigit(bytes[i]!)) i++;
+  if (i < end && bytes[i]! !== SP) return 'start-line';
+  const status = i - digits === 3 ? readNumber(bytes, digits, i, 699) : -1;
+  if (status < 100) return 'status';
+  scan.status = status;
+  return null;
+}
+
+/** The tag of a From or To value: only parameters of the header, never of a display name, a quoted string or a URI in `<>`. */
+function scanTag(bytes: Uint8Array, start: number, end: number, scan: Scan, to: boolean): void {
+  let i = start;
+  while (i < end) {
+    const octet = bytes[i]!;
+    if (octet === SEMICOLON) break;
+    if (octet === QUOTE) i = skipQuoted(bytes, i, end);
+    else if (octet === LESS) {
+      while (i < end && bytes[i]! !== GREATER) i++;
+      while (i < end && bytes[i]! !== SEMICOLON) i++;
+      break;
+    } else i++;
+  }
+  while (i < end) {
+    const name = skipBlanks(bytes, i + 1, end);
+    const nameEnd = skipClass(bytes, name, end, TOKEN);
+    i = skipBlanks(bytes, nameEnd, end);
+    if (i < end && bytes[i]! === 0x3d) {
+      const value = skipBlanks(bytes, i + 1, end);
+      if (value < end && bytes[value]! === QUOTE) i = skipQuoted(bytes, value, end);
+      else {
+        i = skipClass(bytes, value, end, VALUE);
+        if (
+          nameEnd - name === 3 &&
+          i > value &&
+          (bytes[name]! | 0x20) === 0x74 &&
+          (bytes[name + 1]! | 0x20) === 0x61 &&
+          (bytes[name + 2]! | 0x20) === 0x67
+        ) {
+          if (to) {
+            scan.toTagStart = value;
+            scan.toTagEnd = i;
+          } else {
+            scan.fromTagStart = value;
+            scan.fromTagEnd = i;
+          }
+          return;
+        }
+      }
+    }
+    while (i < end && bytes[i]! !== SEMICOLON) i++;
+  }
+}
+
+function scanCseq(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
+  if (scan.cseqStart >= 0) return 'duplicate-header';
+  scan.cseqStart = start;
+  scan.cseqEnd = end;
+  let i = start;
+  while (i < end && isDigit(bytes[i]!)) i++;
+  const value = readNumber(bytes, start, i, 0xffffffff);
+  const method = skipBlanks(bytes, i, end);
+  if (value < 0 || method === i || method >= end || skipClass(bytes, method, end, TOKEN) !== end) return 'cseq';
+  scan.cseq = value;
+  scan.cseqMethodStart = method;
+  scan.cseqMethodEnd = end;
+  return null;
+}
+
+function scanCallId(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
+  if (scan.callIdStart >= 0) return 'duplicate-header';
+  if (start === end) return 'missing-header';
+  scan.callIdStart = start;
+  scan.callIdEnd = end;
+  for (let i = start; i < end; i++) if (bytes[i]! <= SP || bytes[i]! === 0x7f) return 'call-id';
+  return null;
+}
+
+function scanContentLength(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
+  const value = readNumber(bytes, start, end, 0xffffffff);
+  if (value < 0 || (scan.contentLength >= 0 && scan.contentLength !== value)) return 'content-length';
+  scan.contentLength = value;
+  return null;
+}
+
+function scanTopVia(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
+  const via = scan.via;
+  const outcome = parseVia(bytes, start, end, via);
+  if (outcome === ViaOutcome.UNREADABLE) return 'no-via';
+  scan.viaStart = via.start;
+  scan.viaEnd = via.end;
+  scan.branchStart = via.branchStart;
+  scan.branchEnd = via.branchEnd;
+  scan.sentByStart = via.sentByStart;
+  scan.sentByEnd = via.sentByEnd;
+  if (outcome === ViaOutcome.BAD_PARAMETER) return 'via';
+  scan.viaMore = via.next < end;
+  if (scan.viaMore) {
+    scan.nextViaStart = via.next + 1;
+    scan.nextViaEnd = end;
+  }
+  return null;
+}
+
+/** One header line `[lineStart, lineEnd)` whose value without blanks around it is `[start, end)`. */
+function scanHeader(
+  bytes: Uint8Array,
+  name: HeaderName,
+  lineStart: number,
+  lineEnd: number,
+  start: number,
+  end: number,
+  scan: Scan,
+): ScanFault | null {
+  switch (name) {
+    case HeaderName.VIA:
+      if (scan.viaLineStart >= 0) {
+        if (scan.nextViaStart < 0) {
+          scan.nextViaStart = start;
+          scan.nextViaEnd = end;
+        }
+        return null;
+      }
+      scan.viaLineStart = lineStart;
+      scan.viaLineEnd = lineEnd;
+      return scanTopVia(bytes, start, end, scan);
+    case HeaderName.FROM:
+      if (scan.fromStart >= 0) return 'duplicate-header';
+      scan.fromStart = start;
+      scan.fromEnd = end;
+      scanTag(bytes, start, end, scan, false);
+      return null;
+    case HeaderName.TO:
+      if (scan.toStart >= 0) return 'duplicate-header';
+      scan.toStart = start;
+      scan.toEnd = end;
+      scanTag(bytes, start, end, scan, true);
+      return null;
+    case HeaderName.CALL_ID:
+      return scanCallId(bytes, start, end, scan);
+    case HeaderName.CSEQ:
+      return scanCseq(bytes, start, end, scan);
+    case HeaderName.CONTENT_LENGTH:
+      return scanContentLength(bytes, start, end, scan);
+    case HeaderName.MAX_FORWARDS:
+      if (scan.maxForwardsStart < 0) {
+        scan.maxForwardsStart = start;
+        scan.maxForwardsEnd = end;
+        scan.maxForwards = readNumber(bytes, start, end, 255);
+      }
+      return null;
+    case HeaderName.ROUTE:
+      if (scan.routeLineStart < 0) {
+        scan.routeLineStart = lineStart;
+        scan.routeLineEnd = lineEnd;
+        scan.routeStart = start;
+        scan.routeEnd = trimEnd(bytes, start, valueEnd(bytes, start, end));
+      }
+      return null;
+    case HeaderName.REPLACES:
+    case HeaderName.JOIN:
+    case HeaderName.TARGET_DIALOG:
+      if (scan.namedDialogStart < 0) {
+        scan.namedDialogStart = start;
+        scan.namedDialogEnd = end;
+      }
+      return null;
+    default:
+      return null;
+  }
+}
+
+/** What can be judged only when all header lines have been seen. */
+function wholeMessageFault(scan: Scan, stream: boolean): ScanFault | null {
+  if (scan.viaStart < 0) return 'no-via';
+  if (scan.callIdStart < 0 || scan.cseqStart < 0 || scan.fromStart < 0 || scan.toStart < 0) return 'missing-header';
+  if (!scan.isRequest) {
+    scan.method = methodOf(scan.bytes, scan.cseqMethodStart, scan.cseqMethodEnd);
+  } else if (
+    !sameOctets(scan.bytes, scan.methodStart, scan.methodEnd, scan.bytes, scan.cseqMethodStart, scan.cseqMethodEnd)
+  ) {
+    return scan.method === Method.OTHER ? 'unknown-method' : 'method-mismatch';
+  }
+  if (scan.contentLength < 0) return stream ? 'content-length-missing' : null;
+  if (scan.contentLength > scan.end - scan.bodyStart) return 'content-length-beyond';
+  scan.end = scan.bodyStart + scan.contentLength;
+  return null;
+}
+
+/**
+ * Scans the message `bytes[start..end)` into `out`. Null = the relay may go on with it; else the first fault found. Never throws.
+ * After a fault `out` holds what was readable, which is what a stateless answer copies.
+ * `stream`: it came by TCP or TLS, so Content-Length is mandatory (RFC 3261 18.3).
+ */
+export function scan(bytes: Buffer, start: number, end: number, stream: boolean, out: Scan): ScanFault | null {
+  reset(out, bytes, start, end);
+  let fault: ScanFault | null = null;
+
+  // Start line.
+  let at = start;
+  while (at < end && bytes[at]! !== CR && bytes[at]! !== LF) at++;
+  fault = startsWithSip(bytes, start, at)
+    ? scanStatusLine(bytes, start, at, out)
+    : scanRequestLine(bytes, start, at, out);
+  if (end - start > SCAN_LIMITS.message) return fault ?? 'header-limit';
+  if (at + 1 >= end) return fault ?? 'truncated';
+  if (bytes[at]! !== CR || bytes[at + 1]! !== LF) return fault ?? 'line-end';
+  at += 2;
+  out.headersStart = at;
+  out.headersEnd = at;
+  if (at < end && (bytes[at]! === SP || bytes[at]! === HT)) return fault ?? 'start-line';
+
+  // Header lines.
+  for (let lines = 0; ; lines++) {
+    if (at >= end) break;
+    if (bytes[at]! === CR) {
+      if (at + 1 >= end) return fault ?? 'truncated';
+      if (bytes[at + 1]! !== LF) return fault ?? 'line-end';
+      out.bodyStart = at + 2;
+      break;
+    }
+    if (lines === SCAN_LIMITS.headerLines) return fault ?? 'header-limit';
+
+    const lineStart = at;
+    while (at < end && (CLASS[bytes[at]!]! & TOKEN) !== 0) at++;
+    const nameEnd = at;
+    while (at < end && (bytes[at]! === SP || bytes[at]! === HT)) at++;
+    const named = nameEnd > lineStart && at < end && bytes[at]! === COLON;
+    if (named) at++;
+    else fault ??= 'header-name';
+
+    const afterColon = at;
+    for (;;) {
+      while (at < end && bytes[at]! > CR) at++;
+      if (at >= end) return fault ?? 'truncated';
+      const octet = bytes[at]!;
+      if (octet === CR) {
+        if (at + 1 >= end) return fault ?? 'truncated';
+        if (bytes[at + 1]! !== LF) return fault ?? 'line-end';
+        at += 2;
+        // A fold: the header goes on in the next line (RFC 3261 7.3.1).
+        if (at < end && (bytes[at]! === SP || bytes[at]! === HT)) continue;
+        break;
+      }
+      if (octet === LF) return fault ?? 'line-end';
+      at++;
+    }
+    if (at - lineStart > SCAN_LIMITS.headerLine) return fault ?? 'header-limit';
+    out.headersEnd = at;
+    if (!named) continue;
+
+    const name = headerName(bytes, lineStart, nameEnd);
+    if (name === HeaderName.OTHER || name > HeaderName.TARGET_DIALOG) continue;
+    let valueStart = afterColon;
+    while (valueStart < at && (CLASS[bytes[valueStart]!]! & BLANK) !== 0) valueStart++;
+    const headerFault = scanHeader(bytes, name, lineStart, at, valueStart, trimEnd(bytes, valueStart, at), out);
+    if (headerFault) fault ??= headerFault;
+  }
+  const wholeFault = wholeMessageFault(out, stream);
+  return fault ?? wholeFault;
+}
+
+/** The status to answer statelessly for `fault`, or 0: drop. A response, an ACK and a request without a readable Via get no answer. */
+export function faultAnswer(fault: ScanFault, scan: Scan): 400 | 501 | 505 | 0 {
+  const answer = SCAN_FAULTS[fault].answer;
+  return answer === 'drop' || faultDropReason(scan) ? 0 : answer;
+}
+
+/** Why a refused message gets no answer, in the words of the verdicts; null when it may have one. */
+export function faultDropReason(scan: Scan): 'bad-response' | 'bad-ack' | 'no-via' | null {
+  if (!scan.isRequest) return 'bad-response';
+  if (scan.method === Method.ACK) return 'bad-ack';
+  return scan.viaStart < 0 ? 'no-via' : null;
+}

@@ -1,0 +1,240 @@
+// One Via value (RFC 3261 20.42, RFC 3581) as offsets and small numbers. Instances are reused.
+import {
+  BLANK,
+  CLASS,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
+  EQUAL,
+  equalsIgnoreCase,
+  HOST,
+  OPEN_BRACKET,
+  QUOTE,
+  readNumber,
+  SEMICOLON,
+  SLASH,
+  skipBlanks,
+  skipClass,
+  skipQuoted,
+  TOKEN,
+  trimEnd,
+  VALUE,
+} from './octets.ts';
+
+export const Transport = { OTHER: 0, UDP: 1, TCP: 2, TLS: 3, SCTP: 4, WS: 5, WSS: 6 } as const;
+export type Transport = (typeof Transport)[keyof typeof Transport];
+
+const TRANSPORTS: readonly (readonly [Uint8Array, Transport])[] = [
+  [Buffer.from('udp'), Transport.UDP],
+  [Buffer.from('tcp'), Transport.TCP],
+  [Buffer.from('tls'), Transport.TLS],
+  [Buffer.from('sctp'), Transport.SCTP],
+  [Buffer.from('ws'), Transport.WS],
+  [Buffer.from('wss'), Transport.WSS],
+];
+const BRANCH = Buffer.from('branch');
+const RECEIVED = Buffer.from('received');
+const RPORT = Buffer.from('rport');
+const MADDR = Buffer.from('maddr');
+
+/** The transport that `[start, end)` names; OTHER for an unknown one. */
+export function transportOf(bytes: Uint8Array, start: number, end: number): Transport {
+  for (let i = 0; i < TRANSPORTS.length; i++) {
+    const [name, transport] = TRANSPORTS[i]!;
+    if (equalsIgnoreCase(bytes, start, end, name)) return transport;
+  }
+  return Transport.OTHER;
+}
+
+/** What `parseVia` says: read; sent-by read but a parameter breaks the grammar; no sent-by to be found. */
+export const ViaOutcome = { OK: 0, BAD_PARAMETER: 1, UNREADABLE: 2 } as const;
+export type ViaOutcome = (typeof ViaOutcome)[keyof typeof ViaOutcome];
+
+/** All offsets are into the bytes that were parsed; -1 = absent. */
+export class Via {
+  /** The value without blanks around it. */
+  start = -1;
+  end = -1;
+  /** Offset of the comma behind the value, or the end of the range given. */
+  next = -1;
+  transport: Transport = Transport.OTHER;
+  transportStart = -1;
+  transportEnd = -1;
+  /** host [":" port] as it stands. */
+  sentByStart = -1;
+  sentByEnd = -1;
+  /** The host without brackets. */
+  hostStart = -1;
+  hostEnd = -1;
+  hostIsIpv6 = false;
+  /** 1-65535; 0 = none given. */
+  port = 0;
+  branchStart = -1;
+  branchEnd = -1;
+  /** The address in `received`, brackets of an IPv6 literal left out (RFC 5118 4.5). */
+  receivedStart = -1;
+  receivedEnd = -1;
+  /** The whole parameter from its semicolon on. */
+  receivedParamStart = -1;
+  receivedParamEnd = -1;
+  /** -1 = no such parameter; 0 = there, but without a value (RFC 3581 3); else the port. */
+  rport = -1;
+  rportParamStart = -1;
+  rportParamEnd = -1;
+  maddrStart = -1;
+  maddrEnd = -1;
+}
+
+/** Forgets what was parsed. */
+export function resetVia(via: Via): void {
+  via.start = -1;
+  via.end = -1;
+  via.next = -1;
+  via.transport = Transport.OTHER;
+  via.transportStart = -1;
+  via.transportEnd = -1;
+  via.sentByStart = -1;
+  via.sentByEnd = -1;
+  via.hostStart = -1;
+  via.hostEnd = -1;
+  via.hostIsIpv6 = false;
+  via.port = 0;
+  via.branchStart = -1;
+  via.branchEnd = -1;
+  via.receivedStart = -1;
+  via.receivedEnd = -1;
+  via.receivedParamStart = -1;
+  via.receivedParamEnd = -1;
+  via.rport = -1;
+  via.rportParamStart = -1;
+  via.rportParamEnd = -1;
+  via.maddrStart = -1;
+  via.maddrEnd = -1;
+}
+
+/** Offset behind the third token of `SIP / 2.0 / UDP`, or -1. Blanks and folds may stand around the slashes. */
+function protocol(bytes: Uint8Array, start: number, end: number, via: Via): number {
+  let i = skipClass(bytes, start, end, TOKEN);
+  if (i === start) return -1;
+  for (let part = 0; part < 2; part++) {
+    i = skipBlanks(bytes, i, end);
+    if (i >= end || bytes[i]! !== SLASH) return -1;
+    const from = skipBlanks(bytes, i + 1, end);
+    i = skipClass(bytes, from, end, TOKEN);
+    if (i === from) return -1;
+    via.transportStart = from;
+  }
+  via.transportEnd = i;
+  via.transport = transportOf(bytes, via.transportStart, i);
+  return i;
+}
+
+/** Offset behind host [":" port], or -1. */
+function sentBy(bytes: Uint8Array, start: number, end: number, via: Via): number {
+  let i = start;
+  if (i < end && bytes[i]! === OPEN_BRACKET) {
+    i++;
+    while (i < end && ((CLASS[bytes[i]!]! & HOST) !== 0 || bytes[i]! === COLON)) i++;
+    if (i >= end || bytes[i]! !== CLOSE_BRACKET || i === start + 1) return -1;
+    via.hostStart = start + 1;
+    via.hostEnd = i;
+    via.hostIsIpv6 = true;
+    i++;
+  } else {
+    i = skipClass(bytes, i, end, HOST);
+    if (i === start) return -1;
+    via.hostStart = start;
+    via.hostEnd = i;
+  }
+  via.sentByStart = start;
+  via.sentByEnd = i;
+  const colon = skipBlanks(bytes, i, end);
+  if (colon >= end || bytes[colon]! !== COLON) return i;
+  const digits = skipBlanks(bytes, colon + 1, end);
+  i = skipClass(bytes, digits, end, TOKEN);
+  const port = readNumber(bytes, digits, i, 65535);
+  if (port < 1) return -1;
+  via.port = port;
+  via.sentByEnd = i;
+  return i;
+}
+
+/** Reads one parameter whose semicolon is at `at`; returns the offset behind it, or -1 when it breaks the grammar. */
+function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number {
+  const nameStart = skipBlanks(bytes, at + 1, end);
+  const nameEnd = skipClass(bytes, nameStart, end, TOKEN);
+  if (nameEnd === nameStart) return -1;
+  let valueStart = -1;
+  let valueEnd = nameEnd;
+  const equal = skipBlanks(bytes, nameEnd, end);
+  if (equal < end && bytes[equal]! === EQUAL) {
+    valueStart = skipBlanks(bytes, equal + 1, end);
+    valueEnd =
+      valueStart < end && bytes[valueStart]! === QUOTE
+        ? skipQuoted(bytes, valueStart, end)
+        : skipClass(bytes, valueStart, end, VALUE);
+  }
+  const empty = valueStart === valueEnd;
+  switch (nameEnd - nameStart) {
+    case 5:
+      if (via.rport === -1 && equalsIgnoreCase(bytes, nameStart, nameEnd, RPORT)) {
+        const port = valueStart < 0 || empty ? 0 : readNumber(bytes, valueStart, valueEnd, 65535);
+        via.rport = Math.max(port, 0);
+        via.rportParamStart = at;
+        via.rportParamEnd = valueEnd;
+        return valueEnd;
+      }
+      if (via.maddrStart < 0 && valueStart >= 0 && equalsIgnoreCase(bytes, nameStart, nameEnd, MADDR)) {
+        via.maddrStart = valueStart;
+        via.maddrEnd = valueEnd;
+      }
+      break;
+    case 6:
+      if (via.branchStart < 0 && valueStart >= 0 && !empty && equalsIgnoreCase(bytes, nameStart, nameEnd, BRANCH)) {
+        via.branchStart = valueStart;
+        via.branchEnd = valueEnd;
+      }
+      break;
+    case 8:
+      if (via.receivedParamStart < 0 && equalsIgnoreCase(bytes, nameStart, nameEnd, RECEIVED)) {
+        via.receivedParamStart = at;
+        via.receivedParamEnd = valueEnd;
+        if (valueStart < 0 || empty) return valueEnd;
+        const bracketed = bytes[valueStart]! === OPEN_BRACKET && bytes[valueEnd - 1]! === CLOSE_BRACKET;
+        via.receivedStart = bracketed ? valueStart + 1 : valueStart;
+        via.receivedEnd = bracketed ? valueEnd - 1 : valueEnd;
+        return valueEnd;
+      }
+      break;
+  }
+  return valueEnd;
+}
+
+/**
+ * Reads the first Via value in `[start, end)`, the value part of a header line (folds allowed), into `via`. Never throws.
+ * With BAD_PARAMETER all up to sent-by is right and `end` is the end of the range.
+ */
+export function parseVia(bytes: Uint8Array, start: number, end: number, via: Via): ViaOutcome {
+  resetVia(via);
+  const from = skipBlanks(bytes, start, end);
+  let i = protocol(bytes, from, end, via);
+  if (i < 0 || i >= end || (CLASS[bytes[i]!]! & BLANK) === 0) return ViaOutcome.UNREADABLE;
+  i = sentBy(bytes, skipBlanks(bytes, i, end), end, via);
+  if (i < 0) return ViaOutcome.UNREADABLE;
+  via.start = from;
+  via.end = i;
+  for (;;) {
+    const at = skipBlanks(bytes, i, end);
+    if (at >= end || bytes[at]! === COMMA) {
+      via.next = at;
+      return ViaOutcome.OK;
+    }
+    i = bytes[at]! === SEMICOLON ? parameter(bytes, at, end, via) : -1;
+    if (i < 0) {
+      via.end = trimEnd(bytes, from, end);
+      via.next = end;
+      return ViaOutcome.BAD_PARAMETER;
+    }
+    via.end = i;
+  }
+}
