@@ -1,0 +1,102 @@
+// The protocol's microscope: tells what a token, a branch or a relay frame says, and whether its MAC is right.
+import { base32Decode } from '../base/base32.ts';
+import { SipfarmError } from '../base/errors.ts';
+import { type Flow, readFlow } from '../ownership/flow.ts';
+import type { Keyring } from '../ownership/keyring.ts';
+import { readToken, Token, TokenKind } from '../ownership/token.ts';
+
+/** `verified`: null when there were no keys to check with. */
+export interface DecodedToken {
+  readonly what: 'token' | 'branch';
+  readonly text: string;
+  readonly verified: boolean | null;
+  readonly keyId: number;
+  readonly kind: string;
+  readonly member: number;
+  readonly incarnation: number;
+  /** What the token carries besides, in hexadecimal; a flow is also shown by `flow`. */
+  readonly value: string;
+  readonly flow?: Pick<Flow, 'listener' | 'connection' | 'address' | 'port'>;
+}
+
+/** Fields of a relay frame by name; the message itself as text. */
+export interface DecodedFrame {
+  readonly what: 'frame';
+  readonly verified: boolean | null;
+  readonly fields: Readonly<Record<string, string | number | boolean>>;
+  readonly message: string;
+}
+
+export type Decoded = DecodedToken | DecodedFrame;
+
+/** Reads the octets of a relay frame; undefined when they are none. Handed in by whoever knows the relay link's envelope. */
+export type FrameReader = (bytes: Buffer, keys: Keyring | undefined) => DecodedFrame | undefined;
+
+/** The longest frame: 64 KiB of message, its head, in hexadecimal. */
+const MAX_TEXT = 140_000;
+/** How every frame begins: the signature of the PROXY protocol, version 2. */
+const FRAME_HEX = /^0d0a0d0a000d0a515549540a/i;
+const TOKEN = /(z9hG4bK)?(sf[0-9a-v]{24,})(?![0-9a-z])/i;
+
+function kindName(kind: number): string {
+  return Object.entries(TokenKind).find(([, value]) => value === kind)?.[0] ?? `unknown (${kind})`;
+}
+
+/** The fields of a token whose MAC nobody has checked. */
+function readUnchecked(text: Buffer, token: Token): boolean {
+  const octets = base32Decode(text, 2, text.length, token.octets);
+  if (octets < 15 || token.octets[0]! >>> 4 !== 1) return false;
+  const [head, kind, number1, number2, start1, start2, start3] = token.octets as unknown as number[];
+  token.keyId = head! & 15;
+  token.valueEnd = octets - 8;
+  token.kind = kind as TokenKind;
+  token.member = (number1! << 8) | number2!;
+  token.incarnation = (start1! << 16) | (start2! << 8) | start3!;
+  return true;
+}
+
+function decodeToken(branch: boolean, text: string, keys: Keyring | undefined): DecodedToken | undefined {
+  const token = new Token();
+  const bytes = Buffer.from(text, 'latin1');
+  const check = keys ? readToken(keys, bytes, 0, bytes.length, token) : undefined;
+  if (check !== 'valid' && !readUnchecked(bytes, token)) return undefined;
+  const flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
+  const { listener, connection, address, port } = readFlow(token, flow) ? flow : { ...flow, listener: -1 };
+  return {
+    what: branch ? 'branch' : 'token',
+    text,
+    verified: check === undefined ? null : check === 'valid',
+    keyId: token.keyId,
+    kind: kindName(token.kind),
+    member: token.member,
+    incarnation: token.incarnation,
+    value: Buffer.from(token.octets.subarray(token.valueStart, token.valueEnd)).toString('hex'),
+    ...(listener >= 0 && { flow: { listener, connection, address, port } }),
+  };
+}
+
+/**
+ * What `text` is: a token, a branch, anything around one (a Via or Record-Route line), or a relay frame in hexadecimal (blanks and
+ * colons between the octets are skipped). Without `keys` nothing is verified. Throws SF_DECODE_FAILED.
+ */
+export function decode(text: string, keys?: Keyring, readFrame?: FrameReader): Decoded {
+  if (text.length > MAX_TEXT) throw new SipfarmError('SF_DECODE_FAILED', 'the text is longer than any relay frame');
+  const hex = text.replace(/[\s:]/g, '');
+  if (FRAME_HEX.test(hex)) {
+    if (hex.length % 2 === 0 && /^[0-9a-f]+$/i.test(hex)) {
+      const frame = readFrame?.(Buffer.from(hex, 'hex'), keys);
+      if (frame) return frame;
+    }
+    throw new SipfarmError(
+      'SF_DECODE_FAILED',
+      'the text begins like a relay frame, but is cut, changed or not hexadecimal',
+    );
+  }
+  const match = TOKEN.exec(text);
+  const token = match && decodeToken(match[1] !== undefined, match[2]!, keys);
+  if (token) return token;
+  throw new SipfarmError(
+    'SF_DECODE_FAILED',
+    'the text holds neither a token, nor a branch with one, nor a relay frame in hexadecimal',
+  );
+}

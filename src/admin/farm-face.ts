@@ -1,0 +1,75 @@
+// What the admin server asks of the running node. The node implements it; tests hand in a plain object.
+import type { ClusterSettings } from '../config/schema.ts';
+import type { SeatState, View } from '../ownership/view.ts';
+import type { Decoded } from './decode.ts';
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why not, in words an operator understands; empty when ready. */
+  readonly reasons: readonly string[];
+}
+
+export interface FarmSummary {
+  readonly farm: string;
+  readonly member: string;
+  /** Given by the store; 0 before the member has joined. */
+  readonly number: number;
+  readonly incarnation: number;
+  readonly state: 'joining' | SeatState | 'isolated' | 'stopping';
+  readonly version: string;
+  readonly epoch: number;
+  readonly store: { readonly kind: 'etcd' | 'memory'; readonly up: boolean };
+  readonly upstream: { readonly server: string; readonly up: boolean };
+  readonly ownedCalls: number;
+}
+
+export interface MemberSummary {
+  readonly id: string;
+  readonly number: number;
+  readonly incarnation: number;
+  readonly state: string;
+  readonly weight: number;
+  /** Share of the slots, 0 to 1. */
+  readonly share: number;
+  /** Address of its relay link; empty when its record is gone. */
+  readonly relay: string;
+  readonly reachable: boolean;
+  readonly version: string;
+  readonly self: boolean;
+}
+
+export interface OwnerMember {
+  readonly number: number;
+  readonly id: string;
+}
+
+export interface OwnerAnswer {
+  readonly callId: string;
+  /** 0-65535. */
+  readonly slot: number;
+  readonly epoch: number;
+  /** Who owns the slot; null when nobody takes new calls. A dialog in progress follows its tokens instead. */
+  readonly owner: OwnerMember | null;
+  /** Who owned it before and may still hold a call of that time. */
+  readonly previous: OwnerMember | null;
+  /** True when the member that was asked holds this call. */
+  readonly heldHere: boolean;
+}
+
+/** Every method answers from tables at hand, but the two that read and write the store. */
+export interface FarmFace {
+  ready(): Readiness;
+  farm(): FarmSummary;
+  members(): readonly MemberSummary[];
+  /** undefined before the first view. */
+  view(): View | undefined;
+  /** Calls this member owns; numbers only, never content. */
+  calls(): { readonly owned: number };
+  owner(callId: string): OwnerAnswer;
+  /** Throws SF_DECODE_FAILED. */
+  decode(text: string): Decoded;
+  /** The cluster-wide settings as they stand in the store; empty when nobody has put any. Rejects with SF_STORE_*. */
+  getConfig(): Promise<ClusterSettings>;
+  /** Replaces the cluster-wide settings, already checked. Rejects with SF_STORE_*. */
+  putConfig(settings: ClusterSettings): Promise<void>;
+}

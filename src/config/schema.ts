@@ -1,0 +1,541 @@
+// The configuration, once: validation, types, the JSON Schema and docs/configuration.md all come from the schema below.
+// Every field says what it is, its unit, and what raising or lowering it does.
+import { BlockList, isIP } from 'node:net';
+import { z } from 'zod';
+import { type Endpoint, formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
+import { isNetwork } from '../base/networks.ts';
+import { Secret } from './secret.ts';
+
+/** The SIP server behind a member: host is an IP literal without brackets, or a name. */
+export interface ServerAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+
+/** True for 127.0.0.0/8 and ::1. */
+export function isLoopback(address: string): boolean {
+  return loopback.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
+}
+
+/** True for 0.0.0.0 and ::, which bind to every address of the host. */
+export function isWildcard(address: string): boolean {
+  return address === '0.0.0.0' || /^[0:]+$/.test(address);
+}
+
+/** `sip:host:port`, `sip:host` (port 5060), IPv6 in brackets (RFC 3261 19.1); undefined for anything else, user part and parameters included. */
+export function parseServer(text: string): ServerAddress | undefined {
+  const match = /^sip:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3] ?? 5060);
+  if (!host || port < 1 || port > 65535 || (match?.[1] && isIP(host) !== 6)) return undefined;
+  if (/^[\d.]+$/.test(host) && isIP(host) !== 4) return undefined;
+  return { host, port };
+}
+
+/** How a secret is taken from the environment, for the descriptions. */
+const fromEnvironment = (name: string): string => `\${${name}}`;
+
+const secret = z
+  .string()
+  .min(1)
+  .transform((value) => new Secret(value));
+
+function endpoint(defaultPort?: number) {
+  const form =
+    defaultPort === undefined ? '198.51.100.1:5060' : `198.51.100.1 (port ${defaultPort}) or 198.51.100.1:5060`;
+  return z.string().transform((text, context): Endpoint => {
+    const value = parseEndpoint(text, defaultPort);
+    if (value) return value;
+    context.addIssue({
+      code: 'custom',
+      message: `is not an IP address with a port; write ${form}, IPv6 as [2001:db8::1]:5060`,
+    });
+    return z.NEVER;
+  });
+}
+
+const server = z.string().transform((text, context): ServerAddress => {
+  const value = parseServer(text);
+  if (value) return value;
+  const message = /transport=/i.test(text)
+    ? 'takes no parameters: the SIP server is spoken to by UDP; write sip:127.0.0.1:5070'
+    : 'is not a SIP URI of host and port; write sip:127.0.0.1:5070 or sip:server.example.org';
+  context.addIssue({ code: 'custom', message });
+  return z.NEVER;
+});
+
+const network = z
+  .string()
+  .refine(isNetwork, 'is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with ! in front to exclude it');
+const plainNetwork = network.refine((text) => !text.startsWith('!'), 'excludes a network; leave the ! out');
+
+const etcd = z.strictObject({
+  kind: z.literal('etcd').describe('The shared store of a farm with more than one process.'),
+  hosts: z
+    .array(z.url({ protocol: /^https?$/, error: 'is not a URL; write http://10.0.0.31:2379 or https://...' }))
+    .min(1)
+    .max(16)
+    .describe('Client URLs of the etcd cluster. Name all its members: requests move on when one does not answer.'),
+  leaseSeconds: z
+    .int()
+    .min(5)
+    .max(300)
+    .default(5)
+    .describe(
+      'Seconds until a member that has stopped proving its life loses its seat. Raising it makes the farm calmer on a slow store, and slower to notice a death.',
+    ),
+  user: z.string().min(1).max(128).optional().describe('etcd user name.'),
+  password: secret
+    .optional()
+    .describe(`Password of that user. Take it from the environment: ${fromEnvironment('ETCD_PASSWORD')}.`),
+  ca: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('File with the certificate authority of https hosts, PEM. Left out: the authorities Node.js brings.'),
+  cert: z.string().min(1).optional().describe('File with the client certificate, PEM.'),
+  key: z.string().min(1).optional().describe('File with the key of the client certificate, PEM.'),
+});
+
+const memory = z.strictObject({
+  kind: z.literal('memory').describe('A store inside this process: a farm of one process, for tries and tests.'),
+  leaseSeconds: etcd.shape.leaseSeconds,
+});
+
+const listener = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-z0-9-]{1,32}$/, 'is not a listener name; use 1 to 32 of a-z, 0-9 and -')
+    .describe(
+      'Name of the entrance, the same on every member: a relayed packet finds its listener at the owner by this name. A metric label.',
+    ),
+  transport: z.enum(['udp', 'tcp']).describe('Transport protocol.'),
+  bind: endpoint(5060).describe(
+    'Local address and port; the port may be left out (5060). One listener per address, so that answers leave from the address the client used.',
+  ),
+  advertise: endpoint(5060)
+    .optional()
+    .describe(
+      'Address and port that clients reach: written into Via and Record-Route. Default: bind. Behind a NAT balancer the address of the balancer.',
+    ),
+  answer: z
+    .enum(['direct', 'ingress'])
+    .optional()
+    .describe(
+      'How the owner of a relayed packet answers: `direct` from its own listener of this name, `ingress` through the member the packet came to. Default: direct with balancer.mode dsr, else ingress. TCP always answers through the member that holds the connection.',
+    ),
+});
+
+const balancer = z.strictObject({
+  mode: z
+    .enum(['dsr', 'nat', 'none'])
+    .default('none')
+    .describe(
+      'How packets come here: `dsr` the balancer leaves the destination address (the VIP is on this host), `nat` it rewrites it, `none` clients know the members.',
+    ),
+  probes: z
+    .array(network)
+    .max(256)
+    .default([])
+    .describe(
+      "Sources of the balancer's health requests, as networks; `!` in front excludes. What comes from there is answered by this member itself, truthfully, never relayed.",
+    ),
+});
+
+const relay = z.strictObject({
+  bind: endpoint(5064).describe(
+    'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Only members need to reach it.',
+  ),
+  mtu: z
+    .int()
+    .min(576)
+    .max(65_535)
+    .default(1500)
+    .describe(
+      'Octets an IP packet may have between members. Frames that are longer go by the TCP side. Raise it on a network with jumbo frames.',
+    ),
+});
+
+const health = z.strictObject({
+  method: z
+    .enum(['options', 'keepalive', 'none'])
+    .default('options')
+    .describe(
+      'How the server is asked: an OPTIONS request; `keepalive` sends CRLF and only notices a closed port; `none` takes it as always up.',
+    ),
+  intervalSeconds: z.number().min(0.1).max(300).default(2).describe('Seconds between two questions.'),
+  failures: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(3)
+    .describe(
+      'Questions without an answer in a row after which the server counts as down. Raising it rides out hiccups and notices a death later.',
+    ),
+});
+
+const service = z.strictObject({
+  kind: z.literal('upstream').describe('What the owner of a packet does with it: hands it to a SIP server.'),
+  server: server.describe('The SIP server, by UDP: sip:host:port. host is an IP address or a name.'),
+  bind: endpoint(5062).describe(
+    'Address and port that face the SIP server; it sends its own requests and its answers here.',
+  ),
+  advertise: endpoint(5062)
+    .optional()
+    .describe(
+      'Address and port the SIP server reaches it by: written into Via and Record-Route towards it. Default: bind.',
+    ),
+  allow: z
+    .array(plainNetwork)
+    .min(1)
+    .max(64)
+    .optional()
+    .describe('Who may send to bind, as networks. Default: the address of the server.'),
+  dialogs: z
+    .enum(['own', 'shared'])
+    .default('own')
+    .describe(
+      "`own`: a dialog lives in one member's server (a B2BUA). `shared`: any member's server can serve any dialog (a record-routing proxy), so dialogs outlive their member.",
+    ),
+  health: health.prefault({}).describe("How the server's life is watched."),
+});
+
+const resolver = z.strictObject({
+  servers: z
+    .array(endpoint(53))
+    .max(8)
+    .default([])
+    .describe('DNS servers for the lookup of RFC 3263 (NAPTR, SRV, A, AAAA). Empty: those of the host.'),
+});
+
+const limits = z.strictObject({
+  tcpConnections: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(10_000)
+    .describe(
+      'TCP connections in all. Over it new ones are closed at once. Each costs memory and a file descriptor (LimitNOFILE).',
+    ),
+  tcpConnectionsPerSource: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(100)
+    .describe(
+      'TCP connections of one source address. Raise it when many clients share one address behind a NAT, or behind a balancer that hides the sources.',
+    ),
+  messageBytes: z
+    .int()
+    .min(4096)
+    .max(65_536)
+    .default(65_536)
+    .describe('Octets one message may have on TCP. A longer one closes its connection.'),
+  halfMessageSeconds: z
+    .int()
+    .min(1)
+    .max(600)
+    .default(10)
+    .describe(
+      'Seconds the rest of a begun message may take on TCP. Raising it helps very slow links, and whoever wants to hold memory here.',
+    ),
+  idleSeconds: z
+    .int()
+    .min(10)
+    .max(86_400)
+    .default(600)
+    .describe('Seconds a TCP connection may be silent. Clients that keep alive (RFC 5626) send more often.'),
+  bufferedBytes: z
+    .int()
+    .min(65_536)
+    .max(4_294_967_296)
+    .default(64 * 1024 * 1024)
+    .describe(
+      'Octets of unfinished messages over all TCP connections. Over it the connection that holds the most is closed.',
+    ),
+  sendQueueBytes: z
+    .int()
+    .min(65_536)
+    .max(268_435_456)
+    .default(1024 * 1024)
+    .describe('Octets that may wait for one slow TCP reader. Over it its connection is closed.'),
+  errorAnswersPerSecond: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(50)
+    .describe(
+      'Error answers a second that one source prefix (IPv4 /24, IPv6 /56) gets from this member itself. Over it errors are dropped and counted.',
+    ),
+});
+
+const ownership = z.strictObject({
+  longestCallSeconds: z
+    .int()
+    .min(60)
+    .max(604_800)
+    .default(43_200)
+    .describe(
+      'Seconds after which a call that was never ended is forgotten here. Raising it costs memory for calls whose BYE was lost.',
+    ),
+  ringingSeconds: z
+    .int()
+    .min(32)
+    .max(3600)
+    .default(300)
+    .describe('Seconds after which a call that was never answered is forgotten here.'),
+});
+
+const drain = z.strictObject({
+  deadlineSeconds: z
+    .int()
+    .min(0)
+    .max(86_400)
+    .default(60)
+    .describe('Seconds a stopping member waits for its calls to end. 0 stops at once.'),
+});
+
+const admin = z.strictObject({
+  bind: endpoint(8060)
+    .prefault('127.0.0.1:8060')
+    .describe('Address and port of the admin HTTP server. Another address than loopback needs admin.token.'),
+  token: secret
+    .optional()
+    .describe(
+      `Bearer token asked on every path but /livez and /readyz. Take it from the environment: ${fromEnvironment('SIPFARM_ADMIN_TOKEN')}.`,
+    ),
+});
+
+const log = z.strictObject({
+  level: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
+    .default('info')
+    .describe('Lowest level that is written. No level up to info writes a line per packet.'),
+});
+
+const shape = z.strictObject({
+  farm: z
+    .string()
+    .regex(/^[a-z0-9-]{1,32}$/, 'is not a farm name; use 1 to 32 of a-z, 0-9 and -')
+    .describe('Name of the farm: what it has in the store is under /sipfarm/<farm>/.'),
+  member: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,64}$/, 'is not a member name; use 1 to 64 letters, digits, dots, - and _')
+    .optional()
+    .describe('Name of this member, different on each. Default: the host name.'),
+  weight: z
+    .int()
+    .min(0)
+    .max(1000)
+    .default(100)
+    .describe("This member's share of new calls, relative to the other members. 0 takes none."),
+  store: z.discriminatedUnion('kind', [etcd, memory]).describe('What the members share.'),
+  listeners: z.array(listener).min(1).max(64).describe('Where packets come in.'),
+  balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
+  keys: z
+    .array(secret)
+    .min(1)
+    .max(8)
+    .optional()
+    .describe(
+      `Farm keys, 64 hexadecimal digits each, the same on every member: the first mints, all verify. Tokens and the relay link derive theirs. Take them from the environment: ${fromEnvironment('SIPFARM_KEY')}.`,
+    ),
+  keyFile: z.string().min(1).optional().describe('File with the farm keys instead, one a line, # begins a comment.'),
+  relay: relay.describe('The link between the members.'),
+  service: service.describe('What the owner of a packet does with it.'),
+  resolver: resolver.prefault({}).describe('How names are looked up.'),
+  limits: limits.prefault({}).describe('Bounds of what strangers can make this member hold.'),
+  ownership: ownership.prefault({}).describe('How long a call is remembered.'),
+  drain: drain.prefault({}).describe('How a member stops.'),
+  admin: admin.prefault({}).describe('The admin HTTP server: health, metrics, questions.'),
+  log: log.prefault({}).describe('Log lines, JSON on the standard output.'),
+});
+
+type Parsed = z.output<typeof shape>;
+
+export type StoreConfig = Parsed['store'];
+export type ListenerConfig = Parsed['listeners'][number] & {
+  readonly advertise: Endpoint;
+  readonly answer: 'direct' | 'ingress';
+};
+export type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
+export type Limits = Parsed['limits'];
+
+/** The cluster-wide settings as they stand in the store under `config`: the same fields, each may be absent. */
+export interface ClusterSettings {
+  log?: Partial<Parsed['log']> | undefined;
+  balancer?: Partial<Pick<Parsed['balancer'], 'probes'>> | undefined;
+  limits?: Partial<Limits> | undefined;
+  drain?: Partial<Parsed['drain']> | undefined;
+  ownership?: Partial<Parsed['ownership']> | undefined;
+}
+
+/** The configuration of one member, every default filled in. */
+export interface Config extends Omit<Parsed, 'member' | 'listeners' | 'service' | 'keys' | 'keyFile'> {
+  readonly member: string;
+  readonly listeners: readonly ListenerConfig[];
+  readonly service: ServiceConfig;
+  /** From `keys` or `keyFile`; never empty; 64 hexadecimal digits each. The first mints. */
+  readonly keys: readonly Secret[];
+  /** What this member's own file sets of the fields that also exist cluster-wide: it wins over the store. */
+  readonly given: ClusterSettings;
+}
+
+function withoutDefaults(section: z.ZodObject): z.ZodType {
+  const fields = Object.entries(section.shape).map(([name, field]) => {
+    const bare = field instanceof z.ZodDefault ? (field.unwrap() as z.ZodType) : (field as z.ZodType);
+    return [name, bare.optional().describe((field as z.ZodType).description ?? '')];
+  });
+  return z.strictObject(Object.fromEntries(fields)).optional();
+}
+
+/** Schema of the cluster-wide settings (`sipfarm config put`). */
+export const clusterSchema = z.strictObject({
+  log: withoutDefaults(log),
+  balancer: withoutDefaults(balancer.pick({ probes: true })),
+  limits: withoutDefaults(limits),
+  drain: withoutDefaults(drain),
+  ownership: withoutDefaults(ownership),
+}) as unknown as z.ZodType<ClusterSettings>;
+
+/** The sections that may also come from the store, every default filled in. */
+export const clusterSections = z.strictObject({
+  log: shape.shape.log,
+  balancer: shape.shape.balancer,
+  limits: shape.shape.limits,
+  drain: shape.shape.drain,
+  ownership: shape.shape.ownership,
+});
+
+type Complain = (path: readonly (string | number)[], message: string) => void;
+
+function checkListeners(config: Parsed, complain: Complain): void {
+  const names = new Set<string>();
+  const binds = new Set<string>();
+  for (const [index, { name, transport, bind, advertise }] of config.listeners.entries()) {
+    const at = ['listeners', index] as const;
+    if (names.has(name)) complain([...at, 'name'], `is used by two listeners; give each its own name`);
+    names.add(name);
+    const place = `${transport} ${formatEndpoint(bind)}`;
+    if (bind.port !== 0 && binds.has(place))
+      complain([...at, 'bind'], `is bound by two ${transport} listeners; leave one out`);
+    binds.add(place);
+    if (isWildcard(bind.address)) {
+      if (config.balancer.mode === 'dsr')
+        complain(
+          [...at, 'bind'],
+          'is a wildcard: with balancer.mode dsr answers must leave from the VIP; bind to the VIP itself',
+        );
+      else if (!advertise)
+        complain(
+          [...at, 'bind'],
+          'is a wildcard and advertise is not set: clients could not be told an address; set advertise, or bind to one address',
+        );
+    }
+    if (advertise && isWildcard(advertise.address))
+      complain([...at, 'advertise'], 'is a wildcard; write the address clients reach');
+  }
+}
+
+function same(a: Endpoint, b: Endpoint): boolean {
+  return a.port !== 0 && a.port === b.port && a.address === b.address;
+}
+
+function checkAddresses(config: Parsed, complain: Complain): void {
+  const { relay: link, service: own } = config;
+  if (isWildcard(link.bind.address))
+    complain(['relay', 'bind'], 'is a wildcard: the peers are told this address; write one address of this host');
+  if (isWildcard(own.bind.address) && !own.advertise)
+    complain(['service', 'bind'], 'is a wildcard and service.advertise is not set; set it, or bind to one address');
+  if (own.advertise && isWildcard(own.advertise.address))
+    complain(['service', 'advertise'], 'is a wildcard; write the address the SIP server reaches');
+  if (same(link.bind, own.bind)) complain(['service', 'bind'], 'is also relay.bind; give each its own port');
+  const target: Endpoint = { address: own.server.host, port: own.server.port };
+  if (same(target, own.bind))
+    complain(
+      ['service', 'server'],
+      'is service.bind itself: sipfarm would send to itself; write where the SIP server listens',
+    );
+  for (const [index, { transport, bind }] of config.listeners.entries()) {
+    if (transport === 'udp' && same(bind, own.bind))
+      complain(['service', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
+    if (same(bind, link.bind))
+      complain(['relay', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
+    if (transport === 'udp' && same(target, bind))
+      complain(
+        ['service', 'server'],
+        `is the bind of listener ${index + 1}: sipfarm would send to itself; write where the SIP server listens`,
+      );
+  }
+}
+
+function checkStore(config: Parsed, complain: Complain): void {
+  const { store } = config;
+  if (store.kind !== 'etcd') return;
+  const secure = store.hosts.filter((host) => host.startsWith('https:')).length;
+  if (secure !== 0 && secure !== store.hosts.length)
+    complain(['store', 'hosts'], 'mixes http and https; use one of them');
+  if (secure === 0 && (store.ca || store.cert))
+    complain(['store', store.ca ? 'ca' : 'cert'], 'needs https hosts; write https:// in store.hosts');
+  if ((store.cert === undefined) !== (store.key === undefined))
+    complain(['store', store.cert ? 'cert' : 'key'], 'needs the other half; set both store.cert and store.key');
+  if ((store.user === undefined) !== (store.password === undefined))
+    complain(
+      ['store', store.user ? 'user' : 'password'],
+      'needs the other half; set both store.user and store.password',
+    );
+}
+
+function checkSections(config: Pick<Parsed, 'limits' | 'ownership'>, complain: Complain): void {
+  if (config.limits.tcpConnectionsPerSource > config.limits.tcpConnections)
+    complain(['limits', 'tcpConnectionsPerSource'], 'is above limits.tcpConnections; lower it, or raise the other');
+  if (config.limits.messageBytes > config.limits.bufferedBytes)
+    complain(
+      ['limits', 'bufferedBytes'],
+      'is below limits.messageBytes: no long message could ever be finished; raise it',
+    );
+  if (config.ownership.ringingSeconds > config.ownership.longestCallSeconds)
+    complain(['ownership', 'ringingSeconds'], 'is above ownership.longestCallSeconds; lower it');
+}
+
+/** Schema of the configuration file: fields and cross checks. */
+export const configSchema = shape.superRefine((config, context) => {
+  const complain: Complain = (path, message) => context.addIssue({ code: 'custom', path: [...path], message });
+  checkListeners(config, complain);
+  checkAddresses(config, complain);
+  checkStore(config, complain);
+  checkSections(config, complain);
+  if (config.keys && config.keyFile) complain(['keyFile'], 'is set together with keys; leave one of them out');
+});
+
+/** What `configSchema` makes of a valid file. */
+export type ParsedConfig = z.output<typeof configSchema>;
+
+/** Fills in the defaults that depend on other fields or on the host. `given`: the cluster-wide fields that the file itself sets. */
+export function settle(
+  parsed: ParsedConfig,
+  hostName: string,
+  keys: readonly Secret[],
+  given: ClusterSettings,
+): Config {
+  const { keys: _keys, keyFile: _keyFile, ...rest } = parsed;
+  const answer = parsed.balancer.mode === 'dsr' ? 'direct' : 'ingress';
+  const { server: target } = parsed.service;
+  const allow = parsed.service.allow ?? (isIP(target.host) ? [target.host] : undefined);
+  return {
+    ...rest,
+    member: parsed.member ?? hostName,
+    listeners: parsed.listeners.map((entry) => ({
+      ...entry,
+      advertise: entry.advertise ?? entry.bind,
+      answer: entry.answer ?? answer,
+    })),
+    service: { ...parsed.service, advertise: parsed.service.advertise ?? parsed.service.bind, allow },
+    keys,
+    given,
+  };
+}

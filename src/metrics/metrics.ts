@@ -1,0 +1,175 @@
+// Every metric of sipfarm, in one object. The rooms get their cells and families from here; docs/metrics.md is generated from it.
+import { type EventLoopUtilization, performance } from 'node:perf_hooks';
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { type CellFamily, counter, gauge, histogram } from './counters.ts';
+
+/** What is read on scrape. The node puts its own readers here while it is built; until then everything reads zero. */
+export interface Sources {
+  ownedCalls: () => number;
+  viewEpoch: () => number;
+  /** Members in the view, by state. */
+  members: () => { readonly active: number; readonly draining: number };
+  peersReachable: () => number;
+  storeUp: () => boolean;
+  tcpConnections: () => number;
+  upstreamUp: () => boolean;
+}
+
+export interface Metrics {
+  readonly registry: Registry;
+  readonly sources: Sources;
+  readonly received: CellFamily<'listener' | 'class'>;
+  readonly verdicts: CellFamily<'verdict' | 'reason'>;
+  readonly relayed: CellFamily<'direction' | 'peer'>;
+  readonly relayRefused: CellFamily<'reason'>;
+  readonly relayHop: Histogram;
+  readonly forgedTokens: CellFamily<'place'>;
+  readonly handled: CellFamily<'from' | 'kind'>;
+  readonly closedConnections: CellFamily<'reason'>;
+  readonly sendErrors: CellFamily<'listener'>;
+  readonly answered: CellFamily<'status'>;
+  readonly storeRequest: Histogram<'operation'>;
+}
+
+export interface MetricsOptions {
+  readonly version: string;
+  /** Every value that the label `reason` of a dropped packet can take: each is there as 0 from the start. */
+  readonly dropReasons: readonly string[];
+}
+
+/** From a loopback neighbour to a link that is about to be given up. */
+const HOP_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5];
+const STORE_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+
+function makeGauges(registry: Registry, sources: Sources): void {
+  const single = (name: string, help: string, read: () => number): void =>
+    gauge(registry, name, help, [], () => [{ labels: {}, value: read() }]);
+  single('owned_calls', 'Calls this member owns now.', () => sources.ownedCalls());
+  single('view_epoch', 'Number of the view this member works by. The same on all members, but for moments.', () =>
+    sources.viewEpoch(),
+  );
+  gauge(registry, 'members', 'Members in the view, by state.', ['state'], () => {
+    const { active, draining } = sources.members();
+    return [
+      { labels: { state: 'active' }, value: active },
+      { labels: { state: 'draining' }, value: draining },
+    ];
+  });
+  single('peers_reachable', 'Other members that answer over the relay link.', () => sources.peersReachable());
+  single('store_up', '1 while the store answers. At 0 the farm goes on with the last view.', () =>
+    Number(sources.storeUp()),
+  );
+  single('tcp_connections', 'Open TCP connections.', () => sources.tcpConnections());
+  single('upstream_up', '1 while the SIP server behind this member answers.', () => Number(sources.upstreamUp()));
+}
+
+function makeProcessGauges(registry: Registry, version: string): void {
+  let last: EventLoopUtilization = performance.eventLoopUtilization();
+  gauge(
+    registry,
+    'event_loop_utilization',
+    'Share of time the event loop was busy since the last scrape, 0 to 1. Above 0.8 the member is near its limit.',
+    [],
+    () => {
+      const now = performance.eventLoopUtilization();
+      const { utilization } = performance.eventLoopUtilization(now, last);
+      last = now;
+      return [{ labels: {}, value: utilization }];
+    },
+  );
+  new Gauge({
+    name: 'sipfarm_build_info',
+    help: 'Always 1; the label tells the version.',
+    labelNames: ['version'],
+    registers: [registry],
+  }).set({ version }, 1);
+}
+
+/** Makes every family in `registry`, with a zero for each drop reason. */
+export function makeMetrics(registry: Registry, options: MetricsOptions): Metrics {
+  const sources: Sources = {
+    ownedCalls: () => 0,
+    viewEpoch: () => 0,
+    members: () => ({ active: 0, draining: 0 }),
+    peersReachable: () => 0,
+    storeUp: () => false,
+    tcpConnections: () => 0,
+    upstreamUp: () => false,
+  };
+  const metrics: Metrics = {
+    registry,
+    sources,
+    received: counter(registry, 'received_packets_total', 'Packets that came in from outside, by listener and class.', [
+      'listener',
+      'class',
+    ]),
+    verdicts: counter(
+      registry,
+      'verdicts_total',
+      'What became of packets: local, relay, reply (reason = status) or drop (reason = why; see errors.md).',
+      ['verdict', 'reason'],
+    ),
+    relayed: counter(
+      registry,
+      'relayed_packets_total',
+      'Packets sent to (direction out) or taken from (in) another member over the relay link.',
+      ['direction', 'peer'],
+    ),
+    relayRefused: counter(
+      registry,
+      'relay_refused_total',
+      'Frames that the relay link refused or could not send, by reason.',
+      ['reason'],
+    ),
+    relayHop: histogram(registry, 'relay_hop_seconds', 'Half the round trip of a probe to a peer.', HOP_BUCKETS),
+    forgedTokens: counter(
+      registry,
+      'forged_tokens_total',
+      'Texts that look like a token of this farm and fail its check, by place. Grows when a key is missing here, or somebody tries.',
+      ['place'],
+    ),
+    handled: counter(
+      registry,
+      'handled_messages_total',
+      'Messages handled by the service of this member as their owner. from: client or server; kind: request or response.',
+      ['from', 'kind'],
+    ),
+    closedConnections: counter(
+      registry,
+      'closed_connections_total',
+      'TCP connections that were closed or refused, by reason.',
+      ['reason'],
+    ),
+    sendErrors: counter(registry, 'send_errors_total', 'Datagrams the system would not send, by listener.', [
+      'listener',
+    ]),
+    answered: counter(registry, 'requests_answered_total', 'Requests this member answered itself, by status.', [
+      'status',
+    ]),
+    storeRequest: new Histogram({
+      name: 'sipfarm_store_request_seconds',
+      help: 'Time the store took for a request, by operation.',
+      labelNames: ['operation'],
+      buckets: STORE_BUCKETS,
+      registers: [registry],
+    }),
+  };
+  makeGauges(registry, sources);
+  makeProcessGauges(registry, options.version);
+  metrics.verdicts.cell({ verdict: 'local', reason: '' });
+  metrics.verdicts.cell({ verdict: 'relay', reason: '' });
+  for (const reason of options.dropReasons) metrics.verdicts.cell({ verdict: 'drop', reason });
+  for (const from of ['client', 'server'])
+    for (const kind of ['request', 'response']) metrics.handled.cell({ from, kind });
+  return metrics;
+}
+
+/** Adds what prom-client tells of the process (memory, CPU, file descriptors, garbage collection). Once per process. */
+export function addProcessMetrics(registry: Registry): void {
+  collectDefaultMetrics({ register: registry });
+}
+
+/** A registry for `makeMetrics`. */
+export function makeRegistry(): Registry {
+  return new Registry();
+}
