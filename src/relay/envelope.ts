@@ -1,0 +1,256 @@
+// The frame of the relay link: a PROXY protocol v2 header (haproxy.org, proxy-protocol.txt 2.2) with one TLV of ours, then the message.
+//
+//    offset  octets
+//    0       12   signature 0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A
+//    12      1    0x21: version 2, command PROXY
+//    13      1    0x11 TCP over IPv4, 0x12 UDP over IPv4, 0x21 TCP over IPv6, 0x22 UDP over IPv6: how the message came, or is to go
+//    14      2    octets up to the message: 12 or 36 of addresses, and 43
+//    16      8/32 true source (egress: the remote party), then the local address it came to (egress: zeros)
+//    24/48   4    their ports
+//    28/52   1    0xE0, a type the specification leaves to applications (2.2.7)
+//    29/53   2    40
+//    31/55   40   the value:
+//
+//     0                   1                   2                   3
+//     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//    +---------------+---------------+-------+-------+---------------+
+//    |    version    |     kind      |key id | flags |     hops      |
+//    +---------------+---------------+-------+-------+---------------+
+//    |         sender number         |        receiver number        |
+//    +-------------------------------+---------------+---------------+
+//    |              sender incarnation               |   listener    |
+//    +-----------------------------------------------+---------------+
+//    |             ingress incarnation               |   reserved    |
+//    +-------------------------------+---------------+---------------+
+//    |         ingress number        |        sequence (high)        |
+//    +-------------------------------+-------------------------------+
+//    |                        sequence (low)                         |
+//    +---------------------------------------------------------------+
+//    |                            epoch                              |
+//    +---------------------------------------------------------------+
+//    |                         connection                            |
+//    +---------------------------------------------------------------+
+//    |        MAC: SipHash-2-4 over the whole frame, message         |
+//    |        included, with these eight octets as zeros             |
+//    +---------------------------------------------------------------+
+//
+// There is no time in it. Replay is kept off by the sequence number, which rises with each frame of one incarnation of a sender
+// (sequence-window.ts), and by the receiver's number, so a wall clock may jump and nothing happens.
+import { digest, siphash } from '../base/siphash.ts';
+import { readAddress, writeAddress } from '../ownership/flow.ts';
+import type { FarmKey, Keyring } from '../ownership/keyring.ts';
+
+export const FrameKind = {
+  /** A message from outside, for the receiver's owner lookup. */
+  packet: 1,
+  /** A message the receiver is to send by one of its flows. */
+  egress: 2,
+  /** A peer's probe or its answer (probe.ts). */
+  probe: 3,
+  /** "Your incarnation has no seat; the epoch is mine." No body. */
+  refusal: 4,
+} as const;
+export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
+
+/** Octets in front of the message. */
+export const HEAD_IPV4 = 71;
+export const HEAD_IPV6 = 95;
+/** The longest frame: the longest message (65,535 octets) behind the longest head, with some room. */
+export const MAX_FRAME_OCTETS = 70_000;
+
+const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
+const TLV_TYPE = 0xe0;
+const VERSION = 1;
+const VALUE_OCTETS = 40;
+const MAC_AT = 32;
+
+/** Everything of a frame but the message's octets. One instance per entrance, filled anew for each frame. */
+export class Frame {
+  kind: FrameKind = FrameKind.packet;
+  /** 0-15. Set by `decodeFrame`; `encodeFrame` takes the primary key's. */
+  keyId = 0;
+  /** SecondChance of the packet; 0-3. */
+  secondChance = 0;
+  hops = 0;
+  sender = 0;
+  senderIncarnation = 0;
+  receiver = 0;
+  /** The member the message came to from outside; egress: the receiver, in the incarnation the flow was made in. */
+  ingress = 0;
+  ingressIncarnation = 0;
+  /** Index in the list of member `ingress`. */
+  listener = 0;
+  /** Connection at member `ingress`; 0 for a datagram. */
+  connection = 0;
+  /** Epoch of the sender's view. */
+  epoch = 0;
+  /** 48 bits. */
+  sequence = 0;
+  address = '';
+  port = 0;
+  localAddress = '';
+  localPort = 0;
+  /** The message is `bytes[start..end)` of what was decoded. */
+  start = 0;
+  end = 0;
+}
+
+/** Why octets are no frame for us. */
+export type FrameFault = 'short' | 'not-a-frame' | 'version' | 'mac';
+
+/** Octets of the head that `frame` will have: IPv6 when one of its two addresses is. */
+export function headOctets(frame: Readonly<Frame>): number {
+  return frame.address.includes(':') || frame.localAddress.includes(':') ? HEAD_IPV6 : HEAD_IPV4;
+}
+
+/** An address into a field of 16 octets; IPv4 as IPv4-mapped (RFC 4291 2.5.5.2). */
+function writeAddress6(address: string, to: Buffer, at: number): void {
+  if (address.includes(':')) {
+    writeAddress(address, to, at);
+    return;
+  }
+  to.fill(0, at, at + 10);
+  to[at + 10] = 0xff;
+  to[at + 11] = 0xff;
+  to.fill(0, at + 12, at + 16);
+  if (address !== '') writeAddress(address, to, at + 12);
+}
+
+function writeAddress4(address: string, to: Buffer, at: number): void {
+  to.fill(0, at, at + 4);
+  if (address !== '') writeAddress(address, to, at);
+}
+
+function writeMac(key: FarmKey, to: Buffer, at: number, start: number, end: number): void {
+  to.fill(0, at, at + 8);
+  siphash(key.relay, to, start, end);
+  to.writeUInt32BE(digest.high, at);
+  to.writeUInt32BE(digest.low, at + 4);
+}
+
+/**
+ * Writes head and `message[start..end)` into `to` at `at`; returns the offset behind the frame. `to` must have room for `headOctets(frame)` and
+ * the message. The MAC is made with the primary key. An empty address is written as zeros.
+ */
+export function encodeFrame(
+  keys: Keyring,
+  frame: Readonly<Frame>,
+  message: Buffer,
+  start: number,
+  end: number,
+  to: Buffer,
+  at: number,
+): number {
+  const six = headOctets(frame) === HEAD_IPV6;
+  to.set(SIGNATURE, at);
+  to[at + 12] = 0x21;
+  to[at + 13] = (six ? 0x20 : 0x10) | (frame.connection === 0 ? 2 : 1);
+  to.writeUInt16BE((six ? HEAD_IPV6 : HEAD_IPV4) - 16, at + 14);
+  let here = at + 16;
+  if (six) {
+    writeAddress6(frame.address, to, here);
+    writeAddress6(frame.localAddress, to, here + 16);
+    here += 32;
+  } else {
+    writeAddress4(frame.address, to, here);
+    writeAddress4(frame.localAddress, to, here + 4);
+    here += 8;
+  }
+  to.writeUInt16BE(frame.port, here);
+  to.writeUInt16BE(frame.localPort, here + 2);
+  to[here + 4] = TLV_TYPE;
+  to.writeUInt16BE(VALUE_OCTETS, here + 5);
+  here += 7;
+  to[here] = VERSION;
+  to[here + 1] = frame.kind;
+  to[here + 2] = (keys.primary.id << 4) | frame.secondChance;
+  to[here + 3] = frame.hops;
+  to.writeUInt16BE(frame.sender, here + 4);
+  to.writeUInt16BE(frame.receiver, here + 6);
+  to.writeUIntBE(frame.senderIncarnation, here + 8, 3);
+  to[here + 11] = frame.listener;
+  to.writeUIntBE(frame.ingressIncarnation, here + 12, 3);
+  to[here + 15] = 0;
+  to.writeUInt16BE(frame.ingress, here + 16);
+  to.writeUIntBE(frame.sequence, here + 18, 6);
+  to.writeUInt32BE(frame.epoch, here + 24);
+  to.writeUInt32BE(frame.connection, here + 28);
+  const messageAt = here + VALUE_OCTETS;
+  message.copy(to, messageAt, start, end);
+  const behind = messageAt + (end - start);
+  writeMac(keys.primary, to, here + MAC_AT, at, behind);
+  return behind;
+}
+
+/** True when one of the valid keys made the MAC at `at`. Zeros it for the hash and puts it back. */
+function macAgrees(keys: Keyring, keyId: number, bytes: Buffer, at: number, start: number, end: number): boolean {
+  const high = bytes.readUInt32BE(at);
+  const low = bytes.readUInt32BE(at + 4);
+  bytes.fill(0, at, at + 8);
+  let agrees = false;
+  for (const key of keys.all) {
+    if (key.id !== keyId) continue;
+    siphash(key.relay, bytes, start, end);
+    // One comparison of both halves: the time it takes tells nothing of where they differ.
+    if (((digest.high ^ high) | (digest.low ^ low)) === 0) {
+      agrees = true;
+      break;
+    }
+  }
+  bytes.writeUInt32BE(high, at);
+  bytes.writeUInt32BE(low, at + 4);
+  return agrees;
+}
+
+/**
+ * Reads the frame `bytes[start..end)` into `out`; null when it is whole and one of the keys made its MAC. Never throws, never reads outside.
+ * Without `keys` the MAC is not asked for: for a microscope, never for the packet's way. Says nothing of sender, receiver and sequence.
+ */
+export function decodeFrame(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  keys: Keyring | undefined,
+  out: Frame,
+): FrameFault | null {
+  const octets = end - start;
+  for (let i = 0; i < 12; i++) {
+    if (i === octets) return 'short';
+    if (bytes[start + i] !== SIGNATURE[i]) return 'not-a-frame';
+  }
+  if (octets < 16) return 'short';
+  const family = bytes[start + 13]!;
+  const head = (family & 0xf0) === 0x20 ? HEAD_IPV6 : HEAD_IPV4;
+  if (
+    bytes[start + 12] !== 0x21 ||
+    (family !== 0x11 && family !== 0x12 && family !== 0x21 && family !== 0x22) ||
+    bytes.readUInt16BE(start + 14) !== head - 16
+  )
+    return 'not-a-frame';
+  if (octets < head) return 'short';
+  const at = start + head - VALUE_OCTETS;
+  if (bytes[at - 3] !== TLV_TYPE || bytes.readUInt16BE(at - 2) !== VALUE_OCTETS) return 'not-a-frame';
+  if (bytes[at] !== VERSION) return 'version';
+  out.keyId = bytes[at + 2]! >>> 4;
+  if (keys !== undefined && !macAgrees(keys, out.keyId, bytes, at + MAC_AT, start, end)) return 'mac';
+  out.kind = bytes[at + 1]! as FrameKind;
+  out.secondChance = bytes[at + 2]! & 3;
+  out.hops = bytes[at + 3]!;
+  out.sender = bytes.readUInt16BE(at + 4);
+  out.receiver = bytes.readUInt16BE(at + 6);
+  out.senderIncarnation = bytes.readUIntBE(at + 8, 3);
+  out.listener = bytes[at + 11]!;
+  out.ingressIncarnation = bytes.readUIntBE(at + 12, 3);
+  out.ingress = bytes.readUInt16BE(at + 16);
+  out.sequence = bytes.readUIntBE(at + 18, 6);
+  out.epoch = bytes.readUInt32BE(at + 24);
+  out.connection = bytes.readUInt32BE(at + 28);
+  const width = head === HEAD_IPV6 ? 16 : 4;
+  out.address = readAddress(bytes, start + 16, width);
+  out.localAddress = readAddress(bytes, start + 16 + width, width);
+  out.port = bytes.readUInt16BE(start + 16 + 2 * width);
+  out.localPort = bytes.readUInt16BE(start + 18 + 2 * width);
+  out.start = start + head;
+  out.end = end;
+  return null;
+}

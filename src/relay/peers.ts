@@ -1,0 +1,161 @@
+// The other members as the relay link knows them: where they are, which incarnation, and how their listeners map to ours.
+import type { Endpoint } from '../base/endpoint.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { SequenceWindow } from './sequence-window.ts';
+
+/** Another member, as its record in the store tells it. */
+export interface PeerInfo {
+  readonly number: number;
+  readonly incarnation: number;
+  readonly id: string;
+  /** Where its relay link listens, UDP and TCP. */
+  readonly relay: Endpoint;
+  /** Names of its listeners, in the order of its own indexes. */
+  readonly listeners: readonly string[];
+}
+
+/** A member's place in the view, as far as frames need it. */
+export interface PeerSeat {
+  readonly number: number;
+  readonly incarnation: number;
+}
+
+/** What `heldSince` is before a peer has spoken: it may hold calls of any age. */
+export const HELD_UNKNOWN = 1;
+
+export class Peer {
+  readonly number: number;
+  /** The record as it stands in the store. */
+  info: PeerInfo;
+  /** The youngest incarnation that record or frames told of. */
+  incarnation: number;
+  /** Listener index there to index here, and the other way; -1 where the name is missing. */
+  toOwn: readonly number[] = [];
+  fromOwn: readonly number[] = [];
+  readonly window = new SequenceWindow();
+  readonly sent: Cell;
+  readonly received: Cell;
+  /** `clock.now()` of its last refusal; one a second is enough. */
+  refusedAt = Number.NEGATIVE_INFINITY;
+
+  // What probes tell (prober.ts).
+  reachable = true;
+  /** `clock.now()` of the last answer, or of the moment it became known. */
+  heardAt: number;
+  heldSince = HELD_UNKNOWN;
+  /** The members it cannot reach. */
+  readonly misses = new Set<number>();
+  /** Number of the last question, and when the last four were asked. */
+  question = 0;
+  readonly askedAt = new Float64Array(4);
+
+  constructor(info: PeerInfo, own: readonly string[], relayed: CellFamily<'direction' | 'peer'>, now: number) {
+    this.number = info.number;
+    this.info = info;
+    this.incarnation = info.incarnation;
+    this.sent = relayed.cell({ direction: 'out', peer: info.id });
+    this.received = relayed.cell({ direction: 'in', peer: info.id });
+    this.heardAt = now;
+    this.mapListeners(own);
+  }
+
+  mapListeners(own: readonly string[]): void {
+    this.toOwn = this.info.listeners.map((name) => own.indexOf(name));
+    this.fromOwn = own.map((name) => this.info.listeners.indexOf(name));
+  }
+
+  /** The member has started anew: nothing it said before counts. */
+  restarted(incarnation: number, now: number): void {
+    this.incarnation = incarnation;
+    this.window.reset();
+    this.heardAt = now;
+    this.heldSince = HELD_UNKNOWN;
+    this.misses.clear();
+  }
+}
+
+/** Why a frame with a good MAC is not taken from its sender. */
+export type SenderFault = 'unknown-sender' | 'old-incarnation' | 'no-seat';
+
+/** The table of peers. Changed by cold code, read per frame. */
+export class Peers {
+  readonly #own: readonly string[];
+  readonly #relayed: CellFamily<'direction' | 'peer'>;
+  readonly #now: () => number;
+  readonly #peers = new Map<number, Peer>();
+  #records: readonly PeerInfo[] = [];
+  #seats: ReadonlyMap<number, number> | undefined;
+
+  constructor(own: readonly string[], relayed: CellFamily<'direction' | 'peer'>, now: () => number) {
+    this.#own = own;
+    this.#relayed = relayed;
+    this.#now = now;
+  }
+
+  get(number: number): Peer | undefined {
+    return this.#peers.get(number);
+  }
+
+  all(): Iterable<Peer> {
+    return this.#peers.values();
+  }
+
+  /** Numbers of the seated members; empty before the first view. */
+  seated(): readonly number[] {
+    return this.#seats ? [...this.#seats.keys()] : [];
+  }
+
+  /** Takes the records of all members; `self` is left out. A member whose record is gone stays known as long as it has a seat. */
+  setRecords(records: readonly PeerInfo[], self: number): void {
+    this.#records = records.filter((record) => record.number !== self);
+    const now = this.#now();
+    for (const info of this.#records) {
+      const peer = this.#peers.get(info.number);
+      if (!peer || peer.info.id !== info.id) {
+        this.#peers.set(info.number, new Peer(info, this.#own, this.#relayed, now));
+        continue;
+      }
+      // A record that has not changed may lag behind what frames told of.
+      if (info.incarnation !== peer.info.incarnation && info.incarnation !== peer.incarnation)
+        peer.restarted(info.incarnation, now);
+      peer.info = info;
+      peer.mapListeners(this.#own);
+    }
+    this.#forgetTheGone();
+  }
+
+  setSeats(seats: readonly PeerSeat[]): void {
+    this.#seats = new Map(seats.map(({ number, incarnation }) => [number, incarnation]));
+    this.#forgetTheGone();
+  }
+
+  #forgetTheGone(): void {
+    const recorded = new Set(this.#records.map(({ number }) => number));
+    for (const number of this.#peers.keys())
+      if (!recorded.has(number) && !this.#seats?.has(number)) this.#peers.delete(number);
+  }
+
+  /**
+   * Judges the sender of a frame with a good MAC. An incarnation younger than the known one is believed: the record is on its way.
+   * `seatNeeded`: refuse a member without a seat, unless its `epoch` is newer than `ownEpoch` and it may know better.
+   */
+  check(number: number, incarnation: number, seatNeeded: boolean, epoch: number, ownEpoch: number): SenderFault | null {
+    const peer = this.#peers.get(number);
+    if (!peer) return 'unknown-sender';
+    const seat = this.#seats?.get(number);
+    if (incarnation < peer.incarnation || (seat !== undefined && incarnation < seat)) return 'old-incarnation';
+    if (seatNeeded && this.#seats !== undefined && seat === undefined && epoch <= ownEpoch) return 'no-seat';
+    if (incarnation > peer.incarnation) peer.restarted(incarnation, this.#now());
+    return null;
+  }
+
+  /** Index here of the listener `listener` of member `number`; -1 when either is not known. */
+  toOwn(number: number, listener: number): number {
+    return this.#peers.get(number)?.toOwn[listener] ?? -1;
+  }
+
+  /** Index at member `number` of the listener `own` of this member; -1 when there is none. */
+  fromOwn(number: number, own: number): number {
+    return this.#peers.get(number)?.fromOwn[own] ?? -1;
+  }
+}

@@ -1,0 +1,126 @@
+// Asks every peer four times a second whether it is there, and tells which members the farm as a whole cannot reach.
+import type { Clock, Timer } from '../base/clock.ts';
+import type { Peer, Peers } from './peers.ts';
+import { MAX_PROBE_OCTETS, PROBE_ANSWER, PROBE_QUESTION, type Probe, writeProbe } from './probe.ts';
+
+/** Four questions fit into the time of silence: one lost datagram, or two, says nothing. */
+const INTERVAL_MS = 250;
+const SILENCE_MS = 1000;
+
+/**
+ * The members that a majority of the other seated members reports as unreachable. `misses` gives the report of a member, undefined when there is none.
+ * With fewer than three seats nobody is: two members cannot outvote each other, the lease decides (DESIGN: "a majority of its peers").
+ */
+export function suspectsOf(
+  seated: readonly number[],
+  misses: (reporter: number) => ReadonlySet<number> | undefined,
+): Set<number> {
+  const suspects = new Set<number>();
+  if (seated.length < 3) return suspects;
+  for (const number of seated) {
+    let against = 0;
+    for (const reporter of seated) if (reporter !== number && misses(reporter)?.has(number)) against++;
+    if (against * 2 > seated.length - 1) suspects.add(number);
+  }
+  return suspects;
+}
+
+function same(a: ReadonlySet<number>, b: ReadonlySet<number>): boolean {
+  return a.size === b.size && [...a].every((number) => b.has(number));
+}
+
+interface ProberOptions {
+  readonly clock: Clock;
+  readonly peers: Peers;
+  readonly self: () => { readonly number: number; readonly heldSince: number };
+  /** Sends `body[0..octets)` as a probe frame; the body is reused after the call. */
+  readonly send: (peer: Peer, body: Buffer, octets: number) => void;
+  readonly onSuspects: (numbers: ReadonlySet<number>) => void;
+  /** A peer has been silent for `SILENCE_MS`. */
+  readonly onSilent: (peer: Peer) => void;
+  readonly observeHop: (seconds: number) => void;
+}
+
+export class Prober {
+  readonly #options: ProberOptions;
+  readonly #body = Buffer.alloc(MAX_PROBE_OCTETS);
+  #misses = new Set<number>();
+  #suspects: ReadonlySet<number> = new Set();
+  #timer: Timer | undefined;
+  #tickedAt = 0;
+
+  constructor(options: ProberOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { clock } = this.#options;
+    this.#tickedAt = clock.now();
+    this.#timer = clock.every(INTERVAL_MS, () => this.#tick());
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  /** A probe from `peer`. Answers a question; takes note of what the peer says. */
+  onProbe(peer: Peer, probe: Probe): void {
+    peer.heldSince = probe.heldSince;
+    peer.misses.clear();
+    for (const number of probe.unreachable) peer.misses.add(number);
+    if (!probe.answer) {
+      this.#say(peer, PROBE_ANSWER, probe.question);
+      return;
+    }
+    // Only an answer to one of the last four questions proves that the way there and back is open now.
+    const age = peer.question - probe.question;
+    if (age < 0 || age > 3) return;
+    const now = this.#options.clock.now();
+    this.#options.observeHop((now - peer.askedAt[probe.question & 3]!) / 2000);
+    peer.heardAt = now;
+    if (!peer.reachable) {
+      peer.reachable = true;
+      this.#misses.delete(peer.number);
+    }
+  }
+
+  #say(peer: Peer, type: typeof PROBE_QUESTION | typeof PROBE_ANSWER, question: number): void {
+    const octets = writeProbe(type, question, this.#options.self().heldSince, this.#misses, this.#body);
+    this.#options.send(peer, this.#body, octets);
+  }
+
+  #tick(): void {
+    const { clock, peers } = this.#options;
+    const now = clock.now();
+    // When this member itself stood still, the answers wait unread: the silence is its own, not the peers'.
+    const stall = Math.max(0, now - this.#tickedAt - 2 * INTERVAL_MS);
+    this.#tickedAt = now;
+    this.#misses = new Set();
+    for (const peer of peers.all()) {
+      if (stall > 0) peer.heardAt = Math.min(now, peer.heardAt + stall);
+      const silent = now - peer.heardAt >= SILENCE_MS;
+      if (silent && peer.reachable) this.#options.onSilent(peer);
+      peer.reachable = !silent;
+      if (silent) this.#misses.add(peer.number);
+    }
+    for (const peer of peers.all()) {
+      peer.question = (peer.question + 1) >>> 0;
+      peer.askedAt[peer.question & 3] = now;
+      this.#say(peer, PROBE_QUESTION, peer.question);
+    }
+    this.#vote();
+  }
+
+  #vote(): void {
+    const { peers, self, onSuspects } = this.#options;
+    const own = self().number;
+    const suspects = suspectsOf(peers.seated(), (reporter) => {
+      if (reporter === own) return this.#misses;
+      const peer = peers.get(reporter);
+      return peer?.reachable ? peer.misses : undefined;
+    });
+    if (same(suspects, this.#suspects)) return;
+    this.#suspects = suspects;
+    onSuspects(suspects);
+  }
+}
