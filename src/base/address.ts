@@ -1,0 +1,104 @@
+// An IP literal as eight 16-bit groups, read without allocating: what prefixes and address lists compare.
+
+/** `192.0.2.1` and `::ffff:192.0.2.1` read alike. */
+export const GROUPS = 8;
+
+/** Is it an IPv4 address, or one mapped into IPv6 (RFC 4291 2.5.5.2)? */
+export function isMapped(groups: Uint16Array): boolean {
+  return (
+    groups[5] === 0xffff && groups[4] === 0 && groups[3] === 0 && groups[2] === 0 && groups[1] === 0 && groups[0] === 0
+  );
+}
+
+/**
+ * Reads the literal `text` into `out` (eight groups), IPv4 in its mapped form; a zone (`%eth0`) is left out.
+ * False, with `out` undefined, for anything that is no literal.
+ */
+export function readGroups(text: string, out: Uint16Array): boolean {
+  out.fill(0);
+  if (text.indexOf(':') < 0) {
+    out[5] = 0xffff;
+    return readQuad(text, 0, text.length, out, 6);
+  }
+  const zone = text.indexOf('%');
+  const end = zone < 0 ? text.length : zone;
+  let at = 0;
+  let gap = -1;
+  let value = 0;
+  let digits = 0;
+  let begin = 0;
+  if (text.startsWith('::')) {
+    gap = 0;
+    begin = 2;
+  }
+  for (let i = begin; i < end; i++) {
+    const character = text.charCodeAt(i);
+    if (character === 0x3a) {
+      if (digits > 0) {
+        if (at === GROUPS) return false;
+        out[at++] = value;
+        value = 0;
+        digits = 0;
+      } else {
+        if (gap >= 0 || at === 0) return false;
+        gap = at;
+      }
+      begin = i + 1;
+    } else if (character === 0x2e) {
+      if (at > 6 || !readQuad(text, begin, end, out, at)) return false;
+      return close(out, at + 2, gap);
+    } else {
+      const digit = hexDigit(character);
+      if (digit < 0 || digits === 4) return false;
+      value = value * 16 + digit;
+      digits++;
+    }
+  }
+  if (digits > 0) {
+    if (at === GROUPS) return false;
+    out[at++] = value;
+  } else if (gap !== at) return false;
+  return close(out, at, gap);
+}
+
+/** Moves the groups behind `::` to the end. */
+function close(out: Uint16Array, at: number, gap: number): boolean {
+  if (gap < 0) return at === GROUPS;
+  if (at === GROUPS) return false;
+  const tail = at - gap;
+  out.copyWithin(GROUPS - tail, gap, at);
+  out.fill(0, gap, GROUPS - tail);
+  return true;
+}
+
+/** Reads the dotted quad `text[start..end)` into two groups. */
+function readQuad(text: string, start: number, end: number, out: Uint16Array, at: number): boolean {
+  let octets = 0;
+  let value = 0;
+  let digits = 0;
+  let high = 0;
+  for (let i = start; i <= end; i++) {
+    const character = i < end ? text.charCodeAt(i) : 0x2e;
+    if (character === 0x2e) {
+      if (digits === 0 || octets === 4) return false;
+      if ((octets & 1) === 0) high = value << 8;
+      else out[at + (octets >> 1)] = high | value;
+      octets++;
+      value = 0;
+      digits = 0;
+    } else {
+      // A leading zero could mean octal: refused.
+      if (character < 0x30 || character > 0x39 || (digits > 0 && value === 0)) return false;
+      value = value * 10 + character - 0x30;
+      digits++;
+      if (value > 255) return false;
+    }
+  }
+  return octets === 4;
+}
+
+function hexDigit(character: number): number {
+  if (character >= 0x30 && character <= 0x39) return character - 0x30;
+  const lower = character | 0x20;
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
+}
