@@ -57,6 +57,7 @@ export class Via {
   end = -1;
   /** Offset of the comma behind the value, or the end of the range given. */
   next = -1;
+  outcome: ViaOutcome = ViaOutcome.UNREADABLE;
   transport: Transport = Transport.OTHER;
   transportStart = -1;
   transportEnd = -1;
@@ -90,6 +91,7 @@ export function resetVia(via: Via): void {
   via.start = -1;
   via.end = -1;
   via.next = -1;
+  via.outcome = ViaOutcome.UNREADABLE;
   via.transport = Transport.OTHER;
   via.transportStart = -1;
   via.transportEnd = -1;
@@ -227,12 +229,14 @@ export function parseVia(bytes: Uint8Array, start: number, end: number, via: Via
     const at = skipBlanks(bytes, i, end);
     if (at >= end || bytes[at]! === COMMA) {
       via.next = at;
+      via.outcome = ViaOutcome.OK;
       return ViaOutcome.OK;
     }
     i = bytes[at]! === SEMICOLON ? parameter(bytes, at, end, via) : -1;
     if (i < 0) {
       via.end = trimEnd(bytes, from, end);
       via.next = end;
+      via.outcome = ViaOutcome.BAD_PARAMETER;
       return ViaOutcome.BAD_PARAMETER;
     }
     via.end = i;

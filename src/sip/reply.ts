@@ -1,0 +1,136 @@
+// A stateless answer made from the bytes of the request (RFC 3261 8.2.6, 8.2.7), also of one that the scanner refused.
+import { Edit } from './edit.ts';
+import { HeaderName } from './header-name.ts';
+import { HeaderLine, nextHeader } from './headers.ts';
+import { Method, type Scan } from './scan.ts';
+
+/** Reason phrases (RFC 3261 21 and the RFCs that added codes). */
+export const REASON_PHRASES: Readonly<Record<number, string>> = Object.freeze({
+  100: 'Trying',
+  180: 'Ringing',
+  181: 'Call Is Being Forwarded',
+  182: 'Queued',
+  183: 'Session Progress',
+  199: 'Early Dialog Terminated',
+  200: 'OK',
+  202: 'Accepted',
+  204: 'No Notification',
+  300: 'Multiple Choices',
+  301: 'Moved Permanently',
+  302: 'Moved Temporarily',
+  305: 'Use Proxy',
+  380: 'Alternative Service',
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  402: 'Payment Required',
+  403: 'Forbidden',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  406: 'Not Acceptable',
+  407: 'Proxy Authentication Required',
+  408: 'Request Timeout',
+  410: 'Gone',
+  412: 'Conditional Request Failed',
+  413: 'Request Entity Too Large',
+  414: 'Request-URI Too Long',
+  415: 'Unsupported Media Type',
+  416: 'Unsupported URI Scheme',
+  420: 'Bad Extension',
+  421: 'Extension Required',
+  422: 'Session Interval Too Small',
+  423: 'Interval Too Brief',
+  428: 'Use Identity Header',
+  429: 'Provide Referrer Identity',
+  430: 'Flow Failed',
+  433: 'Anonymity Disallowed',
+  439: 'First Hop Lacks Outbound Support',
+  440: 'Max-Breadth Exceeded',
+  469: 'Bad Info Package',
+  480: 'Temporarily Unavailable',
+  481: 'Call/Transaction Does Not Exist',
+  482: 'Loop Detected',
+  483: 'Too Many Hops',
+  484: 'Address Incomplete',
+  485: 'Ambiguous',
+  486: 'Busy Here',
+  487: 'Request Terminated',
+  488: 'Not Acceptable Here',
+  489: 'Bad Event',
+  491: 'Request Pending',
+  493: 'Undecipherable',
+  494: 'Security Agreement Required',
+  500: 'Server Internal Error',
+  501: 'Not Implemented',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Server Time-out',
+  505: 'Version Not Supported',
+  513: 'Message Too Large',
+  580: 'Precondition Failure',
+  600: 'Busy Everywhere',
+  603: 'Decline',
+  604: 'Does Not Exist Anywhere',
+  606: 'Not Acceptable',
+});
+
+/** The standard reason phrase; empty, which the grammar allows, for a status without one. */
+export function reasonPhrase(status: number): string {
+  return REASON_PHRASES[status] ?? '';
+}
+
+/** Where the request came from; a `Packet` is one. */
+export interface ReplySource {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** What is given up, step by step, until the answer is no larger than allowed. */
+const Economy = { NONE: 0, NO_EXTRA: 1, SHORT: 2, NO_TAG: 3 } as const;
+
+const edit = new Edit();
+const line = new HeaderLine();
+
+/** Takes out all header lines but every Via and the first From, To, Call-ID and CSeq. */
+function keepReplyHeaders(scan: Scan): void {
+  let seen = 0;
+  for (let at = scan.headersStart; nextHeader(scan.bytes, at, scan.headersEnd, line); at = line.lineEnd) {
+    if (line.name === HeaderName.VIA) continue;
+    const bit = 1 << line.name;
+    if (line.name >= HeaderName.FROM && line.name <= HeaderName.CSEQ && (seen & bit) === 0) seen |= bit;
+    else edit.delete(line.lineStart, line.lineEnd);
+  }
+}
+
+/**
+ * The answer to the request in `scan` (fresh from `scan()`, whatever that returned), or null: for a response, an ACK, a request without a
+ * readable Via, and when it would be larger than `maxOctets` (default: than the request, so that nobody is amplified) even after the extra
+ * headers, then the reason phrase, then, except for INVITE, the To tag have been left out. Give Infinity for a stream or a trusted source.
+ * Copies all Via (the top one stamped with `source`: RFC 3261 18.2.1, RFC 3581 4), From, To, Call-ID and CSeq as they stand.
+ * `reason` '' = the standard one. `toTag` '' = none; it is added only to a To without a tag. `extraHeaders` are lines without CRLF.
+ * The answer goes to `source`.
+ */
+export function buildReply(
+  scan: Scan,
+  status: number,
+  reason: string,
+  toTag: string,
+  source: ReplySource,
+  extraHeaders: readonly string[] = [],
+  maxOctets: number = scan.end - scan.start,
+): Buffer | null {
+  if (!scan.isRequest || scan.method === Method.ACK || scan.viaStart < 0) return null;
+  const wantsTag = toTag !== '' && scan.toStart >= 0 && scan.toTagStart < 0;
+  const last = wantsTag && scan.method !== Method.INVITE ? Economy.NO_TAG : Economy.SHORT;
+  for (let economy: number = Economy.NONE; economy <= last; economy++) {
+    edit.beginScan(scan);
+    const phrase = economy < Economy.SHORT ? reason || reasonPhrase(status) : '';
+    edit.replace(scan.start, scan.headersStart, `SIP/2.0 ${status} ${phrase}\r\n`);
+    keepReplyHeaders(scan);
+    edit.stampVia(scan, source.address, source.port);
+    if (wantsTag && economy < Economy.NO_TAG) edit.insert(scan.toEnd, `;tag=${toTag}`);
+    if (economy < Economy.NO_EXTRA) for (const header of extraHeaders) edit.appendHeader(scan, header);
+    edit.replace(scan.headersEnd, scan.end, economy < Economy.SHORT ? 'Content-Length: 0\r\n\r\n' : 'l: 0\r\n\r\n');
+    if (edit.size() <= maxOctets) return edit.apply();
+  }
+  return null;
+}
