@@ -1,0 +1,51 @@
+// Kamailio in a laboratory: the SIP server that members share, and stand-ins for members that prove the laboratory itself.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Host, type Lab, memberAddress, SHARED_SERVER, VIP } from './lab.ts';
+import { until } from './until.ts';
+
+/** The shared server listens here. */
+export const SHARED_PORT = 5070;
+
+function start(lab: Lab, host: Host, name: string, config: string, values: ReadonlyMap<string, string>): void {
+  let text = readFileSync(join(import.meta.dirname, config), 'utf8');
+  for (const [word, value] of values) text = text.replaceAll(new RegExp(`\\b${word}\\b(?! \\()`, 'g'), value);
+  const file = join(lab.dir, `${name}.cfg`);
+  writeFileSync(file, text);
+  lab.exec(host, 'kamailio', ['-f', file, '-DD', '-E', '-m', '128', '-M', '16', '-w', lab.dir, '-Y', lab.dir], name);
+}
+
+/** Waits until a UDP socket is bound in a host. */
+async function listening(lab: Lab, host: Host, address: string, port: number, name: string): Promise<void> {
+  await until(
+    async () => (await lab.run(host, 'ss', ['-Hlun', 'src', `${address}:${port}`])).stdout.includes(`:${port}`),
+    () => `${name} does not listen on ${address}:${port}: ${lab.log(name)}`,
+  );
+}
+
+/** Registrar and record-routing proxy on 10.9.0.40:5070, responsible for the VIP and the members' addresses as domains. */
+export async function startSharedServer(lab: Lab): Promise<void> {
+  const values = new Map([
+    ['LISTEN', `udp:${SHARED_SERVER}:${SHARED_PORT}`],
+    ['DOMAIN', `${VIP}:5060`],
+  ]);
+  start(lab, 'k', 'kamailio', 'kamailio.cfg', values);
+  await listening(lab, 'k', SHARED_SERVER, SHARED_PORT, 'kamailio');
+}
+
+/** A stand-in for member k: listens where a member would and forwards everything to `server` (address:port) without state. */
+export async function startStandIn(lab: Lab, k: number, server: string): Promise<void> {
+  const outer = lab.mode === 'dsr' ? VIP : memberAddress(k);
+  const outside = lab.mode === 'none' ? memberAddress(k) : VIP;
+  const inner = memberAddress(k);
+  const values = new Map([
+    ['OUTERNAME', `udp:${outer}:5060`],
+    ['INNERNAME', `udp:${inner}:5062`],
+    ['OUTER', `udp:${outer}:5060`],
+    ['OUTSIDE', `${outside}:5060`],
+    ['INNER', `udp:${inner}:5062`],
+    ['SERVER', `sip:${server}`],
+  ]);
+  start(lab, `m${k}`, `stand-in-${k}`, 'kamailio-edge.cfg', values);
+  await listening(lab, `m${k}`, inner, 5062, `stand-in-${k}`);
+}

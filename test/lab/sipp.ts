@@ -1,0 +1,138 @@
+// SIPp in a laboratory: started with the flags that make it trustworthy, and read by its statistics file.
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Host, Lab } from './lab.ts';
+
+const SCENARIOS = join(import.meta.dirname, 'scenarios');
+/** Characters of SIPp's error file that a result carries, for the message of a failed assertion. */
+const ERROR_TEXT = 3000;
+
+export interface SippOptions {
+  /** Unique in the laboratory: names the directory of its files. */
+  readonly name: string;
+  readonly host: Host;
+  /** File in test/lab/scenarios without `.xml`. */
+  readonly scenario: string;
+  readonly address: string;
+  readonly port: number;
+  /** Where calls go to, as address:port; absent for a server. */
+  readonly remote?: string;
+  /** User part of the Request-URI. */
+  readonly user?: string;
+  readonly calls?: number;
+  /** Calls a second. */
+  readonly rate?: number;
+  /** u1: one UDP socket; t1: one TCP connection; tn: a TCP connection per call. */
+  readonly transport?: 'u1' | 't1' | 'tn';
+  /** Length of the pauses of the scenario, ms. */
+  readonly pauseMs?: number;
+  /** An injection file (-inf). */
+  readonly users?: string;
+  /** The run is broken off after so many seconds. */
+  readonly timeoutSeconds?: number;
+  /** A load run: 180 and 200 that overtake each other are no failure. Off: anything unexpected fails the call. */
+  readonly load?: boolean;
+}
+
+/** Sums over the whole run, from the last line of SIPp's statistics. */
+export interface SippResult {
+  /** 0: all calls good; 1: some failed; 255: fatal, or broken off by the timeout; null: killed. */
+  readonly exit: number | null;
+  readonly created: number;
+  readonly successful: number;
+  readonly failed: number;
+  readonly retransmissions: number;
+  readonly unexpected: number;
+  readonly outOfCall: number;
+  readonly deadCall: number;
+  readonly running: number;
+  readonly errors: string;
+}
+
+/** Parses a SIPp statistics file: a header line and one line per interval, separated by semicolons; (C) columns are sums since the start. */
+export function parseStatistics(text: string): ReadonlyMap<string, number> {
+  const lines = text.split('\n').filter((line) => line !== '');
+  const names = lines[0]?.split(';') ?? [];
+  const values = lines.length > 1 ? lines[lines.length - 1]!.split(';') : [];
+  return new Map(names.map((name, i) => [name, Number(values[i] ?? 0)]));
+}
+
+/** One running SIPp. */
+export class Sipp {
+  /** Ends when SIPp ends. */
+  readonly done: Promise<SippResult>;
+  readonly #dir: string;
+  readonly #stop: () => void;
+  #exit: number | null = null;
+
+  private constructor(dir: string, done: Promise<number | null>, stop: () => void) {
+    this.#dir = dir;
+    this.#stop = stop;
+    this.done = done.then((code) => {
+      this.#exit = code;
+      return this.result();
+    });
+  }
+
+  /** Starts a client or a server. */
+  static start(lab: Lab, options: SippOptions): Sipp {
+    const dir = join(lab.dir, options.name);
+    mkdirSync(dir);
+    const isClient = options.remote !== undefined;
+    const args = [
+      ...(options.remote === undefined ? [] : [options.remote]),
+      ...['-sf', join(SCENARIOS, `${options.scenario}.xml`), '-t', options.transport ?? 'u1'],
+      ...['-i', options.address, '-p', String(options.port), '-bind_local', '-nostdin', '-max_socket', '9000'],
+      ...['-trace_err', '-error_file', join(dir, 'errors.log')],
+      ...['-trace_stat', '-stf', join(dir, 'statistics.csv'), '-fd', '1s'],
+      ...(options.user === undefined ? [] : ['-s', options.user]),
+      ...(options.calls === undefined ? [] : ['-m', String(options.calls)]),
+      ...(options.rate === undefined ? [] : ['-r', String(options.rate)]),
+      ...(options.pauseMs === undefined ? [] : ['-d', String(options.pauseMs)]),
+      ...(options.users === undefined ? [] : ['-inf', options.users]),
+      ...(isClient ? ['-timeout', `${options.timeoutSeconds ?? 60}s`, '-timeout_error'] : ['-rtcheck', 'loose']),
+      ...(options.load ? ['-default_behaviors', 'all,-abortunexp', '-pause_msg_ign'] : []),
+    ];
+    const child = lab.exec(options.host, 'sipp', args, `${options.name}/screen`, { cwd: dir });
+    const done = once(child, 'exit').then(([code]) => code as number | null);
+    return new Sipp(dir, done, () => child.kill('SIGUSR1'));
+  }
+
+  /** Ends a server after the calls it has; what it counted comes with `done`. */
+  stop(): Promise<SippResult> {
+    this.#stop();
+    return this.done;
+  }
+
+  /** What is known now; SIPp writes it every second and at its end. */
+  result(): SippResult {
+    const read = (name: string): string => {
+      const path = join(this.#dir, name);
+      return existsSync(path) ? readFileSync(path, 'utf8') : '';
+    };
+    const sums = parseStatistics(read('statistics.csv'));
+    const sum = (name: string): number => sums.get(name) ?? 0;
+    const errors = withoutKeepAlives(read('errors.log'));
+    const created = sum('TotalCallCreated');
+    const [successful, failed] = [sum('SuccessfulCall(C)'), sum('FailedCall(C)')];
+    return {
+      exit: this.#exit,
+      created,
+      successful,
+      failed,
+      retransmissions: sum('Retransmissions(C)'),
+      unexpected: sum('FailedUnexpectedMessage(C)'),
+      outOfCall: sum('OutOfCallMsgs(C)'),
+      deadCall: sum('DeadCallMsgs(C)'),
+      running: sum('CurrentCall'),
+      errors: (errors || (created === 0 ? read('screen.log') : '')).slice(0, ERROR_TEXT),
+    };
+  }
+}
+
+/** SIPp notes each keep-alive datagram (RFC 5626 4.4.1) as a message it discards. */
+function withoutKeepAlives(text: string): string {
+  const lines = text.replace(/\d{4}-\d\d-\d\d\t[^"\n]*non SIP message discarded: "\s*" \(\d\)\n?/g, '');
+  return lines.trim() === 'The following events occurred:' ? '' : lines;
+}
