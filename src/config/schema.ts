@@ -73,10 +73,17 @@ const network = z
   .refine(isNetwork, 'is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with ! in front to exclude it');
 const plainNetwork = network.refine((text) => !text.startsWith('!'), 'excludes a network; leave the ! out');
 
+const hostUrl = z
+  .url({ protocol: /^https?$/, error: 'is not a URL; write http://10.0.0.31:2379 or https://...' })
+  .refine(
+    (url) => !url.includes('@'),
+    'holds a user or password, and URLs are shown; use store.user and store.password',
+  );
+
 const etcd = z.strictObject({
   kind: z.literal('etcd').describe('The shared store of a farm with more than one process.'),
   hosts: z
-    .array(z.url({ protocol: /^https?$/, error: 'is not a URL; write http://10.0.0.31:2379 or https://...' }))
+    .array(hostUrl)
     .min(1)
     .max(16)
     .describe('Client URLs of the etcd cluster. Name all its members: requests move on when one does not answer.'),
@@ -493,11 +500,6 @@ function checkStore(config: Parsed, complain: Complain): void {
 function checkSections(config: Pick<Parsed, 'limits' | 'ownership'>, complain: Complain): void {
   if (config.limits.tcpConnectionsPerSource > config.limits.tcpConnections)
     complain(['limits', 'tcpConnectionsPerSource'], 'is above limits.tcpConnections; lower it, or raise the other');
-  if (config.limits.messageBytes > config.limits.bufferedBytes)
-    complain(
-      ['limits', 'bufferedBytes'],
-      'is below limits.messageBytes: no long message could ever be finished; raise it',
-    );
   if (config.ownership.ringingSeconds > config.ownership.longestCallSeconds)
     complain(['ownership', 'ringingSeconds'], 'is above ownership.longestCallSeconds; lower it');
 }

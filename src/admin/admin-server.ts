@@ -1,0 +1,147 @@
+// The admin HTTP server: health, metrics and questions to the running member. Loopback by default, with a token elsewhere.
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { isIP } from 'node:net';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { type ErrorCode, SipfarmError } from '../base/errors.ts';
+import { parseClusterSettings } from '../config/live.ts';
+import { isLoopback } from '../config/schema.ts';
+import type { Secret } from '../config/secret.ts';
+import type { FarmFace } from './farm-face.ts';
+
+export interface AdminOptions {
+  /** Port 0 takes a free one. */
+  readonly bind: Endpoint;
+  readonly token?: Secret | undefined;
+  readonly face: FarmFace;
+  readonly registry: Registry;
+  readonly log: Logger;
+}
+
+/** The largest body: the cluster-wide settings are some hundred octets. */
+const BODY_BYTES = 64 * 1024;
+/** Call-IDs in the wild stay below 256 characters. */
+const MAX_CALL_ID = 1024;
+const OPEN_PATHS: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+
+const STATUS: Partial<Record<ErrorCode, number>> = {
+  SF_CONFIG_INVALID: 400,
+  SF_DECODE_FAILED: 400,
+  SF_USAGE: 400,
+  SF_STORE_CONFLICT: 409,
+  SF_STORE_REFUSED: 502,
+  SF_STORE_UNREACHABLE: 503,
+};
+
+/** What every refusal looks like. */
+export interface AdminRefusal {
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+function refuse(reply: FastifyReply, status: number, code: ErrorCode, message: string): FastifyReply {
+  const body: AdminRefusal = { error: { code, message } };
+  return reply.code(status).send(body);
+}
+
+/** Equal length whatever was sent, so that the comparison takes the same time. */
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+/** A page in a browser can be made to ask a loopback server by a name of its own (DNS rebinding): only addresses and localhost are answered. */
+function namesThisHost(host: string | undefined): boolean {
+  const name = /^(?:\[([^\]]+)\]|([^:]+))(?::\d+)?$/.exec(host ?? '');
+  const bare = name?.[1] ?? name?.[2] ?? '';
+  return isIP(bare) !== 0 || bare.toLowerCase() === 'localhost';
+}
+
+function guard(app: FastifyInstance, token: Secret | undefined): void {
+  const expected = token && digestOf(`Bearer ${token.reveal()}`);
+  app.addHook('onRequest', async (request: FastifyRequest, reply: FastifyReply) => {
+    if (OPEN_PATHS.has(request.url.split('?', 1)[0]!)) return;
+    if (!expected) {
+      if (!namesThisHost(request.headers.host))
+        return refuse(reply, 403, 'SF_ADMIN_REFUSED', 'ask by address or as localhost');
+    } else if (!timingSafeEqual(digestOf(request.headers.authorization ?? ''), expected)) {
+      reply.header('www-authenticate', 'Bearer');
+      return refuse(reply, 401, 'SF_ADMIN_REFUSED', 'the bearer token is missing or wrong');
+    }
+  });
+}
+
+function wanted(request: FastifyRequest, name: string, longest: number): string {
+  const value = (request.query as Record<string, unknown>)[name];
+  if (typeof value === 'string' && value !== '' && value.length <= longest) return value;
+  throw new SipfarmError('SF_USAGE', `the query must hold ${name} once, with 1 to ${longest} characters`);
+}
+
+function addRoutes(app: FastifyInstance, { face, registry }: AdminOptions): void {
+  app.get('/livez', async () => ({ live: true }));
+  app.get('/readyz', async (_request, reply) => {
+    const readiness = face.ready();
+    return reply.code(readiness.ready ? 200 : 503).send(readiness);
+  });
+  app.get('/metrics', async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()));
+  app.get('/v1/farm', async () => face.farm());
+  app.get('/v1/members', async () => ({ members: face.members() }));
+  app.get('/v1/view', async () => ({ view: face.view() ?? null }));
+  app.get('/v1/calls', async () => face.calls());
+  app.get('/v1/owner', async (request) => face.owner(wanted(request, 'callId', MAX_CALL_ID)));
+  app.get('/v1/decode', async (request) => face.decode(wanted(request, 'text', 8192)));
+  app.get('/v1/config', async () => ({ config: await face.getConfig() }));
+  app.put('/v1/config', { bodyLimit: BODY_BYTES }, async (request) => {
+    const settings = parseClusterSettings(request.body);
+    await face.putConfig(settings);
+    return { config: settings };
+  });
+}
+
+function answerErrors(app: FastifyInstance, log: Logger): void {
+  app.setNotFoundHandler((_request, reply) => refuse(reply, 404, 'SF_ADMIN_REFUSED', 'there is no such path'));
+  app.setErrorHandler((error: Error & { readonly statusCode?: number }, _request, reply) => {
+    if (error instanceof SipfarmError) return refuse(reply, STATUS[error.code] ?? 500, error.code, error.message);
+    const status = error.statusCode ?? 500;
+    if (status < 500) return refuse(reply, status, 'SF_ADMIN_REFUSED', error.message);
+    log.error({ err: error }, 'admin request failed');
+    return refuse(reply, 500, 'SF_INTERNAL', 'the request failed; see the log of the member');
+  });
+}
+
+export class AdminServer {
+  readonly #app: FastifyInstance;
+  readonly #bind: Endpoint;
+
+  /** Throws SF_ADMIN_TOKEN_REQUIRED when `bind` is no loopback address and there is no token. */
+  constructor(options: AdminOptions) {
+    if (!isLoopback(options.bind.address) && !options.token)
+      throw new SipfarmError(
+        'SF_ADMIN_TOKEN_REQUIRED',
+        `admin.bind ${formatEndpoint(options.bind)} is not a loopback address; set admin.token, or bind to 127.0.0.1`,
+      );
+    this.#bind = options.bind;
+    this.#app = fastify({ logger: false, bodyLimit: BODY_BYTES, forceCloseConnections: true, requestTimeout: 10_000 });
+    this.#app.removeContentTypeParser('text/plain');
+    guard(this.#app, options.token);
+    addRoutes(this.#app, options);
+    answerErrors(this.#app, options.log);
+  }
+
+  /** Listens; resolves to the bound address. Rejects with SF_BIND_FAILED. */
+  async start(): Promise<Endpoint> {
+    const { address, port } = this.#bind;
+    try {
+      await this.#app.listen({ host: address, port });
+    } catch (error) {
+      const reason = (error as NodeJS.ErrnoException).code ?? String(error);
+      throw new SipfarmError('SF_BIND_FAILED', `admin.bind ${formatEndpoint(this.#bind)}: ${reason}`, { cause: error });
+    }
+    return { address, port: this.#app.addresses()[0]?.port ?? port };
+  }
+
+  /** Closes the port and every connection. */
+  async stop(): Promise<void> {
+    await this.#app.close();
+  }
+}
