@@ -40,6 +40,8 @@ export class Peer {
 
   // What probes tell (prober.ts).
   reachable = true;
+  /** Its connection has been given up since it was last heard. */
+  doubted = false;
   /** `clock.now()` of the last answer, or of the moment it became known. */
   heardAt: number;
   heldSince = HELD_UNKNOWN;

@@ -6,10 +6,12 @@ import { MAX_PROBE_OCTETS, PROBE_ANSWER, PROBE_QUESTION, type Probe, writeProbe 
 /** Four questions fit into the time of silence: one lost datagram, or two, says nothing. */
 const INTERVAL_MS = 250;
 const SILENCE_MS = 1000;
+/** A connection outlives a cable that is put back; after this it is doubted. */
+const LONG_SILENCE_MS = 5000;
 
 /**
  * The members that a majority of the other seated members reports as unreachable. `misses` gives the report of a member, undefined when there is none.
- * With fewer than three seats nobody is: two members cannot outvote each other, the lease decides (DESIGN: "a majority of its peers").
+ * With fewer than three seats nobody is: two members cannot outvote each other: the lease decides.
  */
 export function suspectsOf(
   seated: readonly number[],
@@ -36,8 +38,8 @@ interface ProberOptions {
   /** Sends `body[0..octets)` as a probe frame; the body is reused after the call. */
   readonly send: (peer: Peer, body: Buffer, octets: number) => void;
   readonly onSuspects: (numbers: ReadonlySet<number>) => void;
-  /** A peer has been silent for `SILENCE_MS`. */
-  readonly onSilent: (peer: Peer) => void;
+  /** A peer has been silent for so long that its connection may be dead too. Called once per silence. */
+  readonly onLongSilence: (peer: Peer) => void;
   readonly observeHop: (seconds: number) => void;
 }
 
@@ -78,10 +80,9 @@ export class Prober {
     const now = this.#options.clock.now();
     this.#options.observeHop((now - peer.askedAt[probe.question & 3]!) / 2000);
     peer.heardAt = now;
-    if (!peer.reachable) {
-      peer.reachable = true;
-      this.#misses.delete(peer.number);
-    }
+    peer.reachable = true;
+    peer.doubted = false;
+    this.#misses.delete(peer.number);
   }
 
   #say(peer: Peer, type: typeof PROBE_QUESTION | typeof PROBE_ANSWER, question: number): void {
@@ -98,10 +99,13 @@ export class Prober {
     this.#misses = new Set();
     for (const peer of peers.all()) {
       if (stall > 0) peer.heardAt = Math.min(now, peer.heardAt + stall);
-      const silent = now - peer.heardAt >= SILENCE_MS;
-      if (silent && peer.reachable) this.#options.onSilent(peer);
-      peer.reachable = !silent;
-      if (silent) this.#misses.add(peer.number);
+      const silence = now - peer.heardAt;
+      peer.reachable = silence < SILENCE_MS;
+      if (!peer.reachable) this.#misses.add(peer.number);
+      if (silence >= LONG_SILENCE_MS && !peer.doubted) {
+        peer.doubted = true;
+        this.#options.onLongSilence(peer);
+      }
     }
     for (const peer of peers.all()) {
       peer.question = (peer.question + 1) >>> 0;

@@ -1,23 +1,27 @@
 // The relay link of this member: hands packets and outgoing messages to other members, and takes theirs.
+//
+//    relay, egress ──> encode ──┬── datagram-link (fits the MTU and came by a datagram) ──┬──> decode ──> sender known, seated, not replayed?
+//                               └── stream-link (all else) ───────────────────────────────┘          └──> onPacket, onEgress, prober
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
-import type { Endpoint } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
 import type { Network } from '../base/network.ts';
-import type { CellFamily } from '../metrics/counters.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Flow } from '../ownership/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
-import type { Packet } from '../transport/packet.ts';
+import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
+import { Packet, type SecondChance } from '../transport/packet.ts';
+import { DatagramLink, ipOverhead, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
+import { decodeFrame, encodeFrame, Frame, FrameKind, headOctets, MAX_FRAME_OCTETS } from './envelope.ts';
+import { type Peer, type PeerInfo, type PeerSeat, Peers } from './peers.ts';
+import { Probe, readProbe } from './probe.ts';
+import { Prober } from './prober.ts';
+import { REFUSE_REASONS, type RefuseReason } from './refuse-reason.ts';
+import { LENGTH_OCTETS } from './stream-framer.ts';
+import { StreamLink } from './stream-link.ts';
 
-/** Another member, as its record in the store tells it. */
-export interface PeerInfo {
-  readonly number: number;
-  readonly incarnation: number;
-  readonly id: string;
-  /** Where its relay link listens, UDP and TCP. */
-  readonly relay: Endpoint;
-  /** Names of its listeners, in the order of its own indexes. */
-  readonly listeners: readonly string[];
-}
+export type { PeerInfo, PeerSeat } from './peers.ts';
 
 /** This member as it is now. Read per frame: hand out one object and keep it up to date. */
 export interface RelaySelf {
@@ -51,11 +55,12 @@ export interface RelayOptions {
   readonly mtu?: number;
   readonly keys: () => Keyring;
   readonly self: () => RelaySelf;
-  /** Names of this member's listeners, in the order of their indexes. */
+  /** Names of this member's listeners, in the order of their indexes; at most 256. */
   readonly listeners: readonly string[];
   readonly metrics: {
     /** Frames of kind packet and egress. */
     readonly relayed: CellFamily<'direction' | 'peer'>;
+    /** Frames lost at this member, by REFUSE_REASONS. */
     readonly refused: CellFamily<'reason'>;
     /** Seconds of one hop: half of a probe's round trip. */
     readonly hop?: { observe(seconds: number): void };
@@ -63,47 +68,348 @@ export interface RelayOptions {
   readonly handlers: RelayHandlers;
 }
 
+const DEFAULT_MTU = 1500;
+/** A member is told once a second that it has no seat, strangers together ten times. */
+const REFUSAL_MS = 1000;
+const STRANGER_REFUSAL_MS = 100;
+const NEWER_EPOCH_MS = 1000;
+/** The system's free port for UDP may be taken for TCP: ask again so often. */
+const PORT_ATTEMPTS = 8;
+const NOTHING = Buffer.alloc(0);
+
 export class RelayLink {
-  constructor(_options: RelayOptions) {}
+  readonly #options: RelayOptions;
+  readonly #mtu: number;
+  readonly #refused: Readonly<Record<RefuseReason, Cell>>;
+  readonly #peers: Peers;
+  readonly #prober: Prober;
+  readonly #datagrams: DatagramLink;
+  readonly #streams: StreamLink;
+  readonly #in = new Frame();
+  readonly #out = new Frame();
+  readonly #packet = new Packet();
+  readonly #flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
+  readonly #probe = new Probe();
+  #sequence = 0;
+  #toldEpoch = 0;
+  #toldAt = 0;
+  #strangerRefusedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: RelayOptions) {
+    const { network, clock, log, keys, self, listeners, metrics, handlers } = options;
+    this.#options = options;
+    this.#mtu = options.mtu ?? DEFAULT_MTU;
+    const reasons = Object.keys(REFUSE_REASONS) as RefuseReason[];
+    this.#refused = Object.fromEntries(
+      reasons.map((reason) => [reason, metrics.refused.cell({ reason })]),
+    ) as unknown as Record<RefuseReason, Cell>;
+    this.#peers = new Peers(listeners, metrics.relayed, () => clock.now());
+    this.#datagrams = new DatagramLink(
+      network,
+      (bytes, address, port) => this.#onFrame(bytes, 0, bytes.length, 0, address, port),
+      this.#refused['send-error'],
+    );
+    this.#streams = new StreamLink({
+      network,
+      clock,
+      log,
+      keys,
+      number: () => self().number,
+      onFrame: (from, bytes, start, end) => this.#onFrame(bytes, start, end, from, '', 0),
+      refused: this.#refused,
+    });
+    this.#prober = new Prober({
+      clock,
+      peers: this.#peers,
+      self,
+      send: (peer, body, octets) => this.#sendControl(FrameKind.probe, peer.number, peer.info.relay, body, octets),
+      onSuspects: (numbers) => handlers.onSuspects(numbers),
+      onLongSilence: (peer) => this.#streams.cut(peer.number),
+      observeHop: (seconds) => metrics.hop?.observe(seconds),
+    });
+  }
 
   /** Binds UDP and TCP; resolves to the bound endpoint (one port for both). Rejects with SF_BIND_FAILED. */
-  start(): Promise<Endpoint> {
-    return Promise.reject(new Error('to come'));
+  async start(): Promise<Endpoint> {
+    const { bind } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const local = await this.#datagrams.bind(bind);
+        await this.#streams.listen(local);
+        this.#prober.start();
+        return local;
+      } catch (error) {
+        await this.#datagrams.close();
+        if (bind.port === 0 && attempt < PORT_ATTEMPTS) continue;
+        const reason = error instanceof Error ? error.message : String(error);
+        throw new SipfarmError('SF_BIND_FAILED', `relay link at ${formatEndpoint(bind)}: ${reason}`, { cause: error });
+      }
+    }
   }
 
   /** Closes sockets and connections; queued frames are lost. */
-  stop(): Promise<void> {
-    return Promise.resolve();
+  async stop(): Promise<void> {
+    this.#prober.stop();
+    await this.#streams.close();
+    await this.#datagrams.close();
   }
 
-  /** The members there are, this one left out or not. Whoever is missing is forgotten. */
-  setPeers(_records: readonly PeerInfo[]): void {}
+  /** The members there are; the own record may be among them. Whoever has neither record nor seat is forgotten. Call it again when the own number changes. */
+  setPeers(records: readonly PeerInfo[]): void {
+    this.#peers.setRecords(records, this.#options.self().number);
+    this.#connect();
+  }
 
   /** The seats of the current view. Before the first call no frame is refused for want of a seat. */
-  setSeats(_seats: readonly { readonly number: number; readonly incarnation: number }[]): void {}
+  setSeats(seats: readonly PeerSeat[]): void {
+    this.#peers.setSeats(seats);
+    this.#connect();
+  }
 
   /** Passes the packet to member `to`, one hop further. False when there is no such peer, or no room for it: the packet is still yours. */
-  relay(_to: number, _packet: Packet): boolean {
-    return false;
+  relay(to: number, packet: Packet): boolean {
+    const peer = this.#peers.get(to);
+    const self = this.#options.self();
+    if (!peer || self.number === 0) return false;
+    const listener =
+      packet.ingress === self.number ? packet.listener : this.#peers.fromOwn(packet.ingress, packet.listener);
+    if (listener < 0) return false;
+    const frame = this.#out;
+    frame.kind = FrameKind.packet;
+    frame.secondChance = packet.secondChance;
+    frame.hops = packet.hops + 1;
+    frame.ingress = packet.ingress;
+    frame.ingressIncarnation = packet.ingressIncarnation;
+    frame.listener = listener;
+    frame.connection = packet.connection;
+    frame.address = packet.address;
+    frame.port = packet.port;
+    frame.localAddress = packet.localAddress;
+    frame.localPort = packet.localPort;
+    return this.#send(peer, self, packet.bytes, packet.start, packet.end);
   }
 
   /** Has `flow.member` send `bytes[start..end)` by `flow`. False when there is no such peer (this member is none), or no room. */
-  egress(_flow: Readonly<Flow>, _bytes: Buffer, _start: number, _end: number): boolean {
-    return false;
+  egress(flow: Readonly<Flow>, bytes: Buffer, start: number, end: number): boolean {
+    const peer = this.#peers.get(flow.member);
+    const self = this.#options.self();
+    if (!peer || self.number === 0) return false;
+    const frame = this.#out;
+    frame.kind = FrameKind.egress;
+    frame.secondChance = 0;
+    frame.hops = 0;
+    frame.ingress = flow.member;
+    frame.ingressIncarnation = flow.incarnation;
+    frame.listener = flow.listener;
+    frame.connection = flow.connection;
+    frame.address = flow.address;
+    frame.port = flow.port;
+    frame.localAddress = '';
+    frame.localPort = 0;
+    return this.#send(peer, self, bytes, start, end);
   }
 
   /** The index that this member's listener `own` has at member `number`, by name; -1 when there is none. For flows of packets that came to another member. */
-  listenerAt(_number: number, _own: number): number {
-    return -1;
+  listenerAt(number: number, own: number): number {
+    return number === this.#options.self().number ? own : this.#peers.fromOwn(number, own);
   }
 
-  /** False for a member that has not answered a probe for a second, and for one that is not known. */
-  reachable(_number: number): boolean {
-    return false;
+  /** False for a member that has not answered a probe for a second, and for one that is not known. A new one has the benefit of the doubt. */
+  reachable(number: number): boolean {
+    return this.#peers.get(number)?.reachable === true;
   }
 
-  /** Oldest epoch of a call that peer still holds; 0 = none, or not known. */
-  heldSince(_number: number): number {
-    return 0;
+  /** Oldest epoch of a call that peer still holds; 0 = it holds none, or it cannot be asked; 1 = it has not told yet. */
+  heldSince(number: number): number {
+    const peer = this.#peers.get(number);
+    return peer?.reachable ? peer.heldSince : 0;
+  }
+
+  /** Numbers of the peers that answer probes. */
+  reachablePeers(): readonly number[] {
+    return [...this.#peers.all()].filter(({ reachable }) => reachable).map(({ number }) => number);
+  }
+
+  #connect(): void {
+    this.#streams.setPeers([...this.#peers.all()].map(({ info }) => info));
+  }
+
+  /** Sends the frame `#out` with its message by the side it belongs to. */
+  #send(peer: Peer, self: RelaySelf, bytes: Buffer, start: number, end: number): boolean {
+    const frame = this.#out;
+    const octets = headOctets(frame) + end - start;
+    if (octets > MAX_FRAME_OCTETS) return false;
+    this.#stamp(peer.number, self);
+    const oversized = octets + ipOverhead(peer.info.relay.address) > this.#mtu;
+    // A datagram may be lost, so in IP fragments it is better off than waiting for a connection.
+    const byStream =
+      frame.connection !== 0 || (oversized && (octets > MAX_DATAGRAM_OCTETS || this.#streams.up(peer.number)));
+    const { keys } = this.#options;
+    if (byStream) {
+      const room = Buffer.allocUnsafe(LENGTH_OCTETS + octets);
+      room.writeUInt32BE(octets, 0);
+      encodeFrame(keys(), frame, bytes, start, end, room, LENGTH_OCTETS);
+      if (!this.#streams.send(peer.number, room)) return false;
+    } else {
+      // Its own memory for each frame: the socket reads it later.
+      const room = Buffer.allocUnsafe(octets);
+      encodeFrame(keys(), frame, bytes, start, end, room, 0);
+      this.#datagrams.send(room, peer.info.relay);
+    }
+    peer.sent.n++;
+    return true;
+  }
+
+  #stamp(receiver: number, self: RelaySelf): void {
+    const frame = this.#out;
+    frame.sender = self.number;
+    frame.senderIncarnation = self.incarnation;
+    frame.receiver = receiver;
+    frame.epoch = self.epoch;
+    frame.sequence = ++this.#sequence;
+  }
+
+  #sendControl(kind: FrameKind, receiver: number, to: Endpoint, body: Buffer, octets: number): void {
+    const { self, keys } = this.#options;
+    const own = self();
+    if (own.number === 0) return;
+    const frame = this.#out;
+    frame.kind = kind;
+    frame.secondChance = 0;
+    frame.hops = 0;
+    frame.ingress = 0;
+    frame.ingressIncarnation = 0;
+    frame.listener = 0;
+    frame.connection = 0;
+    frame.address = '';
+    frame.port = 0;
+    frame.localAddress = '';
+    frame.localPort = 0;
+    this.#stamp(receiver, own);
+    const room = Buffer.allocUnsafe(headOctets(frame) + octets);
+    encodeFrame(keys(), frame, body, 0, octets, room, 0);
+    this.#datagrams.send(room, to);
+  }
+
+  /** A frame from the connection of member `from`, or with 0 from a datagram of `address`:`port`. */
+  #onFrame(bytes: Buffer, start: number, end: number, from: number, address: string, port: number): void {
+    const frame = this.#in;
+    const refused = this.#refused;
+    const self = this.#options.self();
+    const fault = decodeFrame(bytes, start, end, this.#options.keys(), frame);
+    if (fault !== null) {
+      refused[fault].n++;
+      return;
+    }
+    if (frame.receiver !== self.number || self.number === 0) {
+      refused['not-for-me'].n++;
+      return;
+    }
+    // Also from a member that is not known: its word is signed, and a view it belongs to may be what is missing here.
+    if (frame.epoch > self.epoch) this.#tellNewerEpoch(frame.epoch);
+    if (from !== 0 && frame.sender !== from) {
+      refused['unknown-sender'].n++;
+      return;
+    }
+    const seatNeeded = frame.kind === FrameKind.packet || frame.kind === FrameKind.egress;
+    const strange = this.#peers.check(frame.sender, frame.senderIncarnation, seatNeeded, frame.epoch, self.epoch);
+    if (strange !== null) {
+      refused[strange].n++;
+      if (frame.kind !== FrameKind.refusal) this.#refuse(frame.sender, address, port);
+      return;
+    }
+    const peer = this.#peers.get(frame.sender)!;
+    // TLS keeps the order of a connection and lets nobody repeat it.
+    if (from === 0 && !peer.window.take(frame.sequence)) {
+      refused.replayed.n++;
+      return;
+    }
+    switch (frame.kind) {
+      case FrameKind.packet:
+        this.#takePacket(peer, bytes, self);
+        return;
+      case FrameKind.egress:
+        this.#takeEgress(peer, bytes, self);
+        return;
+      case FrameKind.probe:
+        if (readProbe(bytes, frame.start, frame.end, this.#probe)) this.#prober.onProbe(peer, this.#probe);
+        else refused.kind.n++;
+        return;
+      case FrameKind.refusal:
+        return;
+      default:
+        refused.kind.n++;
+    }
+  }
+
+  #takePacket(peer: Peer, bytes: Buffer, self: RelaySelf): void {
+    const frame = this.#in;
+    if (frame.hops > HOP_LIMIT) {
+      this.#refused.hops.n++;
+      return;
+    }
+    const listener = frame.ingress === self.number ? frame.listener : this.#peers.toOwn(frame.ingress, frame.listener);
+    if (listener < 0 || listener >= this.#options.listeners.length) {
+      this.#refused.listener.n++;
+      return;
+    }
+    const packet = this.#packet;
+    packet.bytes = bytes;
+    packet.start = frame.start;
+    packet.end = frame.end;
+    packet.address = frame.address;
+    packet.port = frame.port;
+    packet.localAddress = frame.localAddress;
+    packet.localPort = frame.localPort;
+    packet.listener = listener;
+    packet.connection = frame.connection;
+    packet.ingress = frame.ingress;
+    packet.ingressIncarnation = frame.ingressIncarnation;
+    packet.hops = frame.hops;
+    packet.secondChance = frame.secondChance as SecondChance;
+    packet.orphan = false;
+    peer.received.n++;
+    this.#options.handlers.onPacket(packet);
+  }
+
+  #takeEgress(peer: Peer, bytes: Buffer, self: RelaySelf): void {
+    const frame = this.#in;
+    if (frame.listener >= this.#options.listeners.length) {
+      this.#refused.listener.n++;
+      return;
+    }
+    const flow = this.#flow;
+    flow.member = self.number;
+    flow.incarnation = frame.ingressIncarnation;
+    flow.listener = frame.listener;
+    flow.connection = frame.connection;
+    flow.address = frame.address;
+    flow.port = frame.port;
+    peer.received.n++;
+    this.#options.handlers.onEgress(flow, bytes, frame.start, frame.end, peer.number);
+  }
+
+  #tellNewerEpoch(epoch: number): void {
+    const { clock, handlers } = this.#options;
+    const now = clock.now();
+    if (epoch <= this.#toldEpoch && now - this.#toldAt < NEWER_EPOCH_MS) return;
+    this.#toldEpoch = epoch;
+    this.#toldAt = now;
+    handlers.onNewerEpoch(epoch);
+  }
+
+  /** Tells a member without a seat which epoch says so. A stranger is told at the address its datagram came from. */
+  #refuse(sender: number, address: string, port: number): void {
+    const now = this.#options.clock.now();
+    const peer = this.#peers.get(sender);
+    if (peer) {
+      if (now - peer.refusedAt < REFUSAL_MS) return;
+      peer.refusedAt = now;
+    } else {
+      if (address === '' || now - this.#strangerRefusedAt < STRANGER_REFUSAL_MS) return;
+      this.#strangerRefusedAt = now;
+    }
+    const to = address === '' && peer ? peer.info.relay : { address, port };
+    this.#sendControl(FrameKind.refusal, sender, to, NOTHING, 0);
   }
 }

@@ -1,0 +1,47 @@
+// The datagram side of the relay link: one UDP socket of its own, so that a flood at a listener takes nothing from it.
+import type { Endpoint } from '../base/endpoint.ts';
+import type { DatagramSocket, Network } from '../base/network.ts';
+import type { Cell } from '../metrics/counters.ts';
+
+/** The longest payload of a UDP datagram over IPv4 (RFC 768, RFC 791: 65,535 less both headers). */
+export const MAX_DATAGRAM_OCTETS = 65_507;
+
+/** Headers in front of a frame on the wire: UDP and IP without options. */
+export function ipOverhead(address: string): number {
+  return address.includes(':') ? 48 : 28;
+}
+
+export class DatagramLink {
+  readonly #network: Network;
+  readonly #onDatagram: (bytes: Buffer, address: string, port: number) => void;
+  readonly #sendErrors: Cell;
+  #socket: DatagramSocket | undefined;
+
+  constructor(network: Network, onDatagram: (bytes: Buffer, address: string, port: number) => void, sendErrors: Cell) {
+    this.#network = network;
+    this.#onDatagram = onDatagram;
+    this.#sendErrors = sendErrors;
+  }
+
+  /** Binds, or rejects with the system's error. */
+  async bind(local: Endpoint): Promise<Endpoint> {
+    this.#socket = await this.#network.bindUdp(local, {
+      onDatagram: this.#onDatagram,
+      onSendError: () => {
+        this.#sendErrors.n++;
+      },
+    });
+    return this.#socket.local;
+  }
+
+  /** `frame` must not be reused. Nothing happens while unbound. */
+  send(frame: Buffer, to: Endpoint): void {
+    this.#socket?.send(frame, to.address, to.port);
+  }
+
+  async close(): Promise<void> {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    await socket?.close();
+  }
+}

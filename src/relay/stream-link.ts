@@ -1,0 +1,340 @@
+// The stream side of the relay link: one TLS-PSK connection per pair of members, for what may not be lost or does not fit a datagram.
+// The member with the lower number dials, so that a pair has one connection, not two. Each frame goes behind 4 octets of length.
+import { constants, createHash } from 'node:crypto';
+import type { Socket } from 'node:net';
+import tls from 'node:tls';
+import type { Logger } from 'pino';
+import type { Clock, Timer } from '../base/clock.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import type { ByteStream, Network, StreamServer } from '../base/network.ts';
+import type { Cell } from '../metrics/counters.ts';
+import type { FarmKey, Keyring } from '../ownership/keyring.ts';
+import { StreamFramer } from './stream-framer.ts';
+
+/** A full handshake takes two round trips on a LAN. */
+const HANDSHAKE_MS = 5000;
+const RETRY_FIRST_MS = 100;
+const RETRY_LAST_MS = 2000;
+/** A connection that lived this long was a good one: the next attempt starts with the shortest wait again. */
+const PROVEN_MS = 2000;
+/** Octets that may wait per peer: some thousand messages. More would only be answered too late. */
+const QUEUE_OCTETS = 1024 * 1024;
+/** 64 * T1: every transaction that a queued frame belongs to has ended by then (RFC 3261 17.1.1.2). */
+const QUEUE_AGE_MS = 32_000;
+/** Connections without a proven key, and how many of these may come from addresses where no peer is: a stranger cannot keep a peer out. */
+const UNPROVEN_LIMIT = 64;
+const UNPROVEN_STRANGERS = 32;
+/** First probe of a silent connection (RFC 9293 3.8.4). */
+const KEEP_ALIVE_MS = 5000;
+
+/** TLS 1.2 with one suite: the key is proven by both ends (RFC 4279), recorded traffic stays closed when it leaks later (ECDHE, RFC 7905). */
+const TLS_OPTIONS = {
+  minVersion: 'TLSv1.2',
+  maxVersion: 'TLSv1.2',
+  ciphers: 'ECDHE-PSK-CHACHA20-POLY1305',
+  secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+} as const;
+
+/** Where a peer's relay link is. A change of either makes a new connection. */
+export interface StreamPeer {
+  readonly number: number;
+  readonly incarnation: number;
+  readonly relay: Endpoint;
+}
+
+interface StreamOptions {
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly keys: () => Keyring;
+  /** This member's number; 0 = none yet. */
+  readonly number: () => number;
+  /** A frame from the connection of member `from`. `bytes` belongs to the handler. */
+  readonly onFrame: (from: number, bytes: Buffer, start: number, end: number) => void;
+  readonly refused: Readonly<Record<'queue-full' | 'queue-old' | 'handshake' | 'connections' | 'framing', Cell>>;
+}
+
+/** One connection, below and above TLS. */
+interface Link {
+  readonly raw: ByteStream;
+  readonly secure: tls.TLSSocket;
+}
+
+/** Everything that concerns the connection to one peer. */
+interface Line {
+  peer: StreamPeer;
+  /** Set while dialling and while up. */
+  link: Link | undefined;
+  up: boolean;
+  upSince: number;
+  queue: { readonly frame: Buffer; readonly at: number }[];
+  /** Octets in the queue. */
+  queued: number;
+  retry: Timer | undefined;
+  /** Milliseconds before the next attempt. */
+  wait: number;
+  closed: boolean;
+}
+
+/** Names a farm key without telling it. The key id of tokens has 4 bits, so two valid keys may share one; this tells them apart. */
+function keyName(key: FarmKey): string {
+  return createHash('sha256').update('sipfarm psk name').update(key.psk).digest('hex').slice(0, 16);
+}
+
+/** `sipfarm/<name of the key>/<member number>`. */
+function identityOf(key: FarmKey, number: number): string {
+  return `sipfarm/${keyName(key)}/${number}`;
+}
+
+function isWildcard(address: string): boolean {
+  return address === '0.0.0.0' || address === '::';
+}
+
+function destroy(link: Link): void {
+  link.secure.destroy();
+  link.raw.destroy();
+}
+
+/** Calls `onClosed` once, when either end or either layer is closed or broken. */
+function onceClosed(link: Link, onClosed: () => void): void {
+  let open = true;
+  const closed = (): void => {
+    destroy(link);
+    if (!open) return;
+    open = false;
+    onClosed();
+  };
+  for (const stream of [link.raw, link.secure]) {
+    stream.on('error', closed);
+    stream.on('end', closed);
+    stream.on('close', closed);
+  }
+}
+
+export class StreamLink {
+  readonly #options: StreamOptions;
+  readonly #context = tls.createSecureContext(TLS_OPTIONS);
+  readonly #lines = new Map<number, Line>();
+  /** Accepted connections whose handshake is not over. */
+  readonly #unproven = new Set<Link>();
+  #strangers = 0;
+  #server: StreamServer | undefined;
+  #from: { readonly address: string } | undefined;
+
+  constructor(options: StreamOptions) {
+    this.#options = options;
+  }
+
+  /** Listens, or rejects with the system's error. */
+  async listen(local: Endpoint): Promise<void> {
+    this.#server = await this.#options.network.listenTcp(local, (raw) => this.#onConnection(raw));
+    if (!isWildcard(local.address)) this.#from = { address: local.address };
+  }
+
+  /** The peers there are; connections to others are closed. Dials those with a higher number. */
+  setPeers(peers: Iterable<StreamPeer>): void {
+    const stay = new Set<number>();
+    for (const { number, incarnation, relay } of peers) {
+      stay.add(number);
+      const peer = { number, incarnation, relay };
+      const line = this.#lines.get(number);
+      if (line) this.#update(line, peer);
+      else this.#open(peer);
+    }
+    for (const line of this.#lines.values()) if (!stay.has(line.peer.number)) this.#close(line);
+  }
+
+  /** True while frames go out at once. */
+  up(number: number): boolean {
+    return this.#lines.get(number)?.up === true;
+  }
+
+  /** Sends `frame`, length in front, or keeps it until the connection is up. False when the peer is not known or too much waits; the latter is counted. */
+  send(number: number, frame: Buffer): boolean {
+    const line = this.#lines.get(number);
+    if (!line) return false;
+    const secure = line.up ? line.link?.secure : undefined;
+    if ((secure ? secure.writableLength : line.queued) + frame.length > QUEUE_OCTETS) {
+      this.#options.refused['queue-full'].n++;
+      return false;
+    }
+    if (secure) secure.write(frame);
+    else {
+      line.queue.push({ frame, at: this.#options.clock.now() });
+      line.queued += frame.length;
+    }
+    return true;
+  }
+
+  /** Gives up the connection to a peer that has long been silent: only this end may believe in it. Dials anew where this end dials. */
+  cut(number: number): void {
+    const line = this.#lines.get(number);
+    if (line?.up && line.link) destroy(line.link);
+  }
+
+  async close(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    for (const line of this.#lines.values()) this.#close(line);
+    for (const link of this.#unproven) destroy(link);
+    await server?.close();
+  }
+
+  #open(peer: StreamPeer): void {
+    const line: Line = {
+      peer,
+      link: undefined,
+      up: false,
+      upSince: 0,
+      queue: [],
+      queued: 0,
+      retry: undefined,
+      wait: RETRY_FIRST_MS,
+      closed: false,
+    };
+    this.#lines.set(peer.number, line);
+    this.#dial(line);
+  }
+
+  #update(line: Line, peer: StreamPeer): void {
+    const { relay, incarnation } = line.peer;
+    line.peer = peer;
+    const moved = relay.address !== peer.relay.address || relay.port !== peer.relay.port;
+    if (!moved && incarnation === peer.incarnation) return;
+    line.wait = RETRY_FIRST_MS;
+    // A connection that is up and came from the new incarnation already is closed too; it comes back within the first wait.
+    if (line.link) destroy(line.link);
+    else this.#dial(line);
+  }
+
+  #close(line: Line): void {
+    line.closed = true;
+    this.#lines.delete(line.peer.number);
+    line.retry?.cancel();
+    if (line.link) destroy(line.link);
+  }
+
+  #dial(line: Line): void {
+    const { network, clock, keys, number } = this.#options;
+    const own = number();
+    line.retry?.cancel();
+    line.retry = undefined;
+    if (own === 0 || own > line.peer.number || line.closed || line.link) return;
+    const { primary } = keys();
+    const raw = network.connectTcp(line.peer.relay, this.#from);
+    const secure = tls.connect({
+      ...TLS_OPTIONS,
+      socket: raw,
+      pskCallback: () => ({ psk: primary.psk, identity: identityOf(primary, own) }),
+      // There is no certificate: the suite above proves the key.
+      checkServerIdentity: () => undefined,
+    });
+    const link = { raw, secure };
+    line.link = link;
+    const deadline = clock.after(HANDSHAKE_MS, () => destroy(link));
+    secure.once('secureConnect', () => {
+      deadline.cancel();
+      if (line.link === link) this.#isUp(line, link);
+    });
+    onceClosed(link, () => {
+      deadline.cancel();
+      this.#down(line, link);
+    });
+  }
+
+  #isUp(line: Line, link: Link): void {
+    const { clock, log, refused, onFrame } = this.#options;
+    const from = line.peer.number;
+    const now = clock.now();
+    line.up = true;
+    line.upSince = now;
+    link.raw.setKeepAlive?.(true, KEEP_ALIVE_MS);
+    log.debug({ peer: from }, 'relay connection up');
+    const framer = new StreamFramer((bytes, start, end) => onFrame(from, bytes, start, end));
+    link.secure.on('data', (chunk: Buffer) => {
+      if (framer.feed(chunk)) return;
+      refused.framing.n++;
+      destroy(link);
+    });
+    const { queue } = line;
+    line.queue = [];
+    line.queued = 0;
+    for (const { frame, at } of queue) {
+      if (now - at <= QUEUE_AGE_MS) link.secure.write(frame);
+      else refused['queue-old'].n++;
+    }
+  }
+
+  #down(line: Line, link: Link): void {
+    const { clock, log } = this.#options;
+    if (line.link !== link) return;
+    if (line.up) {
+      log.debug({ peer: line.peer.number }, 'relay connection down');
+      if (clock.now() - line.upSince >= PROVEN_MS) line.wait = RETRY_FIRST_MS;
+    }
+    line.link = undefined;
+    line.up = false;
+    if (line.closed) return;
+    line.retry?.cancel();
+    line.retry = clock.after(line.wait, () => this.#dial(line));
+    line.wait = Math.min(RETRY_LAST_MS, line.wait * 2);
+  }
+
+  #onConnection(raw: ByteStream): void {
+    const { clock, refused } = this.#options;
+    const stranger = !this.#isPeerAddress(raw.remoteAddress);
+    if (this.#unproven.size >= UNPROVEN_LIMIT || (stranger && this.#strangers >= UNPROVEN_STRANGERS)) {
+      refused.connections.n++;
+      raw.on('error', () => {});
+      raw.destroy();
+      return;
+    }
+    let claimed = 0;
+    const secure = new tls.TLSSocket(
+      raw as Socket,
+      {
+        ...TLS_OPTIONS,
+        isServer: true,
+        secureContext: this.#context,
+        pskCallback: (_socket: unknown, identity: string) => {
+          const match = /^sipfarm\/([0-9a-f]{16})\/(\d{1,5})$/.exec(identity);
+          claimed = Number(match?.[2] ?? 0);
+          return this.#options.keys().all.find((key) => keyName(key) === match?.[1])?.psk ?? null;
+        },
+      } as tls.TLSSocketOptions,
+    );
+    const link = { raw, secure };
+    const leave = (): boolean => {
+      deadline.cancel();
+      if (!this.#unproven.delete(link)) return false;
+      if (stranger) this.#strangers--;
+      return true;
+    };
+    const deadline = clock.after(HANDSHAKE_MS, () => destroy(link));
+    this.#unproven.add(link);
+    if (stranger) this.#strangers++;
+    let line: Line | undefined;
+    secure.once('secure', () => {
+      line = claimed < this.#options.number() ? this.#lines.get(claimed) : undefined;
+      if (!line) {
+        destroy(link);
+        return;
+      }
+      leave();
+      const before = line.link;
+      line.link = link;
+      // The dialling end knows best: its new connection means that the old one is gone.
+      if (before) destroy(before);
+      this.#isUp(line, link);
+    });
+    onceClosed(link, () => {
+      if (leave()) refused.handshake.n++;
+      if (line) this.#down(line, link);
+    });
+  }
+
+  #isPeerAddress(address: string | undefined): boolean {
+    for (const { peer } of this.#lines.values()) if (peer.relay.address === address) return true;
+    return false;
+  }
+}
