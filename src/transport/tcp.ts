@@ -1,4 +1,15 @@
-// The TCP connections of a member: accepted and made, bounded in number, time and bytes.
+// The TCP connections of a member: accepted and made, bounded in number, time and bytes. One table and one sweep timer for all listeners.
+import type { Clock, Timer } from '../base/clock.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import type { ByteStream, Network } from '../base/network.ts';
+import type { Cell } from '../metrics/counters.ts';
+import { canonicalAddress, sourceOf } from './address.ts';
+import { PacketClass } from './classify.ts';
+import { type FrameFault, Framer } from './framer.ts';
+import { Gate } from './gate.ts';
+import type { TransportLimits } from './limits.ts';
+import { Packet, SecondChance } from './packet.ts';
+import type { Self } from './udp.ts';
 
 /** Why a connection was closed, or refused. Values of the label `reason` of closed_connections_total. */
 export const CLOSE_REASONS = {
@@ -16,3 +27,345 @@ export const CLOSE_REASONS = {
   stop: 'the member stops',
 } as const;
 export type CloseReason = keyof typeof CLOSE_REASONS;
+
+export interface ConnectionTableOptions {
+  readonly clock: Clock;
+  readonly limits: TransportLimits;
+  readonly self: Readonly<Self>;
+  readonly onPacket: (packet: Packet) => void;
+  readonly onFault: (packet: Packet, fault: FrameFault) => void;
+  readonly onFlowClosed: (connection: number, reason: CloseReason) => void;
+  /** By listener, then by `PacketClass`. */
+  readonly received: readonly (readonly Cell[])[];
+  readonly closed: Readonly<Record<CloseReason, Cell>>;
+}
+
+const SWEEP_MS = 1_000;
+const KERNEL_KEEPALIVE_MS = 60_000;
+const PONG = Buffer.from('\r\n');
+
+/** The last connection id; one count for the process, so that members of one process never share an id. */
+let lastConnection = 0;
+
+/** One of the table's connections. Kept to plain fields: the table does the work. */
+interface Connection {
+  readonly id: number;
+  readonly listener: number;
+  readonly stream: ByteStream;
+  readonly framer: Framer;
+  readonly remote: Endpoint;
+  /** Place in the index by remote endpoint. */
+  readonly key: string;
+  local: Endpoint;
+  /** What the limit per source counts it by; undefined for a connection we made. */
+  readonly source: string | undefined;
+  readonly openedAt: number;
+  connected: boolean;
+  failed: boolean;
+  lastOctetAt: number;
+  /** When the half message began, or -1. */
+  halfSince: number;
+  /** Octets its framer held when last looked at: its share of the table's sum. */
+  held: number;
+  /** When it stopped taking messages to flush and close, or -1. */
+  closingSince: number;
+  gone: boolean;
+}
+
+function remoteKey(listener: number, remote: Endpoint): string {
+  return `${listener}|${remote.port}|${canonicalAddress(remote.address)}`;
+}
+
+export class ConnectionTable {
+  readonly #options: ConnectionTableOptions;
+  readonly #connections = new Map<number, Connection>();
+  readonly #byRemote = new Map<string, Connection>();
+  readonly #sources = new Map<string, Gate>();
+  readonly #all: Gate;
+  readonly #packet = new Packet();
+  #buffered = 0;
+  #sweep: Timer | undefined;
+
+  constructor(options: ConnectionTableOptions) {
+    this.#options = options;
+    this.#all = new Gate(options.limits.connections);
+  }
+
+  /** Connections that are open, those that flush their last answer included. */
+  get size(): number {
+    return this.#connections.size;
+  }
+
+  /** Octets held by half messages. */
+  get bufferedBytes(): number {
+    return this.#buffered;
+  }
+
+  start(): void {
+    this.#sweep ??= this.#options.clock.every(SWEEP_MS, () => this.#sweepOnce());
+  }
+
+  stop(): void {
+    this.#sweep?.cancel();
+    this.#sweep = undefined;
+    for (const connection of this.#connections.values()) this.#destroy(connection, 'stop');
+  }
+
+  /** Takes an accepted connection, or destroys it when a limit says so. */
+  accept(listener: number, stream: ByteStream): void {
+    const { remoteAddress, remotePort, localAddress, localPort } = stream;
+    stream.on('error', ignore);
+    if (remoteAddress === undefined || remotePort === undefined) {
+      // The other side is gone before we came to look.
+      this.#options.closed.peer.n++;
+      stream.destroy();
+      return;
+    }
+    const source = sourceOf(remoteAddress);
+    const gate = this.#sources.get(source);
+    if (!this.#all.open || (gate && !gate.open)) {
+      this.#options.closed[this.#all.open ? 'source-limit' : 'connection-limit'].n++;
+      stream.destroy();
+      return;
+    }
+    const local = { address: localAddress ?? '', port: localPort ?? 0 };
+    this.#add(listener, stream, { address: remoteAddress, port: remotePort }, local, source);
+  }
+
+  /** The open connection to `remote`, or a new one; 0 when the limit is reached. */
+  connect(network: Network, listener: number, remote: Endpoint, from: string): number {
+    const open = this.#byRemote.get(remoteKey(listener, remote));
+    if (open) return open.id;
+    if (!this.#all.open) {
+      this.#options.closed['connection-limit'].n++;
+      return 0;
+    }
+    const stream = network.connectTcp(remote, { address: from });
+    const connection = this.#add(listener, stream, remote, { address: from, port: 0 }, undefined);
+    stream.once('connect', () => {
+      connection.connected = true;
+      connection.local = { address: stream.localAddress ?? from, port: stream.localPort ?? 0 };
+      connection.lastOctetAt = this.#options.clock.now();
+    });
+    return connection.id;
+  }
+
+  /** Queues a copy of `bytes`; false when the connection is gone or goes now. */
+  send(id: number, bytes: Uint8Array): boolean {
+    const connection = this.#connections.get(id);
+    if (!connection || connection.closingSince >= 0) return false;
+    return this.#write(connection, Buffer.from(bytes));
+  }
+
+  #add(
+    listener: number,
+    stream: ByteStream,
+    remote: Endpoint,
+    local: Endpoint,
+    source: string | undefined,
+  ): Connection {
+    const now = this.#options.clock.now();
+    const framer = new Framer(
+      {
+        onMessage: (bytes, start, end) => this.#message(connection, bytes, start, end),
+        onPing: () => {
+          this.#options.received[listener]![PacketClass.keepalive]!.n++;
+        },
+        onFault: (fault, bytes, start, end) => this.#fault(connection, fault, bytes, start, end),
+      },
+      this.#options.limits,
+    );
+    const connection: Connection = {
+      id: this.#nextId(),
+      listener,
+      stream,
+      framer,
+      remote,
+      key: remoteKey(listener, remote),
+      local,
+      source,
+      openedAt: now,
+      connected: source !== undefined,
+      failed: false,
+      lastOctetAt: now,
+      halfSince: -1,
+      held: 0,
+      closingSince: -1,
+      gone: false,
+    };
+    this.#connections.set(connection.id, connection);
+    this.#byRemote.set(connection.key, connection);
+    this.#all.enter();
+    if (source !== undefined) this.#enterSource(source);
+    stream.setNoDelay?.(true);
+    stream.setKeepAlive?.(true, KERNEL_KEEPALIVE_MS);
+    stream.on('data', (chunk: Buffer) => this.#read(connection, chunk));
+    stream.on('error', () => {
+      connection.failed = true;
+    });
+    stream.once('end', () => this.#closeFlushed(connection, 'peer'));
+    stream.once('close', () => {
+      this.#remove(connection, !connection.connected ? 'connect-failed' : connection.failed ? 'error' : 'peer');
+    });
+    return connection;
+  }
+
+  #enterSource(source: string): void {
+    let gate = this.#sources.get(source);
+    if (!gate) {
+      gate = new Gate(this.#options.limits.connectionsPerSource);
+      this.#sources.set(source, gate);
+    }
+    gate.enter();
+  }
+
+  #nextId(): number {
+    do lastConnection = lastConnection === 0xffff_ffff ? 1 : lastConnection + 1;
+    while (this.#connections.has(lastConnection));
+    return lastConnection;
+  }
+
+  #read(connection: Connection, chunk: Buffer): void {
+    if (connection.gone || connection.closingSince >= 0) return;
+    const framer = connection.framer;
+    const { messages, pings } = framer;
+    const now = this.#options.clock.now();
+    connection.lastOctetAt = now;
+    framer.feed(chunk);
+    // The messages may have had the connection closed.
+    if (connection.gone || connection.closingSince >= 0) return;
+    // One pong for all pings of a chunk: who floods pings gets no flood back.
+    if (framer.pings !== pings && !this.#write(connection, PONG)) return;
+    if (!framer.half) connection.halfSince = -1;
+    else if (connection.halfSince < 0 || framer.messages !== messages) connection.halfSince = now;
+    this.#buffered += framer.heldBytes - connection.held;
+    connection.held = framer.heldBytes;
+    if (this.#buffered > this.#options.limits.bufferedBytes) this.#shedHalfMessages();
+  }
+
+  #message(connection: Connection, bytes: Buffer, start: number, end: number): void {
+    this.#options.received[connection.listener]![PacketClass.sip]!.n++;
+    this.#options.onPacket(this.#fill(connection, bytes, start, end));
+  }
+
+  #fault(connection: Connection, fault: FrameFault, bytes: Buffer, start: number, end: number): void {
+    this.#options.received[connection.listener]![PacketClass.garbage]!.n++;
+    this.#options.onFault(this.#fill(connection, bytes, start, end), fault);
+    this.#closeFlushed(connection, 'framing');
+  }
+
+  #fill(connection: Connection, bytes: Buffer, start: number, end: number): Packet {
+    const packet = this.#packet;
+    packet.bytes = bytes;
+    packet.start = start;
+    packet.end = end;
+    packet.address = connection.remote.address;
+    packet.port = connection.remote.port;
+    packet.localAddress = connection.local.address;
+    packet.localPort = connection.local.port;
+    packet.listener = connection.listener;
+    packet.connection = connection.id;
+    packet.ingress = this.#options.self.member;
+    packet.ingressIncarnation = this.#options.self.incarnation;
+    packet.hops = 0;
+    packet.secondChance = SecondChance.none;
+    packet.orphan = false;
+    return packet;
+  }
+
+  /** `bytes` becomes the stream's. */
+  #write(connection: Connection, bytes: Buffer): boolean {
+    const stream = connection.stream;
+    if (!stream.writable) return false;
+    const queued = stream.writableLength;
+    if (queued > 0 && queued + bytes.length > this.#options.limits.sendQueueBytes) {
+      this.#destroy(connection, 'send-queue');
+      return false;
+    }
+    connection.lastOctetAt = this.#options.clock.now();
+    stream.write(bytes);
+    return true;
+  }
+
+  /** Takes no more messages, lets go what is queued, and closes; the sweep ends it when the other side does not. Incoming octets are still read, since a reset would overtake the answer. */
+  #closeFlushed(connection: Connection, reason: CloseReason): void {
+    if (connection.gone || connection.closingSince >= 0) return;
+    this.#retire(connection, reason);
+    connection.stream.end();
+  }
+
+  #destroy(connection: Connection, reason: CloseReason): void {
+    this.#remove(connection, reason);
+    connection.stream.destroy();
+  }
+
+  /** The flow ends here, whatever becomes of the socket. */
+  #retire(connection: Connection, reason: CloseReason): void {
+    connection.closingSince = this.#options.clock.now();
+    connection.framer.stop();
+    this.#buffered -= connection.held;
+    connection.held = 0;
+    if (this.#byRemote.get(connection.key) === connection) this.#byRemote.delete(connection.key);
+    this.#options.closed[reason].n++;
+    this.#options.onFlowClosed(connection.id, reason);
+  }
+
+  #remove(connection: Connection, reason: CloseReason): void {
+    if (connection.gone) return;
+    connection.gone = true;
+    this.#connections.delete(connection.id);
+    this.#all.leave();
+    const gate = connection.source === undefined ? undefined : this.#sources.get(connection.source);
+    gate?.leave();
+    if (connection.source !== undefined && gate?.inside === 0) this.#sources.delete(connection.source);
+    if (connection.closingSince < 0) this.#retire(connection, reason);
+  }
+
+  #sweepOnce(): void {
+    const limits = this.#options.limits;
+    const now = this.#options.clock.now();
+    let queued = 0;
+    for (const connection of this.#connections.values()) {
+      const due = this.#overdue(connection, now);
+      if (due) this.#destroy(connection, due);
+      else queued += connection.stream.writableLength;
+    }
+    if (queued > limits.sendQueueTotalBytes) this.#shedSlowReaders(queued);
+  }
+
+  #overdue(connection: Connection, now: number): CloseReason | undefined {
+    const limits = this.#options.limits;
+    if (connection.closingSince >= 0) return now - connection.closingSince >= limits.lingerMs ? 'framing' : undefined;
+    if (!connection.connected) return now - connection.openedAt >= limits.connectMs ? 'connect-failed' : undefined;
+    if (connection.halfSince >= 0 && now - connection.halfSince >= limits.halfMessageMs) return 'half-message';
+    const { messages, pings } = connection.framer;
+    const silent = connection.source !== undefined && messages === 0 && pings === 0;
+    if (silent && now - connection.openedAt >= limits.silentMs) return 'silent';
+    return now - connection.lastOctetAt >= limits.idleMs ? 'idle' : undefined;
+  }
+
+  /** Goes well below the limit at once, so that the walk over all connections is not repeated for each chunk. */
+  #shedHalfMessages(): void {
+    const target = this.#options.limits.bufferedBytes * 0.875;
+    const halves = [...this.#connections.values()].filter((connection) => connection.held > 0);
+    halves.sort((a, b) => b.held - a.held || a.halfSince - b.halfSince);
+    for (const connection of halves) {
+      if (this.#buffered <= target) return;
+      this.#destroy(connection, 'buffered-bytes');
+    }
+  }
+
+  #shedSlowReaders(queued: number): void {
+    let left = queued;
+    const slow = [...this.#connections.values()].filter((connection) => connection.stream.writableLength > 0);
+    slow.sort((a, b) => b.stream.writableLength - a.stream.writableLength);
+    for (const connection of slow) {
+      if (left <= this.#options.limits.sendQueueTotalBytes * 0.875) return;
+      left -= connection.stream.writableLength;
+      this.#destroy(connection, 'send-queue');
+    }
+  }
+}
+
+/** A stream without an error listener throws; what the error means comes with `close`. */
+function ignore(): void {}

@@ -1,12 +1,16 @@
 // The face of the transport: all listeners of a member, what they bring in, and the ways out by datagram and by connection.
+import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import type { Endpoint } from '../base/endpoint.ts';
-import type { ByteStream, DatagramSocket, Network } from '../base/network.ts';
-import type { CellFamily } from '../metrics/counters.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { CLASS_NAMES } from './classify.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
 import type { Packet } from './packet.ts';
-import type { CloseReason } from './tcp.ts';
+import { CLOSE_REASONS, type CloseReason, ConnectionTable } from './tcp.ts';
+import { type Self, UdpListener } from './udp.ts';
 
 export interface ListenerConfig {
   readonly name: string;
@@ -52,58 +56,133 @@ export interface TransportOptions {
 
 export class Transport {
   readonly listeners: readonly Listener[];
+  readonly #options: TransportOptions;
+  readonly #self: Self = { member: 0, incarnation: 0 };
+  /** By listener index; undefined where the listener is of the other transport. */
+  readonly #udp: readonly (UdpListener | undefined)[];
+  readonly #connections: ConnectionTable;
+  #servers: StreamServer[] = [];
+  #stopped = false;
 
   constructor(options: TransportOptions) {
+    this.#options = options;
     this.listeners = options.listeners.map((listener) => ({ ...listener, local: listener.bind }));
+    const received = options.listeners.map(({ name }) =>
+      CLASS_NAMES.map((kind) => options.received.cell({ listener: name, class: kind })),
+    );
+    this.#udp = options.listeners.map((config, listener) =>
+      config.transport === 'udp'
+        ? new UdpListener({
+            listener,
+            bind: config.bind,
+            self: this.#self,
+            onPacket: (packet) => options.handlers.onPacket(packet),
+            received: received[listener]!,
+            sendErrors: options.sendErrors.cell({ listener: config.name }),
+          })
+        : undefined,
+    );
+    const reasons = Object.keys(CLOSE_REASONS) as CloseReason[];
+    this.#connections = new ConnectionTable({
+      clock: options.clock,
+      limits: options.limits,
+      self: this.#self,
+      onPacket: (packet) => options.handlers.onPacket(packet),
+      onFault: (packet, fault) => options.handlers.onFault(packet, fault),
+      onFlowClosed: (connection, reason) => options.handlers.onFlowClosed(connection, reason),
+      received,
+      closed: Object.fromEntries(
+        reasons.map((reason) => [reason, options.closedConnections.cell({ reason })]),
+      ) as Record<CloseReason, Cell>,
+    });
   }
 
   /** Which member packets are stamped with; known once the store has given the number. */
-  setSelf(_member: number, _incarnation: number): void {
-    throw new Error('under construction');
+  setSelf(member: number, incarnation: number): void {
+    this.#self.member = member;
+    this.#self.incarnation = incarnation;
   }
 
   /** Binds all listeners. Rejects with SF_BIND_FAILED, which names listener, address and reason; then nothing stays bound. */
-  start(): Promise<void> {
-    throw new Error('under construction');
+  async start(): Promise<void> {
+    this.#connections.start();
+    for (const [index, listener] of this.listeners.entries()) {
+      try {
+        await this.#open(index, listener);
+      } catch (cause) {
+        await this.stop();
+        const { code, message } = cause as NodeJS.ErrnoException;
+        throw new SipfarmError(
+          'SF_BIND_FAILED',
+          `listener ${listener.name}: cannot bind ${listener.transport} ${formatEndpoint(listener.bind)}: ${code ?? message}`,
+          { cause },
+        );
+      }
+    }
   }
 
   /** Sends from the listener's own address. `address` is an IP literal. `bytes` is not copied: do not reuse it before the turn ends. Failures are counted, never thrown. */
-  sendDatagram(_listener: number, _bytes: Uint8Array, _address: string, _port: number): void {
-    throw new Error('under construction');
+  sendDatagram(listener: number, bytes: Uint8Array, address: string, port: number): void {
+    this.#udp[listener]?.send(bytes, address, port);
   }
 
   /** Queues `bytes` (copied) on the connection; false when it is gone, or is cut off now because its reader is too slow. */
-  sendStream(_connection: number, _bytes: Uint8Array): boolean {
-    throw new Error('under construction');
+  sendStream(connection: number, bytes: Uint8Array): boolean {
+    return this.#connections.send(connection, bytes);
   }
 
   /** The open connection from this listener's address to `remote`, or a new one (messages may be sent at once); 0 when refused by a limit or not an address of the listener's family. */
-  connectStream(_listener: number, _remote: Endpoint): number {
-    throw new Error('under construction');
+  connectStream(listener: number, remote: Endpoint): number {
+    const config = this.listeners[listener];
+    const family = net.isIP(remote.address);
+    if (this.#stopped || config?.transport !== 'tcp' || family === 0) return 0;
+    if (family !== net.isIP(config.bind.address) || remote.port < 1 || remote.port > 65_535) return 0;
+    return this.#connections.connect(this.#options.network, listener, remote, config.bind.address);
   }
 
   /** Takes an accepted connection for a TCP listener. */
-  accept(_listener: number, _stream: ByteStream): void {
-    throw new Error('under construction');
+  accept(listener: number, stream: ByteStream): void {
+    if (this.#stopped || this.listeners[listener]?.transport !== 'tcp') stream.destroy();
+    else this.#connections.accept(listener, stream);
   }
 
   /** Takes a datagram for a UDP listener, as if its socket had received it. */
-  inject(_listener: number, _bytes: Buffer, _address: string, _port: number): void {
-    throw new Error('under construction');
+  inject(listener: number, bytes: Buffer, address: string, port: number): void {
+    if (!this.#stopped) this.#udp[listener]?.receive(bytes, address, port);
   }
 
   /** Open connections. */
   connections(): number {
-    return 0;
+    return this.#connections.size;
   }
 
   /** Octets held by half messages of all connections. */
   bufferedBytes(): number {
-    return 0;
+    return this.#connections.bufferedBytes;
   }
 
   /** Closes what this transport bound, and every connection. Given sockets stay open. */
-  stop(): Promise<void> {
-    return Promise.resolve();
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    const servers = this.#servers;
+    this.#servers = [];
+    const closing = [...servers.map((server) => server.close()), ...this.#udp.map((listener) => listener?.close())];
+    this.#connections.stop();
+    await Promise.all(closing);
+  }
+
+  async #open(index: number, listener: { -readonly [K in keyof Listener]: Listener[K] }): Promise<void> {
+    const udp = this.#udp[index];
+    const given = this.#options.sockets?.get(listener.name);
+    if (udp && given) udp.use(given);
+    else if (udp) await udp.bind(this.#options.network);
+    else if (listener.listen !== false) {
+      const onConnection = (stream: ByteStream): void => this.accept(index, stream);
+      const server = await this.#options.network.listenTcp(listener.bind, onConnection);
+      this.#servers.push(server);
+      listener.local = server.local;
+    }
+    if (udp?.local) listener.local = udp.local;
+    if (listener.advertise.port === 0) listener.advertise = { ...listener.advertise, port: listener.local.port };
   }
 }

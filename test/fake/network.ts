@@ -102,6 +102,27 @@ export class FakeNetwork implements Network {
     });
   }
 
+  knockUdp(
+    remote: Endpoint,
+    onRefused: () => void,
+  ): Promise<{ knock(bytes: Uint8Array): void; close(): Promise<void> }> {
+    const local = { address: remote.address, port: this.#freePort() };
+    let open = true;
+    return Promise.resolve({
+      knock: (bytes) => {
+        const octets = Buffer.from(bytes);
+        this.later(this.delay?.min ?? 0, () => {
+          if (this.#udp.has(formatEndpoint(remote))) this.#deliver(octets, local, remote);
+          else if (open && this.reaches(local, remote)) onRefused();
+        });
+      },
+      close: () => {
+        open = false;
+        return Promise.resolve();
+      },
+    });
+  }
+
   connectTcp(remote: Endpoint, from?: { readonly address: string }): FakeStream {
     const local = { address: from?.address ?? remote.address, port: this.#freePort() };
     const stream = new FakeStream(this, local, remote);
