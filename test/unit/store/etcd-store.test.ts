@@ -1,0 +1,362 @@
+// What only etcd can do to us: lost answers, cut and silent wires, compaction, restarts, passwords, TLS.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { type Clock, systemClock } from '../../../src/base/clock.ts';
+import { EtcdStore, type EtcdStoreOptions } from '../../../src/store/etcd-store.ts';
+import type { Entry } from '../../../src/store/store.ts';
+import { FakeClock } from '../../fake/clock.ts';
+import { FakeEtcd, Wire, withoutEtcd } from '../../fake/etcd.ts';
+
+const coded = (code: string) => (error: { code?: string }) => error.code === code;
+
+/** Asks until the answer is true; the test's own time limit is the only one. */
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await wait(10);
+}
+
+describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
+  let etcd: FakeEtcd;
+  let hold: NodeJS.Timeout;
+  const closing: (() => Promise<void>)[] = [];
+
+  before(async () => {
+    hold = setInterval(() => {}, 1000);
+    etcd = await FakeEtcd.start();
+  });
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close();
+  });
+  after(async () => {
+    clearInterval(hold);
+    await etcd.close();
+  });
+
+  const open = (farm: string, hosts: string[], clock: Clock = systemClock, more?: Partial<EtcdStoreOptions>) => {
+    const store = new EtcdStore({ farm, hosts, clock, requestMs: 1000, ...more });
+    closing.push(() => store.close());
+    return store;
+  };
+  const wire = async (): Promise<Wire> => {
+    const made = await Wire.to(etcd.port);
+    closing.push(() => made.close());
+    return made;
+  };
+  const valuesOf = (entries: readonly Entry[] | undefined): unknown => entries?.map((entry) => entry.value);
+
+  it('keeps its values as JSON that etcdctl shows', async () => {
+    const store = open('readable', [etcd.url]);
+    await store.commit([{ key: 'members/fe1', value: { v: 1, id: 'fe1' } }]);
+    const shown = await etcd.ctl('get', '--prefix', '/sipfarm/readable/');
+    assert.equal(shown, '/sipfarm/readable/v1/members/fe1\n{"v":1,"id":"fe1"}\n');
+  });
+
+  it('gives undefined as the value of what is not JSON', async () => {
+    const store = open('foreign', [etcd.url]);
+    await etcd.ctl('put', '/sipfarm/foreign/v1/a', '{');
+    assert.equal((await store.get('a'))?.value, undefined);
+    assert.equal((await store.list(''))[0]?.key, 'a');
+  });
+
+  /** Commits through a wire that takes the request and swallows the answer; cuts the wire once `applied` holds. */
+  async function loseAnswer(
+    store: EtcdStore,
+    between: Wire,
+    key: string,
+    value: unknown,
+    before: () => Promise<unknown>,
+  ): Promise<boolean> {
+    const direct = open('lost', [etcd.url]);
+    await store.get('warm-up');
+    between.swallowAnswers();
+    const outcome = store.commit([{ key, value, expect: 0n }]);
+    await until(async () => (await direct.get(key)) !== undefined);
+    await before();
+    between.cutOnce();
+    return outcome;
+  }
+
+  it('counts a write as ours that was applied while its answer was lost', async () => {
+    const between = await wire();
+    const store = open('lost', [between.url], systemClock, { requestMs: 30_000 });
+    assert.equal(await loseAnswer(store, between, 'claim/1', { by: 'me' }, async () => {}), true);
+    assert.deepEqual((await store.get('claim/1'))?.value, { by: 'me' });
+  });
+
+  it('counts a write as lost when another stands there after the answer was lost', async () => {
+    const between = await wire();
+    const store = open('lost', [between.url], systemClock, { requestMs: 30_000 });
+    const other = open('lost', [etcd.url]);
+    const overwrite = () => other.commit([{ key: 'claim/2', value: { by: 'other' } }]);
+    assert.equal(await loseAnswer(store, between, 'claim/2', { by: 'me' }, overwrite), false);
+  });
+
+  it('sends a request that fails clearly once, and says that the store is up', async () => {
+    const seen: string[] = [];
+    const store = open('observed', [etcd.url], systemClock, {
+      observe: (operation, seconds, ok) => seen.push(`${operation} ${ok} ${seconds >= 0}`),
+    });
+    const lease = await store.grantLease(60);
+    await lease.revoke();
+    await assert.rejects(lease.keepAlive(), coded('SF_STORE_CONFLICT'));
+    assert.deepEqual(seen, ['grant true true', 'revoke true true', 'keepalive false true']);
+    assert.equal(store.up, true);
+  });
+
+  it('works while some of its hosts are dead', async () => {
+    const dead = await wire();
+    dead.cut();
+    for (const random of [() => 0, () => 0.5, () => 0.99]) {
+      const store = open('hosts', [dead.url, etcd.url, dead.url], systemClock, { random });
+      assert.equal(await store.commit([{ key: 'a', value: 1 }]), true);
+      const lease = await store.grantLease(5);
+      await lease.keepAlive();
+      const first = new Promise<readonly Entry[]>((resolve) => store.watch('a', resolve));
+      assert.deepEqual(valuesOf(await first), [1]);
+    }
+  });
+
+  it('rejects and says that it is down when etcd cannot be reached, and is up again afterwards', async () => {
+    const between = await wire();
+    const store = open('down', [between.url]);
+    const lease = await store.grantLease(60);
+    between.cut();
+    await assert.rejects(lease.keepAlive(), coded('SF_STORE_UNREACHABLE'));
+    assert.equal(store.up, false);
+    await assert.rejects(store.get('a'), coded('SF_STORE_UNREACHABLE'));
+    await assert.rejects(store.commit([{ key: 'a', value: 1 }]), coded('SF_STORE_UNREACHABLE'));
+    between.mend();
+    await until(() =>
+      lease.keepAlive().then(
+        () => true,
+        () => false,
+      ),
+    );
+    assert.equal(store.up, true);
+  });
+
+  it('gives up a keepalive that gets no answer in time for another', async () => {
+    const clock = new FakeClock();
+    const between = await wire();
+    const store = open('hanging', [between.url], clock, { requestMs: 30_000 });
+    const lease = await store.grantLease(5);
+    between.swallowAnswers();
+    let ended = false;
+    const hanging = assert.rejects(lease.keepAlive(), coded('SF_STORE_UNREACHABLE')).then(() => {
+      ended = true;
+    });
+    await clock.pass(990);
+    assert.equal(ended, false);
+    await clock.pass(10);
+    await hanging;
+    await lease.keepAlive();
+  });
+
+  it('brings a watch up to date after its wire was cut, and says that it was stale', async () => {
+    const between = await wire();
+    const store = open('cut', [between.url]);
+    const direct = open('cut', [etcd.url]);
+    await direct.commit([{ key: 'w/a', value: 1 }]);
+    let table: readonly Entry[] | undefined;
+    let stale = 0;
+    store.watch(
+      'w/',
+      (entries) => {
+        table = entries;
+      },
+      () => stale++,
+    );
+    await until(() => table !== undefined);
+    between.cut();
+    await until(() => stale === 1);
+    await direct.commit([{ key: 'w/b', value: 2 }]);
+    await direct.commit([{ key: 'w/a', value: undefined }]);
+    between.mend();
+    await until(() => table?.length === 1 && table[0]?.value === 2);
+    assert.deepEqual(table, await direct.list('w/'));
+    await direct.commit([{ key: 'w/c', value: 3 }]);
+    await until(() => table?.length === 2);
+    assert.equal(stale, 1);
+  });
+
+  it('brings a watch up to date when the history it missed is compacted', async () => {
+    const between = await wire();
+    const store = open('compacted', [between.url]);
+    const direct = open('compacted', [etcd.url]);
+    let table: readonly Entry[] | undefined;
+    let stale = 0;
+    store.watch(
+      'w/',
+      (entries) => {
+        table = entries;
+      },
+      () => stale++,
+    );
+    await until(() => table !== undefined);
+    between.cut();
+    await until(() => stale === 1);
+    for (let n = 0; n < 20; n++) await direct.commit([{ key: `w/${n % 3}`, value: n }]);
+    await etcd.ctl('compact', (await direct.get('w/1'))!.revision.toString());
+    between.mend();
+    await until(() => table?.length === 3);
+    assert.deepEqual(table, await direct.list('w/'));
+  });
+
+  it('notices a watch that has gone silent, and opens another', async () => {
+    const clock = new FakeClock();
+    const between = await wire();
+    const store = open('silent', [between.url], clock, { requestMs: 30_000 });
+    const direct = open('silent', [etcd.url]);
+    let table: readonly Entry[] | undefined;
+    let stale = 0;
+    store.watch(
+      'w/',
+      (entries) => {
+        table = entries;
+      },
+      () => stale++,
+    );
+    await until(() => table !== undefined);
+    between.swallowAnswers();
+    await direct.commit([{ key: 'w/a', value: 1 }]);
+    for (let n = 0; n < 3; n++) await clock.pass(5000, 1000);
+    assert.equal(stale, 1);
+    await until(async () => {
+      await clock.pass(100);
+      return table?.length === 1;
+    });
+  });
+
+  it('keeps a quiet watch that gives signs of life', async () => {
+    const clock = new FakeClock();
+    const store = open('quiet', [etcd.url], clock, { requestMs: 30_000 });
+    const direct = open('quiet', [etcd.url]);
+    let table: readonly Entry[] | undefined;
+    let stale = 0;
+    store.watch(
+      'w/',
+      (entries) => {
+        table = entries;
+      },
+      () => stale++,
+    );
+    await until(() => table !== undefined);
+    // Between two pulses the answer needs real time to come back; a request on its own connection takes as long.
+    for (let pulse = 0; pulse < 10; pulse++) {
+      clock.advance(5000);
+      await wait(20);
+      await direct.get('x');
+    }
+    assert.equal(stale, 0);
+    await direct.commit([{ key: 'w/a', value: 1 }]);
+    await until(() => table?.length === 1);
+  });
+
+  it('lists a watched prefix anew from time to time without saying so when nothing changed', async () => {
+    const clock = new FakeClock();
+    let listings = 0;
+    const store = open('relist', [etcd.url], clock, {
+      requestMs: 30_000,
+      relistMs: 1000,
+      observe: (operation) => {
+        if (operation === 'list') listings++;
+      },
+    });
+    let told = 0;
+    store.watch('w/', () => told++);
+    await until(async () => {
+      await clock.pass(200, 100);
+      return listings >= 4;
+    });
+    assert.equal(told, 1);
+    await store.commit([{ key: 'w/a', value: 1 }]);
+    await until(() => told === 2);
+  });
+
+  it('finds its keys, its watch and its lease again after etcd was killed and started', async () => {
+    const own = await FakeEtcd.start();
+    closing.push(() => own.close());
+    const store = open('restart', [own.url]);
+    const lease = await store.grantLease(30);
+    await store.commit([{ key: 'w/a', value: 1, lease }]);
+    let table: readonly Entry[] | undefined;
+    let stale = 0;
+    store.watch(
+      'w/',
+      (entries) => {
+        table = entries;
+      },
+      () => stale++,
+    );
+    await until(() => table?.length === 1);
+    await own.down();
+    await until(() => stale === 1);
+    await own.up();
+    await until(() =>
+      lease.keepAlive().then(
+        () => true,
+        () => false,
+      ),
+    );
+    await store.commit([{ key: 'w/b', value: 2 }]);
+    await until(() => table?.length === 2);
+    assert.deepEqual(table, await store.list('w/'));
+  });
+
+  it('logs in with a user and a password, again after a restart has forgotten the login, and is refused without', async () => {
+    const own = await FakeEtcd.start();
+    closing.push(() => own.close());
+    await own.ctl('user', 'add', 'root:secret');
+    await own.ctl('user', 'grant-role', 'root', 'root').catch(async () => {
+      await own.ctl('role', 'add', 'root');
+      await own.ctl('user', 'grant-role', 'root', 'root');
+    });
+    await own.ctl('auth', 'enable');
+    const store = open('auth', [own.url], systemClock, { user: 'root', password: 'secret' });
+    const lease = await store.grantLease(30);
+    assert.equal(await store.commit([{ key: 'a', value: 1, lease }]), true);
+    let table: readonly Entry[] | undefined;
+    store.watch('a', (entries) => {
+      table = entries;
+    });
+    await until(() => table?.length === 1);
+    await assert.rejects(open('auth', [own.url]).get('a'), coded('SF_STORE_REFUSED'));
+    const wrong = open('auth', [own.url], systemClock, { user: 'root', password: 'wrong' });
+    await assert.rejects(wrong.get('a'), coded('SF_STORE_REFUSED'));
+  });
+
+  it('speaks TLS, and refuses a server that its authority does not vouch for', async (t) => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'sipfarm-tls-'));
+    closing.push(() => rm(folder, { recursive: true, force: true }));
+    const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')];
+    const request = [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '2',
+    ];
+    const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert];
+    try {
+      await promisify(execFile)('openssl', [...request, ...subject]);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
+      return t.skip('openssl is missing');
+    }
+    const own = await FakeEtcd.start({ key, cert, ca: cert });
+    closing.push(() => own.close());
+    const store = open('tls', [own.url], systemClock, { tls: { ca: await readFile(cert) } });
+    assert.equal(await store.commit([{ key: 'a', value: 1 }]), true);
+    const distrusting = open('tls', [own.url], systemClock, { attempts: 1 });
+    await assert.rejects(distrusting.get('a'), coded('SF_STORE_UNREACHABLE'));
+  });
+});

@@ -1,0 +1,345 @@
+// What every store must do, asked of the memory store and of a real etcd alike.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import fc from 'fast-check';
+import { systemClock } from '../../../src/base/clock.ts';
+import { EtcdStore } from '../../../src/store/etcd-store.ts';
+import { MemoryFarm } from '../../../src/store/memory-store.ts';
+import { type Entry, MAX_WRITES, type Store } from '../../../src/store/store.ts';
+import { FakeEtcd, withoutEtcd } from '../../fake/etcd.ts';
+
+interface Kind {
+  readonly name: string;
+  readonly skip: string | false;
+  start(): Promise<void>;
+  /** A store of the farm named so; two of one name share what they hold. */
+  open(farm: string): Store;
+  stop(): Promise<void>;
+}
+
+function memoryKind(): Kind {
+  const farms = new Map<string, MemoryFarm>();
+  return {
+    name: 'memory',
+    skip: false,
+    start: async () => {},
+    open(name) {
+      const farm = farms.get(name) ?? new MemoryFarm(systemClock);
+      farms.set(name, farm);
+      return farm.open();
+    },
+    stop: async () => {},
+  };
+}
+
+function etcdKind(): Kind {
+  let etcd: FakeEtcd;
+  return {
+    name: 'etcd',
+    skip: withoutEtcd(),
+    start: async () => {
+      etcd = await FakeEtcd.start();
+    },
+    open: (farm) => new EtcdStore({ farm, hosts: [etcd.url], clock: systemClock, pageKeys: 50 }),
+    stop: () => etcd.close(),
+  };
+}
+
+/** Keeps what a watcher was told, and lets a test wait for a telling that pleases it. */
+class Heard {
+  readonly tellings: (readonly Entry[])[] = [];
+  #wake: () => void = () => {};
+
+  readonly onChange = (entries: readonly Entry[]): void => {
+    this.tellings.push(entries);
+    this.#wake();
+  };
+
+  async until(pleases: (values: Record<string, unknown>) => boolean): Promise<readonly Entry[]> {
+    for (let seen = 0; ; ) {
+      for (; seen < this.tellings.length; seen++) {
+        const entries = this.tellings[seen]!;
+        if (pleases(Object.fromEntries(entries.map((entry) => [entry.key, entry.value])))) return entries;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+}
+
+const coded = (code: string) => (error: { code?: string }) => error.code === code;
+
+for (const kind of [memoryKind(), etcdKind()]) {
+  describe(`the ${kind.name} store`, { skip: kind.skip }, () => {
+    const open: Store[] = [];
+    let farms = 0;
+    let store: Store;
+
+    const another = (): Store => {
+      const opened = kind.open(`farm-${farms}`);
+      open.push(opened);
+      return opened;
+    };
+    const fresh = (): void => {
+      farms++;
+      store = another();
+    };
+
+    before(async () => {
+      // A pending promise alone does not keep the process; timers of the clock do not either.
+      hold = setInterval(() => {}, 1000);
+      await kind.start();
+    });
+    let hold: NodeJS.Timeout;
+    afterEach(async () => {
+      await Promise.all(open.splice(0).map((opened) => opened.close()));
+    });
+    after(async () => {
+      clearInterval(hold);
+      await kind.stop();
+    });
+
+    it('has nothing in the beginning', async () => {
+      fresh();
+      assert.equal(await store.get('a'), undefined);
+      assert.deepEqual(await store.list(''), []);
+      assert.equal(store.up, true);
+    });
+
+    it('gives back what was written, with a revision that rises', async () => {
+      fresh();
+      assert.equal(await store.commit([{ key: 'a/1', value: { v: 1, text: 'ü' } }]), true);
+      const first = await store.get('a/1');
+      assert.deepEqual(first?.value, { v: 1, text: 'ü' });
+      assert.equal(first?.key, 'a/1');
+      await store.commit([{ key: 'a/1', value: [null, false, 0] }]);
+      const second = await store.get('a/1');
+      assert.deepEqual(second?.value, [null, false, 0]);
+      assert.ok(second!.revision > first!.revision);
+    });
+
+    it('writes nothing at all when one expectation fails', async () => {
+      fresh();
+      await store.commit([{ key: 'a', value: 1 }]);
+      const { revision } = (await store.get('a'))!;
+      await store.commit([{ key: 'a', value: 2 }]);
+      const done = await store.commit([
+        { key: 'b', value: 1 },
+        { key: 'a', value: 3, expect: revision },
+      ]);
+      assert.equal(done, false);
+      assert.equal((await store.get('a'))?.value, 2);
+      assert.equal(await store.get('b'), undefined);
+    });
+
+    it('creates a key only once', async () => {
+      fresh();
+      assert.equal(await store.commit([{ key: 'a', value: 1, expect: 0n }]), true);
+      assert.equal(await store.commit([{ key: 'a', value: 1, expect: 0n }]), false);
+      assert.equal(await store.commit([{ key: 'none', value: 1, expect: 7n }]), false);
+    });
+
+    it('deletes, with an expectation or without', async () => {
+      fresh();
+      await store.commit([
+        { key: 'a', value: 1 },
+        { key: 'b', value: 1 },
+      ]);
+      assert.equal(await store.commit([{ key: 'a', value: undefined, expect: 1n << 40n }]), false);
+      const { revision } = (await store.get('a'))!;
+      assert.equal(await store.commit([{ key: 'a', value: undefined, expect: revision }]), true);
+      assert.equal(await store.commit([{ key: 'b', value: undefined }]), true);
+      assert.equal(await store.commit([{ key: 'b', value: undefined }]), true);
+      assert.deepEqual(await store.list(''), []);
+    });
+
+    it('lets exactly one of many win that expect the same', async () => {
+      fresh();
+      const stores = [store, another(), another()];
+      const claims = Array.from({ length: 12 }, (_, n) =>
+        stores[n % 3]!.commit([{ key: 'claim', value: { by: n }, expect: 0n }]),
+      );
+      const won = await Promise.all(claims);
+      assert.equal(won.filter(Boolean).length, 1);
+      assert.deepEqual((await store.get('claim'))?.value, { by: won.indexOf(true) });
+    });
+
+    it('takes as many writes in one commit as promised, and refuses what breaks a bound', async () => {
+      fresh();
+      const writes = Array.from({ length: MAX_WRITES }, (_, n) => ({ key: `k${n}`, value: n, expect: 0n }));
+      assert.equal(await store.commit(writes), true);
+      assert.equal((await store.list('k')).length, MAX_WRITES);
+      const refused = coded('SF_STORE_REFUSED');
+      await assert.rejects(store.commit([...writes, { key: 'one-more', value: 1 }]), refused);
+      await assert.rejects(
+        store.commit([
+          { key: 'a', value: 1 },
+          { key: 'a', value: 2 },
+        ]),
+        refused,
+      );
+      await assert.rejects(store.commit([{ key: 'a', value: 'x'.repeat(1024 * 1024) }]), refused);
+      assert.equal(await store.get('a'), undefined);
+      assert.equal(await store.commit([]), true);
+    });
+
+    it('lists a prefix in the order of keys, and nothing beside it', async () => {
+      fresh();
+      const keys = ['m/b', 'm/a', 'm/a/x', 'l', 'n/a', 'm'];
+      await store.commit(keys.map((key) => ({ key, value: key })));
+      const listed = await store.list('m/');
+      assert.deepEqual(
+        listed.map((entry) => entry.value),
+        ['m/a', 'm/a/x', 'm/b'],
+      );
+    });
+
+    it('lists more than a page and more than 4 MiB', async () => {
+      fresh();
+      const text = 'x'.repeat(60_000);
+      for (let from = 0; from < 120; from += 10) {
+        await store.commit(
+          Array.from({ length: 10 }, (_, n) => ({ key: `big/${String(from + n).padStart(4, '0')}`, value: text })),
+        );
+      }
+      const listed = await store.list('big/');
+      assert.equal(listed.length, 120);
+      assert.equal(listed[119]?.key, 'big/0119');
+      assert.ok(listed.every((entry) => entry.value === text));
+    });
+
+    it('ends keys with their lease, and a lease that is not kept alive', async () => {
+      fresh();
+      const heard = new Heard();
+      const [kept, dying] = await Promise.all([store.grantLease(1), store.grantLease(1)]);
+      await store.commit([
+        { key: 'l/kept', value: 1, lease: kept },
+        { key: 'l/dying', value: 1, lease: dying },
+        { key: 'l/free', value: 1 },
+      ]);
+      another().watch('l/', heard.onChange);
+      await heard.until((values) => 'l/dying' in values);
+      const keeping = setInterval(() => void kept.keepAlive().catch(() => {}), 200);
+      try {
+        await heard.until((values) => !('l/dying' in values));
+        await kept.keepAlive();
+        assert.deepEqual(
+          (await store.list('l/')).map((entry) => entry.key),
+          ['l/free', 'l/kept'],
+        );
+        await assert.rejects(dying.keepAlive(), coded('SF_STORE_CONFLICT'));
+        await assert.rejects(store.commit([{ key: 'x', value: 1, lease: dying }]), coded('SF_STORE_CONFLICT'));
+      } finally {
+        clearInterval(keeping);
+      }
+    });
+
+    it('ends a revoked lease and its keys at once', async () => {
+      fresh();
+      const lease = await store.grantLease(60);
+      await store.commit([{ key: 'l', value: 1, lease }]);
+      await lease.revoke();
+      assert.equal(await store.get('l'), undefined);
+      await assert.rejects(lease.keepAlive(), coded('SF_STORE_CONFLICT'));
+      await lease.revoke();
+    });
+
+    it('frees a key from a lease when it is written again without', async () => {
+      fresh();
+      const lease = await store.grantLease(60);
+      await store.commit([{ key: 'l', value: 1, lease }]);
+      await store.commit([{ key: 'l', value: 2 }]);
+      await lease.revoke();
+      assert.equal((await store.get('l'))?.value, 2);
+    });
+
+    it('tells a watcher the whole prefix at once and after each change', async () => {
+      fresh();
+      const heard = new Heard();
+      await store.commit([
+        { key: 'w/a', value: 1 },
+        { key: 'other', value: 1 },
+      ]);
+      store.watch('w/', heard.onChange);
+      const first = await heard.until(() => true);
+      assert.deepEqual(first, await store.list('w/'));
+      const writer = another();
+      await writer.commit([{ key: 'w/b', value: 2 }]);
+      await heard.until((values) => values['w/a'] === 1 && values['w/b'] === 2);
+      await writer.commit([
+        { key: 'w/a', value: undefined },
+        { key: 'w/c', value: 3 },
+      ]);
+      const last = await heard.until((values) => values['w/c'] === 3);
+      assert.deepEqual(last, await store.list('w/'));
+      assert.deepEqual(
+        last.map((entry) => entry.key),
+        ['w/b', 'w/c'],
+      );
+    });
+
+    it('tells a closed watcher nothing more', async () => {
+      fresh();
+      const closed = new Heard();
+      const open = new Heard();
+      const watch = store.watch('w/', closed.onChange);
+      store.watch('w/', open.onChange);
+      await Promise.all([closed.until(() => true), open.until(() => true)]);
+      watch.close();
+      const before = closed.tellings.length;
+      await store.commit([{ key: 'w/a', value: 1 }]);
+      await open.until((values) => values['w/a'] === 1);
+      assert.equal(closed.tellings.length, before);
+    });
+
+    it('refuses everything after it is closed', async () => {
+      fresh();
+      const heard = new Heard();
+      store.watch('', heard.onChange);
+      await heard.until(() => true);
+      await store.close();
+      assert.equal(store.up, false);
+      await assert.rejects(store.get('a'), coded('SF_STORE_UNREACHABLE'));
+      await assert.rejects(store.commit([{ key: 'a', value: 1 }]), coded('SF_STORE_UNREACHABLE'));
+    });
+
+    it('agrees with a plain map, whatever is written in whatever order', async () => {
+      const write = fc.record({
+        key: fc.constantFrom('a', 'b', 'c'),
+        value: fc.option(fc.nat(9), { nil: undefined }),
+        expect: fc.constantFrom('none', 'now', 'old', 'absent'),
+      });
+      const commits = fc.array(fc.uniqueArray(write, { selector: ({ key }) => key, minLength: 1 }), { maxLength: 8 });
+      await fc.assert(
+        fc.asyncProperty(commits, async (steps) => {
+          fresh();
+          const model = new Map<string, { value: number; revision: bigint }>();
+          for (const step of steps) {
+            const revision = { none: undefined, old: 1n, absent: 0n };
+            const now = (key: string): bigint => model.get(key)?.revision ?? 0n;
+            const writes = step.map(({ key, value, expect }) => {
+              const expected = expect === 'now' ? now(key) : revision[expect];
+              return { key, value, ...(expected !== undefined && { expect: expected }) };
+            });
+            const possible = writes.every(({ key, expect }) => expect === undefined || expect === now(key));
+            assert.equal(await store.commit(writes), possible);
+            const listed = await store.list('');
+            if (possible) {
+              for (const { key, value } of writes) {
+                const entry = listed.find((one) => one.key === key);
+                if (value === undefined) model.delete(key);
+                else model.set(key, { value, revision: entry!.revision });
+              }
+            }
+            assert.deepEqual(
+              listed,
+              [...model].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, held]) => ({ key, ...held })),
+            );
+          }
+        }),
+        { numRuns: 25 },
+      );
+    });
+  });
+}
