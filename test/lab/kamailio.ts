@@ -9,7 +9,7 @@ export const SHARED_PORT = 5070;
 
 function start(lab: Lab, host: Host, name: string, config: string, values: ReadonlyMap<string, string>): void {
   let text = readFileSync(join(import.meta.dirname, config), 'utf8');
-  for (const [word, value] of values) text = text.replaceAll(new RegExp(`\\b${word}\\b(?! \\()`, 'g'), value);
+  for (const [word, value] of values) text = text.replaceAll(new RegExp(`\\b${word}\\b`, 'g'), value);
   const file = join(lab.dir, `${name}.cfg`);
   writeFileSync(file, text);
   lab.exec(host, 'kamailio', ['-f', file, '-DD', '-E', '-m', '128', '-M', '16', '-w', lab.dir, '-Y', lab.dir], name);
@@ -26,7 +26,7 @@ async function listening(lab: Lab, host: Host, address: string, port: number, na
 /** Registrar and record-routing proxy on 10.9.0.40:5070, responsible for the VIP and the members' addresses as domains. */
 export async function startSharedServer(lab: Lab): Promise<void> {
   const values = new Map([
-    ['LISTEN', `udp:${SHARED_SERVER}:${SHARED_PORT}`],
+    ['LISTEN', `${SHARED_SERVER}:${SHARED_PORT}`],
     ['DOMAIN', `${VIP}:5060`],
   ]);
   start(lab, 'k', 'kamailio', 'kamailio.cfg', values);

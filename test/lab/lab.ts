@@ -331,6 +331,7 @@ export class Lab {
     this.#leg('lb', 'bk', LB_MAC, ['10.9.0.1/24', 'fd09::1/64']);
     this.#leg('e', 'eth0', '02:00:00:00:00:31', [`${ETCD}/24`]);
     this.#leg('k', 'eth0', '02:00:00:00:00:40', [`${SHARED_SERVER}/24`]);
+    this.#ip('k', ['route add default via 10.9.0.1']);
     // The client's second leg is the members' way back under DSR; as a /32 it gives the client no route to the members.
     this.#leg('c', 'back', CLIENT_MAC, ['10.9.0.254/32', 'fd09::fe/128']);
     this.#ip('lb', [
