@@ -84,7 +84,7 @@ export class Edit {
       const at = this.#at[i]!;
       if (at > kept) out += bytes.copy(result, out, kept, at);
       const piece = this.#pieces[i]!;
-      if (typeof piece === 'string') out += result.latin1Write(piece, out);
+      if (typeof piece === 'string') out += result.write(piece, out, 'latin1');
       else {
         result.set(piece, out);
         out += piece.length;

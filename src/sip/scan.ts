@@ -493,7 +493,7 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
   at += 2;
   out.headersStart = at;
   out.headersEnd = at;
-  if (at < end && (bytes[at]! === SP || bytes[at]! === HT)) return fault ?? 'start-line';
+  if (at < end && (bytes[at]! === SP || bytes[at]! === HT)) fault ??= 'start-line';
 
   // Header lines.
   for (let lines = 0; ; lines++) {

@@ -117,17 +117,18 @@ export function resetVia(via: Via): void {
 /** Offset behind the third token of `SIP / 2.0 / UDP`, or -1. Blanks and folds may stand around the slashes. */
 function protocol(bytes: Uint8Array, start: number, end: number, via: Via): number {
   let i = skipClass(bytes, start, end, TOKEN);
+  let from = start;
   if (i === start) return -1;
   for (let part = 0; part < 2; part++) {
     i = skipBlanks(bytes, i, end);
     if (i >= end || bytes[i]! !== SLASH) return -1;
-    const from = skipBlanks(bytes, i + 1, end);
+    from = skipBlanks(bytes, i + 1, end);
     i = skipClass(bytes, from, end, TOKEN);
     if (i === from) return -1;
-    via.transportStart = from;
   }
+  via.transportStart = from;
   via.transportEnd = i;
-  via.transport = transportOf(bytes, via.transportStart, i);
+  via.transport = transportOf(bytes, from, i);
   return i;
 }
 
