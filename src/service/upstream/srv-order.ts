@@ -1,0 +1,61 @@
+// The order in which the servers of a name are tried (RFC 2782), as a function of a number: equal numbers give equal orders.
+// A stateless proxy needs that, so that a retransmission goes where its request went (RFC 3263 4.4); a true random number gives plain RFC 2782.
+
+export interface Target {
+  readonly transport: 'udp' | 'tcp';
+  /** IP literal, without brackets. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** One host with its addresses: a list per address family, the preferred family first. */
+export interface Server {
+  readonly weight: number;
+  readonly families: readonly (readonly Target[])[];
+}
+
+/** Groups of servers in the order of their rank; within a group the weights decide. */
+export type Ranking = readonly (readonly Server[])[];
+
+let state = 0;
+
+/** The next of a row of 32-bit numbers that follows from what `state` was set to (splitmix32). */
+function draw(): number {
+  state = (state + 0x9e3779b9) | 0;
+  let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad);
+  mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
+  return (mixed ^ (mixed >>> 15)) >>> 0;
+}
+
+/** All targets of `ranking` in the order in which to try them. `choice` is any number; its low 32 bits count. */
+export function orderTargets(ranking: Ranking, choice: number): Target[] {
+  state = choice | 0;
+  const targets: Target[] = [];
+  for (const group of ranking) {
+    // Servers of weight 0 stand first, so that they have the small chance RFC 2782 wants for them.
+    const left = group.length > 1 ? [...group].sort((a, b) => Math.sign(a.weight) - Math.sign(b.weight)) : [...group];
+    while (left.length > 0) {
+      const [server] = left.splice(left.length > 1 ? weightedIndex(left) : 0, 1);
+      for (const family of server!.families) {
+        const first = family.length > 1 ? draw() % family.length : 0;
+        for (let i = 0; i < family.length; i++) targets.push(family[(first + i) % family.length]!);
+      }
+    }
+  }
+  return targets;
+}
+
+/** RFC 2782, "Weight": the first server whose running sum of weights reaches a number drawn from 0 to the whole sum. */
+function weightedIndex(servers: readonly Server[]): number {
+  let sum = 0;
+  for (const server of servers) sum += server.weight;
+  // RFC 2782 leaves the order among servers of weight 0 open: evenly.
+  if (sum === 0) return draw() % servers.length;
+  const drawn = draw() % (sum + 1);
+  let running = 0;
+  for (let i = 0; i < servers.length; i++) {
+    running += servers[i]!.weight;
+    if (running >= drawn) return i;
+  }
+  return servers.length - 1;
+}
