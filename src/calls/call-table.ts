@@ -14,6 +14,7 @@
 // deadline too: expiry takes from the front, and so does eviction.
 // Limit: dialogs that share a Call-ID (forking) share an entry; the first BYE that is answered ends it. Their packets still arrive: they carry tokens.
 import type { Cell } from '../metrics/counters.ts';
+import { Method } from '../sip/scan.ts';
 
 const State = {
   transaction: 0,
@@ -44,12 +45,6 @@ const GROUP_OF = Uint8Array.of(
   Group.short,
   Group.short,
 );
-
-// The methods that move a call on, by the numbers of `Method` in sip/scan.ts.
-const INVITE = 1;
-const ACK = 2;
-const BYE = 3;
-const SUBSCRIBE = 8;
 
 /** 64*T1, RFC 3261 17.1.1.2: as long may a retransmission be on its way. */
 const TRANSACTION_SECONDS = 32;
@@ -171,19 +166,20 @@ export class CallTable {
     const entry = this.#find(key);
     if (entry === 0) {
       // An ACK starts nothing: were it entered, a stray one would hide that the call lives at another member.
-      if (method === ACK) return;
-      const state = method === INVITE ? State.inviting : method === SUBSCRIBE ? State.subscribing : State.transaction;
+      if (method === Method.ACK) return;
+      const state =
+        method === Method.INVITE ? State.inviting : method === Method.SUBSCRIBE ? State.subscribing : State.transaction;
       this.#insert(key, state, seconds, epoch);
       return;
     }
     this.#touch(entry, seconds);
     const state = this.#states[entry]!;
-    if (method === INVITE) {
+    if (method === Method.INVITE) {
       // An INVITE after the end is the retry with credentials, or a call that goes on in another dialog of this Call-ID.
       if (state !== State.confirmed && state !== State.ending) this.#move(entry, State.inviting, seconds, epoch);
-    } else if (method === SUBSCRIBE) {
+    } else if (method === Method.SUBSCRIBE) {
       if (state === State.transaction || isOver(state)) this.#move(entry, State.subscribing, seconds, epoch);
-    } else if (method === BYE) {
+    } else if (method === Method.BYE) {
       // RFC 3261 15.1.1: whoever sent a BYE is done with the session, answered or not. In an early dialog the answer to the INVITE decides.
       if (state === State.confirmed && inDialog) this.#move(entry, State.ending, seconds, epoch);
     }
@@ -199,17 +195,17 @@ export class CallTable {
     if (status < 200) return;
     const state = this.#states[entry]!;
     const epoch = this.#epochs[entry]!;
-    if (cseqMethod === INVITE) {
+    if (cseqMethod === Method.INVITE) {
       if (status < 300) {
         // After `failed`: a late retransmission of the challenge came behind the retry. After `ended` it is a retransmission itself.
         if (state === State.inviting || state === State.failed) this.#move(entry, State.confirmed, seconds, epoch);
       } else if (state === State.inviting) this.#move(entry, State.failed, seconds, epoch);
       else if (state === State.confirmed && status === 481) this.#move(entry, State.ended, seconds, epoch);
-    } else if (cseqMethod === BYE) {
+    } else if (cseqMethod === Method.BYE) {
       // A challenge does not end it yet: the BYE comes again with credentials, or the entry runs out.
       if ((state === State.confirmed || state === State.ending) && status !== 401 && status !== 407)
         this.#move(entry, State.ended, seconds, epoch);
-    } else if (cseqMethod === SUBSCRIBE) {
+    } else if (cseqMethod === Method.SUBSCRIBE) {
       if (status < 300) {
         if (state === State.subscribing || state === State.failed) this.#move(entry, State.subscribed, seconds, epoch);
       } else if (state === State.subscribing) this.#move(entry, State.failed, seconds, epoch);

@@ -3,14 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { CallTable } from '../../../src/calls/call-table.ts';
+import { Method } from '../../../src/sip/scan.ts';
 
-const INVITE = 1;
-const ACK = 2;
-const BYE = 3;
-const CANCEL = 4;
-const OPTIONS = 6;
-const SUBSCRIBE = 8;
-const UPDATE = 10;
+const { INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE, UPDATE } = Method;
 
 const CALL = 2 ** 52 + 12345;
 const EPOCH = 7;
