@@ -137,7 +137,8 @@ export class AdminServer {
       const reason = (error as NodeJS.ErrnoException).code ?? String(error);
       throw new SipfarmError('SF_BIND_FAILED', `admin.bind ${formatEndpoint(this.#bind)}: ${reason}`, { cause: error });
     }
-    return { address, port: this.#app.addresses()[0]?.port ?? port };
+    const [bound] = this.#app.addresses() as { readonly port: number }[];
+    return { address, port: bound?.port ?? port };
   }
 
   /** Closes the port and every connection. */

@@ -1,9 +1,12 @@
 // The protocol's microscope: tells what a token, a branch or a relay frame says, and whether its MAC is right.
 import { base32Decode } from '../base/base32.ts';
+import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { type Flow, readFlow } from '../ownership/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../ownership/token.ts';
+import { decodeFrame, Frame, FrameKind } from '../relay/envelope.ts';
+import { SecondChance } from '../transport/packet.ts';
 
 /** `verified`: null when there were no keys to check with. */
 export interface DecodedToken {
@@ -23,14 +26,11 @@ export interface DecodedToken {
 export interface DecodedFrame {
   readonly what: 'frame';
   readonly verified: boolean | null;
-  readonly fields: Readonly<Record<string, string | number | boolean>>;
+  readonly fields: Readonly<Record<string, string | number>>;
   readonly message: string;
 }
 
 export type Decoded = DecodedToken | DecodedFrame;
-
-/** Reads the octets of a relay frame; undefined when they are none. Handed in by whoever knows the relay link's envelope. */
-export type FrameReader = (bytes: Buffer, keys: Keyring | undefined) => DecodedFrame | undefined;
 
 /** The longest frame: 64 KiB of message, its head, in hexadecimal. */
 const MAX_TEXT = 140_000;
@@ -38,8 +38,8 @@ const MAX_TEXT = 140_000;
 const FRAME_HEX = /^0d0a0d0a000d0a515549540a/i;
 const TOKEN = /(z9hG4bK)?(sf[0-9a-v]{24,})(?![0-9a-z])/i;
 
-function kindName(kind: number): string {
-  return Object.entries(TokenKind).find(([, value]) => value === kind)?.[0] ?? `unknown (${kind})`;
+function nameOf(names: Readonly<Record<string, number>>, value: number): string {
+  return Object.entries(names).find(([, known]) => known === value)?.[0] ?? `unknown (${value})`;
 }
 
 /** The fields of a token whose MAC nobody has checked. */
@@ -67,7 +67,7 @@ function decodeToken(branch: boolean, text: string, keys: Keyring | undefined): 
     text,
     verified: check === undefined ? null : check === 'valid',
     keyId: token.keyId,
-    kind: kindName(token.kind),
+    kind: nameOf(TokenKind, token.kind),
     member: token.member,
     incarnation: token.incarnation,
     value: Buffer.from(token.octets.subarray(token.valueStart, token.valueEnd)).toString('hex'),
@@ -75,18 +75,49 @@ function decodeToken(branch: boolean, text: string, keys: Keyring | undefined): 
   };
 }
 
+function place(address: string, port: number): string {
+  return formatEndpoint({ address, port });
+}
+
+function decodeFrameText(hex: string, keys: Keyring | undefined): DecodedFrame | undefined {
+  if (hex.length % 2 !== 0 || !/^[0-9a-f]+$/i.test(hex)) return undefined;
+  const bytes = Buffer.from(hex, 'hex');
+  const frame = new Frame();
+  if (decodeFrame(bytes, 0, bytes.length, undefined, frame) !== null) return undefined;
+  return {
+    what: 'frame',
+    verified: keys ? decodeFrame(bytes, 0, bytes.length, keys, new Frame()) === null : null,
+    fields: {
+      kind: nameOf(FrameKind, frame.kind),
+      keyId: frame.keyId,
+      secondChance: nameOf(SecondChance, frame.secondChance),
+      hops: frame.hops,
+      sender: frame.sender,
+      senderIncarnation: frame.senderIncarnation,
+      receiver: frame.receiver,
+      ingress: frame.ingress,
+      ingressIncarnation: frame.ingressIncarnation,
+      listener: frame.listener,
+      connection: frame.connection,
+      epoch: frame.epoch,
+      sequence: frame.sequence,
+      source: place(frame.address, frame.port),
+      local: place(frame.localAddress, frame.localPort),
+    },
+    message: bytes.toString('utf8', frame.start, frame.end),
+  };
+}
+
 /**
  * What `text` is: a token, a branch, anything around one (a Via or Record-Route line), or a relay frame in hexadecimal (blanks and
  * colons between the octets are skipped). Without `keys` nothing is verified. Throws SF_DECODE_FAILED.
  */
-export function decode(text: string, keys?: Keyring, readFrame?: FrameReader): Decoded {
+export function decode(text: string, keys?: Keyring): Decoded {
   if (text.length > MAX_TEXT) throw new SipfarmError('SF_DECODE_FAILED', 'the text is longer than any relay frame');
   const hex = text.replace(/[\s:]/g, '');
   if (FRAME_HEX.test(hex)) {
-    if (hex.length % 2 === 0 && /^[0-9a-f]+$/i.test(hex)) {
-      const frame = readFrame?.(Buffer.from(hex, 'hex'), keys);
-      if (frame) return frame;
-    }
+    const frame = decodeFrameText(hex, keys);
+    if (frame) return frame;
     throw new SipfarmError(
       'SF_DECODE_FAILED',
       'the text begins like a relay frame, but is cut, changed or not hexadecimal',

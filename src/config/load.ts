@@ -3,10 +3,18 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, type Node, type Pair, parseDocument, visit } from 'yaml';
-import { formatEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
 import { ConfigError, complaints, type FieldPath, fieldText, type Problem } from './problems.ts';
-import { type ClusterSettings, type Config, clusterSchema, configSchema, isLoopback, settle } from './schema.ts';
+import {
+  adminSchema,
+  type ClusterSettings,
+  type Config,
+  clusterSchema,
+  configSchema,
+  isLoopback,
+  settle,
+} from './schema.ts';
 import { Secret } from './secret.ts';
 
 export const DEFAULT_CONFIG_PATH = '/etc/sipfarm/sipfarm.yaml';
@@ -17,7 +25,17 @@ export interface Loaded {
   readonly warnings: readonly string[];
 }
 
-export type Environment = Readonly<Record<string, string | undefined>>;
+export interface Environment {
+  readonly SIPFARM_KEY?: string | undefined;
+  readonly SIPFARM_ADMIN_TOKEN?: string | undefined;
+  readonly [name: string]: string | undefined;
+}
+
+/** The file as plain values, before it is checked. */
+interface Plain {
+  readonly admin?: unknown;
+  readonly [name: string]: unknown;
+}
 
 /** What loading needs of the host; left out, the host itself. */
 export interface LoadOptions {
@@ -122,7 +140,7 @@ function parseYaml(file: string, text: string): { document: Document; places: Pl
 }
 
 /** What the file sets of the cluster-wide fields. */
-function givenOf(value: Record<string, unknown>): ClusterSettings {
+function givenOf(value: Plain): ClusterSettings {
   const { log, balancer, limits, drain, ownership } = value as ClusterSettings;
   const probes = balancer?.probes;
   const sections = { log, balancer: probes && { probes }, limits, drain, ownership };
@@ -189,9 +207,9 @@ function warningsOf(config: Config): string[] {
   return warnings;
 }
 
-function plainValue(file: string, document: Document): Record<string, unknown> | null {
+function plainValue(file: string, document: Document): Plain | null {
   try {
-    return document.toJS({ maxAliasCount: 100 }) as Record<string, unknown> | null;
+    return document.toJS({ maxAliasCount: 100 }) as Plain | null;
   } catch {
     const message = 'holds too many aliases (*name); write the values out';
     throw new ConfigError(file, [{ code: 'SF_CONFIG_SYNTAX', line: 1, column: 1, field: '', message }]);
@@ -233,8 +251,7 @@ function inOrder(problems: readonly Problem[]): Problem[] {
   return [...problems].sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
-/** Reads and checks the file at `path`. Throws SF_CONFIG_UNREADABLE, or ConfigError with every problem found. */
-export function loadConfig(path: string, environment: Environment, options: LoadOptions = {}): Loaded {
+function readConfigText(path: string, options: LoadOptions): string {
   let text: string;
   try {
     text = (options.readFile ?? readText)(path);
@@ -242,7 +259,46 @@ export function loadConfig(path: string, environment: Environment, options: Load
     const reason = (error as NodeJS.ErrnoException).code ?? 'unknown reason';
     throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} cannot be read (${reason}); name another file with -c`);
   }
-  if (text.length > MAX_FILE_CHARACTERS)
-    throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} is larger than 1 MiB: no configuration of sipfarm`);
-  return parseConfig(path, text, environment, options);
+  if (text.length <= MAX_FILE_CHARACTERS) return text;
+  throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} is larger than 1 MiB: no configuration of sipfarm`);
+}
+
+/** Reads and checks the file at `path`. Throws SF_CONFIG_UNREADABLE, or ConfigError with every problem found. */
+export function loadConfig(path: string, environment: Environment, options: LoadOptions = {}): Loaded {
+  return parseConfig(path, readConfigText(path, options), environment, options);
+}
+
+/** Cluster-wide settings from a YAML or JSON file, for `sipfarm config put`. Throws ConfigError with line and column. */
+export function parseClusterFile(file: string, text: string): ClusterSettings {
+  const { document, places } = parseYaml(file, text);
+  const value = plainValue(file, document) ?? {};
+  const checked = clusterSchema.safeParse(value);
+  if (checked.success) return checked.data;
+  const found = complaints(clusterSchema, value, checked.error);
+  throw new ConfigError(
+    file,
+    inOrder(found.map(({ path, message, onKey }) => problem('SF_CONFIG_INVALID', places, path, message, onKey))),
+  );
+}
+
+/** Where the admin server of the member that the file configures listens. */
+export interface AdminAddress {
+  readonly bind: Endpoint;
+  readonly token?: Secret;
+}
+
+/** The admin section alone; the rest of the file may be wrong, and its secrets absent: who asks a running member needs none of them. Throws ConfigError or SF_CONFIG_UNREADABLE. */
+export function loadAdminAddress(path: string, environment: Environment, options: LoadOptions = {}): AdminAddress {
+  const { document, places } = parseYaml(path, readConfigText(path, options));
+  const missing = expand(document, environment, places);
+  const section = adminSchema.safeParse(plainValue(path, document)?.admin ?? {});
+  const found = section.success
+    ? []
+    : complaints(adminSchema, {}, section.error).map((complaint) =>
+        problem('SF_CONFIG_INVALID', places, ['admin', ...complaint.path], complaint.message, complaint.onKey),
+      );
+  const problems = [...missing.filter((entry) => entry.field.startsWith('admin')), ...found];
+  if (!section.success || problems.length > 0) throw new ConfigError(path, inOrder(problems));
+  const { bind, token } = section.data;
+  return { bind, ...(token && { token }) };
 }

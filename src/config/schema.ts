@@ -306,7 +306,8 @@ const drain = z.strictObject({
     .describe('Seconds a stopping member waits for its calls to end. 0 stops at once.'),
 });
 
-const admin = z.strictObject({
+/** The section `admin` alone. */
+export const adminSchema = z.strictObject({
   bind: endpoint(8060)
     .prefault('127.0.0.1:8060')
     .describe('Address and port of the admin HTTP server. Another address than loopback needs admin.token.'),
@@ -358,7 +359,7 @@ const shape = z.strictObject({
   limits: limits.prefault({}).describe('Bounds of what strangers can make this member hold.'),
   ownership: ownership.prefault({}).describe('How long a call is remembered.'),
   drain: drain.prefault({}).describe('How a member stops.'),
-  admin: admin.prefault({}).describe('The admin HTTP server: health, metrics, questions.'),
+  admin: adminSchema.prefault({}).describe('The admin HTTP server: health, metrics, questions.'),
   log: log.prefault({}).describe('Log lines, JSON on the standard output.'),
 });
 

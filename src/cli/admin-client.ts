@@ -1,0 +1,63 @@
+// Asks the running member over its admin API.
+import { formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { AdminAddress } from '../config/load.ts';
+import { isWildcard } from '../config/schema.ts';
+
+/** Milliseconds a member may take to answer; the slowest answer waits for the store. */
+const PATIENCE_MS = 10_000;
+
+export class AdminClient {
+  readonly #base: string;
+  readonly #headers: Readonly<Record<string, string>>;
+
+  constructor({ bind, token }: AdminAddress) {
+    const own = isWildcard(bind.address) ? (bind.address.includes(':') ? '::1' : '127.0.0.1') : bind.address;
+    this.#base = `http://${formatEndpoint({ address: own, port: bind.port })}`;
+    this.#headers = token ? { authorization: `Bearer ${token.reveal()}` } : {};
+  }
+
+  /** Rejects with SF_ADMIN_UNREACHABLE, or SF_ADMIN_REFUSED with the member's answer. */
+  get(path: string): Promise<unknown> {
+    return this.#ask(path, { headers: this.#headers });
+  }
+
+  /** As `get`; `value` goes as JSON. */
+  put(path: string, value: unknown): Promise<unknown> {
+    const headers = { ...this.#headers, 'content-type': 'application/json' };
+    return this.#ask(path, { method: 'PUT', headers, body: JSON.stringify(value) });
+  }
+
+  async #ask(path: string, request: RequestInit): Promise<unknown> {
+    let status: number;
+    let text: string;
+    try {
+      const response = await fetch(this.#base + path, {
+        ...request,
+        redirect: 'error',
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      });
+      status = response.status;
+      text = await response.text();
+    } catch (error) {
+      const { cause, message } = error as Error;
+      const reason = (cause as NodeJS.ErrnoException | undefined)?.code ?? message;
+      throw new SipfarmError('SF_ADMIN_UNREACHABLE', `${this.#base} does not answer (${reason})`, { cause: error });
+    }
+    const answer = parse(text);
+    if (status < 300 && answer !== undefined) return answer;
+    const { code, message } = (answer as { error?: { code?: string; message?: string } } | undefined)?.error ?? {};
+    throw new SipfarmError(
+      'SF_ADMIN_REFUSED',
+      `${this.#base}${path} answered ${status}: ${code ?? ''} ${message ?? ''}`.trimEnd(),
+    );
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

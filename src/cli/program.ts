@@ -1,0 +1,258 @@
+// The command line: what `sipfarm` understands. Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr as `SF_CODE: message`.
+import { existsSync, readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { decode } from '../admin/decode.ts';
+import type { MemberSummary, OwnerAnswer } from '../admin/farm-face.ts';
+import { parseEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
+import {
+  type AdminAddress,
+  DEFAULT_CONFIG_PATH,
+  type Environment,
+  type Loaded,
+  loadAdminAddress,
+  loadConfig,
+  parseClusterFile,
+} from '../config/load.ts';
+import { ConfigError } from '../config/problems.ts';
+import type { ClusterSettings } from '../config/schema.ts';
+import { Secret } from '../config/secret.ts';
+import { type Keyring, keyring } from '../ownership/keyring.ts';
+import { AdminClient } from './admin-client.ts';
+import { showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
+import { printable } from './table.ts';
+
+export interface DemoOptions {
+  /** 1-16. */
+  readonly members: number;
+  /** Of the embedded balancer on 127.0.0.1, UDP and TCP. */
+  readonly port: number;
+  /** Left out: the memory store. */
+  readonly etcd?: string;
+}
+
+/** Everything the commands need of the world. */
+export interface ProgramDeps {
+  readonly version: string;
+  readonly environment: Environment;
+  /** Writes one text and a line end to the standard output. */
+  out(text: string): void;
+  /** The same to the standard error. */
+  err(text: string): void;
+  /** Runs a member; resolves when it has stopped. `path` is read again on SIGHUP. */
+  runNode(loaded: Loaded, path: string): Promise<void>;
+  /** Runs the demo farm; resolves when it has stopped. */
+  runDemo(options: DemoOptions): Promise<void>;
+}
+
+interface ConfigOption {
+  readonly config?: string;
+}
+
+interface AskOptions extends ConfigOption {
+  readonly admin?: string;
+  readonly json?: boolean;
+}
+
+function integer(lowest: number, highest: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d{1,9}$/.test(text) && value >= lowest && value <= highest) return value;
+    throw new InvalidArgumentError(`it must be a whole number from ${lowest} to ${highest}`);
+  };
+}
+
+function etcdUrl(text: string): string {
+  if (/^https?:\/\/[^\s@]+$/.test(text) && URL.canParse(text)) return text;
+  throw new InvalidArgumentError('it must be a URL like http://127.0.0.1:2379');
+}
+
+/** Where to ask: --admin, else the file of -c, else the default file when it is there, else the default address. */
+function adminAddress(options: AskOptions, environment: Environment): AdminAddress {
+  const fromEnvironment = environment.SIPFARM_ADMIN_TOKEN;
+  const token = fromEnvironment ? { token: new Secret(fromEnvironment) } : {};
+  if (options.admin !== undefined) {
+    const bind = parseEndpoint(options.admin.replace(/^http:\/\//, '').replace(/\/$/, ''), 8060);
+    if (!bind) throw new SipfarmError('SF_USAGE', '--admin must be an IP address with a port, like 127.0.0.1:8060');
+    return { bind, ...token };
+  }
+  if (options.config === undefined && !existsSync(DEFAULT_CONFIG_PATH))
+    return { bind: { address: '127.0.0.1', port: 8060 }, ...token };
+  return { ...token, ...loadAdminAddress(options.config ?? DEFAULT_CONFIG_PATH, environment) };
+}
+
+/** The keys to check with: of the file of -c, else of the default file, else SIPFARM_KEY; undefined when there are none. */
+function keysAtHand(options: ConfigOption, environment: Environment): Keyring | undefined {
+  if (options.config !== undefined || existsSync(DEFAULT_CONFIG_PATH)) {
+    try {
+      const { config } = loadConfig(options.config ?? DEFAULT_CONFIG_PATH, environment);
+      return keyring(config.keys.map((key) => key.reveal()));
+    } catch (error) {
+      if (options.config !== undefined) throw error;
+    }
+  }
+  const key = environment.SIPFARM_KEY;
+  return key ? keyring([key]) : undefined;
+}
+
+class Commands {
+  readonly #deps: ProgramDeps;
+  /** Set by a command that did its work and found something wrong. */
+  failed = false;
+
+  constructor(deps: ProgramDeps) {
+    this.#deps = deps;
+  }
+
+  async run(options: ConfigOption): Promise<void> {
+    const path = options.config ?? DEFAULT_CONFIG_PATH;
+    const loaded = loadConfig(path, this.#deps.environment);
+    await this.#deps.runNode(loaded, path);
+  }
+
+  check(options: ConfigOption & { readonly json?: boolean }): void {
+    const path = options.config ?? DEFAULT_CONFIG_PATH;
+    try {
+      const { config, warnings } = loadConfig(path, this.#deps.environment);
+      const { given: _, ...effective } = config;
+      if (options.json) {
+        this.#json({ ok: true, problems: [], warnings, config: effective });
+        return;
+      }
+      this.#deps.out(`${path} is good.\n${summarizeConfig(config)}`);
+      for (const warning of warnings) this.#deps.out(`warning: ${printable(warning)}`);
+    } catch (error) {
+      if (!options.json || !(error instanceof SipfarmError)) throw error;
+      const alone = { code: error.code, line: 0, column: 0, field: '', message: error.message };
+      this.#json({ ok: false, problems: error instanceof ConfigError ? error.problems : [alone], warnings: [] });
+      this.failed = true;
+    }
+  }
+
+  async members(options: AskOptions): Promise<void> {
+    const answer = (await this.#ask(options).get('/v1/members')) as { readonly members: readonly MemberSummary[] };
+    this.#show(options, answer.members, showMembers);
+  }
+
+  async owner(callId: string, options: AskOptions): Promise<void> {
+    const answer = (await this.#ask(options).get(`/v1/owner?callId=${encodeURIComponent(callId)}`)) as OwnerAnswer;
+    this.#show(options, answer, showOwner);
+  }
+
+  decode(text: string, options: ConfigOption & { readonly json?: boolean }): void {
+    const decoded = decode(text, keysAtHand(options, this.#deps.environment));
+    this.#show(options, decoded, showDecoded);
+    this.failed = decoded.verified === false;
+  }
+
+  async getConfig(options: AskOptions): Promise<void> {
+    const { config } = (await this.#ask(options).get('/v1/config')) as { readonly config: ClusterSettings };
+    this.#json(config);
+  }
+
+  async putConfig(file: string, options: AskOptions): Promise<void> {
+    let text: string;
+    try {
+      text = readFileSync(file, 'utf8');
+    } catch (error) {
+      throw new SipfarmError(
+        'SF_CONFIG_UNREADABLE',
+        `${file} cannot be read (${(error as NodeJS.ErrnoException).code})`,
+      );
+    }
+    const settings = parseClusterFile(file, text);
+    const { config } = (await this.#ask(options).put('/v1/config', settings)) as { readonly config: ClusterSettings };
+    this.#json(config);
+  }
+
+  #ask(options: AskOptions): AdminClient {
+    return new AdminClient(adminAddress(options, this.#deps.environment));
+  }
+
+  #show<T>(options: { readonly json?: boolean }, value: T, text: (value: T) => string): void {
+    if (options.json) this.#json(value);
+    else this.#deps.out(text(value));
+  }
+
+  #json(value: unknown): void {
+    this.#deps.out(JSON.stringify(value, null, 2));
+  }
+}
+
+function addCommands(program: Command, commands: Commands, deps: ProgramDeps): void {
+  const withFile = (command: Command): Command =>
+    command.option('-c, --config <file>', `configuration file (default: ${DEFAULT_CONFIG_PATH})`);
+  const withJson = (command: Command): Command => command.option('--json', 'print JSON');
+  const asking = (command: Command): Command =>
+    withJson(withFile(command)).option('--admin <address>', 'admin address of the member to ask, instead of -c');
+
+  withFile(program.command('run').description('run this host as a member of the farm')).action((options) =>
+    commands.run(options),
+  );
+  withJson(
+    withFile(program.command('check').description('check the configuration: line, column and fix of every fault')),
+  ).action((options) => commands.check(options));
+  program
+    .command('demo')
+    .description('run a farm with its balancer and SIP server in this process, on loopback')
+    .option('--members <n>', 'members of the farm', integer(1, 16), 3)
+    .option('--port <port>', 'port of the balancer on 127.0.0.1, UDP and TCP', integer(1, 65_535), 5060)
+    .option('--etcd <url>', 'share by this etcd instead of memory', etcdUrl)
+    .action((options: DemoOptions) => deps.runDemo(options));
+  asking(program.command('members').description('list the members of the farm')).action((options) =>
+    commands.members(options),
+  );
+  asking(program.command('owner').description('tell which member owns a Call-ID').argument('<call-id>')).action(
+    (callId: string, options) => commands.owner(callId, options),
+  );
+  withJson(
+    withFile(
+      program.command('decode').description('show what a token, a Via branch or a relay frame (hexadecimal) says'),
+    ),
+  )
+    .argument('<text>')
+    .action((text: string, options) => commands.decode(text, options));
+  const config = program.command('config').description('the cluster-wide settings in the store');
+  asking(config.command('get').description('print them')).action((options) => commands.getConfig(options));
+  asking(config.command('put').description('replace them by what a YAML or JSON file says').argument('<file>')).action(
+    (file: string, options) => commands.putConfig(file, options),
+  );
+}
+
+/** The commands, bound to `deps`. `failed` tells afterwards whether a command that ran through found something wrong. */
+export function buildProgram(deps: ProgramDeps): { readonly program: Command; readonly failed: () => boolean } {
+  const commands = new Commands(deps);
+  const program = new Command('sipfarm')
+    .description('A SIP farm: every member takes any packet and brings it to the member that owns the call.')
+    .version(deps.version)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => deps.out(text.trimEnd()), writeErr: () => undefined });
+  addCommands(program, commands, deps);
+  return { program, failed: () => commands.failed };
+}
+
+/** Runs one command line (without node and script); resolves to the exit code, never rejects. */
+export async function runProgram(argv: readonly string[], deps: ProgramDeps): Promise<0 | 1 | 2> {
+  const { program, failed } = buildProgram(deps);
+  try {
+    if (argv.length === 0) throw new SipfarmError('SF_USAGE', 'a command is missing; see sipfarm --help');
+    await program.parseAsync([...argv], { from: 'user' });
+    return failed() ? 1 : 0;
+  } catch (error) {
+    return report(error, deps);
+  }
+}
+
+function report(error: unknown, deps: ProgramDeps): 0 | 1 | 2 {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    deps.err(`SF_USAGE: ${printable(error.message.replace(/^error: /, ''))}; see sipfarm --help`);
+    return 2;
+  }
+  if (error instanceof SipfarmError) {
+    deps.err(`${error.code}: ${error.message.split('\n').map(printable).join('\n')}`);
+    return error.code === 'SF_USAGE' ? 2 : 1;
+  }
+  deps.err(`SF_INTERNAL: ${printable(error instanceof Error ? (error.stack ?? error.message) : String(error))}`);
+  return 1;
+}

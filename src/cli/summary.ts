@@ -1,0 +1,96 @@
+// What `sipfarm check` shows of a good configuration, and what the other commands show of the member's answers.
+import type { Decoded } from '../admin/decode.ts';
+import type { MemberSummary, OwnerAnswer, OwnerMember } from '../admin/farm-face.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import type { Config } from '../config/schema.ts';
+import { pairs, printable, table } from './table.ts';
+
+function place(bind: Endpoint, advertise: Endpoint): string {
+  const own = formatEndpoint(bind);
+  const told = formatEndpoint(advertise);
+  return own === told ? own : `${own}, clients are told ${told}`;
+}
+
+/** The effective configuration in a dozen lines. */
+export function summarizeConfig(config: Config): string {
+  const { store, service, balancer, relay } = config;
+  const { host, port } = service.server;
+  return pairs([
+    ['farm', `${config.farm}, this is member ${config.member} with weight ${config.weight}`],
+    ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
+    ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
+      'listener',
+      `${name}: ${transport} ${place(bind, advertise)}${transport === 'udp' ? `, answers ${answer}` : ''}`,
+    ]),
+    ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],
+    ['keys', `${config.keys.length}, the first mints`],
+    ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}`],
+    [
+      'service',
+      `${service.kind} ${formatEndpoint({ address: host, port })} from ${place(service.bind, service.advertise)}, dialogs ${service.dialogs}`,
+    ],
+    ['admin', `${formatEndpoint(config.admin.bind)}${config.admin.token ? ', with a token' : ''}`],
+    ['log', config.log.level],
+  ]);
+}
+
+/** One line per member. */
+export function showMembers(members: readonly MemberSummary[]): string {
+  return table(
+    ['MEMBER', 'NUMBER', 'INCARNATION', 'STATE', 'WEIGHT', 'SHARE', 'RELAY', 'REACHABLE', 'VERSION'],
+    members.map((member) => [
+      member.self ? `${member.id} (asked)` : member.id,
+      member.number,
+      member.incarnation,
+      member.state,
+      member.weight,
+      `${(member.share * 100).toFixed(1)} %`,
+      member.relay,
+      member.self ? '-' : member.reachable ? 'yes' : 'no',
+      member.version,
+    ]),
+  );
+}
+
+function nameMember(member: OwnerMember | null): string {
+  return member ? `${member.id} (number ${member.number})` : 'nobody';
+}
+
+/** Who owns a Call-ID, and why. */
+export function showOwner(answer: OwnerAnswer): string {
+  return pairs([
+    ['call-id', answer.callId],
+    ['slot', answer.slot],
+    ['epoch', answer.epoch],
+    ['owner', nameMember(answer.owner)],
+    ['before', nameMember(answer.previous)],
+    ['held here', answer.heldHere ? 'yes' : 'no'],
+  ]);
+}
+
+function verdictOf(verified: boolean | null): string {
+  if (verified === null) return 'not checked: no farm key at hand, the fields may be forged';
+  return verified ? 'good' : 'WRONG: made by another farm or with another key, cut or changed';
+}
+
+/** The fields of a token or frame; of a message every line, made printable. */
+export function showDecoded(decoded: Decoded): string {
+  if (decoded.what === 'frame') {
+    const fields = Object.entries(decoded.fields).map(([name, value]): [string, string | number] => [name, value]);
+    const lines = decoded.message === '' ? [] : decoded.message.split('\r\n').map(printable);
+    return [pairs([['what', 'relay frame'], ['MAC', verdictOf(decoded.verified)], ...fields]), ...lines].join('\n');
+  }
+  const { flow } = decoded;
+  return pairs([
+    ['what', decoded.what === 'branch' ? 'Via branch' : 'token'],
+    ['MAC', verdictOf(decoded.verified)],
+    ['kind', decoded.kind],
+    ['member', decoded.member],
+    ['incarnation', decoded.incarnation],
+    ['key id', decoded.keyId],
+    ...(decoded.value === '' ? [] : [['value', decoded.value] as const]),
+    ...(flow ? [['listener', flow.listener] as const] : []),
+    ...(flow && flow.connection !== 0 ? [['connection', flow.connection] as const] : []),
+    ...(flow && flow.connection === 0 ? [['remote', formatEndpoint(flow)] as const] : []),
+  ]);
+}

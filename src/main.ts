@@ -1,0 +1,25 @@
+// The bin: joins the command line to the process. The only process.exit.
+import { readFileSync } from 'node:fs';
+import { SipfarmError } from './base/errors.ts';
+import { type ProgramDeps, runProgram } from './cli/program.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  readonly version: string;
+};
+
+// A reader that has gone away (`sipfarm members | head -1`) is no fault.
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+
+const deps: ProgramDeps = {
+  version,
+  environment: process.env,
+  out: (text) => void process.stdout.write(`${text}\n`),
+  err: (text) => void process.stderr.write(`${text}\n`),
+  runNode: () => Promise.reject(new SipfarmError('SF_INTERNAL', 'this build holds no member')),
+  runDemo: () => Promise.reject(new SipfarmError('SF_INTERNAL', 'this build holds no demo')),
+};
+
+process.exit(await runProgram(process.argv.slice(2), deps));
