@@ -12,6 +12,12 @@ export interface DatagramSocket {
   close(): Promise<void>;
 }
 
+/** A UDP socket that knows only one remote: the host reports to it when nobody listens there (ICMP, as ECONNREFUSED). */
+export interface KnockSocket {
+  knock(bytes: Uint8Array): void;
+  close(): Promise<void>;
+}
+
 export interface DatagramHandlers {
   /** `bytes` belongs to the handler. Must not throw. */
   onDatagram(bytes: Buffer, address: string, port: number): void;
@@ -34,6 +40,8 @@ export interface Network {
   /** Binds or rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). */
   bindUdp(local: Endpoint, handlers: DatagramHandlers): Promise<DatagramSocket>;
   listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void): Promise<StreamServer>;
+  /** `onRefused` is called when the remote host or this one says that the port is closed. */
+  knockUdp(remote: Endpoint, onRefused: () => void): Promise<KnockSocket>;
   /** The stream is returned at once; it emits `connect`, or `error` and `close`. */
   connectTcp(remote: Endpoint, from?: { readonly address: string }): ByteStream;
 }
@@ -83,6 +91,22 @@ export const nodeNetwork: Network = {
           });
         },
       );
+    });
+  },
+
+  knockUdp(remote, onRefused) {
+    return new Promise((resolve, reject) => {
+      const socket = dgram.createSocket(net.isIPv6(remote.address) ? 'udp6' : 'udp4');
+      socket.once('error', reject);
+      socket.connect(remote.port, remote.address, () => {
+        socket.off('error', reject);
+        socket.on('error', onRefused);
+        socket.on('message', () => {});
+        resolve({
+          knock: (bytes) => socket.send(bytes, (error) => error && onRefused()),
+          close: () => new Promise((closed) => socket.close(() => closed())),
+        });
+      });
     });
   },
 

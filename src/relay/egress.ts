@@ -9,11 +9,19 @@ export class Egress {
   readonly #transport: Transport;
   readonly #link: RelayLink;
   readonly #world: { readonly tables: OwnerTables };
+  /** Index of this member's listener by code; -1 = none. */
+  readonly #indexes = new Int16Array(256).fill(-1);
 
   constructor(transport: Transport, link: RelayLink, world: { readonly tables: OwnerTables }) {
     this.#transport = transport;
     this.#link = link;
     this.#world = world;
+    for (const [index, { code }] of transport.listeners.entries()) this.#indexes[code] = index;
+  }
+
+  /** Index of this member's listener of the flow; -1 = this member has none of that name. */
+  listenerOf(flow: Readonly<Flow>): number {
+    return this.#indexes[flow.listener]!;
   }
 
   /** Sends a whole message by `flow`. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied. */
@@ -27,12 +35,13 @@ export class Egress {
         this.#link.egress(flow, message, 0, message.length)
       );
     }
-    const listener = this.#transport.listeners[flow.listener];
+    const index = this.#indexes[flow.listener]!;
+    const listener = this.#transport.listeners[index];
     if (!listener) return false;
     const away = !here && listener.answer === 'ingress' && tables.seats.has(flow.member);
     if (away && this.#link.egress(flow, message, 0, message.length)) return true;
     // Any member may send from the shared address; and when the one that should is gone, an answer from here beats silence.
-    this.#transport.sendDatagram(flow.listener, message, flow.address, flow.port);
+    this.#transport.sendDatagram(index, message, flow.address, flow.port);
     return true;
   }
 }

@@ -1,0 +1,64 @@
+// The demo's balancer: stateless and ignorant of SIP. It gives every datagram, and every connection, to another member than the one before.
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
+
+/** Where a member takes what the balancer hands it. */
+export interface Frontend {
+  datagram(bytes: Buffer, address: string, port: number): void;
+  connection(stream: ByteStream): void;
+}
+
+export class SprayBalancer {
+  readonly #network: Network;
+  readonly #vip: Endpoint;
+  #frontends: readonly Frontend[] = [];
+  #last = 0;
+  #udp: DatagramSocket | undefined;
+  #tcp: StreamServer | undefined;
+
+  constructor(network: Network, vip: Endpoint) {
+    this.#network = network;
+    this.#vip = vip;
+  }
+
+  /** Opens the VIP. Answers leave by the socket given to the members, as under direct server return. Rejects with SF_BIND_FAILED. */
+  async start(): Promise<DatagramSocket> {
+    try {
+      this.#udp = await this.#network.bindUdp(this.#vip, {
+        onDatagram: (bytes, address, port) => this.#next()?.datagram(bytes, address, port),
+        onSendError: () => {},
+      });
+      this.#tcp = await this.#network.listenTcp(this.#vip, (stream) => {
+        const frontend = this.#next();
+        if (frontend) frontend.connection(stream);
+        else stream.destroy();
+      });
+      return this.#udp;
+    } catch (error) {
+      await this.stop();
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new SipfarmError(
+        'SF_BIND_FAILED',
+        `the demo's balancer cannot open ${formatEndpoint(this.#vip)}: ${reason}`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** The live members, from now on. */
+  pool(frontends: readonly Frontend[]): void {
+    this.#frontends = frontends;
+  }
+
+  /** Any member but the last one. */
+  #next(): Frontend | undefined {
+    const count = this.#frontends.length;
+    this.#last = count < 2 ? 0 : (this.#last + 1 + Math.floor(Math.random() * (count - 1))) % count;
+    return this.#frontends[this.#last];
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#udp?.close(), this.#tcp?.close()]);
+  }
+}

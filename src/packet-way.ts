@@ -1,0 +1,129 @@
+// One packet's way through this member:
+//
+//    transport -> classify -> scan -> probe? -> owner lookup -> verdict -> local service | relay link | stateless reply | drop
+//
+// One direction, no way back, nothing in it awaits. A relayed packet takes the same way from the owner lookup on.
+import type { Networks } from './base/networks.ts';
+import type { Cell, CellFamily } from './metrics/counters.ts';
+import type { OwnerLookup } from './ownership/owner-lookup.ts';
+import { DROP_REASONS, type DropReason, drop, type ReplyStatus, replyWith, type Verdict } from './ownership/verdict.ts';
+import type { Answers } from './relay/answers.ts';
+import type { RelayLink } from './relay/relay-link.ts';
+import type { Service } from './service/service.ts';
+import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from './sip/scan.ts';
+import type { Packet } from './transport/packet.ts';
+
+export interface PacketWayOptions {
+  readonly lookup: OwnerLookup;
+  readonly link: RelayLink;
+  readonly service: Service;
+  readonly answers: Answers;
+  readonly verdicts: CellFamily<'verdict' | 'reason'>;
+  /** Hosts that name this member and no other: an OPTIONS to one of them is a probe. As they stand in a URI, IPv6 in brackets. */
+  readonly ownHosts: readonly string[];
+  /** Sources of the balancer's probes. */
+  readonly probes: () => Networks;
+  /** Whether this member takes new calls: what a probe is told. */
+  readonly ready: () => boolean;
+}
+
+/** Seconds a balancer or client may wait before it asks again a member that is not ready. */
+const RETRY_AFTER = ['Retry-After: 5'];
+
+/** The cells of dropped packets, each there from the start. */
+export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<Record<DropReason, Cell>> {
+  const reasons = Object.keys(DROP_REASONS) as DropReason[];
+  const cells = reasons.map((reason) => [reason, verdicts.cell({ verdict: 'drop', reason })] as const);
+  return Object.fromEntries(cells) as Record<DropReason, Cell>;
+}
+
+export class PacketWay {
+  readonly #options: PacketWayOptions;
+  readonly #ownHosts: readonly Buffer[];
+  readonly #local: Cell;
+  readonly #relayed: Cell;
+  readonly #drops: Readonly<Record<DropReason, Cell>>;
+  /** One scan per entrance: a frame may arrive while a service still works on a packet of the other only in another turn of the event loop. */
+  readonly #outside = new Scan();
+  readonly #inside = new Scan();
+
+  constructor(options: PacketWayOptions) {
+    this.#options = options;
+    this.#ownHosts = options.ownHosts.map((host) => Buffer.from(host.toLowerCase()));
+    this.#local = options.verdicts.cell({ verdict: 'local', reason: '' });
+    this.#relayed = options.verdicts.cell({ verdict: 'relay', reason: '' });
+    this.#drops = dropCells(options.verdicts);
+  }
+
+  /** A packet from outside. */
+  enter(packet: Packet): void {
+    const message = this.#outside;
+    const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
+    packet.end = message.end;
+    if (fault) this.#act(faultVerdict(fault, message), packet, message);
+    else if (message.isRequest && this.#isProbe(packet, message)) this.#answerProbe(packet, message);
+    else this.#act(this.#options.lookup.decide(message, packet), packet, message);
+  }
+
+  /** A packet that a peer relayed. It was scanned there, and is scanned here: a member trusts the bytes of no one. */
+  relayed(packet: Packet): void {
+    const message = this.#inside;
+    const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
+    packet.end = message.end;
+    this.#act(fault ? faultVerdict(fault, message) : this.#options.lookup.decide(message, packet), packet, message);
+  }
+
+  #act(verdict: Verdict, packet: Packet, message: Scan): void {
+    switch (verdict.kind) {
+      case 'local':
+        this.#local.n++;
+        this.#options.service.handle(packet, message);
+        break;
+      case 'relay':
+        if (this.#options.link.relay(verdict.to, packet)) this.#relayed.n++;
+        else this.#drops['owner-gone'].n++;
+        break;
+      case 'reply':
+        this.#reply(packet, message, verdict.status);
+        break;
+      case 'drop':
+        this.#drops[verdict.reason].n++;
+        break;
+    }
+  }
+
+  #reply(packet: Packet, message: Scan, status: ReplyStatus): void {
+    this.#options.verdicts.cell({ verdict: 'reply', reason: String(status) }).n++;
+    this.#options.answers.answer(packet, message, status, status === 503 ? RETRY_AFTER : []);
+  }
+
+  /** From the balancer's own addresses, or an OPTIONS to a name that is this member's alone. */
+  #isProbe(packet: Packet, message: Scan): boolean {
+    if (this.#options.probes().contains(packet.address)) return true;
+    if (message.method !== Method.OPTIONS) return false;
+    for (const host of this.#ownHosts) if (namesHost(message, host)) return true;
+    return false;
+  }
+
+  /** Truthful: 200 only while this member takes new calls. Always answered here, whoever owns the Call-ID. */
+  #answerProbe(packet: Packet, message: Scan): void {
+    if (message.method === Method.ACK) this.#drops['stateless-ack'].n++;
+    else if (message.method !== Method.OPTIONS) this.#reply(packet, message, 405);
+    else this.#reply(packet, message, this.#options.ready() ? 200 : 503);
+  }
+}
+
+function faultVerdict(fault: ScanFault, message: Scan): Verdict {
+  const status = faultAnswer(fault, message);
+  return status === 0 ? drop(faultDropReason(message) ?? 'no-via') : replyWith(status);
+}
+
+/** The Request-URI is `sip:HOST` or `sip:HOST:port`, with parameters or without; a user part makes it somebody else's. */
+function namesHost(message: Scan, host: Buffer): boolean {
+  const { bytes, uriStart, uriEnd } = message;
+  const at = uriStart + 4;
+  if (uriEnd - at < host.length) return false;
+  for (let i = 0; i < host.length; i++) if ((bytes[at + i]! | 32) !== (host[i]! | 32)) return false;
+  const next = bytes[at + host.length];
+  return at + host.length === uriEnd || next === 0x3a || next === 0x3b;
+}

@@ -1,0 +1,73 @@
+// What a member answers by itself, statelessly: small, once, to where the question came from, and not too often to one place.
+import { type RateLimit, sourcePrefix } from '../base/rate-limit.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import type { Keyring } from '../ownership/keyring.ts';
+import type { OwnerTables } from '../ownership/owner-tables.ts';
+import { mintToken, TokenKind } from '../ownership/token.ts';
+import type { DropReason, ReplyStatus } from '../ownership/verdict.ts';
+import { buildReply } from '../sip/reply.ts';
+import { Method, type Scan } from '../sip/scan.ts';
+import type { Packet } from '../transport/packet.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { Egress } from './egress.ts';
+import { emptyFlow, returnFlow } from './return-flow.ts';
+
+export interface AnswersOptions {
+  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly transport: Transport;
+  readonly egress: Egress;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+  readonly limit: RateLimit;
+  readonly answered: CellFamily<'status'>;
+  /** The cells of dropped packets, by reason. */
+  readonly drops: Readonly<Record<DropReason, Cell>>;
+}
+
+const NO_HEADERS: readonly string[] = [];
+
+export class Answers {
+  readonly #options: AnswersOptions;
+  readonly #flow = emptyFlow();
+  #tag = '';
+  #tagKeys: Keyring | undefined;
+
+  constructor(options: AnswersOptions) {
+    this.#options = options;
+  }
+
+  /** A To tag that tells every member that its ACK needs no owner (RFC 3261 8.2.7). */
+  #toTag(): string {
+    const { keys, tables } = this.#options.world;
+    if (this.#tagKeys !== keys) {
+      this.#tag = mintToken(keys, TokenKind.reply, tables.self, 0);
+      this.#tagKeys = keys;
+    }
+    return this.#tag;
+  }
+
+  /** Answers a request that came from outside. Errors are limited per source prefix; an ACK is never answered. `headers`: lines without CRLF. */
+  answer(packet: Packet, scan: Scan, status: ReplyStatus, headers: readonly string[] = NO_HEADERS): void {
+    const { limit, drops, egress, world, transport, answered } = this.#options;
+    if (scan.method === Method.ACK) {
+      drops['bad-ack'].n++;
+      return;
+    }
+    if (status >= 300 && !limit.allow(sourcePrefix(packet.address), this.#options.now())) {
+      drops['rate-limit'].n++;
+      return;
+    }
+    // A connection has proved its source; a datagram may lie about it, so its answer is never larger than itself.
+    const maxOctets = packet.connection !== 0 ? Number.POSITIVE_INFINITY : scan.end - scan.start;
+    const reply = buildReply(scan, status, '', this.#toTag(), packet, headers, maxOctets);
+    if (!reply) {
+      drops.amplification.n++;
+      return;
+    }
+    const listener = transport.listeners[packet.listener];
+    if (!listener) return;
+    returnFlow(scan, packet, world.tables, listener, this.#flow);
+    answered.cell({ status: String(status) }).n++;
+    if (!egress.send(this.#flow, reply)) drops['flow-lost'].n++;
+  }
+}

@@ -1,0 +1,27 @@
+// Where the response to a request goes (RFC 3261 18.2.2, RFC 3581 4), as a flow.
+import type { Flow } from '../ownership/flow.ts';
+import type { OwnerTables } from '../ownership/owner-tables.ts';
+import type { Scan } from '../sip/scan.ts';
+import type { Packet } from '../transport/packet.ts';
+import type { Listener } from '../transport/transport.ts';
+
+/** A flow that leads nowhere, to be filled. */
+export function emptyFlow(): Flow {
+  return { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
+}
+
+/**
+ * Fills `flow` with the way back to whoever sent the request: its connection at the member that holds it, or its source address. The port
+ * is the source's when the client asked for that by `rport`, else the one in its Via (5060 when that has none). Never `maddr`, never
+ * another address than the source: nobody can have our answers sent to a third party.
+ */
+export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, listener: Listener, flow: Flow): void {
+  const { via } = scan;
+  const byIngress = packet.connection !== 0 || listener.answer === 'ingress';
+  flow.member = byIngress ? packet.ingress : tables.self;
+  flow.incarnation = byIngress ? packet.ingressIncarnation : tables.incarnation;
+  flow.listener = listener.code;
+  flow.connection = packet.connection;
+  flow.address = packet.address;
+  flow.port = packet.connection !== 0 || via.rport >= 0 ? packet.port : via.port || 5060;
+}

@@ -1,0 +1,61 @@
+// What both directions of the edge share: the member's identity, its sides, and one set of reused readers and writers.
+import type { Clock } from '../../base/clock.ts';
+import type { CallTable } from '../../calls/call-table.ts';
+import type { Cell, CellFamily } from '../../metrics/counters.ts';
+import type { Keyring } from '../../ownership/keyring.ts';
+import type { OwnerTables } from '../../ownership/owner-tables.ts';
+import { CallHash, hashCallId } from '../../ownership/slots.ts';
+import type { DropReason } from '../../ownership/verdict.ts';
+import type { Egress } from '../../relay/egress.ts';
+import { Edit } from '../../sip/edit.ts';
+import { Method, type Scan } from '../../sip/scan.ts';
+import type { Transport } from '../../transport/transport.ts';
+import { type Side, Stamp } from './stamp.ts';
+
+export interface Edge {
+  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly clock: Clock;
+  readonly transport: Transport;
+  readonly egress: Egress;
+  readonly calls: CallTable;
+  readonly drops: Readonly<Record<DropReason, Cell>>;
+  readonly handled: CellFamily<'from' | 'kind'>;
+  /** The side that faces the server, and the side of each listener. */
+  readonly serverSide: Side;
+  readonly listenerSides: readonly Side[];
+  /** Endpoints that are ours, as `host:port` in lower case: a Route to one of them has reached its goal. */
+  readonly ownEndpoints: ReadonlySet<string>;
+  readonly stamp: Stamp;
+  readonly edit: Edit;
+  readonly hash: CallHash;
+  readonly branchValue: Uint8Array;
+}
+
+/** The reused parts of an edge. */
+export function edgeScratch(): Pick<Edge, 'stamp' | 'edit' | 'hash' | 'branchValue'> {
+  return { stamp: new Stamp(), edit: new Edit(), hash: new CallHash(), branchValue: new Uint8Array(8) };
+}
+
+/** Methods that open a dialog when they have no To tag (RFC 3261 12.1, RFC 6665 4.1, RFC 3515 2.4.4). */
+export function opensDialog(scan: Scan): boolean {
+  if (scan.toTagStart >= 0) return false;
+  const { method } = scan;
+  return method === Method.INVITE || method === Method.SUBSCRIBE || method === Method.REFER || method === Method.NOTIFY;
+}
+
+/** The key of the message's Call-ID in the call table. Calls that the server makes stand under the negative key: a proxy behind us sends out under the Call-ID that came in. */
+export function callKey(edge: Edge, scan: Scan): number {
+  hashCallId(edge.world.tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, edge.hash);
+  return edge.hash.key;
+}
+
+/** Counts the hop: Max-Forwards one lower; 70 where there is none, or no number (RFC 3261 16.6 item 3, RFC 4475 3.1.2.4). */
+export function countHop(edge: Edge, scan: Scan): void {
+  if (scan.maxForwardsStart < 0) edge.stamp.maxForwards();
+  else
+    edge.edit.replace(
+      scan.maxForwardsStart,
+      scan.maxForwardsEnd,
+      scan.maxForwards < 0 ? '70' : String(scan.maxForwards - 1),
+    );
+}

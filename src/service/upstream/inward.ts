@@ -1,0 +1,144 @@
+// From the client to the server: a request gets our Via, Record-Route and Path on top and goes to the SIP server; its response comes back
+// to `responseFromServer`, loses our Via and leaves by the flow that the Via carries.
+import type { Flow } from '../../ownership/flow.ts';
+import { readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
+import type { ReplyStatus } from '../../ownership/verdict.ts';
+import type { Answers } from '../../relay/answers.ts';
+import { emptyFlow, returnFlow } from '../../relay/return-flow.ts';
+import { Method, type Scan } from '../../sip/scan.ts';
+import type { Packet } from '../../transport/packet.ts';
+import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
+import { callKey, countHop, type Edge, opensDialog } from './edge.ts';
+import { readFlowParameter } from './flow-parameter.ts';
+import { RouteReading, takeOwnRoutes } from './own-routes.ts';
+
+export interface InwardOptions {
+  readonly edge: Edge;
+  readonly answers: Answers;
+  readonly toServer: (message: Buffer) => void;
+  readonly serverUp: () => boolean;
+  readonly dialogs: 'own' | 'shared';
+}
+
+/** Seconds after which a client may try again when the server is down. */
+const RETRY_AFTER = ['Retry-After: 5'];
+const OUR_BRANCH = Buffer.from('z9hG4bKsf');
+
+export class Inward {
+  readonly #options: InwardOptions;
+  readonly #routes = new RouteReading();
+  readonly #back: Flow = emptyFlow();
+  readonly #token = new Token();
+  readonly #seen = new Uint8Array(8);
+  readonly #requests: { n: number };
+  readonly #responses: { n: number };
+
+  constructor(options: InwardOptions) {
+    this.#options = options;
+    this.#requests = options.edge.handled.cell({ from: 'client', kind: 'request' });
+    this.#responses = options.edge.handled.cell({ from: 'server', kind: 'response' });
+  }
+
+  /** A request of a client that this member owns. */
+  request(packet: Packet, scan: Scan): void {
+    const { edge, answers, toServer, dialogs } = this.#options;
+    this.#requests.n++;
+    if (packet.orphan && dialogs === 'own' && scan.toTagStart >= 0) {
+      // The dialog died with its owner's server.
+      if (scan.method === Method.ACK) edge.drops['owner-gone'].n++;
+      else answers.answer(packet, scan, 481);
+      return;
+    }
+    const refusal = this.#refusal(scan);
+    if (refusal !== 0) {
+      answers.answer(packet, scan, refusal, refusal === 503 ? RETRY_AFTER : []);
+      return;
+    }
+
+    const { world, stamp, edit, branchValue, transport } = edge;
+    const { keys, tables } = world;
+    const listener = transport.listeners[packet.listener];
+    const side = edge.listenerSides[packet.listener];
+    if (!listener || !side) return;
+    edit.beginScan(scan);
+    stamp.reset();
+    returnFlow(scan, packet, tables, listener, this.#back);
+    writeBranchValue(keys.primary.branch, scan, Direction.inward, branchValue);
+    stamp.via(keys, edge.serverSide, tables.self, branchValue, this.#back);
+    if (opensDialog(scan)) {
+      if (this.#clientNeedsFlow(packet, scan, listener.answer))
+        stamp.recordRouteFlow(keys, edge.serverSide, this.#back);
+      else stamp.recordRouteOwner(keys, edge.serverSide, tables.self);
+      stamp.recordRouteOwner(keys, side, tables.self);
+    } else if (scan.method === Method.REGISTER) stamp.path(keys, edge.serverSide, this.#back);
+    takeOwnRoutes(edge, scan, this.#routes);
+    countHop(edge, scan);
+    edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
+    edit.stampVia(scan, packet.address, packet.port);
+    edge.calls.onRequest(packet.callKey, scan.method, scan.toTagStart >= 0, edge.clock.now(), tables.epoch);
+    toServer(edit.apply());
+  }
+
+  /** Why the request goes no further; 0 when it does. */
+  #refusal(scan: Scan): 0 | ReplyStatus {
+    if (scan.maxForwards === 0) return 483;
+    if (!this.#options.serverUp()) return 503;
+    return this.#hasLooped(scan) ? 482 : 0;
+  }
+
+  /**
+   * Must requests towards the client go by the way it came? Yes over a connection; yes when a balancer keeps a session per client
+   * (`answer: ingress`); yes behind a NAT, seen by a source that the Via does not name, from a client that asks for it by `rport`.
+   */
+  #clientNeedsFlow(packet: Packet, scan: Scan, answer: 'direct' | 'ingress'): boolean {
+    if (packet.connection !== 0 || answer === 'ingress') return true;
+    const { via, bytes } = scan;
+    if (via.rport < 0) return false;
+    return (
+      (via.port || 5060) !== packet.port || bytes.toString('latin1', via.hostStart, via.hostEnd) !== packet.address
+    );
+  }
+
+  /** The request has passed this farm in this direction before, unchanged in all that decides its way (RFC 3261 16.3 item 4). */
+  #hasLooped(scan: Scan): boolean {
+    const { keys } = this.#options.edge.world;
+    const { bytes } = scan;
+    let at = scan.viaStart;
+    let computed = false;
+    for (;;) {
+      at = bytes.indexOf(OUR_BRANCH, at);
+      if (at < 0 || at >= scan.headersEnd) return false;
+      let end = at + OUR_BRANCH.length;
+      while (end < scan.headersEnd && isBase32(bytes[end]!)) end++;
+      const check = readBranchToken(keys, bytes, at, end, this.#token);
+      if (check === 'valid' && this.#token.kind === TokenKind.edge) {
+        if (!computed) writeLoopHash(keys.primary.branch, scan, Direction.inward, this.#seen);
+        computed = true;
+        if (sameLoop(this.#token, this.#seen)) return true;
+      }
+      at = end;
+    }
+  }
+
+  /** A response of the server to a request of a client. Its top Via is ours. */
+  responseFromServer(scan: Scan): void {
+    const { edge } = this.#options;
+    this.#responses.n++;
+    if (!readFlowParameter(edge, scan, this.#token, this.#back)) {
+      edge.drops['stray-response'].n++;
+      return;
+    }
+    edge.calls.onResponse(callKey(edge, scan), scan.method, scan.status, edge.clock.now());
+    edge.edit.beginScan(scan).popVia(scan);
+    if (!edge.egress.send(this.#back, edge.edit.apply())) edge.drops['flow-lost'].n++;
+  }
+}
+
+function isBase32(octet: number): boolean {
+  return (octet >= 0x30 && octet <= 0x39) || ((octet | 32) >= 0x61 && (octet | 32) <= 0x76);
+}
+
+function sameLoop(token: Token, value: Uint8Array): boolean {
+  for (let i = 4; i < 8; i++) if (token.octets[token.valueStart + i] !== value[i]) return false;
+  return true;
+}

@@ -1,0 +1,180 @@
+// From the server to the client: a request of the SIP server goes to its next hop with our Via and Record-Route on top, by the flow it
+// names or to where RFC 3263 leads; the client's response comes to `responseFromClient`, loses our Via and goes to the server.
+import type { Flow } from '../../ownership/flow.ts';
+import { Token } from '../../ownership/token.ts';
+import type { ReplyStatus } from '../../ownership/verdict.ts';
+import { emptyFlow } from '../../relay/return-flow.ts';
+import { Scan, scan as scanMessage } from '../../sip/scan.ts';
+import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
+import { SERVICE_SIDE } from '../../transport/listener-code.ts';
+import type { Packet } from '../../transport/packet.ts';
+import { Direction, writeBranchValue } from './branch.ts';
+import { callKey, countHop, type Edge, opensDialog } from './edge.ts';
+import { readFlowParameter } from './flow-parameter.ts';
+import type { Locator, Target } from './locate.ts';
+import { RouteReading, takeOwnRoutes } from './own-routes.ts';
+
+export interface OutwardOptions {
+  readonly edge: Edge;
+  readonly locator: Locator;
+  /** Answers a request of the server, statelessly. */
+  readonly answerServer: (scan: Scan, status: ReplyStatus, address: string, port: number) => void;
+  /** Sends to the server, or to another port it sent from. */
+  readonly toServer: (message: Buffer, address?: string, port?: number) => void;
+  /** The server's own address and port, once known: a request from there needs no flow for its response. */
+  readonly isServer: (address: string, port: number) => boolean;
+}
+
+export class Outward {
+  readonly #options: OutwardOptions;
+  readonly #routes = new RouteReading();
+  readonly #flow: Flow = emptyFlow();
+  readonly #back: Flow = emptyFlow();
+  readonly #uri = new Uri();
+  readonly #token = new Token();
+  /** For requests that had to wait for a name. */
+  readonly #late = new Scan();
+  readonly #requests: { n: number };
+  readonly #responses: { n: number };
+
+  constructor(options: OutwardOptions) {
+    this.#options = options;
+    this.#requests = options.edge.handled.cell({ from: 'server', kind: 'request' });
+    this.#responses = options.edge.handled.cell({ from: 'client', kind: 'response' });
+  }
+
+  /** A request of the server, from `address` and `port`. */
+  request(scan: Scan, address: string, port: number): void {
+    this.#requests.n++;
+    if (scan.maxForwards === 0) this.#options.answerServer(scan, 483, address, port);
+    else this.#forward(scan, address, port, undefined);
+  }
+
+  /** Sends the request on. `found` are the targets of a name that had to be looked up; left out in the first run. */
+  #forward(scan: Scan, address: string, port: number, found: readonly Target[] | undefined): void {
+    const { edge, answerServer } = this.#options;
+    edge.edit.beginScan(scan);
+    takeOwnRoutes(edge, scan, this.#routes);
+    if (this.#routes.hasFlow) {
+      this.#send(scan, address, port, this.#routes.flow, true);
+      return;
+    }
+    const { nextStart, nextEnd } = this.#routes;
+    const uri = this.#uri;
+    if (
+      !(nextStart >= 0
+        ? parseUri(scan.bytes, nextStart, nextEnd, uri)
+        : parseUri(scan.bytes, scan.uriStart, scan.uriEnd, uri)) ||
+      uri.scheme !== Scheme.SIP
+    ) {
+      answerServer(scan, 400, address, port);
+      return;
+    }
+    const targets = found ?? this.#locate(scan, address, port);
+    if (!targets) return;
+    const status = this.#flowTo(targets[0]);
+    if (status === 0) this.#send(scan, address, port, this.#flow, false);
+    else answerServer(scan, status, address, port);
+  }
+
+  /** The targets of `#uri`; undefined when they had to be asked for and the request goes on later. */
+  #locate(scan: Scan, address: string, port: number): readonly Target[] | undefined {
+    const { locator, edge, answerServer } = this.#options;
+    const { bytes } = scan;
+    const uri = this.#uri;
+    const maddr = uri.maddrStart >= 0;
+    const host = bytes.toString('latin1', maddr ? uri.maddrStart : uri.hostStart, maddr ? uri.maddrEnd : uri.hostEnd);
+    const transport =
+      uri.transportStart < 0 ? undefined : bytes.toString('latin1', uri.transportStart, uri.transportEnd).toLowerCase();
+    // One choice per call, so that CANCEL and ACK go where their INVITE went.
+    const choice = callKey(edge, scan) >>> 0;
+    const now = locator.locateNow(host, uri.port, transport, choice);
+    if (now) return now;
+    const copy = Buffer.from(bytes.subarray(scan.start, scan.end));
+    void locator.locate(host, uri.port, transport, choice).then((found) => {
+      scanMessage(copy, 0, copy.length, false, this.#late);
+      if (found !== 'busy') this.#forward(this.#late, address, port, found);
+      else {
+        edge.drops['service-busy'].n++;
+        answerServer(this.#late, 503, address, port);
+      }
+    });
+    return undefined;
+  }
+
+  /** Fills `#flow` with the way to `target`; 0, or the status that tells the server why there is none. */
+  #flowTo(target: Target | undefined): 0 | ReplyStatus {
+    const { transport, world } = this.#options.edge;
+    if (!target || isForbidden(target.address)) return 503;
+    const ipv6 = target.address.includes(':');
+    const index = transport.listeners.findIndex(
+      (each) => each.transport === target.transport && each.local.address.includes(':') === ipv6,
+    );
+    const listener = transport.listeners[index];
+    if (!listener) return 503;
+    const flow = this.#flow;
+    flow.member = world.tables.self;
+    flow.incarnation = world.tables.incarnation;
+    flow.listener = listener.code;
+    flow.address = target.address;
+    flow.port = target.port;
+    flow.connection = target.transport === 'tcp' ? transport.connectStream(index, target) : 0;
+    return target.transport === 'tcp' && flow.connection === 0 ? 503 : 0;
+  }
+
+  /** Stamps the request and sends it by `flow`; `named`: the request named the flow itself. */
+  #send(scan: Scan, address: string, port: number, flow: Flow, named: boolean): void {
+    const { edge, answerServer, isServer } = this.#options;
+    const { world, stamp, edit, branchValue } = edge;
+    const { keys, tables } = world;
+    const side = edge.listenerSides[edge.egress.listenerOf(flow)];
+    if (!side) {
+      answerServer(scan, 430, address, port);
+      return;
+    }
+    stamp.reset();
+    writeBranchValue(keys.primary.branch, scan, Direction.outward, branchValue);
+    stamp.via(keys, side, tables.self, branchValue, this.#backTo(address, port, isServer(address, port)));
+    if (opensDialog(scan)) {
+      stamp.recordRouteOwner(keys, side, tables.self);
+      if (named || flow.connection !== 0) stamp.recordRouteFlow(keys, edge.serverSide, flow);
+      else stamp.recordRouteOwner(keys, edge.serverSide, tables.self);
+    }
+    countHop(edge, scan);
+    edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
+    edit.stampVia(scan, address, port);
+    edge.calls.onRequest(-callKey(edge, scan), scan.method, scan.toTagStart >= 0, edge.clock.now(), tables.epoch);
+    if (!edge.egress.send(flow, edit.apply())) answerServer(scan, 430, address, port);
+  }
+
+  /** The way back to the server, where it is not the server's own address. */
+  #backTo(address: string, port: number, known: boolean): Flow | undefined {
+    if (known) return undefined;
+    const back = this.#back;
+    back.member = this.#options.edge.world.tables.self;
+    back.incarnation = 0;
+    back.listener = SERVICE_SIDE;
+    back.connection = 0;
+    back.address = address;
+    back.port = port;
+    return back;
+  }
+
+  /** A response of a client to a request of the server. Its top Via is ours, or that of a member that is gone (`packet.orphan`). */
+  responseFromClient(packet: Packet, scan: Scan): void {
+    const { edge, toServer } = this.#options;
+    this.#responses.n++;
+    const named = readFlowParameter(edge, scan, this.#token, this.#back);
+    edge.calls.onResponse(-packet.callKey, scan.method, scan.status, edge.clock.now());
+    edge.edit.beginScan(scan).popVia(scan);
+    const message = edge.edit.apply();
+    if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
+      toServer(message, this.#back.address, this.#back.port);
+    else toServer(message);
+  }
+}
+
+/** Nothing is sent to an address that is no host: unspecified, multicast, broadcast. */
+function isForbidden(address: string): boolean {
+  return /^(?:0\.|22[4-9]\.|23\d\.|255\.255\.255\.255$|::$|ff)/i.test(address);
+}

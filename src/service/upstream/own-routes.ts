@@ -1,0 +1,62 @@
+// Takes the Route values that led to this farm off a request (RFC 3261 16.4), and tells what they said: the flow to use, and where to go next.
+import { type Flow, readFlow } from '../../ownership/flow.ts';
+import { readToken, Token } from '../../ownership/token.ts';
+import { HeaderName } from '../../sip/header-name.ts';
+import { findHeader, HeaderLine } from '../../sip/headers.ts';
+import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
+import type { Scan } from '../../sip/scan.ts';
+import { parseUri, Uri } from '../../sip/uri.ts';
+import type { Edge } from './edge.ts';
+
+/** What a request's Route header said. One instance, filled anew per request. */
+export class RouteReading {
+  /** A flow token was among our own values; `flow` is it. */
+  hasFlow = false;
+  readonly flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
+  /** The first Route value that is not ours: where to send next; -1 = none is left. Offsets of the URI. */
+  nextStart = -1;
+  nextEnd = -1;
+}
+
+const line = new HeaderLine();
+const value = new NameAddr();
+const uri = new Uri();
+const token = new Token();
+
+/** Deletes our leading Route values in `edge.edit` and fills `out`. Values behind a foreign one stay, ours or not. */
+export function takeOwnRoutes(edge: Edge, scan: Scan, out: RouteReading): void {
+  out.hasFlow = false;
+  out.nextStart = -1;
+  out.nextEnd = -1;
+  if (scan.routeStart < 0) return;
+  const { bytes } = scan;
+  for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
+    const { valueStart, valueEnd, lineStart, lineEnd } = line;
+    for (let at = valueStart; at < valueEnd; at = value.next) {
+      if (
+        parseNameAddr(bytes, at, valueEnd, value) &&
+        parseUri(bytes, value.uriStart, value.uriEnd, uri) &&
+        isOurs(edge, bytes, out)
+      )
+        continue;
+      out.nextStart = value.uriStart;
+      out.nextEnd = value.uriEnd;
+      if (at > valueStart) edge.edit.delete(valueStart, at);
+      return;
+    }
+    edge.edit.delete(lineStart, lineEnd);
+  }
+}
+
+function isOurs(edge: Edge, bytes: Buffer, out: RouteReading): boolean {
+  if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid') {
+    if (!out.hasFlow && readFlow(token, out.flow)) out.hasFlow = true;
+    return true;
+  }
+  return edge.ownEndpoints.has(endpointText(bytes, uri));
+}
+
+/** `host:port` in lower case, the port 5060 when none is given. */
+function endpointText(bytes: Buffer, of: Uri): string {
+  return `${bytes.toString('latin1', of.hostStart, of.hostEnd).toLowerCase()}:${of.port || 5060}`;
+}

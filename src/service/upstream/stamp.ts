@@ -1,0 +1,83 @@
+// The header lines the edge puts on top of a request: Via, Record-Route, Path. Written as bytes into one block, inserted in one splice.
+import type { Endpoint } from '../../base/endpoint.ts';
+import { formatEndpoint } from '../../base/endpoint.ts';
+import type { Flow } from '../../ownership/flow.ts';
+import { writeFlowToken } from '../../ownership/flow.ts';
+import type { Keyring } from '../../ownership/keyring.ts';
+import { MAGIC_COOKIE, TokenKind, writeToken } from '../../ownership/token.ts';
+
+/** One side of the edge as it appears in messages: the address others send to, and how. */
+export class Side {
+  readonly via: Buffer;
+  readonly afterUser: Buffer;
+
+  constructor(transport: 'udp' | 'tcp', advertise: Endpoint) {
+    this.via = Buffer.from(
+      `Via: SIP/2.0/${transport.toUpperCase()} ${formatEndpoint(advertise)};branch=${MAGIC_COOKIE}`,
+    );
+    this.afterUser = Buffer.from(`@${formatEndpoint(advertise)}${transport === 'tcp' ? ';transport=tcp' : ''};lr>\r\n`);
+  }
+}
+
+/** The Via parameter that carries the flow a response goes back by: signed, so that no one can turn a response elsewhere. */
+export const FLOW_PARAMETER = Buffer.from(';sf=');
+
+const RECORD_ROUTE = Buffer.from('Record-Route: <sip:');
+const PATH = Buffer.from('Path: <sip:');
+const MAX_FORWARDS = Buffer.from('Max-Forwards: 70\r\n');
+const CRLF = Buffer.from('\r\n');
+/** The state lives in the server, not here: a restart of this process must change neither branch nor route. */
+const NO_INCARNATION = 0;
+const NOTHING = new Uint8Array(0);
+
+/** One Via, two Record-Route and a Path line, each at most 200 octets with the longest IPv6 tokens. */
+const BLOCK_OCTETS = 1024;
+
+export class Stamp {
+  readonly block = Buffer.alloc(BLOCK_OCTETS);
+  length = 0;
+
+  reset(): void {
+    this.length = 0;
+  }
+
+  #put(bytes: Buffer): void {
+    this.length += bytes.copy(this.block, this.length);
+  }
+
+  /** `branchValue` is the 8 octets of branch.ts; `back` is where the response goes, left out when the side knows it anyway. */
+  via(keys: Keyring, side: Side, member: number, branchValue: Uint8Array, back: Flow | undefined): void {
+    this.#put(side.via);
+    this.length = writeToken(keys, TokenKind.edge, member, NO_INCARNATION, branchValue, 8, this.block, this.length);
+    if (back) {
+      this.#put(FLOW_PARAMETER);
+      this.length = writeFlowToken(keys, back, this.block, this.length);
+    }
+    this.#put(CRLF);
+  }
+
+  /** A Record-Route whose user part names the owner of the dialog (RFC 3261 16.6 item 4). */
+  recordRouteOwner(keys: Keyring, side: Side, member: number): void {
+    this.#put(RECORD_ROUTE);
+    this.length = writeToken(keys, TokenKind.dialog, member, NO_INCARNATION, NOTHING, 0, this.block, this.length);
+    this.#put(side.afterUser);
+  }
+
+  /** A Record-Route whose user part is the flow to the client (RFC 5626 5.3). */
+  recordRouteFlow(keys: Keyring, side: Side, flow: Flow): void {
+    this.#put(RECORD_ROUTE);
+    this.length = writeFlowToken(keys, flow, this.block, this.length);
+    this.#put(side.afterUser);
+  }
+
+  /** A Path with the flow to the client (RFC 3327 5.2, RFC 5626 5.1). */
+  path(keys: Keyring, side: Side, flow: Flow): void {
+    this.#put(PATH);
+    this.length = writeFlowToken(keys, flow, this.block, this.length);
+    this.#put(side.afterUser);
+  }
+
+  maxForwards(): void {
+    this.#put(MAX_FORWARDS);
+  }
+}

@@ -1,0 +1,240 @@
+// The service `upstream`: a stateless-forwarding edge for the SIP server on this host. What the farm writes into messages (Via,
+// Record-Route, Path, each with a token) brings everything back to this member; the server keeps all call state.
+import type { Logger } from 'pino';
+import type { AddressList } from '../../base/address-list.ts';
+import type { Clock } from '../../base/clock.ts';
+import { type Endpoint, formatEndpoint, hostText } from '../../base/endpoint.ts';
+import { SipfarmError } from '../../base/errors.ts';
+import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
+import type { CallTable } from '../../calls/call-table.ts';
+import type { Cell, CellFamily } from '../../metrics/counters.ts';
+import type { Keyring } from '../../ownership/keyring.ts';
+import type { OwnerTables } from '../../ownership/owner-tables.ts';
+import { MAGIC_COOKIE, mintToken, readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
+import type { DropReason, ReplyStatus } from '../../ownership/verdict.ts';
+import type { Answers } from '../../relay/answers.ts';
+import type { Egress } from '../../relay/egress.ts';
+import { buildReply } from '../../sip/reply.ts';
+import { Method, Scan, scan } from '../../sip/scan.ts';
+import type { Packet } from '../../transport/packet.ts';
+import type { Transport } from '../../transport/transport.ts';
+import type { Service } from '../service.ts';
+import { type Edge, edgeScratch } from './edge.ts';
+import { Inward } from './inward.ts';
+import type { Locator } from './locate.ts';
+import { Outward } from './outward.ts';
+import { type HealthSettings, ServerHealth } from './server-health.ts';
+import { Side } from './stamp.ts';
+
+export interface UpstreamSettings {
+  /** The SIP server; host is an IP literal or a name. */
+  readonly server: { readonly host: string; readonly port: number };
+  readonly bind: Endpoint;
+  readonly advertise: Endpoint;
+  /** Who may send to `bind`; undefined: whoever the server's name leads to. */
+  readonly allow: AddressList | undefined;
+  readonly dialogs: 'own' | 'shared';
+  readonly health: HealthSettings;
+}
+
+export interface UpstreamOptions {
+  readonly settings: UpstreamSettings;
+  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly transport: Transport;
+  readonly egress: Egress;
+  readonly answers: Answers;
+  readonly calls: CallTable;
+  readonly locator: Locator;
+  readonly handled: CellFamily<'from' | 'kind'>;
+  readonly sendErrors: CellFamily<'listener'>;
+  readonly drops: Readonly<Record<DropReason, Cell>>;
+}
+
+/** How often a server that is a name is looked up anew, in milliseconds. */
+const SERVER_LOOKUP_MS = 30_000;
+const KEEPALIVE = Buffer.from('\r\n\r\n');
+
+export class Upstream implements Service {
+  readonly #options: UpstreamOptions;
+  readonly #edge: Edge;
+  readonly #inward: Inward;
+  readonly #outward: Outward;
+  readonly #health: ServerHealth;
+  readonly #scan = new Scan();
+  readonly #token = new Token();
+  #socket: DatagramSocket | undefined;
+  #knocker: KnockSocket | undefined;
+  #server: Endpoint | undefined;
+  #lookups: { cancel(): void } | undefined;
+  #questions = 0;
+
+  constructor(options: UpstreamOptions) {
+    this.#options = options;
+    const { settings, transport } = options;
+    const own = [
+      settings.advertise,
+      settings.bind,
+      ...transport.listeners.flatMap(({ bind, advertise }) => [bind, advertise]),
+    ];
+    this.#edge = {
+      ...options,
+      serverSide: new Side('udp', settings.advertise),
+      listenerSides: transport.listeners.map((listener) => new Side(listener.transport, listener.advertise)),
+      ownEndpoints: new Set(own.map((endpoint) => `${endpoint.address}:${endpoint.port}`.toLowerCase())),
+      ...edgeScratch(),
+    };
+    this.#inward = new Inward({
+      edge: this.#edge,
+      answers: options.answers,
+      toServer: (message) => this.#toServer(message),
+      serverUp: () => this.#health.up,
+      dialogs: settings.dialogs,
+    });
+    this.#outward = new Outward({
+      edge: this.#edge,
+      locator: options.locator,
+      answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
+      toServer: (message, address, port) => this.#toServer(message, address, port),
+      isServer: (address, port) => address === this.#server?.address && port === this.#server.port,
+    });
+    this.#health = new ServerHealth(
+      settings.health,
+      options.clock,
+      () => this.#ask(),
+      (up) => this.#noteHealth(up),
+    );
+  }
+
+  get up(): boolean {
+    return this.#health.up && this.#server !== undefined;
+  }
+
+  get trouble(): string | undefined {
+    const { host, port } = this.#options.settings.server;
+    if (this.#server === undefined) return `the SIP server ${host} is not found in DNS`;
+    return this.#health.up ? undefined : `the SIP server ${hostText(host)}:${port} does not answer`;
+  }
+
+  handle(packet: Packet, message: Scan): void {
+    if (message.isRequest) this.#inward.request(packet, message);
+    else this.#outward.responseFromClient(packet, message);
+  }
+
+  async start(): Promise<void> {
+    const { network, settings, sendErrors, clock } = this.#options;
+    const failed = sendErrors.cell({ listener: 'service' });
+    try {
+      this.#socket = await network.bindUdp(settings.bind, {
+        onDatagram: (bytes, address, port) => this.#fromServer(bytes, address, port),
+        onSendError: () => {
+          failed.n++;
+        },
+      });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new SipfarmError('SF_BIND_FAILED', `service.bind ${formatEndpoint(settings.bind)}: ${reason}`, {
+        cause: error,
+      });
+    }
+    await this.#findServer();
+    this.#lookups = clock.every(SERVER_LOOKUP_MS, () => void this.#findServer());
+    this.#health.start();
+  }
+
+  async stop(): Promise<void> {
+    this.#health.stop();
+    this.#lookups?.cancel();
+    await Promise.all([this.#socket?.close(), this.#knocker?.close()]);
+    this.#socket = undefined;
+    this.#knocker = undefined;
+  }
+
+  /** Looks the server up; a literal is known at once. The old address stays while DNS does not answer. */
+  async #findServer(): Promise<void> {
+    const { locator, settings, network } = this.#options;
+    const found = await locator.locate(settings.server.host, settings.server.port, 'udp', 0);
+    const target = found === 'busy' ? undefined : found[0];
+    if (!target || (target.address === this.#server?.address && target.port === this.#server.port)) return;
+    this.#server = { address: target.address, port: target.port };
+    if (settings.health.method !== 'keepalive') return;
+    await this.#knocker?.close();
+    this.#knocker = await network.knockUdp(this.#server, () => this.#health.refused());
+  }
+
+  #toServer(message: Buffer, address?: string, port?: number): void {
+    const server = this.#server;
+    if (server) this.#socket?.send(message, address ?? server.address, port ?? server.port);
+  }
+
+  #fromServer(bytes: Buffer, address: string, port: number): void {
+    const { settings, drops, world } = this.#options;
+    if (!(settings.allow ? settings.allow.matches(address) : address === this.#server?.address)) {
+      drops['from-stranger'].n++;
+      return;
+    }
+    const message = this.#scan;
+    const fault = scan(bytes, 0, bytes.length, false, message);
+    if (fault) {
+      if (message.isRequest) this.#answerServer(message, 400, address, port);
+      else if (bytes.length > 4) drops['bad-response'].n++;
+      return;
+    }
+    if (message.isRequest) {
+      this.#outward.request(message, address, port);
+      return;
+    }
+    const check =
+      message.branchStart < 0
+        ? 'none'
+        : readBranchToken(world.keys, message.bytes, message.branchStart, message.branchEnd, this.#token);
+    if (check !== 'valid') drops[check === 'none' ? 'stray-response' : 'forged-token'].n++;
+    else if (this.#token.kind === TokenKind.transaction) {
+      if (this.#token.incarnation === world.tables.incarnation) this.#health.answered();
+    } else this.#inward.responseFromServer(message);
+  }
+
+  #answerServer(message: Scan, status: ReplyStatus, address: string, port: number): void {
+    if (message.method === Method.ACK) return;
+    const { keys, tables } = this.#options.world;
+    const toTag = mintToken(keys, TokenKind.reply, tables.self, 0);
+    const reply = buildReply(message, status, '', toTag, { address, port }, [], Number.POSITIVE_INFINITY);
+    if (reply) this.#toServer(reply, address, message.via.rport >= 0 ? port : message.via.port || 5060);
+  }
+
+  #ask(): void {
+    if (this.#options.settings.health.method === 'keepalive') this.#knocker?.knock(KEEPALIVE);
+    else this.#askOptions();
+  }
+
+  /** OPTIONS (RFC 3261 11) from the service's own port, under a branch of ours, so that the answer finds this process. */
+  #askOptions(): void {
+    const { settings, world } = this.#options;
+    const { keys, tables } = world;
+    const { host, port } = settings.server;
+    const value = new Uint8Array(8);
+    new DataView(value.buffer).setUint32(0, ++this.#questions);
+    const own = formatEndpoint(settings.advertise);
+    const branch = MAGIC_COOKIE + mintToken(keys, TokenKind.transaction, tables.self, tables.incarnation, value);
+    const lines = [
+      `OPTIONS sip:${hostText(host)}:${port} SIP/2.0`,
+      `Via: SIP/2.0/UDP ${own};branch=${branch};rport`,
+      'Max-Forwards: 70',
+      `From: <sip:sipfarm@${own}>;tag=${tables.self}`,
+      `To: <sip:${hostText(host)}:${port}>`,
+      `Call-ID: health-${tables.self}-${tables.incarnation}-${this.#questions}@${own}`,
+      `CSeq: ${this.#questions} OPTIONS`,
+      'Content-Length: 0',
+    ];
+    this.#toServer(Buffer.from(`${lines.join('\r\n')}\r\n\r\n`));
+  }
+
+  #noteHealth(up: boolean): void {
+    const { log, settings } = this.#options;
+    const server = `${hostText(settings.server.host)}:${settings.server.port}`;
+    if (up) log.info({ server }, 'the SIP server answers');
+    else log.warn({ server }, 'the SIP server does not answer: new requests get 503, this member is not ready');
+  }
+}
