@@ -1,0 +1,65 @@
+// Which members the farm cannot reach, and the probe that carries the reports.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import {
+  MAX_PROBE_OCTETS,
+  PROBE_ANSWER,
+  PROBE_QUESTION,
+  Probe,
+  readProbe,
+  writeProbe,
+} from '../../../src/relay/probe.ts';
+import { suspectsOf } from '../../../src/relay/prober.ts';
+
+describe('a member is suspected when a majority of the other seated members cannot reach it', () => {
+  const rows: readonly [string, number, Record<number, number[]>, number[]][] = [
+    ['nobody complains', 5, {}, []],
+    ['both others, of three', 3, { 1: [3], 2: [3] }, [3]],
+    ['one of two others is no majority', 3, { 1: [3] }, []],
+    ['two of four others are no majority', 5, { 1: [5], 2: [5] }, []],
+    ['three of four others', 5, { 1: [5], 2: [5], 3: [5] }, [5]],
+    ['two members fall together', 5, { 1: [4, 5], 2: [4, 5], 3: [4, 5] }, [4, 5]],
+    ['the smaller side of a split cannot accuse', 5, { 4: [1, 2, 3], 5: [1, 2, 3] }, []],
+    ['its own word about itself does not count', 3, { 1: [3], 3: [3] }, []],
+    ['a report about a member without a seat', 3, { 1: [9], 2: [9] }, []],
+    ['of two members the lease decides', 2, { 1: [2] }, []],
+  ];
+  for (const [what, seats, reports, expected] of rows)
+    test(what, () => {
+      const seated = Array.from({ length: seats }, (_, i) => i + 1);
+      const misses = (reporter: number): Set<number> | undefined => reports[reporter] && new Set(reports[reporter]);
+      assert.deepEqual([...suspectsOf(seated, misses)], expected);
+    });
+});
+
+describe('a probe', () => {
+  const bytes = Buffer.alloc(MAX_PROBE_OCTETS);
+  const probe = new Probe();
+
+  test('comes back as it was', () => {
+    const octets = writeProbe(PROBE_ANSWER, 0xfffffffe, 77, new Set([3, 65_535]), bytes);
+    assert.ok(readProbe(bytes, 0, octets, probe));
+    assert.deepEqual(
+      { ...probe },
+      { answer: true, question: 0xfffffffe, heldSince: 77, unreachable: new Set([3, 65_535]) },
+    );
+    assert.ok(readProbe(bytes, 0, writeProbe(PROBE_QUESTION, 1, 0, new Set(), bytes), probe));
+    assert.deepEqual({ ...probe }, { answer: false, question: 1, heldSince: 0, unreachable: new Set() });
+  });
+
+  test('cut or lengthened is none', () => {
+    const octets = writeProbe(PROBE_QUESTION, 1, 2, new Set([3, 4]), bytes);
+    for (let end = 0; end < octets; end++) assert.equal(readProbe(bytes, 0, end, probe), false, `cut at ${end}`);
+    assert.equal(readProbe(bytes, 0, octets + 1, probe), false);
+    bytes[0] = 3;
+    assert.equal(readProbe(bytes, 0, octets, probe), false);
+  });
+
+  test('names at most 256 members, so that it fits any datagram', () => {
+    const many = new Set(Array.from({ length: 1000 }, (_, i) => i + 1));
+    const octets = writeProbe(PROBE_QUESTION, 1, 2, many, bytes);
+    assert.equal(octets, MAX_PROBE_OCTETS);
+    assert.ok(readProbe(bytes, 0, octets, probe));
+    assert.equal(probe.unreachable.size, 256);
+  });
+});
