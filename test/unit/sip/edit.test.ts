@@ -1,0 +1,203 @@
+// Splices: what was asked for is there, and nothing else changed.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Edit, MAX_SPLICES } from '../../../src/sip/edit.ts';
+import { message, options, scanned, text, torture } from './messages.ts';
+
+const edit = new Edit();
+
+test('without a splice the message comes out as it went in, noise behind it cut', () => {
+  const bytes = torture('dblreq');
+  const { scan } = scanned(bytes);
+  assert.deepEqual(edit.beginScan(scan).apply(), bytes.subarray(0, scan.end));
+});
+
+test('splices given in any order give one result, and pieces for one offset keep their order', () => {
+  const bytes = Buffer.from('0123456789');
+  const expected = 'AB01xx456C';
+  assert.equal(
+    edit
+      .begin(bytes, 0, 10)
+      .delete(7, 10)
+      .insert(0, 'A')
+      .insert(0, 'B')
+      .replace(2, 4, 'xx')
+      .insert(7, 'C')
+      .apply()
+      .toString(),
+    expected,
+  );
+  assert.equal(
+    edit
+      .begin(bytes, 0, 10)
+      .insert(7, 'C')
+      .replace(2, 4, Buffer.from('xx'))
+      .insert(0, 'A')
+      .delete(7, 10)
+      .insert(0, 'B')
+      .apply()
+      .toString(),
+    expected,
+  );
+});
+
+test('ranges that overlap are taken out once, pieces inside of them are put in', () => {
+  const bytes = Buffer.from('0123456789');
+  assert.equal(
+    edit.begin(bytes, 0, 10).delete(2, 6).delete(4, 8).delete(3, 5).insert(5, '|').apply().toString(),
+    '01|89',
+  );
+});
+
+test('any splices give what a plain model gives, and size() says how much', () => {
+  const splice = fc.tuple(fc.nat(40), fc.nat(12), fc.string({ unit: fc.constantFrom('a', 'ß', '\0'), maxLength: 5 }));
+  fc.assert(
+    fc.property(fc.array(splice, { maxLength: 12 }), (splices) => {
+      const bytes = Buffer.from('....0123456789abcdefghijklmnopqrstuvwxyzABCDEF....');
+      const [start, end] = [4, bytes.length - 4];
+      const deleted = new Set<number>();
+      const inserted = new Map<number, string>();
+      edit.begin(bytes, start, end);
+      for (const [where, length, piece] of splices) {
+        const at = start + where;
+        const until = Math.min(at + length, end);
+        edit.replace(at, until, piece);
+        for (let i = at; i < until; i++) deleted.add(i);
+        inserted.set(at, (inserted.get(at) ?? '') + piece);
+      }
+      let model = '';
+      for (let i = start; i <= end; i++)
+        model += (inserted.get(i) ?? '') + (i < end && !deleted.has(i) ? String.fromCharCode(bytes[i]!) : '');
+      assert.equal(edit.size(), model.length);
+      assert.equal(edit.apply().toString('latin1'), model);
+    }),
+  );
+});
+
+test('too many splices and ranges outside of the message are refused', () => {
+  const bytes = Buffer.from('0123456789');
+  edit.begin(bytes, 2, 8);
+  assert.throws(() => edit.insert(1, 'x'), RangeError);
+  assert.throws(() => edit.delete(5, 9), RangeError);
+  assert.throws(() => edit.delete(5, 4), RangeError);
+  for (let i = 0; i < MAX_SPLICES; i++) edit.insert(2, 'x');
+  assert.throws(() => edit.insert(2, 'x'), RangeError);
+});
+
+test('a Via pushed and popped again leaves the message byte for byte', () => {
+  fc.assert(
+    fc.property(message, ({ bytes }) => {
+      const pushed = edit
+        .beginScan(scanned(bytes).scan)
+        .pushVia(scanned(bytes).scan, 'SIP/2.0/UDP 192.0.2.99:5060;branch=z9hG4bKpushed')
+        .apply();
+      const { fault, scan } = scanned(pushed);
+      assert.equal(fault, null);
+      assert.equal(text(pushed, scan.branchStart, scan.branchEnd), 'z9hG4bKpushed');
+      assert.deepEqual(edit.beginScan(scan).popVia(scan).apply(), bytes);
+    }),
+  );
+});
+
+test('popping Via after Via uncovers each next one, joined by commas or not, until none is left', () => {
+  fc.assert(
+    fc.property(message, (parts) => {
+      let bytes = parts.bytes;
+      let { fault, scan } = scanned(bytes);
+      const branches: (string | null)[] = [];
+      while (fault === null) {
+        branches.push(text(bytes, scan.branchStart, scan.branchEnd));
+        const callId = text(bytes, scan.callIdStart, scan.callIdEnd);
+        bytes = edit.beginScan(scan).popVia(scan).apply();
+        ({ fault, scan } = scanned(bytes));
+        assert.equal(text(bytes, scan.callIdStart, scan.callIdEnd), callId);
+      }
+      assert.equal(fault, 'no-via');
+      assert.equal(scan.viaLineStart, -1);
+      assert.deepEqual(branches, [parts.branch, ...branches.slice(1).map((_, i) => `z9hG4bKlow${i + 1}`)]);
+    }),
+  );
+});
+
+test('Route values are popped one by one', () => {
+  const rest = options();
+  let bytes = options({ Route: '"a,b" <sip:p1;lr>;x ,\r\n <sip:p2;lr>', 'route ': '<sip:p3;lr>' });
+  const routes: (string | null)[] = [];
+  for (;;) {
+    const { scan, fault } = scanned(bytes);
+    assert.equal(fault, null);
+    if (scan.routeStart < 0) break;
+    routes.push(text(bytes, scan.routeStart, scan.routeEnd));
+    bytes = edit.beginScan(scan).popRoute(scan).apply();
+  }
+  assert.deepEqual(routes, ['"a,b" <sip:p1;lr>;x', '<sip:p2;lr>', '<sip:p3;lr>']);
+  assert.deepEqual(bytes, rest);
+});
+
+const stamps: readonly (readonly [what: string, via: string, stamped: string])[] = [
+  ['sent-by is the source', 'SIP/2.0/UDP 192.0.2.9:5060;branch=b', 'SIP/2.0/UDP 192.0.2.9:5060;branch=b'],
+  ['sent-by is another address', 'SIP/2.0/UDP 10.0.0.1;branch=b', 'SIP/2.0/UDP 10.0.0.1;branch=b;received=192.0.2.9'],
+  ['sent-by is a name', 'SIP/2.0/UDP h.example;branch=b', 'SIP/2.0/UDP h.example;branch=b;received=192.0.2.9'],
+  [
+    'rport is asked for',
+    'SIP/2.0/UDP 192.0.2.9;rport;branch=b',
+    'SIP/2.0/UDP 192.0.2.9;received=192.0.2.9;rport=1024;branch=b',
+  ],
+  ['rport is forged', 'SIP/2.0/UDP h;rport=9;branch=b', 'SIP/2.0/UDP h;received=192.0.2.9;rport=1024;branch=b'],
+  ['received is forged', 'SIP/2.0/UDP h;received=6.6.6.6;branch=b', 'SIP/2.0/UDP h;branch=b;received=192.0.2.9'],
+  [
+    'received and rport are forged',
+    'SIP/2.0/UDP h;received=[::6];branch=b;rport=1',
+    'SIP/2.0/UDP h;branch=b;received=192.0.2.9;rport=1024',
+  ],
+  [
+    'another value follows',
+    'SIP/2.0/UDP h;branch=b , SIP/2.0/UDP i',
+    'SIP/2.0/UDP h;branch=b;received=192.0.2.9 , SIP/2.0/UDP i',
+  ],
+];
+for (const [what, via, stamped] of stamps) {
+  test(`the true source is written into Via: ${what}`, () => {
+    const bytes = options({ Via: via });
+    const { scan } = scanned(bytes);
+    assert.deepEqual(edit.beginScan(scan).stampVia(scan, '192.0.2.9', 1024).apply(), options({ Via: stamped }));
+  });
+}
+
+test('an IPv6 source equal to sent-by apart from case needs no received', () => {
+  const bytes = options({ Via: 'SIP/2.0/UDP [2001:DB8::1];branch=b' });
+  const { scan } = scanned(bytes);
+  assert.deepEqual(edit.beginScan(scan).stampVia(scan, '2001:db8::1', 5060).apply(), bytes);
+});
+
+test('Max-Forwards is replaced, also an unreadable one, or added', () => {
+  for (const before of ['70', '0070', '300', '-1', undefined]) {
+    const bytes = options({ 'Max-Forwards': before });
+    const { scan } = scanned(bytes);
+    const after = edit.beginScan(scan).setMaxForwards(scan, 69).apply();
+    assert.equal(scanned(after).scan.maxForwards, 69);
+    if (before !== undefined) assert.deepEqual(after, options({ 'Max-Forwards': '69' }));
+  }
+});
+
+test('header lines are added in front of all and behind all others', () => {
+  const bytes = options({}, undefined, 'body');
+  const { scan } = scanned(bytes);
+  const after = edit
+    .beginScan(scan)
+    .appendHeader(scan, 'Z: 1')
+    .prependHeader(scan, 'Record-Route: <sip:a;lr>')
+    .prependHeader(scan, 'Record-Route: <sip:b;lr>')
+    .apply()
+    .toString();
+  assert.match(after, /SIP\/2\.0\r\nRecord-Route: <sip:a;lr>\r\nRecord-Route: <sip:b;lr>\r\nVia/);
+  assert.match(after, /Content-Length: 4\r\nZ: 1\r\n\r\nbody$/);
+});
+
+test('a message without the empty line (RFC 4475 baddn) can be edited', () => {
+  const bytes = torture('baddn');
+  const { scan } = scanned(bytes);
+  const after = edit.beginScan(scan).appendHeader(scan, 'Z: 1').popVia(scan).apply();
+  assert.equal(after.toString().endsWith('l: 0\r\nZ: 1\r\n'), true);
+});
