@@ -119,6 +119,8 @@ export class Wire {
   readonly #swallowed = new Set<net.Socket>();
   readonly #target: number;
   #open = true;
+  /** Octets that came back over this wire. */
+  heard = 0;
 
   private constructor(target: number) {
     this.#target = target;
@@ -155,6 +157,7 @@ export class Wire {
     near.on('close', end);
     near.on('data', (bytes) => far.write(bytes));
     far.on('data', (bytes) => {
+      this.heard += bytes.length;
       if (!this.#swallowed.has(far)) near.write(bytes);
     });
   }
