@@ -1,0 +1,197 @@
+// A farm in a laboratory: etcd, and members as an operator would run them: `node bin/sipfarm.js run -c FILE`, one per namespace.
+import type { ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { SHARED_PORT } from './kamailio.ts';
+import {
+  ETCD,
+  type Finished,
+  type Host,
+  type Lab,
+  memberAddress,
+  memberAddress6,
+  SHARED_SERVER,
+  VIP,
+  VIP6,
+} from './lab.ts';
+import { Sipp } from './sipp.ts';
+import { until } from './until.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const MAIN = join(ROOT, 'bin', 'sipfarm.js');
+const ETCD_URL = `http://${ETCD}:2379`;
+/** Name of the farm: what it has in etcd is under /sipfarm/lab/. */
+export const FARM = 'lab';
+/** Characters of a member's log in the message of an error. */
+const LOG_TAIL = 4000;
+/** The SIP server of a member's own listens here, in the member's namespace. */
+const OWN_SERVER = { address: '127.0.0.1', port: 5070 } as const;
+
+export interface FarmOptions {
+  /** Members that are started; default 1 to 3. */
+  readonly members?: readonly number[];
+  /** True: one Kamailio behind all members (start it with `startSharedServer`). False: a SIPp server of its own behind each. */
+  readonly shared?: boolean;
+}
+
+/** Values of a Prometheus text, summed over all series of `name` that carry all of `labels`. */
+export function sumOf(metrics: string, name: string, labels: Readonly<Record<string, string>> = {}): number {
+  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
+  let sum = 0;
+  for (const line of metrics.split('\n')) {
+    const match = /^([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)/.exec(line);
+    if (match?.[1] !== name) continue;
+    const given = new Set(match[2]?.match(/[a-zA-Z_]+="(?:[^"\\]|\\.)*"/g) ?? []);
+    if (wanted.every((label) => given.has(label))) sum += Number(match[3]);
+  }
+  return sum;
+}
+
+export class Farm {
+  readonly lab: Lab;
+  readonly servers = new Map<number, Sipp>();
+  readonly #shared: boolean;
+  readonly #key = randomBytes(32).toString('hex');
+  readonly #members = new Map<number, ChildProcess>();
+
+  private constructor(lab: Lab, shared: boolean) {
+    this.lab = lab;
+    this.#shared = shared;
+  }
+
+  /** Starts etcd, the SIP servers and the members, and waits until all members are ready. */
+  static async start(lab: Lab, options: FarmOptions = {}): Promise<Farm> {
+    if (!existsSync(join(ROOT, 'dist', 'main.js'))) throw new Error('the farm is not built: npm run build');
+    const farm = new Farm(lab, options.shared ?? false);
+    await farm.#startEtcd();
+    await Promise.all((options.members ?? [1, 2, 3]).map((k) => farm.startMember(k)));
+    await farm.seesMembers(options.members?.length ?? 3);
+    return farm;
+  }
+
+  /** Starts member k, with its SIP server, and waits until it is ready. */
+  async startMember(k: number): Promise<void> {
+    const host: Host = `m${k}`;
+    if (!this.#shared && !this.servers.has(k)) {
+      const server = { name: `server-${k}`, host, scenario: 'uas', load: true, ...OWN_SERVER } as const;
+      this.servers.set(k, Sipp.start(this.lab, server));
+    }
+    const file = join(this.lab.dir, `m${k}.yaml`);
+    writeFileSync(file, stringify(this.#config(k)));
+    const child = this.lab.exec(host, process.execPath, [MAIN, 'run', '-c', file], host);
+    this.#members.set(k, child);
+    let ended = false;
+    child.once('exit', () => {
+      ended = true;
+    });
+    const said = (): string => `member ${k} ${ended ? 'ended' : 'is not ready'}: ${this.logTail(k)}`;
+    await until(async () => ended || (await this.isReady(k)), said, 30);
+    if (ended) throw new Error(said());
+  }
+
+  /** Sends a signal to member k. SIGTERM drains it. */
+  signal(k: number, signal: NodeJS.Signals): void {
+    this.#members.get(k)?.kill(signal);
+  }
+
+  /** Exit code of member k once it has ended; null when a signal ended it. */
+  async ended(k: number): Promise<number | null> {
+    const child = this.#members.get(k)!;
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    return child.exitCode;
+  }
+
+  /** Waits until every running member works by a view of so many active members. */
+  async seesMembers(count: number): Promise<void> {
+    await until(
+      async () => {
+        const texts = await this.metrics();
+        return texts.every((text) => sumOf(text, 'sipfarm_members', { state: 'active' }) === count);
+      },
+      () => `the members do not agree on ${count}: ${[...this.#members.keys()].map((k) => this.logTail(k)).join('\n')}`,
+      30,
+    );
+  }
+
+  async isReady(k: number): Promise<boolean> {
+    return (await this.get(k, '/readyz')).status === 200;
+  }
+
+  /** GET on the admin server of member k, from within its namespace. Status 0: nobody there. */
+  async get(k: number, path: string): Promise<{ status: number; body: string }> {
+    const request = `GET ${path} HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n`;
+    const script = `exec 3<>/dev/tcp/127.0.0.1/8060 && printf '${request}' >&3 && exec timeout 5 cat <&3`;
+    const { stdout } = await this.lab.run(`m${k}`, 'bash', ['-c', script]);
+    const end = stdout.indexOf('\r\n\r\n');
+    return { status: Number(/^HTTP\/1\.[01] (\d{3})/.exec(stdout)?.[1] ?? 0), body: stdout.slice(end + 4) };
+  }
+
+  /** /metrics of every running member. */
+  async metrics(): Promise<string[]> {
+    const running = [...this.#members].filter(([, child]) => child.exitCode === null && child.signalCode === null);
+    return Promise.all(running.map(async ([k]) => (await this.get(k, '/metrics')).body));
+  }
+
+  etcdctl(...args: readonly string[]): Promise<Finished> {
+    return this.lab.run('e', 'etcdctl', [`--endpoints=${ETCD_URL}`, ...args]);
+  }
+
+  /** The end of a member's log. */
+  logTail(k: number): string {
+    return this.lab.log(`m${k}`).slice(-LOG_TAIL);
+  }
+
+  async #startEtcd(): Promise<void> {
+    const env = { ...process.env, ...(process.arch === 'arm64' ? { ETCD_UNSUPPORTED_ARCH: 'arm64' } : {}) };
+    const args = [
+      ...['--name', 'e', '--data-dir', join(this.lab.dir, 'etcd'), '--logger', 'zap', '--log-level', 'warn'],
+      ...['--listen-client-urls', ETCD_URL, '--advertise-client-urls', ETCD_URL],
+      ...['--listen-peer-urls', 'http://127.0.0.1:2380', '--grpc-keepalive-min-time', '500ms'],
+    ];
+    this.lab.exec('e', 'etcd', args, 'etcd', { env });
+    await until(
+      async () => (await this.etcdctl('endpoint', 'health')).code === 0,
+      () => `etcd does not answer: ${this.lab.log('etcd').slice(-LOG_TAIL)}`,
+    );
+  }
+
+  #config(k: number): object {
+    const { mode } = this.lab;
+    const own = { v4: `${memberAddress(k)}:5060`, v6: `[${memberAddress6(k)}]:5060` };
+    const vip = { v4: `${VIP}:5060`, v6: `[${VIP6}]:5060` };
+    const bind = mode === 'dsr' ? vip : own;
+    const advertise = mode === 'none' ? own : vip;
+    const answer = mode === 'none' ? 'ingress' : 'direct';
+    const service = this.#shared
+      ? {
+          server: `sip:${SHARED_SERVER}:${SHARED_PORT}`,
+          bind: `${memberAddress(k)}:5062`,
+          dialogs: 'shared',
+          health: { method: 'options' },
+        }
+      : {
+          server: `sip:${OWN_SERVER.address}:${OWN_SERVER.port}`,
+          bind: '127.0.0.1:5062',
+          dialogs: 'own',
+          health: { method: 'keepalive' },
+        };
+    return {
+      farm: FARM,
+      member: `m${k}`,
+      store: { kind: 'etcd', hosts: [ETCD_URL] },
+      listeners: [
+        { name: 'edge', transport: 'udp', bind: bind.v4, advertise: advertise.v4, answer },
+        { name: 'edge-tcp', transport: 'tcp', bind: bind.v4, advertise: advertise.v4 },
+        { name: 'edge6', transport: 'udp', bind: bind.v6, advertise: advertise.v6, answer },
+      ],
+      balancer: { mode, probes: [] },
+      keys: [this.#key],
+      relay: { bind: `${memberAddress(k)}:5064` },
+      service: { kind: 'upstream', ...service },
+      admin: { bind: '127.0.0.1:8060' },
+    };
+  }
+}

@@ -1,0 +1,162 @@
+// `npm test`: looks for the tools of the laboratory (installs them with apt where it may), builds, checks style and types, then runs all tests as one
+// node:test run, unit tests first. With CI=true a missing tool is a failure. `npm test -- PATH...` runs only the test files whose path contains a PATH.
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+
+interface Tool {
+  readonly name: string;
+  /** Package of Debian and Ubuntu. */
+  readonly apt: string;
+  /** What is left out without it. */
+  readonly tests: string;
+}
+
+const TOOLS: readonly Tool[] = [
+  { name: 'etcd', apt: 'etcd-server', tests: 'the farm in the laboratory, the store contract on etcd' },
+  { name: 'etcdctl', apt: 'etcd-client', tests: 'that what is in etcd can be read by people' },
+  { name: 'ip', apt: 'iproute2', tests: 'the laboratory: all of test/lab' },
+  { name: 'nft', apt: 'nftables', tests: 'the laboratory: all of test/lab' },
+  { name: 'sipp', apt: 'sip-tester', tests: 'the laboratory: all of test/lab' },
+  {
+    name: 'kamailio',
+    apt: 'kamailio',
+    tests: 'registrations shared by the members, the proof of the laboratory itself',
+  },
+];
+
+/** A test file that takes longer than this hangs, ms. */
+const FILE_TIMEOUT = 5 * 60_000;
+/** The whole run is broken off after this time, ms. */
+const RUN_TIMEOUT = 10 * 60_000;
+const POLICY = '/usr/sbin/policy-rc.d';
+
+const root = join(import.meta.dirname, '..');
+const startedAt = performance.now();
+const { PATH: givenPath = '', CI } = process.env;
+const isCi = CI === 'true';
+/** Not every shell of root has the sbin directories, where nft, ip and kamailio live. */
+const PATH = [...new Set([...givenPath.split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'])].join(delimiter);
+Object.assign(process.env, { PATH });
+
+function say(text: string): void {
+  process.stdout.write(`[${((performance.now() - startedAt) / 1000).toFixed(0).padStart(3)} s] ${text}\n`);
+}
+
+function has(program: string): boolean {
+  return PATH.split(delimiter).some((directory) => {
+    try {
+      accessSync(join(directory, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function mayInstall(): boolean {
+  const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '';
+  return process.getuid?.() === 0 && has('apt-get') && /^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release);
+}
+
+function apt(...args: readonly string[]): boolean {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const result = spawnSync('apt-get', ['-qq', '-o', 'DPkg::Lock::Timeout=120', ...args], { env, encoding: 'utf8' });
+  if (result.status !== 0) say(`apt-get ${args[0]} failed: ${(result.stderr || result.stdout).trim().slice(-2000)}`);
+  return result.status === 0;
+}
+
+/** Installs packages without letting them start services: a Kamailio or etcd of the system would hold the ports. */
+function install(packages: readonly string[]): void {
+  say(`installing with apt: ${packages.join(' ')}`);
+  const forbid = !existsSync(POLICY);
+  if (forbid) writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  try {
+    if (apt('update')) apt('install', '-y', '--no-install-recommends', ...packages);
+  } finally {
+    if (forbid) rmSync(POLICY, { force: true });
+  }
+}
+
+/** Whether this host lets us make network namespaces with links and packet rules. */
+function mayMakeNamespaces(): boolean {
+  const name = `sf${process.pid}n0-probe`;
+  const steps = [
+    ['netns', 'add', name],
+    ['-n', name, 'link', 'add', 'a', 'type', 'veth', 'peer', 'name', 'b'],
+    ['netns', 'exec', name, 'nft', 'add table inet probe'],
+  ];
+  try {
+    return steps.every((step) => spawnSync('ip', step).status === 0);
+  } finally {
+    spawnSync('ip', ['netns', 'del', name]);
+  }
+}
+
+/** Names of what is missing after what could be done about it. */
+function findMissing(): string[] {
+  let lacking = TOOLS.filter(({ name }) => !has(name));
+  if (lacking.length > 0 && mayInstall()) {
+    install(lacking.map((tool) => tool.apt));
+    lacking = TOOLS.filter(({ name }) => !has(name));
+  }
+  for (const { name, apt: from, tests } of lacking) say(`missing: ${name} (package ${from}). Left out: ${tests}`);
+  const missing = lacking.map(({ name }) => name);
+  if (!missing.includes('ip') && !missing.includes('nft') && !mayMakeNamespaces()) {
+    say('missing: the right to make network namespaces (root). Left out: the laboratory: all of test/lab');
+    missing.push('namespaces');
+  }
+  return missing;
+}
+
+function step(title: string, script: string): void {
+  say(title);
+  const { status } = spawnSync('npm', ['run', '--silent', script], { cwd: root, stdio: 'inherit' });
+  if (status === 0) return;
+  say(`failed: npm run ${script}`);
+  process.exit(1);
+}
+
+/** Test files in the order they run: what is quick and tells most first. */
+function testFiles(): string[] {
+  const wanted = process.argv.slice(2);
+  return ['test/unit/**/*.test.ts', 'test/lab/**/*.test.ts']
+    .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
+    .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
+    .map((file) => join(root, file));
+}
+
+function runTests(files: readonly string[]): void {
+  say(`${files.length} test files`);
+  let succeeded = false;
+  const tests = run({ files, cwd: root, concurrency: 1, timeout: FILE_TIMEOUT });
+  tests.on('test:summary', (summary) => {
+    // One summary per file, then one without a file for the whole run.
+    if (summary.file === undefined) succeeded = summary.success && summary.counts.tests > 0;
+  });
+  tests.on('test:fail', () => {
+    process.exitCode = 1;
+  });
+  tests.once('end', () => {
+    if (!succeeded) process.exitCode = 1;
+  });
+  tests.compose(spec).pipe(process.stdout);
+}
+
+setTimeout(() => {
+  say(`broken off after ${RUN_TIMEOUT / 60_000} minutes`);
+  process.exit(1);
+}, RUN_TIMEOUT).unref();
+
+const missing = findMissing();
+if (missing.length > 0 && isCi) {
+  say(`CI=true and missing: ${missing.join(', ')}. Nothing may be skipped, so this is a failure.`);
+  process.exit(1);
+}
+Object.assign(process.env, { SIPFARM_MISSING: missing.join(',') });
+step('build', 'build');
+step('style', 'lint');
+step('types', 'typecheck');
+runTests(testFiles());
