@@ -123,6 +123,8 @@ export class Prober {
       const peer = peers.get(reporter);
       return peer?.reachable ? peer.misses : undefined;
     });
+    // What others report of this member is theirs to act on; on its own seat it would act a moment too late, on old reports.
+    suspects.delete(own);
     if (same(suspects, this.#suspects)) return;
     this.#suspects = suspects;
     onSuspects(suspects);

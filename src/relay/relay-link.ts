@@ -41,7 +41,7 @@ export interface RelayHandlers {
   onEgress(flow: Flow, bytes: Buffer, start: number, end: number, fromMember: number): void;
   /** A member decides by a newer view: fetch it. At most once a second for one epoch. */
   onNewerEpoch(epoch: number): void;
-  /** The members a majority of the other seated members cannot reach; called when the set changes. Always empty with fewer than three seats. */
+  /** The members a majority of the other seated members cannot reach; called when the set changes. Never this member itself; always empty with fewer than three seats. */
   onSuspects(numbers: ReadonlySet<number>): void;
 }
 

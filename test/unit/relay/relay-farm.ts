@@ -1,0 +1,136 @@
+// Members with nothing but a relay link, for the tests of this folder.
+import { EventEmitter, once } from 'node:events';
+import pino from 'pino';
+import { type Clock, systemClock } from '../../../src/base/clock.ts';
+import type { Endpoint } from '../../../src/base/endpoint.ts';
+import { type Network, nodeNetwork } from '../../../src/base/network.ts';
+import { CellFamily } from '../../../src/metrics/counters.ts';
+import type { Flow } from '../../../src/ownership/flow.ts';
+import { type Keyring, keyring } from '../../../src/ownership/keyring.ts';
+import type { RefuseReason } from '../../../src/relay/refuse-reason.ts';
+import { type PeerInfo, RelayLink } from '../../../src/relay/relay-link.ts';
+import { Packet } from '../../../src/transport/packet.ts';
+
+export const KEYS = keyring(['ab'.repeat(32)]);
+
+export interface MemberOptions {
+  readonly network?: Network;
+  readonly clock?: Clock;
+  readonly address?: string;
+  readonly incarnation?: number;
+  readonly listeners?: readonly string[];
+  readonly keys?: Keyring;
+}
+
+/** A copy of what the handler was given. */
+export interface Taken {
+  readonly packet: Packet;
+  readonly text: string;
+}
+
+export class Member {
+  readonly number: number;
+  readonly self: { number: number; incarnation: number; epoch: number; heldSince: number };
+  readonly link: RelayLink;
+  readonly listeners: readonly string[];
+  readonly packets: Taken[] = [];
+  readonly egresses: { readonly flow: Flow; readonly text: string; readonly from: number }[] = [];
+  readonly newer: number[] = [];
+  readonly suspects: number[][] = [];
+  readonly hops: number[] = [];
+  keys: Keyring;
+  endpoint: Endpoint = { address: '', port: 0 };
+  readonly #events = new EventEmitter();
+  readonly #refused = new CellFamily({ name: 'relay_refused_total', help: '', labels: ['reason'] });
+  readonly #relayed = new CellFamily({ name: 'relayed_packets_total', help: '', labels: ['direction', 'peer'] });
+
+  constructor(number: number, options: MemberOptions = {}) {
+    this.number = number;
+    this.self = { number, incarnation: options.incarnation ?? 1, epoch: 1, heldSince: 0 };
+    this.listeners = options.listeners ?? ['udp', 'tcp'];
+    this.keys = options.keys ?? KEYS;
+    this.link = new RelayLink({
+      network: options.network ?? nodeNetwork,
+      clock: options.clock ?? systemClock,
+      log: pino({ level: 'silent' }),
+      bind: { address: options.address ?? '127.0.0.1', port: 0 },
+      keys: () => this.keys,
+      self: () => this.self,
+      listeners: this.listeners,
+      metrics: {
+        relayed: this.#relayed,
+        refused: this.#refused,
+        hop: { observe: (seconds) => this.hops.push(seconds) },
+      },
+      handlers: {
+        onPacket: (packet) => {
+          this.packets.push({
+            packet: Object.assign(new Packet(), packet),
+            text: packet.bytes.toString('latin1', packet.start, packet.end),
+          });
+          this.#events.emit('taken');
+        },
+        onEgress: (flow, bytes, start, end, from) => {
+          this.egresses.push({ flow: { ...flow }, text: bytes.toString('latin1', start, end), from });
+          this.#events.emit('taken');
+        },
+        onNewerEpoch: (epoch) => this.newer.push(epoch),
+        onSuspects: (numbers) => this.suspects.push([...numbers]),
+      },
+    });
+  }
+
+  get record(): PeerInfo {
+    const { number, self, listeners, endpoint } = this;
+    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint, listeners };
+  }
+
+  async start(): Promise<void> {
+    this.endpoint = await this.link.start();
+  }
+
+  refused(reason: RefuseReason): number {
+    return this.#refused.cell({ reason }).n;
+  }
+
+  relayed(direction: 'in' | 'out', peer: string): number {
+    return this.#relayed.cell({ direction, peer }).n;
+  }
+
+  /** Resolves when this member has taken `count` packets and messages to send in all. */
+  async taken(count: number): Promise<void> {
+    while (this.packets.length + this.egresses.length < count) await once(this.#events, 'taken');
+  }
+
+  /** A packet that came to this member from outside. */
+  packet(text: string, change: Partial<Packet> = {}): Packet {
+    const bytes = Buffer.from(`__${text}__`, 'latin1');
+    return Object.assign(new Packet(), {
+      bytes,
+      start: 2,
+      end: bytes.length - 2,
+      address: '192.0.2.7',
+      port: 5060,
+      localAddress: '198.51.100.1',
+      localPort: 5060,
+      ingress: this.number,
+      ingressIncarnation: this.self.incarnation,
+      ...change,
+    });
+  }
+}
+
+/** Tells every member of every other, and who has a seat. */
+export function introduce(members: readonly Member[]): void {
+  const records = members.map(({ record }) => record);
+  for (const { link } of members) {
+    link.setPeers(records);
+    link.setSeats(records);
+  }
+}
+
+/** Starts the members and introduces them. */
+export async function farm(...members: readonly Member[]): Promise<void> {
+  for (const member of members) await member.start();
+  introduce(members);
+}

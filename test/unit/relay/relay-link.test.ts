@@ -1,0 +1,359 @@
+// What one member hands to another, and from whom it takes it.
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { encodeFrame, Frame, FrameKind, headOctets } from '../../../src/relay/envelope.ts';
+import { FakeClock } from '../../fake/clock.ts';
+import { FakeNetwork } from '../../fake/network.ts';
+import { farm, introduce, KEYS, Member } from './relay-farm.ts';
+
+let clock: FakeClock;
+let network: FakeNetwork;
+let members: Member[];
+
+function member(number: number, listeners = ['udp', 'tcp'], incarnation = 1): Member {
+  const made = new Member(number, { network, clock, address: `10.0.0.${number}`, listeners, incarnation });
+  members.push(made);
+  return made;
+}
+
+beforeEach(() => {
+  clock = new FakeClock();
+  network = new FakeNetwork({ clock });
+  members = [];
+});
+
+afterEach(async () => {
+  await Promise.all(members.map(({ link }) => link.stop()));
+});
+
+/** A frame as member 1 would send it to member 2, with changes, sent by a stranger's socket. */
+async function inject(to: Member, change: Partial<Frame>, keys = KEYS, body = 'hello'): Promise<void> {
+  const frame = Object.assign(new Frame(), {
+    kind: FrameKind.packet,
+    hops: 1,
+    sender: 1,
+    senderIncarnation: 1,
+    receiver: to.number,
+    ingress: 1,
+    ingressIncarnation: 1,
+    epoch: 1,
+    sequence: 1_000_000,
+    address: '192.0.2.7',
+    localAddress: '198.51.100.1',
+    ...change,
+  });
+  const message = Buffer.from(body);
+  const bytes = Buffer.alloc(headOctets(frame) + message.length);
+  encodeFrame(keys, frame, message, 0, message.length, bytes, 0);
+  await send(to, bytes);
+}
+
+async function send(to: Member, bytes: Buffer): Promise<void> {
+  const socket = await network.bindUdp(
+    { address: '10.9.9.9', port: 0 },
+    { onDatagram: () => {}, onSendError: assert.fail },
+  );
+  socket.send(bytes, to.endpoint.address, to.endpoint.port);
+  await network.settle();
+  await socket.close();
+}
+
+describe('a packet that is relayed', () => {
+  test('arrives with its true source, its ingress, one hop more and the second chance', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    assert.ok(a.link.relay(2, a.packet('INVITE', { listener: 0, secondChance: 1, port: 5999 })));
+    await network.settle();
+    const [taken] = b.packets;
+    assert.ok(taken);
+    assert.equal(taken.text, 'INVITE');
+    const { address, port, localAddress, localPort, ingress, ingressIncarnation, hops, secondChance, connection } =
+      taken.packet;
+    assert.deepEqual(
+      { address, port, localAddress, localPort, ingress, ingressIncarnation, hops, secondChance, connection },
+      {
+        address: '192.0.2.7',
+        port: 5999,
+        localAddress: '198.51.100.1',
+        localPort: 5060,
+        ingress: 1,
+        ingressIncarnation: 1,
+        hops: 1,
+        secondChance: 1,
+        connection: 0,
+      },
+    );
+    assert.equal(a.relayed('out', 'm2'), 1);
+    assert.equal(b.relayed('in', 'm1'), 1);
+  });
+
+  test('carries IPv6 addresses', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    a.link.relay(2, a.packet('x', { address: '2001:db8::7', localAddress: '2001:db8::1' }));
+    await network.settle();
+    assert.deepEqual([b.packets[0]?.packet.address, b.packets[0]?.packet.localAddress], ['2001:db8::7', '2001:db8::1']);
+  });
+
+  test('finds the listener of the same name at each member, over two hops', async () => {
+    const a = member(1, ['tls', 'edge', 'tcp']);
+    const b = member(2, ['edge', 'tcp', 'tls']);
+    const c = member(3, ['tcp', 'tls', 'x', 'edge']);
+    await farm(a, b, c);
+    a.link.relay(2, a.packet('one', { listener: 1 }));
+    await network.settle();
+    assert.equal(b.packets[0]?.packet.listener, 0);
+    b.link.relay(3, b.packet('two', { ...b.packets[0].packet, bytes: Buffer.from('two'), start: 0, end: 3 }));
+    await network.settle();
+    const packet = c.packets[0]?.packet;
+    assert.deepEqual([packet?.listener, packet?.ingress, packet?.hops], [3, 1, 2]);
+    assert.equal(c.link.listenerAt(1, 3), 1, 'an answer goes back by the index of the ingress member');
+    assert.equal(c.link.listenerAt(1, 2), -1);
+    assert.equal(c.link.listenerAt(3, 2), 2);
+  });
+
+  test('to a listener that the owner does not have is dropped there and counted', async () => {
+    const [a, b] = [member(1, ['edge', 'extra']), member(2, ['edge'])];
+    await farm(a, b);
+    a.link.relay(2, a.packet('x', { listener: 1 }));
+    await network.settle();
+    assert.equal(b.packets.length, 0);
+    assert.equal(b.refused('listener'), 1);
+  });
+
+  test('stays with its member when the other is not known, or this one has no number', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    assert.equal(a.link.relay(9, a.packet('x')), false);
+    assert.equal(a.link.relay(1, a.packet('x')), false);
+    a.self.number = 0;
+    assert.equal(a.link.relay(2, a.packet('x')), false);
+  });
+
+  test('more often than the hop limit is dropped and counted', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    a.link.relay(2, a.packet('x', { hops: 2 }));
+    a.link.relay(2, a.packet('x', { hops: 3 }));
+    await network.settle();
+    assert.equal(b.packets.length, 1);
+    assert.equal(b.refused('hops'), 1);
+  });
+
+  test('goes by datagram up to the path MTU', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    const sizes: number[] = [];
+    network.onSent = (_from, _to, bytes) => sizes.push(bytes.length);
+    a.link.relay(2, a.packet('x'.repeat(1500 - 28 - 71)));
+    await network.settle();
+    assert.deepEqual(sizes, [1472]);
+  });
+
+  test('too long for one datagram goes in fragments rather than being lost while the connection is not up', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    assert.ok(a.link.relay(2, a.packet('x'.repeat(40_000))));
+    await network.settle();
+    assert.equal(b.packets[0]?.text.length, 40_000);
+  });
+});
+
+test('a message to be sent by a flow reaches the member that holds it, with the flow', async () => {
+  const [a, b] = [member(1), member(2)];
+  await farm(a, b);
+  const flow = { member: 2, incarnation: 1, listener: 1, connection: 0, address: '192.0.2.9', port: 5061 };
+  const bytes = Buffer.from('--SIP/2.0 200 OK--');
+  assert.ok(a.link.egress(flow, bytes, 2, bytes.length - 2));
+  assert.equal(a.link.egress({ ...flow, member: 1 }, bytes, 0, 1), false);
+  await network.settle();
+  assert.deepEqual(b.egresses, [{ flow, text: 'SIP/2.0 200 OK', from: 1 }]);
+});
+
+test('three members exchange packets, and each counts by peer', async () => {
+  const all = [member(1), member(2), member(3)];
+  await farm(...all);
+  for (const from of all)
+    for (const to of all) if (from !== to) from.link.relay(to.number, from.packet(`${from.number}${to.number}`));
+  await network.settle();
+  assert.deepEqual(
+    all.map(({ packets }) => packets.map(({ text }) => text).sort()),
+    [
+      ['21', '31'],
+      ['12', '32'],
+      ['13', '23'],
+    ],
+  );
+  assert.equal(all[0]?.relayed('in', 'm3'), 1);
+});
+
+describe('a frame is refused and counted', () => {
+  const rows: readonly [string, Parameters<Member['refused']>[0], Partial<Frame>][] = [
+    ['from a member nobody knows', 'unknown-sender', { sender: 7 }],
+    ['from an older incarnation', 'old-incarnation', { senderIncarnation: 4 }],
+    ['for another member', 'not-for-me', { receiver: 3 }],
+    ['of a kind that is not known', 'kind', { kind: 99 as FrameKind }],
+    ['as a probe that is none', 'kind', { kind: FrameKind.probe }],
+    ['with too many hops', 'hops', { hops: 4 }],
+    ['for a listener index nobody has', 'listener', { listener: 200 }],
+    ['to be sent by a listener that is not there', 'listener', { kind: FrameKind.egress, listener: 2 }],
+  ];
+  for (const [what, reason, change] of rows)
+    test(what, async () => {
+      const [a, b] = [member(1, undefined, 5), member(2)];
+      await farm(a, b);
+      await inject(b, { senderIncarnation: 5, ...change });
+      assert.equal(b.refused(reason), 1);
+      assert.equal(b.packets.length + b.egresses.length, 0);
+    });
+
+  test('of another farm, or changed on its way', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    await inject(b, {}, keyring(['cd'.repeat(32)]));
+    assert.equal(b.refused('mac'), 1);
+    await send(b, Buffer.from('OPTIONS sip:b SIP/2.0\r\n\r\n'));
+    assert.equal(b.refused('not-a-frame'), 1);
+    await send(b, Buffer.alloc(0));
+    assert.equal(b.refused('short'), 1);
+    await send(b, Buffer.alloc(65_507, 0x0d));
+    assert.equal(b.refused('not-a-frame'), 2);
+    assert.equal(b.packets.length, 0);
+  });
+
+  test('when it is sent twice, and at the member it came from', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    let captured: Buffer = Buffer.alloc(0);
+    network.onSent = (_from, _to, bytes) => {
+      captured = bytes;
+    };
+    a.link.relay(2, a.packet('x'));
+    await network.settle();
+    network.onSent = () => {};
+    await send(b, captured);
+    await send(a, captured);
+    assert.equal(b.packets.length, 1);
+    assert.equal(b.refused('replayed'), 1);
+    assert.equal(a.refused('not-for-me'), 1);
+  });
+
+  test('when the receiver has no number yet', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    b.self.number = 0;
+    await inject(b, { receiver: 0 });
+    assert.equal(b.refused('not-for-me'), 1);
+  });
+});
+
+describe('during a rotation', () => {
+  test('frames of members that are ahead and behind are taken', async () => {
+    const [a, b] = [member(1), member(2)];
+    const [older, newer] = ['01'.repeat(32), '02'.repeat(32)];
+    a.keys = keyring([older, newer]);
+    b.keys = keyring([newer, older]);
+    await farm(a, b);
+    a.link.relay(2, a.packet('x'));
+    b.link.relay(1, b.packet('y'));
+    await network.settle();
+    assert.deepEqual([a.packets.length, b.packets.length], [1, 1]);
+  });
+});
+
+describe('views that differ', () => {
+  test('a newer epoch in a frame is told, once a second, and the packet is taken', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    a.self.epoch = 8;
+    for (let i = 0; i < 3; i++) a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.deepEqual(b.newer, [8]);
+    assert.equal(b.packets.length, 3);
+    await clock.pass(1000, 50);
+    a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.ok(b.newer.length > 1);
+    assert.deepEqual(a.newer, []);
+  });
+
+  test('a member that has lost its seat is refused, and learns of the epoch', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    b.self.epoch = 5;
+    b.link.setSeats([b.record]);
+    for (let i = 0; i < 4; i++) a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.equal(b.packets.length, 0);
+    assert.equal(b.refused('no-seat'), 4);
+    assert.deepEqual(a.newer, [5]);
+  });
+
+  test('a refusal comes at most once a second, and never for a refusal', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    let refusals = 0;
+    network.onSent = (from, _to, bytes) => {
+      if (from.address === b.endpoint.address && bytes[32] === FrameKind.refusal) refusals++;
+    };
+    for (const each of [a, b]) each.link.setSeats([]);
+    for (let i = 0; i < 50; i++) a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.equal(b.refused('no-seat'), 50);
+    assert.equal(refusals, 1);
+    await inject(b, { kind: FrameKind.refusal, sender: 77 });
+    assert.equal(b.refused('unknown-sender'), 1);
+    assert.equal(refusals, 1);
+  });
+
+  test('a member without a seat whose view is newer is believed', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    b.link.setSeats([b.record]);
+    a.self.epoch = 2;
+    a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.equal(b.packets.length, 1);
+    assert.deepEqual(b.newer, [2]);
+  });
+
+  test('a member whose record and seat are gone is told where its frame came from', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    b.self.epoch = 5;
+    b.link.setPeers([b.record]);
+    b.link.setSeats([b.record]);
+    a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.equal(b.refused('unknown-sender'), 1);
+    assert.deepEqual(a.newer, [5]);
+  });
+
+  test('a member whose record is gone while it has its seat is still heard', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    b.link.setPeers([b.record]);
+    a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.equal(b.packets.length, 1);
+  });
+
+  test('a member that has restarted is heard before its record is, and its former self no more', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    a.self.incarnation = 2;
+    a.link.relay(2, a.packet('new'));
+    await network.settle();
+    assert.equal(b.packets.length, 1);
+    a.self.incarnation = 1;
+    a.link.relay(2, a.packet('old'));
+    await network.settle();
+    assert.equal(b.refused('old-incarnation'), 1);
+    a.self.incarnation = 2;
+    introduce([a, b]);
+    a.link.relay(2, a.packet('new'));
+    await network.settle();
+    assert.equal(b.packets.length, 2);
+  });
+});

@@ -1,0 +1,220 @@
+// The connection between two members, over real sockets: order, size, proof of the key, and coming back.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
+import { afterEach, describe, test } from 'node:test';
+import { setTimeout as later } from 'node:timers/promises';
+import { type ByteStream, type Network, nodeNetwork } from '../../../src/base/network.ts';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { farm, introduce, Member, type MemberOptions } from './relay-farm.ts';
+
+let members: Member[] = [];
+let sockets: net.Socket[] = [];
+
+function member(number: number, options: MemberOptions = {}): Member {
+  const made = new Member(number, options);
+  members.push(made);
+  return made;
+}
+
+afterEach(async () => {
+  for (const socket of sockets) socket.destroy();
+  await Promise.all(members.map(({ link }) => link.stop()));
+  members = [];
+  sockets = [];
+});
+
+/** The sockets of this host, with the connections of one member in `streams`, newest last. */
+function watched(streams: ByteStream[]): Network {
+  return {
+    ...nodeNetwork,
+    connectTcp(remote, from) {
+      const stream = nodeNetwork.connectTcp(remote, from);
+      streams.push(stream);
+      return stream;
+    },
+  };
+}
+
+const overTcp = { connection: 5, listener: 1 };
+
+/** Waits until `what` holds. */
+async function until(what: () => boolean): Promise<void> {
+  while (!what()) await later(5);
+}
+
+describe('a message that came by a connection', () => {
+  test('arrives with its connection, both ways, though it was handed over before the members were connected', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    assert.ok(a.link.relay(2, a.packet('from a', overTcp)));
+    assert.ok(b.link.relay(1, b.packet('from b', overTcp)));
+    await Promise.all([a.taken(1), b.taken(1)]);
+    assert.deepEqual([a.packets[0]?.text, b.packets[0]?.text], ['from b', 'from a']);
+    assert.deepEqual([b.packets[0]?.packet.connection, b.packets[0]?.packet.listener], [5, 1]);
+  });
+
+  test('keeps its order, long ones and short ones mixed', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    const texts = Array.from({ length: 300 }, (_, i) => `${i}:`.padEnd(i % 7 === 0 ? 40_000 : 20 + i, 'x'));
+    for (const [i, text] of texts.entries()) {
+      assert.ok(a.link.relay(2, a.packet(text, overTcp)), `${i}`);
+      if (i % 10 === 9) await b.taken(i + 1);
+    }
+    assert.deepEqual(
+      b.packets.map(({ text }) => text),
+      texts,
+    );
+  });
+
+  test('and one to be sent by a connection take the same way', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    const flow = { member: 1, incarnation: 1, listener: 1, connection: 77, address: '', port: 0 };
+    const bytes = Buffer.from('BYE');
+    assert.ok(b.link.egress(flow, bytes, 0, 3));
+    await a.taken(1);
+    assert.deepEqual(a.egresses[0], { flow: { ...flow, address: '0.0.0.0' }, text: 'BYE', from: 2 });
+  });
+});
+
+test('three members exchange a datagram and 40 KiB each with each other, over IPv4 and IPv6', async () => {
+  for (const address of ['127.0.0.1', '::1']) {
+    const all = [member(1, { address }), member(2, { address }), member(3, { address })];
+    await farm(...all);
+    for (const from of all)
+      for (const to of all) {
+        if (from === to) continue;
+        assert.ok(from.link.relay(to.number, from.packet('small')));
+        assert.ok(from.link.relay(to.number, from.packet('x'.repeat(40_960), overTcp)));
+      }
+    for (const each of all) {
+      await each.taken(4);
+      assert.deepEqual(each.packets.map(({ text }) => text.length).sort(), [40_960, 40_960, 5, 5]);
+    }
+  }
+});
+
+test('a datagram above the path MTU takes the connection once it is up', async () => {
+  let datagrams = 0;
+  const counting: Network = {
+    ...nodeNetwork,
+    async bindUdp(local, handlers) {
+      const socket = await nodeNetwork.bindUdp(local, handlers);
+      return {
+        ...socket,
+        send(bytes, address, port) {
+          if (bytes.length > 1000) datagrams++;
+          socket.send(bytes, address, port);
+        },
+      };
+    },
+  };
+  const [a, b] = [member(1, { network: counting }), member(2)];
+  await farm(a, b);
+  a.link.relay(2, a.packet('open', overTcp));
+  await b.taken(1);
+  a.link.relay(2, a.packet('x'.repeat(3000)));
+  await b.taken(2);
+  assert.equal(datagrams, 0);
+  assert.equal(b.packets[1]?.packet.connection, 0, 'and stays a datagram to its owner');
+});
+
+test('a connection that is cut comes back, and what was handed over meanwhile is not lost', async () => {
+  const streams: ByteStream[] = [];
+  const [a, b] = [member(1, { network: watched(streams) }), member(2)];
+  await farm(a, b);
+  a.link.relay(2, a.packet('one', overTcp));
+  await b.taken(1);
+  const before = streams.length;
+  const cut = streams.at(-1);
+  assert.ok(cut);
+  const closed = once(cut, 'close');
+  cut.destroy();
+  await closed;
+  a.link.relay(2, a.packet('two', overTcp));
+  await b.taken(2);
+  assert.equal(streams.length, before + 1);
+  assert.equal(b.packets[1]?.text, 'two');
+  // The accepting end has noticed too, and answers by the new connection.
+  b.link.relay(1, b.packet('three', overTcp));
+  await a.taken(1);
+});
+
+test('the member with the lower number dials, the other does not', async () => {
+  const [low, high]: ByteStream[][] = [[], []];
+  const [a, b] = [member(1, { network: watched(low ?? []) }), member(2, { network: watched(high ?? []) })];
+  await farm(a, b);
+  b.link.relay(1, b.packet('x', overTcp));
+  await a.taken(1);
+  assert.deepEqual([low?.length, high?.length], [1, 0]);
+});
+
+test('members connect with either key during a rotation', async () => {
+  const [older, newer] = ['01'.repeat(32), '02'.repeat(32)];
+  const [a, b] = [member(1, { keys: keyring([older, newer]) }), member(2, { keys: keyring([newer, older]) })];
+  await farm(a, b);
+  a.link.relay(2, a.packet('x', overTcp));
+  await b.taken(1);
+});
+
+test('a member with another farm key is not let in, and its frames are not taken', async () => {
+  const [a, b] = [member(1, { keys: keyring(['03'.repeat(32)]) }), member(2)];
+  await farm(a, b);
+  a.link.relay(2, a.packet('x', overTcp));
+  await until(() => b.refused('handshake') > 0);
+  assert.equal(b.packets.length, 0);
+});
+
+test('a member that is not known is not let in until it is', async () => {
+  const [a, b] = [member(1), member(2)];
+  await a.start();
+  await b.start();
+  a.link.setPeers([a.record, b.record]);
+  a.link.relay(2, a.packet('x', overTcp));
+  await until(() => b.refused('handshake') > 0);
+  introduce([a, b]);
+  await b.taken(1);
+});
+
+test('what waits for a peer that is not there is bounded, and the rest is refused and counted', async () => {
+  const [a] = [member(1)];
+  await farm(a);
+  a.link.setPeers([
+    { number: 9, incarnation: 1, id: 'm9', relay: { address: '127.0.0.1', port: 9 }, listeners: ['udp', 'tcp'] },
+  ]);
+  let taken = 0;
+  for (let i = 0; i < 100; i++) if (a.link.relay(9, a.packet('x'.repeat(40_000), overTcp))) taken++;
+  assert.equal(taken, 26, 'as many as fit into 1 MiB');
+  assert.equal(a.refused('queue-full'), 74);
+});
+
+test('connections that prove nothing are bounded, closed in time, and keep no peer out', async () => {
+  const [a, b] = [member(1), member(2)];
+  await b.start();
+  await a.start();
+  for (let i = 0; i < 80; i++) {
+    const socket = net.connect({ host: b.endpoint.address, port: b.endpoint.port, localAddress: '127.0.0.2' });
+    socket.on('error', () => {});
+    sockets.push(socket);
+  }
+  await until(() => b.refused('connections') === 80 - 32);
+  introduce([a, b]);
+  a.link.relay(2, a.packet('x', overTcp));
+  await b.taken(1);
+  for (const socket of sockets) socket.destroy();
+  await until(() => b.refused('handshake') >= 32);
+});
+
+test('a stranger that speaks something else is cut off', async () => {
+  const b = member(2);
+  await b.start();
+  const socket = net.connect({ host: b.endpoint.address, port: b.endpoint.port });
+  sockets.push(socket);
+  socket.on('error', () => {});
+  socket.write('INVITE sip:b SIP/2.0\r\n\r\n');
+  socket.resume();
+  await once(socket, 'close');
+  assert.equal(b.refused('handshake'), 1);
+});
