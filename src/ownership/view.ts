@@ -54,11 +54,27 @@ function sameShares(a: Generation, b: Generation): boolean {
   );
 }
 
+function sameSeats(a: readonly Seat[], b: readonly Seat[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((seat, i) => {
+      const other = b[i]!;
+      return (
+        seat.id === other.id &&
+        seat.number === other.number &&
+        seat.incarnation === other.incarnation &&
+        seat.weight === other.weight &&
+        seat.state === other.state
+      );
+    })
+  );
+}
+
 /** The view that follows `last` when the seats are `seats`; `last` itself when nothing changes. `seed` is used for a farm's first view only. */
 export function nextView(last: View | undefined, seats: readonly Seat[], seed: string): View {
   const ordered = [...seats].sort((a, b) => a.number - b.number);
   if (!last) return { v: 1, epoch: 1, seed, seats: ordered, history: [] };
-  if (JSON.stringify(ordered) === JSON.stringify(last.seats)) return last;
+  if (sameSeats(ordered, last.seats)) return last;
   const view: View = { v: 1, epoch: last.epoch + 1, seed: last.seed, seats: ordered, history: last.history };
   const before = generationOf(last);
   if (sameShares(before, generationOf(view)) || before.shares.length === 0) return view;

@@ -1,0 +1,108 @@
+// Flow tokens: a remote address or a connection, signed; and addresses as octets.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { type Flow, readAddress, readFlow, writeAddress, writeFlowToken } from '../../../src/ownership/flow.ts';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { mintToken, readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
+
+const keys = keyring(['33'.repeat(32)]);
+const token = new Token();
+const empty = (): Flow => ({ member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 });
+
+/** Through text and back; undefined when the token does not read as a flow. */
+function carried(flow: Flow): Flow | undefined {
+  const text = Buffer.alloc(80);
+  const end = writeFlowToken(keys, flow, text, 0);
+  assert.ok(end <= 57, `${end} characters`);
+  assert.equal(readToken(keys, text, 0, end, token), 'valid');
+  const out = empty();
+  return readFlow(token, out) ? out : undefined;
+}
+
+/** RFC 5952 as the URL parser of the platform writes it. */
+function canonical(address: string): string {
+  return new URL(`http://[${address}]/`).hostname.slice(1, -1);
+}
+
+const head = {
+  member: fc.integer({ min: 1, max: 65535 }),
+  incarnation: fc.integer({ min: 1, max: 0xffffff }),
+  listener: fc.nat(255),
+};
+
+describe('a flow token', () => {
+  test('carries an IPv4 address and port', () => {
+    fc.assert(
+      fc.property(fc.record({ ...head, connection: fc.constant(0), address: fc.ipV4(), port: fc.nat(65535) }), (flow) =>
+        assert.deepEqual(carried(flow), { ...flow }),
+      ),
+    );
+  });
+
+  test('carries an IPv6 address, in the text of RFC 5952', () => {
+    const v6 = fc.ipV6().filter((address) => !canonical(address).startsWith('::ffff:'));
+    fc.assert(
+      fc.property(fc.record({ ...head, connection: fc.constant(0), address: v6, port: fc.nat(65535) }), (flow) =>
+        assert.deepEqual(carried(flow), { ...flow, address: canonical(flow.address) }),
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  test('carries a connection, whose address it does not need', () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          ...head,
+          connection: fc.integer({ min: 1, max: 0xffffffff }),
+          address: fc.ipV6(),
+          port: fc.nat(65535),
+        }),
+        (flow) => assert.deepEqual(carried(flow), { ...flow, address: '', port: 0 }),
+      ),
+    );
+  });
+
+  test('is not read from a token of another kind, nor from a length no flow has', () => {
+    const read = (kind: TokenKind, octets: number): boolean => {
+      const text = mintToken(keys, kind, 1, 1, new Uint8Array(octets).fill(1));
+      assert.equal(readToken(keys, Buffer.from(text), 0, text.length, token), 'valid');
+      return readFlow(token, empty());
+    };
+    for (const kind of Object.values(TokenKind))
+      for (let octets = 0; octets <= 19; octets++) {
+        const good =
+          (kind === TokenKind.streamFlow && octets === 5) ||
+          (kind === TokenKind.datagramFlow && (octets === 7 || octets === 19));
+        assert.equal(read(kind, octets), good, `kind ${kind}, ${octets} octets`);
+      }
+  });
+});
+
+describe('an address as octets', () => {
+  const through = (address: string): string => {
+    const octets = new Uint8Array(20);
+    return readAddress(octets, 2, writeAddress(address, octets, 2));
+  };
+
+  for (const [address, expected] of [
+    ['192.0.2.255', '192.0.2.255'],
+    ['0.0.0.0', '0.0.0.0'],
+    ['::', '::'],
+    ['::1', '::1'],
+    ['2001:db8::', '2001:db8::'],
+    ['2001:0DB8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
+    ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
+    ['fe80::1%eth0', 'fe80::1'],
+    ['::ffff:192.0.2.1', '192.0.2.1'],
+    ['64:ff9b::192.0.2.33', '64:ff9b::c000:221'],
+  ] as const)
+    test(`${address} comes back as ${expected}`, () => assert.equal(through(address), expected));
+
+  test('takes nothing from what stood in the buffer before', () => {
+    const octets = new Uint8Array(16).fill(255);
+    writeAddress('2001:db8::1', octets, 0);
+    assert.equal(readAddress(octets, 0, 16), '2001:db8::1');
+  });
+});

@@ -1,0 +1,129 @@
+// The tables of the owner lookup: owners, and the previous owners that get a second chance.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { sipKey } from '../../../src/base/siphash.ts';
+import { aloneTables, buildOwnerTables, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
+import { buildSlots, SLOTS } from '../../../src/ownership/slots.ts';
+import { generationOf, nextView, type Seat, type View } from '../../../src/ownership/view.ts';
+
+const SEED = '000102030405060708090a0b0c0d0e0f';
+
+function seat(number: number, change: Partial<Seat> = {}): Seat {
+  return { id: `fe${number}`, number, incarnation: 1, weight: 100, state: 'active', ...change };
+}
+
+/** Every view of a history, the last one last. */
+function views(...steps: readonly (readonly Seat[])[]): View[] {
+  const all: View[] = [];
+  for (const seats of steps) all.push(nextView(all.at(-1), seats, SEED));
+  return all;
+}
+
+function tables(...steps: readonly (readonly Seat[])[]): OwnerTables {
+  return buildOwnerTables(views(...steps).at(-1)!, 1, 1);
+}
+
+describe('owner tables', () => {
+  test('say who is who', () => {
+    const view = views([seat(1), seat(2, { state: 'draining' })]).at(-1)!;
+    const built = buildOwnerTables(view, 2, 1);
+    assert.deepEqual([built.epoch, built.self, built.incarnation], [1, 2, 1]);
+    assert.deepEqual(built.slotKey, sipKey(Buffer.from(SEED, 'hex')));
+    assert.deepEqual([...built.seats.values()], view.seats);
+    assert.ok(
+      built.slots.every((owner) => owner === 1),
+      'a draining member owns no slot',
+    );
+  });
+
+  test('of a farm that never changed give no second chance', () => {
+    assert.ok(tables([seat(1), seat(2)]).previous.every((owner) => owner === 0));
+  });
+
+  test('give the slots of a member that joined a second chance with those who had them', () => {
+    const [before, after] = views([seat(1), seat(2)], [seat(1), seat(2), seat(3)]) as [View, View];
+    const earlier = buildSlots(generationOf(before));
+    const built = buildOwnerTables(after, 1, 1);
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const expected = built.slots[slot] === 3 ? [earlier[slot], 1] : [0, 0];
+      assert.deepEqual([built.previous[slot], built.previousUntil[slot]], expected);
+    }
+  });
+
+  test('give no second chance with a member that has no seat any more', () => {
+    const built = tables([seat(1), seat(2)], [seat(1)]);
+    assert.ok(built.previous.every((owner) => owner === 0));
+  });
+
+  test('give a second chance with a member that drains', () => {
+    const built = tables([seat(1), seat(2)], [seat(1), seat(2, { state: 'draining' })]);
+    assert.ok(built.slots.every((owner) => owner === 1));
+    const earlier = buildSlots({ epoch: 1, shares: [1, 2].map((number) => ({ number, weight: 100 })) });
+    built.previous.forEach((owner, slot) => {
+      assert.equal(owner, earlier[slot] === 2 ? 2 : 0);
+    });
+  });
+
+  test('look behind a member that has gone for the one before it', () => {
+    const all = views([seat(1), seat(2)], [seat(1), seat(2), seat(3)], [seat(1), seat(2), seat(4)]);
+    const [first, second, last] = all.map((view) => buildSlots(generationOf(view))) as [
+      Uint16Array,
+      Uint16Array,
+      Uint16Array,
+    ];
+    const built = buildOwnerTables(all.at(-1)!, 1, 1);
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const expected = last[slot] === first[slot] ? [0, 0] : [first[slot], second[slot] === 3 ? 1 : 2];
+      assert.deepEqual([built.previous[slot], built.previousUntil[slot]], expected);
+    }
+    assert.ok(
+      last.some((owner, slot) => owner === 4 && second[slot] === 3),
+      'the case is there',
+    );
+  });
+
+  test('after a member came and went send its slots home, with nobody else to ask', () => {
+    const built = tables([seat(1), seat(2)], [seat(1), seat(2), seat(3)], [seat(1), seat(2)]);
+    assert.ok(built.previous.every((owner) => owner === 0));
+  });
+
+  test('name over any history of joins, drains and leaves the newest other owner that still has a seat, and its last epoch', () => {
+    const crowd = fc
+      .array(fc.constantFrom<'active' | 'draining' | undefined>('active', 'active', 'draining', undefined), {
+        minLength: 5,
+        maxLength: 5,
+      })
+      .map((states) => states.flatMap((state, i) => (state ? [seat(i + 1, { state })] : [])));
+    fc.assert(
+      fc.property(
+        fc.array(crowd, { minLength: 1, maxLength: 5 }),
+        fc.array(fc.nat(SLOTS - 1), { minLength: 20 }),
+        (steps, sample) => {
+          const all = views(...steps).filter((view, i, list) => view !== list[i - 1]);
+          const last = all.at(-1)!;
+          const built = buildOwnerTables(last, 1, 1);
+          const owners = all.map((view) => ({ epoch: view.epoch, slots: buildSlots(generationOf(view)) }));
+          for (const slot of sample) {
+            const now = owners.at(-1)!.slots[slot]!;
+            const earlier = owners.findLast(({ slots }) => {
+              const owner = slots[slot]!;
+              return owner !== 0 && owner !== now && built.seats.has(owner);
+            });
+            assert.equal(built.slots[slot], now);
+            assert.equal(built.previous[slot], earlier?.slots[slot] ?? 0);
+            assert.equal(built.previousUntil[slot]! >= (earlier?.epoch ?? 0), true, 'asked for calls too old');
+            if (!earlier) assert.equal(built.previousUntil[slot], 0);
+          }
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  test('of a member alone make it the owner of every slot', () => {
+    const built = aloneTables(9, 3, SEED);
+    assert.ok(built.slots.every((owner) => owner === 9));
+    assert.deepEqual([built.epoch, built.self, built.incarnation, built.seats.get(9)?.incarnation], [0, 9, 3, 3]);
+  });
+});

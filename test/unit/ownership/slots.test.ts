@@ -1,0 +1,142 @@
+// The slot table: the same everywhere, fair by weight, and nearly all of it stays when a member comes or goes.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { sipKey } from '../../../src/base/siphash.ts';
+import { buildSlots, CallHash, hashCallId, SLOTS } from '../../../src/ownership/slots.ts';
+import type { Generation } from '../../../src/ownership/view.ts';
+
+function generation(numbers: readonly number[], weight: (number: number) => number = () => 100): Generation {
+  return { epoch: 1, shares: numbers.map((number) => ({ number, weight: weight(number) })) };
+}
+
+/** Slots per owner. */
+function tally(slots: Uint16Array): Map<number, number> {
+  const counts = new Map<number, number>();
+  for (const owner of slots) counts.set(owner, (counts.get(owner) ?? 0) + 1);
+  return counts;
+}
+
+function moved(a: Uint16Array, b: Uint16Array): number {
+  return a.reduce((sum, owner, slot) => sum + (owner === b[slot] ? 0 : 1), 0);
+}
+
+const members = fc.uniqueArray(fc.integer({ min: 1, max: 65535 }), { minLength: 2, maxLength: 20 });
+
+describe('the slot table', () => {
+  test('stays as it is today: members of two versions must agree', () => {
+    const even = buildSlots(generation([1, 2, 3]));
+    assert.deepEqual([...even.subarray(0, 16)], [1, 2, 1, 1, 2, 2, 1, 2, 3, 3, 3, 2, 2, 2, 3, 2]);
+    const weighted = buildSlots(generation([1, 2, 3], (number) => 100 * number));
+    assert.deepEqual([...weighted.subarray(0, 16)], [1, 2, 1, 1, 2, 2, 3, 2, 3, 3, 3, 2, 2, 2, 3, 2]);
+  });
+
+  test('does not depend on the order of the members, nor on the epoch', () => {
+    fc.assert(
+      fc.property(
+        members,
+        fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: 20, maxLength: 20 }),
+        (numbers, weights) => {
+          const shares = numbers.map((number, i) => ({ number, weight: weights[i]! }));
+          assert.deepEqual(buildSlots({ epoch: 9, shares: [...shares].reverse() }), buildSlots({ epoch: 1, shares }));
+        },
+      ),
+      { numRuns: 10 },
+    );
+  });
+
+  test('moves to a member that joins its share and nothing else, at most 1.2 times the ideal', () => {
+    fc.assert(
+      fc.property(members, fc.integer({ min: 1, max: 65535 }), (numbers, joining) => {
+        fc.pre(!numbers.includes(joining));
+        const before = buildSlots(generation(numbers));
+        const after = buildSlots(generation([...numbers, joining]));
+        after.forEach((owner, slot) => {
+          if (owner !== joining) assert.equal(owner, before[slot]);
+        });
+        assert.ok(moved(before, after) <= (1.2 * SLOTS) / (numbers.length + 1));
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test('moves from a member that leaves its share and nothing else, at most 1.2 times the ideal', () => {
+    fc.assert(
+      fc.property(members, fc.nat(), (numbers, index) => {
+        const leaving = numbers[index % numbers.length]!;
+        const before = buildSlots(generation(numbers));
+        const after = buildSlots(generation(numbers.filter((number) => number !== leaving)));
+        before.forEach((owner, slot) => {
+          if (owner !== leaving) assert.equal(owner, after[slot]);
+        });
+        assert.ok(moved(before, after) <= (1.2 * SLOTS) / numbers.length);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test('moves only to a member whose weight rises', () => {
+    const before = buildSlots(generation([1, 2, 3, 4]));
+    const after = buildSlots(generation([1, 2, 3, 4], (number) => (number === 2 ? 150 : 100)));
+    after.forEach((owner, slot) => {
+      if (owner !== before[slot]) assert.equal(owner, 2);
+    });
+  });
+
+  test('is even among members of one weight', () => {
+    for (const count of [2, 3, 5, 10, 20]) {
+      const counts = tally(buildSlots(generation(Array.from({ length: count }, (_, i) => i + 1))));
+      for (const [number, slots] of counts)
+        assert.ok(Math.abs((slots * count) / SLOTS - 1) < 0.05, `member ${number} of ${count}: ${slots}`);
+    }
+  });
+
+  test('follows the weights', () => {
+    const weights = new Map([
+      [1, 100],
+      [2, 200],
+      [3, 50],
+      [4, 1],
+      [5, 649],
+    ]);
+    const counts = tally(buildSlots(generation([...weights.keys()], (number) => weights.get(number)!)));
+    for (const [number, weight] of weights)
+      assert.ok(Math.abs(counts.get(number)! / SLOTS - weight / 1000) < 0.008, `member ${number}`);
+  });
+
+  test('belongs to one member alone, or to nobody', () => {
+    assert.deepEqual([...tally(buildSlots(generation([77])))], [[77, SLOTS]]);
+    assert.deepEqual([...tally(buildSlots(generation([])))], [[0, SLOTS]]);
+  });
+});
+
+describe('the slot of a Call-ID', () => {
+  const key = sipKey(Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex'));
+  const hash = (text: string): CallHash => {
+    const out = new CallHash();
+    hashCallId(key, Buffer.from(`<<${text}>>`), 2, 2 + Buffer.byteLength(text), out);
+    return out;
+  };
+
+  test('stays as it is today, and tells cases apart', () => {
+    const [lower, upper] = ['a84b4c76e66710@pc33.atlanta.com', 'A84b4c76e66710@pc33.atlanta.com'].map(hash);
+    assert.deepEqual({ ...lower }, { slot: 16670, key: 8501333341973345 });
+    assert.deepEqual({ ...upper }, { slot: 17238, key: 6461746074879792 });
+  });
+
+  test('is a slot, with a key that is a safe integer', () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        const { slot, key: number } = hash(text);
+        assert.ok(slot >= 0 && slot < SLOTS && Number.isInteger(slot));
+        assert.ok(Number.isSafeInteger(number) && number >= 0);
+      }),
+    );
+  });
+
+  test('is another under another seed', () => {
+    const out = new CallHash();
+    hashCallId(sipKey(Buffer.alloc(16)), Buffer.from('abc'), 0, 3, out);
+    assert.notEqual(out.key, hash('abc').key);
+  });
+});
