@@ -169,6 +169,20 @@ describe('a name without a port', () => {
     assert.deepEqual(await locator().locate('example.test', 0, 'udp', 0), []);
   });
 
+  test('leaves out NAPTR records of other flags and SRV records of port 0', async () => {
+    dns.set('NAPTR', 'example.test', [
+      { ...naptr('SIP+D2U', '_sip._udp.a.test', 1), flags: 'a' },
+      naptr('SIP+D2U', '_sip._udp.b.test', 2),
+    ]);
+    for (const service of ['_sip._udp.a.test', '_sip._udp.b.test'])
+      dns.set('SRV', service, [
+        srv('host.test', 0, 0, 0),
+        srv('host.test', 0, 0, service.includes('b.test') ? 5061 : 5062),
+      ]);
+    dns.set('A', 'host.test', ['192.0.2.1']);
+    assert.deepEqual(texts(await locator().locate('example.test', 0, undefined, 0)), ['udp 192.0.2.1 5061']);
+  });
+
   test('is found behind a server that knows neither NAPTR nor SRV', async () => {
     for (const question of ['_sip._udp.example.test', '_sip._tcp.example.test']) dns.fail('SRV', question, 'notimp');
     dns.fail('NAPTR', 'example.test', 'servfail');
@@ -210,6 +224,26 @@ describe('what was asked once', () => {
       clock.advance(1);
       assert.equal(subject.locateNow('host.test', 5070, undefined, 0), undefined);
     });
+
+  test('by SRV is kept for a minute, as Node tells no time to live of SRV', async () => {
+    dns.set('SRV', '_sip._udp.example.test', [srv('host.test')], 5);
+    dns.set('A', 'host.test', ['192.0.2.1'], 3000);
+    const subject = locator({ families: [4] });
+    await subject.locate('example.test', 0, 'udp', 0);
+    clock.advance(59_999);
+    assert.notEqual(subject.locateNow('example.test', 0, 'udp', 0), undefined);
+    clock.advance(1);
+    assert.equal(subject.locateNow('example.test', 0, 'udp', 0), undefined);
+  });
+
+  test('and was answered in part only is asked again after five seconds', async () => {
+    dns.set('A', 'host.test', ['192.0.2.1'], 3000);
+    dns.fail('AAAA', 'host.test', 'refused');
+    const subject = locator();
+    assert.deepEqual(texts(await subject.locate('host.test', 5070, undefined, 0)), ['udp 192.0.2.1 5070']);
+    clock.advance(5000);
+    assert.equal(subject.locateNow('host.test', 5070, undefined, 0), undefined);
+  });
 
   test('and does not exist is not asked again for five seconds', async () => {
     const subject = locator();
