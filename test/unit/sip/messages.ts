@@ -185,25 +185,48 @@ const hostile = fc.constantFrom(
   97,
 );
 
-/** A generated message with a few octets changed, taken out or doubled. */
+type Change = readonly [
+  where: number,
+  kind: 'set' | 'cut' | 'double' | 'insert' | 'line twice' | 'no line' | 'fold',
+  octet: number,
+];
+
+function change(bytes: Buffer, [where, kind, octet]: Change): Buffer {
+  const at = where % bytes.length;
+  const splice = (start: number, end: number, piece: Uint8Array): Buffer =>
+    Buffer.concat([bytes.subarray(0, start), piece, bytes.subarray(end)]);
+  const lineStart = bytes.subarray(0, at).lastIndexOf('\r\n') + 2;
+  const lineEnd = bytes.indexOf('\r\n', at) + 2;
+  switch (kind) {
+    case 'set':
+      return splice(at, at + 1, Buffer.of(octet));
+    case 'cut':
+      return splice(at, at + 1, Buffer.of());
+    case 'double':
+      return splice(at, at, bytes.subarray(at, at + 1));
+    case 'insert':
+      return splice(at, at, Buffer.of(octet));
+    case 'fold':
+      return splice(at, at, Buffer.from('\r\n\t'));
+    case 'line twice':
+      return lineStart > 1 && lineEnd > lineStart
+        ? splice(lineStart, lineStart, bytes.subarray(lineStart, lineEnd))
+        : bytes;
+    case 'no line':
+      return lineStart > 1 && lineEnd > lineStart ? splice(lineStart, lineEnd, Buffer.of()) : bytes;
+  }
+}
+
+const changes: fc.Arbitrary<Change[]> = fc.array(
+  fc.tuple(fc.nat(), fc.constantFrom('set', 'cut', 'double', 'insert', 'fold', 'line twice', 'no line'), hostile),
+  { minLength: 1, maxLength: 4 },
+);
+const tortureMessage = fc.constantFrom(...fs.readdirSync(TORTURE_FOLDER)).map((file) => torture(file.slice(0, -4)));
+
+/** A generated or RFC 4475 message with a few octets or lines changed, taken out or doubled. */
 export const mutated: fc.Arbitrary<Buffer> = fc
   .tuple(
-    message,
-    fc.array(fc.tuple(fc.nat(), fc.constantFrom('set', 'cut', 'double', 'insert'), hostile), {
-      minLength: 1,
-      maxLength: 4,
-    }),
+    fc.oneof({ weight: 4, arbitrary: message.map((parts) => parts.bytes) }, { weight: 1, arbitrary: tortureMessage }),
+    changes,
   )
-  .map(([parts, changes]) => {
-    let bytes = parts.bytes;
-    for (const [where, kind, octet] of changes) {
-      const at = where % bytes.length;
-      const insert = kind === 'set' || kind === 'insert' ? [octet] : kind === 'double' ? [bytes[at]!, bytes[at]!] : [];
-      bytes = Buffer.concat([
-        bytes.subarray(0, at),
-        Buffer.from(insert),
-        bytes.subarray(kind === 'insert' ? at : at + 1),
-      ]);
-    }
-    return bytes;
-  });
+  .map(([bytes, list]) => list.reduce(change, bytes));
