@@ -55,11 +55,14 @@ const LINGER_MS = 4000;
 /** Entries that one sweep removes at most: some milliseconds. */
 const MAX_SWEPT = 50_000;
 
-export interface CallTableOptions {
+export interface CallLifetimes {
   /** Seconds an INVITE may go without a packet before its final answer; RFC 3261 timer C asks for more than 180. */
   readonly ringingSeconds: number;
   /** Seconds a confirmed call may go without a packet. */
   readonly longestCallSeconds: number;
+}
+
+export interface CallTableOptions extends CallLifetimes {
   /** Hard cap; room for it is reserved at once, memory is used as entries come. Default 2,000,000. */
   readonly maxEntries?: number;
   /** Adds up the entries given up because the table was full. */
@@ -69,7 +72,8 @@ export interface CallTableOptions {
 export class CallTable {
   readonly #evicted: Cell;
   readonly #maxEntries: number;
-  readonly #lifetimes: Uint32Array;
+  /** Seconds, per group. */
+  readonly #lifetimes = new Uint32Array(GROUPS);
   // Entries are numbered from 1; 0 = none. All times in whole seconds of the monotonic clock.
   readonly #keys: Float64Array;
   readonly #states: Uint8Array;
@@ -97,12 +101,7 @@ export class CallTable {
     const entries = options.maxEntries ?? 2_000_000;
     this.#maxEntries = entries;
     this.#evicted = options.evicted;
-    this.#lifetimes = Uint32Array.of(
-      TRANSACTION_SECONDS,
-      options.ringingSeconds,
-      SUBSCRIPTION_SECONDS,
-      options.longestCallSeconds,
-    );
+    this.setLifetimes(options);
     const buckets = 2 ** Math.ceil(Math.log2(Math.max(entries, 2)));
     this.#mask = buckets - 1;
     this.#buckets = new Uint32Array(buckets);
@@ -113,6 +112,14 @@ export class CallTable {
     this.#before = new Uint32Array(entries + 1);
     this.#after = new Uint32Array(entries + 1);
     this.#chain = new Uint32Array(entries + 1);
+  }
+
+  /** Sets how long calls live; counts for those that are there, too. */
+  setLifetimes(lifetimes: CallLifetimes): void {
+    this.#lifetimes[Group.short] = TRANSACTION_SECONDS;
+    this.#lifetimes[Group.pending] = lifetimes.ringingSeconds;
+    this.#lifetimes[Group.subscribed] = SUBSCRIPTION_SECONDS;
+    this.#lifetimes[Group.confirmed] = lifetimes.longestCallSeconds;
   }
 
   /** Entries of every state. */

@@ -142,6 +142,16 @@ describe('a call', () => {
     assert.equal(calls.size, 0);
   });
 
+  test('that is there already lives as long as the lifetimes set later say', () => {
+    const calls = talking();
+    calls.onRequest(CALL + 1, INVITE, false, 0, EPOCH);
+    calls.setLifetimes({ ringingSeconds: 100, longestCallSeconds: 300 });
+    calls.sweep(101_000);
+    assert.deepEqual([calls.stateOf(CALL), calls.stateOf(CALL + 1)], ['confirmed', undefined]);
+    calls.sweep(301_000);
+    assert.equal(calls.size, 0);
+  });
+
   test('that was adopted is confirmed, whatever was known before', () => {
     const calls = table();
     calls.adopt(CALL, 0, EPOCH);
