@@ -3,32 +3,39 @@
 //    transport -> classify -> scan -> probe? -> owner lookup -> verdict -> local service | relay link | stateless reply | drop
 //
 // One direction, no way back, nothing in it awaits. A relayed packet takes the same way from the owner lookup on.
-import type { Networks } from './base/networks.ts';
+import type { AddressList } from './base/address-list.ts';
 import type { Cell, CellFamily } from './metrics/counters.ts';
+import type { Flow } from './ownership/flow.ts';
 import type { OwnerLookup } from './ownership/owner-lookup.ts';
 import { DROP_REASONS, type DropReason, drop, type ReplyStatus, replyWith, type Verdict } from './ownership/verdict.ts';
 import type { Answers } from './relay/answers.ts';
+import type { Egress } from './relay/egress.ts';
 import type { RelayLink } from './relay/relay-link.ts';
 import type { Service } from './service/service.ts';
+import { buildReply } from './sip/reply.ts';
 import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from './sip/scan.ts';
-import type { Packet } from './transport/packet.ts';
+import { Packet } from './transport/packet.ts';
 
 export interface PacketWayOptions {
   readonly lookup: OwnerLookup;
   readonly link: RelayLink;
   readonly service: Service;
   readonly answers: Answers;
+  readonly egress: Egress;
   readonly verdicts: CellFamily<'verdict' | 'reason'>;
   /** Hosts that name this member and no other: an OPTIONS to one of them is a probe. As they stand in a URI, IPv6 in brackets. */
   readonly ownHosts: readonly string[];
   /** Sources of the balancer's probes. */
-  readonly probes: () => Networks;
+  readonly probes: () => AddressList;
   /** Whether this member takes new calls: what a probe is told. */
   readonly ready: () => boolean;
 }
 
 /** Seconds a balancer or client may wait before it asks again a member that is not ready. */
 const RETRY_AFTER = ['Retry-After: 5'];
+
+/** The 430 for a lost flow travels by Via alone, and that one is ours already. */
+const LOST_SOURCE = { address: '0.0.0.0', port: 0 };
 
 /** The cells of dropped packets, each there from the start. */
 export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<Record<DropReason, Cell>> {
@@ -46,6 +53,7 @@ export class PacketWay {
   /** One scan per entrance: a frame may arrive while a service still works on a packet of the other only in another turn of the event loop. */
   readonly #outside = new Scan();
   readonly #inside = new Scan();
+  readonly #lost = { top: new Scan(), packet: new Packet() };
 
   constructor(options: PacketWayOptions) {
     this.#options = options;
@@ -71,6 +79,30 @@ export class PacketWay {
     const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
     packet.end = message.end;
     this.#act(fault ? faultVerdict(fault, message) : this.#options.lookup.decide(message, packet), packet, message);
+  }
+
+  /** A connection lost its framing; `packet` holds what came. A request that can be read gets its 400 before the connection closes. */
+  faulted(packet: Packet): void {
+    const message = this.#outside;
+    const fault = scan(packet.bytes, packet.start, packet.end, true, message) ?? 'content-length';
+    this.#act(faultVerdict(fault, message), packet, message);
+  }
+
+  /** A message that a peer wants sent by a flow of ours. When that is gone, a request is answered 430 (RFC 5626 11.4) by way of its own Via. */
+  leave(flow: Flow, bytes: Buffer, start: number, end: number): void {
+    const { egress, lookup } = this.#options;
+    if (egress.send(flow, bytes.subarray(start, end))) return;
+    const message = this.#inside;
+    this.#drops['flow-lost'].n++;
+    if (scan(bytes, start, end, false, message) !== null || !message.isRequest || message.method === Method.ACK) return;
+    const { top, packet } = this.#lost;
+    const reply = buildReply(message, 430, '', '', LOST_SOURCE, [], Number.POSITIVE_INFINITY);
+    if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
+    packet.bytes = reply;
+    packet.start = 0;
+    packet.end = top.end;
+    packet.hops = 0;
+    this.#act(lookup.decide(top, packet), packet, top);
   }
 
   #act(verdict: Verdict, packet: Packet, message: Scan): void {
@@ -99,7 +131,7 @@ export class PacketWay {
 
   /** From the balancer's own addresses, or an OPTIONS to a name that is this member's alone. */
   #isProbe(packet: Packet, message: Scan): boolean {
-    if (this.#options.probes().contains(packet.address)) return true;
+    if (this.#options.probes().matches(packet.address)) return true;
     if (message.method !== Method.OPTIONS) return false;
     for (const host of this.#ownHosts) if (namesHost(message, host)) return true;
     return false;

@@ -17,11 +17,12 @@ export interface Flow {
 
 const value = new Uint8Array(19);
 
-/** Writes the address's 4 or 16 octets at `at`; returns their number. `address` must be an IP literal, as every socket reports it. */
+/** Writes the address's 4 or 16 octets at `at`; returns their number. `address` is an IP literal as every socket reports it; '' is written as 0.0.0.0. */
 export function writeAddress(address: string, to: Uint8Array, at: number): number {
   if (!address.includes(':')) {
     let octet = 0;
     let out = at;
+    to.fill(0, at, at + 4);
     for (let i = 0; i < address.length; i++) {
       const character = address.charCodeAt(i);
       if (character === 46) {

@@ -29,11 +29,14 @@ const NO_HEADERS: readonly string[] = [];
 export class Answers {
   readonly #options: AnswersOptions;
   readonly #flow = emptyFlow();
+  /** Replaced when the setting changes. */
+  limit: RateLimit;
   #tag = '';
   #tagKeys: Keyring | undefined;
 
   constructor(options: AnswersOptions) {
     this.#options = options;
+    this.limit = options.limit;
   }
 
   /** A To tag that tells every member that its ACK needs no owner (RFC 3261 8.2.7). */
@@ -48,12 +51,12 @@ export class Answers {
 
   /** Answers a request that came from outside. Errors are limited per source prefix; an ACK is never answered. `headers`: lines without CRLF. */
   answer(packet: Packet, scan: Scan, status: ReplyStatus, headers: readonly string[] = NO_HEADERS): void {
-    const { limit, drops, egress, world, transport, answered } = this.#options;
+    const { drops, egress, world, transport, answered } = this.#options;
     if (scan.method === Method.ACK) {
       drops['bad-ack'].n++;
       return;
     }
-    if (status >= 300 && !limit.allow(sourcePrefix(packet.address), this.#options.now())) {
+    if (status >= 300 && !this.limit.allow(sourcePrefix(packet.address), this.#options.now())) {
       drops['rate-limit'].n++;
       return;
     }

@@ -1,0 +1,477 @@
+// The composition root: builds one member of the farm from its configuration, starts it, drains it, stops it.
+import type { Logger } from 'pino';
+import { AdminServer } from './admin/admin-server.ts';
+import type { FarmFace } from './admin/farm-face.ts';
+import { AddressList } from './base/address-list.ts';
+import type { Clock, Timer } from './base/clock.ts';
+import { type Endpoint, formatEndpoint, hostText, parseEndpoint } from './base/endpoint.ts';
+import { setLogLevel } from './base/log.ts';
+import type { DatagramSocket, Network } from './base/network.ts';
+import { RateLimit } from './base/rate-limit.ts';
+import { CallTable } from './calls/call-table.ts';
+import { type Changes, effective, liveDiff, parseClusterSettings } from './config/live.ts';
+import type { ClusterSettings, Config } from './config/schema.ts';
+import type { MemberRecord } from './membership/member-record.ts';
+import { Membership } from './membership/membership.ts';
+import type { Metrics } from './metrics/metrics.ts';
+import { NodeFace } from './node-face.ts';
+import { type Keyring, keyring } from './ownership/keyring.ts';
+import { type LookupWorld, OwnerLookup } from './ownership/owner-lookup.ts';
+import { aloneTables, buildOwnerTables, type OwnerTables } from './ownership/owner-tables.ts';
+import type { View } from './ownership/view.ts';
+import { dropCells, PacketWay } from './packet-way.ts';
+import { Answers } from './relay/answers.ts';
+import { Egress } from './relay/egress.ts';
+import { type PeerInfo, RelayLink } from './relay/relay-link.ts';
+import { Locator, nodeResolver } from './service/upstream/locate.ts';
+import { Upstream } from './service/upstream/upstream.ts';
+import type { PrefixWatch, Store } from './store/store.ts';
+import { DEFAULT_LIMITS, type TransportLimits } from './transport/limits.ts';
+import { type ListenerConfig, Transport } from './transport/transport.ts';
+
+export interface NodeOptions {
+  readonly config: Config;
+  readonly version: string;
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** UDP sockets that somebody else has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
+  readonly sockets?: ReadonlyMap<string, DatagramSocket>;
+  readonly handedIn?: ReadonlySet<string>;
+  /** False: no admin server (tests, demo). */
+  readonly admin?: boolean;
+}
+
+export type NodeState = 'joining' | 'active' | 'draining' | 'isolated' | 'stopping';
+
+/** Milliseconds between two looks at what has outlived its time, and at a drain. */
+const SWEEP_MS = 1000;
+/** Before the first view the member has no seed; it owns what it gets, and gets nothing: its listeners are not open yet. */
+const NO_SEED = '00'.repeat(16);
+
+/** What the hot path reads: replaced part by part by cold code. */
+class World implements LookupWorld {
+  keys: Keyring;
+  tables: OwnerTables = aloneTables(0, 0, NO_SEED);
+  readonly #calls: CallTable;
+  heldSince: (member: number) => number = () => 0;
+
+  constructor(keys: Keyring, calls: CallTable) {
+    this.keys = keys;
+    this.#calls = calls;
+  }
+
+  holds(callKey: number): boolean {
+    return this.#calls.has(callKey);
+  }
+}
+
+export class FarmNode {
+  readonly #options: NodeOptions;
+  readonly #world: World;
+  readonly #calls: CallTable;
+  readonly #limits: { -readonly [Field in keyof TransportLimits]: TransportLimits[Field] };
+  readonly transport: Transport;
+  readonly #link: RelayLink;
+  readonly #upstream: Upstream;
+  readonly #answers: Answers;
+  readonly #membership: Membership;
+  readonly #admin: AdminServer | undefined;
+  readonly face: FarmFace;
+  /** The file's settings, and with the cluster's put in. */
+  #own: Config;
+  #config: Config;
+  #cluster: ClusterSettings = {};
+  #probes: AddressList;
+  #state: NodeState = 'joining';
+  #view: View | undefined;
+  #records: readonly MemberRecord[] = [];
+  #identity = { number: 0, incarnation: 0 };
+  #relayAt: Endpoint;
+  readonly #startedAt: string;
+  #adminAt: Endpoint | undefined;
+  #sweeper: Timer | undefined;
+  #clusterWatch: PrefixWatch | undefined;
+
+  /** Builds everything and opens nothing. Throws SF_KEY_INVALID and SF_ADMIN_TOKEN_REQUIRED. */
+  constructor(options: NodeOptions) {
+    this.#options = options;
+    const { config, network, clock, log, metrics, store } = options;
+    this.#own = config;
+    this.#config = config;
+    this.#probes = new AddressList(config.balancer.probes);
+    this.#relayAt = config.relay.bind;
+    this.#startedAt = new Date(clock.wall()).toISOString();
+    this.#calls = new CallTable({ ...config.ownership, evicted: metrics.evicted });
+    this.#world = new World(keyring(config.keys.map((key) => key.reveal())), this.#calls);
+    this.#limits = { ...DEFAULT_LIMITS, ...transportLimits(config) };
+    const world = this.#world;
+    const drops = dropCells(metrics.verdicts);
+
+    this.transport = new Transport({
+      network,
+      clock,
+      listeners: config.listeners.map((listener): ListenerConfig => {
+        const { name, transport, bind, advertise, answer } = listener;
+        return { name, transport, bind, advertise, answer, listen: !options.handedIn?.has(name) };
+      }),
+      limits: this.#limits,
+      handlers: {
+        onPacket: (packet) => way.enter(packet),
+        onFault: (packet) => way.faulted(packet),
+        onFlowClosed: () => {},
+      },
+      received: metrics.received,
+      closedConnections: metrics.closedConnections,
+      sendErrors: metrics.sendErrors,
+      ...(options.sockets && { sockets: options.sockets }),
+    });
+    this.#link = new RelayLink({
+      network,
+      clock,
+      log: log.child({ room: 'relay' }),
+      bind: config.relay.bind,
+      mtu: config.relay.mtu,
+      keys: () => world.keys,
+      self: () => this.#relaySelf,
+      listeners: config.listeners.map(({ name }) => name),
+      metrics: { relayed: metrics.relayed, refused: metrics.relayRefused, hop: metrics.relayHop },
+      handlers: {
+        onPacket: (packet) => way.relayed(packet),
+        onEgress: (flow, bytes, start, end) => way.leave(flow, bytes, start, end),
+        onNewerEpoch: () => this.#membership.refetch(),
+        onSuspects: (numbers) => this.#membership.suspect(numbers),
+      },
+    });
+    world.heldSince = (member) => this.#link.heldSince(member);
+    const egress = new Egress(this.transport, this.#link, world);
+    this.#answers = new Answers({
+      world,
+      transport: this.transport,
+      egress,
+      now: clock.now,
+      limit: errorLimit(config),
+      answered: metrics.answered,
+      drops,
+    });
+    const { service, resolver } = config;
+    this.#upstream = new Upstream({
+      settings: { ...service, allow: service.allow && new AddressList(service.allow) },
+      world,
+      network,
+      clock,
+      log: log.child({ room: 'upstream' }),
+      transport: this.transport,
+      egress,
+      answers: this.#answers,
+      calls: this.#calls,
+      locator: new Locator({
+        resolver: nodeResolver(resolver.servers.map(formatEndpoint)),
+        clock,
+        transports: ['udp', 'tcp'].filter((kind) => config.listeners.some(({ transport }) => transport === kind)) as (
+          | 'udp'
+          | 'tcp'
+        )[],
+        families: familiesOf(config),
+        lookups: metrics.lookups,
+      }),
+      handled: metrics.handled,
+      sendErrors: metrics.sendErrors,
+      drops,
+    });
+    const way = new PacketWay({
+      lookup: new OwnerLookup(world, metrics.forgedTokens),
+      link: this.#link,
+      service: this.#upstream,
+      answers: this.#answers,
+      egress,
+      verdicts: metrics.verdicts,
+      ownHosts: ownHosts(config),
+      probes: () => this.#probes,
+      ready: () => this.face.ready().ready,
+    });
+    this.#membership = new Membership({
+      store,
+      clock,
+      log: log.child({ room: 'membership' }),
+      id: config.member,
+      leaseSeconds: config.store.leaseSeconds,
+      record: () => this.#record(),
+      onView: (view) => this.#takeView(view),
+      onMembers: (records) => this.#takeRecords(records),
+      onIsolated: () => this.#becomeIsolated(),
+      onRejoined: (identity) => this.#becomeRejoined(identity),
+      onSeatLost: () => log.warn('this member has lost its seat in the view; it goes on with the calls it has'),
+    });
+    this.face = new NodeFace({
+      config: () => this.#config,
+      version: options.version,
+      state: () => this.#state,
+      identity: () => this.#identity,
+      view: () => this.#view,
+      records: () => this.#records,
+      world,
+      calls: this.#calls,
+      link: this.#link,
+      store,
+      service: this.#upstream,
+    });
+    this.#admin =
+      options.admin === false
+        ? undefined
+        : new AdminServer({
+            ...config.admin,
+            face: this.face,
+            registry: metrics.registry,
+            log: log.child({ room: 'admin' }),
+          });
+    this.#feedMetrics();
+  }
+
+  get state(): NodeState {
+    return this.#state;
+  }
+
+  /** Where the admin server listens; undefined when it does not. */
+  get adminAt(): Endpoint | undefined {
+    return this.#adminAt;
+  }
+
+  /** INVITE calls this member owns. */
+  get ownedCalls(): number {
+    return this.#calls.calls;
+  }
+
+  /** Joins the farm, and only then opens the doors. Rejects with SF_BIND_FAILED, SF_MEMBER_ID_TAKEN, SF_STORE_*; what was opened is closed again. */
+  async start(): Promise<void> {
+    const { log, clock, store } = this.#options;
+    try {
+      this.#adminAt = await this.#admin?.start();
+      this.#relayAt = await this.#link.start();
+      this.#become(await this.#membership.join());
+      await this.#upstream.start();
+      this.#watchCluster(store);
+      await this.transport.start();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+    this.#sweeper = clock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
+    this.#state = 'active';
+    const { farm, member } = this.#config;
+    const listeners = this.transport.listeners.map(
+      ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
+    );
+    log.info({ farm, member, ...this.#identity, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
+  }
+
+  /** Takes no new calls, keeps what it has, and resolves when its calls have ended or the deadline has come: true when none was left. */
+  async drain(): Promise<boolean> {
+    const { clock, log } = this.#options;
+    this.#state = 'draining';
+    await this.#membership.setState('draining').catch((error: unknown) => {
+      log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
+    });
+    const deadline = clock.now() + this.#config.drain.deadlineSeconds * 1000;
+    log.info({ calls: this.#calls.calls, deadlineSeconds: this.#config.drain.deadlineSeconds }, 'draining');
+    return new Promise((resolve) => {
+      const look = (): void => {
+        const quiet = this.#calls.quiet(clock.now());
+        if (!quiet && clock.now() < deadline) return;
+        timer.cancel();
+        log.info({ calls: this.#calls.calls }, quiet ? 'drained' : 'drain deadline reached');
+        resolve(quiet);
+      };
+      const timer = clock.every(SWEEP_MS, look);
+    });
+  }
+
+  /** Leaves the farm and closes everything. Never rejects. */
+  async stop(): Promise<void> {
+    this.#state = 'stopping';
+    this.#sweeper?.cancel();
+    this.#clusterWatch?.close();
+    const steps = [
+      () => this.#membership.leave(),
+      () => this.transport.stop(),
+      () => this.#upstream.stop(),
+      () => this.#link.stop(),
+      () => this.#admin?.stop(),
+    ];
+    for (const step of steps)
+      await Promise.resolve(step()).catch((error: unknown) => this.#options.log.warn({ err: error }, 'while stopping'));
+  }
+
+  /** Applies what may change live and tells what needs a restart. */
+  reload(config: Config): Changes {
+    const changes = liveDiff(this.#own, config);
+    const before = this.#own;
+    // What needs a restart stays as it is, so that the next reload reports it again.
+    this.#own = { ...before, weight: config.weight, keys: config.keys, given: config.given };
+    this.#apply(effective(this.#own, this.#cluster));
+    if (before.weight !== config.weight) void this.#membership.refresh().catch(() => {});
+    return changes;
+  }
+
+  #apply(config: Config): void {
+    const { log } = this.#options;
+    const before = this.#config;
+    this.#config = config;
+    this.#world.keys = keyring(config.keys.map((key) => key.reveal()));
+    this.#probes = new AddressList(config.balancer.probes);
+    Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
+    this.#calls.setLifetimes(config.ownership);
+    if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
+      this.#answers.limit = errorLimit(config);
+    setLogLevel(log, config.log.level);
+  }
+
+  #watchCluster(store: Store): void {
+    const { log } = this.#options;
+    this.#clusterWatch = store.watch('config', (entries) => {
+      const value = entries.find(({ key }) => key === 'config')?.value ?? {};
+      try {
+        this.#cluster = parseClusterSettings(value);
+      } catch (error) {
+        log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last good ones stay');
+        return;
+      }
+      const next = effective(this.#own, this.#cluster);
+      const { live } = liveDiff(this.#config, next);
+      this.#apply(next);
+      if (live.length > 0) log.info({ changed: live }, 'cluster-wide settings applied');
+    });
+  }
+
+  #become(identity: { readonly number: number; readonly incarnation: number }): void {
+    this.#identity = identity;
+    this.transport.setSelf(identity.number, identity.incarnation);
+    this.#rebuild();
+  }
+
+  #becomeIsolated(): void {
+    if (this.#state === 'active') this.#state = 'isolated';
+    this.#options.log.warn(
+      'the store has not confirmed our lease in time: isolated; calls and relaying go on by the last view',
+    );
+  }
+
+  #becomeRejoined(identity: { readonly number: number; readonly incarnation: number }): void {
+    this.#become(identity);
+    if (this.#state === 'isolated') this.#state = 'active';
+    this.#options.log.info(identity, 'joined again');
+  }
+
+  #takeView(view: View): void {
+    this.#view = view;
+    this.#rebuild();
+    this.#link.setSeats(view.seats);
+    const seats = view.seats.map(({ id, state }) => `${id} ${state}`);
+    this.#options.log.info({ epoch: view.epoch, seats }, 'new view');
+  }
+
+  /** Cold code builds the whole table; the hot path sees it with one assignment. */
+  #rebuild(): void {
+    const { number, incarnation } = this.#identity;
+    this.#world.tables = this.#view
+      ? buildOwnerTables(this.#view, number, incarnation)
+      : aloneTables(number, incarnation, NO_SEED);
+  }
+
+  #takeRecords(records: readonly MemberRecord[]): void {
+    this.#records = records;
+    this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
+  }
+
+  #record() {
+    const { config } = this.#options;
+    return {
+      role: 'member' as const,
+      state: this.#state === 'draining' ? ('draining' as const) : ('active' as const),
+      weight: this.#own.weight,
+      relay: formatEndpoint(this.#relayAt),
+      listeners: config.listeners.map(({ name, transport, bind, advertise }) => ({
+        name,
+        transport,
+        bind: formatEndpoint(bind),
+        advertise: formatEndpoint(advertise),
+      })),
+      versions: { sipfarm: this.#options.version, min: 1, max: 1 },
+      startedAt: this.#startedAt,
+    };
+  }
+
+  readonly #relaySelf = (() => {
+    const node = this;
+    return {
+      get number() {
+        return node.#identity.number;
+      },
+      get incarnation() {
+        return node.#identity.incarnation;
+      },
+      get epoch() {
+        return node.#world.tables.epoch;
+      },
+      get heldSince() {
+        return node.#calls.oldestEpoch();
+      },
+    };
+  })();
+
+  #feedMetrics(): void {
+    const { sources } = this.#options.metrics;
+    sources.ownedCalls = () => this.#calls.calls;
+    sources.viewEpoch = () => this.#world.tables.epoch;
+    sources.members = () => {
+      const draining = this.#view?.seats.filter(({ state }) => state === 'draining').length ?? 0;
+      return { active: (this.#view?.seats.length ?? 0) - draining, draining };
+    };
+    sources.peersReachable = () => this.#link.reachablePeers().length;
+    sources.storeUp = () => this.#options.store.up;
+    sources.tcpConnections = () => this.transport.connections();
+    sources.upstreamUp = () => this.#upstream.up;
+  }
+}
+
+function transportLimits({ limits }: Config): Partial<TransportLimits> {
+  return {
+    messageBytes: limits.messageBytes,
+    halfMessageMs: limits.halfMessageSeconds * 1000,
+    idleMs: limits.idleSeconds * 1000,
+    connections: limits.tcpConnections,
+    connectionsPerSource: limits.tcpConnectionsPerSource,
+    bufferedBytes: limits.bufferedBytes,
+    sendQueueBytes: limits.sendQueueBytes,
+  };
+}
+
+function errorLimit({ limits }: Config): RateLimit {
+  return new RateLimit({ perSecond: limits.errorAnswersPerSecond, burst: limits.errorAnswersPerSecond });
+}
+
+function familiesOf(config: Config): readonly (4 | 6)[] {
+  const families = new Set(config.listeners.map(({ bind }) => (bind.address.includes(':') ? 6 : 4) as 4 | 6));
+  return [...families];
+}
+
+/**
+ * Hosts that are this member's alone, as a URI writes them. Behind a NAT balancer the address a listener binds is one, its advertised
+ * address is not; without a balancer every address is; under DSR the VIP is on every member, the address of the relay link is not.
+ */
+function ownHosts(config: Config): readonly string[] {
+  const hosts = new Set([config.relay.bind.address]);
+  for (const { bind, advertise } of config.listeners) {
+    const { mode } = config.balancer;
+    if (mode === 'none' || (mode === 'nat' && bind.address !== advertise.address)) hosts.add(bind.address);
+  }
+  return [...hosts].map(hostText);
+}
+
+function peerOf(record: MemberRecord): PeerInfo | undefined {
+  const { number, incarnation, id, listeners } = record;
+  const relay = parseEndpoint(record.relay);
+  return relay && { number, incarnation, id, relay, listeners: listeners.map(({ name }) => name) };
+}

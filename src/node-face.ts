@@ -1,0 +1,135 @@
+// What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
+import { type Decoded, decode } from './admin/decode.ts';
+import type { FarmFace, FarmSummary, MemberSummary, OwnerAnswer, OwnerMember, Readiness } from './admin/farm-face.ts';
+import { formatEndpoint } from './base/endpoint.ts';
+import { SipfarmError } from './base/errors.ts';
+import type { CallTable } from './calls/call-table.ts';
+import { parseClusterSettings } from './config/live.ts';
+import type { ClusterSettings, Config } from './config/schema.ts';
+import type { MemberRecord } from './membership/member-record.ts';
+import type { Keyring } from './ownership/keyring.ts';
+import type { OwnerTables } from './ownership/owner-tables.ts';
+import { CallHash, hashCallId, SLOTS } from './ownership/slots.ts';
+import type { View } from './ownership/view.ts';
+import type { RelayLink } from './relay/relay-link.ts';
+import type { Service } from './service/service.ts';
+import type { Store } from './store/store.ts';
+
+export interface NodeFaceOptions {
+  readonly config: () => Config;
+  readonly version: string;
+  readonly state: () => FarmSummary['state'];
+  readonly identity: () => { readonly number: number; readonly incarnation: number };
+  readonly view: () => View | undefined;
+  readonly records: () => readonly MemberRecord[];
+  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly calls: CallTable;
+  readonly link: RelayLink;
+  readonly store: Store;
+  readonly service: Service;
+}
+
+/** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
+const PUT_ATTEMPTS = 5;
+
+export class NodeFace implements FarmFace {
+  readonly #of: NodeFaceOptions;
+
+  constructor(options: NodeFaceOptions) {
+    this.#of = options;
+  }
+
+  /** The store's absence alone changes nothing: the farm goes on with its last view. */
+  ready(): Readiness {
+    const { state, view, identity, service } = this.#of;
+    const reasons: string[] = [];
+    const now = state();
+    if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
+    else if (!view()?.seats.some(({ number }) => number === identity().number))
+      reasons.push('the member has no seat in the view yet');
+    if (service.trouble) reasons.push(service.trouble);
+    return { ready: reasons.length === 0, reasons };
+  }
+
+  farm(): FarmSummary {
+    const { config, version, state, identity, world, store, service, calls } = this.#of;
+    const { farm, member, service: settings } = config();
+    const { host, port } = settings.server;
+    return {
+      farm,
+      member,
+      ...identity(),
+      state: state(),
+      version,
+      epoch: world.tables.epoch,
+      store: { kind: store.kind, up: store.up },
+      upstream: { server: formatEndpoint({ address: host, port }), up: service.trouble === undefined },
+      ownedCalls: calls.calls,
+    };
+  }
+
+  members(): readonly MemberSummary[] {
+    const { view, records, world, link, identity } = this.#of;
+    const owned = new Map<number, number>();
+    for (const number of world.tables.slots) owned.set(number, (owned.get(number) ?? 0) + 1);
+    return (view()?.seats ?? []).map((seat) => {
+      const record = records().find(({ number }) => number === seat.number);
+      const self = seat.number === identity().number;
+      return {
+        id: seat.id,
+        number: seat.number,
+        incarnation: seat.incarnation,
+        state: seat.state,
+        weight: seat.weight,
+        share: (owned.get(seat.number) ?? 0) / SLOTS,
+        relay: record?.relay ?? '',
+        reachable: self || link.reachable(seat.number),
+        version: record?.versions.sipfarm ?? '',
+        self,
+      };
+    });
+  }
+
+  view(): View | undefined {
+    return this.#of.view();
+  }
+
+  calls(): { readonly owned: number } {
+    return { owned: this.#of.calls.calls };
+  }
+
+  owner(callId: string): OwnerAnswer {
+    const { world, calls } = this.#of;
+    const { tables } = world;
+    const hash = new CallHash();
+    const octets = Buffer.from(callId, 'latin1');
+    hashCallId(tables.slotKey, octets, 0, octets.length, hash);
+    const member = (number: number): OwnerMember | null =>
+      number === 0 ? null : { number, id: tables.seats.get(number)?.id ?? '' };
+    return {
+      callId,
+      slot: hash.slot,
+      epoch: tables.epoch,
+      owner: member(tables.slots[hash.slot]!),
+      previous: member(tables.previous[hash.slot]!),
+      heldHere: calls.has(hash.key) || calls.has(-hash.key),
+    };
+  }
+
+  decode(text: string): Decoded {
+    return decode(text, this.#of.world.keys);
+  }
+
+  async getConfig(): Promise<ClusterSettings> {
+    return parseClusterSettings((await this.#of.store.get('config'))?.value ?? {});
+  }
+
+  async putConfig(settings: ClusterSettings): Promise<void> {
+    const { store } = this.#of;
+    for (let attempt = 0; attempt < PUT_ATTEMPTS; attempt++) {
+      const expect = (await store.get('config'))?.revision ?? 0n;
+      if (await store.commit([{ key: 'config', value: settings, expect }])) return;
+    }
+    throw new SipfarmError('SF_STORE_CONFLICT', 'others change the cluster-wide settings at the same time; try again');
+  }
+}
