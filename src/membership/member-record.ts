@@ -1,0 +1,134 @@
+// The store's key members/<id>: what a member says of itself, bound to its lease. And numbers/<n>: to whom a member number is given.
+import { parseEndpoint } from '../base/endpoint.ts';
+import type { SeatState } from '../ownership/view.ts';
+import { isInteger, isList, isObject, isOneOf, isText } from './shape.ts';
+
+export const ROLES = ['member', 'disabled', 'relay', 'auto'] as const;
+export type MemberRole = (typeof ROLES)[number];
+
+const STATES = ['active', 'draining'] as const;
+const TRANSPORTS = ['udp', 'tcp', 'tls'] as const;
+
+export const MAX_NUMBER = 65_535;
+export const MAX_INCARNATION = 16_777_215;
+const MAX_LISTENERS = 64;
+
+export interface ListenerRecord {
+  readonly name: string;
+  readonly transport: (typeof TRANSPORTS)[number];
+  /** `ip:port`. */
+  readonly bind: string;
+  /** `ip:port`. */
+  readonly advertise: string;
+}
+
+export interface MemberRecord {
+  readonly v: 1;
+  readonly id: string;
+  /** 1-65535. */
+  readonly number: number;
+  /** 1-16777215, rises with each start. */
+  readonly incarnation: number;
+  readonly role: MemberRole;
+  readonly state: SeatState;
+  /** 0-1000. */
+  readonly weight: number;
+  /** Address of the relay link, `ip:port`. */
+  readonly relay: string;
+  readonly listeners: readonly ListenerRecord[];
+  /** Version of sipfarm, and the lowest and highest version of what members say to each other that it speaks. */
+  readonly versions: { readonly sipfarm: string; readonly min: number; readonly max: number };
+  /** ISO 8601; for people. */
+  readonly startedAt: string;
+  /** Name of the machine; with `relay` it tells a restarted member from a second one of the same id. */
+  readonly host: string;
+  /** Drawn by each process: tells its own record from another's. */
+  readonly claim: string;
+}
+
+/** The part that the node knows; membership adds the rest. */
+export type MemberRecordParts = Pick<
+  MemberRecord,
+  'role' | 'weight' | 'relay' | 'listeners' | 'versions' | 'startedAt'
+>;
+
+/** The value of numbers/<n>. */
+export interface NumberRecord {
+  readonly v: 1;
+  readonly member: string;
+  /** The last incarnation that was given. It goes on rising when the number goes to another member. */
+  readonly incarnation: number;
+  /** ISO 8601, written by the member's own wall clock every few hours. */
+  readonly lastSeen: string;
+}
+
+/** The record of the member `id`; undefined when `value` has another shape, breaks a bound, or names another member. */
+export function parseMemberRecord(id: string, value: unknown): MemberRecord | undefined {
+  if (!isObject(value)) return undefined;
+  const {
+    v,
+    id: named,
+    number,
+    incarnation,
+    role,
+    state,
+    weight,
+    relay,
+    listeners,
+    versions,
+    startedAt,
+    host,
+    claim,
+  } = value;
+  if (v !== 1 || named !== id || !isMemberId(id)) return undefined;
+  if (!isInteger(number, 1, MAX_NUMBER) || !isInteger(incarnation, 1, MAX_INCARNATION)) return undefined;
+  if (!isOneOf(role, ROLES) || !isOneOf(state, STATES) || !isInteger(weight, 0, 1000)) return undefined;
+  if (!isEndpoint(relay) || !isText(startedAt, 40) || !isText(host, 255) || !isText(claim, 64)) return undefined;
+  if (!isList(listeners, MAX_LISTENERS) || !isObject(versions)) return undefined;
+  const { sipfarm, min, max } = versions;
+  if (!isText(sipfarm, 64) || !isInteger(min, 0, 65_535) || !isInteger(max, 0, 65_535)) return undefined;
+  const parsed = listeners.map(parseListener);
+  if (!parsed.every((listener) => listener !== undefined)) return undefined;
+  return {
+    v,
+    id,
+    number,
+    incarnation,
+    role,
+    state,
+    weight,
+    relay,
+    listeners: parsed,
+    versions: { sipfarm, min, max },
+    startedAt,
+    host,
+    claim,
+  };
+}
+
+function parseListener(value: unknown): ListenerRecord | undefined {
+  if (!isObject(value)) return undefined;
+  const { name, transport, bind, advertise } = value;
+  if (!isText(name, 64) || !isOneOf(transport, TRANSPORTS) || !isEndpoint(bind) || !isEndpoint(advertise)) {
+    return undefined;
+  }
+  return { name, transport, bind, advertise };
+}
+
+/** undefined when `value` has another shape or breaks a bound. */
+export function parseNumberRecord(value: unknown): NumberRecord | undefined {
+  if (!isObject(value)) return undefined;
+  const { v, member, incarnation, lastSeen } = value;
+  if (v !== 1 || !isText(member, 64) || !isInteger(incarnation, 0, MAX_INCARNATION)) return undefined;
+  if (!isText(lastSeen, 40) || Number.isNaN(Date.parse(lastSeen))) return undefined;
+  return { v, member, incarnation, lastSeen };
+}
+
+/** Letters, digits, `.`, `_` and `-`, at most 64: what may stand in a key of the store. */
+export function isMemberId(id: unknown): id is string {
+  return typeof id === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(id);
+}
+
+function isEndpoint(value: unknown): value is string {
+  return isText(value, 64) && parseEndpoint(value) !== undefined;
+}

@@ -1,0 +1,336 @@
+// This member's place in the farm: its number, its lease, its record, and the view. The node talks to this file only.
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { Logger } from 'pino';
+import type { Clock } from '../base/clock.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { Cell } from '../metrics/counters.ts';
+import type { SeatState, View } from '../ownership/view.ts';
+import { Backoff } from '../store/backoff.ts';
+import type { Lease, Store } from '../store/store.ts';
+import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
+import { type MemberRecord, type MemberRecordParts, parseMemberRecord } from './member-record.ts';
+import { claimSeat, type GivenNumber, LAST_SEEN_MS, type SeatRecord, touchNumber } from './seat-claim.ts';
+import { ViewKeeper } from './view-keeper.ts';
+
+/** Longest time that leaving may take when the store does not answer. */
+const LEAVE_MS = 2000;
+/** A member that has kept its seat for so long comes back at once when it loses it. */
+const SETTLED_MS = 60_000;
+
+export interface MembershipOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  /** 0 to below 1; spreads pauses between members. */
+  readonly random?: () => number;
+  readonly log: Logger;
+  /** Unique in the farm. */
+  readonly id: string;
+  readonly leaseSeconds: number;
+  /** Name of this machine; default the system's host name. */
+  readonly host?: string;
+  /** Entries of the store that could not be read. */
+  readonly badEntries?: Cell;
+  /** What the member says of itself now. */
+  readonly record: () => MemberRecordParts;
+  /** Each newer view; epochs only rise. */
+  readonly onView: (view: View) => void;
+  /** All member records, this one's included, ordered by number, whenever they change. */
+  readonly onMembers: (records: readonly MemberRecord[]) => void;
+  /** From now on adopt nothing and write nothing; go on with what is here, on the last view. */
+  readonly onIsolated: () => void;
+  /** Isolation is over. The incarnation is the old one when the store has not missed us, else a higher one. */
+  readonly onRejoined: (given: GivenNumber) => void;
+  /** The farm has given this member's seat up although the member lives. `onIsolated` follows, and a new incarnation when it has rejoined. */
+  readonly onSeatLost: () => void;
+}
+
+type Phase = 'outside' | 'joining' | 'joined' | 'isolated' | 'left';
+
+export class Membership {
+  readonly #options: MembershipOptions;
+  readonly #random: () => number;
+  /** Names this process in its record. */
+  readonly #claim = randomBytes(8).toString('hex');
+  readonly #views: ViewKeeper;
+  #phase: Phase = 'outside';
+  #state: SeatState = 'active';
+  /** The record in the store says less than `record` and `#state`. */
+  #unpublished = false;
+  #given: GivenNumber | undefined;
+  #keeper: LeaseKeeper | undefined;
+  #joinedAt = 0;
+  #seenAt = 0;
+  /** Pauses between attempts to come back. */
+  readonly #pause: Backoff;
+  /** Pauses before a lost seat is claimed again. */
+  readonly #lostSeat: Backoff;
+
+  constructor(options: MembershipOptions) {
+    const { clock, random = Math.random } = options;
+    this.#options = options;
+    this.#random = random;
+    this.#pause = new Backoff(clock, random, 50, Math.min(1000, options.leaseSeconds * 200));
+    this.#lostSeat = new Backoff(clock, random, 1000, 60_000);
+    this.#views = new ViewKeeper({
+      store: options.store,
+      clock,
+      random,
+      log: options.log,
+      badEntries: options.badEntries ?? { n: 0 },
+      self: () => this.#given,
+      mayPropose: () => !this.isolated,
+      onView: options.onView,
+      onMembers: options.onMembers,
+      onSeatLost: () => this.#seatLost(),
+    });
+  }
+
+  /** True while this member may adopt and write nothing: before it has joined, past its deadline, after it has left. */
+  get isolated(): boolean {
+    return this.#phase !== 'joined' || !this.#keeper?.alive;
+  }
+
+  /** The view in force: the newest seen. */
+  get view(): View | undefined {
+    return this.#views.view;
+  }
+
+  /** As of the last join; undefined before. */
+  get given(): GivenNumber | undefined {
+    return this.#given;
+  }
+
+  get state(): SeatState {
+    return this.#state;
+  }
+
+  /**
+   * Resolves when the member has its number; its seat follows with the next view. Waits for a store that does not answer. The relay address
+   * in `record` must be bound before: see claimSeat. Rejects with SF_MEMBER_ID_TAKEN when another process still holds the id after twice the
+   * lease, with SF_NUMBERS_EXHAUSTED, SF_STORE_REFUSED, or with SF_STORE_UNREACHABLE when `leave` ends the waiting.
+   */
+  async join(): Promise<GivenNumber> {
+    const { clock, log, id, leaseSeconds } = this.#options;
+    this.#phase = 'joining';
+    let takenSince: number | undefined;
+    let told = false;
+    for (;;) {
+      const outcome = await this.#claimOnce(true);
+      // Read anew: `leave` may have been called meanwhile.
+      if ((this.#phase as Phase) === 'left') {
+        throw new SipfarmError('SF_STORE_UNREACHABLE', `${id} has left before it had joined`);
+      }
+      if (typeof outcome === 'object') {
+        this.#views.start();
+        log.info({ ...outcome, id }, 'joined the farm');
+        return outcome;
+      }
+      if (outcome === 'taken') {
+        takenSince ??= clock.now();
+        if (clock.now() - takenSince >= leaseSeconds * 2000) {
+          throw new SipfarmError('SF_MEMBER_ID_TAKEN', `another process holds the member id ${id}`);
+        }
+      }
+      if (!told) log.warn({ id, outcome }, 'cannot join the farm yet; trying on');
+      told = true;
+      await this.#pause.pause();
+    }
+  }
+
+  /** Says in the record that the member is active or draining; the view follows. Resolves when written, or at once while isolated: then it is written on the return. Rejects as Store.commit does, and is tried again with each keepalive. */
+  async setState(state: SeatState): Promise<void> {
+    this.#state = state;
+    await this.publish();
+  }
+
+  /** Writes the record anew when `record` has changed. As `setState`. */
+  async publish(): Promise<void> {
+    this.#unpublished = true;
+    const { store, id } = this.#options;
+    const key = `members/${id}`;
+    while (!this.isolated && this.#keeper && this.#given) {
+      const { lease } = this.#keeper;
+      const entry = await store.get(key);
+      if (!entry || parseMemberRecord(id, entry.value)?.claim !== this.#claim) return;
+      const value: MemberRecord = { ...this.#record(), ...this.#given };
+      if (!(await store.commit([{ key, value, expect: entry.revision, lease }]))) continue;
+      this.#unpublished = false;
+      return;
+    }
+  }
+
+  /** Gives up seat, record and lease. The view without this member is written in the same transaction. Never rejects; takes at most two seconds. */
+  async leave(): Promise<void> {
+    const { clock, id, log } = this.#options;
+    if (this.#phase === 'left') return;
+    const orderly = !this.isolated;
+    this.#phase = 'left';
+    this.#pause.stop();
+    this.#lostSeat.stop();
+    const lease = this.#keeper?.lease;
+    this.#keeper?.stop();
+    const gone = (async () => {
+      if (orderly) await this.#views.depart(id, this.#claim).catch(() => false);
+      await lease?.revoke();
+    })();
+    await new Promise<void>((resolve) => {
+      const timer = clock.after(LEAVE_MS, resolve);
+      void gone.then(() => {
+        timer.cancel();
+        resolve();
+      });
+    });
+    this.#views.stop();
+    log.info({ id }, 'left the farm');
+  }
+
+  /** Somebody was seen that knows a newer view. */
+  refetch(): void {
+    this.#views.refetch();
+  }
+
+  /** Numbers of members that a majority cannot reach now; replaces what was said before. */
+  suspect(numbers: ReadonlySet<number>): void {
+    this.#views.suspect(numbers);
+  }
+
+  #record(): SeatRecord {
+    const { id, host = hostname(), record } = this.#options;
+    return { v: 1, id, ...record(), state: this.#state, host, claim: this.#claim };
+  }
+
+  /** Claims number and record until somebody else is no longer faster. Rejects only with what trying on cannot heal. */
+  async #claimOnce(starting: boolean): Promise<GivenNumber | 'taken' | 'unreachable'> {
+    const { store, clock, leaseSeconds } = this.#options;
+    let held: { readonly lease: Lease; readonly sentAt: number } | undefined;
+    const lease = async (): Promise<Lease> => {
+      const sentAt = clock.now();
+      held ??= { lease: await store.grantLease(leaseSeconds), sentAt };
+      return held.lease;
+    };
+    const conflict = new Backoff(clock, this.#random, 10, 250);
+    let outcome: Awaited<ReturnType<typeof claimSeat>> = 'conflict';
+    try {
+      for (let conflicts = 0; outcome === 'conflict' && this.#phase !== 'left'; conflicts++) {
+        if (conflicts > 0) await conflict.pause();
+        const record = this.#record();
+        outcome = await claimSeat({
+          ...{ store, record, starting, conflicts, lease },
+          wall: clock.wall(),
+          random: this.#random,
+        });
+      }
+    } catch (error) {
+      void held?.lease.revoke();
+      const code = error instanceof SipfarmError ? error.code : 'SF_INTERNAL';
+      if (code === 'SF_STORE_UNREACHABLE' || code === 'SF_STORE_CONFLICT') return 'unreachable';
+      throw error;
+    }
+    if (typeof outcome === 'string' || !held || this.#phase === 'left') {
+      void held?.lease.revoke();
+      return outcome === 'taken' ? 'taken' : 'unreachable';
+    }
+    this.#enter(outcome, held.lease, held.sentAt);
+    return outcome;
+  }
+
+  #enter(given: GivenNumber, lease: Lease, sentAt: number): void {
+    const { clock } = this.#options;
+    this.#given = given;
+    this.#seenAt = clock.now();
+    this.#unpublished = false;
+    this.#keepLease(lease, sentAt);
+  }
+
+  #keepLease(lease: Lease, sentAt: number): void {
+    const { clock, leaseSeconds } = this.#options;
+    this.#keeper?.stop();
+    this.#keeper = new LeaseKeeper({
+      ...{ clock, lease, sentAt },
+      seconds: leaseSeconds,
+      onKept: () => this.#kept(),
+      onEnd: (end) => this.#isolate(end),
+    });
+    this.#phase = 'joined';
+    this.#joinedAt = clock.now();
+    this.#pause.reset();
+  }
+
+  #kept(): void {
+    const { store, clock, id } = this.#options;
+    if (this.#unpublished) this.publish().catch(() => {});
+    if (clock.now() - this.#joinedAt > SETTLED_MS) this.#lostSeat.reset();
+    if (clock.now() - this.#seenAt < LAST_SEEN_MS || !this.#given) return;
+    this.#seenAt = clock.now();
+    touchNumber(store, id, this.#given, clock.wall()).catch(() => {});
+  }
+
+  #seatLost(): void {
+    if (this.#phase === 'left') return;
+    this.#options.onSeatLost();
+    this.#isolate('seat-lost');
+  }
+
+  #isolate(why: LeaseEnd | 'seat-lost'): void {
+    const { log, onIsolated } = this.#options;
+    if (this.#phase !== 'joined') return;
+    const lease = this.#keeper?.lease;
+    this.#keeper?.stop();
+    this.#phase = 'isolated';
+    log.warn({ why }, 'isolated: going on with the calls and the view that are here, adopting and writing nothing');
+    onIsolated();
+    void this.#comeBack(why === 'deadline' ? lease : undefined, why === 'seat-lost');
+  }
+
+  /** `lease`: the old one, when the store may not have ended it. */
+  async #comeBack(lease: Lease | undefined, seatLost: boolean): Promise<void> {
+    const { log, id, onRejoined } = this.#options;
+    if (seatLost) await this.#lostSeat.pause();
+    let old = lease;
+    let told = false;
+    while (this.#phase === 'isolated') {
+      const resumed = old && (await this.#resume(old));
+      if (resumed === 'over') old = undefined;
+      if (resumed !== true && resumed !== false) {
+        const outcome = await this.#claimOnce(false).catch((error: unknown) => {
+          log.error({ err: error }, 'cannot rejoin the farm');
+          return 'refused' as const;
+        });
+        if (outcome === 'taken' && !told) {
+          told = true;
+          log.error({ id }, 'another process has taken this member id; waiting for it to go');
+        }
+      }
+      if ((this.#phase as Phase) === 'joined' && this.#given) {
+        log.info({ ...this.#given, id }, 'rejoined the farm');
+        onRejoined(this.#given);
+        if (this.#unpublished) this.publish().catch(() => {});
+        this.#views.reconsider();
+        return;
+      }
+      await this.#pause.pause();
+    }
+  }
+
+  /**
+   * Goes on with the old lease and incarnation when the store has kept lease, record and seat all the time (it was away for all, or for us
+   * shorter than the lease): then nobody can have acted as if we were gone. true: resumed. false: no answer. over: they are lost.
+   */
+  async #resume(lease: Lease): Promise<boolean | 'over'> {
+    const { store, clock, id } = this.#options;
+    const sentAt = clock.now();
+    try {
+      await lease.keepAlive();
+      const record = parseMemberRecord(id, (await store.get(`members/${id}`))?.value);
+      if (record?.claim !== this.#claim || record.incarnation !== this.#given?.incarnation) return 'over';
+      if (!(await this.#views.stillSeated())) return 'over';
+    } catch (error) {
+      if (!(error instanceof SipfarmError)) throw error;
+      return isGone(error) ? 'over' : false;
+    }
+    if (this.#phase !== 'isolated') return false;
+    this.#keepLease(lease, sentAt);
+    return true;
+  }
+}

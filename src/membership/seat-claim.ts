@@ -1,0 +1,120 @@
+// How a member comes to its number and incarnation: both keys in one transaction, bound to the lease it brings.
+import { SipfarmError } from '../base/errors.ts';
+import type { Lease, Store } from '../store/store.ts';
+import {
+  MAX_INCARNATION,
+  MAX_NUMBER,
+  type MemberRecord,
+  type NumberRecord,
+  parseMemberRecord,
+  parseNumberRecord,
+} from './member-record.ts';
+
+const DAY_MS = 86_400_000;
+/** How often a member writes `lastSeen`. */
+export const LAST_SEEN_MS = DAY_MS / 4;
+/** A number goes to another member seven days after its member was seen last, plus the time `lastSeen` may be behind. */
+const REUSE_MS = 7 * DAY_MS + LAST_SEEN_MS;
+
+export type SeatRecord = Omit<MemberRecord, 'number' | 'incarnation'>;
+
+export interface GivenNumber {
+  readonly number: number;
+  readonly incarnation: number;
+}
+
+export interface SeatClaim {
+  readonly store: Store;
+  readonly record: SeatRecord;
+  /** Wall clock, milliseconds since 1970. */
+  readonly wall: number;
+  /** 0 to below 1. */
+  readonly random: () => number;
+  /** How often this claim has lost already: the more often, the wider the choice among free numbers. */
+  readonly conflicts: number;
+  /** Only a process that starts may take over the record of its predecessor. */
+  readonly starting: boolean;
+  /** Asked for only when the claim has a chance. */
+  readonly lease: () => Promise<Lease>;
+}
+
+/**
+ * One attempt. `taken`: another process holds the member id. `conflict`: somebody was faster, try again.
+ *
+ * A record that stands there already is replaced at once when this process wrote it, or when this process has just started and the record names
+ * this machine and this relay address: the relay address is bound before, and nobody else can bind it, so the process that wrote the record is dead
+ * (killed, its lease still running). Any other record is respected for as long as its lease lives.
+ *
+ * Rejects as Store.commit does, and with SF_NUMBERS_EXHAUSTED.
+ */
+export async function claimSeat(claim: SeatClaim): Promise<GivenNumber | 'taken' | 'conflict'> {
+  const { store, record } = claim;
+  const members = await store.list('members/');
+  const memberKey = `members/${record.id}`;
+  const present = members.find((entry) => entry.key === memberKey);
+  if (present && !mayReplace(parseMemberRecord(record.id, present.value), claim)) return 'taken';
+  const live = new Set(members.map((entry) => entry.key.slice('members/'.length)));
+  const chosen = await chooseNumber(claim, live);
+  const given = { number: chosen.number, incarnation: chosen.incarnation + 1 };
+  const lease = await claim.lease();
+  const applied = await store.commit([
+    {
+      key: `numbers/${given.number}`,
+      value: numberRecord(record.id, given.incarnation, claim.wall),
+      expect: chosen.revision,
+    },
+    { key: memberKey, value: { ...record, ...given }, expect: present?.revision ?? 0n, lease },
+  ]);
+  return applied ? given : 'conflict';
+}
+
+function mayReplace(present: MemberRecord | undefined, { record, starting }: SeatClaim): boolean {
+  if (!present) return false;
+  if (present.claim === record.claim) return true;
+  return starting && present.host === record.host && present.relay === record.relay;
+}
+
+interface ChosenNumber {
+  readonly number: number;
+  readonly incarnation: number;
+  /** Of the key numbers/<number>, 0n when it is absent. */
+  readonly revision: bigint;
+}
+
+async function chooseNumber(claim: SeatClaim, live: ReadonlySet<string>): Promise<ChosenNumber> {
+  const { store, record, wall, conflicts, random } = claim;
+  const used = new Map<number, ChosenNumber | undefined>();
+  for (const { key, value, revision } of await store.list('numbers/')) {
+    const number = Number(key.slice('numbers/'.length));
+    const given = parseNumberRecord(value);
+    used.set(number, undefined);
+    if (!given || given.incarnation === MAX_INCARNATION) continue;
+    const choice = { number, incarnation: given.incarnation, revision };
+    if (given.member === record.id) return choice;
+    if (!live.has(given.member) && Date.parse(given.lastSeen) + REUSE_MS < wall) used.set(number, choice);
+  }
+  // The lowest free number; after a conflict one of the lowest few, so that many members that start at once do not all want the same.
+  let skip = Math.floor(random() * Math.min(2 * conflicts, 64));
+  let found: ChosenNumber | undefined;
+  for (let number = 1; number <= MAX_NUMBER; number++) {
+    const choice = used.has(number) ? used.get(number) : { number, incarnation: 0, revision: 0n };
+    if (!choice) continue;
+    found = choice;
+    if (skip-- === 0) break;
+  }
+  if (!found) throw new SipfarmError('SF_NUMBERS_EXHAUSTED', `no member number is left for ${record.id}`);
+  return found;
+}
+
+function numberRecord(member: string, incarnation: number, wall: number): NumberRecord {
+  return { v: 1, member, incarnation, lastSeen: new Date(wall).toISOString() };
+}
+
+/** Writes that the member was seen now, unless its number has gone to another meanwhile. Rejects as Store.commit does. */
+export async function touchNumber(store: Store, id: string, given: GivenNumber, wall: number): Promise<void> {
+  const key = `numbers/${given.number}`;
+  const entry = await store.get(key);
+  const present = parseNumberRecord(entry?.value);
+  if (!entry || present?.member !== id) return;
+  await store.commit([{ key, value: numberRecord(id, present.incarnation, wall), expect: entry.revision }]);
+}

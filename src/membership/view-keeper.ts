@@ -1,0 +1,293 @@
+// Watches members and view, hands on what is new, and proposes the next view when the members have changed. Any member may propose;
+// compare-and-swap lets one win, and a little chance in the waiting time lets usually one try.
+import { randomBytes } from 'node:crypto';
+import type { Logger } from 'pino';
+import type { Clock, Timer } from '../base/clock.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { Cell } from '../metrics/counters.ts';
+import { nextView, type Seat, type View } from '../ownership/view.ts';
+import type { Entry, PrefixWatch, Store } from '../store/store.ts';
+import { type MemberRecord, parseMemberRecord } from './member-record.ts';
+import type { GivenNumber } from './seat-claim.ts';
+import { parseView, seatOf } from './view-value.ts';
+
+/** Changes within this time make one view. */
+const DAMPING_MS = 300;
+/** Spread of the waiting time between members. */
+const SPREAD_MS = 200;
+/** After a proposal that failed. */
+const RETRY_MS = 1000;
+/** How long a seat that a view dropped stays out, unless the member comes with a new incarnation: members need not agree at once about who is unreachable. */
+const DROPPED_MS = 30_000;
+/** With fewer members the lease decides alone who is gone. */
+const LEAST_FOR_SUSPICION = 3;
+
+export interface ViewKeeperOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Logger;
+  /** Entries of the store that could not be read. */
+  readonly badEntries: Cell;
+  /** This member's number and incarnation as of now; undefined before it has joined. */
+  readonly self: () => GivenNumber | undefined;
+  /** False while this member may write nothing. */
+  readonly mayPropose: () => boolean;
+  readonly onView: (view: View) => void;
+  readonly onMembers: (records: readonly MemberRecord[]) => void;
+  /** The view has no longer the seat that this member had. Once per incarnation. */
+  readonly onSeatLost: () => void;
+}
+
+export class ViewKeeper {
+  readonly #options: ViewKeeperOptions;
+  #watches: PrefixWatch[] = [];
+  #timer: Timer | undefined;
+  #proposing = false;
+  #refetching = false;
+  #members: readonly MemberRecord[] = [];
+  /** False until the first telling of a watch, and while it may be behind. */
+  #membersFresh = false;
+  #viewFresh = false;
+  /** The view in force here: the newest ever seen. */
+  #view: View | undefined;
+  /** The key `view` as it stands in the store; its revision is 0n when it is absent. */
+  #stored: View | undefined;
+  #storedRevision = 0n;
+  /** Number to incarnation. */
+  #suspected: ReadonlyMap<number, number> = new Map();
+  readonly #dropped = new Map<number, { readonly incarnation: number; readonly until: number }>();
+  /** The last incarnation in which this member has had a seat, and the last of which it was told that the seat is lost; 0 = none. */
+  #seatedAs = 0;
+  #lostAs = 0;
+
+  constructor(options: ViewKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** The view in force. */
+  get view(): View | undefined {
+    return this.#view;
+  }
+
+  start(): void {
+    const { store } = this.#options;
+    this.#watches = [
+      store.watch(
+        'members/',
+        (entries) => {
+          this.#membersFresh = true;
+          this.#takeMembers(entries);
+          this.#consider();
+        },
+        () => {
+          this.#membersFresh = false;
+        },
+      ),
+      store.watch(
+        'view',
+        (entries) => {
+          this.#viewFresh = true;
+          this.#takeView(entries.find((entry) => entry.key === 'view'));
+          this.#consider();
+        },
+        () => {
+          this.#viewFresh = false;
+        },
+      ),
+    ];
+  }
+
+  stop(): void {
+    for (const watch of this.#watches) watch.close();
+    this.#watches = [];
+    this.#rest();
+  }
+
+  /** These members cannot be reached now, says a majority. Replaces what was said before; ends for a member that comes with a new incarnation. */
+  suspect(numbers: ReadonlySet<number>): void {
+    const suspected = new Map<number, number>();
+    for (const { number, incarnation } of this.#members) if (numbers.has(number)) suspected.set(number, incarnation);
+    this.#suspected = suspected;
+    this.#consider();
+  }
+
+  /** Reads the view from the store: somebody has been seen that knows a newer one. Does nothing while it reads already. */
+  refetch(): void {
+    if (this.#refetching) return;
+    this.#refetching = true;
+    this.#options.store
+      .get('view')
+      .then(
+        (entry) => this.#takeView(entry),
+        () => {},
+      )
+      .finally(() => {
+        this.#refetching = false;
+        this.#consider();
+      });
+  }
+
+  /** To be called when `self` or `mayPropose` have changed. */
+  reconsider(): void {
+    this.#checkSeat();
+    this.#consider();
+  }
+
+  /** True when the store, asked now, still holds the seat of `self`, or never had it. Rejects as Store.get does. */
+  async stillSeated(): Promise<boolean> {
+    this.#takeView(await this.#options.store.get('view'));
+    const self = this.#options.self();
+    return self !== undefined && (this.#seatedAs !== self.incarnation || this.#hasSeat(self));
+  }
+
+  /** Writes the view without this member and deletes its record, both or none. Rejects as Store.commit does; resolves to false when others kept being faster. */
+  async depart(id: string, claim: string): Promise<boolean> {
+    const { store } = this.#options;
+    for (let tries = 0; tries < 5; tries++) {
+      await this.#read();
+      const key = `members/${id}`;
+      const own = await store.get(key);
+      if (!own || parseMemberRecord(id, own.value)?.claim !== claim) return false;
+      const next = this.#next(this.#members.filter((record) => record.id !== id));
+      const writes = [{ key, value: undefined, expect: own.revision }];
+      const done = await store.commit(
+        next ? [...writes, { key: 'view', value: next, expect: this.#storedRevision }] : writes,
+      );
+      if (done) return true;
+    }
+    return false;
+  }
+
+  #takeMembers(entries: readonly Entry[]): void {
+    const { badEntries, log, onMembers } = this.#options;
+    const byNumber = new Map<number, MemberRecord>();
+    for (const { key, value } of entries) {
+      const record = parseMemberRecord(key.slice('members/'.length), value);
+      if (!record) {
+        badEntries.n++;
+        log.warn({ key }, 'this entry of the store is no member record; it is ignored');
+        continue;
+      }
+      const other = byNumber.get(record.number);
+      if (!other || other.incarnation < record.incarnation) byNumber.set(record.number, record);
+    }
+    this.#members = [...byNumber.values()].sort((a, b) => a.number - b.number);
+    onMembers(this.#members);
+  }
+
+  #takeView(entry: Entry | undefined): void {
+    const { badEntries, log, onView } = this.#options;
+    const view = parseView(entry?.value);
+    if (entry && !view && entry.revision !== this.#storedRevision) {
+      badEntries.n++;
+      log.error('the view in the store cannot be read; the last good one stays in force');
+    }
+    this.#stored = view;
+    this.#storedRevision = entry?.revision ?? 0n;
+    if (!view || (this.#view && view.epoch <= this.#view.epoch)) return;
+    this.#noteDropped(view);
+    this.#view = view;
+    log.info({ epoch: view.epoch, seats: view.seats.map((seat) => `${seat.id} ${seat.state}`) }, 'new view');
+    onView(view);
+    this.#checkSeat();
+  }
+
+  #noteDropped(next: View): void {
+    const now = this.#options.clock.now();
+    for (const [number, { until }] of this.#dropped) if (until <= now) this.#dropped.delete(number);
+    for (const { number, incarnation } of this.#view?.seats ?? []) {
+      if (!next.seats.some((seat) => seat.number === number && seat.incarnation === incarnation)) {
+        this.#dropped.set(number, { incarnation, until: now + DROPPED_MS });
+      }
+    }
+  }
+
+  #checkSeat(): void {
+    const self = this.#options.self();
+    if (!self) return;
+    if (this.#hasSeat(self)) {
+      this.#seatedAs = self.incarnation;
+      this.#lostAs = 0;
+    } else if (this.#seatedAs === self.incarnation && this.#lostAs !== self.incarnation) {
+      this.#lostAs = self.incarnation;
+      this.#options.onSeatLost();
+    }
+  }
+
+  #hasSeat({ number, incarnation }: GivenNumber): boolean {
+    return this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation) ?? false;
+  }
+
+  /** The seats that these members should have. */
+  #desired(members: readonly MemberRecord[]): readonly Seat[] {
+    const self = this.#options.self()?.number;
+    const now = this.#options.clock.now();
+    const candidates = members.filter((record) => record.role === 'member');
+    const reached = candidates.filter(({ number, incarnation }) => {
+      if (number === self) return true;
+      const dropped = this.#dropped.get(number);
+      if (dropped?.incarnation === incarnation && now < dropped.until) return false;
+      return this.#suspected.get(number) !== incarnation;
+    });
+    const believable = candidates.length >= LEAST_FOR_SUSPICION && reached.length * 2 > candidates.length;
+    return (believable ? reached : candidates).map(seatOf);
+  }
+
+  /** The view to propose; undefined when the one in the store is right. */
+  #next(members: readonly MemberRecord[]): View | undefined {
+    const seats = this.#desired(members);
+    const last = this.#view;
+    if (!last && seats.length === 0) return undefined;
+    const next = nextView(last, seats, randomBytes(16).toString('hex'));
+    if (next !== last) return next;
+    // The store has lost the view, or been set back to an older one: epochs only rise.
+    return JSON.stringify(this.#stored) === JSON.stringify(last) ? undefined : { ...last, epoch: last.epoch + 1 };
+  }
+
+  #rest(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  #consider(waitMs = DAMPING_MS): void {
+    const { clock, random, mayPropose } = this.#options;
+    const fresh = this.#membersFresh && this.#viewFresh && this.#watches.length > 0;
+    if (!fresh || this.#proposing || !mayPropose() || !this.#next(this.#members)) {
+      this.#rest();
+      return;
+    }
+    this.#timer ??= clock.after(waitMs + SPREAD_MS * random(), () => {
+      this.#timer = undefined;
+      void this.#propose();
+    });
+  }
+
+  /** Reads both keys anew before it writes: a watch may be late, and a view must not be made from old news. */
+  async #propose(): Promise<void> {
+    const { store, log, mayPropose } = this.#options;
+    this.#proposing = true;
+    let waitMs = DAMPING_MS;
+    try {
+      await this.#read();
+      const next = this.#next(this.#members);
+      if (next && mayPropose()) {
+        await store.commit([{ key: 'view', value: next, expect: this.#storedRevision }]);
+        this.#takeView(await store.get('view'));
+      }
+    } catch (error) {
+      if (!(error instanceof SipfarmError)) throw error;
+      log.debug({ err: error }, 'the next view could not be proposed');
+      waitMs = RETRY_MS;
+    }
+    this.#proposing = false;
+    this.#consider(waitMs);
+  }
+
+  async #read(): Promise<void> {
+    const { store } = this.#options;
+    const [members, view] = await Promise.all([store.list('members/'), store.get('view')]);
+    this.#takeMembers(members);
+    this.#takeView(view);
+  }
+}

@@ -1,0 +1,60 @@
+// The value of the store's key `view`, checked before anything is built from it.
+import { type Generation, HISTORY_LENGTH, type Seat, type View } from '../ownership/view.ts';
+import { isMemberId, MAX_INCARNATION, MAX_NUMBER } from './member-record.ts';
+import { isInteger, isList, isObject, isOneOf } from './shape.ts';
+
+/** Relay frames carry the epoch in 32 bits. */
+const MAX_EPOCH = 0xffffffff;
+/** A view of this many seats is some 100 KB; a farm ends long before. */
+const MAX_SEATS = 1024;
+
+/** undefined when `value` has another shape, breaks a bound, or is not ordered by number. Unknown fields are left out. */
+export function parseView(value: unknown): View | undefined {
+  if (!isObject(value)) return undefined;
+  const { v, epoch, seed, seats, history } = value;
+  if (v !== 1 || !isInteger(epoch, 1, MAX_EPOCH)) return undefined;
+  if (typeof seed !== 'string' || !/^[0-9a-f]{32}$/.test(seed)) return undefined;
+  if (!isList(seats, MAX_SEATS) || !isList(history, HISTORY_LENGTH)) return undefined;
+  const parsedSeats: readonly (Seat | undefined)[] = seats.map(parseSeat);
+  const parsedHistory: readonly (Generation | undefined)[] = history.map(parseGeneration);
+  if (!isComplete(parsedSeats) || !isOrdered(parsedSeats) || !isComplete(parsedHistory)) return undefined;
+  const epochs = [epoch, ...parsedHistory.map((generation) => generation.epoch)];
+  if (epochs.some((later, i) => i > 0 && later >= epochs[i - 1]!)) return undefined;
+  return { v, epoch, seed, seats: parsedSeats, history: parsedHistory };
+}
+
+/** Two seats are equal when their JSON is: the order of fields here is that of `seatOf`. */
+function parseSeat(value: unknown): Seat | undefined {
+  if (!isObject(value)) return undefined;
+  const { id, number, incarnation, weight, state } = value;
+  if (!isMemberId(id) || !isInteger(number, 1, MAX_NUMBER) || !isInteger(incarnation, 1, MAX_INCARNATION)) {
+    return undefined;
+  }
+  if (!isInteger(weight, 0, 1000) || !isOneOf(state, ['active', 'draining'])) return undefined;
+  return { id, number, incarnation, weight, state };
+}
+
+/** The seat of a member that says this of itself. */
+export function seatOf({ id, number, incarnation, weight, state }: Seat): Seat {
+  return { id, number, incarnation, weight, state };
+}
+
+function parseGeneration(value: unknown): Generation | undefined {
+  if (!isObject(value)) return undefined;
+  const { epoch, shares } = value;
+  if (!isInteger(epoch, 1, MAX_EPOCH) || !isList(shares, MAX_SEATS)) return undefined;
+  const parsed = shares.map((share) => {
+    if (!isObject(share)) return undefined;
+    const { number, weight } = share;
+    return isInteger(number, 1, MAX_NUMBER) && isInteger(weight, 1, 1000) ? { number, weight } : undefined;
+  });
+  return isComplete(parsed) && isOrdered(parsed) ? { epoch, shares: parsed } : undefined;
+}
+
+function isComplete<T>(list: readonly (T | undefined)[]): list is readonly T[] {
+  return list.every((element) => element !== undefined);
+}
+
+function isOrdered(list: readonly { readonly number: number }[]): boolean {
+  return list.every((element, i) => i === 0 || list[i - 1]!.number < element.number);
+}

@@ -1,0 +1,425 @@
+// A farm of members on one memory store and one clock: who has a seat, when, and who may act.
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { generationOf, type View } from '../../../src/ownership/view.ts';
+import { MemoryFarm, type MemoryStore } from '../../../src/store/memory-store.ts';
+import { FakeClock } from '../../fake/clock.ts';
+import { LEASE_SECONDS, Member } from './farm.ts';
+
+const coded = (code: string) => (error: { code?: string }) => error.code === code;
+const SETTLE_MS = 1200;
+const LEASE_MS = LEASE_SECONDS * 1000;
+
+describe('membership', () => {
+  let clock: FakeClock;
+  let farm: MemoryFarm;
+  let members: Member<MemoryStore>[];
+
+  beforeEach(() => {
+    clock = new FakeClock();
+    farm = new MemoryFarm(clock);
+    members = [];
+  });
+  afterEach(async () => {
+    farm.up();
+    for (const { store, membership } of members) {
+      store.heal();
+      const left = membership.leave();
+      await clock.pass(50);
+      await left;
+      await store.close();
+    }
+    await clock.pass(10_000, 100);
+    assert.equal(clock.timers, 0, 'a timer is left running');
+  });
+
+  const make = (id: string, more?: ConstructorParameters<typeof Member>[3]): Member<MemoryStore> => {
+    const member = new Member(clock, farm.open(), id, more);
+    members.push(member);
+    return member;
+  };
+  const start = async (...ids: string[]): Promise<Member<MemoryStore>[]> => {
+    const started = ids.map((id) => make(id));
+    const joined = Promise.all(started.map((member) => member.membership.join()));
+    await clock.pass(SETTLE_MS, 50);
+    await joined;
+    return started;
+  };
+  /** As SIGKILL: the process is gone, its lease runs on. */
+  const kill = (member: Member<MemoryStore>): void => {
+    member.store.cut();
+    members.splice(members.indexOf(member), 1);
+    void member.membership.leave();
+    void member.store.close();
+  };
+  const stored = (): View => farm.read('view')?.value as View;
+
+  it('gives one view to all members of a farm that starts', async () => {
+    const started = await start('fe1', 'fe2', 'fe3', 'fe4', 'fe5');
+    for (const member of started) {
+      assert.deepEqual(member.view, stored());
+      assert.equal(member.membership.isolated, false);
+      assert.equal(member.records.length, 5);
+    }
+    assert.deepEqual(
+      stored()
+        .seats.map((seat) => seat.id)
+        .sort(),
+      ['fe1', 'fe2', 'fe3', 'fe4', 'fe5'],
+    );
+    assert.deepEqual(
+      stored().seats.map((seat) => seat.incarnation),
+      [1, 1, 1, 1, 1],
+    );
+    assert.equal(new Set(stored().seats.map((seat) => seat.number)).size, 5);
+    assert.ok(stored().epoch <= 3, `${stored().epoch} views for one start`);
+  });
+
+  it('gives the lowest free number, and the same again after a restart with a higher incarnation', async () => {
+    const [fe1] = await start('fe1');
+    const [fe2] = await start('fe2');
+    assert.deepEqual(
+      [fe1!.membership.given, fe2!.membership.given],
+      [
+        { number: 1, incarnation: 1 },
+        { number: 2, incarnation: 1 },
+      ],
+    );
+    await fe1!.membership.leave();
+    await start('fe3');
+    const [again] = await start('fe1');
+    assert.deepEqual(again!.membership.given, { number: 1, incarnation: 2 });
+    assert.equal(fe2!.seats, 'fe1/2 fe2/1 fe3/1');
+  });
+
+  it('lets epochs only rise, at every member, whatever happens', async () => {
+    const started = await start('fe1', 'fe2', 'fe3');
+    await started[1]!.membership.setState('draining');
+    await clock.pass(SETTLE_MS, 50);
+    await start('fe4');
+    kill(started[2]!);
+    await clock.pass(LEASE_MS + SETTLE_MS, 50);
+    await start('fe3');
+    for (const { views } of members) {
+      for (let i = 1; i < views.length; i++) assert.ok(views[i]!.epoch > views[i - 1]!.epoch);
+      assert.deepEqual(views.at(-1), stored());
+    }
+    assert.equal(new Set(members.map((member) => member.view?.seed)).size, 1);
+  });
+
+  it('takes a leaving member out of the view in the moment it leaves', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    const leaving = fe2!.membership.leave();
+    await clock.pass(10);
+    await leaving;
+    assert.equal(fe1!.seats, 'fe1/1');
+    assert.equal(farm.read('members/fe2'), undefined);
+    assert.equal(fe2!.membership.isolated, true);
+    assert.deepEqual(fe2!.events, []);
+  });
+
+  it('leaves an empty view when the last member leaves, and goes on from its epoch', async () => {
+    const [fe1] = await start('fe1');
+    const { epoch, seed } = stored();
+    await fe1!.membership.leave();
+    assert.deepEqual([stored().seats, stored().epoch], [[], epoch + 1]);
+    await start('fe2');
+    assert.equal(stored().epoch, epoch + 2);
+    assert.equal(stored().seed, seed);
+  });
+
+  it('takes a dead member out when its lease has run out, not before', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    kill(fe2!);
+    await clock.pass(2000, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/1');
+    await clock.pass(LEASE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1');
+    assert.equal(generationOf(stored()).shares.length, 1);
+    assert.equal(stored().history[0]?.shares.length, 2);
+  });
+
+  it('lets a killed member come back at once: its relay address and machine are its own', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    kill(fe2!);
+    await start('fe2');
+    assert.equal(fe1!.seats, 'fe1/1 fe2/2');
+  });
+
+  it('refuses a member id that another process holds, after twice the lease', async () => {
+    const [fe1] = await start('fe1');
+    const second = make('fe1', { host: 'another-machine' });
+    const refused = assert.rejects(second.membership.join(), coded('SF_MEMBER_ID_TAKEN'));
+    await clock.pass(2 * LEASE_MS - 1000, 100);
+    assert.equal(second.membership.given, undefined);
+    await clock.pass(3000, 100);
+    await refused;
+    assert.equal(fe1!.seats, 'fe1/1');
+    assert.deepEqual(fe1!.events, []);
+  });
+
+  it('lets another machine take a member id over when its lease has run out', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    kill(fe2!);
+    const moved = make('fe2', { host: 'another-machine' });
+    const joined = moved.membership.join();
+    await clock.pass(LEASE_MS + SETTLE_MS + 1000, 50);
+    assert.deepEqual(await joined, { number: 2, incarnation: 2 });
+    assert.equal(fe1!.seats, 'fe1/1 fe2/2');
+  });
+
+  it('keeps the seat of a draining member and takes its share', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    await fe2!.membership.setState('draining');
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/1*');
+    assert.deepEqual(
+      generationOf(stored()).shares.map((share) => share.number),
+      [1],
+    );
+    await fe2!.membership.setState('active');
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/1');
+  });
+
+  it('brings a changed record to the view', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    fe2!.parts = { ...fe2!.parts, weight: 50 };
+    await fe2!.membership.publish();
+    await clock.pass(SETTLE_MS, 50);
+    assert.deepEqual(
+      fe1!.view?.seats.map((seat) => seat.weight),
+      [100, 50],
+    );
+  });
+
+  it('gives no seat to a member of another role', async () => {
+    const [fe1] = await start('fe1');
+    const fe2 = make('fe2');
+    fe2.parts = { ...fe2.parts, role: 'disabled' };
+    await fe2.membership.join();
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1');
+    assert.equal(fe1!.records.length, 2);
+    assert.equal(fe2.membership.isolated, false);
+  });
+
+  it('makes one view of changes that come close together', async () => {
+    const [fe1] = await start('fe1');
+    const { epoch } = stored();
+    const later = [make('fe2'), make('fe3'), make('fe4')];
+    for (const member of later) {
+      const joined = member.membership.join();
+      await clock.pass(60);
+      await joined;
+    }
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.view?.seats.length, 4);
+    assert.equal(stored().epoch, epoch + 1);
+  });
+
+  it('freezes the view while the store is down, and nobody leaves it, and all go on as they were afterwards', async () => {
+    const started = await start('fe1', 'fe2', 'fe3');
+    const before = stored();
+    farm.down();
+    await clock.pass(60_000, 100);
+    for (const member of started) {
+      assert.equal(member.membership.isolated, true);
+      assert.deepEqual(member.view, before);
+      assert.deepEqual(member.events, ['isolated']);
+    }
+    farm.up();
+    await clock.pass(2 * LEASE_MS, 50);
+    assert.deepEqual(stored(), before);
+    for (const member of started) {
+      assert.equal(member.membership.isolated, false);
+      assert.deepEqual(member.events, ['isolated', 'rejoined 1']);
+    }
+  });
+
+  it('isolates a member that loses the store before the store ends its lease', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    fe2!.store.cut();
+    for (let waited = 0; farm.read('members/fe2') && waited < 2 * LEASE_MS; waited += 10) {
+      await clock.pass(10);
+      if (fe2!.membership.isolated) break;
+    }
+    assert.ok(farm.read('members/fe2'), 'the store was faster');
+    assert.deepEqual(fe2!.events, ['isolated']);
+    await clock.pass(LEASE_MS + SETTLE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1');
+    fe2!.store.heal();
+    await clock.pass(3000, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/2');
+    assert.equal(fe2!.events.at(-1), 'rejoined 2');
+    assert.equal(fe2!.membership.isolated, false);
+    assert.deepEqual(fe2!.membership.given, { number: 2, incarnation: 2 });
+  });
+
+  it('knows in the first moment after the process was frozen that it is isolated', async () => {
+    const [, fe2] = await start('fe1', 'fe2');
+    // The clock has moved, and no timer has run yet: as after SIGSTOP and SIGCONT.
+    const now = clock.now.bind(clock);
+    clock.now = () => now() + 2 * LEASE_MS;
+    const seen = fe2!.membership.isolated;
+    clock.now = now;
+    assert.equal(seen, true);
+    assert.equal(fe2!.membership.isolated, false);
+  });
+
+  it('takes the seat of a member that a majority cannot reach, which then comes back with a new incarnation', async () => {
+    const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
+    const { number } = fe3!.membership.given!;
+    fe1!.membership.suspect(new Set([number]));
+    fe2!.membership.suspect(new Set([number]));
+    await clock.pass(600, 10);
+    assert.equal(fe1!.seats.includes('fe3'), false);
+    assert.deepEqual(fe3!.events.slice(0, 2), ['seat-lost', 'isolated']);
+    await clock.pass(4000, 50);
+    assert.equal(fe3!.events.at(-1), 'rejoined 2');
+    assert.ok(fe1!.seats.includes('fe3/2'));
+    assert.deepEqual(fe3!.view, fe1!.view);
+  });
+
+  it('does not let a member that disagrees put a seat back that was just taken', async () => {
+    const [fe1, fe2, fe3, fe4] = await start('fe1', 'fe2', 'fe3', 'fe4');
+    const { number } = fe4!.membership.given!;
+    fe1!.membership.suspect(new Set([number]));
+    await clock.pass(600, 10);
+    const { epoch } = fe2!.view!;
+    assert.equal(fe2!.seats.includes('fe4/1'), false);
+    await clock.pass(5000, 50);
+    assert.equal(fe3!.seats.includes('fe4/1'), false);
+    assert.ok(stored().epoch <= epoch + 1);
+  });
+
+  it('takes no seat by suspicion in a farm of two, nor from a majority', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    fe1!.membership.suspect(new Set([fe2!.membership.given!.number]));
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.view?.seats.length, 2);
+    await start('fe3', 'fe4');
+    fe1!.membership.suspect(new Set([2, 3, 4]));
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.view?.seats.length, 4);
+  });
+
+  it('waits with joining for a store that is down, and gives up when told to leave', async () => {
+    farm.down();
+    const [fe1, fe2] = [make('fe1'), make('fe2')];
+    const joined = fe1.membership.join();
+    const given = assert.rejects(fe2.membership.join(), coded('SF_STORE_UNREACHABLE'));
+    await clock.pass(30_000, 100);
+    const left = fe2.membership.leave();
+    await clock.pass(100);
+    await Promise.all([left, given]);
+    farm.up();
+    await clock.pass(SETTLE_MS + 1000, 50);
+    assert.deepEqual(await joined, { number: 1, incarnation: 1 });
+    assert.equal(fe1.seats, 'fe1/1');
+  });
+
+  it('leaves within two seconds when the store does not answer', async () => {
+    const [fe1] = await start('fe1');
+    farm.down();
+    let left = false;
+    void fe1!.membership.leave().then(() => {
+      left = true;
+    });
+    await clock.pass(2000, 50);
+    assert.equal(left, true);
+  });
+
+  it('publishes a state that could not be written as soon as it can', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    fe2!.store.cut();
+    await assert.rejects(fe2!.membership.setState('draining'), coded('SF_STORE_UNREACHABLE'));
+    fe2!.store.heal();
+    await clock.pass(LEASE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/1*');
+  });
+
+  it('ignores records and views that it cannot read, and counts them', async () => {
+    const badEntries = { n: 0 };
+    const fe1 = make('fe1', { badEntries });
+    await fe1.membership.join();
+    await clock.pass(SETTLE_MS, 50);
+    const good = fe1.view;
+    farm.apply([{ key: 'members/evil', value: { v: 1, id: 'evil', number: 7 } }]);
+    await clock.pass(SETTLE_MS, 50);
+    assert.ok(badEntries.n > 0);
+    assert.equal(fe1.records.length, 1);
+    const counted = badEntries.n;
+    farm.apply([{ key: 'view', value: { ...good, epoch: 99, seats: 'all' } }]);
+    await clock.pass(10);
+    assert.ok(badEntries.n > counted);
+    assert.deepEqual(fe1.view, good);
+  });
+
+  it('puts the view back when the store has lost it, damaged it or gone back to an older one', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    const old = fe1!.views[0]!;
+    await fe2!.membership.setState('draining');
+    await clock.pass(SETTLE_MS, 50);
+    for (const value of [undefined, 'nonsense', { ...old, epoch: 1 }]) {
+      const { epoch, seed, seats } = fe1!.view!;
+      farm.apply([{ key: 'view', value }]);
+      await clock.pass(SETTLE_MS, 50);
+      assert.deepEqual(stored(), fe1!.view);
+      assert.deepEqual([stored().epoch, stored().seed, stored().seats], [epoch + 1, seed, seats]);
+    }
+  });
+
+  it('reads the view at once when told that somebody knows a newer one', async () => {
+    const [fe1] = await start('fe1');
+    const newer = { ...stored(), epoch: stored().epoch + 5 };
+    farm.apply([{ key: 'view', value: newer }]);
+    fe1!.membership.refetch();
+    fe1!.membership.refetch();
+    await clock.pass(1, 1);
+    assert.deepEqual(fe1!.view, newer);
+  });
+
+  it('rejoins with a new incarnation when its record was removed', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    farm.apply([{ key: 'members/fe2', value: undefined }]);
+    await clock.pass(5000, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/2');
+    assert.deepEqual(fe2!.events, ['seat-lost', 'isolated', 'rejoined 2']);
+  });
+
+  it('reuses a number seven days after its member was seen last, with incarnations that go on rising', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    await fe2!.membership.leave();
+    const wall = clock.wall.bind(clock);
+    const day = 86_400_000;
+    clock.wall = () => wall() + 7 * day;
+    const [fe3] = await start('fe3');
+    assert.equal(fe3!.membership.given?.number, 3);
+    clock.wall = () => wall() + 8 * day;
+    const [fe4] = await start('fe4');
+    assert.deepEqual(fe4!.membership.given, { number: 2, incarnation: 2 });
+    const [again] = await start('fe2');
+    assert.equal(again!.membership.given?.number, 4);
+    assert.equal(fe1!.view?.seats.length, 4);
+  });
+
+  it('writes from time to time that it was seen', async () => {
+    await start('fe1');
+    const first = farm.read('numbers/1')?.value as { lastSeen: string };
+    await clock.pass(7 * 3_600_000, 1000);
+    const later = farm.read('numbers/1')?.value as { lastSeen: string };
+    assert.ok(Date.parse(later.lastSeen) - Date.parse(first.lastSeen) >= 6 * 3_600_000);
+  });
+
+  it('lets many members start in one moment, each with a number of its own', async () => {
+    const ids = Array.from({ length: 40 }, (_, n) => `m${n}`);
+    const started = ids.map((id) => make(id));
+    const joined = Promise.all(started.map((member) => member.membership.join()));
+    await clock.pass(4000, 20);
+    const given = await joined;
+    assert.equal(new Set(given.map(({ number }) => number)).size, 40);
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(started[0]!.view?.seats.length, 40);
+  });
+});
