@@ -9,5 +9,12 @@ if (version[0] < 22 || (version[0] === 22 && version[1] < 12)) {
   );
   process.exit(1);
 } else {
-  import('../dist/main.js');
+  import('../dist/main.js').catch((error) => {
+    console.error(
+      error.code === 'ERR_MODULE_NOT_FOUND'
+        ? `SF_INTERNAL: sipfarm is not built; run npm run build first. ${error.message}`
+        : error,
+    );
+    process.exit(1);
+  });
 }

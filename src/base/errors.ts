@@ -8,9 +8,10 @@ export const ERRORS = {
   SF_CONFIG_INVALID:
     'A field of the configuration is unknown, missing, or has a wrong value. The message names line, column and the fix.',
   SF_CONFIG_SECRET:
-    'A ${NAME} in the configuration names an environment variable that is not set, or keyFile cannot be read.',
+    'The configuration takes a value from an environment variable that is not set, or keyFile cannot be read.',
   SF_KEY_INVALID: 'A farm key is not 64 hexadecimal digits (32 octets). Make one with: openssl rand -hex 32',
-  SF_KEYS_MISSING: 'No farm key: neither keys nor keyFile is set, and the store holds none under keys/.',
+  SF_KEYS_MISSING:
+    'No farm key: neither keys nor keyFile is set, or keyFile holds none. Make one with: openssl rand -hex 32',
   SF_BIND_FAILED:
     'A listener, the relay link, the service or the admin port cannot be bound. The message names address and reason.',
   SF_STORE_UNREACHABLE:

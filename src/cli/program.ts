@@ -1,4 +1,4 @@
-// The command line: what `sipfarm` understands. Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr as `SF_CODE: message`.
+// The command line: what `sipfarm` understands. Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr: code, colon, message.
 import { existsSync, readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { decode } from '../admin/decode.ts';

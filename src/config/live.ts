@@ -8,6 +8,7 @@ import { Secret } from './secret.ts';
 export const LIVE_FIELDS: readonly string[] = [
   'weight',
   'keys',
+  'keyFile',
   'balancer.probes',
   'limits',
   'ownership',

@@ -247,8 +247,14 @@ export function parseConfig(file: string, text: string, environment: Environment
   return { config, warnings: warningsOf(config) };
 }
 
+/** By place; one problem per field, the first: what else is wrong with it follows from that. */
 function inOrder(problems: readonly Problem[]): Problem[] {
-  return [...problems].sort((a, b) => a.line - b.line || a.column - b.column);
+  const byField = new Map<string, Problem>();
+  for (const [index, entry] of problems.entries()) {
+    const key = entry.field === '' ? String(index) : `${entry.field} ${entry.code}`;
+    if (!byField.has(key)) byField.set(key, entry);
+  }
+  return [...byField.values()].sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
 function readConfigText(path: string, options: LoadOptions): string {

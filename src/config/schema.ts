@@ -2,8 +2,8 @@
 // Every field says what it is, its unit, and what raising or lowering it does.
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
+import { isNetworkText } from '../base/address-list.ts';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
-import { isNetwork } from '../base/networks.ts';
 import { Secret } from './secret.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
@@ -70,7 +70,10 @@ const server = z.string().transform((text, context): ServerAddress => {
 
 const network = z
   .string()
-  .refine(isNetwork, 'is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with ! in front to exclude it');
+  .refine(
+    isNetworkText,
+    'is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with ! in front to exclude it',
+  );
 const plainNetwork = network.refine((text) => !text.startsWith('!'), 'excludes a network; leave the ! out');
 
 const hostUrl = z
@@ -329,7 +332,7 @@ const shape = z.strictObject({
   farm: z
     .string()
     .regex(/^[a-z0-9-]{1,32}$/, 'is not a farm name; use 1 to 32 of a-z, 0-9 and -')
-    .describe('Name of the farm: what it has in the store is under /sipfarm/<farm>/.'),
+    .describe('Name of the farm: what it has in the store is under /sipfarm/FARM/.'),
   member: z
     .string()
     .regex(/^[A-Za-z0-9._-]{1,64}$/, 'is not a member name; use 1 to 64 letters, digits, dots, - and _')

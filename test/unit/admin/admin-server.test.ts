@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { type TestContext, test } from 'node:test';
+import { Registry } from 'prom-client';
+import { AdminServer } from '../../../src/admin/admin-server.ts';
+import { SipfarmError } from '../../../src/base/errors.ts';
+import { makeLog } from '../../../src/base/log.ts';
+import { Secret } from '../../../src/config/secret.ts';
+import { makeMetrics } from '../../../src/metrics/metrics.ts';
+import { type FakeFace, fakeFace } from './fake-face.ts';
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+  json<T>(): T;
+}
+
+interface Started {
+  readonly face: FakeFace;
+  ask(path: string, request?: http.RequestOptions & { readonly body?: string }): Promise<Answer>;
+}
+
+function options(face: FakeFace, token?: string): ConstructorParameters<typeof AdminServer>[0] {
+  const registry = new Registry();
+  makeMetrics(registry, { version: '0.1.0', dropReasons: ['garbage'] });
+  const log = makeLog({ level: 'silent' });
+  return { bind: { address: '127.0.0.1', port: 0 }, token: token ? new Secret(token) : undefined, face, registry, log };
+}
+
+async function start(t: TestContext, token?: string): Promise<Started> {
+  const face = fakeFace();
+  const server = new AdminServer(options(face, token));
+  const { port } = await server.start();
+  t.after(() => server.stop());
+  const ask: Started['ask'] = (path, request = {}) =>
+    new Promise((resolve, reject) => {
+      const { body, ...rest } = request;
+      const asked = http.request({ host: '127.0.0.1', port, path, ...rest }, (response) => {
+        let text = '';
+        response.on('data', (chunk) => {
+          text += chunk;
+        });
+        response.on('end', () => resolve({ status: response.statusCode!, text, json: <T>() => JSON.parse(text) as T }));
+      });
+      asked.on('error', reject);
+      asked.end(body);
+    });
+  return { face, ask };
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' };
+
+test('a member that lives says so, ready or not', async (t) => {
+  const { face, ask } = await start(t);
+  face.readiness = { ready: false, reasons: ['draining'] };
+  assert.equal((await ask('/livez')).status, 200);
+});
+
+test('readiness is 200, or 503 with the reasons', async (t) => {
+  const { face, ask } = await start(t);
+  assert.deepEqual((await ask('/readyz')).json(), { ready: true, reasons: [] });
+  face.readiness = { ready: false, reasons: ['the SIP server does not answer'] };
+  const answer = await ask('/readyz');
+  assert.equal(answer.status, 503);
+  assert.deepEqual(answer.json(), { ready: false, reasons: ['the SIP server does not answer'] });
+});
+
+test('metrics come as Prometheus text', async (t) => {
+  const { ask } = await start(t);
+  const { text } = await ask('/metrics');
+  assert.match(text, /^sipfarm_verdicts_total\{verdict="drop",reason="garbage"\} 0$/m);
+});
+
+test('each question gets its answer', async (t) => {
+  const { ask } = await start(t);
+  assert.equal((await ask('/v1/farm')).json<{ member: string }>().member, 'fe1');
+  assert.equal((await ask('/v1/members')).json<{ members: unknown[] }>().members.length, 1);
+  assert.deepEqual((await ask('/v1/view')).json(), { view: null });
+  assert.deepEqual((await ask('/v1/calls')).json(), { owned: 2 });
+  const owner = await ask(`/v1/owner?callId=${encodeURIComponent('a b\u0001@x')}`);
+  assert.equal(owner.json<{ callId: string }>().callId, 'a b\u0001@x');
+  assert.ok(!owner.text.includes('\u0001'));
+});
+
+test('a wrong question is refused with a code', async (t) => {
+  const { ask } = await start(t);
+  for (const [path, status, code] of [
+    ['/v1/owner', 400, 'SF_USAGE'],
+    ['/v1/owner?callId=a&callId=b', 400, 'SF_USAGE'],
+    [`/v1/owner?callId=${'x'.repeat(1025)}`, 400, 'SF_USAGE'],
+    ['/v1/decode?text=zzz', 400, 'SF_DECODE_FAILED'],
+    ['/v1/nothing', 404, 'SF_ADMIN_REFUSED'],
+  ] as const) {
+    const answer = await ask(path);
+    assert.equal(answer.status, status, path);
+    assert.equal(answer.json<{ error: { code: string } }>().error.code, code, path);
+  }
+});
+
+test('cluster-wide settings are checked, then put', async (t) => {
+  const { face, ask } = await start(t);
+  const put = (body: string, headers: Record<string, string> = JSON_TYPE): Promise<Answer> =>
+    ask('/v1/config', { method: 'PUT', headers, body });
+  assert.equal((await put('{"drain":{"deadlineSeconds":5}}')).status, 200);
+  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 5 } });
+  assert.deepEqual((await ask('/v1/config')).json(), { config: { drain: { deadlineSeconds: 5 } } });
+  for (const [body, status] of [
+    ['{"drain":{"deadlineSecond":5}}', 400],
+    ['{"member":"x"}', 400],
+    ['{', 400],
+    ['', 400],
+    [JSON.stringify({ log: 'x'.repeat(70_000) }), 413],
+  ] as const)
+    assert.equal((await put(body)).status, status, body.slice(0, 40));
+  assert.equal((await put('{}', { 'content-type': 'text/plain' })).status, 415);
+  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 5 } });
+});
+
+test('a store that is gone is told as such', async (t) => {
+  const { face, ask } = await start(t);
+  face.storeDown = true;
+  const answer = await ask('/v1/config');
+  assert.equal(answer.status, 503);
+  assert.equal(answer.json<{ error: { code: string } }>().error.code, 'SF_STORE_UNREACHABLE');
+});
+
+test('an address that is not loopback needs a token', () => {
+  const open = { ...options(fakeFace()), bind: { address: '0.0.0.0', port: 0 } };
+  assert.throws(
+    () => new AdminServer(open),
+    (error) => error instanceof SipfarmError && error.code === 'SF_ADMIN_TOKEN_REQUIRED',
+  );
+  assert.ok(new AdminServer({ ...open, token: new Secret('t') }));
+});
+
+test('with a token everything but health asks for it', async (t) => {
+  const { ask } = await start(t, 'right');
+  for (const path of ['/livez', '/readyz', '/readyz?x=/v1/farm']) assert.equal((await ask(path)).status, 200, path);
+  for (const path of ['/metrics', '/v1/farm', '/v1/config', '/nothing', '/livez/../v1/farm', '/%6civez/x'])
+    assert.equal((await ask(path)).status, 401, path);
+  for (const authorization of ['Bearer wrong', 'Bearer righ', 'Bearer right2', 'right', 'Basic right'])
+    assert.equal((await ask('/v1/farm', { headers: { authorization } })).status, 401, authorization);
+  const good = await ask('/v1/farm', { headers: { authorization: 'Bearer right' } });
+  assert.equal(good.status, 200);
+});
+
+test('without a token a page of a browser cannot ask by a name of its own', async (t) => {
+  const { ask } = await start(t);
+  assert.equal((await ask('/v1/farm', { headers: { host: 'evil.example.org:8060' } })).status, 403);
+  for (const host of ['127.0.0.1:8060', 'localhost', '[::1]:8060'])
+    assert.equal((await ask('/v1/farm', { headers: { host } })).status, 200, host);
+});
+
+test('a port that is taken is told with its address', async (t) => {
+  const first = new AdminServer(options(fakeFace()));
+  const bound = await first.start();
+  t.after(() => first.stop());
+  const second = new AdminServer({ ...options(fakeFace()), bind: bound });
+  await assert.rejects(
+    second.start(),
+    (error) => error instanceof SipfarmError && error.code === 'SF_BIND_FAILED' && /EADDRINUSE/.test(error.message),
+  );
+  await second.stop();
+});

@@ -1,0 +1,65 @@
+// A node that answers the admin server's questions from a few constants.
+import { decode } from '../../../src/admin/decode.ts';
+import type { FarmFace, Readiness } from '../../../src/admin/farm-face.ts';
+import { SipfarmError } from '../../../src/base/errors.ts';
+import type { ClusterSettings } from '../../../src/config/schema.ts';
+
+export interface FakeFace extends FarmFace {
+  readiness: Readiness;
+  settings: ClusterSettings;
+  storeDown: boolean;
+}
+
+export function fakeFace(): FakeFace {
+  const face: FakeFace = {
+    readiness: { ready: true, reasons: [] },
+    settings: {},
+    storeDown: false,
+    ready: () => face.readiness,
+    farm: () => ({
+      farm: 'lab',
+      member: 'fe1',
+      number: 1,
+      incarnation: 3,
+      state: 'active',
+      version: '0.1.0',
+      epoch: 7,
+      store: { kind: 'memory', up: true },
+      upstream: { server: 'sip:127.0.0.1:5070', up: true },
+      ownedCalls: 2,
+    }),
+    members: () => [
+      {
+        id: 'fe1',
+        number: 1,
+        incarnation: 3,
+        state: 'active',
+        weight: 100,
+        share: 0.5,
+        relay: '10.0.0.11:5064',
+        reachable: true,
+        version: '0.1.0',
+        self: true,
+      },
+    ],
+    view: () => undefined,
+    calls: () => ({ owned: 2 }),
+    owner: (callId) => ({
+      callId,
+      slot: 17,
+      epoch: 7,
+      owner: { number: 1, id: 'fe1' },
+      previous: null,
+      heldHere: true,
+    }),
+    decode: (text) => decode(text),
+    getConfig: async () => {
+      if (face.storeDown) throw new SipfarmError('SF_STORE_UNREACHABLE', 'the store does not answer');
+      return face.settings;
+    },
+    putConfig: async (settings) => {
+      face.settings = settings;
+    },
+  };
+  return face;
+}

@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Registry } from 'prom-client';
+import { AdminServer } from '../../../src/admin/admin-server.ts';
+import { SipfarmError } from '../../../src/base/errors.ts';
+import { makeLog } from '../../../src/base/log.ts';
+import { type DemoOptions, type ProgramDeps, runProgram } from '../../../src/cli/program.ts';
+import type { Loaded } from '../../../src/config/load.ts';
+import { Secret } from '../../../src/config/secret.ts';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
+import { type FakeFace, fakeFace } from '../admin/fake-face.ts';
+
+const KEY = 'ab'.repeat(32);
+const FILE = `farm: lab
+member: fe1
+store: { kind: etcd, hosts: [http://127.0.0.1:2379] }
+listeners: [{ name: edge, transport: udp, bind: 198.51.100.1:5060 }]
+keys: ["\${SIPFARM_KEY}"]
+relay: { bind: 10.0.0.11:5064 }
+service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
+`;
+
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs one command line in this process. */
+async function run(argv: readonly string[], given: Partial<ProgramDeps> = {}): Promise<Ran> {
+  const out: string[] = [];
+  const err: string[] = [];
+  const code = await runProgram(argv, {
+    version: '1.2.3',
+    environment: { SIPFARM_KEY: KEY },
+    out: (text) => void out.push(text),
+    err: (text) => void err.push(text),
+    runNode: () => Promise.reject(new Error('not asked for')),
+    runDemo: () => Promise.reject(new Error('not asked for')),
+    ...given,
+  });
+  return { code, out: out.join('\n'), err: err.join('\n') };
+}
+
+function file(t: TestContext, text: string, name = 'sipfarm.yaml'): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sipfarm-cli-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+async function admin(t: TestContext, token?: string): Promise<{ readonly face: FakeFace; readonly address: string }> {
+  const face = fakeFace();
+  const server = new AdminServer({
+    bind: { address: '127.0.0.1', port: 0 },
+    token: token ? new Secret(token) : undefined,
+    face,
+    registry: new Registry(),
+    log: makeLog({ level: 'silent' }),
+  });
+  const { port } = await server.start();
+  t.after(() => server.stop());
+  return { face, address: `127.0.0.1:${port}` };
+}
+
+test('wrong usage is told as SF_USAGE with exit code 2', async () => {
+  for (const argv of [
+    [],
+    ['nonsense'],
+    ['owner'],
+    ['check', '--wrong'],
+    ['members', 'extra'],
+    ['demo', '--members', '0'],
+    ['demo', '--members', '1e1'],
+    ['demo', '--port', '65536'],
+    ['demo', '--etcd', 'not a url'],
+    ['members', '--admin', 'somewhere'],
+  ]) {
+    const { code, err, out } = await run(argv);
+    assert.equal(code, 2, argv.join(' '));
+    assert.match(err, /^SF_USAGE: [^\n]+$/, argv.join(' '));
+    assert.equal(out, '');
+  }
+});
+
+test('help and version go to the standard output with exit code 0', async () => {
+  assert.deepEqual(await run(['--version']), { code: 0, out: '1.2.3', err: '' });
+  const { code, out } = await run(['--help']);
+  assert.equal(code, 0);
+  for (const command of ['run', 'check', 'demo', 'members', 'owner', 'decode', 'config'])
+    assert.ok(out.includes(`\n  ${command} `), command);
+});
+
+test('check of a good file shows what is in force', async (t) => {
+  const path = file(t, FILE);
+  const { code, out, err } = await run(['check', '-c', path]);
+  assert.deepEqual([code, err], [0, '']);
+  assert.match(out, /is good\./);
+  assert.match(out, /^listener +edge: udp 198\.51\.100\.1:5060, answers ingress$/m);
+  assert.ok(!out.includes(KEY));
+});
+
+test('check of a bad file names place and fix on the standard error with exit code 1', async (t) => {
+  const path = file(t, FILE.replace('relay:', 'realy:'));
+  const { code, out, err } = await run(['check', '-c', path]);
+  assert.deepEqual([code, out], [1, '']);
+  assert.ok(err.startsWith('SF_CONFIG_INVALID: '), err);
+  assert.ok(err.includes(`${path}:6:1: realy is not a known field; did you mean relay?`), err);
+});
+
+test('check --json tells the same to machines', async (t) => {
+  const good = await run(['check', '--json', '-c', file(t, FILE)]);
+  assert.equal(good.code, 0);
+  assert.partialDeepStrictEqual(JSON.parse(good.out), { ok: true, config: { member: 'fe1', keys: ['[secret]'] } });
+  const bad = await run(['check', '--json', '-c', file(t, FILE.replace('udp', 'upd'))]);
+  assert.deepEqual([bad.code, bad.err], [1, '']);
+  const told = JSON.parse(bad.out) as { ok: boolean; problems: { line: number; field: string }[] };
+  assert.equal(told.ok, false);
+  assert.partialDeepStrictEqual(told.problems[0], { line: 4, field: 'listeners[0].transport' });
+  const none = await run(['check', '--json', '-c', '/nowhere.yaml']);
+  assert.equal(none.code, 1);
+  assert.partialDeepStrictEqual(JSON.parse(none.out), { ok: false, problems: [{ code: 'SF_CONFIG_UNREADABLE' }] });
+});
+
+test('run hands the checked configuration to the node, and its fault to the operator', async (t) => {
+  const path = file(t, FILE);
+  const seen: [Loaded, string][] = [];
+  const good = await run(['run', '-c', path], { runNode: async (...args) => void seen.push(args) });
+  assert.equal(good.code, 0);
+  assert.deepEqual([seen[0]?.[0].config.farm, seen[0]?.[1]], ['lab', path]);
+  const bad = await run(['run', '-c', path], {
+    runNode: () => Promise.reject(new SipfarmError('SF_BIND_FAILED', 'listener edge: EADDRINUSE')),
+  });
+  assert.deepEqual(bad, { code: 1, out: '', err: 'SF_BIND_FAILED: listener edge: EADDRINUSE' });
+});
+
+test('a fault of our own is told as SF_INTERNAL', async () => {
+  const { code, err } = await run(['demo'], { runDemo: () => Promise.reject(new TypeError('oh')) });
+  assert.equal(code, 1);
+  assert.match(err, /^SF_INTERNAL: TypeError: oh/);
+});
+
+test('demo has three members on port 5060 in memory unless told otherwise', async () => {
+  const seen: DemoOptions[] = [];
+  const runDemo = async (options: DemoOptions): Promise<void> => void seen.push(options);
+  await run(['demo'], { runDemo });
+  await run(['demo', '--members', '5', '--port', '5080', '--etcd', 'http://127.0.0.1:2379'], { runDemo });
+  assert.deepEqual({ ...seen[0] }, { members: 3, port: 5060 });
+  assert.deepEqual({ ...seen[1] }, { members: 5, port: 5080, etcd: 'http://127.0.0.1:2379' });
+});
+
+test('members and owner show what the running member says, to people and to machines', async (t) => {
+  const { address } = await admin(t);
+  const members = await run(['members', '--admin', address]);
+  assert.equal(members.code, 0);
+  assert.match(members.out, /^MEMBER +NUMBER .*\nfe1 \(asked\) +1 +3 +active +100 +50\.0 %/);
+  assert.partialDeepStrictEqual(JSON.parse((await run(['members', '--json', '--admin', address])).out), [
+    { id: 'fe1' },
+  ]);
+  const owner = await run(['owner', 'a&b=c@x', '--admin', address]);
+  assert.match(owner.out, /^call-id +a&b=c@x\nslot +17\n.*\nowner +fe1 \(number 1\)/);
+  assert.partialDeepStrictEqual(JSON.parse((await run(['owner', 'x', '--json', '--admin', address])).out), {
+    slot: 17,
+  });
+});
+
+test('control characters reach no terminal', async (t) => {
+  const { address } = await admin(t);
+  const { out } = await run(['owner', 'a\u001b[2J\u202eb', '--admin', address]);
+  assert.ok(!out.includes('\u001b') && !out.includes('\u202e'));
+  assert.ok(out.includes('\\u001b[2J\\u202eb'), out);
+});
+
+test('the member is found by the configuration file, its token too', async (t) => {
+  const { address } = await admin(t, 'tok');
+  const path = file(t, `${FILE}admin: { bind: "${address}", token: "\${T}" }\n`);
+  assert.equal((await run(['members', '-c', path], { environment: { T: 'tok' } })).code, 0);
+  const wrong = await run(['members', '-c', path], { environment: { T: 'other' } });
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.err, /^SF_ADMIN_REFUSED: .*401/);
+  const byEnvironment = await run(['members', '--admin', address], { environment: { SIPFARM_ADMIN_TOKEN: 'tok' } });
+  assert.equal(byEnvironment.code, 0);
+});
+
+test('a member that does not run is told as unreachable', async (t) => {
+  const { err, code } = await run(['members', '-c', file(t, `${FILE}admin: { bind: 127.0.0.1:1 }\n`)]);
+  assert.equal(code, 1);
+  assert.match(err, /^SF_ADMIN_UNREACHABLE: http:\/\/127\.0\.0\.1:1 does not answer/);
+});
+
+test('config put checks the file here and replaces the settings there; config get shows them', async (t) => {
+  const { face, address } = await admin(t);
+  const good = file(t, 'drain:\n  deadlineSeconds: 9\n');
+  assert.equal((await run(['config', 'put', good, '--admin', address])).code, 0);
+  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 9 } });
+  const shown = await run(['config', 'get', '--admin', address]);
+  assert.deepEqual(JSON.parse(shown.out), { drain: { deadlineSeconds: 9 } });
+  const bad = file(t, 'drain:\n  deadlineSecond: 9\n');
+  const refused = await run(['config', 'put', bad, '--admin', address]);
+  assert.equal(refused.code, 1);
+  assert.ok(
+    refused.err.includes(`${bad}:2:3: drain.deadlineSecond is not a known field; did you mean deadlineSeconds?`),
+  );
+  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 9 } });
+});
+
+test('decode verifies with the keys at hand, and says so when there are none', async (t) => {
+  const token = mintToken(keyring([KEY]), TokenKind.dialog, 12, 345);
+  const good = await run(['decode', token, '-c', file(t, FILE)]);
+  assert.equal(good.code, 0);
+  assert.match(good.out, /^MAC +good$/m);
+  assert.match(good.out, /^member +12$/m);
+  const unchecked = await run(['decode', token, '--json'], { environment: {} });
+  assert.equal(unchecked.code, 0);
+  assert.partialDeepStrictEqual(JSON.parse(unchecked.out), { verified: null, member: 12 });
+  const forged = await run(['decode', token], { environment: { SIPFARM_KEY: 'cd'.repeat(32) } });
+  assert.equal(forged.code, 1);
+  assert.match(forged.out, /^MAC +WRONG/m);
+  const nothing = await run(['decode', 'hello']);
+  assert.equal(nothing.code, 1);
+  assert.match(nothing.err, /^SF_DECODE_FAILED: /);
+});

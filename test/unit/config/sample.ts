@@ -1,0 +1,39 @@
+// A good configuration for the tests of this folder, and a way to change one line of it.
+import { type Loaded, parseConfig } from '../../../src/config/load.ts';
+import { ConfigError, type Problem } from '../../../src/config/problems.ts';
+
+export const KEY = 'ab'.repeat(32);
+export const ENVIRONMENT = { SIPFARM_KEY: KEY };
+
+export const GOOD = `farm: lab
+member: fe1
+store: { kind: etcd, hosts: [http://127.0.0.1:2379] }
+listeners:
+  - { name: edge, transport: udp, bind: 198.51.100.1:5060 }
+  - { name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }
+balancer: { mode: dsr }
+keys: ["\${SIPFARM_KEY}"]
+relay: { bind: 10.0.0.11:5064 }
+service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
+`;
+
+/** GOOD with `from` replaced; throws when it is not there. */
+export function changed(from: string, to: string): string {
+  if (!GOOD.includes(from)) throw new Error(`the sample holds no ${from}`);
+  return GOOD.replace(from, to);
+}
+
+export function load(text: string, environment: Readonly<Record<string, string>> = ENVIRONMENT): Loaded {
+  return parseConfig('x.yaml', text, environment, { hostName: 'host1' });
+}
+
+/** The problems of a bad configuration. */
+export function problemsOf(text: string, environment?: Readonly<Record<string, string>>): readonly Problem[] {
+  try {
+    load(text, environment);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  throw new Error('the configuration is good');
+}
