@@ -169,7 +169,7 @@ export class StreamLink {
   /** Gives up the connection to a peer that has long been silent: only this end may believe in it. Dials anew where this end dials. */
   cut(number: number): void {
     const line = this.#lines.get(number);
-    if (line?.up && line.link) destroy(line.link);
+    if (line?.up) this.#drop(line);
   }
 
   async close(): Promise<void> {
@@ -200,18 +200,30 @@ export class StreamLink {
     const { relay, incarnation } = line.peer;
     line.peer = peer;
     const moved = relay.address !== peer.relay.address || relay.port !== peer.relay.port;
-    if (!moved && incarnation === peer.incarnation) return;
+    if (!moved && incarnation === peer.incarnation) {
+      // Not tried yet: this member had no number when it heard of the peer.
+      if (!line.link && !line.retry) this.#dial(line);
+      return;
+    }
     line.wait = RETRY_FIRST_MS;
-    // A connection that is up and came from the new incarnation already is closed too; it comes back within the first wait.
-    if (line.link) destroy(line.link);
+    // Closed also when it came from the new incarnation already: it is back within the first wait.
+    if (line.link) this.#drop(line);
     else this.#dial(line);
+  }
+
+  /** Closes the connection. It is down from now on, not from its event on: nothing may be written into it in between. */
+  #drop(line: Line): void {
+    const { link } = line;
+    if (!link) return;
+    this.#down(line, link);
+    destroy(link);
   }
 
   #close(line: Line): void {
     line.closed = true;
     this.#lines.delete(line.peer.number);
     line.retry?.cancel();
-    if (line.link) destroy(line.link);
+    this.#drop(line);
   }
 
   #dial(line: Line): void {

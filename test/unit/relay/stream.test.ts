@@ -6,6 +6,8 @@ import { afterEach, describe, test } from 'node:test';
 import { setTimeout as later } from 'node:timers/promises';
 import { type ByteStream, type Network, nodeNetwork } from '../../../src/base/network.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
+import { FakeClock } from '../../fake/clock.ts';
+import { FakeNetwork } from '../../fake/network.ts';
 import { farm, introduce, Member, type MemberOptions } from './relay-farm.ts';
 
 let members: Member[] = [];
@@ -207,6 +209,75 @@ test('connections that prove nothing are bounded, closed in time, and keep no pe
   await until(() => b.refused('handshake') >= 32);
 });
 
+test('a member that had no number when it heard of its peers connects when it has one', async () => {
+  const [a, b] = [member(1), member(2)];
+  a.self.number = 0;
+  await farm(a, b);
+  a.self.number = 1;
+  introduce([a, b]);
+  b.link.relay(1, b.packet('x', overTcp));
+  await a.taken(1);
+});
+
+test('a peer that moves is connected anew', async () => {
+  const [a, b, moved] = [member(1), member(2), member(2, { incarnation: 2 })];
+  await farm(a, b);
+  a.link.relay(2, a.packet('x', overTcp));
+  await b.taken(1);
+  await b.link.stop();
+  await moved.start();
+  introduce([a, moved]);
+  a.link.relay(2, a.packet('y', overTcp));
+  await moved.taken(1);
+});
+
+test('the whole way works over streams that are no sockets', async () => {
+  const clock = new FakeClock();
+  const network = new FakeNetwork({ clock });
+  const [a, b] = [
+    member(1, { network, clock, address: '10.0.0.1' }),
+    member(2, { network, clock, address: '10.0.0.2' }),
+  ];
+  await farm(a, b);
+  a.link.relay(2, a.packet('x'.repeat(40_960), overTcp));
+  b.link.relay(1, b.packet('y', overTcp));
+  await Promise.all([a.taken(1), b.taken(1)]);
+  assert.equal(b.packets[0]?.text.length, 40_960);
+});
+
+test('a frame that has waited longer than any transaction lives is dropped and counted', async () => {
+  const clock = new FakeClock();
+  const [a, b] = [member(1, { clock }), member(2)];
+  await a.start();
+  a.link.setPeers([{ ...b.record, relay: { address: '127.0.0.1', port: 9 } }]);
+  a.link.relay(2, a.packet('old', overTcp));
+  clock.advance(33_000);
+  a.link.relay(2, a.packet('young', overTcp));
+  await b.start();
+  introduce([a, b]);
+  const turning = setInterval(() => clock.advance(100), 5);
+  await b.taken(1);
+  clearInterval(turning);
+  assert.equal(b.packets[0]?.text, 'young');
+  assert.equal(a.refused('queue-old'), 1);
+});
+
+test('a connection that says nothing is closed after five seconds', async () => {
+  const clock = new FakeClock();
+  const b = member(2, { clock });
+  await b.start();
+  const socket = net.connect({ host: b.endpoint.address, port: b.endpoint.port });
+  sockets.push(socket);
+  socket.on('error', () => {});
+  socket.resume();
+  await until(() => clock.timers > 1);
+  clock.advance(4999);
+  assert.equal(b.refused('handshake'), 0);
+  clock.advance(1);
+  await once(socket, 'close');
+  await until(() => b.refused('handshake') === 1);
+});
+
 test('a stranger that speaks something else is cut off', async () => {
   const b = member(2);
   await b.start();
@@ -216,5 +287,5 @@ test('a stranger that speaks something else is cut off', async () => {
   socket.write('INVITE sip:b SIP/2.0\r\n\r\n');
   socket.resume();
   await once(socket, 'close');
-  assert.equal(b.refused('handshake'), 1);
+  await until(() => b.refused('handshake') === 1);
 });
