@@ -32,10 +32,11 @@ export function nextHeader(bytes: Uint8Array, at: number, end: number, line: Hea
     i++;
   }
   line.lineStart = at;
-  line.lineEnd = Math.min(i, end);
+  line.lineEnd = i;
   line.nameStart = at;
   line.nameEnd = skipClass(bytes, at, line.lineEnd, TOKEN);
-  const colon = skipBlanks(bytes, line.nameEnd, line.lineEnd);
+  let colon = line.nameEnd;
+  while (colon < line.lineEnd && (bytes[colon]! === SP || bytes[colon]! === HT)) colon++;
   if (colon >= line.lineEnd || bytes[colon]! !== COLON) {
     line.name = HeaderName.OTHER;
     line.valueStart = trimEnd(bytes, at, line.lineEnd);

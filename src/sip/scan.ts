@@ -497,7 +497,11 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
 
   // Header lines.
   for (let lines = 0; ; lines++) {
-    if (at >= end) break;
+    if (at >= end) {
+      // A datagram may lack the empty line (RFC 4475 3.1.2.15): the relay can still tell whose it is.
+      if (stream) fault ??= 'truncated';
+      break;
+    }
     if (bytes[at]! === CR) {
       if (at + 1 >= end) return fault ?? 'truncated';
       if (bytes[at + 1]! !== LF) return fault ?? 'line-end';

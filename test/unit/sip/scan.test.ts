@@ -301,3 +301,9 @@ test('a datagram of 64 KiB of folds, quotes or header lines is refused without h
     assert.equal(scanned(bytes).fault, 'header-limit', JSON.stringify(filler));
   }
 });
+
+test('a message of 65,535 octets goes on, one more does not, on whatever way it came', () => {
+  const room = SCAN_LIMITS.message - options({}, undefined, 'x'.repeat(10_000)).length + 10_000;
+  assert.equal(scanned(options({}, undefined, 'x'.repeat(room)), true).fault, null);
+  assert.equal(scanned(options({}, undefined, 'x'.repeat(room + 1)), true).fault, 'header-limit');
+});

@@ -66,6 +66,7 @@ const FATES: Record<string, Fate> = {
 };
 
 const STREAM_FATES: Record<string, Fate> = {
+  baddn: ['truncated', 400],
   inv2543: ['content-length-missing', 400],
 };
 

@@ -162,6 +162,7 @@ describe('URI', () => {
     'sip:h:65536',
     'sip:h:5060x',
     'sip:a@b@c',
+    'sip:a@b;x=c@d',
     'sip:h;',
     'sip:h;;lr',
     'sip:h;=x',
