@@ -85,7 +85,7 @@ function mayMakeNamespaces(): boolean {
   const name = `sf${process.pid}n0-probe`;
   const steps = [
     ['netns', 'add', name],
-    ['-n', name, 'link', 'add', 'a', 'type', 'veth', 'peer', 'name', 'b'],
+    ['-n', name, 'link', 'add', 'probe0', 'type', 'veth', 'peer', 'name', 'probe1'],
     ['netns', 'exec', name, 'nft', 'add table inet probe'],
   ];
   try {

@@ -99,8 +99,8 @@ for (const mode of ['nat', 'dsr', 'none'] as const) {
         sum('relayed_packets_total', { direction }),
       );
       t.diagnostic(`received ${received}, relayed ${relayed}, frames out ${outward}, in ${inward}`);
-      // 1,000 calls bring at least 6,000 packets; three standard deviations of their share are 2 %. The other listeners add a little to `relayed`.
-      assert.ok(received >= 6000, `received ${received}`);
+      // What the clients sent by UDP over IPv4, retransmissions apart. The share of 2/3 has a standard deviation of 0.6 % then.
+      assert.ok(received >= 6050, `received ${received}`);
       const share = relayed / sum('received_packets_total', { class: 'sip' });
       assert.ok(share > 0.6 && share < 0.73, `share ${share}`);
       assert.ok(inward! >= relayed * 0.99, `${inward} frames in for ${relayed} relayed packets`);

@@ -1,4 +1,5 @@
 // SIPp in a laboratory: started with the flags that make it trustworthy, and read by its statistics file.
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,6 +8,8 @@ import type { Host, Lab } from './lab.ts';
 const SCENARIOS = join(import.meta.dirname, 'scenarios');
 /** Characters of SIPp's error file that a result carries, for the message of a failed assertion. */
 const ERROR_TEXT = 3000;
+/** A stopped server may take so long to end the calls it has; then it is killed, and the calls count as running. */
+const STOP_MS = 8000;
 
 export interface SippOptions {
   /** Unique in the laboratory: names the directory of its files. */
@@ -63,14 +66,14 @@ export class Sipp {
   /** Ends when SIPp ends. */
   readonly done: Promise<SippResult>;
   readonly #dir: string;
-  readonly #stop: () => void;
+  readonly #child: ChildProcess;
   #exit: number | null = null;
 
-  private constructor(dir: string, done: Promise<number | null>, stop: () => void) {
+  private constructor(dir: string, child: ChildProcess) {
     this.#dir = dir;
-    this.#stop = stop;
-    this.done = done.then((code) => {
-      this.#exit = code;
+    this.#child = child;
+    this.done = once(child, 'exit').then(([code]) => {
+      this.#exit = code as number | null;
       return this.result();
     });
   }
@@ -95,14 +98,16 @@ export class Sipp {
       ...(options.load ? ['-default_behaviors', 'all,-abortunexp', '-pause_msg_ign'] : []),
     ];
     const child = lab.exec(options.host, 'sipp', args, `${options.name}/screen`, { cwd: dir });
-    const done = once(child, 'exit').then(([code]) => code as number | null);
-    return new Sipp(dir, done, () => child.kill('SIGUSR1'));
+    return new Sipp(dir, child);
   }
 
   /** Ends a server after the calls it has; what it counted comes with `done`. */
-  stop(): Promise<SippResult> {
-    this.#stop();
-    return this.done;
+  async stop(): Promise<SippResult> {
+    this.#child.kill('SIGUSR1');
+    const late = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS);
+    const result = await this.done;
+    clearTimeout(late);
+    return result;
   }
 
   /** What is known now; SIPp writes it every second and at its end. */
