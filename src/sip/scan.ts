@@ -6,6 +6,8 @@ import {
   CLASS,
   COLON,
   CR,
+  DOT,
+  EQUAL,
   GREATER,
   HT,
   isDigit,
@@ -14,6 +16,7 @@ import {
   QUOTE,
   readNumber,
   SEMICOLON,
+  SLASH,
   SP,
   sameOctets,
   skipBlanks,
@@ -245,7 +248,7 @@ function startsWithSip(bytes: Uint8Array, at: number, end: number): boolean {
     (bytes[at]! | 0x20) === 0x73 &&
     (bytes[at + 1]! | 0x20) === 0x69 &&
     (bytes[at + 2]! | 0x20) === 0x70 &&
-    bytes[at + 3]! === 0x2f
+    bytes[at + 3]! === SLASH
   );
 }
 
@@ -254,7 +257,7 @@ function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault 
   if (!startsWithSip(bytes, start, end)) return 'start-line';
   let i = start + 4;
   while (i < end && isDigit(bytes[i]!)) i++;
-  if (i === start + 4 || i + 1 >= end || bytes[i]! !== 0x2e) return 'start-line';
+  if (i === start + 4 || i + 1 >= end || bytes[i]! !== DOT) return 'start-line';
   const minor = i + 1;
   i = minor;
   while (i < end && isDigit(bytes[i]!)) i++;
@@ -310,7 +313,7 @@ function scanTag(bytes: Uint8Array, start: number, end: number, scan: Scan, to: 
     const name = skipBlanks(bytes, i + 1, end);
     const nameEnd = skipClass(bytes, name, end, TOKEN);
     i = skipBlanks(bytes, nameEnd, end);
-    if (i < end && bytes[i]! === 0x3d) {
+    if (i < end && bytes[i]! === EQUAL) {
       const value = skipBlanks(bytes, i + 1, end);
       if (value < end && bytes[value]! === QUOTE) i = skipQuoted(bytes, value, end);
       else {
