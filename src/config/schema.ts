@@ -290,14 +290,14 @@ const ownership = z.strictObject({
     .max(604_800)
     .default(43_200)
     .describe(
-      'Seconds after which a call that was never ended is forgotten here. Raising it costs memory for calls whose BYE was lost.',
+      'Seconds an answered call may go without a message until it is forgotten here. Raising it costs memory for calls whose BYE was lost.',
     ),
   ringingSeconds: z
     .int()
     .min(32)
     .max(3600)
     .default(300)
-    .describe('Seconds after which a call that was never answered is forgotten here.'),
+    .describe('Seconds a call may ring without a message until it is forgotten here.'),
 });
 
 const drain = z.strictObject({

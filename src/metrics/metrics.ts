@@ -1,7 +1,7 @@
 // Every metric of sipfarm, in one object. The rooms get their cells and families from here; docs/metrics.md is generated from it.
 import { type EventLoopUtilization, performance } from 'node:perf_hooks';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { type CellFamily, counter, gauge, histogram } from './counters.ts';
+import { type Cell, type CellFamily, counter, gauge, histogram } from './counters.ts';
 
 /** What is read on scrape. The node puts its own readers here while it is built; until then everything reads zero. */
 export interface Sources {
@@ -29,6 +29,12 @@ export interface Metrics {
   readonly sendErrors: CellFamily<'listener'>;
   readonly answered: CellFamily<'status'>;
   readonly storeRequest: Histogram<'operation'>;
+  /** lookups_total */
+  readonly lookups: CellFamily<'result'>;
+  /** evicted_calls_total */
+  readonly evicted: Cell;
+  /** bad_store_entries_total */
+  readonly badEntries: Cell;
 }
 
 export interface MetricsOptions {
@@ -153,6 +159,21 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
       buckets: STORE_BUCKETS,
       registers: [registry],
     }),
+    lookups: counter(
+      registry,
+      'lookups_total',
+      'Names looked up by RFC 3263, by how it ended: found, nothing, failed, busy. Answers from memory are not counted.',
+      ['result'],
+    ),
+    evicted: counter(
+      registry,
+      'evicted_calls_total',
+      'Calls forgotten because the table of owned calls was full. Never grows in a healthy farm.',
+      [],
+    ).cell({}),
+    badEntries: counter(registry, 'bad_store_entries_total', 'Entries of the store that could not be read.', []).cell(
+      {},
+    ),
   };
   makeGauges(registry, sources);
   makeProcessGauges(registry, options.version);
