@@ -38,11 +38,15 @@ describe('membership', () => {
     members.push(member);
     return member;
   };
+  /** Starts members one after the other, so that their numbers rise, but all within the damping time. */
   const start = async (...ids: string[]): Promise<Member<MemoryStore>[]> => {
     const started = ids.map((id) => make(id));
-    const joined = Promise.all(started.map((member) => member.membership.join()));
+    for (const { membership } of started) {
+      const joined = membership.join();
+      while (!membership.given) await clock.pass(20);
+      await joined;
+    }
     await clock.pass(SETTLE_MS, 50);
-    await joined;
     return started;
   };
   /** As SIGKILL: the process is gone, its lease runs on. */
