@@ -36,7 +36,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
 };
 
 /** What every refusal looks like. */
-export interface AdminRefusal {
+interface AdminRefusal {
   readonly error: { readonly code: string; readonly message: string };
 }
 

@@ -9,7 +9,7 @@ import { decodeFrame, Frame, FrameKind } from '../relay/envelope.ts';
 import { SecondChance } from '../transport/packet.ts';
 
 /** `verified`: null when there were no keys to check with. */
-export interface DecodedToken {
+interface DecodedToken {
   readonly what: 'token' | 'branch';
   readonly text: string;
   readonly verified: boolean | null;
@@ -23,7 +23,7 @@ export interface DecodedToken {
 }
 
 /** Fields of a relay frame by name; the message itself as text. */
-export interface DecodedFrame {
+interface DecodedFrame {
   readonly what: 'frame';
   readonly verified: boolean | null;
   readonly fields: Readonly<Record<string, string | number>>;

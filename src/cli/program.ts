@@ -220,7 +220,7 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
 }
 
 /** The commands, bound to `deps`. `failed` tells afterwards whether a command that ran through found something wrong. */
-export function buildProgram(deps: ProgramDeps): { readonly program: Command; readonly failed: () => boolean } {
+function buildProgram(deps: ProgramDeps): { readonly program: Command; readonly failed: () => boolean } {
   const commands = new Commands(deps);
   const program = new Command('sipfarm')
     .description('A SIP farm: every member takes any packet and brings it to the member that owns the call.')

@@ -5,7 +5,7 @@ import { type ClusterSettings, type Config, clusterSchema, clusterSections } fro
 import { Secret } from './secret.ts';
 
 /** Fields, and sections with all their fields, that apply without a restart. */
-export const LIVE_FIELDS: readonly string[] = [
+const LIVE_FIELDS: readonly string[] = [
   'weight',
   'keys',
   'keyFile',

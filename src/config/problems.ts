@@ -55,7 +55,7 @@ function distance(a: string, b: string): number {
 }
 
 /** The word that was probably meant, if one is near. */
-export function nearest(word: string, known: readonly string[]): string | undefined {
+function nearest(word: string, known: readonly string[]): string | undefined {
   if (word.length > 64) return undefined;
   const scored = known
     .map((candidate) => ({ candidate, edits: distance(word.toLowerCase(), candidate.toLowerCase()) }))

@@ -7,7 +7,7 @@ import { type Endpoint, formatEndpoint, parseEndpoint } from '../base/endpoint.t
 import { Secret } from './secret.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
-export interface ServerAddress {
+interface ServerAddress {
   readonly host: string;
   readonly port: number;
 }
@@ -27,7 +27,7 @@ export function isWildcard(address: string): boolean {
 }
 
 /** `sip:host:port`, `sip:host` (port 5060), IPv6 in brackets (RFC 3261 19.1); undefined for anything else, user part and parameters included. */
-export function parseServer(text: string): ServerAddress | undefined {
+function parseServer(text: string): ServerAddress | undefined {
   const match = /^sip:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3] ?? 5060);
@@ -368,13 +368,12 @@ const shape = z.strictObject({
 
 type Parsed = z.output<typeof shape>;
 
-export type StoreConfig = Parsed['store'];
-export type ListenerConfig = Parsed['listeners'][number] & {
+type ListenerConfig = Parsed['listeners'][number] & {
   readonly advertise: Endpoint;
   readonly answer: 'direct' | 'ingress';
 };
-export type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
-export type Limits = Parsed['limits'];
+type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
+type Limits = Parsed['limits'];
 
 /** The cluster-wide settings as they stand in the store under `config`: the same fields, each may be absent. */
 export interface ClusterSettings {

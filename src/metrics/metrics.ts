@@ -4,7 +4,7 @@ import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { type Cell, type CellFamily, counter, gauge, histogram } from './counters.ts';
 
 /** What is read on scrape. The node puts its own readers here while it is built; until then everything reads zero. */
-export interface Sources {
+interface Sources {
   ownedCalls: () => number;
   viewEpoch: () => number;
   /** Members in the view, by state. */
