@@ -311,7 +311,7 @@ export class FarmNode {
     // What needs a restart stays as it is, so that the next reload reports it again.
     this.#own = { ...before, weight: config.weight, keys: config.keys, given: config.given };
     this.#apply(effective(this.#own, this.#cluster));
-    if (before.weight !== config.weight) void this.#membership.refresh().catch(() => {});
+    if (before.weight !== config.weight) void this.#membership.publish().catch(() => {});
     return changes;
   }
 

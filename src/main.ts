@@ -1,7 +1,7 @@
 // The bin: joins the command line to the process. The only process.exit.
 import { readFileSync } from 'node:fs';
-import { SipfarmError } from './base/errors.ts';
 import { type ProgramDeps, runProgram } from './cli/program.ts';
+import { runDemo, runNode } from './cli/run.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   readonly version: string;
@@ -18,8 +18,8 @@ const deps: ProgramDeps = {
   environment: process.env,
   out: (text) => void process.stdout.write(`${text}\n`),
   err: (text) => void process.stderr.write(`${text}\n`),
-  runNode: () => Promise.reject(new SipfarmError('SF_INTERNAL', 'this build holds no member')),
-  runDemo: () => Promise.reject(new SipfarmError('SF_INTERNAL', 'this build holds no demo')),
+  runNode: (loaded, path) => runNode(loaded, path, version, process.env),
+  runDemo: (options) => runDemo(options, version),
 };
 
 process.exit(await runProgram(process.argv.slice(2), deps));

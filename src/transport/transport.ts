@@ -8,6 +8,7 @@ import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { CLASS_NAMES } from './classify.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
+import { listenerCode } from './listener-code.ts';
 import type { Packet } from './packet.ts';
 import { CLOSE_REASONS, type CloseReason, ConnectionTable } from './tcp.ts';
 import { type Self, UdpListener } from './udp.ts';
@@ -23,8 +24,10 @@ export interface ListenerConfig {
   readonly listen?: boolean;
 }
 
-/** A listener after `start`. Its index in `Transport.listeners` is `Packet.listener` and the listener of a flow. */
+/** A listener after `start`. Its index in `Transport.listeners` is `Packet.listener`. */
 export interface Listener extends ListenerConfig {
+  /** The listener of a flow, the same at every member (listener-code.ts). */
+  readonly code: number;
   /** The bound address and port; `bind` before `start`. */
   readonly local: Endpoint;
 }
@@ -66,7 +69,11 @@ export class Transport {
 
   constructor(options: TransportOptions) {
     this.#options = options;
-    this.listeners = options.listeners.map((listener) => ({ ...listener, local: listener.bind }));
+    this.listeners = options.listeners.map((listener) => ({
+      ...listener,
+      code: listenerCode(listener.name),
+      local: listener.bind,
+    }));
     const received = options.listeners.map(({ name }) =>
       CLASS_NAMES.map((kind) => options.received.cell({ listener: name, class: kind })),
     );

@@ -60,6 +60,8 @@ const NO_RECORD = new Set(['ENOTFOUND', 'ENODATA', 'ENOTIMP', 'EFORMERR']);
 const HOST_NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?$/;
 
 const NOTHING: readonly Target[] = [];
+/** RFC 6761 6.3: the name is not asked of DNS. */
+const LOCALHOST = '127.0.0.1';
 
 /** What is remembered of a name. */
 interface Known {
@@ -102,7 +104,7 @@ export class Locator {
   locateNow(host: string, port: number, transport: string | undefined, choice: number): readonly Target[] | undefined {
     const by = this.#transport(transport);
     if (by === null) return NOTHING;
-    const literal = host.charCodeAt(0) === 0x5b ? host.slice(1, -1) : host;
+    const literal = host === 'localhost' ? LOCALHOST : host.charCodeAt(0) === 0x5b ? host.slice(1, -1) : host;
     const family = net.isIP(literal);
     if (family !== 0) {
       // RFC 3263 4.1: a literal without transport is reached by UDP.
