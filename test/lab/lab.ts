@@ -29,6 +29,7 @@ const CLIENT_MAC = '02:00:00:00:00:fd';
 const memberMac = (k: number): string => `02:00:00:00:00:0${k}`;
 /** Namespaces are named sf<pid>n<count>-<host>, so that those of a dead process can be told. */
 const NAME = /^sf(\d+)n\d+-[a-z0-9]+$/;
+const DIRECTORY = /^sipfarm-lab-sf(\d+)n\d+-/;
 /** Buckets of the balancer's hash for TCP flows and for fragments. */
 const BUCKETS = 60;
 
@@ -87,11 +88,15 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Removes the namespaces of processes that are gone. */
+/** Removes the namespaces and files of processes that are gone. */
 function removeLeftovers(): void {
-  for (const name of netns()) {
-    const pid = Number(NAME.exec(name)?.[1] ?? 0);
-    if (pid > 0 && pid !== process.pid && !isAlive(pid)) removeNamespace(name);
+  const isLeft = (match: RegExpExecArray | null): boolean => {
+    const pid = Number(match?.[1] ?? 0);
+    return pid > 0 && pid !== process.pid && !isAlive(pid);
+  };
+  for (const name of netns()) if (isLeft(NAME.exec(name))) removeNamespace(name);
+  for (const name of readdirSync(tmpdir())) {
+    if (isLeft(DIRECTORY.exec(name))) rmSync(join(tmpdir(), name), { recursive: true, force: true });
   }
 }
 
@@ -162,13 +167,16 @@ export class Lab {
   /** Directory of logs and files of this laboratory; removed by `close()` unless SIPFARM_LAB_KEEP is set. */
   readonly dir: string;
   readonly #name: string;
+  readonly #keep: boolean;
   readonly #children = new Set<ChildProcess>();
   #mode: Mode = 'none';
 
   private constructor() {
     count += 1;
     this.#name = `sf${process.pid}n${count}`;
-    this.dir = mkdtempSync(join(tmpdir(), 'sipfarm-lab-'));
+    const { SIPFARM_LAB_KEEP } = process.env;
+    this.#keep = SIPFARM_LAB_KEEP !== undefined;
+    this.dir = mkdtempSync(join(tmpdir(), this.#keep ? 'sipfarm-kept-' : `sipfarm-lab-${this.#name}-`));
   }
 
   /** Makes namespaces, links and addresses. Throws with the tool's own words when the host does not allow it. */
@@ -288,8 +296,7 @@ export class Lab {
     if (!open.delete(this)) return;
     for (const child of this.#children) child.kill('SIGKILL');
     for (const host of HOSTS) removeNamespace(this.ns(host));
-    const { SIPFARM_LAB_KEEP } = process.env;
-    if (SIPFARM_LAB_KEEP === undefined) rmSync(this.dir, { recursive: true, force: true });
+    if (!this.#keep) rmSync(this.dir, { recursive: true, force: true });
   }
 
   #ip(host: Host, lines: readonly string[]): void {
@@ -305,8 +312,13 @@ export class Lab {
     }
   }
 
+  /** Kernel settings as name=value; by a shell, because sysctl is not on every minimal host. */
   #sysctl(host: Host, settings: readonly string[]): void {
-    execFileSync('ip', ['netns', 'exec', this.ns(host), 'sysctl', '-qw', ...settings]);
+    const lines = settings.map((setting) => {
+      const [name = '', value = ''] = setting.split('=');
+      return `echo ${value} > /proc/sys/${name.replaceAll('.', '/')}`;
+    });
+    execFileSync('ip', ['netns', 'exec', this.ns(host), 'sh', '-ec', lines.join('\n')]);
   }
 
   /** One leg on the switch; the static forwarding entry keeps the bridge from flooding when a MAC is silent, as it is under DSR. */
