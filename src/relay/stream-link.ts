@@ -28,7 +28,7 @@ const UNPROVEN_STRANGERS = 32;
 const KEEP_ALIVE_MS = 5000;
 
 /** TLS 1.2 with one suite: the key is proven by both ends (RFC 4279), recorded traffic stays closed when it leaks later (ECDHE, RFC 7905). */
-const TLS_OPTIONS = {
+export const TLS_OPTIONS = {
   minVersion: 'TLSv1.2',
   maxVersion: 'TLSv1.2',
   ciphers: 'ECDHE-PSK-CHACHA20-POLY1305',
@@ -81,8 +81,8 @@ function keyName(key: FarmKey): string {
   return createHash('sha256').update('sipfarm psk name').update(key.psk).digest('hex').slice(0, 16);
 }
 
-/** `sipfarm/<name of the key>/<member number>`. */
-function identityOf(key: FarmKey, number: number): string {
+/** The PSK identity a member dials with: `sipfarm/<name of the key>/<member number>`. */
+export function pskIdentity(key: FarmKey, number: number): string {
   return `sipfarm/${keyName(key)}/${number}`;
 }
 
@@ -237,7 +237,7 @@ export class StreamLink {
     const secure = tls.connect({
       ...TLS_OPTIONS,
       socket: raw,
-      pskCallback: () => ({ psk: primary.psk, identity: identityOf(primary, own) }),
+      pskCallback: () => ({ psk: primary.psk, identity: pskIdentity(primary, own) }),
       // There is no certificate: the suite above proves the key.
       checkServerIdentity: () => undefined,
     });

@@ -1,9 +1,11 @@
 // Who answers, who is said to be gone, and what a peer tells of itself.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
+import { encodeFrame, Frame, FrameKind, headOctets } from '../../../src/relay/envelope.ts';
+import { MAX_PROBE_OCTETS, PROBE_ANSWER, writeProbe } from '../../../src/relay/probe.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
-import { farm, introduce, Member } from './relay-farm.ts';
+import { farm, introduce, KEYS, Member } from './relay-farm.ts';
 
 let clock: FakeClock;
 let network: FakeNetwork;
@@ -130,13 +132,91 @@ test('a member that stood still does not blame the others', async () => {
   const [a, b, c] = await farmOf(3);
   assert.ok(a && b && c);
   await clock.pass(1000);
-  // One jump of the clock is a stall of every member: the timers run late, no answer comes in between.
-  const late = clock.now() + 30_000;
+  // The timers run late by half a minute, and no answer has come in between.
   const now = clock.now.bind(clock);
-  clock.now = () => Math.max(now(), late);
-  await clock.pass(30_000 + 2000, 250);
+  clock.now = () => now() + 30_000;
+  clock.advance(250);
+  assert.deepEqual(
+    members.map(({ link }) => link.reachablePeers().length),
+    [2, 2, 2],
+  );
+  await clock.pass(2000);
   assert.deepEqual([a.suspects, b.suspects, c.suspects], [[], [], []]);
-  assert.deepEqual(a.link.reachablePeers(), [2, 3]);
+});
+
+test('an answer to a question of long ago proves nothing', async () => {
+  const [a, b] = await farmOf(2);
+  assert.ok(a && b);
+  await clock.pass(3000);
+  cut([1, 2]);
+  const socket = await network.bindUdp(
+    { address: '10.9.9.9', port: 0 },
+    { onDatagram: () => {}, onSendError: () => {} },
+  );
+  const body = Buffer.alloc(MAX_PROBE_OCTETS);
+  for (let i = 0; i < 8; i++) {
+    const frame = Object.assign(new Frame(), {
+      kind: FrameKind.probe,
+      sender: 2,
+      senderIncarnation: 1,
+      receiver: 1,
+      epoch: 1,
+      sequence: 1000 + i,
+    });
+    const octets = writeProbe(PROBE_ANSWER, 1, 0, new Set(), body);
+    const bytes = Buffer.alloc(headOctets(frame) + octets);
+    encodeFrame(KEYS, frame, body, 0, octets, bytes, 0);
+    socket.send(bytes, a.endpoint.address, a.endpoint.port);
+    await clock.pass(250);
+  }
+  assert.ok(!a.link.reachable(2));
+  assert.equal(a.refused('kind') + a.refused('replayed') + a.refused('mac'), 0);
+});
+
+test('what a member reported before it fell silent does not count', async () => {
+  const [a] = await farmOf(5);
+  assert.ok(a);
+  await clock.pass(1000);
+  // 2, 3 and 4 lose 5, and 2 then falls silent itself: of the four others only 3 and 4 can say so to member 1.
+  cut([2, 5], [3, 5], [4, 5]);
+  await clock.pass(2000);
+  assert.deepEqual(a.suspects, [[5]]);
+  cut([2, 5], [3, 5], [4, 5], [1, 2]);
+  await clock.pass(2000);
+  assert.deepEqual(a.suspects, [[5], []]);
+});
+
+test('a connection to a peer that has been silent for five seconds is given up once, and dialled anew', async () => {
+  let dialled = 0;
+  const connectTcp = network.connectTcp.bind(network);
+  network.connectTcp = (remote, from) => {
+    dialled++;
+    return connectTcp(remote, from);
+  };
+  const [a, b] = await farmOf(2);
+  assert.ok(a && b);
+  // The handshake computes between turns of the clock.
+  a.link.relay(2, a.packet('x', { connection: 1 }));
+  while (b.packets.length === 0) await clock.pass(10);
+  cut([1, 2]);
+  await clock.pass(4800);
+  assert.equal(dialled, 1);
+  await clock.pass(700);
+  assert.equal(dialled, 2);
+});
+
+test('a peer that is not there is dialled every two seconds, no more', async () => {
+  let dialled = 0;
+  const connectTcp = network.connectTcp.bind(network);
+  network.connectTcp = (remote, from) => {
+    dialled++;
+    return connectTcp(remote, from);
+  };
+  const [a] = await farmOf(1);
+  assert.ok(a);
+  a.link.setPeers([{ number: 9, incarnation: 1, id: 'm9', relay: { address: '10.0.0.9', port: 1 }, listeners: [] }]);
+  await clock.pass(60_000, 20);
+  assert.ok(dialled >= 30 && dialled <= 36, `${dialled}`);
 });
 
 test('five per cent of loss makes a peer look unreachable for less than a hundredth of the time', async () => {

@@ -141,13 +141,16 @@ describe('a packet that is relayed', () => {
     assert.equal(b.refused('hops'), 1);
   });
 
-  test('goes by datagram up to the path MTU', async () => {
+  test('goes by datagram up to the path MTU, and by the connection above it', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
+    a.link.relay(2, a.packet('connects the members', { connection: 1 }));
+    await b.taken(1);
     const sizes: number[] = [];
     network.onSent = (_from, _to, bytes) => sizes.push(bytes.length);
     a.link.relay(2, a.packet('x'.repeat(1500 - 28 - 71)));
-    await network.settle();
+    a.link.relay(2, a.packet('x'.repeat(1500 - 28 - 71 + 1)));
+    await b.taken(3);
     assert.deepEqual(sizes, [1472]);
   });
 
@@ -248,6 +251,17 @@ describe('a frame is refused and counted', () => {
   });
 });
 
+test('a frame on a connection must be of the member that opened it', async () => {
+  const [a, b, c] = [member(1), member(2), member(3)];
+  await farm(a, b, c);
+  a.link.relay(2, a.packet('x', { connection: 1 }));
+  await b.taken(1);
+  a.self.number = 3;
+  a.link.relay(2, a.packet('x', { connection: 1, ingress: 3 }));
+  while (b.refused('unknown-sender') === 0) await network.settle();
+  assert.equal(b.packets.length, 1);
+});
+
 describe('during a rotation', () => {
   test('frames of members that are ahead and behind are taken', async () => {
     const [a, b] = [member(1), member(2)];
@@ -337,6 +351,31 @@ describe('views that differ', () => {
     a.link.relay(2, a.packet('x'));
     await network.settle();
     assert.equal(b.packets.length, 1);
+  });
+
+  test('a seat of a younger incarnation refuses the older one, whatever its record says', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    b.link.setSeats([{ number: 1, incarnation: 3 }, b.record]);
+    a.self.incarnation = 2;
+    a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.equal(b.refused('old-incarnation'), 1);
+  });
+
+  test('a restarted member counts its frames from one again and is heard', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    for (let i = 0; i < 20; i++) a.link.relay(2, a.packet('x'));
+    await network.settle();
+    await a.link.stop();
+    const again = member(1, undefined, 2);
+    await farm(again);
+    again.link.setPeers([b.record]);
+    again.link.relay(2, again.packet('y'));
+    await network.settle();
+    assert.equal(b.packets.length, 21);
+    assert.equal(b.refused('replayed'), 0);
   });
 
   test('a member that has restarted is heard before its record is, and its former self no more', async () => {

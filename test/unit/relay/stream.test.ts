@@ -4,11 +4,13 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { afterEach, describe, test } from 'node:test';
 import { setTimeout as later } from 'node:timers/promises';
+import tls from 'node:tls';
 import { type ByteStream, type Network, nodeNetwork } from '../../../src/base/network.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
+import { pskIdentity, TLS_OPTIONS } from '../../../src/relay/stream-link.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
-import { farm, introduce, Member, type MemberOptions } from './relay-farm.ts';
+import { farm, introduce, KEYS, Member, type MemberOptions } from './relay-farm.ts';
 
 let members: Member[] = [];
 let sockets: net.Socket[] = [];
@@ -276,6 +278,125 @@ test('a connection that says nothing is closed after five seconds', async () => 
   clock.advance(1);
   await once(socket, 'close');
   await until(() => b.refused('handshake') === 1);
+});
+
+test('connections from the address of a peer are bounded too', async () => {
+  const [a, b] = [member(1), member(2)];
+  await a.start();
+  await b.start();
+  b.link.setPeers([{ ...a.record, relay: { address: '127.0.0.1', port: 9 } }]);
+  for (let i = 0; i < 70; i++) {
+    const socket = net.connect({ host: b.endpoint.address, port: b.endpoint.port });
+    socket.on('error', () => {});
+    sockets.push(socket);
+  }
+  await until(() => b.refused('connections') === 70 - 64);
+});
+
+test('a place that a stranger has left is free for the next', async () => {
+  const b = member(2);
+  await b.start();
+  for (let i = 1; i <= 40; i++) {
+    const socket = net.connect({ host: b.endpoint.address, port: b.endpoint.port });
+    socket.on('error', () => {});
+    await once(socket, 'connect');
+    socket.destroy();
+    await until(() => b.refused('handshake') === i);
+  }
+  assert.equal(b.refused('connections'), 0);
+});
+
+test('the newest connection of a member replaces the one before', async () => {
+  const streams: ByteStream[] = [];
+  const [a, b] = [member(1, { network: watched(streams) }), member(2)];
+  await farm(a, b);
+  a.link.relay(2, a.packet('x', overTcp));
+  await b.taken(1);
+  const [first] = streams;
+  assert.ok(first);
+  const replaced = once(first, 'close');
+  const twin = member(1);
+  await twin.start();
+  twin.link.setPeers([b.record]);
+  await replaced;
+});
+
+test('the room to wait is free again after each outage', async () => {
+  const streams: ByteStream[] = [];
+  const [a, b] = [member(1, { network: watched(streams) }), member(2)];
+  await farm(a, b);
+  for (let round = 1; round <= 3; round++) {
+    for (let i = 0; i < 20; i++) assert.ok(a.link.relay(2, a.packet('x'.repeat(40_000), overTcp)), `${round}/${i}`);
+    await b.taken(20 * round);
+    const last = streams.at(-1);
+    assert.ok(last);
+    const closed = once(last, 'close');
+    last.destroy();
+    await closed;
+  }
+});
+
+test('what waits in a connection that does not move is bounded', async () => {
+  const clock = new FakeClock();
+  const network = new FakeNetwork({ clock });
+  const [a, b] = [
+    member(1, { network, clock, address: '10.0.0.1' }),
+    member(2, { network, clock, address: '10.0.0.2' }),
+  ];
+  await farm(a, b);
+  a.link.relay(2, a.packet('x', overTcp));
+  await b.taken(1);
+  network.reaches = () => false;
+  let taken = 0;
+  for (let i = 0; i < 100; i++) if (a.link.relay(2, a.packet('x'.repeat(40_000), overTcp))) taken++;
+  assert.ok(taken >= 20 && taken <= 30, `${taken}`);
+  assert.equal(a.refused('queue-full'), 100 - taken);
+});
+
+describe('a connection with a farm key', () => {
+  function dial(b: Member, number: number): tls.TLSSocket {
+    const { primary } = KEYS;
+    const secure = tls.connect({
+      ...TLS_OPTIONS,
+      host: b.endpoint.address,
+      port: b.endpoint.port,
+      pskCallback: () => ({ psk: primary.psk, identity: pskIdentity(primary, number) }),
+      checkServerIdentity: () => undefined,
+    });
+    sockets.push(secure);
+    secure.on('error', () => {});
+    secure.resume();
+    return secure;
+  }
+
+  test('that claims a number above this one is closed: the lower one dials', async () => {
+    const [b, c] = [member(2), member(3)];
+    await farm(b, c);
+    dial(b, 3);
+    await until(() => b.refused('handshake') === 1);
+  });
+
+  test('that carries an impossible length is closed', async () => {
+    const [a, b] = [member(1), member(2)];
+    await b.start();
+    b.link.setPeers([{ ...a.record, relay: { address: '127.0.0.1', port: 9 } }]);
+    const secure = dial(b, 1);
+    secure.write(Buffer.alloc(4, 0xff));
+    await once(secure, 'close');
+    assert.equal(b.refused('framing'), 1);
+  });
+
+  test('that carries a forged frame stays, and the frame is counted', async () => {
+    const [a, b] = [member(1), member(2)];
+    await b.start();
+    b.link.setPeers([{ ...a.record, relay: { address: '127.0.0.1', port: 9 } }]);
+    const secure = dial(b, 1);
+    const frame = Buffer.alloc(4 + 100);
+    frame.writeUInt32BE(100);
+    secure.write(frame);
+    secure.write(frame);
+    await until(() => b.refused('not-a-frame') === 2);
+  });
 });
 
 test('a stranger that speaks something else is cut off', async () => {
