@@ -18,7 +18,7 @@ export interface FramerHandlers {
   onMessage(bytes: Buffer, start: number, end: number): void;
   /** A double CRLF between messages, to be answered with CRLF (RFC 5626 section 4.4.1). */
   onPing(): void;
-  /** Framing is lost, the framer takes no more octets. `bytes[start..end)` is what there is of the message: up to the end of its headers where they end. */
+  /** Framing is lost, the framer takes no more octets. `bytes[start..end)` is what there is of the message: up to the end of its headers where they end; nothing for `not-sip`. */
   onFault(fault: FrameFault, bytes: Buffer, start: number, end: number): void;
 }
 
@@ -164,14 +164,14 @@ export class Framer {
             start = at;
             limit = at + this.#limits.headerBytes;
           } else {
-            this.#lose('not-sip', chunk, at, end);
+            this.#lose('not-sip', chunk, at, at);
             return;
           }
           break;
         case BETWEEN_CR:
         case BETWEEN_LINE_CR:
           if (octet !== LF) {
-            this.#lose('not-sip', chunk, at, end);
+            this.#lose('not-sip', chunk, at, at);
             return;
           }
           if (this.#state === BETWEEN_CR) this.#state = BETWEEN_LINE;

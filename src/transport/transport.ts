@@ -187,9 +187,9 @@ export class Transport {
       const onConnection = (stream: ByteStream): void => this.accept(index, stream);
       const server = await this.#options.network.listenTcp(listener.bind, onConnection);
       this.#servers.push(server);
-      listener.local = server.local;
+      listener.local = { address: server.local.address, port: server.local.port };
     }
-    if (udp?.local) listener.local = udp.local;
+    if (udp?.local) listener.local = { address: udp.local.address, port: udp.local.port };
     if (listener.advertise.port === 0) listener.advertise = { ...listener.advertise, port: listener.local.port };
   }
 }

@@ -1,0 +1,114 @@
+// What the tests of the transport share: a transport that writes down all it hands up, and messages.
+import type { DatagramSocket, Network } from '../../../src/base/network.ts';
+import { CellFamily } from '../../../src/metrics/counters.ts';
+import { DEFAULT_LIMITS, type TransportLimits } from '../../../src/transport/limits.ts';
+import type { Packet } from '../../../src/transport/packet.ts';
+import { type ListenerConfig, Transport } from '../../../src/transport/transport.ts';
+import { FakeClock } from '../../fake/clock.ts';
+import { FakeNetwork } from '../../fake/network.ts';
+
+/** A packet as it was when it was handed up; the packet itself is reused. */
+export interface Seen {
+  readonly text: string;
+  readonly from: string;
+  readonly to: string;
+  readonly listener: number;
+  readonly connection: number;
+  readonly member: number;
+}
+
+export interface Bench {
+  readonly clock: FakeClock;
+  readonly network: FakeNetwork;
+  readonly transport: Transport;
+  readonly packets: Seen[];
+  readonly faults: { readonly fault: string; readonly packet: Seen }[];
+  readonly closed: { readonly connection: number; readonly reason: string }[];
+  /** Set these to act from within the callbacks. */
+  onPacket: (packet: Packet) => void;
+  onFault: (packet: Packet) => void;
+  received(listener: string, kind: string): number;
+  closedBy(reason: string): number;
+  sendErrors(listener: string): number;
+}
+
+function see(packet: Packet): Seen {
+  return {
+    text: packet.bytes.toString('latin1', packet.start, packet.end),
+    from: `${packet.address} ${packet.port}`,
+    to: `${packet.localAddress} ${packet.localPort}`,
+    listener: packet.listener,
+    connection: packet.connection,
+    member: packet.ingress,
+  };
+}
+
+export const VIP = '198.51.100.1';
+
+export function udp(name: string, address = VIP, port = 5060): ListenerConfig {
+  return { name, transport: 'udp', bind: { address, port }, advertise: { address, port }, answer: 'direct' };
+}
+
+export function tcp(name: string, address = VIP, port = 5060): ListenerConfig {
+  return { name, transport: 'tcp', bind: { address, port }, advertise: { address, port }, answer: 'direct' };
+}
+
+export function makeBench(
+  listeners: readonly ListenerConfig[],
+  limits: Partial<TransportLimits> = {},
+  also: { readonly network?: Network; readonly sockets?: ReadonlyMap<string, DatagramSocket> } = {},
+): Bench {
+  const clock = new FakeClock();
+  const network = new FakeNetwork({ clock });
+  const received = new CellFamily({ name: 'received_packets_total', help: '', labels: ['listener', 'class'] });
+  const closedConnections = new CellFamily({ name: 'closed_connections_total', help: '', labels: ['reason'] });
+  const sendErrors = new CellFamily({ name: 'send_errors_total', help: '', labels: ['listener'] });
+  const packets: Bench['packets'] = [];
+  const faults: Bench['faults'] = [];
+  const closed: Bench['closed'] = [];
+  const transport = new Transport({
+    network: also.network ?? network,
+    clock,
+    listeners,
+    limits: { ...DEFAULT_LIMITS, ...limits },
+    handlers: {
+      onPacket(packet) {
+        packets.push(see(packet));
+        bench.onPacket(packet);
+      },
+      onFault(packet, fault) {
+        faults.push({ fault, packet: see(packet) });
+        bench.onFault(packet);
+      },
+      onFlowClosed: (connection, reason) => closed.push({ connection, reason }),
+    },
+    received,
+    closedConnections,
+    sendErrors,
+    ...(also.sockets && { sockets: also.sockets }),
+  });
+  transport.setSelf(7, 3);
+  const bench: Bench = {
+    clock,
+    network,
+    transport,
+    packets,
+    faults,
+    closed,
+    onPacket: () => {},
+    onFault: () => {},
+    received: (listener, kind) => received.cell({ listener, class: kind }).n,
+    closedBy: (reason) => closedConnections.cell({ reason }).n,
+    sendErrors: (listener) => sendErrors.cell({ listener }).n,
+  };
+  return bench;
+}
+
+/** A request with a body and its right length. */
+export function message(callId = 'a84b4c76e66710', body = '', method = 'INVITE'): string {
+  return (
+    `${method} sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.4;branch=z9hG4bK776asdhds\r\nMax-Forwards: 70\r\n` +
+    `From: <sip:alice@example.com>;tag=1928301774\r\nTo: <sip:bob@example.com>\r\nCall-ID: ${callId}\r\n` +
+    `CSeq: 314159 ${method}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+  );
+}
