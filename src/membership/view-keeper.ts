@@ -19,8 +19,6 @@ const SPREAD_MS = 200;
 const RETRY_MS = 1000;
 /** How long a seat that a view dropped stays out, unless the member comes with a new incarnation: members need not agree at once about who is unreachable. */
 const DROPPED_MS = 30_000;
-/** With fewer members the lease decides alone who is gone. */
-const LEAST_FOR_SUSPICION = 3;
 
 export interface ViewKeeperOptions {
   readonly store: Store;
@@ -230,7 +228,8 @@ export class ViewKeeper {
       if (dropped?.incarnation === incarnation && now < dropped.until) return false;
       return this.#suspected.get(number) !== incarnation;
     });
-    const believable = candidates.length >= LEAST_FOR_SUSPICION && reached.length * 2 > candidates.length;
+    // Half of the members or more cannot be taken out by suspicion: of two members none, there the lease decides alone.
+    const believable = reached.length * 2 > candidates.length;
     return (believable ? reached : candidates).map(seatOf);
   }
 

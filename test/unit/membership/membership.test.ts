@@ -297,15 +297,40 @@ describe('membership', () => {
     assert.ok(stored().epoch <= epoch + 1);
   });
 
-  it('takes no seat by suspicion in a farm of two, nor from a majority', async () => {
+  it('gives a member a new incarnation that lost its seat while it was isolated, though its lease still ran', async () => {
+    const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
+    fe3!.store.cut();
+    while (!fe3!.membership.isolated) await clock.pass(10);
+    for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([fe3!.membership.given!.number]));
+    while (fe1!.seats.includes('fe3')) await clock.pass(10);
+    assert.ok(farm.read('members/fe3'), 'the lease has run out: this test shows nothing');
+    fe3!.store.heal();
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe3!.events.at(-1), 'rejoined 2');
+    assert.ok(fe1!.seats.includes('fe3/2'));
+  });
+
+  it('does not take its seat back from a process that has taken it over', async () => {
+    const [old] = await start('fe1');
+    const [next] = await start('fe1');
+    await clock.pass(60_000, 100);
+    assert.equal(stored().seats[0]?.incarnation, 2);
+    assert.equal(next!.membership.isolated, false);
+    assert.equal(old!.membership.isolated, true);
+    assert.deepEqual([old!.events, next!.events], [['seat-lost', 'isolated'], []]);
+  });
+
+  it('takes no seat by suspicion in a farm of two, nor from a majority, nor its own', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     fe1!.membership.suspect(new Set([fe2!.membership.given!.number]));
     await clock.pass(SETTLE_MS, 50);
     assert.equal(fe1!.view?.seats.length, 2);
     await start('fe3', 'fe4');
-    fe1!.membership.suspect(new Set([2, 3, 4]));
-    await clock.pass(SETTLE_MS, 50);
-    assert.equal(fe1!.view?.seats.length, 4);
+    for (const suspects of [[2, 3, 4], [2, 3], [1]]) {
+      fe1!.membership.suspect(new Set(suspects));
+      await clock.pass(SETTLE_MS, 50);
+      assert.equal(fe1!.view?.seats.length, 4);
+    }
   });
 
   it('waits with joining for a store that is down, and gives up when told to leave', async () => {

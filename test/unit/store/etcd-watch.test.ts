@@ -1,0 +1,168 @@
+// The watch against a stream that the test plays by hand: what a real etcd does only once in a blue moon.
+import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
+import { afterEach, describe, it } from 'node:test';
+import type { EtcdConnection } from '../../../src/store/etcd-connection.ts';
+import { EtcdWatch } from '../../../src/store/etcd-watch.ts';
+import type { Entry } from '../../../src/store/store.ts';
+import { FakeClock } from '../../fake/clock.ts';
+
+interface Written {
+  readonly create_request?: { readonly start_revision: string };
+}
+
+class Stream extends EventEmitter {
+  readonly written: Written[] = [];
+  cancelled = false;
+
+  write(request: Written): void {
+    this.written.push(request);
+  }
+  end(): void {}
+  cancel(): void {
+    this.cancelled = true;
+    this.emit('error', new Error('cancelled'));
+  }
+
+  get startedAt(): string | undefined {
+    return this.written[0]?.create_request?.start_revision;
+  }
+
+  /** Sends events as `key=value@revision`; without `=value` it is a deletion. */
+  events(...texts: string[]): void {
+    const events = texts.map((text) => {
+      const [, key = '', value, revision = ''] = /^(\w+)(?:=(\w+))?@(\d+)$/.exec(text)!;
+      const kv = { key: Buffer.from(key), value: Buffer.from(value ?? ''), mod_revision: revision };
+      return { type: value === undefined ? 'Delete' : 'Put', kv };
+    });
+    this.emit('data', { created: false, canceled: false, events });
+  }
+}
+
+describe('the watch of etcd', () => {
+  let clock: FakeClock;
+  let watch: EtcdWatch;
+
+  afterEach(async () => {
+    watch.close();
+    await clock.pass(5000, 100);
+    assert.equal(clock.timers, 0, 'a timer is left running');
+  });
+
+  /** Opens a watch on a store that holds `listing`, as `key=value@revision`, at revision 10; both may change later. */
+  async function open(...listing: string[]) {
+    clock = new FakeClock();
+    const streams: Stream[] = [];
+    const told: string[] = [];
+    const held = { listing, revision: 10n, refuse: false };
+    const text = ({ key, value, revision }: Entry): string => `${key}=${value}@${revision}`;
+    const watchClient = {
+      watch: async () => {
+        const stream = new Stream();
+        streams.push(stream);
+        return stream;
+      },
+    };
+    const renewed: unknown[] = [];
+    const connection = { client: { watchClient }, renew: (client: unknown) => renewed.push(client) };
+    watch = new EtcdWatch({
+      clock,
+      random: () => 0.5,
+      connection: connection as unknown as EtcdConnection,
+      range: { key: Buffer.from('k'), range_end: Buffer.from('l') },
+      list: async () => {
+        if (held.refuse) throw new Error('no answer');
+        const entries = held.listing.map((one) => {
+          const [key = '', value = '', revision = ''] = one.split(/[=@]/);
+          return { key, value, revision: BigInt(revision) };
+        });
+        return { entries, revision: held.revision };
+      },
+      decode: (kv) => ({ key: kv.key.toString(), value: kv.value.toString(), revision: BigInt(kv.mod_revision) }),
+      relistMs: 300_000,
+      onChange: (entries) => told.push(entries.map(text).join(' ')),
+      onStale: () => told.push('stale'),
+    });
+    await clock.pass(0);
+    await clock.pass(0);
+    return { streams, told, held, renewed };
+  }
+
+  it('watches from the revision behind the listing', async () => {
+    const { streams, told } = await open('a=1@3', 'b=2@7');
+    assert.equal(streams[0]?.startedAt, '11');
+    assert.deepEqual(told, ['a=1@3 b=2@7']);
+    streams[0]!.events('c=3@11', 'a@11');
+    assert.deepEqual(told.at(-1), 'b=2@7 c=3@11');
+  });
+
+  it('ignores events that go back in time, and events it has seen', async () => {
+    const { streams, told } = await open('b=2@7');
+    streams[0]!.events('a=1@11');
+    streams[0]!.events('a@12');
+    streams[0]!.events('a=1@11');
+    streams[0]!.events('b=1@5', 'b=9@7');
+    assert.deepEqual(told, ['b=2@7', 'a=1@11 b=2@7', 'b=2@7']);
+  });
+
+  it('tells changes of one revision that come in two answers', async () => {
+    const { streams, told } = await open();
+    streams[0]!.events('a=1@11');
+    streams[0]!.events('b=1@11');
+    assert.equal(told.at(-1), 'a=1@11 b=1@11');
+  });
+
+  for (const [why, break_] of [
+    ['the server cancels it', (stream: Stream) => stream.emit('data', { created: false, canceled: true, events: [] })],
+    [
+      'the server cancels it at its creation',
+      (stream: Stream) => stream.emit('data', { created: true, canceled: true, events: [] }),
+    ],
+    ['the stream fails', (stream: Stream) => stream.emit('error', new Error('reset'))],
+    ['the stream ends', (stream: Stream) => stream.emit('end')],
+  ] as const) {
+    it(`says that it is stale and lists anew when ${why}`, async () => {
+      const { streams, told, held, renewed } = await open('a=1@3');
+      break_(streams[0]!);
+      await clock.pass(0);
+      assert.deepEqual(told, ['a=1@3', 'stale']);
+      assert.equal(streams[0]!.cancelled, true);
+      assert.equal(renewed.length, 1);
+      held.listing = ['b=1@20'];
+      held.revision = 25n;
+      streams[0]!.events('x=1@99');
+      await clock.pass(3000, 100);
+      assert.deepEqual(told, ['a=1@3', 'stale', 'b=1@20']);
+      assert.equal(streams[1]?.startedAt, '26');
+    });
+  }
+
+  it('tells the table again after it was stale, even when nothing has changed', async () => {
+    const { streams, told } = await open('a=1@3');
+    streams[0]!.emit('end');
+    await clock.pass(3000, 100);
+    assert.deepEqual(told, ['a=1@3', 'stale', 'a=1@3']);
+  });
+
+  it('goes on trying to list, less and less often, and says once that it is stale', async () => {
+    const { streams, told, held } = await open('a=1@3');
+    held.refuse = true;
+    streams[0]!.emit('end');
+    await clock.pass(20_000, 100);
+    assert.deepEqual(told, ['a=1@3', 'stale']);
+    held.refuse = false;
+    await clock.pass(2000, 100);
+    assert.deepEqual(told, ['a=1@3', 'stale', 'a=1@3']);
+  });
+
+  it('comes back from an etcd whose revisions have gone back, as after a restore', async () => {
+    const { streams, told, held } = await open('a=5@9');
+    streams[0]!.emit('end');
+    held.listing = ['a=1@2'];
+    held.revision = 4n;
+    await clock.pass(3000, 100);
+    assert.equal(streams[1]?.startedAt, '5');
+    streams[1]!.events('a=2@5');
+    assert.deepEqual(told, ['a=5@9', 'stale', 'a=1@2', 'a=2@5']);
+  });
+});
