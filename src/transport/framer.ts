@@ -135,7 +135,7 @@ export class Framer {
     let at = 0;
     /** Where the message begins in this chunk; 0 when it began earlier. */
     let start = 0;
-    /** The offset at which its headers are too large. */
+    /** The offset at which its headers are too large; set anew where a message begins. */
     let limit = this.#limits.headerBytes - this.#heldEnd;
     while (at < end) {
       if (this.#state === STOPPED) return;
@@ -146,7 +146,6 @@ export class Framer {
         if (this.#missing > 0) break;
         this.#finish(chunk, start, at);
         start = at;
-        limit = at + this.#limits.headerBytes;
         continue;
       }
       const octet = chunk[at]!;
@@ -209,7 +208,6 @@ export class Framer {
           else if (this.#missing === 0) {
             this.#finish(chunk, start, at + 1);
             start = at + 1;
-            limit = start + this.#limits.headerBytes;
           }
           break;
         case NAME:

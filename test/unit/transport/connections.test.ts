@@ -309,6 +309,8 @@ describe('the number of connections', () => {
     const clients: Client[] = [];
     for (let i = 0; i < 20; i++) clients.push(await dialled(bench));
     clients[0]?.stream.destroy();
+    await bench.network.settle();
+    assert.equal(bench.transport.connections(), 19);
     assert.ok((await dialled(bench)).ended());
     clients[1]?.stream.destroy();
     await bench.network.settle();
@@ -340,6 +342,8 @@ describe('the number of connections', () => {
     for (let i = 0; i < 22; i++) clients.push(await dialled(bench, `192.0.2.${i}`));
     assert.equal(bench.closedBy('connection-limit'), 2);
     clients[0]?.stream.destroy();
+    await bench.network.settle();
+    assert.equal(bench.transport.connections(), 19);
     assert.ok((await dialled(bench)).ended());
     clients[1]?.stream.destroy();
     await bench.network.settle();
@@ -448,6 +452,28 @@ describe('memory', () => {
     await write(bench, small, message('small').slice(100));
     assert.equal(bench.packets.length, 1);
     assert.equal(bench.transport.bufferedBytes(), 0);
+    await finished(bench);
+  });
+
+  test('of a connection that is closing is not counted, nor the connection chosen again', async () => {
+    const bench = await started({ bufferedBytes: 8_000 });
+    const broken = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
+    broken.on('error', () => {});
+    bench.onFault = (packet) => {
+      bench.transport.sendStream(packet.connection, Buffer.alloc(300_000));
+    };
+    const text = message('broken').replace('Content-Length: 0', `Subject: ${'x'.repeat(4_000)}\r\nContent-Length: +`);
+    for (const at of [0, 4_000]) {
+      broken.write(text.slice(at, at + 4_000));
+      await bench.network.settle();
+    }
+    assert.deepEqual([bench.closedBy('framing'), bench.transport.bufferedBytes()], [1, 0]);
+    // Each smaller than what the closing one held: had it kept its share, it would be the first to go.
+    for (let i = 0; i < 3; i++) {
+      await write(bench, await dialled(bench), message('other', 'x'.repeat(20_000)).slice(0, 3_000));
+    }
+    assert.equal(bench.transport.connections(), 3);
+    assert.equal(bench.closedBy('buffered-bytes'), 1);
     await finished(bench);
   });
 
