@@ -471,7 +471,7 @@ function ownHosts(config: Config): readonly string[] {
 }
 
 function peerOf(record: MemberRecord): PeerInfo | undefined {
-  const { number, incarnation, id, listeners } = record;
+  const { number, incarnation, id } = record;
   const relay = parseEndpoint(record.relay);
-  return relay && { number, incarnation, id, relay, listeners: listeners.map(({ name }) => name) };
+  return relay && { number, incarnation, id, relay };
 }

@@ -85,7 +85,8 @@ export class Demo {
       // By port, so that demos side by side do not mix in one etcd, and demos one after the other leave one farm there.
       const farm = `demo-${this.#port}`;
       for (let index = 1; index <= members; index++) {
-        const store = etcd === undefined ? memory.open() : new EtcdStore({ hosts: [etcd], farm, clock: this.#world.clock });
+        const store =
+          etcd === undefined ? memory.open() : new EtcdStore({ hosts: [etcd], farm, clock: this.#world.clock });
         this.#stores.push(store);
         this.#members.push(await this.#startMember(`fe${index}`, farm, secret, store, vip));
       }

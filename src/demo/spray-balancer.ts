@@ -29,7 +29,7 @@ export class SprayBalancer {
         onDatagram: (bytes, address, port) => this.#next()?.datagram(bytes, address, port),
         onSendError: () => {},
       });
-      this.#tcp = await this.#network.listenTcp(this.#vip, (stream) => {
+      this.#tcp = await this.#network.listenTcp(this.#udp.local, (stream) => {
         const frontend = this.#next();
         if (frontend) frontend.connection(stream);
         else stream.destroy();

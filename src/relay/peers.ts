@@ -1,4 +1,4 @@
-// The other members as the relay link knows them: where they are, which incarnation, and how their listeners map to ours.
+// The other members as the relay link knows them: where they are, which incarnation they run, and what their probes tell.
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { SequenceWindow } from './sequence-window.ts';
@@ -10,8 +10,6 @@ export interface PeerInfo {
   readonly id: string;
   /** Where its relay link listens, UDP and TCP. */
   readonly relay: Endpoint;
-  /** Names of its listeners, in the order of its own indexes. */
-  readonly listeners: readonly string[];
 }
 
 /** A member's place in the view, as far as frames need it. */
@@ -29,9 +27,6 @@ export class Peer {
   info: PeerInfo;
   /** The youngest incarnation that record or frames told of. */
   incarnation: number;
-  /** Listener index there to index here, and the other way; -1 where the name is missing. */
-  toOwn: readonly number[] = [];
-  fromOwn: readonly number[] = [];
   readonly window = new SequenceWindow();
   readonly sent: Cell;
   readonly received: Cell;
@@ -51,19 +46,13 @@ export class Peer {
   question = 0;
   readonly askedAt = new Float64Array(4);
 
-  constructor(info: PeerInfo, own: readonly string[], relayed: CellFamily<'direction' | 'peer'>, now: number) {
+  constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: number) {
     this.number = info.number;
     this.info = info;
     this.incarnation = info.incarnation;
     this.sent = relayed.cell({ direction: 'out', peer: info.id });
     this.received = relayed.cell({ direction: 'in', peer: info.id });
     this.heardAt = now;
-    this.mapListeners(own);
-  }
-
-  mapListeners(own: readonly string[]): void {
-    this.toOwn = this.info.listeners.map((name) => own.indexOf(name));
-    this.fromOwn = own.map((name) => this.info.listeners.indexOf(name));
   }
 
   /** The member has started anew: nothing it said before counts. */
@@ -81,15 +70,13 @@ export type SenderFault = 'unknown-sender' | 'old-incarnation' | 'no-seat';
 
 /** The table of peers. Changed by cold code, read per frame. */
 export class Peers {
-  readonly #own: readonly string[];
   readonly #relayed: CellFamily<'direction' | 'peer'>;
   readonly #now: () => number;
   readonly #peers = new Map<number, Peer>();
   #records: readonly PeerInfo[] = [];
   #seats: ReadonlyMap<number, number> | undefined;
 
-  constructor(own: readonly string[], relayed: CellFamily<'direction' | 'peer'>, now: () => number) {
-    this.#own = own;
+  constructor(relayed: CellFamily<'direction' | 'peer'>, now: () => number) {
     this.#relayed = relayed;
     this.#now = now;
   }
@@ -114,14 +101,13 @@ export class Peers {
     for (const info of this.#records) {
       const peer = this.#peers.get(info.number);
       if (!peer || peer.info.id !== info.id) {
-        this.#peers.set(info.number, new Peer(info, this.#own, this.#relayed, now));
+        this.#peers.set(info.number, new Peer(info, this.#relayed, now));
         continue;
       }
       // A record that has not changed may lag behind what frames told of.
       if (info.incarnation !== peer.info.incarnation && info.incarnation !== peer.incarnation)
         peer.restarted(info.incarnation, now);
       peer.info = info;
-      peer.mapListeners(this.#own);
     }
     this.#forgetTheGone();
   }
@@ -149,15 +135,5 @@ export class Peers {
     if (seatNeeded && this.#seats !== undefined && seat === undefined && epoch <= ownEpoch) return 'no-seat';
     if (incarnation > peer.incarnation) peer.restarted(incarnation, this.#now());
     return null;
-  }
-
-  /** Index here of the listener `listener` of member `number`; -1 when either is not known. */
-  toOwn(number: number, listener: number): number {
-    return this.#peers.get(number)?.toOwn[listener] ?? -1;
-  }
-
-  /** Index at member `number` of the listener `own` of this member; -1 when there is none. */
-  fromOwn(number: number, own: number): number {
-    return this.#peers.get(number)?.fromOwn[own] ?? -1;
   }
 }

@@ -11,6 +11,7 @@ import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Flow } from '../ownership/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
+import { listenerCode } from '../transport/listener-code.ts';
 import { Packet, type SecondChance } from '../transport/packet.ts';
 import { DatagramLink, ipOverhead, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 import { decodeFrame, encodeFrame, Frame, FrameKind, headOctets, MAX_FRAME_OCTETS } from './envelope.ts';
@@ -37,7 +38,7 @@ export interface RelaySelf {
 export interface RelayHandlers {
   /** A packet for this member's owner lookup. The object is reused: copy what you keep. `packet.listener` is an index of this member. */
   onPacket(packet: Packet): void;
-  /** Send `bytes[start..end)` by `flow`, which this member holds (`flow.listener` is an index of this member). The flow object is reused. */
+  /** Send `bytes[start..end)` by `flow`, which this member holds The flow object is reused. */
   onEgress(flow: Flow, bytes: Buffer, start: number, end: number, fromMember: number): void;
   /** A member decides by a newer view: fetch it. At most once a second for one epoch. */
   onNewerEpoch(epoch: number): void;
@@ -82,6 +83,9 @@ export class RelayLink {
   readonly #mtu: number;
   readonly #refused: Readonly<Record<RefuseReason, Cell>>;
   readonly #peers: Peers;
+  /** Listener codes by index of this member, and the other way; -1 where this member has no such listener. */
+  readonly #codes: Uint8Array;
+  readonly #indexes = new Int16Array(256).fill(-1);
   readonly #prober: Prober;
   readonly #datagrams: DatagramLink;
   readonly #streams: StreamLink;
@@ -103,7 +107,9 @@ export class RelayLink {
     this.#refused = Object.fromEntries(
       reasons.map((reason) => [reason, metrics.refused.cell({ reason })]),
     ) as unknown as Record<RefuseReason, Cell>;
-    this.#peers = new Peers(listeners, metrics.relayed, () => clock.now());
+    this.#codes = Uint8Array.from(listeners, listenerCode);
+    for (const [index, code] of this.#codes.entries()) this.#indexes[code] = index;
+    this.#peers = new Peers(metrics.relayed, () => clock.now());
     this.#datagrams = new DatagramLink(
       network,
       (bytes, address, port) => this.#onFrame(bytes, 0, bytes.length, 0, address, port),
@@ -171,16 +177,13 @@ export class RelayLink {
     const peer = this.#peers.get(to);
     const self = this.#options.self();
     if (!peer || self.number === 0) return false;
-    const listener =
-      packet.ingress === self.number ? packet.listener : this.#peers.fromOwn(packet.ingress, packet.listener);
-    if (listener < 0) return false;
     const frame = this.#out;
     frame.kind = FrameKind.packet;
     frame.secondChance = packet.secondChance;
     frame.hops = packet.hops + 1;
     frame.ingress = packet.ingress;
     frame.ingressIncarnation = packet.ingressIncarnation;
-    frame.listener = listener;
+    frame.listener = this.#codes[packet.listener]!;
     frame.connection = packet.connection;
     frame.address = packet.address;
     frame.port = packet.port;
@@ -207,11 +210,6 @@ export class RelayLink {
     frame.localAddress = '';
     frame.localPort = 0;
     return this.#send(peer, self, bytes, start, end);
-  }
-
-  /** The index that this member's listener `own` has at member `number`, by name; -1 when there is none. For flows of packets that came to another member. */
-  listenerAt(number: number, own: number): number {
-    return number === this.#options.self().number ? own : this.#peers.fromOwn(number, own);
   }
 
   /** False for a member that has not answered a probe for a second, and for one that is not known. A new one has the benefit of the doubt. */
@@ -326,7 +324,7 @@ export class RelayLink {
     }
     switch (frame.kind) {
       case FrameKind.packet:
-        this.#takePacket(peer, bytes, self);
+        this.#takePacket(peer, bytes);
         return;
       case FrameKind.egress:
         this.#takeEgress(peer, bytes, self);
@@ -342,14 +340,14 @@ export class RelayLink {
     }
   }
 
-  #takePacket(peer: Peer, bytes: Buffer, self: RelaySelf): void {
+  #takePacket(peer: Peer, bytes: Buffer): void {
     const frame = this.#in;
     if (frame.hops > HOP_LIMIT) {
       this.#refused.hops.n++;
       return;
     }
-    const listener = frame.ingress === self.number ? frame.listener : this.#peers.toOwn(frame.ingress, frame.listener);
-    if (listener < 0 || listener >= this.#options.listeners.length) {
+    const listener = this.#indexes[frame.listener]!;
+    if (listener < 0) {
       this.#refused.listener.n++;
       return;
     }
@@ -374,10 +372,6 @@ export class RelayLink {
 
   #takeEgress(peer: Peer, bytes: Buffer, self: RelaySelf): void {
     const frame = this.#in;
-    if (frame.listener >= this.#options.listeners.length) {
-      this.#refused.listener.n++;
-      return;
-    }
     const flow = this.#flow;
     flow.member = self.number;
     flow.incarnation = frame.ingressIncarnation;

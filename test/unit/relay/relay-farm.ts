@@ -81,8 +81,8 @@ export class Member {
   }
 
   get record(): PeerInfo {
-    const { number, self, listeners, endpoint } = this;
-    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint, listeners };
+    const { number, self, endpoint } = this;
+    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint };
   }
 
   async start(): Promise<void> {
