@@ -1,7 +1,7 @@
 // A real etcd of one server for a test: own ports, own data folder, gone afterwards; and a wire to it that a test can cut.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -43,7 +43,10 @@ export class FakeEtcd {
   readonly #folder: string;
   readonly #tls: EtcdTls | undefined;
   #server: ChildProcess | undefined;
-  readonly #onExit = (): void => void this.#server?.kill('SIGKILL');
+  readonly #onExit = (): void => {
+    this.#server?.kill('SIGKILL');
+    rmSync(this.#folder, { recursive: true, force: true });
+  };
 
   private constructor(port: number, peerPort: number, folder: string, tls: EtcdTls | undefined) {
     this.port = port;
