@@ -89,7 +89,8 @@ export class Framer {
   examined = 0;
   copied = 0;
   readonly #handlers: FramerHandlers;
-  readonly #limits: FramerLimits;
+  readonly #messageBytes: number;
+  readonly #headerBytes: number;
   #state = BETWEEN;
   /** The state that the octet behind a line end goes back to when it is a blank: a folded line goes on where it was. */
   #folded = LINE;
@@ -109,7 +110,8 @@ export class Framer {
 
   constructor(handlers: FramerHandlers, limits: FramerLimits) {
     this.#handlers = handlers;
-    this.#limits = limits;
+    this.#messageBytes = limits.messageBytes;
+    this.#headerBytes = Math.min(limits.headerBytes, limits.messageBytes);
   }
 
   /** Octets allocated for a half message. */
@@ -136,7 +138,7 @@ export class Framer {
     /** Where the message begins in this chunk; 0 when it began earlier. */
     let start = 0;
     /** The offset at which its headers are too large; set anew where a message begins. */
-    let limit = this.#limits.headerBytes - this.#heldEnd;
+    let limit = this.#headerBytes - this.#heldEnd;
     while (at < end) {
       if (this.#state === STOPPED) return;
       if (this.#state === BODY) {
@@ -161,7 +163,7 @@ export class Framer {
           else if (isTokenOctet(octet)) {
             this.#begin();
             start = at;
-            limit = at + this.#limits.headerBytes;
+            limit = at + this.#headerBytes;
           } else {
             this.#lose('not-sip', chunk, at, at);
             return;
@@ -231,7 +233,7 @@ export class Framer {
         case VALUE:
           if (octet >= 48 && octet <= 57) {
             // Capped, so that no number of digits leaves the range of exact integers.
-            this.#value = Math.min(this.#value * 10 + octet - 48, this.#limits.messageBytes + 1);
+            this.#value = Math.min(this.#value * 10 + octet - 48, this.#messageBytes + 1);
           } else {
             this.#state = VALUE_TAIL;
             this.#blankOrLineEnd(octet);
@@ -302,7 +304,7 @@ export class Framer {
   #beginBody(chunk: Buffer, start: number, end: number): boolean {
     const headers = this.#heldEnd + end - start;
     if (this.#length < 0) this.#fault ??= 'no-length';
-    else if (this.#length > this.#limits.messageBytes - headers) this.#fault ??= 'message-too-large';
+    else if (this.#length > this.#messageBytes - headers) this.#fault ??= 'message-too-large';
     if (this.#fault) {
       this.#lose(this.#fault, chunk, start, end);
       return false;
@@ -344,7 +346,7 @@ export class Framer {
   #hold(chunk: Buffer, start: number, end: number): void {
     const needed = this.#heldEnd + end - start;
     if (needed > this.#held.length) {
-      const capacity = Math.max(Math.min(FIRST_CAPACITY, this.#limits.messageBytes), this.#held.length * 2, needed);
+      const capacity = Math.max(Math.min(FIRST_CAPACITY, this.#messageBytes), this.#held.length * 2, needed);
       const grown = Buffer.allocUnsafeSlow(capacity);
       this.#held.copy(grown, 0, 0, this.#heldEnd);
       this.copied += this.#heldEnd;

@@ -1,14 +1,13 @@
 // A limit on how many may be inside, with hysteresis: full at the limit, open again at nine tenths, so that it does not flap.
 
 export class Gate {
-  readonly #limit: number;
-  readonly #reopenAt: number;
+  /** Asked each time: a limit may change while the gate is in use. */
+  readonly #limit: () => number;
   #inside = 0;
   #full = false;
 
-  constructor(limit: number) {
+  constructor(limit: () => number) {
     this.#limit = limit;
-    this.#reopenAt = Math.floor(limit * 0.9);
   }
 
   get inside(): number {
@@ -16,16 +15,23 @@ export class Gate {
   }
 
   get open(): boolean {
+    this.#update();
     return !this.#full;
   }
 
   enter(): void {
     this.#inside++;
-    if (this.#inside >= this.#limit) this.#full = true;
+    this.#update();
   }
 
   leave(): void {
     this.#inside--;
-    if (this.#inside <= this.#reopenAt) this.#full = false;
+    this.#update();
+  }
+
+  #update(): void {
+    const limit = this.#limit();
+    if (this.#inside >= limit) this.#full = true;
+    else if (this.#inside <= Math.floor(limit * 0.9)) this.#full = false;
   }
 }

@@ -30,6 +30,7 @@ export type CloseReason = keyof typeof CLOSE_REASONS;
 
 export interface ConnectionTableOptions {
   readonly clock: Clock;
+  /** Read anew each time: its fields may change while the table is in use, but for the sizes of messages. */
   readonly limits: TransportLimits;
   readonly self: Readonly<Self>;
   readonly onPacket: (packet: Packet) => void;
@@ -88,7 +89,7 @@ export class ConnectionTable {
 
   constructor(options: ConnectionTableOptions) {
     this.#options = options;
-    this.#all = new Gate(options.limits.connections);
+    this.#all = new Gate(() => options.limits.connections);
   }
 
   /** Connections that are open, those that flush their last answer included. */
@@ -213,7 +214,7 @@ export class ConnectionTable {
   #enterSource(source: string): void {
     let gate = this.#sources.get(source);
     if (!gate) {
-      gate = new Gate(this.#options.limits.connectionsPerSource);
+      gate = new Gate(() => this.#options.limits.connectionsPerSource);
       this.#sources.set(source, gate);
     }
     gate.enter();

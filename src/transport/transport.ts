@@ -32,7 +32,7 @@ export interface Listener extends ListenerConfig {
   readonly local: Endpoint;
 }
 
-export interface TransportHandlers {
+interface TransportHandlers {
   /** A message. The packet and its bytes are reused: copy what is kept beyond the call. Must not throw. */
   onPacket(packet: Packet): void;
   /** A stream lost its framing. `packet` holds what came of the message; an answer sent before this returns still leaves, then the connection closes. */
@@ -64,6 +64,8 @@ export class Transport {
   /** By listener index; undefined where the listener is of the other transport. */
   readonly #udp: readonly (UdpListener | undefined)[];
   readonly #connections: ConnectionTable;
+  /** Counts datagrams for a listener that is none, or not of UDP. */
+  readonly #misdirected: Cell;
   #servers: StreamServer[] = [];
   #stopped = false;
 
@@ -89,6 +91,7 @@ export class Transport {
           })
         : undefined,
     );
+    this.#misdirected = options.sendErrors.cell({ listener: 'none' });
     const reasons = Object.keys(CLOSE_REASONS) as CloseReason[];
     this.#connections = new ConnectionTable({
       clock: options.clock,
@@ -130,7 +133,9 @@ export class Transport {
 
   /** Sends from the listener's own address. `address` is an IP literal. `bytes` is not copied: do not reuse it before the turn ends. Failures are counted, never thrown. */
   sendDatagram(listener: number, bytes: Uint8Array, address: string, port: number): void {
-    this.#udp[listener]?.send(bytes, address, port);
+    const udp = this.#udp[listener];
+    if (udp) udp.send(bytes, address, port);
+    else this.#misdirected.n++;
   }
 
   /** Queues `bytes` (copied) on the connection; false when it is gone, or is cut off now because its reader is too slow. */

@@ -21,6 +21,8 @@ export interface Bench {
   readonly clock: FakeClock;
   readonly network: FakeNetwork;
   readonly transport: Transport;
+  /** May be changed on the way. */
+  readonly limits: { -readonly [Field in keyof TransportLimits]: TransportLimits[Field] };
   readonly packets: Seen[];
   readonly faults: { readonly fault: string; readonly packet: Seen }[];
   readonly closed: { readonly connection: number; readonly reason: string }[];
@@ -66,11 +68,12 @@ export function makeBench(
   const packets: Bench['packets'] = [];
   const faults: Bench['faults'] = [];
   const closed: Bench['closed'] = [];
+  const inForce = { ...DEFAULT_LIMITS, ...limits };
   const transport = new Transport({
     network: also.network ?? network,
     clock,
     listeners,
-    limits: { ...DEFAULT_LIMITS, ...limits },
+    limits: inForce,
     handlers: {
       onPacket(packet) {
         packets.push(see(packet));
@@ -92,6 +95,7 @@ export function makeBench(
     clock,
     network,
     transport,
+    limits: inForce,
     packets,
     faults,
     closed,

@@ -336,6 +336,19 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
+  test('follows a limit that changes while it is full', async () => {
+    const bench = await started({ connections: 5 });
+    for (let i = 0; i < 6; i++) await dialled(bench);
+    assert.equal(bench.transport.connections(), 5);
+    bench.limits.connections = 20;
+    await dialled(bench);
+    assert.equal(bench.transport.connections(), 6);
+    bench.limits.connections = 6;
+    await dialled(bench);
+    assert.equal(bench.transport.connections(), 6);
+    await finished(bench);
+  });
+
   test('in all is limited in the same way', async () => {
     const bench = await started({ connections: 20 });
     const clients: Client[] = [];

@@ -133,8 +133,10 @@ describe('an answer', () => {
   });
 
   test('to a name, to port 0, to the other family, or after the end is counted as a send error', async () => {
-    const bench = await started([udp('edge'), udp('six', '2001:db8::1')]);
+    const bench = await started([udp('edge'), udp('six', '2001:db8::1'), tcp('edge-tcp')]);
     const bytes = Buffer.from('x');
+    for (const listener of [2, 9]) bench.transport.sendDatagram(listener, bytes, '192.0.2.9', 5060);
+    assert.equal(bench.sendErrors('none'), 2);
     for (const address of ['example.com', '1.2.3.999', '', '2001:db8::9']) {
       bench.transport.sendDatagram(0, bytes, address, 5060);
     }

@@ -188,6 +188,7 @@ describe('framing', () => {
     const text = withLength('l: 0\r\n');
     assert.deepEqual(whole(text, { headerBytes: text.length, messageBytes: 65_536 }), [`message ${text}`]);
     assert.equal(faultOf(text, { headerBytes: text.length - 1, messageBytes: 65_536 }), 'header-too-large');
+    assert.equal(faultOf(text, { headerBytes: 65_536, messageBytes: text.length - 1 }), 'header-too-large');
   });
 
   test('takes a message of exactly the limit and refuses one octet more', () => {
