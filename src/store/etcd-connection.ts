@@ -58,7 +58,8 @@ function etcdOptions(access: EtcdAccess, host: string, requestMs: number): IOpti
     grpcOptions: {
       'grpc.keepalive_time_ms': PING_MS,
       'grpc.keepalive_timeout_ms': PING_TIMEOUT_MS,
-      'grpc.keepalive_permit_without_calls': 1,
+      // etcd counts pings on a connection without calls as abuse and closes it; a dead idle connection is found by the next request's deadline.
+      'grpc.keepalive_permit_without_calls': 0,
       'grpc.max_receive_message_length': MAX_ANSWER_OCTETS,
       // Else channels of one host share one TCP connection, and a new instance would get the dead one back.
       'grpc.use_local_subchannel_pool': 1,
