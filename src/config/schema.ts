@@ -235,7 +235,7 @@ const limits = z.strictObject({
     .int()
     .min(1)
     .max(1_000_000)
-    .default(100)
+    .default(1000)
     .describe(
       'TCP connections of one source address. Raise it when many clients share one address behind a NAT, or behind a balancer that hides the sources.',
     ),
