@@ -10,7 +10,7 @@ import type { DatagramSocket, Network } from './base/network.ts';
 import { RateLimit } from './base/rate-limit.ts';
 import { CallTable } from './calls/call-table.ts';
 import { type Changes, effective, liveDiff, parseClusterSettings } from './config/live.ts';
-import type { ClusterSettings, Config } from './config/schema.ts';
+import { type ClusterSettings, type Config, isWildcard } from './config/schema.ts';
 import type { MemberRecord } from './membership/member-record.ts';
 import { Membership } from './membership/membership.ts';
 import type { Metrics } from './metrics/metrics.ts';
@@ -115,13 +115,15 @@ export class FarmNode {
       clock,
       listeners: config.listeners.map((listener): ListenerConfig => {
         const { name, transport, bind, advertise, answer } = listener;
-        return { name, transport, bind, advertise, answer, listen: !options.handedIn?.has(name) };
+        const dialFrom = config.balancer.mode === 'dsr' || isWildcard(bind.address) ? {} : { dialFrom: bind.address };
+        return { name, transport, bind, advertise, answer, ...dialFrom, listen: !options.handedIn?.has(name) };
       }),
       limits: this.#limits,
       handlers: {
         onPacket: (packet) => way.enter(packet),
         onFault: (packet) => way.faulted(packet),
         onFlowClosed: () => {},
+        onUnsent: (message) => way.unsent(message),
       },
       received: metrics.received,
       closedConnections: metrics.closedConnections,
@@ -198,6 +200,7 @@ export class FarmNode {
       log: log.child({ room: 'membership' }),
       id: config.member,
       leaseSeconds: config.store.leaseSeconds,
+      badEntries: metrics.badEntries,
       record: () => this.#record(),
       onView: (view) => this.#takeView(view),
       onMembers: (records) => this.#takeRecords(records),

@@ -34,8 +34,8 @@ export interface PacketWayOptions {
 /** Seconds a balancer or client may wait before it asks again a member that is not ready. */
 const RETRY_AFTER = ['Retry-After: 5'];
 
-/** The 430 for a lost flow travels by Via alone, and that one is ours already. */
-const LOST_SOURCE = { address: '0.0.0.0', port: 0 };
+/** Such an answer travels by Via alone. */
+const NOWHERE = { address: '0.0.0.0', port: 0 };
 
 /** The cells of dropped packets, each there from the start. */
 export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<Record<DropReason, Cell>> {
@@ -88,21 +88,29 @@ export class PacketWay {
     this.#act(faultVerdict(fault, message), packet, message);
   }
 
-  /** A message that a peer wants sent by a flow of ours. When that is gone, a request is answered 430 (RFC 5626 11.4) by way of its own Via. */
+  /** A message that a peer wants sent by a flow of ours. When that is gone, a request is answered 430 (RFC 5626 11.4). */
   leave(flow: Flow, bytes: Buffer, start: number, end: number): void {
-    const { egress, lookup } = this.#options;
-    if (egress.send(flow, bytes.subarray(start, end))) return;
+    if (!this.#options.egress.send(flow, bytes.subarray(start, end))) this.#comeBack(bytes, start, end, 430);
+  }
+
+  /** A message whose connection could not be opened: a request is answered 503 (RFC 3261 8.1.3.1). */
+  unsent(message: Buffer): void {
+    this.#comeBack(message, 0, message.length, 503);
+  }
+
+  /** Answers a request of ours that cannot leave, as if its next hop had: the answer finds its owner by the branch on top. */
+  #comeBack(bytes: Buffer, start: number, end: number, status: 430 | 503): void {
     const message = this.#inside;
     this.#drops['flow-lost'].n++;
-    if (scan(bytes, start, end, false, message) !== null || !message.isRequest || message.method === Method.ACK) return;
+    if (scan(bytes, start, end, false, message) !== null) return;
     const { top, packet } = this.#lost;
-    const reply = buildReply(message, 430, '', '', LOST_SOURCE, [], Number.POSITIVE_INFINITY);
+    const reply = buildReply(message, status, '', '', NOWHERE, [], Number.POSITIVE_INFINITY);
     if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
     packet.bytes = reply;
     packet.start = 0;
     packet.end = top.end;
     packet.hops = 0;
-    this.#act(lookup.decide(top, packet), packet, top);
+    this.#act(this.#options.lookup.decide(top, packet), packet, top);
   }
 
   #act(verdict: Verdict, packet: Packet, message: Scan): void {

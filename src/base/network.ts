@@ -84,6 +84,8 @@ export const nodeNetwork: Network = {
         { host: local.address, port: local.port, exclusive: true, ipv6Only: net.isIPv6(local.address) },
         () => {
           server.off('error', reject);
+          // An accept that fails concerns one connection, not the server.
+          server.on('error', () => {});
           const bound = server.address() as net.AddressInfo;
           resolve({
             local: { address: bound.address, port: bound.port },

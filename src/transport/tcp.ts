@@ -36,6 +36,7 @@ export interface ConnectionTableOptions {
   readonly onPacket: (packet: Packet) => void;
   readonly onFault: (packet: Packet, fault: FrameFault) => void;
   readonly onFlowClosed: (connection: number, reason: CloseReason) => void;
+  readonly onUnsent: (message: Buffer) => void;
   /** By listener, then by `PacketClass`. */
   readonly received: readonly (readonly Cell[])[];
   readonly closed: Readonly<Record<CloseReason, Cell>>;
@@ -62,6 +63,8 @@ interface Connection {
   readonly source: string | undefined;
   readonly openedAt: number;
   connected: boolean;
+  /** Messages that wait until it is connected. */
+  readonly waiting: Buffer[];
   failed: boolean;
   lastOctetAt: number;
   /** When the half message began, or -1. */
@@ -134,19 +137,20 @@ export class ConnectionTable {
   }
 
   /** The open connection to `remote`, or a new one; 0 when the limit is reached. */
-  connect(network: Network, listener: number, remote: Endpoint, from: string): number {
+  connect(network: Network, listener: number, remote: Endpoint, from: string | undefined): number {
     const open = this.#byRemote.get(remoteKey(listener, remote));
     if (open) return open.id;
     if (!this.#all.open) {
       this.#options.closed['connection-limit'].n++;
       return 0;
     }
-    const stream = network.connectTcp(remote, { address: from });
-    const connection = this.#add(listener, stream, remote, { address: from, port: 0 }, undefined);
+    const stream = network.connectTcp(remote, from === undefined ? undefined : { address: from });
+    const connection = this.#add(listener, stream, remote, { address: from ?? '', port: 0 }, undefined);
     stream.once('connect', () => {
       connection.connected = true;
-      connection.local = { address: stream.localAddress ?? from, port: stream.localPort ?? 0 };
+      connection.local = { address: stream.localAddress ?? from ?? '', port: stream.localPort ?? 0 };
       connection.lastOctetAt = this.#options.clock.now();
+      for (const message of connection.waiting.splice(0)) stream.write(message);
     });
     return connection.id;
   }
@@ -187,6 +191,7 @@ export class ConnectionTable {
       source,
       openedAt: now,
       connected: source !== undefined,
+      waiting: [],
       failed: false,
       lastOctetAt: now,
       halfSince: -1,
@@ -278,13 +283,14 @@ export class ConnectionTable {
   #write(connection: Connection, bytes: Buffer): boolean {
     const stream = connection.stream;
     if (!stream.writable) return false;
-    const queued = stream.writableLength;
+    const queued = connection.connected ? stream.writableLength : sumOf(connection.waiting);
     if (queued > 0 && queued + bytes.length > this.#options.limits.sendQueueBytes) {
       this.#destroy(connection, 'send-queue');
       return false;
     }
     connection.lastOctetAt = this.#options.clock.now();
-    stream.write(bytes);
+    if (connection.connected) stream.write(bytes);
+    else connection.waiting.push(bytes);
     return true;
   }
 
@@ -320,6 +326,7 @@ export class ConnectionTable {
     gate?.leave();
     if (connection.source !== undefined && gate?.inside === 0) this.#sources.delete(connection.source);
     if (connection.closingSince < 0) this.#retire(connection, reason);
+    for (const message of connection.waiting.splice(0)) this.#options.onUnsent(message);
   }
 
   #sweepOnce(): void {
@@ -370,3 +377,9 @@ export class ConnectionTable {
 
 /** A stream without an error listener throws; what the error means comes with `close`. */
 function ignore(): void {}
+
+function sumOf(messages: readonly Buffer[]): number {
+  let octets = 0;
+  for (const message of messages) octets += message.length;
+  return octets;
+}

@@ -20,6 +20,8 @@ export interface ListenerConfig {
   /** What Via, Record-Route and Contact show. Port 0 stands for the port that was bound. */
   readonly advertise: Endpoint;
   readonly answer: 'direct' | 'ingress';
+  /** Local address of connections that this member opens; left out, the system chooses: under DSR what comes back to the VIP comes to any member. */
+  readonly dialFrom?: string;
   /** false: a TCP listener that opens no port; its connections are handed in by `accept`. */
   readonly listen?: boolean;
 }
@@ -39,6 +41,8 @@ interface TransportHandlers {
   onFault(packet: Packet, fault: FrameFault): void;
   /** The connection takes no more messages. May be called from within `sendStream`. */
   onFlowClosed(connection: number, reason: CloseReason): void;
+  /** A message waited for a connection that could not be opened. */
+  onUnsent(message: Buffer): void;
 }
 
 export interface TransportOptions {
@@ -100,6 +104,7 @@ export class Transport {
       onPacket: (packet) => options.handlers.onPacket(packet),
       onFault: (packet, fault) => options.handlers.onFault(packet, fault),
       onFlowClosed: (connection, reason) => options.handlers.onFlowClosed(connection, reason),
+      onUnsent: (message) => options.handlers.onUnsent(message),
       received,
       closed: Object.fromEntries(
         reasons.map((reason) => [reason, options.closedConnections.cell({ reason })]),
@@ -149,7 +154,7 @@ export class Transport {
     const family = net.isIP(remote.address);
     if (this.#stopped || config?.transport !== 'tcp' || family === 0) return 0;
     if (family !== net.isIP(config.bind.address) || remote.port < 1 || remote.port > 65_535) return 0;
-    return this.#connections.connect(this.#options.network, listener, remote, config.bind.address);
+    return this.#connections.connect(this.#options.network, listener, remote, config.dialFrom);
   }
 
   /** Takes an accepted connection for a TCP listener. */

@@ -26,6 +26,8 @@ export interface Bench {
   readonly packets: Seen[];
   readonly faults: { readonly fault: string; readonly packet: Seen }[];
   readonly closed: { readonly connection: number; readonly reason: string }[];
+  /** Messages whose connection never opened. */
+  readonly unsent: string[];
   /** Set these to act from within the callbacks. */
   onPacket: (packet: Packet) => void;
   onFault: (packet: Packet) => void;
@@ -52,7 +54,8 @@ export function udp(name: string, address = VIP, port = 5060): ListenerConfig {
 }
 
 export function tcp(name: string, address = VIP, port = 5060): ListenerConfig {
-  return { name, transport: 'tcp', bind: { address, port }, advertise: { address, port }, answer: 'direct' };
+  const at = { address, port };
+  return { name, transport: 'tcp', bind: at, advertise: at, answer: 'direct', dialFrom: address };
 }
 
 export function makeBench(
@@ -68,6 +71,7 @@ export function makeBench(
   const packets: Bench['packets'] = [];
   const faults: Bench['faults'] = [];
   const closed: Bench['closed'] = [];
+  const unsent: string[] = [];
   const inForce = { ...DEFAULT_LIMITS, ...limits };
   const transport = new Transport({
     network: also.network ?? network,
@@ -84,6 +88,7 @@ export function makeBench(
         bench.onFault(packet);
       },
       onFlowClosed: (connection, reason) => closed.push({ connection, reason }),
+      onUnsent: (message) => unsent.push(message.toString('latin1')),
     },
     received,
     closedConnections,
@@ -99,6 +104,7 @@ export function makeBench(
     packets,
     faults,
     closed,
+    unsent,
     onPacket: () => {},
     onFault: () => {},
     received: (listener, kind) => received.cell({ listener, class: kind }).n,

@@ -199,7 +199,7 @@ describe('a connection we make', () => {
     return { bench, accepted, remote: { address: '192.0.2.50', port: 5060 } };
   }
 
-  test('takes messages before it is open, leaves from the address of its listener, and is used again', async () => {
+  test('takes messages before it is open, leaves from the address it is told to, and is used again', async () => {
     const { bench, accepted, remote } = await withServer();
     const connection = bench.transport.connectStream(0, remote);
     assert.ok(bench.transport.sendStream(connection, Buffer.from('one ')));
@@ -237,13 +237,14 @@ describe('a connection we make', () => {
     await finished(bench);
   });
 
-  test('that nobody takes is told as failed', async () => {
+  test('that nobody takes is told as failed, and what waited for it is handed back', async () => {
     const bench = await started();
     const connection = bench.transport.connectStream(0, { address: '192.0.2.51', port: 5060 });
     assert.ok(bench.transport.sendStream(connection, Buffer.from('lost')));
     await bench.network.settle();
     assert.deepEqual(bench.closed, [{ connection, reason: 'connect-failed' }]);
     assert.equal(bench.transport.sendStream(connection, Buffer.from('more')), false);
+    assert.deepEqual(bench.unsent, ['lost']);
     await finished(bench);
   });
 
