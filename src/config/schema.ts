@@ -4,6 +4,7 @@ import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { isNetworkText } from '../base/address-list.ts';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
+import { listenerCode } from '../base/listener-code.ts';
 import { Secret } from './secret.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
@@ -425,11 +426,16 @@ type Complain = (path: readonly (string | number)[], message: string) => void;
 
 function checkListeners(config: Parsed, complain: Complain): void {
   const names = new Set<string>();
+  const codes = new Map<number, string>();
   const binds = new Set<string>();
   for (const [index, { name, transport, bind, advertise }] of config.listeners.entries()) {
     const at = ['listeners', index] as const;
     if (names.has(name)) complain([...at, 'name'], `is used by two listeners; give each its own name`);
     names.add(name);
+    const twin = codes.get(listenerCode(name));
+    if (twin !== undefined && twin !== name)
+      complain([...at, 'name'], `has the same one-octet code as ${twin}; give one of the two another name`);
+    codes.set(listenerCode(name), name);
     const place = `${transport} ${formatEndpoint(bind)}`;
     if (bind.port !== 0 && binds.has(place))
       complain([...at, 'bind'], `is bound by two ${transport} listeners; leave one out`);

@@ -6,7 +6,7 @@ export interface Flow {
   /** The member that holds the flow, and its incarnation when the flow was made. */
   member: number;
   incarnation: number;
-  /** Code of the listener, the same at every member (transport/listener-code.ts). */
+  /** Code of the listener, the same at every member (base/listener-code.ts). */
   listener: number;
   /** The connection at that member; 0 for a datagram flow. */
   connection: number;

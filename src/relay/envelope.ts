@@ -78,7 +78,7 @@ export class Frame {
   /** The member the message came to from outside; egress: the receiver, in the incarnation the flow was made in. */
   ingress = 0;
   ingressIncarnation = 0;
-  /** Code of the listener, the same at every member (transport/listener-code.ts). */
+  /** Code of the listener, the same at every member (base/listener-code.ts). */
   listener = 0;
   /** Connection at member `ingress`; 0 for a datagram. */
   connection = 0;

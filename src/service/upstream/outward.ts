@@ -1,12 +1,13 @@
 // From the server to the client: a request of the SIP server goes to its next hop with our Via and Record-Route on top, by the flow it
 // names or to where RFC 3263 leads; the client's response comes to `responseFromClient`, loses our Via and goes to the server.
+
+import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import type { Flow } from '../../ownership/flow.ts';
 import { Token } from '../../ownership/token.ts';
 import type { ReplyStatus } from '../../ownership/verdict.ts';
 import { emptyFlow } from '../../relay/return-flow.ts';
 import { Scan, scan as scanMessage } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
-import { SERVICE_SIDE } from '../../transport/listener-code.ts';
 import type { Packet } from '../../transport/packet.ts';
 import { Direction, writeBranchValue } from './branch.ts';
 import { callKey, countHop, type Edge, opensDialog } from './edge.ts';

@@ -138,6 +138,12 @@ const CASES: readonly Case[] = [
     told: [INVALID, '6:13', 'listeners[1].name', /its own name/],
   },
   {
+    title: 'two listeners whose names share a code',
+    from: 'name: edge-tcp',
+    to: 'name: tcp-110',
+    told: [INVALID, '6:13', 'listeners[1].name', /same one-octet code as edge/],
+  },
+  {
     title: 'two listeners of one address',
     from: 'transport: tcp',
     to: 'transport: udp',
