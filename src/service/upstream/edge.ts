@@ -31,6 +31,9 @@ export interface Edge {
   readonly branchValue: Uint8Array;
 }
 
+/** Octets of the largest UDP datagram over IPv4; what does not fit is answered 513. */
+export const MAX_DATAGRAM = 65_507;
+
 /** The reused parts of an edge. */
 export function edgeScratch(): Pick<Edge, 'stamp' | 'edit' | 'hash' | 'branchValue'> {
   return { stamp: new Stamp(), edit: new Edit(), hash: new CallHash(), branchValue: new Uint8Array(8) };
@@ -43,10 +46,19 @@ export function opensDialog(scan: Scan): boolean {
   return method === Method.INVITE || method === Method.SUBSCRIBE || method === Method.REFER || method === Method.NOTIFY;
 }
 
-/** The key of the message's Call-ID in the call table. Calls that the server makes stand under the negative key: a proxy behind us sends out under the Call-ID that came in. */
+/** The key of the message's Call-ID. */
 export function callKey(edge: Edge, scan: Scan): number {
   hashCallId(edge.world.tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, edge.hash);
   return edge.hash.key;
+}
+
+/**
+ * Where a call stands in the call table. Calls of clients stand under the key of their Call-ID, calls that the server makes under the
+ * negative key: a proxy behind us sends out under the Call-ID that came in. What belongs to a call that stands there already goes to
+ * that entry whichever side it comes from: either end may hang up.
+ */
+export function entryOf(edge: Edge, key: number, starts: boolean): number {
+  return starts || edge.calls.has(key) || !edge.calls.has(-key) ? key : -key;
 }
 
 /** Counts the hop: Max-Forwards one lower; 70 where there is none, or no number (RFC 3261 16.6 item 3, RFC 4475 3.1.2.4). */

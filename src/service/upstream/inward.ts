@@ -8,7 +8,7 @@ import { emptyFlow, returnFlow } from '../../relay/return-flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
 import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
-import { callKey, countHop, type Edge, opensDialog } from './edge.ts';
+import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import { RouteReading, takeOwnRoutes } from './own-routes.ts';
 
@@ -75,14 +75,20 @@ export class Inward {
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, packet.address, packet.port);
-    edge.calls.onRequest(packet.callKey, scan.method, scan.toTagStart >= 0, edge.clock.now(), tables.epoch);
+    if (edit.size() > MAX_DATAGRAM) {
+      answers.answer(packet, scan, 513);
+      return;
+    }
+    const inDialog = scan.toTagStart >= 0;
+    const entry = entryOf(edge, packet.callKey, !inDialog);
+    edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
     toServer(edit.apply());
   }
 
   /** Why the request goes no further; 0 when it does. */
   #refusal(scan: Scan): 0 | ReplyStatus {
     if (scan.maxForwards === 0) return 483;
-    if (!this.#options.serverUp()) return 503;
+    if (!this.#options.serverUp() && scan.method !== Method.ACK) return 503;
     return this.#hasLooped(scan) ? 482 : 0;
   }
 
@@ -128,7 +134,7 @@ export class Inward {
       edge.drops['stray-response'].n++;
       return;
     }
-    edge.calls.onResponse(callKey(edge, scan), scan.method, scan.status, edge.clock.now());
+    edge.calls.onResponse(entryOf(edge, callKey(edge, scan), false), scan.method, scan.status, edge.clock.now());
     edge.edit.beginScan(scan).popVia(scan);
     if (!edge.egress.send(this.#back, edge.edit.apply())) edge.drops['flow-lost'].n++;
   }

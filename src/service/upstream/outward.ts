@@ -10,7 +10,7 @@ import { Scan, scan as scanMessage } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
 import type { Packet } from '../../transport/packet.ts';
 import { Direction, writeBranchValue } from './branch.ts';
-import { callKey, countHop, type Edge, opensDialog } from './edge.ts';
+import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import type { Locator, Target } from './locate.ts';
 import { RouteReading, takeOwnRoutes } from './own-routes.ts';
@@ -144,7 +144,13 @@ export class Outward {
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, address, port);
-    edge.calls.onRequest(-callKey(edge, scan), scan.method, scan.toTagStart >= 0, edge.clock.now(), tables.epoch);
+    if (edit.size() > MAX_DATAGRAM && flow.connection === 0) {
+      answerServer(scan, 513, address, port);
+      return;
+    }
+    const inDialog = scan.toTagStart >= 0;
+    const entry = entryOf(edge, -callKey(edge, scan), !inDialog);
+    edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
     if (!edge.egress.send(flow, edit.apply())) answerServer(scan, 430, address, port);
   }
 
@@ -166,7 +172,7 @@ export class Outward {
     const { edge, toServer } = this.#options;
     this.#responses.n++;
     const named = readFlowParameter(edge, scan, this.#token, this.#back);
-    edge.calls.onResponse(-packet.callKey, scan.method, scan.status, edge.clock.now());
+    edge.calls.onResponse(entryOf(edge, -packet.callKey, false), scan.method, scan.status, edge.clock.now());
     edge.edit.beginScan(scan).popVia(scan);
     const message = edge.edit.apply();
     if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
