@@ -1,0 +1,553 @@
+// A farm in one test process: members on the fake network and a clock turned by hand, a scripted SIP server behind each, a balancer
+// that gives every packet to the next member, and phones by UDP and TCP.
+import { setImmediate as turn } from 'node:timers/promises';
+import { pino } from 'pino';
+import type { Clock } from '../../src/base/clock.ts';
+import { type Endpoint, formatEndpoint } from '../../src/base/endpoint.ts';
+import type { ByteStream, DatagramSocket, Network } from '../../src/base/network.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import { FarmNode } from '../../src/farm-node.ts';
+import type { CellFamily } from '../../src/metrics/counters.ts';
+import { type Metrics, makeMetrics, makeRegistry } from '../../src/metrics/metrics.ts';
+import { DROP_REASONS, type DropReason } from '../../src/ownership/verdict.ts';
+import { MemoryFarm, type MemoryStore } from '../../src/store/memory-store.ts';
+import { FakeClock } from './clock.ts';
+import { FakeNetwork } from './network.ts';
+import { Message } from './sip.ts';
+
+export const VIP: Endpoint = { address: '198.51.100.1', port: 5060 };
+export const SECRET = 'ab'.repeat(32);
+const UDP = 0;
+const TCP = 1;
+
+export interface FarmOptions {
+  readonly members?: number;
+  readonly answer?: 'direct' | 'ingress';
+  readonly dialogs?: 'own' | 'shared';
+  /** Default none: the server counts as up. */
+  readonly health?: 'options' | 'keepalive' | 'none';
+  /** DNS servers. */
+  readonly resolver?: readonly string[];
+  /** More of the configuration; sections replace those made here. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** More of the section `service`. */
+  readonly service?: Readonly<Record<string, unknown>>;
+  readonly seed?: number;
+}
+
+/** A member's clock: stands still once the member is dead. */
+class MortalClock implements Clock {
+  readonly #clock: Clock;
+  dead = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+  now(): number {
+    return this.#clock.now();
+  }
+  wall(): number {
+    return this.#clock.wall();
+  }
+  after(ms: number, run: () => void): ReturnType<Clock['after']> {
+    return this.#clock.after(ms, () => this.dead || run());
+  }
+  every(ms: number, run: () => void): ReturnType<Clock['every']> {
+    return this.#clock.every(ms, () => this.dead || run());
+  }
+}
+
+/** A member's network: sockets close, and connections break, when the member dies. */
+class MortalNetwork implements Network {
+  readonly #network: FakeNetwork;
+  readonly #closers: (() => void)[] = [];
+  readonly streams = new Set<ByteStream>();
+  dead = false;
+
+  constructor(network: FakeNetwork) {
+    this.#network = network;
+  }
+
+  async bindUdp(local: Endpoint, handlers: Parameters<Network['bindUdp']>[1]): Promise<DatagramSocket> {
+    const socket = await this.#network.bindUdp(local, {
+      ...handlers,
+      onDatagram: (bytes, address, port) => this.dead || handlers.onDatagram(bytes, address, port),
+    });
+    this.#closers.push(() => void socket.close());
+    return { ...socket, send: (bytes, address, port) => this.dead || socket.send(bytes, address, port) };
+  }
+
+  async listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void): ReturnType<Network['listenTcp']> {
+    const server = await this.#network.listenTcp(local, (stream) => {
+      this.own(stream);
+      onConnection(stream);
+    });
+    this.#closers.push(() => void server.close());
+    return server;
+  }
+
+  knockUdp(remote: Endpoint, onRefused: () => void): ReturnType<Network['knockUdp']> {
+    return this.#network.knockUdp(remote, onRefused);
+  }
+
+  connectTcp(remote: Endpoint, from?: { readonly address: string }): ByteStream {
+    const stream = this.#network.connectTcp(remote, from);
+    this.own(stream);
+    return stream;
+  }
+
+  own(stream: ByteStream): void {
+    this.streams.add(stream);
+    stream.once('close', () => this.streams.delete(stream));
+  }
+
+  die(): void {
+    this.dead = true;
+    for (const close of this.#closers) close();
+    for (const stream of this.streams) stream.destroy();
+  }
+}
+
+/** The SIP server behind one member: notes what it gets, and answers as its script says. */
+export class FakeServer {
+  readonly at: Endpoint;
+  /** Where the member's service takes what this server sends. */
+  readonly edge: Endpoint;
+  readonly requests: Message[] = [];
+  readonly responses: Message[] = [];
+  /** Answers to what the member itself asks of its server. */
+  readonly asked: Message[] = [];
+  script: (request: Message, server: FakeServer) => void = () => {};
+  /** False: it does not answer the member's own OPTIONS. */
+  healthy = true;
+  readonly #network: FakeNetwork;
+  #socket: DatagramSocket | undefined;
+
+  constructor(network: FakeNetwork, at: Endpoint, edge: Endpoint) {
+    this.#network = network;
+    this.at = at;
+    this.edge = edge;
+  }
+
+  async start(): Promise<void> {
+    this.#socket = await this.#network.bindUdp(this.at, {
+      onDatagram: (bytes) => this.#take(new Message(bytes.toString('latin1'))),
+      onSendError: () => {},
+    });
+  }
+
+  /** As a crash does: the port is closed. */
+  async stop(): Promise<void> {
+    await this.#socket?.close();
+    this.#socket = undefined;
+  }
+
+  send(text: string): void {
+    this.#socket?.send(Buffer.from(text, 'latin1'), this.edge.address, this.edge.port);
+  }
+
+  /** The last request it got. Throws when there is none. */
+  get last(): Message {
+    const message = this.requests.at(-1);
+    if (!message) throw new Error('the server has got no request');
+    return message;
+  }
+
+  #take(message: Message): void {
+    if (message.status !== 0) this.responses.push(message);
+    else if (message.callId.startsWith('health-')) this.#answerHealth(message);
+    else if (message.startLine !== '') {
+      this.requests.push(message);
+      this.script(message, this);
+    }
+  }
+
+  #answerHealth(message: Message): void {
+    this.asked.push(message);
+    if (!this.healthy) return;
+    const lines = message.headers.map(([name, value]) => `${name}: ${value}`);
+    this.send(['SIP/2.0 200 OK', ...lines, '', ''].join('\r\n'));
+  }
+}
+
+export class FakeMember {
+  readonly id: string;
+  readonly index: number;
+  readonly address: string;
+  readonly node: FarmNode;
+  readonly metrics: Metrics;
+  readonly server: FakeServer;
+  readonly store: MemoryStore;
+  readonly network: MortalNetwork;
+  readonly clock: MortalClock;
+  /** Datagrams it has sent from the VIP itself. */
+  readonly left: { readonly to: Endpoint; readonly message: Message }[] = [];
+  /** What the balancer has given it. */
+  readonly entered: Message[] = [];
+  alive = true;
+
+  constructor(farm: FakeFarm, index: number, server: FakeServer, vip: DatagramSocket) {
+    const { options } = farm;
+    this.index = index;
+    this.id = `fe${index}`;
+    this.address = `10.0.0.${index}`;
+    this.server = server;
+    this.store = farm.memory.open();
+    this.network = new MortalNetwork(farm.network);
+    this.clock = new MortalClock(farm.clock);
+    this.metrics = makeMetrics(makeRegistry(), { version: 'test', dropReasons: Object.keys(DROP_REASONS) });
+    const own = formatEndpoint(VIP);
+    const { config } = parseConfig(
+      'test',
+      JSON.stringify({
+        farm: 'test',
+        member: this.id,
+        store: { kind: 'memory' },
+        keys: [SECRET],
+        listeners: [
+          { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct' },
+          { name: 'edge-tcp', transport: 'tcp', bind: own },
+        ],
+        balancer: { mode: 'dsr', probes: ['198.51.100.254/32'] },
+        relay: { bind: `${this.address}:5064` },
+        service: {
+          kind: 'upstream',
+          server: `sip:${formatEndpoint(server.at)}`,
+          bind: `${this.address}:5062`,
+          dialogs: options.dialogs ?? 'own',
+          health: { method: options.health ?? 'none' },
+          ...options.service,
+        },
+        resolver: { servers: options.resolver ?? [] },
+        log: { level: 'silent' },
+        ...options.config,
+      }),
+      {},
+    );
+    this.node = new FarmNode({
+      config,
+      version: 'test',
+      network: this.network,
+      clock: this.clock,
+      store: this.store,
+      log: pino({ level: 'silent' }),
+      metrics: this.metrics,
+      admin: false,
+      handedIn: new Set(['edge-tcp']),
+      sockets: new Map([
+        [
+          'edge',
+          {
+            local: vip.local,
+            send: (bytes, address, port) => {
+              if (!this.alive) return;
+              this.left.push({ to: { address, port }, message: new Message(Buffer.from(bytes).toString('latin1')) });
+              vip.send(bytes, address, port);
+            },
+            close: () => Promise.resolve(),
+          },
+        ],
+      ]),
+    });
+  }
+
+  drops(reason: DropReason): number {
+    return this.metrics.verdicts.cell({ verdict: 'drop', reason }).n;
+  }
+
+  get number(): number {
+    return this.node.face.farm().number;
+  }
+
+  /** `id` of each seat in this member's view, with `*` when it is draining. */
+  get seats(): string {
+    const seats = this.node.face.view()?.seats ?? [];
+    return seats.map(({ id, state }) => (state === 'draining' ? `${id}*` : id)).join(' ');
+  }
+}
+
+export class FakeFarm {
+  readonly options: FarmOptions;
+  readonly clock = new FakeClock();
+  readonly network: FakeNetwork;
+  readonly memory: MemoryFarm;
+  /** All there ever were, the dead included. */
+  readonly members: FakeMember[] = [];
+  /** Which of the live members gets the next packet; replace it to aim. */
+  choose: (live: readonly FakeMember[]) => FakeMember | undefined = (live) => live[this.#turn++ % live.length];
+  readonly #phones: (() => void)[] = [];
+  #turn = 0;
+  #vip: DatagramSocket | undefined;
+  #closeVip: () => Promise<void> = () => Promise.resolve();
+
+  private constructor(options: FarmOptions) {
+    this.options = options;
+    this.network = new FakeNetwork({ clock: this.clock, seed: options.seed ?? 1 });
+    this.memory = new MemoryFarm(this.clock);
+  }
+
+  /** A farm whose members all see each other in the view. */
+  static async start(options: FarmOptions = {}): Promise<FakeFarm> {
+    const farm = new FakeFarm(options);
+    try {
+      await farm.#openVip();
+      for (let count = options.members ?? 1; count > 0; count--) await farm.add();
+    } catch (error) {
+      await farm.stop();
+      throw error;
+    }
+    return farm;
+  }
+
+  async #openVip(): Promise<void> {
+    this.#vip = await this.network.bindUdp(VIP, {
+      onDatagram: (bytes, address, port) => {
+        const member = this.choose(this.live);
+        member?.entered.push(new Message(bytes.toString('latin1')));
+        member?.node.transport.inject(UDP, bytes, address, port);
+      },
+      onSendError: () => {},
+    });
+    const server = await this.network.listenTcp(VIP, (stream) => {
+      const member = this.choose(this.live);
+      if (!member) return void stream.destroy();
+      member.network.own(stream);
+      member.node.transport.accept(TCP, stream);
+    });
+    this.#closeVip = async () => {
+      await this.#vip?.close();
+      await server.close();
+    };
+  }
+
+  get live(): readonly FakeMember[] {
+    return this.members.filter(({ alive }) => alive);
+  }
+
+  /** The member `fe<index>`: the one that started last under that name. */
+  member(index: number): FakeMember {
+    const found = this.members.findLast((member) => member.index === index);
+    if (!found) throw new Error(`no member fe${index}`);
+    return found;
+  }
+
+  /** Starts one more member, or `index` again, with its server; resolves when every live member sees it in the view. */
+  async add(index = this.members.length + 1): Promise<FakeMember> {
+    const before = this.members.findLast((member) => member.index === index);
+    const address = `10.0.0.${index}`;
+    let server = before?.server;
+    if (!server) {
+      server = new FakeServer(this.network, { address, port: 5070 }, { address, port: 5062 });
+      await server.start();
+    }
+    const member = new FakeMember(this, index, server, this.#vip!);
+    await this.drive(member.node.start());
+    this.members.push(member);
+    await this.seated();
+    return member;
+  }
+
+  /** Waits until every live member's view holds exactly the live members. */
+  async seated(): Promise<void> {
+    const want = (): string =>
+      this.live
+        .map(({ number, node }) => `${number}/${node.face.farm().incarnation}`)
+        .sort()
+        .join();
+    await this.until(
+      () =>
+        this.live.every(({ node }) => {
+          const seats = node.face.view()?.seats ?? [];
+          return (
+            seats
+              .map(({ number, incarnation }) => `${number}/${incarnation}`)
+              .sort()
+              .join() === want()
+          );
+        }),
+      'the view holds the live members',
+    );
+  }
+
+  /** As SIGKILL does: sockets closed, connections broken, nothing said. Its SIP server dies too unless `serverLives`. */
+  async kill(member: FakeMember, { serverLives = false } = {}): Promise<void> {
+    member.alive = false;
+    member.clock.dead = true;
+    member.network.die();
+    member.store.cut();
+    if (!serverLives) await member.server.stop();
+    await this.settle();
+  }
+
+  /** Turns of the event loop until nothing moves that needs no clock. */
+  async settle(): Promise<void> {
+    await this.network.settle();
+  }
+
+  async pass(ms: number, step = 10): Promise<void> {
+    await this.clock.pass(ms, step);
+  }
+
+  /** Turns clock and event loop until `what` holds; throws after `ms` of the clock. */
+  async until(what: () => boolean, words = 'what the test waits for', ms = 30_000): Promise<void> {
+    for (let passed = 0; ; passed += 10) {
+      await this.settle();
+      if (what()) return;
+      if (passed >= ms) throw new Error(`did not come about in ${ms} ms: ${words}`);
+      this.clock.advance(10);
+    }
+  }
+
+  /** Waits for something outside of the clock (DNS by real sockets) with the clock standing still. */
+  async outside(what: () => boolean): Promise<void> {
+    const until = performance.now() + 10_000;
+    while (!what()) {
+      if (performance.now() > until) throw new Error('what comes from outside did not come in 10 s');
+      await turn();
+    }
+  }
+
+  /** Turns the clock until `promise` is settled. */
+  async drive<T>(promise: Promise<T>): Promise<T> {
+    let done = false;
+    const end = (): void => {
+      done = true;
+    };
+    promise.then(end, end);
+    for (let passed = 0; !done && passed < 60_000; passed += 10) {
+      await this.settle();
+      if (!done) this.clock.advance(10);
+    }
+    if (!done) throw new Error('did not end within a minute of the clock');
+    return promise;
+  }
+
+  /** The member that owns the slot of this Call-ID, by the view of the first live member. */
+  ownerOf(callId: string): FakeMember {
+    const { owner } = this.live[0]!.node.face.owner(callId);
+    const found = this.live.find(({ number }) => number === owner?.number);
+    if (!found) throw new Error(`nobody owns ${callId}`);
+    return found;
+  }
+
+  /** A Call-ID in a slot of `member`: `prefix-0`, `prefix-1` and so on. */
+  callIdOf(member: FakeMember, prefix = 'call'): string {
+    for (let i = 0; ; i++) if (this.ownerOf(`${prefix}-${i}`) === member) return `${prefix}-${i}`;
+  }
+
+  /** Sum of a counter over the members. */
+  sum<L extends string>(family: (metrics: Metrics) => CellFamily<L>, labels: Record<L, string>): number {
+    return this.members.reduce((total, { metrics }) => total + family(metrics).cell(labels).n, 0);
+  }
+
+  async phone(address: string, port = 5060): Promise<UdpPhone> {
+    const phone = new UdpPhone();
+    await phone.open(this.network, { address, port });
+    this.#phones.push(() => phone.close());
+    return phone;
+  }
+
+  async tcpPhone(address: string): Promise<TcpPhone> {
+    const phone = new TcpPhone(this.network.connectTcp(VIP, { address }));
+    this.#phones.push(() => phone.close());
+    await this.settle();
+    return phone;
+  }
+
+  /** Stops all that lives. Afterwards no timer is left on the clock, and no socket open. */
+  async stop(): Promise<void> {
+    for (const close of this.#phones) close();
+    for (const member of this.members) {
+      await this.drive(member.node.stop());
+      await member.server.stop();
+      await member.store.close();
+    }
+    await this.#closeVip();
+    await this.settle();
+  }
+}
+
+/** What both kinds of phone can do. */
+export interface Phone {
+  readonly got: Message[];
+  /** What it writes into the sent-by of its Via. */
+  readonly at: Endpoint;
+  readonly transport: 'UDP' | 'TCP';
+  send(text: string): void;
+}
+
+/** A client by UDP. */
+export class UdpPhone implements Phone {
+  readonly got: Message[] = [];
+  readonly transport = 'UDP';
+  /** Where each message came from, in the order of `got`. */
+  readonly from: Endpoint[] = [];
+  /** Called for each message. */
+  onMessage: (message: Message) => void = () => {};
+  at: Endpoint = { address: '', port: 0 };
+  #socket: DatagramSocket | undefined;
+
+  async open(network: FakeNetwork, at: Endpoint): Promise<void> {
+    this.at = at;
+    this.#socket = await network.bindUdp(at, {
+      onDatagram: (bytes, address, port) => {
+        const message = new Message(bytes.toString('latin1'));
+        this.got.push(message);
+        this.from.push({ address, port });
+        this.onMessage(message);
+      },
+      onSendError: () => {},
+    });
+  }
+
+  send(text: string, to: Endpoint = VIP): void {
+    this.#socket?.send(Buffer.from(text, 'latin1'), to.address, to.port);
+  }
+
+  close(): void {
+    void this.#socket?.close();
+  }
+}
+
+/** A client on a TCP connection; messages are cut by Content-Length. */
+export class TcpPhone implements Phone {
+  readonly got: Message[] = [];
+  readonly transport = 'TCP';
+  readonly at: Endpoint;
+  readonly stream: ByteStream;
+  onMessage: (message: Message) => void = () => {};
+  #pending = '';
+  closed = false;
+
+  constructor(stream: ByteStream) {
+    this.stream = stream;
+    this.at = { address: stream.localAddress ?? '', port: stream.localPort ?? 0 };
+    stream.on('data', (chunk: Buffer) => this.#read(chunk.toString('latin1')));
+    stream.on('error', () => {});
+    stream.on('close', () => {
+      this.closed = true;
+    });
+  }
+
+  send(text: string): void {
+    this.stream.write(Buffer.from(text, 'latin1'));
+  }
+
+  close(): void {
+    this.stream.destroy();
+  }
+
+  #read(text: string): void {
+    this.#pending += text;
+    for (;;) {
+      const end = this.#pending.indexOf('\r\n\r\n');
+      if (end < 0) return;
+      const length = Number(/^(?:Content-Length|l)\s*:\s*(\d+)/im.exec(this.#pending.slice(0, end))?.[1] ?? 0);
+      if (this.#pending.length < end + 4 + length) return;
+      const message = new Message(this.#pending.slice(0, end + 4 + length));
+      this.#pending = this.#pending.slice(end + 4 + length);
+      this.got.push(message);
+      this.onMessage(message);
+    }
+  }
+}

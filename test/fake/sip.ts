@@ -1,0 +1,138 @@
+// SIP messages as text, for tests: read what the farm sends, write what phones and servers send. Plain on purpose: it shares no code with src/sip.
+
+export class Message {
+  readonly text: string;
+  readonly startLine: string;
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly body: string;
+
+  /** `text` in latin1: one character per octet. */
+  constructor(text: string) {
+    this.text = text;
+    const end = text.indexOf('\r\n\r\n');
+    const [startLine = '', ...lines] = text.slice(0, end).split('\r\n');
+    this.startLine = startLine;
+    this.headers = lines.map((line) => {
+      const colon = line.indexOf(':');
+      return [line.slice(0, colon).trim(), line.slice(colon + 1).trim()] as const;
+    });
+    this.body = text.slice(end + 4);
+  }
+
+  /** The status of a response; 0 for a request. */
+  get status(): number {
+    return this.startLine.startsWith('SIP/2.0 ') ? Number(this.startLine.slice(8, 11)) : 0;
+  }
+
+  /** The method of a request, or of the request that a response answers. */
+  get method(): string {
+    return this.one('CSeq').split(/\s+/)[1] ?? '';
+  }
+
+  get uri(): string {
+    return this.startLine.split(' ')[1] ?? '';
+  }
+
+  get callId(): string {
+    return this.one('Call-ID');
+  }
+
+  /** Values of all header lines of this name, in order, split at commas outside of angle brackets. */
+  all(name: string): string[] {
+    return this.headers
+      .filter(([other]) => other.toLowerCase() === name.toLowerCase())
+      .flatMap(([, value]) => value.split(/,(?![^<]*>)/).map((part) => part.trim()));
+  }
+
+  /** The first value of this name; '' when there is none. */
+  one(name: string): string {
+    return this.all(name)[0] ?? '';
+  }
+
+  /** Values of the top Via's parameter; '' when absent. */
+  via(parameter: string): string {
+    return parameterOf(this.one('Via'), parameter);
+  }
+
+  get branch(): string {
+    return this.via('branch');
+  }
+
+  get toTag(): string {
+    return parameterOf(this.one('To'), 'tag');
+  }
+
+  /** The text with header lines of these names left out, start line too when `startLine` is among them. */
+  without(...names: string[]): string {
+    const left = this.headers.filter(([name]) => !names.some((other) => other.toLowerCase() === name.toLowerCase()));
+    return [this.startLine, ...left.map(([name, value]) => `${name}: ${value}`)].join('\n') + this.body;
+  }
+}
+
+export function parameterOf(value: string, name: string): string {
+  return new RegExp(`;\\s*${name}=([^;\\s>]*)`, 'i').exec(value)?.[1] ?? '';
+}
+
+/** The URI of a name-addr. */
+export function uriOf(value: string): string {
+  return /<([^>]*)>/.exec(value)?.[1] ?? value;
+}
+
+/** The user part of a SIP URI; '' when there is none. */
+export function userOf(uri: string): string {
+  return /sip:([^@>]*)@/i.exec(uri)?.[1] ?? '';
+}
+
+/** A message from a start line, header lines and a body; Content-Length is added. */
+export function compose(startLine: string, headers: readonly string[], body = ''): string {
+  return [startLine, ...headers, `Content-Length: ${body.length}`, '', body].join('\r\n');
+}
+
+export interface RequestParts {
+  readonly method: string;
+  readonly uri: string;
+  readonly via: string;
+  readonly callId: string;
+  readonly fromTag?: string;
+  readonly toTag?: string;
+  readonly cseq?: number;
+  readonly cseqMethod?: string;
+  readonly maxForwards?: string | undefined;
+  readonly headers?: readonly string[];
+  readonly body?: string;
+}
+
+/** A whole request with the headers every request has. */
+export function request(parts: RequestParts): string {
+  const { method, uri, via, callId, fromTag = 'from', toTag, cseq = 1, maxForwards = '70' } = parts;
+  return compose(
+    `${method} ${uri} SIP/2.0`,
+    [
+      `Via: ${via}`,
+      ...(parts.maxForwards === '' ? [] : [`Max-Forwards: ${maxForwards}`]),
+      `From: <sip:alice@example.org>;tag=${fromTag}`,
+      `To: <sip:bob@example.org>${toTag === undefined ? '' : `;tag=${toTag}`}`,
+      `Call-ID: ${callId}`,
+      `CSeq: ${cseq} ${parts.cseqMethod ?? method}`,
+      ...(parts.headers ?? []),
+    ],
+    parts.body,
+  );
+}
+
+/** RFC 3261 8.2.6: a response to `to` with its Via, From, To, Call-ID, CSeq, and Record-Route where a dialog may come of it. */
+export function respond(
+  to: Message,
+  status: number,
+  more: { readonly toTag?: string; readonly headers?: readonly string[]; readonly body?: string } = {},
+): string {
+  const copied = ['via', 'from', 'call-id', 'cseq', ...(status < 300 ? ['record-route'] : [])];
+  const lines = to.headers.flatMap(([name, value]) => {
+    if (name.toLowerCase() === 'to')
+      return [
+        more.toTag === undefined || to.toTag !== '' ? `${name}: ${value}` : `${name}: ${value};tag=${more.toTag}`,
+      ];
+    return copied.includes(name.toLowerCase()) ? [`${name}: ${value}`] : [];
+  });
+  return compose(`SIP/2.0 ${status} Something`, [...lines, ...(more.headers ?? [])], more.body);
+}
