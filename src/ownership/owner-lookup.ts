@@ -137,7 +137,7 @@ export class OwnerLookup {
       return relayTo(owner);
     }
     const previous = tables.previous[slot]!;
-    if (previous === 0 || packet.secondChance !== SecondChance.none) return LOCAL;
+    if (previous === 0 || previous === tables.self || packet.secondChance !== SecondChance.none) return LOCAL;
     const heldSince = this.#world.heldSince(previous);
     if (heldSince === 0 || heldSince > tables.previousUntil[slot]!) return LOCAL;
     packet.secondChance = SecondChance.offered;

@@ -1,0 +1,629 @@
+// Who owns a packet: each rule and its place in the order, at one member; then farms whose members must agree.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
+import { buildOwnerTables, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
+import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
+import { drop, LOCAL, relayTo, type Verdict } from '../../../src/ownership/verdict.ts';
+import { nextView, type View } from '../../../src/ownership/view.ts';
+import { type Packet, SecondChance } from '../../../src/transport/packet.ts';
+import {
+  callIdOf,
+  FOREIGN_KEYS,
+  KEYS,
+  keyOf,
+  Member,
+  request,
+  response,
+  SEED,
+  seat,
+  slotOf,
+  token,
+  viewOf,
+} from './lookups.ts';
+
+const FIVE = viewOf([1, 2, 3, 4, 5].map((number) => seat(number, { incarnation: 10 + number })));
+const TABLES = buildOwnerTables(FIVE, 1, 11);
+/** A member number that has no seat. */
+const DEAD = 9;
+/** Of slots of members 1 and 5. */
+const OWN_CALL = callIdOf(TABLES, 1);
+const CALL = callIdOf(TABLES, 5);
+
+/** Member 1 of five. */
+function one(): Member {
+  return new Member(TABLES);
+}
+
+const dialog = (number: number, incarnation = 0) => token(TokenKind.dialog, number, incarnation);
+const route = (text: string) => ({ Route: `<sip:${text}@198.51.100.1:5060;lr>` });
+const uri = (text: string) => `sip:${text}@198.51.100.1:5060`;
+const toTag = (text: string) => ({ To: `<sip:bob@example.com>;tag=${text}` });
+const branch = (kind: TokenKind, number: number, incarnation = 0) => MAGIC_COOKIE + token(kind, number, incarnation, 8);
+
+describe('a request with a token of the farm', () => {
+  const places: readonly (readonly [string, (text: string) => Buffer])[] = [
+    ['in its top Route', (text) => request('BYE', { 'Call-ID': CALL, ...route(text) })],
+    ['in its Request-URI', (text) => request('BYE', { 'Call-ID': CALL }, uri(text))],
+    ['in its To tag', (text) => request('BYE', { 'Call-ID': CALL, ...toTag(text) })],
+  ];
+  for (const [place, make] of places) {
+    test(`${place} belongs to the member that the token names`, () => {
+      assert.equal(one().verdict(make(dialog(3))), relayTo(3));
+      assert.equal(one().verdict(make(dialog(1))), LOCAL);
+    });
+
+    test(`${place} belongs to it in whatever case the token comes back`, () => {
+      assert.equal(one().verdict(make(dialog(3).toUpperCase())), relayTo(3));
+    });
+
+    test(`${place} belongs to that member also after it has restarted: the dialog lives in the server behind it`, () => {
+      assert.equal(one().verdict(make(dialog(3, 2))), relayTo(3));
+      assert.equal(one().verdict(make(dialog(1, 2))), LOCAL);
+    });
+
+    test(`${place} that is truncated, changed or of another farm goes by its Call-ID, and the forgery is counted there`, () => {
+      const good = dialog(3);
+      const changed = good.slice(0, 8) + (good[8] === 'a' ? 'b' : 'a') + good.slice(9);
+      const forgeries = [
+        good.slice(0, -1),
+        changed,
+        `${good}0`,
+        'sf'.padEnd(80, '0'),
+        token(TokenKind.dialog, 3, 0, 0, FOREIGN_KEYS),
+      ];
+      for (const [index, forgery] of forgeries.entries()) {
+        const member = one();
+        assert.equal(member.verdict(make(forgery)), relayTo(5), `forgery ${index}`);
+        const counted = place.includes('Route') ? 'route' : place.includes('URI') ? 'request-uri' : 'to-tag';
+        // One short of a whole token is none.
+        assert.deepEqual(member.forged, index === 0 ? {} : { [counted]: 1 }, `forgery ${index}`);
+      }
+    });
+
+    test(`${place} that is no dialog token goes by its Call-ID, and is no forgery`, () => {
+      for (const kind of [TokenKind.transaction, TokenKind.edge, TokenKind.streamFlow, TokenKind.datagramFlow]) {
+        const member = one();
+        assert.equal(member.verdict(make(token(kind, 3, 13, 8))), relayTo(5), `kind ${kind}`);
+        assert.deepEqual(member.forged, {});
+      }
+    });
+
+    test(`${place} is believed while its key is listed, not only while it mints`, () => {
+      const member = one();
+      const [old, young] = ['ab'.repeat(32), '12'.repeat(32)];
+      member.keys = keyring([young, old]);
+      assert.equal(member.verdict(make(dialog(3))), relayTo(3));
+      member.keys = keyring([young]);
+      assert.equal(member.verdict(make(dialog(3))), relayTo(5));
+    });
+  }
+
+  test('goes by the first Route value only', () => {
+    const values = `<sip:proxy.example.net;lr>, <sip:${dialog(3)}@198.51.100.1;lr>`;
+    assert.equal(one().verdict(request('BYE', { 'Call-ID': CALL, Route: values })), relayTo(5));
+  });
+
+  test('goes by its Route behind a display name, too', () => {
+    const value = `"Our edge" <sip:${dialog(3)}@198.51.100.1;lr>;x=y`;
+    assert.equal(one().verdict(request('BYE', { 'Call-ID': CALL, Route: value })), relayTo(3));
+  });
+
+  test('is not fooled by a token in the host, in parameters or in another scheme', () => {
+    for (const text of [
+      `sip:${dialog(3)}`,
+      `sip:bob@h;x=${dialog(3)}@x`,
+      `tel:${dialog(3)}@h`,
+      `sip:x${dialog(3)}@h`,
+    ]) {
+      const bytes = request('BYE', { 'Call-ID': CALL, Route: `<${text}>` }, text);
+      assert.equal(one().verdict(bytes), relayTo(5), text);
+    }
+  });
+});
+
+describe('the order of the rules', () => {
+  const replaced = callIdOf(TABLES, 4);
+  /** Names member 2 by Route, 3 by Request-URI, 4 by To tag, 4 by Replaces, 5 by Call-ID. */
+  const all = {
+    ...route(dialog(2)),
+    ...toTag(dialog(4)),
+    Replaces: `${replaced};to-tag=1;from-tag=2`,
+    'Call-ID': CALL,
+  };
+
+  test('Route comes before Request-URI, Request-URI before To tag', () => {
+    assert.equal(one().verdict(request('BYE', all, uri(dialog(3)))), relayTo(2));
+    assert.equal(one().verdict(request('BYE', { ...all, Route: undefined }, uri(dialog(3)))), relayTo(3));
+    assert.equal(one().verdict(request('BYE', { ...all, Route: undefined })), relayTo(4));
+  });
+
+  test('a token comes before the dialog that a header names', () => {
+    const elsewhere = { ...all, Replaces: `${CALL};to-tag=1;from-tag=2` };
+    assert.equal(one().verdict(request('INVITE', { ...elsewhere, Route: undefined })), relayTo(4));
+  });
+
+  test('the named dialog comes before the own Call-ID, held here or not', () => {
+    const member = one();
+    member.held.add(keyOf(TABLES, CALL));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL, Replaces: `${replaced};to-tag=1` })), relayTo(4));
+  });
+
+  test('a token comes before a call this member holds', () => {
+    const member = one();
+    member.held.add(keyOf(TABLES, CALL));
+    assert.equal(member.verdict(request('BYE', { 'Call-ID': CALL, ...toTag(dialog(3)) })), relayTo(3));
+  });
+
+  test('a call this member holds comes before the slot', () => {
+    const member = one();
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL })), relayTo(5));
+    member.held.add(keyOf(TABLES, CALL));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL })), LOCAL);
+  });
+
+  test('a forged Route leaves the Request-URI, and that the To tag, their say', () => {
+    const member = one();
+    const forged = token(TokenKind.dialog, 2, 0, 0, FOREIGN_KEYS);
+    assert.equal(member.verdict(request('BYE', { 'Call-ID': CALL, ...route(forged) }, uri(dialog(3)))), relayTo(3));
+    assert.equal(
+      member.verdict(request('BYE', { 'Call-ID': CALL, ...route(forged), ...toTag(dialog(4)) }, uri(forged))),
+      relayTo(4),
+    );
+    assert.deepEqual(member.forged, { route: 2, 'request-uri': 1 });
+  });
+});
+
+describe('a response', () => {
+  test('belongs to the member whose edge token its top branch carries', () => {
+    assert.equal(one().verdict(response(branch(TokenKind.edge, 3))), relayTo(3));
+    assert.equal(one().verdict(response(branch(TokenKind.edge, 1))), LOCAL);
+  });
+
+  test('to an edge of an older incarnation is believed: the transaction lives in the server', () => {
+    assert.equal(one().verdict(response(branch(TokenKind.edge, 3, 2))), relayTo(3));
+  });
+
+  test('belongs to that member whatever the case of its branch', () => {
+    assert.equal(one().verdict(response(branch(TokenKind.edge, 3).toUpperCase())), relayTo(3));
+  });
+
+  test('to a transaction of a member is believed for its present incarnation only', () => {
+    assert.equal(one().verdict(response(branch(TokenKind.transaction, 3, 13))), relayTo(3));
+    assert.equal(one().verdict(response(branch(TokenKind.transaction, 1, 11))), LOCAL);
+    for (const [number, incarnation] of [
+      [3, 12],
+      [3, 14],
+      [3, 0],
+      [1, 10],
+      [DEAD, 1],
+    ] as const)
+      assert.equal(
+        one().verdict(response(branch(TokenKind.transaction, number, incarnation))),
+        drop('stale-token'),
+        `member ${number} in incarnation ${incarnation}`,
+      );
+  });
+
+  test('without a token of ours is a stray, also when this member holds the call or owns its slot', () => {
+    const member = one();
+    member.held.add(keyOf(TABLES, OWN_CALL));
+    for (const text of [undefined, 'z9hG4bKabc', '1', MAGIC_COOKIE, dialog(1), `x9hG4bK${dialog(1)}`])
+      assert.equal(member.verdict(response(text, { 'Call-ID': OWN_CALL })), drop('stray-response'), String(text));
+    assert.deepEqual(member.forged, {});
+  });
+
+  test('with a branch that is changed, cut or of another farm is dropped and counted', () => {
+    const good = branch(TokenKind.edge, 3);
+    const changed = good.slice(0, 20) + (good[20] === 'a' ? 'b' : 'a') + good.slice(21);
+    const foreign = MAGIC_COOKIE + token(TokenKind.edge, 3, 0, 8, FOREIGN_KEYS);
+    for (const forgery of [changed, good.slice(0, -1), `${good}a`, foreign]) {
+      const member = one();
+      assert.equal(member.verdict(response(forgery, { 'Call-ID': OWN_CALL })), drop('forged-token'), forgery);
+      assert.deepEqual(member.forged, { branch: 1 });
+    }
+  });
+
+  test('with a token that cannot stand in a branch is dropped', () => {
+    for (const kind of [TokenKind.dialog, TokenKind.streamFlow, TokenKind.datagramFlow, TokenKind.reply])
+      assert.equal(one().verdict(response(branch(kind, 1, 11))), drop('forged-token'), `kind ${kind}`);
+  });
+
+  test('goes by the top Via alone', () => {
+    const below = `SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx, SIP/2.0/UDP 198.51.100.1;branch=${branch(TokenKind.edge, 3)}`;
+    assert.equal(one().verdict(response(undefined, { Via: below })), drop('stray-response'));
+  });
+});
+
+describe('the ACK of an answer that a member gave statelessly', () => {
+  const tag = token(TokenKind.reply, 3, 0);
+
+  test('is dropped by every member, whoever owns its Call-ID', () => {
+    for (const callId of [OWN_CALL, CALL])
+      assert.equal(one().verdict(request('ACK', { 'Call-ID': callId, ...toTag(tag) })), drop('stateless-ack'));
+  });
+
+  test('is dropped also after the member that answered is gone', () => {
+    const ack = request('ACK', { 'Call-ID': CALL, ...toTag(token(TokenKind.reply, DEAD)) });
+    assert.equal(one().verdict(ack), drop('stateless-ack'));
+  });
+
+  test('is what only an ACK can be: any other request goes by its Call-ID', () => {
+    for (const method of ['INVITE', 'BYE', 'CANCEL'])
+      assert.equal(one().verdict(request(method, { 'Call-ID': CALL, ...toTag(tag) })), relayTo(5), method);
+  });
+
+  test('is not one with a forged tag', () => {
+    const member = one();
+    const forged = token(TokenKind.reply, 3, 0, 0, FOREIGN_KEYS);
+    assert.equal(member.verdict(request('ACK', { 'Call-ID': CALL, ...toTag(forged) })), relayTo(5));
+    assert.deepEqual(member.forged, { 'to-tag': 1 });
+  });
+});
+
+describe('a header that names another dialog', () => {
+  const named = callIdOf(TABLES, 4);
+  for (const header of ['Replaces', 'Join', 'Target-Dialog', 'REPLACES', 'target-dialog']) {
+    test(`${header} brings the request to the owner of that dialog`, () => {
+      for (const value of [named, `${named};to-tag=1;from-tag=2`, `${named} \t ;early-only`])
+        assert.equal(one().verdict(request('INVITE', { 'Call-ID': CALL, [header]: value })), relayTo(4), value);
+    });
+  }
+
+  test('brings it to this member when it holds that dialog', () => {
+    const member = one();
+    member.held.add(keyOf(TABLES, named));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL, Replaces: `${named};to-tag=1` })), LOCAL);
+  });
+
+  test('leaves the packet the key and slot of its own Call-ID', () => {
+    const { packet } = one().decide(request('INVITE', { 'Call-ID': CALL, Replaces: named }));
+    assert.deepEqual([packet.callKey, packet.slot], [keyOf(TABLES, CALL), slotOf(TABLES, CALL)]);
+  });
+
+  test('gets the second chance of that dialog', () => {
+    const { member, callId } = moved();
+    member.told.set(2, 1);
+    const { verdict, packet } = member.decide(request('INVITE', { 'Call-ID': OWN_CALL, Join: `${callId};x=y` }));
+    assert.equal(verdict, relayTo(2));
+    assert.equal(packet.secondChance, SecondChance.offered);
+  });
+});
+
+describe('the slot of the Call-ID', () => {
+  test('is the home of every request of a call, from its INVITE on', () => {
+    for (const method of ['INVITE', 'CANCEL', 'ACK', 'PRACK', 'BYE', 'REGISTER', 'NEWMETHOD'])
+      for (const more of [{}, { Authorization: 'Digest x="y"' }, toTag('their-own')])
+        assert.equal(one().verdict(request(method, { 'Call-ID': CALL, ...more })), relayTo(5), method);
+  });
+
+  test('is this member for its own share', () => {
+    assert.equal(one().verdict(request('INVITE', { 'Call-ID': OWN_CALL })), LOCAL);
+  });
+
+  test('tells Call-IDs apart by case', () => {
+    const { packet } = one().decide(request('INVITE', { 'Call-ID': 'abc@h' }));
+    assert.notEqual(packet.callKey, one().decide(request('INVITE', { 'Call-ID': 'ABC@h' })).packet.callKey);
+  });
+
+  test('is no draining member, whose tokens count all the same', () => {
+    const view = viewOf([seat(1), seat(2, { state: 'draining' }), seat(3)]);
+    const member = new Member(buildOwnerTables(view, 1, 1));
+    for (let i = 0; i < 300; i++)
+      assert.notEqual(member.verdict(request('INVITE', { 'Call-ID': `drain-${i}` })), relayTo(2));
+    assert.equal(member.verdict(request('BYE', route(dialog(2)))), relayTo(2));
+    assert.equal(member.verdict(response(branch(TokenKind.edge, 2))), relayTo(2));
+  });
+
+  test('is handed on by a draining member, which keeps the calls it holds', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1, { state: 'draining' }), seat(2)]), 1, 1));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': 'new' })), relayTo(2));
+    member.held.add(keyOf(member.tables, 'old'));
+    assert.equal(member.verdict(request('BYE', { 'Call-ID': 'old' })), LOCAL);
+  });
+
+  test('is wherever the packet came to when nobody takes new calls', () => {
+    const view = viewOf([seat(1, { state: 'draining' }), seat(2, { state: 'draining' })]);
+    for (const number of [1, 2]) {
+      const member = new Member(buildOwnerTables(view, number, 1));
+      assert.equal(member.verdict(request('INVITE')), LOCAL);
+      const orphan = member.decide(request('BYE', route(dialog(DEAD))));
+      assert.equal(orphan.verdict, LOCAL);
+      assert.ok(orphan.packet.orphan);
+    }
+  });
+});
+
+/** Member 1 after member 2 has started to drain, and a call whose slot has come from there to member 1. */
+function moved(number = 1): { member: Member; callId: string } {
+  const view = viewOf([seat(1), seat(2), seat(3)], [seat(1), seat(2, { state: 'draining' }), seat(3)]);
+  const tables = buildOwnerTables(view, number, 1);
+  return { member: new Member(tables), callId: callIdOf(tables, 1, 2) };
+}
+
+describe('the second chance', () => {
+  test('offers a packet without state to the previous owner of its slot, marked', () => {
+    const { member, callId } = moved();
+    member.told.set(2, 1);
+    const { verdict, packet } = member.decide(request('CANCEL', { 'Call-ID': callId }));
+    assert.equal(verdict, relayTo(2));
+    assert.equal(packet.secondChance, SecondChance.offered);
+  });
+
+  test('ends when the previous owner holds no call from its time as owner any more', () => {
+    const { member, callId } = moved();
+    for (const [heldSince, expected] of [
+      [0, LOCAL],
+      [1, relayTo(2)],
+      [2, LOCAL],
+    ] as const) {
+      member.told.set(2, heldSince);
+      assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId })), expected, `held since ${heldSince}`);
+    }
+  });
+
+  test('is not needed for a call that the new owner holds', () => {
+    const { member, callId } = moved();
+    member.told.set(2, 1);
+    member.held.add(keyOf(member.tables, callId));
+    const { verdict, packet } = member.decide(request('INVITE', { 'Call-ID': callId }));
+    assert.equal(verdict, LOCAL);
+    assert.equal(packet.secondChance, SecondChance.none);
+  });
+
+  test('is taken by a previous owner that holds the call', () => {
+    const { member, callId } = moved(2);
+    member.held.add(keyOf(member.tables, callId));
+    const offered = { hops: 1, secondChance: SecondChance.offered };
+    assert.equal(member.verdict(request('CANCEL', { 'Call-ID': callId }), offered), LOCAL);
+  });
+
+  test('is handed back, marked, by a previous owner that does not', () => {
+    const { member, callId } = moved(2);
+    const offered = { hops: 1, secondChance: SecondChance.offered };
+    const { verdict, packet } = member.decide(request('CANCEL', { 'Call-ID': callId }), offered);
+    assert.equal(verdict, relayTo(1));
+    assert.equal(packet.secondChance, SecondChance.returned);
+  });
+
+  test('is given once: what comes back stays', () => {
+    const { member, callId } = moved();
+    member.told.set(2, 1);
+    for (const secondChance of [SecondChance.offered, SecondChance.returned])
+      assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: 2, secondChance }), LOCAL);
+  });
+
+  test('is the new owner’s to give, no other member’s', () => {
+    const { member, callId } = moved(3);
+    member.told.set(2, 1);
+    const { verdict, packet } = member.decide(request('INVITE', { 'Call-ID': callId }));
+    assert.equal(verdict, relayTo(1));
+    assert.equal(packet.secondChance, SecondChance.none);
+  });
+
+  test('is not for packets that a token brought here', () => {
+    const { member, callId } = moved();
+    member.told.set(2, 1);
+    assert.equal(member.verdict(request('BYE', { 'Call-ID': callId, ...route(dialog(1)) })), LOCAL);
+  });
+
+  test('is not this member’s own: when nobody takes new calls, the previous owner keeps what comes to it', () => {
+    const active = [seat(1), seat(2)];
+    const draining = active.map((each) => ({ ...each, state: 'draining' as const }));
+    const member = new Member(buildOwnerTables(viewOf(active, draining), 1, 1));
+    member.told.set(1, 1);
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callIdOf(member.tables, 0, 1) })), LOCAL);
+  });
+
+  test('does not go to a previous owner without a seat', () => {
+    const view = viewOf([seat(1), seat(2)], [seat(1)]);
+    const member = new Member(buildOwnerTables(view, 1, 1));
+    member.told.set(2, 1);
+    for (let i = 0; i < 50; i++) assert.equal(member.verdict(request('INVITE', { 'Call-ID': `moved-${i}` })), LOCAL);
+  });
+});
+
+describe('a packet that has been relayed three times', () => {
+  const cases: readonly (readonly [string, Buffer, Verdict])[] = [
+    ['by its slot', request('INVITE', { 'Call-ID': CALL }), relayTo(5)],
+    ['by a token in Route', request('BYE', route(dialog(3))), relayTo(3)],
+    ['by the token of a member that is gone', request('BYE', { 'Call-ID': CALL, ...route(dialog(DEAD)) }), relayTo(5)],
+    ['by the token in a branch', response(branch(TokenKind.edge, 3)), relayTo(3)],
+    ['by a dead owner’s branch', response(branch(TokenKind.edge, DEAD), { 'Call-ID': CALL }), relayTo(5)],
+  ];
+  for (const [why, bytes, before] of cases) {
+    test(`stays where it is, though ${why} it belongs elsewhere`, () => {
+      assert.equal(one().verdict(bytes, { hops: HOP_LIMIT - 1 }), before);
+      assert.equal(one().verdict(bytes, { hops: HOP_LIMIT }), LOCAL);
+    });
+  }
+
+  test('gets no second chance', () => {
+    const { member, callId } = moved();
+    member.told.set(2, 1);
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: HOP_LIMIT - 1 }), relayTo(2));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: HOP_LIMIT }), LOCAL);
+  });
+});
+
+describe('a packet whose owner has no seat', () => {
+  const orphans: readonly (readonly [string, (callId: string) => Buffer])[] = [
+    ['a response', (callId) => response(branch(TokenKind.edge, DEAD), { 'Call-ID': callId })],
+    ['a request with Route', (callId) => request('BYE', { 'Call-ID': callId, ...route(dialog(DEAD)) })],
+    ['a request with To tag', (callId) => request('BYE', { 'Call-ID': callId, ...toTag(dialog(DEAD)) })],
+    ['an ACK', (callId) => request('ACK', { 'Call-ID': callId, ...route(dialog(DEAD)) })],
+    ['a CANCEL', (callId) => request('CANCEL', { 'Call-ID': callId }, uri(dialog(DEAD)))],
+  ];
+  for (const [what, make] of orphans) {
+    test(`goes to the slot’s owner, marked: ${what}`, () => {
+      const away = one().decide(make(CALL));
+      assert.equal(away.verdict, relayTo(5));
+      assert.ok(away.packet.orphan);
+      const here = one().decide(make(OWN_CALL));
+      assert.equal(here.verdict, LOCAL);
+      assert.ok(here.packet.orphan);
+    });
+  }
+
+  test('does not mark the next packet in the same object', () => {
+    for (const bytes of [request('INVITE', { 'Call-ID': OWN_CALL }), response(branch(TokenKind.edge, 1))])
+      assert.equal(one().decide(bytes, { orphan: true }).packet.orphan, false);
+  });
+
+  test('is none while the owner drains', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2, { state: 'draining' })]), 1, 1));
+    const { verdict, packet } = member.decide(request('BYE', route(dialog(2))));
+    assert.equal(verdict, relayTo(2));
+    assert.equal(packet.orphan, false);
+  });
+});
+
+// Farms. Every member decides by its own tables; a packet is followed from where it comes in to where it stays.
+
+/** Histories of a farm of up to five members; a farm may stand at any two views that follow each other. */
+const HISTORIES: readonly (readonly View[])[] = [
+  [[1, 2, 3, 4, 5].map((number) => seat(number))],
+  [[1, 2, 3, 4].map((n) => seat(n)), [1, 2, 3, 4, 5].map((n) => seat(n))],
+  [[1, 2, 3, 4, 5].map((n) => seat(n)), [1, 2, 4, 5].map((n) => seat(n))],
+  [
+    [1, 2, 3, 4, 5].map((n) => seat(n)),
+    [1, 2, 3, 4, 5].map((n) => seat(n, { state: n < 3 ? 'draining' : 'active', weight: n * 50 })),
+  ],
+  [
+    [seat(1), seat(2)],
+    [seat(2), seat(3)],
+    [seat(3), seat(4), seat(5)],
+  ],
+  [[1, 2, 3, 4, 5].map((n) => seat(n)), [1, 2, 3, 4, 5].map((n) => seat(n, { state: 'draining' }))],
+].map((steps) => {
+  const views: View[] = [];
+  for (const seats of steps) views.push(nextView(views.at(-1), seats, SEED));
+  return views.slice(-2);
+});
+const BUILT = new Map<View, OwnerTables>(HISTORIES.flat().map((view) => [view, buildOwnerTables(view, 1, 1)]));
+
+const number = fc.integer({ min: 1, max: 6 });
+const text = fc
+  .tuple(number, fc.constantFrom('good', 'foreign', 'cut', 'flow'))
+  .map(([to, how]) =>
+    how === 'foreign'
+      ? token(TokenKind.dialog, to, 0, 0, FOREIGN_KEYS)
+      : how === 'flow'
+        ? token(TokenKind.streamFlow, to, 1, 5)
+        : dialog(to).slice(0, how === 'cut' ? -2 : undefined),
+  );
+const callId = fc.string({ unit: fc.constantFrom(...'abcXYZ019-.!%*_+`~()<>:"/[]?{}@'), minLength: 1, maxLength: 40 });
+const maybe = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(arbitrary, { nil: undefined });
+
+/** Any request, and any response that carries a token of the farm. */
+const packetBytes: fc.Arbitrary<{ readonly bytes: Buffer; readonly callId: string }> = fc
+  .record({
+    method: fc.constantFrom('INVITE', 'ACK', 'BYE', 'CANCEL', 'REGISTER', 'PRACK', 'WHATEVER'),
+    callId,
+    named: maybe(callId),
+    route: maybe(text),
+    uri: maybe(text),
+    toTag: maybe(text),
+    branch: maybe(number),
+  })
+  .map((parts) => {
+    const headers = {
+      'Call-ID': parts.callId,
+      Replaces: parts.named,
+      ...(parts.route && route(parts.route)),
+      ...(parts.toTag && toTag(parts.toTag)),
+    };
+    const bytes =
+      parts.branch === undefined
+        ? request(parts.method, headers, parts.uri && uri(parts.uri))
+        : response(branch(TokenKind.edge, parts.branch), headers);
+    return { bytes, callId: parts.callId };
+  });
+
+/** Members 1 to 5; `viewAt` says by which view each decides. */
+function farmAt(viewAt: (number: number) => View): ReadonlyMap<number, Member> {
+  return new Map(
+    [1, 2, 3, 4, 5].map((self) => [self, new Member({ ...BUILT.get(viewAt(self))!, self, incarnation: 1 })]),
+  );
+}
+
+/** Follows a packet from `ingress` on. */
+function follow(farm: ReadonlyMap<number, Member>, ingress: number, bytes: Buffer): { at: number; verdict: Verdict } {
+  let at = ingress;
+  let change: Partial<Packet> = { hops: 0 };
+  for (;;) {
+    const { verdict, packet } = farm.get(at)!.decide(bytes, change);
+    if (verdict.kind !== 'relay') return { at, verdict };
+    assert.notEqual(verdict.to, at, 'no member relays to itself');
+    assert.ok(packet.hops < HOP_LIMIT, 'the hop limit bounds the way');
+    change = { hops: packet.hops + 1, secondChance: packet.secondChance };
+    at = verdict.to;
+  }
+}
+
+describe('in a farm of five', () => {
+  test('all members agree on one owner of every packet, and it gets there within the hop limit', () => {
+    const heldSince = fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 6, maxLength: 6 });
+    fc.assert(
+      fc.property(fc.constantFrom(...HISTORIES), packetBytes, heldSince, (views, { bytes }, told) => {
+        const view = views.at(-1)!;
+        const seated = view.seats.map((each) => each.number);
+        const farm = farmAt(() => view);
+        for (const member of farm.values()) for (const [n, since] of told.entries()) member.told.set(n, since);
+        const ends = seated.map((ingress) => follow(farm, ingress, bytes));
+        const nobody = view.seats.every(({ state }) => state === 'draining');
+        const { verdict } = ends[0]!;
+        for (const end of ends) assert.deepEqual(end.verdict, verdict);
+        // A drop needs no owner; nor is there one when nobody takes new calls, but for what a token names.
+        if (verdict.kind === 'local' && !nobody) for (const end of ends) assert.equal(end.at, ends[0]!.at);
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  test('a call that the previous owner of its slot still holds is found there, wherever its packets come in', () => {
+    const after = HISTORIES[3]!.at(-1)!;
+    const tables = BUILT.get(after)!;
+    let found = 0;
+    fc.assert(
+      fc.property(callId, fc.constantFrom('INVITE', 'CANCEL', 'ACK'), (id, method) => {
+        const home = tables.previous[slotOf(tables, id)]! || tables.slots[slotOf(tables, id)]!;
+        if (tables.previous[slotOf(tables, id)] !== 0) found++;
+        const farm = farmAt(() => after);
+        for (const member of farm.values()) member.told.set(home, 1);
+        farm.get(home)!.held.add(keyOf(tables, id));
+        for (const ingress of farm.keys())
+          assert.deepEqual(follow(farm, ingress, request(method, { 'Call-ID': id })), { at: home, verdict: LOCAL });
+      }),
+      { numRuns: 200 },
+    );
+    assert.ok(found > 20, 'slots have moved');
+  });
+
+  test('whose members see two views that follow each other, a packet still ends at one member, within the hop limit', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...HISTORIES.slice(1)),
+        fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
+        fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 6, maxLength: 6 }),
+        fc.uniqueArray(fc.integer({ min: 1, max: 5 })),
+        packetBytes,
+        (views, newer, told, holders, { bytes, callId: id }) => {
+          const farm = farmAt((self) => views[newer[self] ? 1 : 0]!);
+          for (const [self, member] of farm) {
+            for (const [n, since] of told.entries()) member.told.set(n, since);
+            if (holders.includes(self)) member.held.add(keyOf(member.tables, id));
+          }
+          for (const ingress of farm.keys()) follow(farm, ingress, bytes);
+        },
+      ),
+      { numRuns: 400 },
+    );
+  });
+});
+
+test('the keys of the test differ', () => {
+  assert.notDeepEqual(KEYS.primary.token, FOREIGN_KEYS.primary.token);
+});
