@@ -87,6 +87,8 @@ export class FarmNode {
   #probes: AddressList;
   #state: NodeState = 'joining';
   #view: View | undefined;
+  /** Resolves with the first view that has a seat for this member. */
+  readonly #seated = Promise.withResolvers<void>();
   #records: readonly MemberRecord[] = [];
   #identity = { number: 0, incarnation: 0 };
   #relayAt: Endpoint;
@@ -256,6 +258,9 @@ export class FarmNode {
       this.#become(await this.#membership.join());
       await this.#upstream.start();
       this.#watchCluster(store);
+      // A member that knows no view would own whatever it gets, and a call could have two owners.
+      await this.#seated.promise;
+      if ((this.#state as NodeState) === 'stopping') return;
       await this.transport.start();
     } catch (error) {
       await this.stop();
@@ -352,6 +357,13 @@ export class FarmNode {
     this.#identity = identity;
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#rebuild();
+    this.#noteSeat();
+  }
+
+  #noteSeat(): void {
+    const { number, incarnation } = this.#identity;
+    const seated = this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation);
+    if (seated) this.#seated.resolve();
   }
 
   #becomeIsolated(): void {
@@ -371,6 +383,7 @@ export class FarmNode {
     this.#view = view;
     this.#rebuild();
     this.#link.setSeats(view.seats);
+    this.#noteSeat();
     const seats = view.seats.map(({ id, state }) => `${id} ${state}`);
     this.#options.log.info({ epoch: view.epoch, seats }, 'new view');
   }
