@@ -268,11 +268,10 @@ export class FarmNode {
     }
     this.#sweeper = clock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
     this.#state = 'active';
-    const { farm, member } = this.#config;
     const listeners = this.transport.listeners.map(
       ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
     );
-    log.info({ farm, member, ...this.#identity, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
+    log.info({ ...this.#identity, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
   }
 
   /** Takes no new calls, keeps what it has, and resolves when its calls have ended or the deadline has come: true when none was left. */
@@ -384,8 +383,6 @@ export class FarmNode {
     this.#rebuild();
     this.#link.setSeats(view.seats);
     this.#noteSeat();
-    const seats = view.seats.map(({ id, state }) => `${id} ${state}`);
-    this.#options.log.info({ epoch: view.epoch, seats }, 'new view');
   }
 
   /** Cold code builds the whole table; the hot path sees it with one assignment. */
