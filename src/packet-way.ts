@@ -34,6 +34,8 @@ export interface PacketWayOptions {
 /** Seconds a balancer or client may wait before it asks again a member that is not ready. */
 const RETRY_AFTER = ['Retry-After: 5'];
 
+const SIP = Buffer.from('sip:');
+
 /** Such an answer travels by Via alone. */
 const NOWHERE = { address: '0.0.0.0', port: 0 };
 
@@ -132,24 +134,25 @@ export class PacketWay {
     }
   }
 
-  #reply(packet: Packet, message: Scan, status: ReplyStatus): void {
+  #reply(packet: Packet, message: Scan, status: ReplyStatus, listed = false): void {
     this.#options.verdicts.cell({ verdict: 'reply', reason: String(status) }).n++;
-    this.#options.answers.answer(packet, message, status, status === 503 ? RETRY_AFTER : []);
+    this.#options.answers.answer(packet, message, status, status === 503 ? RETRY_AFTER : [], listed);
   }
 
-  /** From the balancer's own addresses, or an OPTIONS to a name that is this member's alone. */
+  /** From the balancer's own addresses, or an OPTIONS to a name that is this member's alone and in no dialog: the server may have that address, too. */
   #isProbe(packet: Packet, message: Scan): boolean {
     if (this.#options.probes().matches(packet.address)) return true;
-    if (message.method !== Method.OPTIONS) return false;
+    if (message.method !== Method.OPTIONS || message.toTagStart >= 0) return false;
     for (const host of this.#ownHosts) if (namesHost(message, host)) return true;
     return false;
   }
 
-  /** Truthful: 200 only while this member takes new calls. Always answered here, whoever owns the Call-ID. */
+  /** Truthful: 200 only while this member takes new calls. Always answered here, whoever owns the Call-ID; in full to a listed source, which may look for "200 OK". */
   #answerProbe(packet: Packet, message: Scan): void {
+    const listed = this.#options.probes().matches(packet.address);
     if (message.method === Method.ACK) this.#drops['stateless-ack'].n++;
-    else if (message.method !== Method.OPTIONS) this.#reply(packet, message, 405);
-    else this.#reply(packet, message, this.#options.ready() ? 200 : 503);
+    else if (message.method !== Method.OPTIONS) this.#reply(packet, message, 405, listed);
+    else this.#reply(packet, message, this.#options.ready() ? 200 : 503, listed);
   }
 }
 
@@ -161,9 +164,13 @@ function faultVerdict(fault: ScanFault, message: Scan): Verdict {
 /** The Request-URI is `sip:HOST` or `sip:HOST:port`, with parameters or without; a user part makes it somebody else's. */
 function namesHost(message: Scan, host: Buffer): boolean {
   const { bytes, uriStart, uriEnd } = message;
-  const at = uriStart + 4;
-  if (uriEnd - at < host.length) return false;
+  const at = uriStart + SIP.length;
+  const end = at + host.length;
+  if (end > uriEnd) return false;
+  for (let i = 0; i < SIP.length; i++) if ((bytes[uriStart + i]! | 32) !== (SIP[i]! | 32)) return false;
   for (let i = 0; i < host.length; i++) if ((bytes[at + i]! | 32) !== (host[i]! | 32)) return false;
-  const next = bytes[at + host.length];
-  return at + host.length === uriEnd || next === 0x3a || next === 0x3b;
+  if (end < uriEnd && bytes[end] !== 0x3a && bytes[end] !== 0x3b) return false;
+  // A user part may begin like a host and a port; its @ stands nowhere else (RFC 3261 25.1).
+  for (let i = end; i < uriEnd; i++) if (bytes[i] === 0x40) return false;
+  return true;
 }

@@ -49,8 +49,11 @@ export class Answers {
     return this.#tag;
   }
 
-  /** Answers a request that came from outside. Errors are limited per source prefix; an ACK is never answered. `headers`: lines without CRLF. */
-  answer(packet: Packet, scan: Scan, status: ReplyStatus, headers: readonly string[] = NO_HEADERS): void {
+  /**
+   * Answers a request that came from outside. Errors are limited per source prefix; an ACK is never answered. `headers`: lines without CRLF.
+   * `listed`: the operator has named the source, so the answer need not be cut down to the size of the question.
+   */
+  answer(packet: Packet, scan: Scan, status: ReplyStatus, headers = NO_HEADERS, listed = false): void {
     const { drops, egress, world, transport, answered } = this.#options;
     if (scan.method === Method.ACK) {
       drops['bad-ack'].n++;
@@ -61,7 +64,7 @@ export class Answers {
       return;
     }
     // A connection has proved its source; a datagram may lie about it, so its answer is never larger than itself.
-    const maxOctets = packet.connection !== 0 ? Number.POSITIVE_INFINITY : scan.end - scan.start;
+    const maxOctets = listed || packet.connection !== 0 ? Number.POSITIVE_INFINITY : scan.end - scan.start;
     const reply = buildReply(scan, status, '', this.#toTag(), packet, headers, maxOctets);
     if (!reply) {
       drops.amplification.n++;
