@@ -155,7 +155,7 @@ export class FarmNode {
       world,
       transport: this.transport,
       egress,
-      now: clock.now,
+      now: () => clock.now(),
       limit: errorLimit(config),
       answered: metrics.answered,
       drops,
@@ -316,7 +316,10 @@ export class FarmNode {
     const changes = liveDiff(this.#own, config);
     const before = this.#own;
     // What needs a restart stays as it is, so that the next reload reports it again.
-    this.#own = { ...before, weight: config.weight, keys: config.keys, given: config.given };
+    const { weight, keys, given, log, drain, ownership } = config;
+    const balancer = { ...config.balancer, mode: before.balancer.mode };
+    const limits = { ...config.limits, messageBytes: before.limits.messageBytes };
+    this.#own = { ...before, weight, keys, given, log, drain, ownership, balancer, limits };
     this.#apply(effective(this.#own, this.#cluster));
     if (before.weight !== config.weight) void this.#membership.publish().catch(() => {});
     return changes;
