@@ -36,8 +36,8 @@
 //
 // There is no time in it. Replay is kept off by the sequence number, which rises with each frame of one incarnation of a sender
 // (sequence-window.ts), and by the receiver's number, so a wall clock may jump and nothing happens.
+import { readAddress, writeAddress } from '../base/address-octets.ts';
 import { digest, siphash } from '../base/siphash.ts';
-import { readAddress, writeAddress } from '../ownership/flow.ts';
 import type { FarmKey, Keyring } from '../ownership/keyring.ts';
 
 export const FrameKind = {

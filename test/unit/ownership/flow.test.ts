@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type Flow, readAddress, readFlow, writeAddress, writeFlowToken } from '../../../src/ownership/flow.ts';
+import { readAddress, writeAddress } from '../../../src/base/address-octets.ts';
+import { type Flow, readFlow, writeFlowToken } from '../../../src/ownership/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
 
