@@ -51,10 +51,9 @@ export async function runNode(loaded: Loaded, path: string, version: string, env
   const reload = (): void => {
     try {
       const { live, restart } = node.reload(loadConfig(path, environment).config);
-      log.info(
-        { applied: live, needRestart: restart },
-        restart.length > 0 ? 'reloaded; some changes need a restart' : 'reloaded',
-      );
+      const changes = { applied: live, needRestart: restart };
+      if (restart.length > 0) log.warn(changes, 'reloaded; some changes need a restart');
+      else log.info(changes, 'reloaded');
     } catch (error) {
       log.error({ err: error }, 'not reloaded: the old configuration stays');
     }

@@ -72,7 +72,14 @@ function same(a: unknown, b: unknown): boolean {
 }
 
 function isSection(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Secret);
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !(value instanceof Secret) &&
+    // An address with its port is one field in the file.
+    !('port' in value)
+  );
 }
 
 function sameLists(a: readonly unknown[], b: readonly unknown[]): boolean {

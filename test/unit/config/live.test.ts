@@ -53,7 +53,7 @@ log: { level: debug }
   ).config;
   assert.deepEqual(liveDiff(before, after), {
     live: ['balancer.probes', 'keys', 'limits.idleSeconds', 'log.level', 'weight'],
-    restart: ['limits.messageBytes', 'relay.bind.port'],
+    restart: ['limits.messageBytes', 'relay.bind'],
   });
 });
 
