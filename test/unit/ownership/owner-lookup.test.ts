@@ -111,6 +111,16 @@ describe('a request with a token of the farm', () => {
     assert.equal(one().verdict(request('BYE', { 'Call-ID': CALL, Route: value })), relayTo(3));
   });
 
+  test('leaves nothing behind for the next one', () => {
+    const member = one();
+    for (const next of ['tel:bob', `sip:${dialog(4)}`, 'sip:bob@example.com', `sip:${dialog(4).slice(0, -3)}@h`]) {
+      assert.equal(member.verdict(request('BYE', { 'Call-ID': CALL, ...route(dialog(3)) })), relayTo(3));
+      const { verdict, packet } = member.decide(request('BYE', { 'Call-ID': CALL, Route: `<${next}>` }, next));
+      assert.equal(verdict, relayTo(5), next);
+      assert.equal(packet.orphan, false);
+    }
+  });
+
   test('is not fooled by a token in the host, in parameters or in another scheme', () => {
     for (const text of [
       `sip:${dialog(3)}`,
