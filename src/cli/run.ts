@@ -83,7 +83,7 @@ export async function runDemo(options: DemoOptions, version: string): Promise<vo
     live: process.stdout.isTTY === true,
   });
   const stop = firstSignal();
-  await demo.start();
+  await Promise.race([demo.start(), stop]);
   await stop;
   await demo.stop();
 }

@@ -59,6 +59,9 @@ export class SprayBalancer {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.#udp?.close(), this.#tcp?.close()]);
+    const [udp, tcp] = [this.#udp, this.#tcp];
+    this.#udp = undefined;
+    this.#tcp = undefined;
+    await Promise.all([udp?.close(), tcp?.close()]);
   }
 }
