@@ -135,7 +135,10 @@ export class Outward {
     }
     stamp.reset();
     writeBranchValue(keys.primary.branch, scan, Direction.outward, branchValue);
-    stamp.via(keys, side, tables.self, branchValue, this.#backTo(address, port, isServer(address, port)));
+    // RFC 3261 18.2.2, RFC 3581 4: to the port in the Via, unless it asks for the one it was sent from.
+    const backPort = scan.via.rport >= 0 ? port : scan.via.port || 5060;
+    const back = isServer(address, backPort) ? undefined : this.#backTo(address, backPort);
+    stamp.via(keys, side, tables.self, branchValue, back);
     if (opensDialog(scan)) {
       stamp.recordRouteOwner(keys, side, tables.self);
       if (named || flow.connection !== 0) stamp.recordRouteFlow(keys, edge.serverSide, flow);
@@ -155,8 +158,7 @@ export class Outward {
   }
 
   /** The way back to the server, where it is not the server's own address. */
-  #backTo(address: string, port: number, known: boolean): Flow | undefined {
-    if (known) return undefined;
+  #backTo(address: string, port: number): Flow {
     const back = this.#back;
     back.member = this.#options.edge.world.tables.self;
     back.incarnation = 0;

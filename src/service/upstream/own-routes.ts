@@ -13,7 +13,7 @@ export class RouteReading {
   /** A flow token was among our own values; `flow` is it. */
   hasFlow = false;
   readonly flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
-  /** The first Route value that is not ours: where to send next; -1 = none is left. Offsets of the URI. */
+  /** The first Route value that is not ours: where to send next; -1 = none is left. Offsets of the URI; empty when the value cannot be read. */
   nextStart = -1;
   nextEnd = -1;
 }
@@ -33,14 +33,10 @@ export function takeOwnRoutes(edge: Edge, scan: Scan, out: RouteReading): void {
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     const { valueStart, valueEnd, lineStart, lineEnd } = line;
     for (let at = valueStart; at < valueEnd; at = value.next) {
-      if (
-        parseNameAddr(bytes, at, valueEnd, value) &&
-        parseUri(bytes, value.uriStart, value.uriEnd, uri) &&
-        isOurs(edge, bytes, out)
-      )
-        continue;
+      const readable = parseNameAddr(bytes, at, valueEnd, value);
+      if (readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) && isOurs(edge, bytes, out)) continue;
       out.nextStart = value.uriStart;
-      out.nextEnd = value.uriEnd;
+      out.nextEnd = readable ? value.uriEnd : value.uriStart;
       if (at > valueStart) edge.edit.delete(valueStart, at);
       return;
     }
