@@ -106,7 +106,8 @@ export class PacketWay {
     this.#drops['flow-lost'].n++;
     if (scan(bytes, start, end, false, message) !== null) return;
     const { top, packet } = this.#lost;
-    const reply = buildReply(message, status, '', '', NOWHERE, [], Number.POSITIVE_INFINITY);
+    const toTag = this.#options.answers.toTag();
+    const reply = buildReply(message, status, '', toTag, NOWHERE, [], Number.POSITIVE_INFINITY);
     if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
     packet.bytes = reply;
     packet.start = 0;

@@ -40,7 +40,7 @@ export class Answers {
   }
 
   /** A To tag that tells every member that its ACK needs no owner (RFC 3261 8.2.7). */
-  #toTag(): string {
+  toTag(): string {
     const { keys, tables } = this.#options.world;
     if (this.#tagKeys !== keys) {
       this.#tag = mintToken(keys, TokenKind.reply, tables.self, 0);
@@ -65,7 +65,7 @@ export class Answers {
     }
     // A connection has proved its source; a datagram may lie about it, so its answer is never larger than itself.
     const maxOctets = listed || packet.connection !== 0 ? Number.POSITIVE_INFINITY : scan.end - scan.start;
-    const reply = buildReply(scan, status, '', this.#toTag(), packet, headers, maxOctets);
+    const reply = buildReply(scan, status, '', this.toTag(), packet, headers, maxOctets);
     if (!reply) {
       drops.amplification.n++;
       return;
