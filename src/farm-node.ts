@@ -15,7 +15,7 @@ import type { MemberRecord } from './membership/member-record.ts';
 import { Membership } from './membership/membership.ts';
 import type { Metrics } from './metrics/metrics.ts';
 import { NodeFace } from './node-face.ts';
-import { type Keyring, keyring } from './ownership/keyring.ts';
+import { type Keyring, keyName, keyring } from './ownership/keyring.ts';
 import { type LookupWorld, OwnerLookup } from './ownership/owner-lookup.ts';
 import { aloneTables, buildOwnerTables, type OwnerTables } from './ownership/owner-tables.ts';
 import type { View } from './ownership/view.ts';
@@ -85,6 +85,7 @@ export class FarmNode {
   #config: Config;
   #cluster: ClusterSettings = {};
   #probes: AddressList;
+  #trusted: AddressList;
   #state: NodeState = 'joining';
   #view: View | undefined;
   /** Resolves with the first view that has a seat for this member. */
@@ -104,6 +105,7 @@ export class FarmNode {
     this.#own = config;
     this.#config = config;
     this.#probes = new AddressList(config.balancer.probes);
+    this.#trusted = new AddressList(config.balancer.trusted);
     this.#relayAt = config.relay.bind;
     this.#startedAt = new Date(clock.wall()).toISOString();
     this.#calls = new CallTable({ ...config.ownership, evicted: metrics.evicted });
@@ -116,9 +118,10 @@ export class FarmNode {
       network,
       clock,
       listeners: config.listeners.map((listener): ListenerConfig => {
-        const { name, transport, bind, advertise, answer } = listener;
+        const { name, transport, bind, advertise, answer, proxyProtocol } = listener;
         const dialFrom = config.balancer.mode === 'dsr' || isWildcard(bind.address) ? {} : { dialFrom: bind.address };
-        return { name, transport, bind, advertise, answer, ...dialFrom, listen: !options.handedIn?.has(name) };
+        const listen = !options.handedIn?.has(name);
+        return { name, transport, bind, advertise, answer, proxyProtocol, ...dialFrom, listen };
       }),
       limits: this.#limits,
       handlers: {
@@ -130,6 +133,11 @@ export class FarmNode {
       received: metrics.received,
       closedConnections: metrics.closedConnections,
       sendErrors: metrics.sendErrors,
+      proxies: {
+        trusted: () => this.#trusted,
+        answerHeader: () => this.#config.balancer.udpAnswerHeader,
+        headers: metrics.proxyHeaders,
+      },
       ...(options.sockets && { sockets: options.sockets }),
     });
     this.#link = new RelayLink({
@@ -321,7 +329,8 @@ export class FarmNode {
     const limits = { ...config.limits, messageBytes: before.limits.messageBytes };
     this.#own = { ...before, weight, keys, given, log, drain, ownership, balancer, limits };
     this.#apply(effective(this.#own, this.#cluster));
-    if (before.weight !== config.weight) void this.#membership.publish().catch(() => {});
+    if (before.weight !== config.weight || changes.live.some((field) => field.startsWith('keys')))
+      void this.#membership.publish().catch(() => {});
     return changes;
   }
 
@@ -331,6 +340,7 @@ export class FarmNode {
     this.#config = config;
     this.#world.keys = keyring(config.keys.map((key) => key.reveal()));
     this.#probes = new AddressList(config.balancer.probes);
+    this.#trusted = new AddressList(config.balancer.trusted);
     Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
     this.#calls.setLifetimes(config.ownership);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
@@ -415,6 +425,7 @@ export class FarmNode {
         advertise: formatEndpoint(advertise),
       })),
       versions: { sipfarm: this.#options.version, min: 1, max: 1 },
+      keys: this.#world.keys.all.map(keyName),
       startedAt: this.#startedAt,
     };
   }

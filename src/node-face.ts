@@ -1,6 +1,14 @@
 // What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
 import { type Decoded, decode } from './admin/decode.ts';
-import type { FarmFace, FarmSummary, MemberSummary, OwnerAnswer, OwnerMember, Readiness } from './admin/farm-face.ts';
+import type {
+  FarmFace,
+  FarmSummary,
+  MemberSummary,
+  OwnerAnswer,
+  OwnerMember,
+  PeerSummary,
+  Readiness,
+} from './admin/farm-face.ts';
 import { formatEndpoint } from './base/endpoint.ts';
 import { SipfarmError } from './base/errors.ts';
 import type { CallTable } from './calls/call-table.ts';
@@ -88,6 +96,21 @@ export class NodeFace implements FarmFace {
         self,
       };
     });
+  }
+
+  peers(): readonly PeerSummary[] {
+    const { view, records, link, identity } = this.#of;
+    const ids = new Map(records().map(({ number, id }) => [number, id]));
+    return records()
+      .filter(({ number }) => number !== identity().number)
+      .map(({ id, number, relay }) => ({
+        id,
+        number,
+        relay,
+        seated: view()?.seats.some((seat) => seat.number === number) ?? false,
+        reachable: link.reachable(number),
+        misses: link.missesOf(number).map((missed) => ids.get(missed) ?? String(missed)),
+      }));
   }
 
   view(): View | undefined {

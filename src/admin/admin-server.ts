@@ -86,6 +86,7 @@ function addRoutes(app: FastifyInstance, { face, registry }: AdminOptions): void
   app.get('/metrics', async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()));
   app.get('/v1/farm', async () => face.farm());
   app.get('/v1/members', async () => ({ members: face.members() }));
+  app.get('/v1/peers', async () => ({ peers: face.peers() }));
   app.get('/v1/view', async () => ({ view: face.view() ?? null }));
   app.get('/v1/calls', async () => face.calls());
   app.get('/v1/owner', async (request) => face.owner(wanted(request, 'callId', MAX_CALL_ID)));

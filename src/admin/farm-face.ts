@@ -38,6 +38,19 @@ export interface MemberSummary {
   readonly self: boolean;
 }
 
+/** Another member as the relay link knows it, with a seat or without. */
+export interface PeerSummary {
+  readonly id: string;
+  readonly number: number;
+  /** Address of its relay link. */
+  readonly relay: string;
+  readonly seated: boolean;
+  /** It answers the probes of this member: datagrams pass in both directions. */
+  readonly reachable: boolean;
+  /** Ids of the members that it says it cannot reach. */
+  readonly misses: readonly string[];
+}
+
 export interface OwnerMember {
   readonly number: number;
   readonly id: string;
@@ -61,6 +74,8 @@ export interface FarmFace {
   ready(): Readiness;
   farm(): FarmSummary;
   members(): readonly MemberSummary[];
+  /** The other members by their records in the store, those without a seat included. */
+  peers(): readonly PeerSummary[];
   /** undefined before the first view. */
   view(): View | undefined;
   /** Calls this member owns; numbers only, never content. */

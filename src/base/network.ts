@@ -47,7 +47,7 @@ export interface Network {
 }
 
 /** Bytes of kernel buffer asked for per UDP socket: a burst of some 4,000 messages while the event loop is busy. The kernel caps it at net.core.rmem_max. */
-const UDP_BUFFER_BYTES = 4 * 1024 * 1024;
+export const UDP_BUFFER_BYTES = 4 * 1024 * 1024;
 
 /** The sockets of this host. */
 export const nodeNetwork: Network = {

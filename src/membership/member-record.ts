@@ -12,6 +12,7 @@ const TRANSPORTS = ['udp', 'tcp', 'tls'] as const;
 export const MAX_NUMBER = 65_535;
 export const MAX_INCARNATION = 16_777_215;
 const MAX_LISTENERS = 64;
+const MAX_KEYS = 8;
 
 export interface ListenerRecord {
   readonly name: string;
@@ -38,6 +39,8 @@ export interface MemberRecord {
   readonly listeners: readonly ListenerRecord[];
   /** Version of sipfarm, and the lowest and highest version of what members say to each other that it speaks. */
   readonly versions: { readonly sipfarm: string; readonly min: number; readonly max: number };
+  /** Names of the farm keys this member holds (ownership/keyring.ts), the one that mints first: members with different keys are found by them. */
+  readonly keys?: readonly string[];
   /** ISO 8601; for people. */
   readonly startedAt: string;
   /** Name of the machine; with `relay` it tells a restarted member from a second one of the same id. */
@@ -49,7 +52,7 @@ export interface MemberRecord {
 /** The part that the node knows; membership adds the rest. */
 export type MemberRecordParts = Pick<
   MemberRecord,
-  'role' | 'weight' | 'relay' | 'listeners' | 'versions' | 'startedAt'
+  'role' | 'weight' | 'relay' | 'listeners' | 'versions' | 'keys' | 'startedAt'
 >;
 
 /** The value of numbers/<n>. */
@@ -76,6 +79,7 @@ export function parseMemberRecord(id: string, value: unknown): MemberRecord | un
     relay,
     listeners,
     versions,
+    keys,
     startedAt,
     host,
     claim,
@@ -87,6 +91,7 @@ export function parseMemberRecord(id: string, value: unknown): MemberRecord | un
   if (!isList(listeners, MAX_LISTENERS) || !isObject(versions)) return undefined;
   const { sipfarm, min, max } = versions;
   if (!isText(sipfarm, 64) || !isInteger(min, 0, 65_535) || !isInteger(max, 0, 65_535)) return undefined;
+  if (keys !== undefined && !isKeyNames(keys)) return undefined;
   const parsed = listeners.map(parseListener);
   if (!parsed.every((listener) => listener !== undefined)) return undefined;
   return {
@@ -100,10 +105,15 @@ export function parseMemberRecord(id: string, value: unknown): MemberRecord | un
     relay,
     listeners: parsed,
     versions: { sipfarm, min, max },
+    ...(keys && { keys }),
     startedAt,
     host,
     claim,
   };
+}
+
+function isKeyNames(value: unknown): value is readonly string[] {
+  return isList(value, MAX_KEYS) && value.every((name) => typeof name === 'string' && /^[0-9a-f]{16}$/.test(name));
 }
 
 function parseListener(value: unknown): ListenerRecord | undefined {

@@ -1,5 +1,5 @@
 // The farm key and what is derived from it: one key per purpose, so that a token can never pass as a frame. Two keys are valid during rotation.
-import { hkdfSync } from 'node:crypto';
+import { createHash, hkdfSync } from 'node:crypto';
 import { SipfarmError } from '../base/errors.ts';
 import { type SipKey, sipKey } from '../base/siphash.ts';
 
@@ -12,6 +12,11 @@ export interface FarmKey {
   readonly psk: Buffer;
   /** Keyed hash that makes the branch of a forwarded request; not a MAC, never checked by another member. */
   readonly branch: SipKey;
+}
+
+/** Names a key without telling it: 16 hexadecimal digits. The id of tokens has 4 bits, so two valid keys may share one; this tells them apart. */
+export function keyName(key: FarmKey): string {
+  return createHash('sha256').update('sipfarm psk name').update(key.psk).digest('hex').slice(0, 16);
 }
 
 export interface Keyring {

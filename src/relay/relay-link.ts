@@ -228,6 +228,11 @@ export class RelayLink {
     return [...this.#peers.all()].filter(({ reachable }) => reachable).map(({ number }) => number);
   }
 
+  /** The members that this peer says it cannot reach, by its last probe. Probes may still come in from a peer that is not reachable itself. */
+  missesOf(number: number): readonly number[] {
+    return [...(this.#peers.get(number)?.misses ?? [])];
+  }
+
   #connect(): void {
     this.#streams.setPeers([...this.#peers.all()].map(({ info }) => info));
   }

@@ -1,6 +1,6 @@
 // The stream side of the relay link: one TLS-PSK connection per pair of members, for what may not be lost or does not fit a datagram.
 // The member with the lower number dials, so that a pair has one connection, not two. Each frame goes behind 4 octets of length.
-import { constants, createHash } from 'node:crypto';
+import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import tls from 'node:tls';
 import type { Logger } from 'pino';
@@ -8,7 +8,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { ByteStream, Network, StreamServer } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
-import type { FarmKey, Keyring } from '../ownership/keyring.ts';
+import { type FarmKey, type Keyring, keyName } from '../ownership/keyring.ts';
 import { StreamFramer } from './stream-framer.ts';
 
 /** A full handshake takes two round trips on a LAN. */
@@ -74,11 +74,6 @@ interface Line {
   /** Milliseconds before the next attempt. */
   wait: number;
   closed: boolean;
-}
-
-/** Names a farm key without telling it. The key id of tokens has 4 bits, so two valid keys may share one; this tells them apart. */
-function keyName(key: FarmKey): string {
-  return createHash('sha256').update('sipfarm psk name').update(key.psk).digest('hex').slice(0, 16);
 }
 
 /** The PSK identity a member dials with: `sipfarm/<name of the key>/<member number>`. */

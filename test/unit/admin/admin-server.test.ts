@@ -75,6 +75,7 @@ test('each question gets its answer', async (t) => {
   const { ask } = await start(t);
   assert.equal((await ask('/v1/farm')).json<{ member: string }>().member, 'fe1');
   assert.equal((await ask('/v1/members')).json<{ members: unknown[] }>().members.length, 1);
+  assert.deepEqual((await ask('/v1/peers')).json<{ peers: { misses: string[] }[] }>().peers[0]?.misses, ['fe1']);
   assert.deepEqual((await ask('/v1/view')).json(), { view: null });
   assert.deepEqual((await ask('/v1/calls')).json(), { owned: 2 });
   const owner = await ask(`/v1/owner?callId=${encodeURIComponent('a b\u0001@x')}`);

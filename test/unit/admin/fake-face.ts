@@ -42,6 +42,7 @@ export function fakeFace(): FakeFace {
         self: true,
       },
     ],
+    peers: () => [{ id: 'fe2', number: 2, relay: '10.0.0.12:5064', seated: true, reachable: false, misses: ['fe1'] }],
     view: () => undefined,
     calls: () => ({ owned: 2 }),
     owner: (callId) => ({

@@ -37,6 +37,8 @@ const VIEW = {
 describe('a member record', () => {
   it('is read as it was written, without fields that nobody knows', () => {
     assert.deepEqual(parseMemberRecord('fe1', { ...RECORD, load: 0.5 }), RECORD);
+    const named = { ...RECORD, keys: ['0123456789abcdef'] };
+    assert.deepEqual(parseMemberRecord('fe1', named), named);
   });
 
   it('is refused when it names another member than its key', () => {
@@ -62,6 +64,9 @@ describe('a member record', () => {
     ['listeners', Array(65).fill(RECORD.listeners[0])],
     ['versions', null],
     ['versions', { sipfarm: '', min: 1, max: 1 }],
+    ['keys', ['0123456789ABCDEF']],
+    ['keys', ['00'.repeat(32)]],
+    ['keys', Array(9).fill('0123456789abcdef')],
     ['startedAt', 'x'.repeat(41)],
     ['host', 7],
     ['claim', ''],

@@ -36,6 +36,9 @@ const FORBIDDEN = [
   ['src/service/upstream/planted.ts', '../../admin/farm-face.ts'],
   ['src/service/upstream/planted.ts', '../../farm-node.ts'],
   ['src/admin/planted.ts', '../packet-way.ts'],
+  ['src/admin/planted.ts', '../doctor/finding.ts'],
+  ['src/doctor/planted.ts', '../admin/farm-face.ts'],
+  ['src/membership/planted.ts', '../doctor/finding.ts'],
   ['src/packet-way.ts', './cli/program.ts'],
   ['src/demo/planted.ts', '../cli/program.ts'],
 ] as const;
@@ -50,6 +53,7 @@ const ALLOWED = [
   ['src/relay/planted.ts', '../ownership/token.ts'],
   ['src/service/upstream/planted.ts', '../service.ts'],
   ['src/cli/planted.ts', '../admin/farm-face.ts'],
+  ['src/doctor/planted.ts', '../membership/member-record.ts'],
 ] as const;
 for (const [file, specifier] of ALLOWED) {
   test(`${file} may import ${specifier}`, () => {
