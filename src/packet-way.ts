@@ -142,7 +142,7 @@ export class PacketWay {
 
   /** From the balancer's own addresses, or an OPTIONS to a name that is this member's alone and in no dialog: the server may have that address, too. */
   #isProbe(packet: Packet, message: Scan): boolean {
-    if (this.#options.probes().matches(packet.address)) return true;
+    if (packet.fromBalancer || this.#options.probes().matches(packet.address)) return true;
     if (message.method !== Method.OPTIONS || message.toTagStart >= 0) return false;
     for (const host of this.#ownHosts) if (namesHost(message, host)) return true;
     return false;

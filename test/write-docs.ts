@@ -11,6 +11,7 @@ import { DROP_REASONS } from '../src/ownership/verdict.ts';
 import { REFUSE_REASONS } from '../src/relay/refuse-reason.ts';
 import { SCAN_FAULTS } from '../src/sip/scan.ts';
 import { FRAME_FAULTS } from '../src/transport/framer.ts';
+import { PROXY_OUTCOMES } from '../src/transport/proxy-protocol.ts';
 import { CLOSE_REASONS } from '../src/transport/tcp.ts';
 
 interface Node {
@@ -190,6 +191,13 @@ ${markdownTable(['Fault', 'Meaning'], meanings(FRAME_FAULTS))}
 Label \`reason\` of \`sipfarm_closed_connections_total\`.
 
 ${markdownTable(['Reason', 'Meaning'], meanings(CLOSE_REASONS))}
+
+## What becomes of a PROXY header
+
+Label \`outcome\` of \`sipfarm_proxy_headers_total\`; what is refused is a dropped datagram or a closed
+connection. See [proxy-protocol.md](proxy-protocol.md).
+
+${markdownTable(['Outcome', 'Meaning'], meanings(PROXY_OUTCOMES))}
 
 ## Why the relay link loses a frame
 

@@ -10,6 +10,8 @@ const LIVE_FIELDS: readonly string[] = [
   'keys',
   'keyFile',
   'balancer.probes',
+  'balancer.trusted',
+  'balancer.udpAnswerHeader',
   'limits',
   'ownership',
   'drain',
@@ -49,7 +51,8 @@ export function parseClusterSettings(value: unknown, source = 'cluster-wide sett
 export function effective(config: Config, cluster: ClusterSettings): Config {
   const merged = Object.fromEntries(
     SECTIONS.map((section) => {
-      const own = section === 'balancer' ? { mode: config.balancer.mode } : {};
+      const { probes: _probes, ...fromFile } = config.balancer;
+      const own = section === 'balancer' ? fromFile : {};
       return [section, { ...own, ...defined(cluster[section]), ...defined(config.given[section]) }];
     }),
   );

@@ -200,6 +200,8 @@ function warningsOf(config: Config): string[] {
     if (transport === 'tcp' && answer === 'direct' && config.balancer.mode !== 'dsr')
       warnings.push(`listener ${name} is tcp: answer direct means nothing there`);
   }
+  if (config.balancer.trusted.some((text) => /^[^!].*\/0$/.test(text.trim())))
+    warnings.push('balancer.trusted holds a network /0: anybody may claim any source address by a PROXY header');
   if (config.balancer.mode === 'nat' && config.balancer.probes.length === 0)
     warnings.push(
       'balancer.mode is nat and balancer.probes is empty: health requests of the balancer are not known as such',

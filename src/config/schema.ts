@@ -137,7 +137,13 @@ const listener = z.strictObject({
     .enum(['direct', 'ingress'])
     .optional()
     .describe(
-      'How the owner of a relayed packet answers: `direct` from its own listener of this name, `ingress` through the member the packet came to. Default: direct with balancer.mode dsr, else ingress. TCP always answers through the member that holds the connection.',
+      'How the owner of a relayed packet answers: `direct` from its own listener of this name, `ingress` through the member the packet came to. Default: direct with balancer.mode dsr and proxyProtocol off, else ingress. TCP always answers through the member that holds the connection.',
+    ),
+  proxyProtocol: z
+    .enum(['off', 'accept', 'require'])
+    .default('off')
+    .describe(
+      'Whether a proxy in front names the true source of each connection or datagram in a PROXY header: `off` a header is garbage, `accept` it may be there, `require` it must. Only headers from balancer.trusted are believed. See proxy-protocol.md.',
     ),
 });
 
@@ -154,6 +160,19 @@ const balancer = z.strictObject({
     .default([])
     .describe(
       "Sources of the balancer's health requests, as networks; `!` in front excludes. What comes from there is answered by this member itself, truthfully, never relayed.",
+    ),
+  trusted: z
+    .array(network)
+    .max(256)
+    .default([])
+    .describe(
+      'Whose PROXY headers are believed, as networks; `!` in front excludes. Whoever can send from there can claim any source address: name the proxies and nobody else.',
+    ),
+  udpAnswerHeader: z
+    .enum(['none', 'simple'])
+    .default('none')
+    .describe(
+      'What datagrams to a client begin with whose own came through a proxy with the simple header of 38 octets: `none` nothing, `simple` that header. Some proxies cut it off, others do not: ask yours.',
     ),
 });
 
@@ -428,7 +447,8 @@ function checkListeners(config: Parsed, complain: Complain): void {
   const names = new Set<string>();
   const codes = new Map<number, string>();
   const binds = new Set<string>();
-  for (const [index, { name, transport, bind, advertise }] of config.listeners.entries()) {
+  const trusting = config.balancer.trusted.some((text) => !text.trim().startsWith('!'));
+  for (const [index, { name, transport, bind, advertise, answer, proxyProtocol }] of config.listeners.entries()) {
     const at = ['listeners', index] as const;
     if (names.has(name)) complain([...at, 'name'], `is used by two listeners; give each its own name`);
     names.add(name);
@@ -452,6 +472,16 @@ function checkListeners(config: Parsed, complain: Complain): void {
           'is a wildcard and advertise is not set: clients could not be told an address; set advertise, or bind to one address',
         );
     }
+    if (proxyProtocol !== 'off' && !trusting)
+      complain(
+        [...at, 'proxyProtocol'],
+        `is ${proxyProtocol} and balancer.trusted names nobody, so no header would be believed; name the proxies in balancer.trusted`,
+      );
+    if (proxyProtocol !== 'off' && transport === 'udp' && answer === 'direct')
+      complain(
+        [...at, 'answer'],
+        'is direct: with proxyProtocol only the member a datagram came to knows the way back through the proxy; write ingress, or leave it out',
+      );
     if (advertise && isWildcard(advertise.address))
       complain([...at, 'advertise'], 'is a wildcard; write the address clients reach');
   }
@@ -543,7 +573,7 @@ export function settle(
     listeners: parsed.listeners.map((entry) => ({
       ...entry,
       advertise: entry.advertise ?? entry.bind,
-      answer: entry.answer ?? answer,
+      answer: entry.answer ?? (entry.transport === 'udp' && entry.proxyProtocol !== 'off' ? 'ingress' : answer),
     })),
     service: { ...parsed.service, advertise: parsed.service.advertise ?? parsed.service.bind, allow },
     keys,

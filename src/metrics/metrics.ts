@@ -27,6 +27,7 @@ export interface Metrics {
   readonly handled: CellFamily<'from' | 'kind'>;
   readonly closedConnections: CellFamily<'reason'>;
   readonly sendErrors: CellFamily<'listener'>;
+  readonly proxyHeaders: CellFamily<'listener' | 'outcome'>;
   readonly answered: CellFamily<'status'>;
   readonly storeRequest: Histogram<'operation'>;
   /** lookups_total */
@@ -149,6 +150,12 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     sendErrors: counter(registry, 'send_errors_total', 'Datagrams the system would not send, by listener.', [
       'listener',
     ]),
+    proxyHeaders: counter(
+      registry,
+      'proxy_headers_total',
+      'PROXY headers on listeners that take them, by outcome (see errors.md): one per datagram, one per connection.',
+      ['listener', 'outcome'],
+    ),
     answered: counter(registry, 'requests_answered_total', 'Requests this member answered itself, by status.', [
       'status',
     ]),

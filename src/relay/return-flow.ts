@@ -13,15 +13,17 @@ export function emptyFlow(): Flow {
 /**
  * Fills `flow` with the way back to whoever sent the request: its connection at the member that holds it, or its source address. The port
  * is the source's when the client asked for that by `rport`, else the one in its Via (5060 when that has none). Never `maddr`, never
- * another address than the source: nobody can have our answers sent to a third party.
+ * another address than the source: nobody can have our answers sent to a third party. Through a proxy in front only the source port
+ * leads back, with `rport` or without.
  */
 export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, listener: Listener, flow: Flow): void {
   const { via } = scan;
   const byIngress = packet.connection !== 0 || listener.answer === 'ingress';
+  const proxied = (listener.proxyProtocol ?? 'off') !== 'off';
   flow.member = byIngress ? packet.ingress : tables.self;
   flow.incarnation = byIngress ? packet.ingressIncarnation : tables.incarnation;
   flow.listener = listener.code;
   flow.connection = packet.connection;
   flow.address = packet.address;
-  flow.port = packet.connection !== 0 || via.rport >= 0 ? packet.port : via.port || 5060;
+  flow.port = packet.connection !== 0 || proxied || via.rport >= 0 ? packet.port : via.port || 5060;
 }

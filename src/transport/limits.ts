@@ -17,7 +17,7 @@ export interface TransportLimits {
   readonly lingerMs: number;
   /** Open connections in all, in and out. New ones are refused from here until their number has fallen to nine tenths. */
   readonly connections: number;
-  /** Accepted connections per IPv4 address or IPv6 /64, with the same nine tenths. Behind a TCP proxy every client has the proxy's address: raise it there. */
+  /** Accepted connections per IPv4 address or IPv6 /64, with the same nine tenths. Behind a TCP proxy every client has the proxy's address, unless the proxy names it (proxyProtocol): raise it there. */
   readonly connectionsPerSource: number;
   /** Octets that the half messages of all connections may hold together; above it the largest, then oldest, lose their connections. */
   readonly bufferedBytes: number;
@@ -25,6 +25,12 @@ export interface TransportLimits {
   readonly sendQueueBytes: number;
   /** Octets that wait for all slow readers together; looked at once a second, the longest queues are cut off. */
   readonly sendQueueTotalBytes: number;
+  /** Milliseconds in which a PROXY header must be whole; looked at once a second. */
+  readonly proxyHeaderMs: number;
+  /** Clients behind proxies remembered per UDP listener, so that answers find them; some 200 octets each. */
+  readonly proxyPeers: number;
+  /** Milliseconds such a client is remembered at least after its last datagram, while there is room. */
+  readonly proxyPeerMs: number;
 }
 
 export const DEFAULT_LIMITS: TransportLimits = {
@@ -40,4 +46,7 @@ export const DEFAULT_LIMITS: TransportLimits = {
   bufferedBytes: 64 * 1024 * 1024,
   sendQueueBytes: 512 * 1024,
   sendQueueTotalBytes: 256 * 1024 * 1024,
+  proxyHeaderMs: 5_000,
+  proxyPeers: 131_072,
+  proxyPeerMs: 7_200_000,
 };

@@ -9,16 +9,18 @@ export class Packet {
   bytes: Buffer = Buffer.alloc(0);
   start = 0;
   end = 0;
-  /** True source: of the datagram or connection, also when a peer relayed the packet. */
+  /** True source: of the datagram or connection, or the one a trusted proxy named; also when a peer relayed the packet. */
   address = '';
   port = 0;
-  /** The local address the packet came to, at the ingress member. */
+  /** The address the packet came to: local at the ingress member, or where the client sent to by the word of a trusted proxy. */
   localAddress = '';
   localPort = 0;
   /** Index of this member's listener with the name the packet came to. */
   listener = 0;
   /** Connection at the ingress member; 0 for a datagram. */
   connection = 0;
+  /** The proxy in front speaks for itself (PROXY protocol, command LOCAL): no client sent this. */
+  fromBalancer = false;
   /** Number and incarnation of the member the packet came to. */
   ingress = 0;
   ingressIncarnation = 0;

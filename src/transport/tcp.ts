@@ -9,6 +9,8 @@ import { type FrameFault, Framer } from './framer.ts';
 import { Gate } from './gate.ts';
 import type { TransportLimits } from './limits.ts';
 import { Packet, SecondChance } from './packet.ts';
+import { ProxyHeader, type ProxyOutcome } from './proxy-protocol.ts';
+import { ProxyOpening, type ProxyRule } from './proxy-rule.ts';
 import type { Self } from './udp.ts';
 
 /** Why a connection was closed, or refused. Values of the label `reason` of closed_connections_total. */
@@ -20,6 +22,8 @@ export const CLOSE_REASONS = {
   silent: 'no whole message and no keep-alive since it was accepted',
   idle: 'nothing passed on it for too long',
   'send-queue': 'its reader is too slow',
+  'proxy-header':
+    'its PROXY header was missing, late, malformed, or not to be believed; proxy_headers_total tells which',
   'buffered-bytes': 'half messages of all connections hold too much, and it was among the largest',
   'connect-failed': 'it could not be opened, or not in time',
   'source-limit': 'refused: too many connections of one source',
@@ -39,12 +43,15 @@ export interface ConnectionTableOptions {
   readonly onUnsent: (message: Buffer) => void;
   /** By listener, then by `PacketClass`. */
   readonly received: readonly (readonly Cell[])[];
+  /** By listener: what PROXY headers it believes; undefined: none, they are not looked for. */
+  readonly proxies: readonly (ProxyRule | undefined)[];
   readonly closed: Readonly<Record<CloseReason, Cell>>;
 }
 
 const SWEEP_MS = 1_000;
 const KERNEL_KEEPALIVE_MS = 60_000;
 const PONG = Buffer.from('\r\n');
+const NOTHING = Buffer.alloc(0);
 
 /** The last connection id; one count for the process, so that members of one process never share an id. */
 let lastConnection = 0;
@@ -55,12 +62,18 @@ interface Connection {
   readonly listener: number;
   readonly stream: ByteStream;
   readonly framer: Framer;
-  readonly remote: Endpoint;
+  /** The client's, once a PROXY header has named it. */
+  remote: Endpoint;
   /** Place in the index by remote endpoint. */
-  readonly key: string;
+  key: string;
   local: Endpoint;
-  /** What the limit per source counts it by; undefined for a connection we made. */
-  readonly source: string | undefined;
+  /** False for a connection we made. */
+  readonly accepted: boolean;
+  /** What the limit per source counts it by; undefined while it is not counted: we made it, or its PROXY header is still to come. */
+  source: string | undefined;
+  /** Until it is known whose connection it is, and that no second header follows. */
+  opening: ProxyOpening | undefined;
+  fromBalancer: boolean;
   readonly openedAt: number;
   connected: boolean;
   /** Messages that wait until it is connected. */
@@ -87,6 +100,7 @@ export class ConnectionTable {
   readonly #sources = new Map<string, Gate>();
   readonly #all: Gate;
   readonly #packet = new Packet();
+  readonly #header = new ProxyHeader();
   #buffered = 0;
   #sweep: Timer | undefined;
 
@@ -125,15 +139,18 @@ export class ConnectionTable {
       stream.destroy();
       return;
     }
-    const source = sourceOf(remoteAddress);
-    const gate = this.#sources.get(source);
-    if (!this.#all.open || (gate && !gate.open)) {
+    const rule = this.#options.proxies[listener];
+    const opening = rule && new ProxyOpening(rule.trusted().matches(remoteAddress), rule.required);
+    const source = opening?.trusted ? undefined : sourceOf(remoteAddress);
+    const full = source !== undefined && this.#sources.get(source)?.open === false;
+    if (!this.#all.open || full) {
       this.#options.closed[this.#all.open ? 'source-limit' : 'connection-limit'].n++;
       stream.destroy();
       return;
     }
+    const remote = { address: remoteAddress, port: remotePort };
     const local = { address: localAddress ?? '', port: localPort ?? 0 };
-    this.#add(listener, stream, { address: remoteAddress, port: remotePort }, local, source);
+    this.#add(listener, stream, remote, local, true, source, opening);
   }
 
   /** The open connection to `remote`, or a new one; 0 when the limit is reached. */
@@ -145,7 +162,7 @@ export class ConnectionTable {
       return 0;
     }
     const stream = network.connectTcp(remote, from === undefined ? undefined : { address: from });
-    const connection = this.#add(listener, stream, remote, { address: from ?? '', port: 0 }, undefined);
+    const connection = this.#add(listener, stream, remote, { address: from ?? '', port: 0 }, false);
     stream.once('connect', () => {
       connection.connected = true;
       connection.local = { address: stream.localAddress ?? from ?? '', port: stream.localPort ?? 0 };
@@ -167,7 +184,9 @@ export class ConnectionTable {
     stream: ByteStream,
     remote: Endpoint,
     local: Endpoint,
-    source: string | undefined,
+    accepted: boolean,
+    source?: string,
+    opening?: ProxyOpening,
   ): Connection {
     const now = this.#options.clock.now();
     const framer = new Framer(
@@ -188,9 +207,12 @@ export class ConnectionTable {
       remote,
       key: remoteKey(listener, remote),
       local,
+      accepted,
       source,
+      opening,
+      fromBalancer: false,
       openedAt: now,
-      connected: source !== undefined,
+      connected: accepted,
       waiting: [],
       failed: false,
       lastOctetAt: now,
@@ -200,7 +222,7 @@ export class ConnectionTable {
       gone: false,
     };
     this.#connections.set(connection.id, connection);
-    this.#byRemote.set(connection.key, connection);
+    if (!opening) this.#byRemote.set(connection.key, connection);
     this.#all.enter();
     if (source !== undefined) this.#enterSource(source);
     stream.setNoDelay?.(true);
@@ -233,10 +255,86 @@ export class ConnectionTable {
 
   #read(connection: Connection, chunk: Buffer): void {
     if (connection.gone || connection.closingSince >= 0) return;
+    connection.lastOctetAt = this.#options.clock.now();
+    const { opening } = connection;
+    if (!opening) this.#feed(connection, chunk);
+    else if (opening.waiting) this.#open(connection, opening, opening.take(chunk, this.#header));
+    else this.#watch(connection, opening, chunk);
+  }
+
+  /** Acts on what the first octets have turned out to be. */
+  #open(connection: Connection, opening: ProxyOpening, outcome: ProxyOutcome | undefined): void {
+    if (outcome === undefined) {
+      this.#hold(connection, opening.held.length);
+      return;
+    }
+    this.#options.proxies[connection.listener]!.outcomes[outcome].n++;
+    const header = this.#header;
+    switch (outcome) {
+      case 'proxied':
+        connection.remote = { address: header.address, port: header.port };
+        connection.key = remoteKey(connection.listener, connection.remote);
+        connection.local = { address: header.localAddress, port: header.localPort };
+        break;
+      case 'local':
+        connection.fromBalancer = true;
+        break;
+      case 'unknown':
+        break;
+      case 'none':
+        connection.opening = undefined;
+        break;
+      default:
+        connection.opening = undefined;
+        this.#options.received[connection.listener]![PacketClass.garbage]!.n++;
+        this.#destroy(connection, 'proxy-header');
+        return;
+    }
+    if (!this.#admit(connection)) return;
+    const rest = opening.held;
+    opening.held = NOTHING;
+    this.#hold(connection, 0);
+    if (rest.length === 0) return;
+    if (outcome === 'none') this.#feed(connection, rest);
+    else this.#watch(connection, opening, rest);
+  }
+
+  /** The connection's source is known now, and counts. False when it has too many: the connection is closed. */
+  #admit(connection: Connection): boolean {
+    if (connection.source === undefined) {
+      const source = sourceOf(connection.remote.address);
+      if (this.#sources.get(source)?.open === false) {
+        this.#destroy(connection, 'source-limit');
+        return false;
+      }
+      connection.source = source;
+      this.#enterSource(source);
+    }
+    this.#byRemote.set(connection.key, connection);
+    return true;
+  }
+
+  #watch(connection: Connection, opening: ProxyOpening, chunk: Buffer): void {
+    const seen = opening.watch(chunk);
+    if (seen !== 'so-far') connection.opening = undefined;
+    if (seen === 'nested') {
+      this.#options.proxies[connection.listener]!.outcomes.nested.n++;
+      this.#options.received[connection.listener]![PacketClass.garbage]!.n++;
+      this.#destroy(connection, 'proxy-header');
+    } else this.#feed(connection, chunk);
+  }
+
+  /** How many octets the connection holds now. */
+  #hold(connection: Connection, octets: number): void {
+    this.#buffered += octets - connection.held;
+    connection.held = octets;
+    if (this.#buffered > this.#options.limits.bufferedBytes) this.#shedHalfMessages();
+  }
+
+  #feed(connection: Connection, chunk: Buffer): void {
     const framer = connection.framer;
     const { messages, pings } = framer;
     const now = this.#options.clock.now();
-    connection.lastOctetAt = now;
     framer.feed(chunk);
     // The messages may have had the connection closed.
     if (connection.gone || connection.closingSince >= 0) return;
@@ -244,9 +342,7 @@ export class ConnectionTable {
     if (framer.pings !== pings && !this.#write(connection, PONG)) return;
     if (!framer.half) connection.halfSince = -1;
     else if (connection.halfSince < 0 || framer.messages !== messages) connection.halfSince = now;
-    this.#buffered += framer.heldBytes - connection.held;
-    connection.held = framer.heldBytes;
-    if (this.#buffered > this.#options.limits.bufferedBytes) this.#shedHalfMessages();
+    this.#hold(connection, framer.heldBytes);
   }
 
   #message(connection: Connection, bytes: Buffer, start: number, end: number): void {
@@ -271,6 +367,7 @@ export class ConnectionTable {
     packet.localPort = connection.local.port;
     packet.listener = connection.listener;
     packet.connection = connection.id;
+    packet.fromBalancer = connection.fromBalancer;
     packet.ingress = this.#options.self.member;
     packet.ingressIncarnation = this.#options.self.incarnation;
     packet.hops = 0;
@@ -312,9 +409,18 @@ export class ConnectionTable {
     connection.framer.stop();
     this.#buffered -= connection.held;
     connection.held = 0;
+    this.#noteCut(connection, reason);
     if (this.#byRemote.get(connection.key) === connection) this.#byRemote.delete(connection.key);
     this.#options.closed[reason].n++;
     this.#options.onFlowClosed(connection.id, reason);
+  }
+
+  /** A header was begun, and the other side is gone. */
+  #noteCut(connection: Connection, reason: CloseReason): void {
+    const { opening } = connection;
+    connection.opening = undefined;
+    if (!opening?.waiting || opening.held.length === 0 || (reason !== 'peer' && reason !== 'error')) return;
+    this.#options.proxies[connection.listener]!.outcomes.cut.n++;
   }
 
   #remove(connection: Connection, reason: CloseReason): void {
@@ -334,11 +440,20 @@ export class ConnectionTable {
     const now = this.#options.clock.now();
     let queued = 0;
     for (const connection of this.#connections.values()) {
+      this.#expireOpening(connection, now);
       const due = this.#overdue(connection, now);
+      if (connection.gone) continue;
       if (due) this.#destroy(connection, due);
       else queued += connection.stream.writableLength;
     }
     if (queued > limits.sendQueueTotalBytes) this.#shedSlowReaders(queued);
+  }
+
+  #expireOpening(connection: Connection, now: number): void {
+    const { opening } = connection;
+    if (!opening?.waiting || now - connection.openedAt < this.#options.limits.proxyHeaderMs) return;
+    const outcome = opening.expire();
+    if (outcome !== undefined) this.#open(connection, opening, outcome);
   }
 
   #overdue(connection: Connection, now: number): CloseReason | undefined {
@@ -347,7 +462,7 @@ export class ConnectionTable {
     if (!connection.connected) return now - connection.openedAt >= limits.connectMs ? 'connect-failed' : undefined;
     if (connection.halfSince >= 0 && now - connection.halfSince >= limits.halfMessageMs) return 'half-message';
     const { messages, pings } = connection.framer;
-    const silent = connection.source !== undefined && messages === 0 && pings === 0;
+    const silent = connection.accepted && messages === 0 && pings === 0;
     if (silent && now - connection.openedAt >= limits.silentMs) return 'silent';
     return now - connection.lastOctetAt >= limits.idleMs ? 'idle' : undefined;
   }

@@ -10,6 +10,7 @@ import { CLASS_NAMES } from './classify.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
 import type { Packet } from './packet.ts';
+import { type ProxySettings, proxyRule } from './proxy-rule.ts';
 import { CLOSE_REASONS, type CloseReason, ConnectionTable } from './tcp.ts';
 import { type Self, UdpListener } from './udp.ts';
 
@@ -22,6 +23,8 @@ export interface ListenerConfig {
   readonly answer: 'direct' | 'ingress';
   /** Local address of connections that this member opens; left out, the system chooses: under DSR what comes back to the VIP comes to any member. */
   readonly dialFrom?: string;
+  /** Whether a proxy in front names the true source (PROXY protocol). Left out: `off`. */
+  readonly proxyProtocol?: 'off' | 'accept' | 'require';
   /** false: a TCP listener that opens no port; its connections are handed in by `accept`. */
   readonly listen?: boolean;
 }
@@ -57,6 +60,8 @@ export interface TransportOptions {
   readonly closedConnections: CellFamily<'reason'>;
   /** send_errors_total */
   readonly sendErrors: CellFamily<'listener'>;
+  /** For listeners with `proxyProtocol`; left out, they believe nobody. */
+  readonly proxies?: ProxySettings;
   /** UDP sockets that exist already, by listener name; the listener binds none of its own, and datagrams come by `inject`. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
 }
@@ -83,6 +88,7 @@ export class Transport {
     const received = options.listeners.map(({ name }) =>
       CLASS_NAMES.map((kind) => options.received.cell({ listener: name, class: kind })),
     );
+    const proxies = options.listeners.map((listener) => proxyRule(listener, options.proxies));
     this.#udp = options.listeners.map((config, listener) =>
       config.transport === 'udp'
         ? new UdpListener({
@@ -92,6 +98,9 @@ export class Transport {
             onPacket: (packet) => options.handlers.onPacket(packet),
             received: received[listener]!,
             sendErrors: options.sendErrors.cell({ listener: config.name }),
+            now: () => options.clock.now(),
+            limits: options.limits,
+            proxy: proxies[listener],
           })
         : undefined,
     );
@@ -106,6 +115,7 @@ export class Transport {
       onFlowClosed: (connection, reason) => options.handlers.onFlowClosed(connection, reason),
       onUnsent: (message) => options.handlers.onUnsent(message),
       received,
+      proxies,
       closed: Object.fromEntries(
         reasons.map((reason) => [reason, options.closedConnections.cell({ reason })]),
       ) as Record<CloseReason, Cell>,
@@ -136,7 +146,7 @@ export class Transport {
     }
   }
 
-  /** Sends from the listener's own address. `address` is an IP literal. `bytes` is not copied: do not reuse it before the turn ends. Failures are counted, never thrown. */
+  /** Sends from the listener's own address, to a client behind a proxy through that proxy. `address` is an IP literal. `bytes` is not copied: do not reuse it before the turn ends. Failures are counted, never thrown. */
   sendDatagram(listener: number, bytes: Uint8Array, address: string, port: number): void {
     const udp = this.#udp[listener];
     if (udp) udp.send(bytes, address, port);

@@ -4,7 +4,11 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { classify, PacketClass, skipLineEnds } from './classify.ts';
+import type { TransportLimits } from './limits.ts';
 import { Packet, SecondChance } from './packet.ts';
+import { ProxyPeers } from './proxy-peers.ts';
+import { ProxyHeader, readDatagramHeader, SIMPLE_OCTETS, writeSimpleHeader } from './proxy-protocol.ts';
+import { outcomeOf, type ProxyRule } from './proxy-rule.ts';
 import { answerStun } from './stun.ts';
 
 /** Which member packets are stamped with. */
@@ -22,12 +26,19 @@ export interface UdpListenerOptions {
   /** Indexed by `PacketClass`. */
   readonly received: readonly Cell[];
   readonly sendErrors: Cell;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+  readonly limits: TransportLimits;
+  /** What PROXY headers it believes; undefined: none, they are not looked for. */
+  readonly proxy: ProxyRule | undefined;
 }
 
 export class UdpListener {
   readonly #options: UdpListenerOptions;
   readonly #packet = new Packet();
   readonly #ipv6: boolean;
+  readonly #header = new ProxyHeader();
+  readonly #peers: ProxyPeers | undefined;
   #socket: DatagramSocket | undefined;
   /** Whether the socket was given: then it is not ours to close. */
   #given = false;
@@ -35,6 +46,9 @@ export class UdpListener {
   constructor(options: UdpListenerOptions) {
     this.#options = options;
     this.#ipv6 = net.isIPv6(options.bind.address);
+    const { limits, now } = options;
+    this.#peers =
+      options.proxy && new ProxyPeers({ now, most: () => limits.proxyPeers, keepMs: () => limits.proxyPeerMs });
   }
 
   /** The bound address; undefined while there is none. */
@@ -59,24 +73,67 @@ export class UdpListener {
   }
 
   receive(bytes: Buffer, address: string, port: number): void {
+    const { proxy, bind } = this.#options;
+    if (proxy && port !== 0) this.#unwrap(proxy, bytes, address, port);
+    else {
+      const local = this.#socket?.local ?? bind;
+      this.#take(bytes, 0, address, port, local.address, local.port, false);
+    }
+  }
+
+  /** Reads the PROXY header. It is there for each datagram, in front of keep-alives and STUN too. */
+  #unwrap(rule: ProxyRule, bytes: Buffer, address: string, port: number): void {
+    const header = this.#header;
+    const reading = readDatagramHeader(bytes, 0, bytes.length, header);
+    const outcome = outcomeOf(reading, header, rule.trusted().matches(address), rule.required);
+    rule.outcomes[outcome].n++;
+    const local = this.#socket?.local ?? this.#options.bind;
+    switch (outcome) {
+      case 'proxied': {
+        const { address: client, port: clientPort, localAddress, localPort, simple, end } = header;
+        this.#peers!.remember(client, clientPort, address, port, localAddress, localPort, simple);
+        this.#take(bytes, end, client, clientPort, localAddress, localPort, false);
+        break;
+      }
+      case 'local':
+      case 'unknown':
+        this.#take(bytes, header.end, address, port, local.address, local.port, outcome === 'local');
+        break;
+      case 'none':
+        this.#take(bytes, 0, address, port, local.address, local.port, false);
+        break;
+      default:
+        this.#options.received[PacketClass.garbage]!.n++;
+    }
+  }
+
+  #take(
+    bytes: Buffer,
+    from: number,
+    address: string,
+    port: number,
+    localAddress: string,
+    localPort: number,
+    fromBalancer: boolean,
+  ): void {
     const options = this.#options;
     const end = bytes.length;
-    const start = skipLineEnds(bytes, 0, end);
+    const start = skipLineEnds(bytes, from, end);
     // Port 0 cannot be answered.
     const kind = port === 0 ? PacketClass.garbage : classify(bytes, start, end);
     options.received[kind]!.n++;
     if (kind === PacketClass.sip) {
-      const local = this.#socket?.local ?? options.bind;
       const packet = this.#packet;
       packet.bytes = bytes;
       packet.start = start;
       packet.end = end;
       packet.address = address;
       packet.port = port;
-      packet.localAddress = local.address;
-      packet.localPort = local.port;
+      packet.localAddress = localAddress;
+      packet.localPort = localPort;
       packet.listener = options.listener;
       packet.connection = 0;
+      packet.fromBalancer = fromBalancer;
       packet.ingress = options.self.member;
       packet.ingressIncarnation = options.self.incarnation;
       packet.hops = 0;
@@ -89,8 +146,20 @@ export class UdpListener {
     }
   }
 
-  /** Failures are counted. An address that is no IP literal of the socket's family is one: nothing here asks a resolver. */
+  /** Sends to `address` and `port`, through the proxy that party came by. Failures are counted. */
   send(bytes: Uint8Array, address: string, port: number): void {
+    const peer = this.#peers?.find(address, port);
+    if (!peer) this.#put(bytes, address, port);
+    else if (peer.simple && this.#options.proxy?.answerHeader() === 'simple') {
+      const whole = Buffer.allocUnsafe(SIMPLE_OCTETS + bytes.length);
+      writeSimpleHeader(whole, address, port, peer.localAddress, peer.localPort);
+      whole.set(bytes, SIMPLE_OCTETS);
+      this.#put(whole, peer.address, peer.port);
+    } else this.#put(bytes, peer.address, peer.port);
+  }
+
+  /** An address that is no IP literal of the socket's family is a failure: nothing here asks a resolver. */
+  #put(bytes: Uint8Array, address: string, port: number): void {
     const literal = this.#ipv6 ? net.isIPv6(address) : net.isIPv4(address);
     if (this.#socket && literal && port > 0 && port <= 65_535) this.#socket.send(bytes, address, port);
     else this.#options.sendErrors.n++;

@@ -13,9 +13,22 @@ test("a cluster-wide setting holds where the member's own file says nothing", ()
     limits: { idleSeconds: 77 },
   });
   assert.equal(config.log.level, 'debug');
-  assert.deepEqual(config.balancer, { mode: 'dsr', probes: ['10.0.0.1'] });
+  assert.deepEqual(config.balancer, { mode: 'dsr', probes: ['10.0.0.1'], trusted: [], udpAnswerHeader: 'none' });
   assert.equal(config.limits.idleSeconds, 77);
   assert.equal(config.limits.tcpConnections, 10_000);
+});
+
+test('whom PROXY headers are believed from is said by the file alone, and applies at once', () => {
+  const before = load(GOOD).config;
+  const after = load(GOOD.replace('mode: dsr', 'mode: dsr, trusted: [10.0.0.1], udpAnswerHeader: simple')).config;
+  assert.deepEqual(effective(after, { balancer: { probes: ['10.0.0.2'] } }).balancer, {
+    mode: 'dsr',
+    probes: ['10.0.0.2'],
+    trusted: ['10.0.0.1'],
+    udpAnswerHeader: 'simple',
+  });
+  assert.throws(() => parseClusterSettings({ balancer: { trusted: ['0.0.0.0/0'] } }));
+  assert.deepEqual(liveDiff(before, after).live, ['balancer.trusted', 'balancer.udpAnswerHeader']);
 });
 
 test("the member's own file wins, field by field", () => {

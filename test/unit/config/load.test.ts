@@ -174,6 +174,30 @@ const CASES: readonly Case[] = [
     told: [INVALID, '10:36', 'service.server', /by UDP/],
   },
   {
+    title: 'PROXY headers that nobody would be believed for',
+    from: 'name: edge-tcp',
+    to: 'name: edge-tcp, proxyProtocol: require',
+    told: [INVALID, '6:38', 'listeners[1].proxyProtocol', /name the proxies in balancer\.trusted/],
+  },
+  {
+    title: 'PROXY headers where balancer.trusted only excludes',
+    from: 'transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }',
+    to: 'transport: tcp, bind: 198.51.100.1:5060, proxyProtocol: accept }\nbalancer: { trusted: ["!10.0.0.1"] }',
+    told: [INVALID, '6:79', 'listeners[1].proxyProtocol', /names nobody/],
+  },
+  {
+    title: 'answers past the proxy that a client is behind',
+    from: `${UDP} name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }`,
+    to: 'bind: 198.51.100.1:5060, proxyProtocol: require, answer: direct }\nbalancer: { trusted: [10.0.0.1] }',
+    told: [INVALID, '5:92', 'listeners[0].answer', /only the member a datagram came to.*write ingress/],
+  },
+  {
+    title: 'a trusted proxy that is no network',
+    from: 'mode: dsr',
+    to: 'mode: dsr, trusted: [proxy.example.org]',
+    told: [INVALID, '7:34', 'balancer.trusted[0]', /10\.0\.0\.0\/8/],
+  },
+  {
     title: 'a probe that is no network',
     from: 'mode: dsr',
     to: 'mode: dsr, probes: [10.0.0.0/33]',
@@ -303,11 +327,37 @@ test('a good file comes out with every default', () => {
     bind: { address: '198.51.100.1', port: 5060 },
     advertise: { address: '198.51.100.1', port: 5060 },
     answer: 'direct',
+    proxyProtocol: 'off',
   });
   assert.deepEqual(config.service.allow, ['127.0.0.1']);
   assert.deepEqual(config.service.advertise, config.service.bind);
   assert.equal(config.keys[0]?.reveal(), KEY);
   assert.equal(config.limits.tcpConnections, 10_000);
+});
+
+test('a UDP listener behind a proxy answers through the member a datagram came to, also with balancer.mode dsr', () => {
+  const { config, warnings } = load(
+    GOOD.replaceAll(':5060 }', ':5060, proxyProtocol: require }').replace(
+      'mode: dsr',
+      'mode: dsr, trusted: [10.0.0.1]',
+    ),
+  );
+  assert.deepEqual(
+    config.listeners.map(({ answer, proxyProtocol }) => [answer, proxyProtocol]),
+    [
+      ['ingress', 'require'],
+      ['direct', 'require'],
+    ],
+  );
+  assert.deepEqual(warnings, []);
+});
+
+test('trust in everybody is warned of', () => {
+  for (const network of ['0.0.0.0/0', '::/0']) {
+    const { warnings } = load(changed('mode: dsr', `mode: dsr, trusted: ["${network}", "!0.0.0.0/0"]`));
+    assert.match(warnings.join(), /anybody may claim/);
+  }
+  assert.deepEqual(load(changed('mode: dsr', 'mode: dsr, trusted: ["10.0.0.1", "!0.0.0.0/0"]')).warnings, []);
 });
 
 test('the member is named by the host unless the file names it', () => {

@@ -1,0 +1,256 @@
+// What a proxy writes in front of the client's octets: PROXY protocol v1 and v2 (haproxy.org, proxy-protocol.txt), and the simple header
+// of 38 octets that some put on each datagram. Pure: octets to a value, or to the reason why they are none. Never throws.
+import net from 'node:net';
+import { readAddress, writeAddress } from '../base/address-octets.ts';
+
+/** What became of a header, or of its absence. Values of the label `outcome` of proxy_headers_total. */
+export const PROXY_OUTCOMES = {
+  proxied: 'a header named the client, and was believed',
+  local: 'a header with command LOCAL: the proxy speaks for itself, as in a health check; it keeps its own address',
+  unknown: 'a header that names no client (UNKNOWN, unspecified family): the real address of the other side counts',
+  none: '`accept`: there was no header; the real address of the other side counts',
+  missing: '`require`: there was no header; refused',
+  untrusted: 'a header from outside `balancer.trusted`; refused',
+  malformed: 'a header with a version, command, family, length, address, TLV or checksum that cannot be; refused',
+  'too-long': 'a header over 4,096 octets, or a line over 107; refused',
+  nested: 'a second header behind the first; refused',
+  cut: 'a header that ended too early; refused',
+  timeout: 'a header that did not come whole in time; its connection was closed',
+} as const;
+export type ProxyOutcome = keyof typeof PROXY_OUTCOMES;
+/** Why octets that begin as a header are none. */
+export type ProxyFault = 'malformed' | 'too-long' | 'nested';
+
+/** Octets of the longest header taken; the addresses need 52, the rest is TLVs. */
+export const MAX_HEADER_OCTETS = 4096;
+/** Octets of the simple header. */
+export const SIMPLE_OCTETS = 38;
+/** The longest line of version 1, CRLF included. */
+const MAX_LINE_OCTETS = 107;
+const FIXED_OCTETS = 16;
+
+const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
+/** Octets of the signature that may also be keep-alives (RFC 5626 section 4.4.1). */
+const AMBIGUOUS_OCTETS = 4;
+const LINE_START = Buffer.from('PROXY ');
+const SIMPLE_MAGIC = Uint8Array.of(0x56, 0xec);
+
+const COMMAND_LOCAL = 0;
+const COMMAND_PROXY = 1;
+const UNSPECIFIED = 0x00;
+const STREAM = 1;
+const DATAGRAM = 2;
+const TLV_CRC32C = 0x03;
+const CRC_OCTETS = 4;
+
+/** A header read. One instance per entrance, filled anew for each header. */
+export class ProxyHeader {
+  /** Which ends count: those of the header, or (`local`, `unknown`) those of the socket. */
+  outcome: 'proxied' | 'local' | 'unknown' = 'unknown';
+  /** The client, and where it sent to; only with `proxied`. IPv4-mapped addresses as plain IPv4. */
+  address = '';
+  port = 0;
+  localAddress = '';
+  localPort = 0;
+  /** Was it the simple header? */
+  simple = false;
+  /** Offset of the first octet behind the header. */
+  end = 0;
+}
+
+/** `none`: something else stands there. `part`: so far a header, the rest is missing. `header`: `out` is filled. */
+export type Reading = 'none' | 'part' | 'header' | ProxyFault;
+
+/** How many octets of `bytes[start..end)` agree with `pattern`. */
+function agreeing(bytes: Uint8Array, start: number, end: number, pattern: Uint8Array): number {
+  const most = Math.min(pattern.length, end - start);
+  let n = 0;
+  while (n < most && bytes[start + n] === pattern[n]) n++;
+  return n;
+}
+
+/** Reads the header at the beginning of a connection, of which `bytes[start..end)` has come. */
+export function readStreamHeader(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
+  const here = end - start;
+  const line = agreeing(bytes, start, end, LINE_START);
+  if (line === LINE_START.length) return readLine(bytes, start, end, out);
+  const signature = agreeing(bytes, start, end, SIGNATURE);
+  if (signature === SIGNATURE.length) return readBinary(bytes, start, end, STREAM, out);
+  return line === here || signature === here ? 'part' : 'none';
+}
+
+/** Reads the header of the datagram `bytes[start..end)`: version 2, or the simple one. `part`: it was cut. Line ends alone are a keep-alive, not a cut signature. */
+export function readDatagramHeader(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
+  const reading = readOneOfDatagram(bytes, start, end, out);
+  return reading === 'header' && beginsHeader(bytes, out.end, end) ? 'nested' : reading;
+}
+
+function readOneOfDatagram(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
+  if (agreeing(bytes, start, end, SIMPLE_MAGIC) === SIMPLE_MAGIC.length) return readSimple(bytes, start, end, out);
+  const signature = agreeing(bytes, start, end, SIGNATURE);
+  if (signature === SIGNATURE.length) return readBinary(bytes, start, end, DATAGRAM, out);
+  return signature === end - start && signature > AMBIGUOUS_OCTETS ? 'part' : 'none';
+}
+
+/** Are these the first octets of a header, and of nothing that SIP has? For what follows a header. */
+export function beginsHeader(bytes: Uint8Array, start: number, end: number): boolean {
+  return (
+    agreeing(bytes, start, end, SIGNATURE) > AMBIGUOUS_OCTETS ||
+    agreeing(bytes, start, end, LINE_START) === LINE_START.length ||
+    agreeing(bytes, start, end, SIMPLE_MAGIC) === SIMPLE_MAGIC.length
+  );
+}
+
+/** Are `bytes[start..end)` nothing but the line ends a signature begins with, and so perhaps a keep-alive? */
+export function mayBeKeepAlive(bytes: Uint8Array, start: number, end: number): boolean {
+  return end - start <= AMBIGUOUS_OCTETS && agreeing(bytes, start, end, SIGNATURE) === end - start;
+}
+
+/** Version 1 (2.1): `PROXY TCP4 client here port port` CRLF, at most 107 octets. */
+function readLine(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
+  const lineEnd = bytes.indexOf('\r\n', start, 'latin1');
+  if (lineEnd < 0 || lineEnd + 2 > end) return end - start >= MAX_LINE_OCTETS ? 'too-long' : 'part';
+  if (lineEnd + 2 - start > MAX_LINE_OCTETS) return 'too-long';
+  const line = bytes.toString('latin1', start, lineEnd);
+  out.simple = false;
+  out.end = lineEnd + 2;
+  if (line === 'PROXY UNKNOWN' || line.startsWith('PROXY UNKNOWN ')) {
+    out.outcome = 'unknown';
+    return 'header';
+  }
+  const match = /^PROXY TCP([46]) ([0-9a-fA-F:.]+) ([0-9a-fA-F:.]+) (0|[1-9]\d{0,4}) (0|[1-9]\d{0,4})$/.exec(line);
+  if (!match) return 'malformed';
+  const [, family, client = '', here = ''] = match;
+  if (net.isIP(client) !== Number(family) || net.isIP(here) !== Number(family)) return 'malformed';
+  const port = Number(match[4]);
+  const localPort = Number(match[5]);
+  if (port > 65_535 || localPort > 65_535) return 'malformed';
+  return takeEnds(out, canonical(client), port, canonical(here), localPort);
+}
+
+/** The literal as sockets report it. */
+function canonical(address: string): string {
+  const octets = new Uint8Array(16);
+  return readAddress(octets, 0, writeAddress(address, octets, 0));
+}
+
+/** Version 2 (2.2), whose signature stands at `start`. */
+function readBinary(bytes: Buffer, start: number, end: number, transport: number, out: ProxyHeader): Reading {
+  if (end - start < FIXED_OCTETS) return 'part';
+  const command = bytes[start + 12]! & 0x0f;
+  if (bytes[start + 12]! >> 4 !== 2 || command > COMMAND_PROXY) return 'malformed';
+  const headerEnd = start + FIXED_OCTETS + bytes.readUInt16BE(start + 14);
+  if (headerEnd - start > MAX_HEADER_OCTETS) return 'too-long';
+  if (headerEnd > end) return 'part';
+  out.simple = false;
+  out.end = headerEnd;
+  if (command === COMMAND_LOCAL) {
+    // The block is skipped, its family not looked at (2.2).
+    out.outcome = 'local';
+    return 'header';
+  }
+  const kind = bytes[start + 13]!;
+  const at = start + FIXED_OCTETS;
+  if (kind === UNSPECIFIED) {
+    out.outcome = 'unknown';
+    return 'header';
+  }
+  const width = kind >> 4 === 1 ? 4 : 16;
+  const tlvs = at + 2 * width + 4;
+  if ((kind !== (0x10 | transport) && kind !== (0x20 | transport)) || tlvs > headerEnd) return 'malformed';
+  if (!tlvsAgree(bytes, start, tlvs, headerEnd)) return 'malformed';
+  return takeEnds(
+    out,
+    readAddress(bytes, at, width),
+    bytes.readUInt16BE(at + 2 * width),
+    readAddress(bytes, at + width, width),
+    bytes.readUInt16BE(at + 2 * width + 2),
+  );
+}
+
+/** The TLVs fill `bytes[at..end)` exactly, and a checksum among them is that of the header, which begins at `start` (2.2.3). */
+function tlvsAgree(bytes: Buffer, start: number, at: number, end: number): boolean {
+  let here = at;
+  while (here < end) {
+    if (end - here < 3) return false;
+    const value = here + 3;
+    const behind = value + bytes.readUInt16BE(here + 1);
+    if (behind > end) return false;
+    if (bytes[here] === TLV_CRC32C) {
+      if (behind - value !== CRC_OCTETS) return false;
+      if (bytes.readUInt32BE(value) !== crc32cWithout(bytes, start, end, value)) return false;
+    }
+    here = behind;
+  }
+  return true;
+}
+
+const CRC32C_TABLE = Uint32Array.from({ length: 256 }, (_, octet) => {
+  let crc = octet;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  return crc;
+});
+
+/** CRC-32C of `bytes[start..end)` with the four octets at `hole` as zeros. */
+function crc32cWithout(bytes: Uint8Array, start: number, end: number, hole: number): number {
+  let crc = 0xffff_ffff;
+  for (let at = start; at < end; at++) {
+    const octet = at >= hole && at < hole + CRC_OCTETS ? 0 : bytes[at]!;
+    crc = CRC32C_TABLE[(crc ^ octet) & 0xff]! ^ (crc >>> 8);
+  }
+  return (crc ^ 0xffff_ffff) >>> 0;
+}
+
+/** The simple header: magic, client address, proxy address (16 octets each, IPv4 mapped), client port, proxy port. */
+function readSimple(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
+  if (end - start < SIMPLE_OCTETS) return 'part';
+  out.simple = true;
+  out.end = start + SIMPLE_OCTETS;
+  return takeEnds(
+    out,
+    readAddress(bytes, start + 2, 16),
+    bytes.readUInt16BE(start + 34),
+    readAddress(bytes, start + 18, 16),
+    bytes.readUInt16BE(start + 36),
+  );
+}
+
+/** Writes the simple header for an answer to `client`, who had sent to `proxy`, into `to[0..38)`. */
+export function writeSimpleHeader(
+  to: Buffer,
+  client: string,
+  clientPort: number,
+  proxy: string,
+  proxyPort: number,
+): void {
+  to.set(SIMPLE_MAGIC, 0);
+  writeMapped(client, to, 2);
+  writeMapped(proxy, to, 18);
+  to.writeUInt16BE(clientPort, 34);
+  to.writeUInt16BE(proxyPort, 36);
+}
+
+/** As 16 octets; IPv4 mapped into IPv6 (RFC 4291 2.5.5.2). */
+function writeMapped(address: string, to: Buffer, at: number): void {
+  if (writeAddress(address, to, at) === 16) return;
+  to.copy(to, at + 12, at, at + 4);
+  to.fill(0, at, at + 10);
+  to.fill(0xff, at + 10, at + 12);
+}
+
+/** Nobody is at port 0, at 0.0.0.0 or ::, or at a multicast address. */
+function takeEnds(out: ProxyHeader, address: string, port: number, localAddress: string, localPort: number): Reading {
+  if (port === 0 || isNobody(address)) return 'malformed';
+  out.outcome = 'proxied';
+  out.address = address;
+  out.port = port;
+  out.localAddress = localAddress;
+  out.localPort = localPort;
+  return 'header';
+}
+
+function isNobody(address: string): boolean {
+  if (address.includes(':')) return address === '::' || address.startsWith('ff');
+  const first = Number.parseInt(address, 10);
+  return address === '0.0.0.0' || first >= 224;
+}
