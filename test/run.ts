@@ -19,7 +19,7 @@ const TOOLS: readonly Tool[] = [
   { name: 'etcdctl', apt: 'etcd-client', tests: 'that what is in etcd can be read by people' },
   { name: 'ip', apt: 'iproute2', tests: 'the laboratory: all of test/lab' },
   { name: 'nft', apt: 'nftables', tests: 'the laboratory: all of test/lab' },
-  { name: 'sipp', apt: 'sip-tester', tests: 'the laboratory: all of test/lab' },
+  { name: 'sipp', apt: 'sip-tester', tests: 'the laboratory: all of test/lab, the calls through the demo' },
   {
     name: 'kamailio',
     apt: 'kamailio',
@@ -122,7 +122,7 @@ function step(title: string, script: string): void {
 /** Test files in the order they run: what is quick and tells most first. */
 function testFiles(): string[] {
   const wanted = process.argv.slice(2);
-  return ['test/unit/**/*.test.ts', 'test/lab/**/*.test.ts']
+  return ['test/unit/**/*.test.ts', 'test/program/**/*.test.ts', 'test/lab/**/*.test.ts']
     .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
     .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
     .map((file) => join(root, file));

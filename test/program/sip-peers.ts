@@ -91,6 +91,8 @@ export class Phone {
   readonly #send: (text: string) => void;
   readonly #close: () => void;
   readonly #waiting = new Map<string, (answer: string) => void>();
+  /** Messages sent so far, retransmissions included. */
+  sent = 0;
   #heard = '';
 
   private constructor(
@@ -103,7 +105,10 @@ export class Phone {
     this.#transport = transport;
     this.#own = own;
     this.#host = host;
-    this.#send = send;
+    this.#send = (text) => {
+      this.sent++;
+      send(text);
+    };
     this.#close = close;
   }
 
