@@ -1,0 +1,241 @@
+// Both ends of calls, for the tests of this folder: a user agent server behind each member, and a caller that retransmits as RFC 3261 17 says.
+import type { FakeFarm, FakeServer, Phone, TcpPhone, UdpPhone } from '../../fake/farm.ts';
+import { Message, request, respond, uriOf } from '../../fake/sip.ts';
+
+const T1_MS = 500;
+const T2_MS = 4000;
+const TIMER_B_MS = 64 * T1_MS;
+
+interface Dialog {
+  readonly invite: Message;
+  readonly toTag: string;
+  /** The last response to the INVITE. */
+  response: string;
+  state: 'ringing' | 'answered' | 'confirmed' | 'refused' | 'over';
+}
+
+/** A user agent server that knows its dialogs, and answers 481 to what belongs to none: what goes astray shows. */
+export class CallServer {
+  readonly server: FakeServer;
+  readonly dialogs: Map<string, Dialog>;
+  /** True: a call rings until `answer`. */
+  rings = false;
+  /** ACK, by Call-ID, that belong to nothing here. */
+  readonly strayAcks: string[] = [];
+  readonly #farm: FakeFarm;
+
+  /** `dialogs`: shared between servers that can all serve any dialog. */
+  constructor(farm: FakeFarm, server: FakeServer, dialogs = new Map<string, Dialog>()) {
+    this.#farm = farm;
+    this.server = server;
+    this.dialogs = dialogs;
+    this.takeOver();
+  }
+
+  /** From now on this is what answers at the server. */
+  takeOver(): void {
+    this.server.script = (message) => this.#take(message);
+  }
+
+  answer(callId: string): void {
+    const dialog = this.dialogs.get(callId);
+    if (dialog?.state !== 'ringing') throw new Error(`${callId} does not ring here`);
+    dialog.state = 'answered';
+    const { port, address } = this.server.at;
+    const headers = [`Contact: <sip:bob@${address}:${port}>`];
+    dialog.response = respond(dialog.invite, 200, { toTag: dialog.toTag, headers });
+    this.#repeat(dialog, T1_MS, TIMER_B_MS);
+  }
+
+  /** A request inside the dialog, from the callee: by the route set that its INVITE left. */
+  inDialog(callId: string, method: string): void {
+    const { invite, toTag } = this.dialogs.get(callId)!;
+    const { address, port } = this.server.at;
+    this.server.send(
+      request({
+        method,
+        uri: uriOf(invite.one('Contact')),
+        via: `SIP/2.0/UDP ${address}:${port};branch=z9hG4bKserver-${method}-${callId}`,
+        callId,
+        fromTag: toTag,
+        toTag: /;tag=(.*)/.exec(invite.one('From'))?.[1] ?? '',
+        cseq: 100,
+        headers: invite.all('Record-Route').map((route) => `Route: ${route}`),
+      }),
+    );
+  }
+
+  #repeat(dialog: Dialog, interval: number, left: number): void {
+    if (left <= 0 || (dialog.state !== 'answered' && dialog.state !== 'refused')) return;
+    this.server.send(dialog.response);
+    this.#farm.clock.after(interval, () => this.#repeat(dialog, Math.min(interval * 2, T2_MS), left - interval));
+  }
+
+  #take(message: Message): void {
+    const dialog = this.dialogs.get(message.callId);
+    const { method } = message;
+    if (method === 'INVITE' && message.toTag === '') this.#invite(message, dialog);
+    else if (method === 'ACK') this.#ack(message, dialog);
+    else if (method === 'CANCEL') this.#cancel(message, dialog);
+    else if (!dialog || message.toTag !== dialog.toTag) this.server.send(respond(message, 481, { toTag: 'none' }));
+    else {
+      if (method === 'BYE') dialog.state = 'over';
+      this.server.send(respond(message, 200));
+    }
+  }
+
+  #invite(invite: Message, known: Dialog | undefined): void {
+    if (known) {
+      this.server.send(known.response);
+      return;
+    }
+    const toTag = `bob-${invite.callId}`;
+    const dialog: Dialog = { invite, toTag, response: respond(invite, 180, { toTag }), state: 'ringing' };
+    this.dialogs.set(invite.callId, dialog);
+    this.server.send(dialog.response);
+    if (!this.rings) this.answer(invite.callId);
+  }
+
+  #ack(message: Message, dialog: Dialog | undefined): void {
+    if (dialog?.toTag !== message.toTag) this.strayAcks.push(message.callId);
+    else if (dialog.state === 'answered') dialog.state = 'confirmed';
+    else if (dialog.state === 'refused') dialog.state = 'over';
+  }
+
+  #cancel(message: Message, dialog: Dialog | undefined): void {
+    const matches = dialog?.invite.branch === message.branch;
+    this.server.send(respond(message, matches ? 200 : 481, { toTag: dialog?.toTag ?? 'none' }));
+    if (!matches || dialog?.state !== 'ringing') return;
+    dialog.state = 'refused';
+    dialog.response = respond(dialog.invite, 487, { toTag: dialog.toTag });
+    this.#repeat(dialog, T1_MS, TIMER_B_MS);
+  }
+}
+
+/** A call server behind every member there is. */
+export function serve(farm: FakeFarm, { shared = false, rings = false } = {}): CallServer[] {
+  const dialogs = new Map<string, Dialog>();
+  return farm.members.map(({ server }) => {
+    const made = new CallServer(farm, server, shared ? dialogs : undefined);
+    made.rings = rings;
+    return made;
+  });
+}
+
+let calls = 0;
+
+/** One call from a phone; its messages go one by one to whichever member the balancer picks. */
+export class Call {
+  readonly callId: string;
+  readonly fromTag: string;
+  /** Final status by method; 408 when none came in time. */
+  readonly final = new Map<string, number>();
+  ringing = false;
+  toTag = '';
+  #routes: readonly string[] = [];
+  #target = 'sip:bob@example.org';
+  readonly #phone: Phone;
+  readonly #farm: FakeFarm;
+  readonly #inviteVia: string;
+  #invite = '';
+  readonly #reliable: boolean;
+
+  constructor(farm: FakeFarm, phone: UdpPhone | TcpPhone, callId = `call-${++calls}`) {
+    this.#farm = farm;
+    this.#phone = phone;
+    this.callId = callId;
+    this.fromTag = `alice-${callId}`;
+    this.#reliable = phone.transport === 'TCP';
+    this.#inviteVia = this.#via();
+    const before = phone.onMessage;
+    phone.onMessage = (message) => (message.callId === callId ? this.#take(message) : before(message));
+  }
+
+  get status(): number {
+    return this.final.get('INVITE') ?? 0;
+  }
+
+  invite(): void {
+    const { address, port } = this.#phone.at;
+    const contact = `Contact: <sip:alice@${address}:${port}>`;
+    this.#send('INVITE', this.#inviteVia, 1, [contact], 'v=0\r\n');
+  }
+
+  /** Once more the same, as a client does that has got no answer. */
+  inviteAgain(): void {
+    this.#phone.send(this.#invite);
+  }
+
+  cancel(): void {
+    this.#send('CANCEL', this.#inviteVia, 1);
+  }
+
+  /** A request inside the dialog. */
+  send(method: string): void {
+    this.#send(method, this.#via(), 2);
+  }
+
+  bye(): void {
+    this.send('BYE');
+  }
+
+  #via(): string {
+    const { at, transport } = this.#phone;
+    return `SIP/2.0/${transport} ${at.address}:${at.port};branch=z9hG4bKcall-${++calls}`;
+  }
+
+  #text(method: string, via: string, cseq: number, headers: readonly string[] = [], body = ''): string {
+    const { callId, fromTag } = this;
+    const early = method === 'INVITE' || method === 'CANCEL';
+    return request({
+      method,
+      uri: early ? 'sip:bob@example.org' : this.#target,
+      via,
+      callId,
+      fromTag,
+      ...(!early && { toTag: this.toTag }),
+      cseq,
+      headers: [...(early ? [] : this.#routes.map((route) => `Route: ${route}`)), ...headers],
+      body,
+    });
+  }
+
+  #send(method: string, via: string, cseq: number, headers: readonly string[] = [], body = ''): void {
+    const text = this.#text(method, via, cseq, headers, body);
+    if (method === 'INVITE') this.#invite = text;
+    const again = (interval: number, left: number): void => {
+      if (this.final.has(method) || (method === 'INVITE' && this.ringing)) return;
+      if (left <= 0) {
+        this.final.set(method, 408);
+        return;
+      }
+      this.#phone.send(text);
+      const next = method === 'INVITE' ? interval * 2 : Math.min(interval * 2, T2_MS);
+      if (!this.#reliable) this.#farm.clock.after(interval, () => again(next, left - interval));
+    };
+    again(T1_MS, TIMER_B_MS);
+  }
+
+  #take(message: Message): void {
+    const { status, method } = message;
+    if (status === 0) {
+      this.#phone.send(respond(message, 200));
+      return;
+    }
+    if (method === 'INVITE') {
+      if (message.toTag !== '') this.toTag = message.toTag;
+      this.ringing ||= status > 100;
+    }
+    if (status < 200) return;
+    if (!this.final.has(method)) this.final.set(method, status);
+    if (method !== 'INVITE') return;
+    if (status < 300) {
+      this.#routes = message.all('Record-Route').reverse();
+      this.#target = uriOf(message.one('Contact'));
+      this.#phone.send(this.#text('ACK', this.#via(), 1));
+    } else {
+      const ack = new Message(this.#text('ACK', this.#inviteVia, 1));
+      this.#phone.send(ack.text.replace(/^ACK \S+/, 'ACK sip:bob@example.org').replace(/^Route:.*\r\n/gm, ''));
+    }
+  }
+}

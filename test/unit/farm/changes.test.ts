@@ -1,0 +1,304 @@
+// Members come, drain, die and lose the store while calls ring: no call that can live is lost.
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { FakeFarm, type FakeMember, type FarmOptions } from '../../fake/farm.ts';
+import { Call, type CallServer, serve } from './calls.ts';
+
+const farms: FakeFarm[] = [];
+
+async function start(options: FarmOptions): Promise<FakeFarm> {
+  const farm = await FakeFarm.start(options);
+  farms.push(farm);
+  return farm;
+}
+
+afterEach(async () => {
+  for (const farm of farms.splice(0)) await farm.stop();
+});
+
+async function ringing(farm: FakeFarm, count: number): Promise<{ servers: CallServer[]; calls: Call[] }> {
+  const servers = serve(farm, { rings: true });
+  const phone = await farm.phone('192.0.2.7');
+  const calls = Array.from({ length: count }, () => new Call(farm, phone));
+  for (const call of calls) call.invite();
+  await farm.settle();
+  assert.ok(calls.every((call) => call.ringing));
+  return { servers, calls };
+}
+
+function serverOf(servers: readonly CallServer[], { callId }: Call): CallServer {
+  const found = servers.filter(({ dialogs }) => dialogs.has(callId));
+  assert.equal(found.length, 1, `${callId} is at one server`);
+  return found[0]!;
+}
+
+/** How many packets this member has relayed to others. */
+function relayed({ metrics }: FakeMember): number {
+  let sum = 0;
+  for (const { labels, value } of metrics.relayed.entries()) if (labels.direction === 'out') sum += value;
+  return sum;
+}
+
+describe('a member joins while calls ring', () => {
+  test('CANCEL and ACK of calls whose slots have moved get their second chance at the old owner', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 60);
+    const newcomer = await farm.add();
+    const stranger = serve(farm, { rings: true })[3]!;
+    // serve() has put new scripts on all servers: put the old ones back.
+    for (const old of servers) old.takeOver();
+    const moved = calls.filter(({ callId }) => farm.ownerOf(callId) === newcomer);
+    assert.ok(moved.length > 3, `${moved.length} have moved`);
+    for (const call of calls) call.cancel();
+    await farm.settle();
+    assert.deepEqual(new Set(calls.map(({ status }) => status)), new Set([487]));
+    assert.deepEqual(new Set(calls.map(({ final }) => final.get('CANCEL'))), new Set([200]));
+    for (const call of calls) assert.equal(serverOf(servers, call).dialogs.get(call.callId)?.state, 'over');
+    assert.deepEqual(stranger.server.requests, []);
+    assert.ok(servers.every(({ strayAcks }) => strayAcks.length === 0));
+  });
+
+  test('a retransmitted INVITE does, too: no second call comes of it', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 60);
+    const newcomer = await farm.add();
+    const moved = calls.filter(({ callId }) => farm.ownerOf(callId) === newcomer);
+    const before = servers.map(({ server }) => server.requests.length);
+    for (const call of moved) call.inviteAgain();
+    await farm.settle();
+    assert.equal(newcomer.server.requests.length, 0);
+    const after = servers.map(({ server }) => server.requests.length);
+    assert.equal(
+      after.reduce((sum, count, i) => sum + count - before[i]!, 0),
+      moved.length,
+    );
+  });
+
+  test('new calls in moved slots go to the newcomer, by way of the old owner that does not know them', async () => {
+    const farm = await start({ members: 3 });
+    const { calls } = await ringing(farm, 30);
+    assert.equal(calls.length, 30);
+    const newcomer = await farm.add();
+    await farm.pass(1000);
+    const callIds = Array.from({ length: 10 }, (_, i) => farm.callIdOf(newcomer, `new-${i}`));
+    const phone = await farm.phone('192.0.2.8');
+    for (const callId of callIds) new Call(farm, phone, callId).invite();
+    await farm.settle();
+    assert.deepEqual(newcomer.server.requests.map(({ callId }) => callId).sort(), callIds.sort());
+  });
+
+  test('once the old calls are over, nothing is offered to the old owner any more', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 30);
+    const newcomer = await farm.add();
+    for (const call of calls) serverOf(servers, call).answer(call.callId);
+    await farm.settle();
+    for (const call of calls) call.bye();
+    await farm.settle();
+    assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
+    // The old owners tell so in their next probes.
+    await farm.pass(40_000, 50);
+    farm.choose = () => newcomer;
+    const before = relayed(newcomer);
+    const phone = await farm.phone('192.0.2.8');
+    for (let i = 0; i < 10; i++) new Call(farm, phone, farm.callIdOf(newcomer, `late-${i}`)).invite();
+    await farm.settle();
+    assert.equal(newcomer.server.requests.length, 10);
+    assert.equal(relayed(newcomer), before);
+  });
+
+  test('calls that are up go on: their requests carry the owner', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 30);
+    for (const call of calls) serverOf(servers, call).answer(call.callId);
+    await farm.settle();
+    await farm.add();
+    await farm.add();
+    for (const call of calls) call.bye();
+    await farm.settle();
+    assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
+  });
+});
+
+describe('a member drains while calls ring', () => {
+  test('they are cancelled where they ring, new calls go elsewhere, and then the drain is over', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 60);
+    const leaver = farm.member(2);
+    const its = calls.filter((call) => serverOf(servers, call) === servers[1]);
+    assert.ok(its.length > 3);
+    const drained = leaver.node.drain();
+    await farm.until(() => farm.live.every(({ seats }) => seats === 'fe1 fe2* fe3'), 'the view says so');
+    assert.equal(leaver.node.face.ready().ready, false);
+    assert.ok(its.every(({ callId }) => farm.ownerOf(callId) !== leaver));
+
+    const phone = await farm.phone('192.0.2.8');
+    const before = leaver.server.requests.length;
+    const fresh = Array.from({ length: 30 }, () => new Call(farm, phone));
+    for (const call of fresh) call.invite();
+    await farm.settle();
+    assert.equal(leaver.server.requests.length, before);
+
+    for (const call of its) call.cancel();
+    await farm.settle();
+    assert.deepEqual(new Set(its.map(({ status }) => status)), new Set([487]));
+    for (const { callId } of its) assert.equal(servers[1]?.dialogs.get(callId)?.state, 'over');
+    assert.equal(leaver.node.ownedCalls, 0);
+    assert.equal(await farm.drive(drained), true);
+  });
+
+  test('calls that are up stay to their end', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 30);
+    for (const call of calls) serverOf(servers, call).answer(call.callId);
+    await farm.settle();
+    const leaver = farm.member(2);
+    const drained = leaver.node.drain();
+    await farm.until(() => farm.live.every(({ seats }) => seats === 'fe1 fe2* fe3'));
+    for (const call of calls) call.bye();
+    await farm.settle();
+    assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
+    assert.equal(await farm.drive(drained), true);
+  });
+});
+
+describe('the view', () => {
+  test('is the same at every member, after joins, a leave and a death', async () => {
+    const farm = await start({ members: 3 });
+    const same = (): void => {
+      const views = farm.live.map(({ node }) => JSON.stringify(node.face.view()));
+      assert.equal(new Set(views).size, 1);
+    };
+    same();
+    await farm.add();
+    await farm.add();
+    same();
+    await farm.kill(farm.member(2));
+    await farm.seated();
+    same();
+    assert.equal(farm.member(1).seats, 'fe1 fe3 fe4 fe5');
+    await farm.add(2);
+    same();
+    assert.equal(farm.member(1).seats, 'fe1 fe2 fe3 fe4 fe5');
+    assert.equal(farm.member(2).node.face.farm().incarnation, 2);
+  });
+
+  test('loses a dead member before its lease ends, because the others do not reach it', async () => {
+    const farm = await start({ members: 4 });
+    await farm.pass(1000);
+    const died = farm.clock.now();
+    await farm.kill(farm.member(3));
+    await farm.seated();
+    assert.ok(farm.clock.now() - died < 3500, `${farm.clock.now() - died} ms`);
+  });
+
+  test('keeps a member that only one other does not reach', async () => {
+    const farm = await start({ members: 4 });
+    farm.network.reaches = (from, to) => {
+      const pair = [from.address, to.address];
+      return !(pair.includes('10.0.0.1') && pair.includes('10.0.0.2'));
+    };
+    await farm.pass(8000, 50);
+    assert.ok(farm.members.every(({ seats }) => seats === 'fe1 fe2 fe3 fe4'));
+  });
+});
+
+describe('the store is gone', () => {
+  test('calls that ring, calls that are up and new calls go on; members stay ready; then it is back', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 30);
+    farm.memory.down();
+    await farm.pass(12_000, 50);
+    assert.ok(farm.members.every(({ node }) => node.state === 'isolated' && node.face.ready().ready));
+    assert.ok(farm.members.every(({ node }) => !node.face.farm().store.up));
+    for (const call of calls.slice(0, 15)) serverOf(servers, call).answer(call.callId);
+    for (const call of calls.slice(15)) call.cancel();
+    await farm.settle();
+    for (const call of calls.slice(0, 15)) call.bye();
+    for (const { rings } of servers) assert.equal(rings, true);
+    for (const server of servers) server.rings = false;
+    const phone = await farm.phone('192.0.2.8');
+    const fresh = Array.from({ length: 30 }, () => new Call(farm, phone));
+    for (const call of fresh) call.invite();
+    await farm.settle();
+    assert.ok(calls.slice(0, 15).every(({ final }) => final.get('BYE') === 200));
+    assert.ok(calls.slice(15).every(({ status }) => status === 487));
+    assert.ok(fresh.every(({ status }) => status === 200));
+
+    const epoch = farm.member(1).node.face.farm().epoch;
+    farm.memory.up();
+    await farm.until(() => farm.members.every(({ node }) => node.state === 'active'), 'back', 10_000);
+    await farm.pass(3000, 50);
+    assert.equal(farm.member(1).node.face.farm().epoch, epoch, 'nobody has lost a seat');
+    for (const call of fresh) call.bye();
+    await farm.settle();
+    assert.ok(fresh.every(({ final }) => final.get('BYE') === 200));
+  });
+
+  test('one member alone loses it: its calls go on, and it comes back', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 30);
+    farm.member(2).store.cut();
+    await farm.until(() => farm.member(2).node.state === 'isolated', 'isolated', 10_000);
+    for (const call of calls) serverOf(servers, call).answer(call.callId);
+    await farm.settle();
+    assert.ok(calls.every(({ status }) => status === 200));
+    farm.member(2).store.heal();
+    await farm.until(() => farm.member(2).node.state === 'active', 'back', 30_000);
+    await farm.seated();
+    for (const call of calls) call.bye();
+    await farm.settle();
+    assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
+  });
+});
+
+describe('after stop', () => {
+  test('every address is free again, no timer is left, nothing of the process is held', async () => {
+    const before = process.getActiveResourcesInfo().length;
+    const farm = await FakeFarm.start({ members: 3, health: 'options' });
+    const phone = await farm.tcpPhone('192.0.2.7');
+    serve(farm);
+    const call = new Call(farm, phone);
+    call.invite();
+    await farm.until(() => call.status === 200);
+    // The server's own timer for its 200 runs out.
+    await farm.pass(1000);
+    await farm.stop();
+    assert.equal(farm.clock.timers, 0);
+    assert.equal(phone.closed, true);
+    const nothing = { onDatagram: () => {}, onSendError: () => {} };
+    for (let index = 1; index <= 3; index++) {
+      const address = `10.0.0.${index}`;
+      for (const port of [5062, 5064]) await (await farm.network.bindUdp({ address, port }, nothing)).close();
+      await (await farm.network.listenTcp({ address, port: 5064 }, () => {})).close();
+    }
+    assert.equal(process.getActiveResourcesInfo().length, before);
+  });
+
+  test('nothing holds the nodes: the collector takes them', async () => {
+    const { setFlagsFromString } = await import('node:v8');
+    const { runInNewContext } = await import('node:vm');
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const nodes: WeakRef<object>[] = [];
+    const run = async (): Promise<void> => {
+      const farm = await FakeFarm.start({ members: 2 });
+      const phone = await farm.tcpPhone('192.0.2.7');
+      serve(farm);
+      const call = new Call(farm, phone);
+      call.invite();
+      await farm.until(() => call.status === 200);
+      for (const { node } of farm.members) nodes.push(new WeakRef(node));
+      await farm.stop();
+    };
+    await run();
+    for (let tries = 0; tries < 20 && nodes.some((node) => node.deref()); tries++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      collect();
+    }
+    assert.deepEqual(
+      nodes.map((node) => node.deref() === undefined),
+      [true, true],
+    );
+  });
+});
