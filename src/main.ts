@@ -1,5 +1,6 @@
 // The bin: joins the command line to the process. The only process.exit.
 import { readFileSync } from 'node:fs';
+import { runDoctor } from './cli/doctor.ts';
 import { type ProgramDeps, runProgram } from './cli/program.ts';
 import { runDemo, runNode } from './cli/run.ts';
 
@@ -13,12 +14,16 @@ for (const stream of [process.stdout, process.stderr])
     if (error.code !== 'EPIPE') throw error;
   });
 
+const out = (text: string): void => void process.stdout.write(`${text}\n`);
+const err = (text: string): void => void process.stderr.write(`${text}\n`);
+
 const deps: ProgramDeps = {
   version,
   environment: process.env,
-  out: (text) => void process.stdout.write(`${text}\n`),
-  err: (text) => void process.stderr.write(`${text}\n`),
+  out,
+  err,
   runNode: (loaded, path) => runNode(loaded, path, version, process.env),
+  runDoctor: (options) => runDoctor(options, process.env, out, err),
   runDemo: (options) => runDemo(options, version),
 };
 

@@ -22,28 +22,34 @@ export class AdminClient {
     return this.#ask(path, { headers: this.#headers });
   }
 
+  /** The body of whatever the member answers, also when it refuses. Rejects with SF_ADMIN_UNREACHABLE. */
+  async getText(path: string): Promise<string> {
+    return (await this.#fetch(path, { headers: this.#headers })).text;
+  }
+
   /** As `get`; `value` goes as JSON. */
   put(path: string, value: unknown): Promise<unknown> {
     const headers = { ...this.#headers, 'content-type': 'application/json' };
     return this.#ask(path, { method: 'PUT', headers, body: JSON.stringify(value) });
   }
 
-  async #ask(path: string, request: RequestInit): Promise<unknown> {
-    let status: number;
-    let text: string;
+  async #fetch(path: string, request: RequestInit): Promise<{ readonly status: number; readonly text: string }> {
     try {
       const response = await fetch(this.#base + path, {
         ...request,
         redirect: 'error',
         signal: AbortSignal.timeout(PATIENCE_MS),
       });
-      status = response.status;
-      text = await response.text();
+      return { status: response.status, text: await response.text() };
     } catch (error) {
       const { cause, message } = error as Error;
       const reason = (cause as NodeJS.ErrnoException | undefined)?.code ?? message;
       throw new SipfarmError('SF_ADMIN_UNREACHABLE', `${this.#base} does not answer (${reason})`, { cause: error });
     }
+  }
+
+  async #ask(path: string, request: RequestInit): Promise<unknown> {
+    const { status, text } = await this.#fetch(path, request);
     const answer = parse(text);
     if (status < 300 && answer !== undefined) return answer;
     const { code, message } = (answer as { error?: { code?: string; message?: string } } | undefined)?.error ?? {};

@@ -19,6 +19,7 @@ import type { ClusterSettings } from '../config/schema.ts';
 import { Secret } from '../config/secret.ts';
 import { type Keyring, keyring } from '../ownership/keyring.ts';
 import { AdminClient } from './admin-client.ts';
+import type { DoctorOptions } from './doctor.ts';
 import { showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
 import { printable } from './table.ts';
 
@@ -41,6 +42,8 @@ export interface ProgramDeps {
   err(text: string): void;
   /** Runs a member; resolves when it has stopped. `path` is read again on SIGHUP. */
   runNode(loaded: Loaded, path: string): Promise<void>;
+  /** Checks this host; resolves to true when nothing but hints was found. */
+  runDoctor(options: DoctorOptions): Promise<boolean>;
   /** Runs the demo farm; resolves when it has stopped. */
   runDemo(options: DemoOptions): Promise<void>;
 }
@@ -139,6 +142,13 @@ class Commands {
     this.#show(options, answer, showOwner);
   }
 
+  async doctor(options: AskOptions & { readonly fix?: boolean; readonly yes?: boolean }): Promise<void> {
+    const { config, admin, ...rest } = options;
+    const path = config ?? DEFAULT_CONFIG_PATH;
+    const asked = admin === undefined ? {} : { admin: adminAddress(options, this.#deps.environment) };
+    this.failed = !(await this.#deps.runDoctor({ ...rest, ...asked, path }));
+  }
+
   decode(text: string, options: ConfigOption & { readonly json?: boolean }): void {
     const decoded = decode(text, keysAtHand(options, this.#deps.environment));
     this.#show(options, decoded, showDecoded);
@@ -205,6 +215,10 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   asking(program.command('owner').description('tell which member owns a Call-ID').argument('<call-id>')).action(
     (callId: string, options) => commands.owner(callId, options),
   );
+  asking(program.command('doctor').description('check this host and its place in the farm, and say what to type'))
+    .option('--fix', 'make the changes that are safe, after asking')
+    .option('--yes', 'with --fix: do not ask')
+    .action((options) => commands.doctor(options));
   withJson(
     withFile(
       program.command('decode').description('show what a token, a Via branch or a relay frame (hexadecimal) says'),

@@ -40,6 +40,7 @@ async function run(argv: readonly string[], given: Partial<ProgramDeps> = {}): P
     out: (text) => void out.push(text),
     err: (text) => void err.push(text),
     runNode: () => Promise.reject(new Error('not asked for')),
+    runDoctor: () => Promise.reject(new Error('not asked for')),
     runDemo: () => Promise.reject(new Error('not asked for')),
     ...given,
   });

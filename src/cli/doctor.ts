@@ -1,0 +1,196 @@
+// `sipfarm doctor`: collects, judges, shows; mends with --fix what is safe, after asking.
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline/promises';
+import { systemClock } from '../base/clock.ts';
+import { nodeNetwork } from '../base/network.ts';
+import { type AdminAddress, type Environment, loadConfig } from '../config/load.ts';
+import { ConfigError } from '../config/problems.ts';
+import type { Config } from '../config/schema.ts';
+import { collectFacts, type Surroundings } from '../doctor/collect.ts';
+import { diagnose, diagnoseProblems, isWell } from '../doctor/doctor.ts';
+import { commandOf, type Finding, type Fix, fixesOf } from '../doctor/finding.ts';
+import type { Store } from '../store/store.ts';
+import { AdminClient } from './admin-client.ts';
+import { openStore } from './open-store.ts';
+import { printable } from './table.ts';
+
+export interface DoctorOptions {
+  /** Path of the configuration file. */
+  readonly path: string;
+  /** Where the member is asked, when not where the configuration says. */
+  readonly admin?: AdminAddress;
+  readonly json?: boolean;
+  readonly fix?: boolean;
+  /** Do not ask before a fix. */
+  readonly yes?: boolean;
+}
+
+/** Milliseconds a program or page may take. */
+const PATIENCE_MS = 5000;
+const MAX_OUTPUT = 16 * 1024 * 1024;
+
+function runProgramText(command: string, args: readonly string[]): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const child = spawn(command, [...args], { stdio: ['ignore', 'pipe', 'ignore'], timeout: PATIENCE_MS });
+    let text = '';
+    child.stdout.setEncoding('utf8').on('data', (part: string) => {
+      text += part;
+      if (text.length > MAX_OUTPUT) child.kill('SIGKILL');
+    });
+    child.once('error', () => resolve(undefined));
+    child.once('close', (code) => resolve(code === 0 ? text : undefined));
+  });
+}
+
+function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
+function surroundings(client: AdminClient, store: Store | undefined): Surroundings {
+  return {
+    network: nodeNetwork,
+    clock: systemClock,
+    store,
+    readFile: (path) => orUndefined(() => readFileSync(path, 'utf8')),
+    listFiles: (path) => orUndefined(() => readdirSync(path)) ?? [],
+    run: runProgramText,
+    ask: (path) => client.getText(path).catch(() => undefined),
+    fetchPage: async (url) => {
+      try {
+        const response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(PATIENCE_MS) });
+        return { text: await response.text(), date: response.headers.get('date') };
+      } catch {
+        return undefined;
+      }
+    },
+  };
+}
+
+/** One look at everything. Throws what is wrong with the file. */
+async function examine(
+  config: Config,
+  warnings: readonly string[],
+  admin: AdminAddress | undefined,
+): Promise<readonly Finding[]> {
+  const store = config.store.kind === 'memory' ? undefined : openStore(config, () => {});
+  const { bind, token } = config.admin;
+  const client = new AdminClient(admin ?? { bind, ...(token && { token }) });
+  // Timers of the clock do not keep the process alive.
+  const alive = setInterval(() => {}, 60_000);
+  try {
+    return diagnose(config, warnings, await collectFacts(config, surroundings(client, store)));
+  } finally {
+    clearInterval(alive);
+    await store?.close();
+  }
+}
+
+function plural(count: number, word: string): string {
+  return `${count} ${word}${count === 1 ? '' : 's'}`;
+}
+
+/** Findings as text, the worst first. */
+export function showFindings(findings: readonly Finding[]): string {
+  const blocks = findings.map(({ severity, code, about, reason, mend }) =>
+    [
+      `${severity.padEnd(7)} ${code}  ${printable(about)}`,
+      `  ${printable(reason)}`,
+      ...mend.map((line) => `    ${printable(line)}`),
+    ].join('\n'),
+  );
+  const count = (wanted: string): number => findings.filter(({ severity }) => severity === wanted).length;
+  const sum = isWell(findings)
+    ? `Nothing wrong was found${findings.length > 0 ? `; ${plural(findings.length, 'hint')}` : ''}.`
+    : `${plural(count('fault'), 'fault')}, ${plural(count('warning'), 'warning')}, ${plural(count('hint'), 'hint')}.`;
+  return [...blocks, sum].join('\n\n');
+}
+
+async function apply(fix: Fix): Promise<string | undefined> {
+  if (fix.kind === 'sysctl') {
+    try {
+      writeFileSync(`/proc/sys/${fix.path}`, fix.value);
+      return undefined;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code ?? String(error);
+    }
+  }
+  const done = await runProgramText('ip', ['addr', 'add', `${fix.address}/${fix.prefix}`, 'dev', 'lo']);
+  return done === undefined ? 'ip refused' : undefined;
+}
+
+/** Asks on the terminal; without one the answer is no. */
+async function askYesNo(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY) return false;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+  } finally {
+    terminal.close();
+  }
+}
+
+/** Makes the safe fixes, in order, and tells each; true when one was made. */
+async function mend(
+  findings: readonly Finding[],
+  options: DoctorOptions,
+  say: (text: string) => void,
+): Promise<boolean> {
+  const fixes = fixesOf(findings);
+  if (fixes.length === 0) {
+    say('--fix: nothing here can be mended by a command that is safe.');
+    return false;
+  }
+  say(
+    `These commands are safe, and gone after the next boot:\n${fixes.map((fix) => `  ${commandOf(fix)}`).join('\n')}`,
+  );
+  if (!options.yes && !(await askYesNo('Run them?'))) {
+    say('Nothing was changed.');
+    return false;
+  }
+  for (const fix of fixes) {
+    const fault = await apply(fix);
+    say(`${fault === undefined ? 'done  ' : 'FAILED'} ${commandOf(fix)}${fault === undefined ? '' : ` (${fault})`}`);
+    // What comes after depends on it: an address must not be added before the kernel keeps quiet about it.
+    if (fault !== undefined) break;
+  }
+  return true;
+}
+
+/** Runs the doctor; resolves to true when nothing but hints was found. Rejects with SF_CONFIG_UNREADABLE and the like. */
+export async function runDoctor(
+  options: DoctorOptions,
+  environment: Environment,
+  out: (text: string) => void,
+  err: (text: string) => void,
+): Promise<boolean> {
+  const show = (findings: readonly Finding[]): boolean => {
+    const ok = isWell(findings);
+    out(
+      options.json
+        ? JSON.stringify(
+            { ok, findings: findings.map(({ fixes, ...rest }) => ({ ...rest, fix: fixes.map(commandOf) })) },
+            null,
+            2,
+          )
+        : showFindings(findings),
+    );
+    return ok;
+  };
+  try {
+    const { config, warnings } = loadConfig(options.path, environment);
+    const findings = await examine(config, warnings, options.admin);
+    if (!options.fix) return show(findings);
+    if (!options.json) show(findings);
+    // With --json the standard output holds one JSON text: what is left.
+    if (!(await mend(findings, options, err))) return options.json ? show(findings) : isWell(findings);
+    return show(await examine(config, warnings, options.admin));
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return show(diagnoseProblems(options.path, error.problems));
+  }
+}

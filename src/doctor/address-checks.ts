@@ -1,0 +1,187 @@
+// Checks of addresses: the VIP of a DSR balancer and how the kernel answers for it, and what clients are told.
+import { formatEndpoint } from '../base/endpoint.ts';
+import { type Config, isLoopback, isWildcard } from '../config/schema.ts';
+import type { HostFacts, InterfaceFacts } from './facts.ts';
+import { type Finding, type Fix, finding, sysctlName } from './finding.ts';
+
+type Listener = Config['listeners'][number];
+
+const hostPrefix = (address: string): number => (address.includes(':') ? 128 : 32);
+const conf = (device: string, name: string): string => `net/ipv4/conf/${device}/${name}`;
+
+/** The larger of `all` and the interface counts (Documentation/networking/ip-sysctl). */
+function effective(facts: HostFacts, device: string, name: string): number {
+  const value = (at: string): number => Number(facts.sysctl.get(conf(at, name)) ?? 0);
+  return Math.max(value('all'), value(device));
+}
+
+/** Interfaces by which a neighbour could ask for an IPv4 address. */
+function outer(facts: HostFacts): readonly InterfaceFacts[] {
+  return facts.interfaces.filter(
+    ({ inner, up, addresses }) => !inner && up && addresses.some(({ address }) => !address.includes(':')),
+  );
+}
+
+/** Addresses of the balancer that this host must hold, under DSR. */
+function vips(config: Config): readonly string[] {
+  if (config.balancer.mode !== 'dsr') return [];
+  const bound = config.listeners.map(({ bind }) => bind.address);
+  return [...new Set(bound)].filter((address) => !isWildcard(address) && !isLoopback(address));
+}
+
+function checkVip(vip: string, facts: HostFacts): Finding[] {
+  const prefix = hostPrefix(vip);
+  const places = facts.interfaces.flatMap(({ name, inner, addresses }) =>
+    addresses.filter(({ address }) => address === vip).map((found) => ({ name, inner, prefix: found.prefix })),
+  );
+  if (places.length === 0) {
+    const reason = `${vip} is on no interface of this host. With balancer.mode dsr packets arrive addressed to it: it must be on lo, with the mask of one address.`;
+    const keep = 'keep it over a boot in the network configuration of this host (docs/install.md)';
+    return [finding('DR_VIP_MISSING', 'fault', vip, reason, [keep], [{ kind: 'address', address: vip, prefix }])];
+  }
+  return places.flatMap((place) => {
+    const move = [`ip addr del ${vip}/${place.prefix} dev ${place.name}`, `ip addr add ${vip}/${prefix} dev lo`];
+    if (!place.inner) {
+      const reason = `${vip} is on ${place.name}, where neighbours ask for it: this host draws the traffic of the VIP past the balancer.`;
+      return [finding('DR_VIP_NOT_ON_LO', 'fault', vip, reason, move)];
+    }
+    if (place.prefix === prefix) return [];
+    const reason = `${vip}/${place.prefix} on ${place.name} makes this host take the whole network for its own: neighbours in it, router and balancer perhaps, cannot be reached.`;
+    return [finding('DR_VIP_MASK', 'fault', vip, reason, move)];
+  });
+}
+
+/** One kernel setting that must be one of `good` on every interface where a neighbour can ask; `set` mends it. */
+function checkArp(
+  facts: HostFacts,
+  name: 'arp_ignore' | 'arp_announce',
+  good: readonly number[],
+  set: string,
+  reason: string,
+): Finding[] {
+  const bad = outer(facts).filter((device) => !good.includes(effective(facts, device.name, name)));
+  if (bad.length === 0) return [];
+  const fixes: Fix[] = [{ kind: 'sysctl', path: conf('all', name), value: set }];
+  for (const { name: device } of bad)
+    if (Number(facts.sysctl.get(conf(device, name)) ?? 0) > Number(set))
+      fixes.push({ kind: 'sysctl', path: conf(device, name), value: set });
+  const code = name === 'arp_ignore' ? 'DR_ARP_IGNORE' : 'DR_ARP_ANNOUNCE';
+  const about = bad.map((device) => device.name).join(', ');
+  const mend = [
+    `write ${sysctlName(conf('all', name))} = ${set} into /etc/sysctl.d/60-sipfarm.conf; at boot it must be set before the VIP is added`,
+    'on the router and on the balancer, forget the wrong neighbour: ip neigh flush to VIP (or wait a minute)',
+  ];
+  return [finding(code, 'fault', about, reason, mend, fixes)];
+}
+
+/** Under DSR with an IPv4 VIP. */
+function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
+  if (!vips(config).some((vip) => !vip.includes(':'))) return [];
+  return [
+    ...checkArp(
+      facts,
+      'arp_ignore',
+      // 3 still answers for addresses of global scope, which an alias on lo has.
+      [1, 2, 8],
+      '1',
+      'arp_ignore is not 1 there (the larger of all and the interface counts): this host answers ARP requests for the VIP, and whoever believes it sends all packets here, past the balancer.',
+    ),
+    ...checkArp(
+      facts,
+      'arp_announce',
+      [2],
+      '2',
+      'arp_announce is not 2 there (the larger of all and the interface counts): the first answer sent from the VIP makes the kernel ask for the router with the VIP as sender, and the router then sends all packets here, past the balancer.',
+    ),
+    ...checkPersisted(facts, 'arp_ignore', ['1', '2', '8']),
+    ...checkPersisted(facts, 'arp_announce', ['2']),
+  ];
+}
+
+function checkPersisted(facts: HostFacts, name: string, good: readonly string[]): Finding[] {
+  const now = facts.sysctl.get(conf('all', name));
+  const kept = facts.persisted.get(conf('all', name));
+  if (now === undefined || !good.includes(now) || (kept !== undefined && good.includes(kept))) return [];
+  const setting = `${sysctlName(conf('all', name))} = ${now}`;
+  const reason = `${setting} is in force, but no file in /etc/sysctl.d, /run/sysctl.d or /usr/lib/sysctl.d sets it.`;
+  return [
+    finding('DR_NOT_PERSISTED', 'hint', sysctlName(conf('all', name)), reason, [
+      `echo '${setting}' >> /etc/sysctl.d/60-sipfarm.conf`,
+    ]),
+  ];
+}
+
+function listenerName({ name, bind }: Listener): string {
+  return `listener ${name} (${formatEndpoint(bind)})`;
+}
+
+/** A wildcard listener whose VIP is an alias here is one behind DSR, whatever `balancer.mode` says. */
+function checkWildcards(config: Config, facts: HostFacts): Finding[] {
+  const aliases = new Set(
+    facts.interfaces
+      .filter(({ inner }) => inner)
+      .flatMap(({ addresses }) => addresses.map(({ address }) => address))
+      .filter((address) => !isLoopback(address)),
+  );
+  return config.listeners
+    .filter(({ bind, advertise }) => isWildcard(bind.address) && aliases.has(advertise.address))
+    .map((listener) => {
+      const vip = formatEndpoint(listener.advertise);
+      const reason = `It is bound to all addresses while the VIP ${vip} is an alias here: its UDP answers leave from the address of the route, not from the VIP, and clients drop them.`;
+      const mend = [
+        `in the configuration of listener ${listener.name}: bind: ${vip}, and balancer.mode: dsr`,
+        'systemctl restart sipfarm',
+      ];
+      return finding('DR_WILDCARD_BIND', 'fault', listenerName(listener), reason, mend);
+    });
+}
+
+function checkAdvertise(config: Config): Finding[] {
+  if (config.balancer.mode !== 'nat') return [];
+  return config.listeners
+    .filter(({ bind, advertise }) => formatEndpoint(bind) === formatEndpoint(advertise))
+    .map((listener) => {
+      const reason = `With balancer.mode nat clients reach the balancer's address, but Via and Record-Route will show ${formatEndpoint(listener.bind)}.`;
+      const mend = [
+        `in the configuration of listener ${listener.name}: advertise: the balancer's address and port`,
+        'systemctl restart sipfarm',
+      ];
+      return finding('DR_ADVERTISE_MISSING', 'fault', listenerName(listener), reason, mend);
+    });
+}
+
+function checkProbes(config: Config): Finding[] {
+  if (config.balancer.mode === 'none' || config.balancer.probes.length > 0) return [];
+  const reason =
+    'balancer.probes is empty: a health request to the VIP is treated as any other, so another member may answer for this one.';
+  const mend = ["in the configuration: balancer.probes: the balancer's own addresses", 'systemctl reload sipfarm'];
+  return [finding('DR_PROBES_EMPTY', 'warning', 'balancer.probes', reason, mend)];
+}
+
+/** Strict filtering where the balancer is known to be, or could be, on another interface than the default route. */
+function checkReversePath(config: Config, facts: HostFacts): Finding[] {
+  if (config.balancer.mode !== 'dsr' || facts.defaultDevice === undefined) return [];
+  const balancerAt = new Set(
+    config.balancer.probes.flatMap((probe) => facts.routes.get(probe.replace(/\/(32|128)$/, ''))?.device ?? []),
+  );
+  return outer(facts)
+    .filter(({ name }) => name !== facts.defaultDevice && effective(facts, name, 'rp_filter') === 1)
+    .map(({ name }) => {
+      const known = balancerAt.has(name);
+      const reason = `${known ? 'The balancer is' : 'If the balancer is'} on ${name}, but the way back to clients leaves by ${facts.defaultDevice}: rp_filter 1 (strict) drops what comes in there.`;
+      const fixes: Fix[] = [{ kind: 'sysctl', path: conf(name, 'rp_filter'), value: '2' }];
+      const mend = [`write ${sysctlName(conf(name, 'rp_filter'))} = 2 into /etc/sysctl.d/60-sipfarm.conf`];
+      return finding('DR_RP_FILTER', known ? 'fault' : 'hint', name, reason, mend, known ? fixes : []);
+    });
+}
+
+export function checkAddresses(config: Config, facts: HostFacts): Finding[] {
+  return [
+    ...checkWildcards(config, facts),
+    ...checkArpSettings(config, facts),
+    ...vips(config).flatMap((vip) => checkVip(vip, facts)),
+    ...checkReversePath(config, facts),
+    ...checkAdvertise(config),
+    ...checkProbes(config),
+  ];
+}

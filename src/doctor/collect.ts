@@ -1,0 +1,331 @@
+// Collects the facts of this host and of the farm around it, as far as they can be had; what cannot is left out, nothing here fails.
+import type { Clock } from '../base/clock.ts';
+import { parseEndpoint } from '../base/endpoint.ts';
+import type { SipfarmError } from '../base/errors.ts';
+import type { Network } from '../base/network.ts';
+import type { Config } from '../config/schema.ts';
+import { type MemberRecord, parseMemberRecord } from '../membership/member-record.ts';
+import { keyName, keyring } from '../ownership/keyring.ts';
+import type { Store } from '../store/store.ts';
+import type {
+  HostFacts,
+  InterfaceFacts,
+  MemberFacts,
+  PathFacts,
+  RouteFacts,
+  SeenPeer,
+  StoreFacts,
+  StoreHostFacts,
+} from './facts.ts';
+import { sumOf } from './metrics-text.ts';
+import { probePath } from './path-probe.ts';
+
+/** What the doctor may ask. Every method tells undefined, or an empty list, for what cannot be had. */
+export interface Surroundings {
+  readonly network: Network;
+  readonly clock: Clock;
+  /** undefined with the memory store: it is inside the running member. */
+  readonly store: Store | undefined;
+  readFile(path: string): string | undefined;
+  /** Names in a folder. */
+  listFiles(path: string): readonly string[];
+  /** Standard output of a program that ended well. */
+  run(command: string, args: readonly string[]): Promise<string | undefined>;
+  /** Body of an answer of the running member's admin API. */
+  ask(path: string): Promise<string | undefined>;
+  /** Body and header Date of a page. */
+  fetchPage(url: string): Promise<{ readonly text: string; readonly date: string | null } | undefined>;
+}
+
+const SYSCTLS = [
+  'net/core/rmem_max',
+  'net/core/wmem_max',
+  'net/ipv4/ip_local_port_range',
+  'net/ipv4/ip_local_reserved_ports',
+  'net/netfilter/nf_conntrack_count',
+  'net/netfilter/nf_conntrack_max',
+];
+const PER_INTERFACE = ['arp_ignore', 'arp_announce', 'rp_filter'];
+/** A file of a later folder replaces one of the same name: sysctl.d(5). */
+const SYSCTL_FOLDERS = ['/usr/lib/sysctl.d', '/usr/local/lib/sysctl.d', '/run/sysctl.d', '/etc/sysctl.d'];
+const READS = 9;
+/** Operations of the largest transaction that sipfarm makes. */
+const LARGE = 100;
+/** How long counters are watched, ms: peers probe four times a second. */
+const WATCH_MS = 1200;
+/** Peers whose path is probed; a farm is seldom larger, and each costs a handful of packets. */
+const MAX_PEERS = 64;
+
+/** JSON from elsewhere; undefined when it is none. */
+function parseJson(text: string | undefined): unknown {
+  try {
+    return text === undefined ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+interface IpLink {
+  readonly ifname?: string;
+  readonly flags?: readonly string[];
+  readonly mtu?: number;
+  readonly linkinfo?: { readonly info_kind?: string };
+  readonly addr_info?: readonly { readonly local?: string; readonly prefixlen?: number }[];
+}
+
+interface IpRoute {
+  readonly dev?: string;
+  readonly metrics?: readonly { readonly mtu?: number }[];
+}
+
+function interfaceOf({ ifname = '', flags = [], linkinfo, addr_info = [] }: IpLink): InterfaceFacts {
+  return {
+    name: ifname,
+    inner: flags.includes('LOOPBACK') || linkinfo?.info_kind === 'dummy',
+    up: flags.includes('UP'),
+    addresses: addr_info.map(({ local = '', prefixlen = 0 }) => ({ address: local, prefix: prefixlen })),
+  };
+}
+
+async function listRoute(around: Surroundings, args: readonly string[]): Promise<IpRoute | undefined> {
+  const answer = parseJson(await around.run('ip', ['-j', ...args])) as readonly IpRoute[] | undefined;
+  return answer?.find(({ dev }) => dev !== undefined);
+}
+
+async function findRoute(
+  around: Surroundings,
+  address: string,
+  mtuOf: ReadonlyMap<string, number>,
+): Promise<RouteFacts | undefined> {
+  const route = await listRoute(around, ['route', 'get', address]);
+  if (route?.dev === undefined) return undefined;
+  const own = mtuOf.get(route.dev) ?? 65_535;
+  return { device: route.dev, mtu: Math.min(own, ...(route.metrics ?? []).map(({ mtu }) => mtu ?? own)) };
+}
+
+function readSysctls(around: Surroundings, interfaces: readonly InterfaceFacts[]): Map<string, string> {
+  const devices = ['all', ...interfaces.map(({ name }) => name)];
+  const paths = devices.flatMap((device) => PER_INTERFACE.map((name) => `net/ipv4/conf/${device}/${name}`));
+  const found = new Map<string, string>();
+  for (const path of [...SYSCTLS, ...paths]) {
+    const value = around.readFile(`/proc/sys/${path}`)?.trim();
+    if (value !== undefined) found.set(path, value);
+  }
+  return found;
+}
+
+/** Settings of one file of sysctl.d(5), by path under /proc/sys. */
+export function parseSysctlFile(text: string): [string, string][] {
+  return text.split('\n').flatMap((line): [string, string][] => {
+    const match = /^\s*-?([^#;=\s]+)\s*=\s*(.*?)\s*$/.exec(line);
+    if (!match) return [];
+    const [, name = '', value = ''] = match;
+    // As sysctl.d(5): a name whose first separator is a slash is a path already.
+    const isPath = /^[^./]*\//.test(name);
+    return [[isPath ? name : name.replace(/[./]/g, (sign) => (sign === '.' ? '/' : '.')), value]];
+  });
+}
+
+function readPersisted(around: Surroundings): Map<string, string> {
+  const byName = new Map<string, string>();
+  for (const folder of SYSCTL_FOLDERS)
+    for (const name of around.listFiles(folder)) if (name.endsWith('.conf')) byName.set(name, `${folder}/${name}`);
+  const files = [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
+  return new Map([...files, '/etc/sysctl.conf'].flatMap((path) => parseSysctlFile(around.readFile(path) ?? '')));
+}
+
+/** A counter of /proc/net/snmp; 0 when it is not there. */
+export function snmpCounter(text: string, group: string, name: string): number {
+  const [names, values] = text.split('\n').filter((line) => line.startsWith(`${group}: `));
+  const column = names?.split(' ').indexOf(name) ?? -1;
+  return column > 0 ? Number(values?.split(' ')[column] ?? 0) : 0;
+}
+
+/** Whether a rule of nftables or iptables keeps packets out of the connection tracker. */
+async function isUntracked(around: Surroundings): Promise<boolean | undefined> {
+  const texts = await Promise.all([around.run('nft', ['list', 'ruleset']), around.run('iptables-save', ['-t', 'raw'])]);
+  if (texts.every((text) => text === undefined)) return undefined;
+  return texts.some((text) => /\bnotrack\b/i.test(text ?? ''));
+}
+
+async function askStoreHost(around: Surroundings, host: string): Promise<StoreHostFacts> {
+  const { clock } = around;
+  const before = clock.wall();
+  const page = host.startsWith('http:') ? await around.fetchPage(`${host.replace(/\/$/, '')}/metrics`) : undefined;
+  const { text = '', date = null } = page ?? {};
+  const middle = (before + clock.wall()) / 2;
+  const told = date === null ? Number.NaN : Date.parse(date);
+  const quota = sumOf(text, 'etcd_server_quota_backend_bytes');
+  const size =
+    sumOf(text, 'etcd_mvcc_db_total_size_in_bytes') ?? sumOf(text, 'etcd_debugging_mvcc_db_total_size_in_bytes');
+  const current = sumOf(text, 'etcd_debugging_mvcc_current_revision');
+  const compacted = sumOf(text, 'etcd_debugging_mvcc_compact_revision');
+  return {
+    host,
+    // The header has whole seconds: half a second in the middle.
+    clockAheadMs: Number.isNaN(told) ? undefined : told + 500 - middle,
+    full: quota && size !== undefined ? size / quota : undefined,
+    history: current !== undefined && compacted !== undefined ? current - Math.max(0, compacted) : undefined,
+  };
+}
+
+/** Reads, and one transaction of the largest size whose condition cannot hold, so that it writes nothing. */
+async function measureStore(store: Store, clock: Clock): Promise<Omit<StoreFacts, 'hosts'>> {
+  const times: number[] = [];
+  try {
+    for (let read = 0; read < READS; read++) {
+      const begun = clock.now();
+      await store.get('view');
+      times.push(clock.now() - begun);
+    }
+  } catch (error) {
+    return { trouble: (error as Error).message, medianMs: 0, slowestMs: 0, takesLarge: true };
+  }
+  const writes = Array.from({ length: LARGE }, (_, i) => ({ key: `doctor/${i}`, value: undefined, expect: 1n }));
+  const refusal = await store.commit(writes).then(
+    () => undefined,
+    (error: SipfarmError) => error,
+  );
+  times.sort((a, b) => a - b);
+  return {
+    trouble: undefined,
+    medianMs: times[READS >> 1] ?? 0,
+    slowestMs: times.at(-1) ?? 0,
+    takesLarge: !/too many operations/i.test(refusal?.message ?? ''),
+  };
+}
+
+async function askStore(around: Surroundings, config: Config): Promise<StoreFacts | undefined> {
+  if (!around.store || config.store.kind !== 'etcd') return undefined;
+  const [measured, hosts] = await Promise.all([
+    measureStore(around.store, around.clock),
+    Promise.all(config.store.hosts.map((host) => askStoreHost(around, host))),
+  ]);
+  return { ...measured, hosts };
+}
+
+async function listRecords(store: Store | undefined): Promise<readonly MemberRecord[]> {
+  const entries = (await store?.list('members/').catch(() => [])) ?? [];
+  return entries.flatMap(({ key, value }) => parseMemberRecord(key.slice('members/'.length), value) ?? []);
+}
+
+function isStrings(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((entry) => typeof entry === 'string');
+}
+
+function seenPeers(value: unknown): readonly SeenPeer[] {
+  const { peers } = (value ?? {}) as { readonly peers?: unknown };
+  if (!Array.isArray(peers)) return [];
+  return (peers as Partial<SeenPeer>[]).flatMap(({ id, relay, seated, reachable, misses }) =>
+    typeof id === 'string' && typeof relay === 'string' && isStrings(misses)
+      ? [{ id, relay, misses, seated: seated === true, reachable: reachable === true }]
+      : [],
+  );
+}
+
+/** The counters of the running member that grow with other keys. */
+async function forgedNow(
+  around: Surroundings,
+): Promise<{ frames: number; tokens: number; maxFiles: number | undefined }> {
+  const text = (await around.ask('/metrics')) ?? '';
+  return {
+    frames: sumOf(text, 'sipfarm_relay_refused_total', { reason: 'mac' }) ?? 0,
+    tokens: sumOf(text, 'sipfarm_forged_tokens_total') ?? 0,
+    maxFiles: sumOf(text, 'process_max_fds'),
+  };
+}
+
+async function askMember(
+  around: Surroundings,
+): Promise<{ readonly facts: MemberFacts; readonly maxFiles: number | undefined } | undefined> {
+  const readiness = parseJson(await around.ask('/readyz')) as { ready?: unknown; reasons?: unknown } | undefined;
+  if (readiness === undefined) return undefined;
+  const before = await forgedNow(around);
+  await new Promise<void>((resolve) => void around.clock.after(WATCH_MS, resolve));
+  const after = await forgedNow(around);
+  const facts: MemberFacts = {
+    ready: readiness.ready === true,
+    reasons: isStrings(readiness.reasons) ? readiness.reasons : [],
+    peers: seenPeers(parseJson(await around.ask('/v1/peers'))),
+    forgedFrames: after.frames - before.frames,
+    forgedTokens: after.tokens - before.tokens,
+  };
+  return { facts, maxFiles: after.maxFiles };
+}
+
+async function probePeers(
+  around: Surroundings,
+  config: Config,
+  records: readonly MemberRecord[],
+): Promise<Map<string, PathFacts>> {
+  const relays = new Set(records.filter(({ id }) => id !== config.member).map(({ relay }) => relay));
+  const probed = [...relays].slice(0, MAX_PEERS).map(async (relay): Promise<[string, PathFacts] | undefined> => {
+    const endpoint = parseEndpoint(relay);
+    return endpoint && [relay, await probePath(around, endpoint, config.relay.mtu)];
+  });
+  return new Map((await Promise.all(probed)).filter((entry) => entry !== undefined));
+}
+
+async function findRoutes(
+  around: Surroundings,
+  config: Config,
+  records: readonly MemberRecord[],
+  mtuOf: ReadonlyMap<string, number>,
+): Promise<Map<string, RouteFacts>> {
+  const peers = records
+    .filter(({ id }) => id !== config.member)
+    .map(({ relay }) => parseEndpoint(relay)?.address ?? '');
+  const probes = config.balancer.probes.map((probe) => probe.replace(/\/(32|128)$/, ''));
+  const single = [...peers, ...probes].filter((address) => address !== '' && !/[/!]/.test(address));
+  const found = new Map<string, RouteFacts>();
+  for (const address of new Set(single.slice(0, 2 * MAX_PEERS))) {
+    const route = await findRoute(around, address, mtuOf);
+    if (route) found.set(address, route);
+  }
+  return found;
+}
+
+/** Everything, in some three seconds. Never rejects. */
+export async function collectFacts(config: Config, around: Surroundings): Promise<HostFacts> {
+  const links = (parseJson(await around.run('ip', ['-j', '-d', 'addr', 'show'])) ?? []) as readonly IpLink[];
+  const interfaces = links.map(interfaceOf);
+  const mtuOf = new Map(links.map(({ ifname = '', mtu = 65_535 }) => [ifname, mtu]));
+  const [records, store, member, untracked, defaultRoute] = await Promise.all([
+    listRecords(around.store),
+    askStore(around, config),
+    askMember(around),
+    isUntracked(around),
+    listRoute(around, ['route', 'show', 'default']),
+  ]);
+  const paths = await probePeers(around, config, records);
+  const snmp = around.readFile('/proc/net/snmp') ?? '';
+  const ownLimit = Number(
+    /^Max open files\s+(\d+)/m.exec(around.readFile('/proc/self/limits') ?? '')?.[1] ?? Number.NaN,
+  );
+  const openFiles =
+    member?.maxFiles !== undefined
+      ? ({ limit: member.maxFiles, of: 'the running member' } as const)
+      : Number.isNaN(ownLimit)
+        ? undefined
+        : ({ limit: ownLimit, of: 'this shell' } as const);
+  return {
+    interfaces,
+    sysctl: readSysctls(around, interfaces),
+    persisted: readPersisted(around),
+    modules: new Set((around.readFile('/proc/modules') ?? '').split('\n').map((line) => line.split(' ', 1)[0] ?? '')),
+    untracked,
+    openFiles,
+    defaultDevice: defaultRoute?.dev,
+    // After the probes: by now the kernel knows what the path told it.
+    routes: await findRoutes(around, config, records, mtuOf),
+    datagrams: {
+      bufferFull: snmpCounter(snmp, 'Udp', 'RcvbufErrors'),
+      fragmentsLost: snmpCounter(snmp, 'Ip', 'ReasmFails'),
+    },
+    records,
+    paths,
+    keys: keyring(config.keys.map((key) => key.reveal())).all.map(keyName),
+    store,
+    member: member?.facts,
+  };
+}

@@ -1,0 +1,102 @@
+// What `sipfarm doctor` finds: the catalogue of its codes, what a finding says, and the commands that mend it.
+
+export const DOCTOR_CODES = {
+  DR_CONFIG: 'The configuration is not valid. `sipfarm check` says the same; nothing else is looked at.',
+  DR_CONFIG_WARNING: 'The configuration is valid, but has something that is probably not meant.',
+  DR_WILDCARD_BIND:
+    'Under DSR a listener is bound to all addresses, so its answers leave from the address of the route, not from the VIP; clients drop them.',
+  DR_VIP_MISSING:
+    'Under DSR the VIP is on no interface: the kernel takes no packet for it, and the listener cannot bind.',
+  DR_VIP_MASK:
+    'The VIP on the loopback interface has a mask wider than one address: the kernel takes its whole network for local.',
+  DR_VIP_NOT_ON_LO: 'The VIP is on an interface of the network: this host answers for it there, past the balancer.',
+  DR_ARP_IGNORE: 'This host answers ARP requests for the VIP: packets come here past the balancer, all to one member.',
+  DR_ARP_ANNOUNCE:
+    'This host asks by ARP with the VIP as sender: the router then believes that the VIP is here, and sends all packets past the balancer.',
+  DR_NOT_PERSISTED: 'A kernel setting is right now, but no file sets it: it is gone after the next boot.',
+  DR_RP_FILTER:
+    'The strict source check drops packets of clients that come in by another interface than the way back to them.',
+  DR_ADVERTISE_MISSING: 'Behind a NAT balancer a listener has no `advertise`: clients are told the inner address.',
+  DR_PROBES_EMPTY:
+    'No probe sources are named: health requests to the VIP may be relayed, and the balancer takes a live member for dead.',
+  DR_BUFFER: 'The kernel caps socket buffers below what sipfarm asks for: bursts are lost while the process is busy.',
+  DR_OPEN_FILES: 'Fewer files may be open than TCP connections are allowed: new connections fail before the limit.',
+  DR_SIP_CONNTRACK: 'A SIP module of the packet filter is loaded: it rewrites messages and pins calls.',
+  DR_CONNTRACK:
+    'The connection tracker is at work and no rule exempts SIP: entries pin clients, and a full table drops packets.',
+  DR_PORT_RANGE:
+    'A port of sipfarm lies in the range from which the kernel takes ports for others: some day the start fails.',
+  DR_UDP_LOST:
+    'The kernel has dropped datagrams because a receive buffer was full, or could not put fragments together.',
+  DR_RELAY_MTU: 'A packet of `relay.mtu` octets does not reach a peer: long messages are lost between the members.',
+  DR_RELAY_UNREACHABLE: 'The relay port of a peer cannot be reached from here.',
+  DR_PEERS_APART: 'A peer says that it cannot reach a member over the relay link.',
+  DR_RELAY_DUPLICATE: 'Two members publish the same relay address: what is for one goes to the other.',
+  DR_KEY_MISMATCH:
+    'A member has a farm key that another does not have: they refuse the frames and tokens of each other.',
+  DR_KEY_NOT_LOADED: 'The running member has other farm keys than its file.',
+  DR_FORGED: 'Frames or tokens fail their check right now: a key is missing, or somebody tries.',
+  DR_STORE_UNREACHABLE: 'etcd does not answer from here.',
+  DR_STORE_SLOW: 'etcd is slow: leases are at risk, and a member that dies is replaced late.',
+  DR_STORE_TXN_OPS: 'etcd takes fewer operations in a transaction than sipfarm writes.',
+  DR_STORE_SPACE: 'The database of etcd is nearly full: when it is, etcd refuses every write.',
+  DR_STORE_HISTORY: 'etcd keeps a long history: nothing compacts it.',
+  DR_STORE_PLAIN:
+    'etcd is spoken to without TLS over a network: who listens there can read and change what members share.',
+  DR_CLOCK:
+    'The clock of this host differs from that of etcd: times in logs and records of the members do not fit together.',
+  DR_NOT_READY: 'The running member says that it is not ready.',
+  DR_NOT_RUNNING: 'No running member answers at the admin address: what only it knows was not looked at.',
+} as const;
+
+export type DoctorCode = keyof typeof DOCTOR_CODES;
+
+/** `fault`: calls fail. `warning`: calls will fail some day, or under load. `hint`: worth knowing; does not count for the exit code. */
+export type Severity = 'fault' | 'warning' | 'hint';
+
+/** A change of this host that `--fix` may make: it takes nothing away, and the next boot undoes it. */
+export type Fix =
+  | { readonly kind: 'sysctl'; readonly path: string; readonly value: string }
+  | { readonly kind: 'address'; readonly address: string; readonly prefix: number };
+
+export interface Finding {
+  readonly code: DoctorCode;
+  readonly severity: Severity;
+  /** An interface, address, listener, member or setting. */
+  readonly about: string;
+  /** What is wrong here, and what follows. */
+  readonly reason: string;
+  /** What to type or to change, in this order. */
+  readonly mend: readonly string[];
+  readonly fixes: readonly Fix[];
+}
+
+/** A path under /proc/sys as sysctl writes it: dots for slashes, and the other way round for an interface named eth0.100. */
+export function sysctlName(path: string): string {
+  return path.replace(/[./]/g, (sign) => (sign === '/' ? '.' : '/'));
+}
+
+/** The command line of a fix. */
+export function commandOf(fix: Fix): string {
+  return fix.kind === 'sysctl'
+    ? `sysctl -w ${sysctlName(fix.path)}=${fix.value}`
+    : `ip addr add ${fix.address}/${fix.prefix} dev lo`;
+}
+
+/** A finding that is mended by `fixes`, then by what `mend` says. */
+export function finding(
+  code: DoctorCode,
+  severity: Severity,
+  about: string,
+  reason: string,
+  mend: readonly string[],
+  fixes: readonly Fix[] = [],
+): Finding {
+  return { code, severity, about, reason, mend: [...fixes.map(commandOf), ...mend], fixes };
+}
+
+/** The fixes of all findings in the order they must be made: kernel settings before addresses, or one ARP answer draws traffic past the balancer. */
+export function fixesOf(findings: readonly Finding[]): readonly Fix[] {
+  const byCommand = new Map(findings.flatMap(({ fixes }) => fixes).map((fix) => [commandOf(fix), fix]));
+  return [...byCommand.values()].sort((a, b) => Number(a.kind === 'address') - Number(b.kind === 'address'));
+}

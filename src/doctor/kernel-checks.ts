@@ -1,0 +1,127 @@
+// Checks of what the kernel gives a process: buffers, files, ports, and the packet filter's opinion on SIP.
+import { UDP_BUFFER_BYTES } from '../base/network.ts';
+import type { Config } from '../config/schema.ts';
+import type { HostFacts } from './facts.ts';
+import { type Finding, type Fix, finding, sysctlName } from './finding.ts';
+
+/** Files a member has open besides its clients' connections: sockets, store, peers, log. */
+const OWN_FILES = 256;
+
+function checkBuffers(facts: HostFacts): Finding[] {
+  const low = ['net/core/rmem_max', 'net/core/wmem_max'].filter(
+    (path) => Number(facts.sysctl.get(path) ?? UDP_BUFFER_BYTES) < UDP_BUFFER_BYTES,
+  );
+  if (low.length === 0) return [];
+  const names = low.map(sysctlName);
+  const reason = `sipfarm asks for ${UDP_BUFFER_BYTES} octets per UDP socket; ${low.map((path) => `${sysctlName(path)} allows ${facts.sysctl.get(path)}`).join(', ')}.`;
+  const mend = [
+    `write the same into /etc/sysctl.d/60-sipfarm.conf, then systemctl restart sipfarm: sockets keep the size they got`,
+  ];
+  const fixes = low.map((path): Fix => ({ kind: 'sysctl', path, value: String(UDP_BUFFER_BYTES) }));
+  return [finding('DR_BUFFER', 'warning', names.join(', '), reason, mend, fixes)];
+}
+
+function checkOpenFiles(config: Config, { openFiles }: HostFacts): Finding[] {
+  const needed = config.limits.tcpConnections + OWN_FILES;
+  if (openFiles === undefined || openFiles.limit >= needed) return [];
+  const reason = `${openFiles.of} may have ${openFiles.limit} files open; limits.tcpConnections ${config.limits.tcpConnections} needs ${needed}.`;
+  const mend = [`in the systemd unit: LimitNOFILE=${needed} or more, then systemctl restart sipfarm`];
+  const severity = openFiles.of === 'this shell' ? 'hint' : 'warning';
+  return [finding('DR_OPEN_FILES', severity, 'open files', reason, mend)];
+}
+
+function checkSipModules(facts: HostFacts): Finding[] {
+  const loaded = ['nf_nat_sip', 'nf_conntrack_sip'].filter((name) => facts.modules.has(name));
+  if (loaded.length === 0) return [];
+  const reason = `${loaded.join(' and ')}: such a gateway rewrites addresses inside SIP messages and opens ports by them. A farm's tokens and answers do not survive that.`;
+  const mend = [
+    `modprobe -r ${loaded.join(' ')}`,
+    `printf 'install %s /bin/false\\n' ${loaded.join(' ')} > /etc/modprobe.d/sipfarm.conf`,
+  ];
+  return [finding('DR_SIP_CONNTRACK', 'fault', loaded.join(', '), reason, mend)];
+}
+
+function checkTracking(config: Config, facts: HostFacts): Finding[] {
+  const entries = Number(facts.sysctl.get('net/netfilter/nf_conntrack_count') ?? 0);
+  if (entries === 0 || facts.untracked === true) return [];
+  const ports = [...new Set(config.listeners.map(({ bind }) => bind.port))].join(', ');
+  const limit = facts.sysctl.get('net/netfilter/nf_conntrack_max') ?? 'an unknown number';
+  const unsure = facts.untracked === undefined ? ' (the rules cannot be read; run as root to be sure)' : '';
+  const reason = `The connection tracker holds ${entries} entries of ${limit}, and no rule exempts SIP${unsure}: one entry per client, and when the table is full new clients are dropped.`;
+  const mend = [
+    'nft add table inet sipfarm',
+    "nft 'add chain inet sipfarm in { type filter hook prerouting priority raw; }'",
+    `nft 'add rule inet sipfarm in meta l4proto udp th dport { ${ports} } notrack'`,
+    "nft 'add chain inet sipfarm out { type filter hook output priority raw; }'",
+    `nft 'add rule inet sipfarm out meta l4proto udp th sport { ${ports} } notrack'`,
+  ];
+  return [finding('DR_CONNTRACK', 'hint', 'nf_conntrack', reason, mend)];
+}
+
+/** The ports that must be free at the start, with what they are for. */
+function portsOf(config: Config): Map<number, string> {
+  const ports = new Map<number, string>();
+  for (const { name, bind } of config.listeners) ports.set(bind.port, `listener ${name}`);
+  ports.set(config.relay.bind.port, 'relay.bind');
+  ports.set(config.service.bind.port, 'service.bind');
+  ports.set(config.admin.bind.port, 'admin.bind');
+  return ports;
+}
+
+function isReserved(port: number, list: string): boolean {
+  return list.split(',').some((part) => {
+    const [first, last = first] = part.split('-').map(Number);
+    return first !== undefined && last !== undefined && port >= first && port <= last;
+  });
+}
+
+function checkPortRange(config: Config, facts: HostFacts): Finding[] {
+  const range = /^(\d+)\s+(\d+)$/.exec(facts.sysctl.get('net/ipv4/ip_local_port_range') ?? '');
+  if (!range) return [];
+  const [low, high] = [Number(range[1]), Number(range[2])];
+  const reserved = facts.sysctl.get('net/ipv4/ip_local_reserved_ports') ?? '';
+  const inside = [...portsOf(config)].filter(([port]) => port >= low && port <= high && !isReserved(port, reserved));
+  if (inside.length === 0) return [];
+  const list = [reserved, ...inside.map(([port]) => String(port))].filter((part) => part !== '').join(',');
+  const reason = `${inside.map(([port, what]) => `${port} (${what})`).join(', ')} is between ${low} and ${high}: any program may be given it for a connection of its own before sipfarm starts.`;
+  const path = 'net/ipv4/ip_local_reserved_ports';
+  const mend = [`write ${sysctlName(path)} = ${list} into /etc/sysctl.d/60-sipfarm.conf`];
+  const about = inside.map(([port]) => port).join(', ');
+  return [finding('DR_PORT_RANGE', 'warning', about, reason, mend, [{ kind: 'sysctl', path, value: list }])];
+}
+
+function checkLost({ datagrams: { bufferFull, fragmentsLost } }: HostFacts): Finding[] {
+  const found: Finding[] = [];
+  if (bufferFull > 0)
+    found.push(
+      finding(
+        'DR_UDP_LOST',
+        'hint',
+        'receive buffers',
+        `${bufferFull} datagrams were dropped since boot because a receive buffer was full, of sipfarm or of another program.`,
+        ["nstat -az UdpRcvbufErrors    # grows under load? then sipfarm's share of the processor is too small"],
+      ),
+    );
+  if (fragmentsLost > 0)
+    found.push(
+      finding(
+        'DR_UDP_LOST',
+        'hint',
+        'fragments',
+        `${fragmentsLost} times since boot the fragments of a packet did not all arrive: a balancer may spread them over the members.`,
+        ['nstat -az IpReasmFails    # grows when clients send long messages? then see docs/limits.md on fragments'],
+      ),
+    );
+  return found;
+}
+
+export function checkKernel(config: Config, facts: HostFacts): Finding[] {
+  return [
+    ...checkSipModules(facts),
+    ...checkBuffers(facts),
+    ...checkOpenFiles(config, facts),
+    ...checkPortRange(config, facts),
+    ...checkTracking(config, facts),
+    ...checkLost(facts),
+  ];
+}
