@@ -213,7 +213,7 @@ describe('a packet of another member’s call', () => {
   test('comes there from a connection, with its connection', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     farm.connect(1).stream.write(request('INVITE'));
-    await farm.member(2).hasHandled(1);
+    await farm.until(() => farm.member(2).handled.length === 1);
     const { packet, text } = farm.member(2).handled[0]!;
     assert.equal(text, request('INVITE').toString('latin1'));
     assert.deepEqual([packet.listener, packet.ingress], [TCP, 1]);

@@ -1,6 +1,5 @@
 // Members whole but for their service and membership, on a network and a clock in memory: packets in, packets out.
 // The service is a notebook, the view is given by the test.
-import { EventEmitter, once } from 'node:events';
 import type { TestContext } from 'node:test';
 import pino from 'pino';
 import { AddressList } from '../../../src/base/address-list.ts';
@@ -67,7 +66,6 @@ export class WayMember implements LookupWorld {
   /** What the service does with a message besides noting it. */
   serve: (packet: Packet, message: Scan) => void = () => {};
   relayAt: Endpoint = { address: '', port: 0 };
-  readonly #events = new EventEmitter();
   readonly #verdicts = new CellFamily({ name: 'verdicts_total', help: '', labels: ['verdict', 'reason'] });
   readonly #answered = new CellFamily({ name: 'answered_total', help: '', labels: ['status'] });
   readonly #forged = new CellFamily({ name: 'forged_tokens_total', help: '', labels: ['place'] });
@@ -146,7 +144,6 @@ export class WayMember implements LookupWorld {
           text: packet.bytes.toString('latin1', packet.start, packet.end),
         });
         this.serve(packet, message);
-        this.#events.emit('handled');
       },
       trouble: undefined,
       start: () => Promise.resolve(),
@@ -208,11 +205,6 @@ export class WayMember implements LookupWorld {
   async stop(): Promise<void> {
     await this.transport.stop();
     await this.link.stop();
-  }
-
-  /** Resolves when the service has been given `count` messages in all. */
-  async hasHandled(count: number): Promise<void> {
-    while (this.handled.length < count) await once(this.#events, 'handled');
   }
 }
 
@@ -292,6 +284,16 @@ export class WayFarm {
   async datagram(to: number, bytes: Buffer, listener = EDGE, from: Endpoint = CLIENT): Promise<void> {
     this.member(to).transport.inject(listener, bytes, from.address, from.port);
     await this.network.settle();
+  }
+
+  /** Waits until `holds`, with the clock going: a connection between members takes its time. Throws when it never does. */
+  async until(holds: () => boolean): Promise<void> {
+    for (let turns = 0; turns < 3000; turns++) {
+      if (holds()) return;
+      this.clock.advance(2);
+      await this.network.settle();
+    }
+    throw new Error('it has not come to pass');
   }
 
   /** A connection of a client to member `to`. */
