@@ -1,0 +1,319 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it, test } from 'node:test';
+import { diagnoseProblems, isWell } from '../../../src/doctor/doctor.ts';
+import { commandOf, DOCTOR_CODES, fixesOf, sysctlName } from '../../../src/doctor/finding.ts';
+import { codes, config, ETH0, facts, find, LO, LO_WITH_VIP, OWN_KEY, record, sysctls } from './facts.ts';
+
+const NAT = ['mode: dsr', 'mode: nat'] as const;
+
+test('a host that is set up well has no finding', () => assert.deepEqual(codes({}), []));
+
+describe('the VIP under DSR', () => {
+  it('is missed when it is on no interface, and mended by an alias on lo', () => {
+    const [found] = find('DR_VIP_MISSING', { interfaces: [LO, ETH0] });
+    assert.equal(found?.severity, 'fault');
+    assert.equal(found?.mend[0], 'ip addr add 198.51.100.1/32 dev lo');
+  });
+
+  it('must have the mask of one address', () => {
+    const wide = { ...LO, addresses: [{ address: '198.51.100.1', prefix: 24 }] };
+    const [found] = find('DR_VIP_MASK', { interfaces: [wide, ETH0] });
+    assert.deepEqual(found?.mend, ['ip addr del 198.51.100.1/24 dev lo', 'ip addr add 198.51.100.1/32 dev lo']);
+    assert.deepEqual(found?.fixes, [], 'taking an address away is not safe');
+  });
+
+  it('may not be on an interface with neighbours', () => {
+    const outer = { ...ETH0, addresses: [...ETH0.addresses, { address: '198.51.100.1', prefix: 32 }] };
+    assert.deepEqual(codes({ interfaces: [LO, outer] }), ['DR_VIP_NOT_ON_LO']);
+  });
+
+  it('may be on a dummy interface', () => {
+    const dummy = { ...LO_WITH_VIP, name: 'vip0', inner: true };
+    assert.deepEqual(codes({ interfaces: [LO, dummy, ETH0] }), []);
+  });
+
+  it('is looked for with mask 128 when it is an IPv6 address, and ARP does not matter then', () => {
+    const six = config('198.51.100.1:5060', '"[2001:db8::1]:5060"');
+    const given = { sysctl: sysctls({ all: { arp_ignore: 0, arp_announce: 0 } }) };
+    assert.deepEqual(codes(given, six), ['DR_VIP_MISSING']);
+    assert.equal(find('DR_VIP_MISSING', given, six)[0]?.mend[0], 'ip addr add 2001:db8::1/128 dev lo');
+  });
+
+  it('is no matter of other modes', () => {
+    const nat = config('dsr', 'nat');
+    assert.ok(!codes({ interfaces: [LO, ETH0] }, nat).some((code) => code.startsWith('DR_VIP')));
+  });
+});
+
+describe('ARP for the VIP', () => {
+  for (const [ignore, good] of [
+    [0, false],
+    [1, true],
+    [2, true],
+    [3, false],
+    [8, true],
+  ] as const) {
+    it(`is ${good ? 'quiet' : 'answered'} with arp_ignore ${ignore}`, () => {
+      const found = codes({ sysctl: sysctls({ all: { arp_ignore: ignore } }) }).includes('DR_ARP_IGNORE');
+      assert.equal(found, !good);
+    });
+  }
+
+  it('goes by the larger value of all and the interface', () => {
+    assert.deepEqual(codes({ sysctl: sysctls({ all: { arp_announce: 0 }, eth0: { arp_announce: 2 } }) }), []);
+    assert.deepEqual(codes({ sysctl: sysctls({ all: { arp_announce: 1 }, eth0: { arp_announce: 0 } }) }), [
+      'DR_ARP_ANNOUNCE',
+    ]);
+  });
+
+  it('is mended at the interface too when that sets a value that is too large', () => {
+    const [found] = find('DR_ARP_IGNORE', { sysctl: sysctls({ eth0: { arp_ignore: 3 } }) });
+    assert.deepEqual(found?.fixes.map(commandOf), [
+      'sysctl -w net.ipv4.conf.all.arp_ignore=1',
+      'sysctl -w net.ipv4.conf.eth0.arp_ignore=1',
+    ]);
+  });
+
+  it('does not depend on an interface that is down or has no IPv4 address', () => {
+    const down = { ...ETH0, name: 'eth1', up: false };
+    const six = { ...ETH0, name: 'eth2', addresses: [{ address: 'fd00::1', prefix: 64 }] };
+    const sysctl = sysctls({ all: { arp_ignore: 0 }, eth0: { arp_ignore: 1 }, eth1: {}, eth2: {} });
+    assert.deepEqual(codes({ interfaces: [LO_WITH_VIP, ETH0, down, six], sysctl }), []);
+  });
+
+  it('is hinted at when the settings would be gone after a boot', () => {
+    assert.equal(find('DR_NOT_PERSISTED', { persisted: new Map() }).length, 2);
+    assert.ok(isWell(find('DR_NOT_PERSISTED', { persisted: new Map() })));
+  });
+
+  it('is made quiet before the VIP is added', () => {
+    const findings = [
+      ...find('DR_VIP_MISSING', { interfaces: [LO, ETH0] }),
+      ...find('DR_ARP_IGNORE', { sysctl: sysctls({ all: { arp_ignore: 0 } }) }),
+    ];
+    assert.deepEqual(fixesOf(findings).map(commandOf), [
+      'sysctl -w net.ipv4.conf.all.arp_ignore=1',
+      'ip addr add 198.51.100.1/32 dev lo',
+    ]);
+  });
+});
+
+describe('a listener', () => {
+  it('bound to a wildcard while its VIP is an alias here is named, whatever the mode says', () => {
+    const wild = config(
+      '198.51.100.1:5060 }\nbalancer: { mode: dsr',
+      '0.0.0.0:5060, advertise: 198.51.100.1:5060 }\nbalancer: { mode: nat',
+    );
+    const [found] = find('DR_WILDCARD_BIND', {}, wild);
+    assert.equal(
+      found?.mend[0],
+      'in the configuration of listener edge: bind: 198.51.100.1:5060, and balancer.mode: dsr',
+    );
+    assert.deepEqual(codes({ interfaces: [LO, ETH0] }, wild), [], 'behind NAT a wildcard is good');
+  });
+
+  it('without an address for clients is named behind a NAT balancer', () => {
+    assert.deepEqual(codes({}, config(...NAT)), ['DR_ADVERTISE_MISSING']);
+    const good = config(
+      '198.51.100.1:5060 }\nbalancer: { mode: dsr',
+      '10.0.0.11:5060, advertise: 198.51.100.1:5060 }\nbalancer: { mode: nat',
+    );
+    assert.deepEqual(codes({ interfaces: [LO, ETH0] }, good), []);
+  });
+
+  it('whose port the kernel may give away is named, unless it is reserved', () => {
+    const high = config('5060 }', '40000 }');
+    const [found] = find('DR_PORT_RANGE', {}, high);
+    assert.equal(found?.mend[0], 'sysctl -w net.ipv4.ip_local_reserved_ports=40000');
+    const reserved = (list: string) => ({ sysctl: sysctls({}, { 'net/ipv4/ip_local_reserved_ports': list }) });
+    assert.deepEqual(find('DR_PORT_RANGE', reserved('1,39990-40010'), high), []);
+    assert.equal(
+      find('DR_PORT_RANGE', reserved('50000'), high)[0]?.mend[0],
+      'sysctl -w net.ipv4.ip_local_reserved_ports=50000,40000',
+      'what is reserved stays reserved',
+    );
+  });
+});
+
+test('no probe sources are a warning behind a balancer, and nothing without one', () => {
+  assert.deepEqual(codes({}, config('[198.51.100.254/32]', '[]')), ['DR_PROBES_EMPTY']);
+  assert.deepEqual(codes({}, config('mode: dsr, probes: [198.51.100.254/32]', 'mode: none')), []);
+});
+
+describe('the source check', () => {
+  const eth1 = { ...ETH0, name: 'eth1', addresses: [{ address: '198.51.100.11', prefix: 24 }] };
+  const strict = { interfaces: [LO_WITH_VIP, ETH0, eth1], sysctl: sysctls({ eth1: { rp_filter: 1 } }) };
+  it('is a fault where the balancer is known to be', () => {
+    const routes = new Map([['198.51.100.254', { device: 'eth1', mtu: 1500 }]]);
+    const [found] = find('DR_RP_FILTER', { ...strict, routes });
+    assert.equal(found?.severity, 'fault');
+    assert.deepEqual(found?.fixes.map(commandOf), ['sysctl -w net.ipv4.conf.eth1.rp_filter=2']);
+  });
+
+  it('is a hint where the balancer could be, and nothing when it is loose', () => {
+    assert.equal(find('DR_RP_FILTER', strict)[0]?.severity, 'hint');
+    assert.deepEqual(codes({ ...strict, sysctl: sysctls({ all: { rp_filter: 2 }, eth1: { rp_filter: 1 } }) }), []);
+  });
+});
+
+describe('the kernel', () => {
+  it('is asked for buffers as large as sipfarm wants them', () => {
+    const [found] = find('DR_BUFFER', { sysctl: sysctls({}, { 'net/core/rmem_max': '212992' }) });
+    assert.equal(found?.mend[0], 'sysctl -w net.core.rmem_max=4194304');
+  });
+
+  it('must let as many files be open as there may be connections', () => {
+    assert.deepEqual(codes({ openFiles: { limit: 10_000, of: 'the running member' } }), ['DR_OPEN_FILES']);
+    assert.deepEqual(codes({ openFiles: { limit: 10_256, of: 'the running member' } }), []);
+  });
+
+  it('may have no SIP module in its packet filter', () => {
+    const [found] = find('DR_SIP_CONNTRACK', { modules: new Set(['nf_conntrack', 'nf_conntrack_sip', 'nf_nat_sip']) });
+    assert.equal(found?.mend[0], 'modprobe -r nf_nat_sip nf_conntrack_sip');
+  });
+
+  it('should not track SIP', () => {
+    const sysctl = sysctls({}, { 'net/netfilter/nf_conntrack_count': '7' });
+    assert.deepEqual(codes({ sysctl }), ['DR_CONNTRACK']);
+    assert.deepEqual(codes({ sysctl, untracked: true }), []);
+  });
+
+  it('tells what it has lost', () => {
+    assert.equal(find('DR_UDP_LOST', { datagrams: { bufferFull: 3, fragmentsLost: 4 } }).length, 2);
+  });
+});
+
+describe('the relay link', () => {
+  const path = (given: object) => ({
+    paths: new Map([['10.0.0.12:5064', { tcp: 'open' as const, passes: 1500, ...given }]]),
+  });
+
+  it('is too wide when the route is narrower than relay.mtu', () => {
+    const routes = new Map([['10.0.0.12', { device: 'wg0', mtu: 1420 }]]);
+    const [found] = find('DR_RELAY_MTU', { routes });
+    assert.equal(found?.mend[0], 'in the configuration of every member: relay: { mtu: 1420 }');
+    assert.deepEqual(codes({ routes }, config('10.0.0.11:5064 }', '10.0.0.11:5064, mtu: 1420 }')), []);
+  });
+
+  it('is too wide when long packets vanish on the way', () => {
+    assert.match(find('DR_RELAY_MTU', path({ passes: 1400 }))[0]?.mend[0] ?? '', /mtu: 1400 /);
+  });
+
+  it('is not blamed when the peer answers no packet of the probe at all', () => {
+    assert.deepEqual(codes(path({ passes: undefined })), []);
+  });
+
+  for (const [tcp, said] of [
+    ['refused', 'refuses TCP'],
+    ['silent', 'does not answer TCP'],
+  ] as const)
+    it(`is named when a peer's relay port ${said}`, () => {
+      const [found] = find('DR_RELAY_UNREACHABLE', path({ tcp }));
+      assert.ok(found?.reason.includes(said), found?.reason);
+      assert.equal(found?.about, 'fe2 (10.0.0.12:5064)');
+    });
+
+  it('is named when a peer answers no probe, with what the peer says of us', () => {
+    const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: false, reachable: false, misses: ['fe1'] };
+    const member = { ...facts().member!, peers: [peer] };
+    const [found] = find('DR_RELAY_UNREACHABLE', { member });
+    assert.match(found?.reason ?? '', /probes.*does not reach this member either.*no seat/);
+    assert.deepEqual(codes({ member }), ['DR_RELAY_UNREACHABLE'], 'one fault, one finding');
+  });
+
+  it('is named when a peer reports that it cannot reach a third member', () => {
+    const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: true, reachable: true, misses: ['fe3'] };
+    const [found] = find('DR_PEERS_APART', { member: { ...facts().member!, peers: [peer] } });
+    assert.equal(found?.about, 'fe2, fe3');
+  });
+
+  it('may have one member at an address', () => {
+    const records = [record(1), record(2, { relay: '10.0.0.11:5064' })];
+    assert.match(find('DR_RELAY_DUPLICATE', { records })[0]?.mend[0] ?? '', /of fe2:/);
+  });
+});
+
+describe('the farm keys', () => {
+  const NEW = 'fedcba9876543210';
+  it('must be the same', () => {
+    const [found] = find('DR_KEY_MISMATCH', { records: [record(1), record(2, { keys: [NEW] })] });
+    assert.match(found?.reason ?? '', /fe2 mints with a key that this member does not have; this member mints/);
+  });
+
+  it('may be in rotation: all have both, some mint with the new one already', () => {
+    const records = [record(1, { keys: [OWN_KEY, NEW] }), record(2, { keys: [NEW, OWN_KEY] })];
+    assert.deepEqual(codes({ records, keys: [OWN_KEY, NEW] }), []);
+  });
+
+  it('are not judged of a member that does not publish them', () => {
+    const { keys: _, ...old } = record(2);
+    assert.deepEqual(codes({ records: [record(1), old] }), []);
+  });
+
+  it('must be loaded by the running member', () => {
+    assert.deepEqual(codes({ keys: [OWN_KEY, NEW] }), ['DR_KEY_NOT_LOADED']);
+  });
+
+  it('are doubted when checks fail while the doctor looks', () => {
+    assert.deepEqual(codes({ member: { ...facts().member!, forgedFrames: 5 } }), ['DR_FORGED']);
+  });
+});
+
+describe('etcd', () => {
+  const store = (given: object) => ({ store: { ...facts().store!, ...given } });
+  const host = (given: object) => store({ hosts: [{ host: 'h', clockAheadMs: 0, full: 0.1, history: 10, ...given }] });
+  for (const [given, code] of [
+    [store({ trouble: 'refused' }), 'DR_STORE_UNREACHABLE'],
+    [store({ medianMs: 101 }), 'DR_STORE_SLOW'],
+    [store({ takesLarge: false }), 'DR_STORE_TXN_OPS'],
+    [host({ full: 0.81 }), 'DR_STORE_SPACE'],
+    [host({ history: 1_000_001 }), 'DR_STORE_HISTORY'],
+    [host({ clockAheadMs: -5001 }), 'DR_CLOCK'],
+  ] as const)
+    it(`is judged by what was measured: ${code}`, () => assert.deepEqual(codes(given), [code]));
+
+  it('is well within these bounds', () => {
+    assert.deepEqual(codes(host({ full: 0.8, history: 1_000_000, clockAheadMs: 5000 })), []);
+    assert.deepEqual(codes(store({ medianMs: 100 })), []);
+  });
+
+  it('should be asked by TLS over a network, not on this host', () => {
+    assert.deepEqual(codes({}, config('https:', 'http:')), ['DR_STORE_PLAIN']);
+    assert.deepEqual(codes({}, config('https://10.0.0.31', 'http://127.0.0.1')), []);
+  });
+});
+
+test('a member that does not run is a hint, one that is not ready a warning with its own reasons', () => {
+  assert.deepEqual(codes({ member: undefined }), ['DR_NOT_RUNNING']);
+  const [found] = find('DR_NOT_READY', {
+    member: { ...facts().member!, ready: false, reasons: ['the server is down'] },
+  });
+  assert.match(found?.reason ?? '', /the server is down/);
+});
+
+test('a wildcard under DSR that the configuration check refuses has the code of that mistake', () => {
+  const wildcard = 'is a wildcard: with balancer.mode dsr answers must leave from the VIP; bind to the VIP itself';
+  const problem = { code: 'SF_CONFIG_INVALID', line: 5, column: 3 } as const;
+  const found = diagnoseProblems('x.yaml', [
+    { ...problem, field: 'listeners[0].bind', message: wildcard },
+    { ...problem, field: 'farm', message: 'is missing' },
+  ]);
+  assert.deepEqual(
+    found.map(({ code }) => code),
+    ['DR_WILDCARD_BIND', 'DR_CONFIG'],
+  );
+});
+
+test('a path under /proc/sys is written as sysctl wants it', () => {
+  assert.equal(sysctlName('net/ipv4/conf/eth0.100/rp_filter'), 'net.ipv4.conf.eth0/100.rp_filter');
+});
+
+test('docs/doctor.md explains every code, and none that does not exist', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../../docs/doctor.md'), 'utf8');
+  const rows = new Map(
+    [...page.matchAll(/^\| `(DR_\w+)` \| \w+(?: or \w+)? \| (.*) \|$/gm)].map(([, code, text]) => [code, text]),
+  );
+  assert.deepEqual(Object.fromEntries(rows), DOCTOR_CODES);
+});
