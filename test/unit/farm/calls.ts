@@ -166,6 +166,11 @@ export class Call {
     this.#phone.send(this.#invite);
   }
 
+  /** The ACK of the 2xx once more, in a transaction of its own (RFC 3261 13.2.2.4). */
+  ackAgain(): void {
+    this.#phone.send(this.#text('ACK', this.#via(), 1));
+  }
+
   cancel(): void {
     this.#send('CANCEL', this.#inviteVia, 1);
   }
