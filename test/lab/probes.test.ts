@@ -1,0 +1,109 @@
+// What a balancer is told that asks each member for its health by SIP: the truth about this member, from this member, while calls run.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { Farm, sumOf } from './farm.ts';
+import { clientAddress, Lab, memberAddress, VIP } from './lab.ts';
+import { LAB_TOOLS, without } from './missing.ts';
+import { Sipp } from './sipp.ts';
+import { until } from './until.ts';
+
+const TOOL = join(import.meta.dirname, '..', 'tools', 'probe.ts');
+/** The balancer's address on the members' side. */
+const BALANCER = '10.9.0.1';
+const PROBES = 20;
+const MEMBERS = [1, 2, 3] as const;
+/** No set-up and no test of these takes longer when the farm works, ms. */
+const LIMIT = { timeout: 120_000 };
+
+for (const mode of ['nat', 'dsr'] as const) {
+  describe(`probes of the balancer in ${mode} mode`, { skip: without(...LAB_TOOLS, 'etcd', 'etcdctl') }, () => {
+    let lab: Lab;
+    let farm: Farm;
+
+    before(async () => {
+      lab = Lab.open(mode);
+      farm = await Farm.start(lab);
+    }, LIMIT);
+    after(() => lab?.close());
+
+    /** Asks member k so many times under its own address, and hands back the statuses it answers and the datagrams that took. */
+    async function ask(k: number, count: number): Promise<{ statuses: number[]; sent: number }> {
+      let target = memberAddress(k);
+      if (mode === 'dsr') {
+        // Under DSR a member listens on the VIP alone: the balancer reaches this one's by a route, as it does with the packets of clients.
+        const { code, stderr } = await lab.run('lb', 'ip', ['route', 'replace', `${VIP}/32`, 'via', target]);
+        assert.equal(code, 0, stderr);
+        target = VIP;
+      }
+      const args = [TOOL, BALANCER, target, memberAddress(k), String(count)];
+      const { code, stdout, stderr } = await lab.run('lb', process.execPath, args);
+      assert.equal(code, 0, stderr);
+      return JSON.parse(stdout) as { statuses: number[]; sent: number };
+    }
+
+    /** The status that member k answers now. */
+    async function probe(k: number): Promise<number | undefined> {
+      return (await ask(k, 1)).statuses[0];
+    }
+
+    /** Requests that each running member has answered itself with `status`. */
+    async function answered(status: number): Promise<number[]> {
+      const texts = await farm.metrics();
+      return texts.map((text) => sumOf(text, 'sipfarm_requests_answered_total', { status: String(status) }));
+    }
+
+    it(
+      'each member answers its own, under load, whoever owns the Call-ID; then a draining one says 503',
+      LIMIT,
+      async () => {
+        const load = Sipp.start(lab, {
+          ...{ name: 'load', host: 'c', scenario: 'uac-invite', user: 'invite', load: true },
+          ...{ remote: `${VIP}:5060`, address: clientAddress(0), port: 5060 },
+          ...{ calls: 500, rate: 50, pauseMs: 300, timeoutSeconds: 60 },
+        });
+        await until(
+          async () => (await farm.metrics()).every((text) => sumOf(text, 'sipfarm_relayed_packets_total') > 20),
+          () => `the members carry no calls: ${farm.logTail(1)}`,
+        );
+        const expected = [0, 0, 0];
+        for (const k of MEMBERS) {
+          const { statuses, sent } = await ask(k, PROBES);
+          assert.deepEqual(statuses, Array(PROBES).fill(200), `member ${k}`);
+          expected[k - 1] = sent;
+          assert.deepEqual(await answered(200), expected, `after the probes of member ${k}`);
+        }
+
+        farm.signal(2, 'SIGTERM');
+        await until(
+          async () => !(await farm.isReady(2)),
+          () => `member 2 is still ready after SIGTERM: ${farm.logTail(2)}`,
+        );
+        assert.equal(await probe(2), 503);
+        lab.pool([1, 3]);
+        assert.equal(await probe(1), 200);
+        assert.equal(await probe(3), 200);
+        assert.equal(load.result().exit, null, 'the calls ended before the probes did');
+        assert.equal(await farm.ended(2), 0, farm.logTail(2));
+        const { exit, successful, failed, errors } = await load.done;
+        assert.deepEqual({ exit, successful, failed }, { exit: 0, successful: 500, failed: 0 }, errors);
+      },
+    );
+
+    it('a member whose SIP server is down says 503, the others 200; and 200 again when it is back', LIMIT, async () => {
+      await farm.servers.get(3)!.stop();
+      await until(
+        async () => (await probe(3)) === 503,
+        () => `member 3 does not miss its server: ${farm.logTail(3)}`,
+      );
+      assert.equal(await probe(1), 200);
+      const server = { name: 'server-3-again', host: 'm3', scenario: 'uas', load: true } as const;
+      const back = Sipp.start(lab, { ...server, address: '127.0.0.1', port: 5070 });
+      await until(
+        async () => (await probe(3)) === 200,
+        () => `member 3 does not see that its server is back: ${farm.logTail(3)}`,
+      );
+      await back.stop();
+    });
+  });
+}
