@@ -64,7 +64,7 @@ export class ProxyPeers {
       known.simple === simple
     )
       return;
-    if (!known && this.#young.size >= most() / 2) this.#age(at);
+    if (!known && this.#young.size + 1 > most() / 2) this.#age(at);
     this.#young.set(key, { address, port, localAddress, localPort, simple });
     this.#old.delete(key);
   }

@@ -1,8 +1,11 @@
 // What the tests of the transport share: a transport that writes down all it hands up, and messages.
+
+import { AddressList } from '../../../src/base/address-list.ts';
 import type { DatagramSocket, Network } from '../../../src/base/network.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../../../src/transport/limits.ts';
 import type { Packet } from '../../../src/transport/packet.ts';
+import type { ProxyOutcome } from '../../../src/transport/proxy-protocol.ts';
 import { type ListenerConfig, Transport } from '../../../src/transport/transport.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
@@ -34,6 +37,11 @@ export interface Bench {
   received(listener: string, kind: string): number;
   closedBy(reason: string): number;
   sendErrors(listener: string): number;
+  /** Every outcome of PROXY headers that was counted, by name. */
+  proxied(listener: string): Partial<Record<ProxyOutcome, number>>;
+  /** May be changed on the way. */
+  trusted: AddressList;
+  answerHeader: 'none' | 'simple';
 }
 
 function see(packet: Packet): Seen {
@@ -68,6 +76,7 @@ export function makeBench(
   const received = new CellFamily({ name: 'received_packets_total', help: '', labels: ['listener', 'class'] });
   const closedConnections = new CellFamily({ name: 'closed_connections_total', help: '', labels: ['reason'] });
   const sendErrors = new CellFamily({ name: 'send_errors_total', help: '', labels: ['listener'] });
+  const proxyHeaders = new CellFamily({ name: 'proxy_headers_total', help: '', labels: ['listener', 'outcome'] });
   const packets: Bench['packets'] = [];
   const faults: Bench['faults'] = [];
   const closed: Bench['closed'] = [];
@@ -93,6 +102,7 @@ export function makeBench(
     received,
     closedConnections,
     sendErrors,
+    proxies: { trusted: () => bench.trusted, answerHeader: () => bench.answerHeader, headers: proxyHeaders },
     ...(also.sockets && { sockets: also.sockets }),
   });
   transport.setSelf(7, 3);
@@ -110,6 +120,14 @@ export function makeBench(
     received: (listener, kind) => received.cell({ listener, class: kind }).n,
     closedBy: (reason) => closedConnections.cell({ reason }).n,
     sendErrors: (listener) => sendErrors.cell({ listener }).n,
+    proxied: (name) =>
+      Object.fromEntries(
+        [...proxyHeaders.entries()]
+          .filter(({ labels, value }) => labels.listener === name && value > 0)
+          .map(({ labels, value }) => [labels.outcome, value]),
+      ),
+    trusted: new AddressList([]),
+    answerHeader: 'none',
   };
   return bench;
 }
