@@ -91,6 +91,7 @@ export class NodeFace implements FarmFace {
         weight: seat.weight,
         share: (owned.get(seat.number) ?? 0) / SLOTS,
         relay: record?.relay ?? '',
+        listeners: record?.listeners ?? [],
         reachable: self || link.reachable(seat.number),
         version: record?.versions.sipfarm ?? '',
         self,

@@ -23,6 +23,15 @@ export interface FarmSummary {
   readonly ownedCalls: number;
 }
 
+export interface ListenerSummary {
+  readonly name: string;
+  readonly transport: 'udp' | 'tcp' | 'tls';
+  /** `ip:port`. */
+  readonly bind: string;
+  /** `ip:port` that clients are told. */
+  readonly advertise: string;
+}
+
 export interface MemberSummary {
   readonly id: string;
   readonly number: number;
@@ -33,6 +42,8 @@ export interface MemberSummary {
   readonly share: number;
   /** Address of its relay link; empty when its record is gone. */
   readonly relay: string;
+  /** Where packets come in; empty when its record is gone. */
+  readonly listeners: readonly ListenerSummary[];
   readonly reachable: boolean;
   readonly version: string;
   readonly self: boolean;

@@ -27,6 +27,8 @@ export const ERRORS = {
     'No running member answers at the admin address. Is the member running, and does -c name its configuration?',
   SF_ADMIN_REFUSED: 'The running member refused the request. The message carries its answer.',
   SF_DECODE_FAILED: 'The text is neither a token, a branch with a token, nor a relay frame in hexadecimal.',
+  SF_BALANCER_PLAN:
+    'The members do not fit behind one balancer of this kind, or something about them is not known. The message says what to change or which option to give.',
   SF_USAGE: 'The command line is wrong. See sipfarm --help.',
   SF_INTERNAL: 'A fault of sipfarm itself. Please report it with the log lines around it.',
 } as const;

@@ -37,6 +37,10 @@ export function fakeFace(): FakeFace {
         weight: 100,
         share: 0.5,
         relay: '10.0.0.11:5064',
+        listeners: [
+          { name: 'edge', transport: 'udp', bind: '10.0.0.11:5060', advertise: '198.51.100.1:5060' },
+          { name: 'edge-tcp', transport: 'tcp', bind: '10.0.0.11:5060', advertise: '198.51.100.1:5060' },
+        ],
         reachable: true,
         version: '0.1.0',
         self: true,
