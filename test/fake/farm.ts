@@ -224,8 +224,10 @@ export class FakeMember {
       }),
       {},
     );
+    // A call table of test size: the memory of two million calls per member is what would take the time.
+    const ownership = { ...config.ownership, maxEntries: 20_000 };
     this.node = new FarmNode({
-      config,
+      config: { ...config, ownership },
       version: 'test',
       network: this.network,
       clock: this.clock,
@@ -291,7 +293,9 @@ export class FakeFarm {
     const farm = new FakeFarm(options);
     try {
       await farm.#openVip();
-      for (let count = options.members ?? 1; count > 0; count--) await farm.add();
+      // One after the other, so that fe1 has number 1; before the first view, so that one view brings them all.
+      for (let index = 1; index <= (options.members ?? 1); index++) await farm.#join(index);
+      await farm.seated();
     } catch (error) {
       await farm.stop();
       throw error;
@@ -333,6 +337,12 @@ export class FakeFarm {
 
   /** Starts one more member, or `index` again, with its server; resolves when every live member sees it in the view. */
   async add(index = this.members.length + 1): Promise<FakeMember> {
+    const member = await this.#join(index);
+    await this.seated();
+    return member;
+  }
+
+  async #join(index: number): Promise<FakeMember> {
     const before = this.members.findLast((member) => member.index === index);
     const address = `10.0.0.${index}`;
     let server = before?.server;
@@ -343,7 +353,6 @@ export class FakeFarm {
     const member = new FakeMember(this, index, server, this.#vip!);
     await this.drive(member.node.start());
     this.members.push(member);
-    await this.seated();
     return member;
   }
 
