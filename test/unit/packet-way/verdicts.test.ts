@@ -248,6 +248,19 @@ describe('a packet of another member’s call', () => {
     );
   });
 
+  test('loses the noise behind its Content-Length at whoever handles it', async (t) => {
+    const farm = await wayFarm(t, { members: TWO });
+    const [message, noise] = [request('INVITE'), Buffer.from('noise')];
+    const bytes = Buffer.concat([message, noise]);
+    await farm.datagram(2, bytes);
+    // A peer that cuts nothing off.
+    const came = { bytes, end: bytes.length, ...CLIENT, ingress: 1, ingressIncarnation: 1 };
+    assert.ok(farm.member(1).link.relay(2, Object.assign(new Packet(), came)));
+    await farm.network.settle();
+    for (const { text } of farm.member(2).handled) assert.equal(text, message.toString('latin1'));
+    assert.equal(farm.member(2).handled.length, 2);
+  });
+
   test('is dropped and counted when the relay link does not know that member', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     farm.member(1).link.setSeats([]);

@@ -68,6 +68,16 @@ describe('an answer to a datagram', () => {
     }
   });
 
+  test('of a service is cut down likewise', async (t) => {
+    const farm = await wayFarm(t);
+    const member = farm.member(1);
+    member.serve = (packet, message) => member.answers.answer(packet, message, 503, [`X: ${'y'.repeat(400)}`]);
+    const bytes = request('INVITE', { Subject: 'x'.repeat(100) });
+    await farm.datagram(1, bytes);
+    assert.equal(farm.out.length, 1);
+    assert.ok(farm.out[0]!.text.length <= bytes.length);
+  });
+
   test('is not stretched by what follows the message in its datagram', async (t) => {
     const farm = await wayFarm(t);
     const noise = Buffer.alloc(1000, 'x');
