@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { decode } from '../admin/decode.ts';
-import type { MemberSummary, OwnerAnswer } from '../admin/farm-face.ts';
+import type { FarmSummary, MemberSummary, OwnerAnswer } from '../admin/farm-face.ts';
 import { parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import {
@@ -19,6 +19,8 @@ import type { ClusterSettings } from '../config/schema.ts';
 import { Secret } from '../config/secret.ts';
 import { type Keyring, keyring } from '../ownership/keyring.ts';
 import { AdminClient } from './admin-client.ts';
+import { addRenderOptions, planFor, type RenderOptions, showFiles } from './balancer/command.ts';
+import type { BalancerKind } from './balancer/render.ts';
 import type { DoctorOptions } from './doctor.ts';
 import { showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
 import { printable } from './table.ts';
@@ -149,6 +151,15 @@ class Commands {
     this.failed = !(await this.#deps.runDoctor({ ...rest, ...asked, path }));
   }
 
+  async renderBalancer(kind: BalancerKind, options: AskOptions & RenderOptions): Promise<void> {
+    const client = this.#ask(options);
+    const { farm } = (await client.get('/v1/farm')) as FarmSummary;
+    const { members } = (await client.get('/v1/members')) as { readonly members: readonly MemberSummary[] };
+    const { plan, warnings } = planFor(kind, farm, members, options);
+    for (const warning of warnings) this.#deps.err(`warning: ${printable(warning)}`);
+    this.#show(options, plan, () => showFiles(kind, plan, options.file));
+  }
+
   decode(text: string, options: ConfigOption & { readonly json?: boolean }): void {
     const decoded = decode(text, keysAtHand(options, this.#deps.environment));
     this.#show(options, decoded, showDecoded);
@@ -226,6 +237,10 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   )
     .argument('<text>')
     .action((text: string, options) => commands.decode(text, options));
+  const balancer = program.command('balancer').description('the L4 balancer in front of the farm');
+  addRenderOptions(
+    asking(balancer.command('render').description("write a balancer's configuration from the live farm")),
+  ).action((kind: BalancerKind, options) => commands.renderBalancer(kind, options));
   const config = program.command('config').description('the cluster-wide settings in the store');
   asking(config.command('get').description('print them')).action((options) => commands.getConfig(options));
   asking(config.command('put').description('replace them by what a YAML or JSON file says').argument('<file>')).action(

@@ -1,0 +1,130 @@
+// AWS Network Load Balancer, as Terraform: targets by address, UDP and TCP of one port in one listener.
+import type { BalancerPlan, PlannedService } from './plan.ts';
+
+interface Both {
+  readonly protocol: 'UDP' | 'TCP' | 'TCP_UDP';
+  readonly port: number;
+  readonly targetPort: number;
+}
+
+/** UDP and TCP of one port share a listener: the balancer has one for each port. */
+function listeners(services: readonly PlannedService[]): Both[] {
+  const byPort = new Map<number, Both>();
+  for (const { transport, port, targetPort } of services) {
+    const other = byPort.get(port);
+    const protocol = other ? 'TCP_UDP' : transport === 'udp' ? 'UDP' : 'TCP';
+    byPort.set(port, { protocol, port, targetPort });
+  }
+  return [...byPort.values()];
+}
+
+/** main.tf of a module. The targets get the same traffic each: the balancer knows no weights. */
+export function renderAwsNlb(plan: BalancerPlan): string {
+  const { check, members, farm } = plan;
+  const name = `sipfarm-${farm}`.slice(0, 24).replace(/-$/, '');
+  const asked = check ?? { kind: 'tcp', port: plan.services[0]!.targetPort };
+  const http =
+    asked.kind === 'http'
+      ? `    protocol            = "HTTP"
+    path                = "/readyz"
+    matcher             = "200"
+`
+      : `    # The port is open while the member takes packets.
+    protocol            = "TCP"
+`;
+  const resources = listeners(plan.services).map(
+    ({ protocol, port, targetPort }) => `
+resource "aws_lb_target_group" "sip_${port}" {
+  name        = "${name}-${port}"
+  port        = ${targetPort}
+  protocol    = "${protocol}"
+  target_type = "ip"
+  vpc_id      = var.vpc_id
+
+  # The members see the client's own address, so there is no PROXY header to take off.
+  preserve_client_ip = true
+  proxy_protocol_v2  = false
+
+  # Calls of a member that leaves may end in this time, s. Its packets that come elsewhere are relayed to it.
+  deregistration_delay = 60
+
+  # No client is bound to a member: the farm needs no such thing.
+  stickiness {
+    type    = "source_ip"
+    enabled = false
+  }
+
+  health_check {
+${http}    port                = "${asked.port}"
+    interval            = 10
+    healthy_threshold   = 2
+    unhealthy_threshold = 2
+  }
+}
+
+resource "aws_lb_target_group_attachment" "sip_${port}" {
+  for_each = local.members
+
+  target_group_arn = aws_lb_target_group.sip_${port}.arn
+  target_id        = each.value
+  port             = ${targetPort}
+}
+
+resource "aws_lb_listener" "sip_${port}" {
+  load_balancer_arn = aws_lb.sip.arn
+  port              = ${port}
+  protocol          = "${protocol}"
+${
+  protocol === 'TCP'
+    ? `
+  # Above the keep-alive interval of the clients (RFC 5626: about 120 s).
+  tcp_idle_timeout_seconds = 900
+`
+    : ''
+}
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.sip_${port}.arn
+  }
+}
+`,
+  );
+  const widest = Math.max(...members.map(({ id }) => id.length));
+  const targets = members.map(({ id, address }) => `    ${`"${id}"`.padEnd(widest + 2)} = "${address}"`);
+  return `# Balancer of the farm ${farm}: an AWS Network Load Balancer.
+# On the members: balancer.mode nat, answer ingress, advertise ${plan.vip} (the elastic address below).
+# It hashes addresses and ports and remembers UDP flows for two minutes: clients keep alive more often than that (RFC 5626).
+
+variable "vpc_id" {
+  type        = string
+  description = "The VPC of the members."
+}
+
+variable "subnet_id" {
+  type        = string
+  description = "A public subnet for the balancer."
+}
+
+variable "vip_allocation_id" {
+  type        = string
+  description = "Allocation id of the elastic address ${plan.vip}."
+}
+
+locals {
+  # Own addresses of the members.
+  members = {
+${targets.join('\n')}
+  }
+}
+
+resource "aws_lb" "sip" {
+  name               = "${name}"
+  load_balancer_type = "network"
+
+  subnet_mapping {
+    subnet_id     = var.subnet_id
+    allocation_id = var.vip_allocation_id
+  }
+}
+${resources.join('')}`;
+}

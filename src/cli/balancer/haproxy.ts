@@ -1,0 +1,68 @@
+// HAProxy: TCP only. The client's address travels in a PROXY header (version 2).
+
+import { atMember, atVip, type BalancerPlan, type HealthCheck, smallWeights } from './plan.ts';
+import { GOOD_ANSWER, optionsRequest } from './question.ts';
+
+/** What HAProxy takes. */
+const HIGHEST_WEIGHT = 256;
+
+function question(plan: BalancerPlan, check: HealthCheck): string {
+  if (check.kind === 'tcp')
+    return '  # A connection is health enough: the member closes its door while it takes none.\n';
+  if (check.kind === 'http')
+    return `  # 200 while the member is ready, 503 while it starts or drains.
+  option httpchk GET /readyz
+  http-check expect status 200
+`;
+  const lines = optionsRequest(plan, check).map((line) => `  tcp-check send "${line}\\r\\n"`);
+  return `  # OPTIONS: 200 while the member takes packets, 503 while it starts or drains.
+  option tcp-check
+${lines.join('\n')}
+  tcp-check expect string "${GOOD_ANSWER}"
+`;
+}
+
+/** haproxy.cfg. UDP services of the plan are left out: HAProxy carries none. */
+export function renderHaproxy(plan: BalancerPlan): string {
+  const { check, members } = plan;
+  const weights = smallWeights(members, HIGHEST_WEIGHT);
+  const sections = plan.services
+    .filter(({ transport }) => transport === 'tcp')
+    .map((service) => {
+      // A check at another port speaks to another server, which wants no PROXY header.
+      const elsewhere = check && check.port !== service.targetPort ? ` port ${check.port}` : '';
+      const header = elsewhere && check?.kind === 'sip' ? ' check-send-proxy' : '';
+      const asked = check ? ` check${elsewhere}${header} inter 2s fall 3 rise 2 on-marked-down shutdown-sessions` : '';
+      const servers = members.map(
+        (member, i) => `  server ${member.id} ${atMember(member, service)} weight ${weights[i]} send-proxy-v2${asked}`,
+      );
+      return `
+frontend sip-${service.port}
+  bind ${atVip(plan, service)}
+  default_backend farm-${service.port}
+
+backend farm-${service.port}
+  # Any spreading will do. No stick-table, no balance source: the farm needs no client bound to a member.
+  balance roundrobin
+${check ? question(plan, check) : ''}${servers.join('\n')}
+`;
+    });
+  return `# Balancer of the farm ${plan.farm} for SIP over TCP. UDP needs another balancer beside it (HAProxy carries none).
+# On the members: proxyProtocol accept (or require) on the TCP listener, this host in balancer.trusted.
+
+global
+  log /dev/log local0
+  # Each call of a client without connection reuse is a connection here, and one more to a member.
+  maxconn 20000
+
+defaults
+  mode tcp
+  log global
+  option tcplog
+  timeout connect 3s
+  # Above the keep-alive interval of the clients (RFC 5626: about 120 s), so that flows do not die here; the member closes idle ones.
+  timeout client 15m
+  timeout server 15m
+  timeout check 2s
+${sections.join('')}`;
+}

@@ -1,0 +1,96 @@
+// Linux IPVS by direct routing: rules for ipvsadm-restore, and keepalived, which sets the same rules by itself and takes dead members out.
+import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
+
+/** What IPVS takes. */
+const HIGHEST_WEIGHT = 65_535;
+
+const flag = ({ transport }: PlannedService): string => (transport === 'udp' ? '-u' : '-t');
+
+/** Rules for `ipvsadm-restore`, which takes no comments. */
+export function renderIpvsadm(plan: BalancerPlan): string {
+  const weights = smallWeights(plan.members, HIGHEST_WEIGHT);
+  return plan.services
+    .flatMap((service) => {
+      const at = `${flag(service)} ${atVip(plan, service)}`;
+      // One-packet scheduling: no session entry, so no client is bound to a member.
+      const once = service.transport === 'udp' ? ' -o' : '';
+      return [
+        `-A ${at} -s wrr${once}`,
+        ...plan.members.map((member, i) => `-a ${at} -r ${atMember(member, service)} -g -w ${weights[i]}`),
+      ];
+    })
+    .map((line) => `${line}\n`)
+    .join('');
+}
+
+function question(check: HealthCheck): string {
+  if (check.kind === 'http')
+    return `    # 200 while the member is ready, 503 while it starts or drains.
+    HTTP_GET {
+      url {
+        path /readyz
+        status_code 200
+      }
+      connect_port ${check.port}
+      connect_timeout 2
+    }
+`;
+  return `    # On the member's own address: the VIP is on every member.
+    TCP_CHECK {
+      connect_port ${check.port}
+      connect_timeout 2
+    }
+`;
+}
+
+/** keepalived.conf: the VIP between two balancers (VRRP), the same rules as `renderIpvsadm`, health checks. */
+export function renderKeepalived(plan: BalancerPlan): string {
+  const weights = smallWeights(plan.members, HIGHEST_WEIGHT);
+  const { vip, check, device } = plan;
+  const servers = (service: PlannedService): string =>
+    plan.members
+      .map(
+        (member, i) => `  # ${member.id}
+  real_server ${member.address} ${service.targetPort} {
+    weight ${weights[i]}
+${check ? question(check) : ''}  }
+`,
+      )
+      .join('');
+  const virtual = plan.services.map(
+    (service) => `
+virtual_server ${vip} ${service.port} {
+  protocol ${service.transport.toUpperCase()}
+  lvs_sched wrr
+  # Direct routing: only the MAC address changes, answers go from the member straight to the client.
+  lvs_method DR
+${
+  service.transport === 'udp'
+    ? `  # One-packet scheduling: every datagram for itself, no session entry. There is no persistence_timeout, and no persistence_engine sip.
+  ops
+`
+    : ''
+}  # Seconds between two checks; a member goes after three failures in a row, and comes back with the first success.
+  delay_loop 2
+  retry 3
+  delay_before_retry 1
+${servers(service)}}
+`,
+  );
+  return `# Balancer of the farm ${plan.farm}: IPVS by direct routing. On the members: balancer.mode dsr, answer direct, the VIP on lo.
+# The same file on both balancers: the one that has the VIP serves it, the other waits.
+
+vrrp_instance sipfarm {
+  state BACKUP
+  # No fighting for the VIP when the first balancer comes back.
+  nopreempt
+  interface ${device}
+  virtual_router_id 51
+  priority 100
+  advert_int 1
+  virtual_ipaddress {
+    ${vip}/${vip.includes(':') ? 128 : 32}
+  }
+}
+${virtual.join('')}`;
+}

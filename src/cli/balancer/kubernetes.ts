@@ -1,0 +1,116 @@
+// Kubernetes: a Service without selector, its endpoints the members, and the VIP given by MetalLB or Cilium.
+import type { BalancerPlan } from './plan.ts';
+
+const prefix = (vip: string): string => `${vip}/${vip.includes(':') ? 128 : 32}`;
+
+/** Service and EndpointSlice. */
+export function renderService(plan: BalancerPlan): string {
+  const { farm, vip, services, members } = plan;
+  const ports = services.map(
+    ({ transport, port, targetPort }) => `  - name: sip-${transport}-${port}
+    protocol: ${transport.toUpperCase()}
+    port: ${port}
+    targetPort: ${targetPort}
+`,
+  );
+  const slicePorts = services.map(
+    ({ transport, port, targetPort }) => `- name: sip-${transport}-${port}
+  protocol: ${transport.toUpperCase()}
+  port: ${targetPort}
+`,
+  );
+  const endpoints = members.map(
+    ({ id, address }) => `# ${id}
+- addresses: ["${address}"]
+  nodeName: ${JSON.stringify(id)}
+  conditions: { ready: true }
+`,
+  );
+  return `# The farm ${farm} behind one Service. On the members (pods with hostNetwork, one per node, or hosts beside the cluster):
+# balancer.mode nat, answer ingress, advertise ${vip}.
+apiVersion: v1
+kind: Service
+metadata:
+  name: sipfarm-${farm}
+  annotations:
+    # MetalLB and Cilium each read their own.
+    metallb.io/loadBalancerIPs: "${vip}"
+    lbipam.cilium.io/ips: "${vip}"
+spec:
+  type: LoadBalancer
+  # ClientIP would bind each client to a member.
+  sessionAffinity: None
+  # Keeps the client's address, and each node sends to its own member only: the VIP must be announced by all nodes (BGP).
+  externalTrafficPolicy: Local
+  ipFamilies: [${vip.includes(':') ? 'IPv6' : 'IPv4'}]
+  ports:
+${ports.join('')}---
+# There is no selector, so these are the endpoints. Write them anew when members come or go.
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: sipfarm-${farm}-1
+  labels:
+    kubernetes.io/service-name: sipfarm-${farm}
+    endpointslice.kubernetes.io/managed-by: sipfarm
+addressType: ${vip.includes(':') ? 'IPv6' : 'IPv4'}
+ports:
+${slicePorts.join('')}endpoints:
+# nodeName is the member's name, which is the host's name by default; externalTrafficPolicy Local needs it.
+${endpoints.join('')}`;
+}
+
+/** The VIP by MetalLB. */
+export function renderMetallb({ farm, vip }: BalancerPlan): string {
+  return `apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata:
+  name: sipfarm-${farm}
+  namespace: metallb-system
+spec:
+  addresses: ["${prefix(vip)}"]
+  # Only for the Service that asks for it.
+  autoAssign: false
+---
+# BGP, so that the router spreads over all nodes. With an L2Advertisement one node takes all packets, which works, but spreads nothing.
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata:
+  name: sipfarm-${farm}
+  namespace: metallb-system
+spec:
+  ipAddressPools: [sipfarm-${farm}]
+`;
+}
+
+/** The VIP by Cilium. */
+export function renderCilium({ farm, vip }: BalancerPlan): string {
+  return `# Cilium itself: kubeProxyReplacement true, bgpControlPlane.enabled true. With loadBalancer.mode dsr the Service may have
+# externalTrafficPolicy Cluster: clients keep their address all the same.
+apiVersion: cilium.io/v2alpha1
+kind: CiliumLoadBalancerIPPool
+metadata:
+  name: sipfarm-${farm}
+spec:
+  blocks:
+  - cidr: "${prefix(vip)}"
+  serviceSelector:
+    matchExpressions:
+    - { key: io.kubernetes.service.name, operator: In, values: [sipfarm-${farm}] }
+---
+apiVersion: cilium.io/v2alpha1
+kind: CiliumBGPAdvertisement
+metadata:
+  name: sipfarm-${farm}
+  labels:
+    advertise: sipfarm-${farm}
+spec:
+  advertisements:
+  - advertisementType: Service
+    service:
+      addresses: [LoadBalancerIP]
+    selector:
+      matchExpressions:
+      - { key: io.kubernetes.service.name, operator: In, values: [sipfarm-${farm}] }
+`;
+}

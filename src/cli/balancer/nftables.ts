@@ -1,0 +1,167 @@
+// nftables on a Linux balancer, without a session table: each datagram goes to the next member, each TCP connection stays by a hash.
+// Two ways: rewriting of addresses (nftables-nat) and direct server return (nftables-dsr).
+import { type BalancerPlan, buckets, type PlannedMember, smallWeights } from './plan.ts';
+
+/** Buckets of the hash for TCP connections and fragments. More spread finer, and make a longer file. */
+const BUCKETS = 64;
+/** Sum of the weights of the round, so that a map stays readable. */
+const HIGHEST_WEIGHT = 100;
+
+interface Words {
+  readonly ip: 'ip' | 'ip6';
+  /** Name of the table. */
+  readonly table: string;
+}
+
+function words({ vip }: BalancerPlan): Words {
+  return vip.includes(':') ? { ip: 'ip6', table: 'sipfarm6' } : { ip: 'ip', table: 'sipfarm' };
+}
+
+/** A map of the round: as many numbers for each member as its weight says. */
+function round(
+  members: readonly PlannedMember[],
+  target: (member: PlannedMember) => string,
+): { modulus: number; map: string } {
+  let next = 0;
+  const entries = smallWeights(members, HIGHEST_WEIGHT).map((weight, i) => {
+    const first = next;
+    next += weight;
+    return `${weight === 1 ? first : `${first}-${next - 1}`} : ${target(members[i]!)}`;
+  });
+  return { modulus: next, map: `map { ${entries.join(', ')} }` };
+}
+
+function hashed(members: readonly PlannedMember[], target: (member: PlannedMember) => string): string {
+  const entries = buckets(members, BUCKETS).map((member, bucket) => `${bucket} : ${target(member)}`);
+  const rows = Array.from({ length: Math.ceil(BUCKETS / 4) }, (_, row) =>
+    entries.slice(row * 4, row * 4 + 4).join(', '),
+  );
+  return `map {\n      ${rows.join(',\n      ')}\n    }`;
+}
+
+/** Replaces a table of the same name in one step: no packet meets a half-loaded one. */
+function replaced(family: string, name: string): string {
+  return `table ${family} ${name}\ndelete table ${family} ${name}`;
+}
+
+/** Stateless NAT: destination rewritten on the way in, source on the way out, the client's address untouched. */
+export function renderNftablesNat(plan: BalancerPlan): string {
+  const { ip, table } = words(plan);
+  const { members, services } = plan;
+  const target = (member: PlannedMember): string => member.address;
+  const datagrams = round(members, target);
+  const way = services.map(({ transport, port, targetPort }) => {
+    const change = port === targetPort ? '' : ` ${transport} dport set ${targetPort}`;
+    const spread =
+      transport === 'udp'
+        ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
+        : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, target)}`;
+    return `    ${ip} daddr $vip ${transport} dport ${port} notrack ${ip} daddr set ${spread}${change} counter accept`;
+  });
+  const back = services.map(({ transport, port, targetPort }) => {
+    const change = port === targetPort ? '' : ` ${transport} sport set ${port}`;
+    return `    ${ip} saddr $members ${transport} sport ${targetPort} ${ip} saddr set $vip${change} counter`;
+  });
+  const answers = services.map(
+    ({ transport, targetPort }) => `    ${ip} saddr $members ${transport} sport ${targetPort} notrack`,
+  );
+  // IPv6 fragments need their extension header read first; a changed port cannot be changed in later fragments.
+  const four =
+    ip === 'ip' && services.every(({ transport, port, targetPort }) => transport === 'tcp' || port === targetPort);
+  return `#!/usr/sbin/nft -f
+# Balancer of the farm ${plan.farm} by address rewriting without a session table. On the members: balancer.mode nat, answer direct.
+# Needs net.ipv4.ip_forward=1 (IPv6: net.ipv6.conf.all.forwarding=1); the members' default route is this host.
+
+define vip = ${plan.vip}
+# Members: ${members.map(({ id, address }) => `${id} ${address}`).join(', ')}.
+define members = { ${members.map(({ address }) => address).join(', ')} }
+
+${replaced(ip, table)}
+table ${ip} ${table} {
+  chain in {
+    # Before connection tracking (raw), which notrack then skips: a tracked flow would bind a client to one member.
+    type filter hook prerouting priority raw; policy accept;
+${
+  four
+    ? `    # Only the first fragment has ports: all fragments of a datagram follow its identification, so that one member gets them whole.
+    ip daddr $vip ip protocol udp ip frag-off & 0x3fff != 0 notrack ip daddr set jhash ip saddr . ip id mod ${datagrams.modulus} seed 0x5eed ${datagrams.map} counter accept
+`
+    : ''
+}    # UDP: the next member in the round, one number for each unit of weight. TCP: by a hash over the client's address and port into
+    # ${BUCKETS} buckets; a member that comes or goes moves its own share of them only.
+${way.join('\n')}
+    # What members send from their SIP ports, answers and new requests alike.
+${answers.join('\n')}
+  }
+
+  chain out {
+    # The source becomes the VIP here, not in prerouting: there the kernel would drop its own address as a forgery.
+    type filter hook postrouting priority srcnat; policy accept;
+${back.join('\n')}${
+  four
+    ? `
+    # Later fragments of large answers have no port to be known by.
+    ip saddr $members ip protocol udp ip frag-off & 0x1fff != 0 ip saddr set $vip counter`
+    : ''
+}
+  }
+}
+`;
+}
+
+/** What stands for a MAC address that is not known; nft refuses the file and names it. */
+function macOf({ id, mac }: PlannedMember): string {
+  return mac ?? `MAC-OF-${id}`;
+}
+
+/** Direct server return: the frame goes on to a member's MAC address, nothing else changes; answers do not pass here. */
+export function renderNftablesDsr(plan: BalancerPlan): string {
+  const { ip, table } = words(plan);
+  const { members, services, device, outDevice, balancerMac } = plan;
+  const datagrams = round(members, macOf);
+  const forward = `ether saddr set $balancer ether daddr set`;
+  const unknown = [
+    ...(balancerMac === null ? ['this host (--balancer-mac, `ip link show`)'] : []),
+    ...members
+      .filter(({ mac }) => mac === null)
+      .map(({ id, address }) => `${id} (--mac ${id}=..., \`ip neigh show ${address}\`)`),
+  ];
+  const missing =
+    unknown.length === 0
+      ? ''
+      : `# NOT READY: write the MAC addresses of ${unknown.join(', ')} where MAC-OF-... stands; nft refuses this file until then.\n`;
+  const way = services.map(({ transport, port }) => {
+    const spread =
+      transport === 'udp'
+        ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
+        : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, macOf)}`;
+    return `    ${ip} daddr $vip ${transport} dport ${port} ${forward} ${spread} counter fwd to $out`;
+  });
+  return `#!/usr/sbin/nft -f
+# Balancer of the farm ${plan.farm} by direct server return. On the members: balancer.mode dsr, answer direct, the VIP on lo.
+# Balancer and members share one segment with no router between; this host answers ARP for the VIP, the members do not.
+${missing}
+define vip = ${plan.vip}
+define in = "${device}"
+define out = "${outDevice}"
+define balancer = ${balancerMac ?? 'MAC-OF-THE-BALANCER'}
+
+# Members: ${members.map(({ id, mac }) => `${id} ${mac ?? 'unknown'}`).join(', ')}.
+
+${replaced('netdev', table)}
+table netdev ${table} {
+  chain in {
+    type filter hook ingress device $in priority 0; policy accept;
+${
+  ip === 'ip'
+    ? `    # Only the first fragment has ports: all fragments of a datagram follow its identification, so that one member gets them whole.
+    ip daddr $vip ip protocol udp ip frag-off & 0x3fff != 0 ${forward} jhash ip saddr . ip id mod ${datagrams.modulus} seed 0x5eed ${datagrams.map} counter fwd to $out
+`
+    : ''
+}    # UDP: the next member in the round, one number for each unit of weight. TCP: by a hash over the client's address and port into
+    # ${BUCKETS} buckets; a member that comes or goes moves its own share of them only.
+${way.join('\n')}
+  }
+}
+`;
+}
