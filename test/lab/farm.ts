@@ -35,6 +35,22 @@ export interface FarmOptions {
   readonly members?: readonly number[];
   /** True: one Kamailio behind all members (start it with `startSharedServer`). False: a SIPp server of its own behind each. */
   readonly shared?: boolean;
+  readonly adjust?: Farm['adjust'];
+}
+
+/** The sections of a member's configuration that tests change. */
+export interface LabConfig {
+  readonly listeners: readonly {
+    readonly name: string;
+    readonly transport: string;
+    readonly bind: string;
+    readonly advertise: string;
+    readonly answer?: string;
+  }[];
+  readonly balancer: { readonly mode: string; readonly probes: readonly string[] };
+  readonly keys: readonly string[];
+  readonly relay: { readonly bind: string };
+  readonly [section: string]: unknown;
 }
 
 /** Values of a Prometheus text, summed over all series of `name` that carry all of `labels`. */
@@ -53,6 +69,8 @@ export function sumOf(metrics: string, name: string, labels: Readonly<Record<str
 export class Farm {
   readonly lab: Lab;
   readonly servers = new Map<number, Sipp>();
+  /** Changes what is written into the configuration file of a member, from the next `writeConfig` or `startMember` on. */
+  adjust: (k: number, config: LabConfig) => object = (_, config) => config;
   readonly #shared: boolean;
   readonly #key = randomBytes(32).toString('hex');
   readonly #members = new Map<number, ChildProcess>();
@@ -66,6 +84,7 @@ export class Farm {
   static async start(lab: Lab, options: FarmOptions = {}): Promise<Farm> {
     if (!existsSync(join(ROOT, 'dist', 'main.js'))) throw new Error('the farm is not built: npm run build');
     const farm = new Farm(lab, options.shared ?? false);
+    if (options.adjust) farm.adjust = options.adjust;
     await farm.#startEtcd();
     await Promise.all((options.members ?? [1, 2, 3]).map((k) => farm.startMember(k)));
     await farm.seesMembers(options.members?.length ?? 3);
@@ -79,8 +98,7 @@ export class Farm {
       const server = { name: `server-${k}`, host, scenario: 'uas', load: true, ...OWN_SERVER } as const;
       this.servers.set(k, Sipp.start(this.lab, server));
     }
-    const file = join(this.lab.dir, `m${k}.yaml`);
-    writeFileSync(file, stringify(this.#config(k)));
+    const file = this.writeConfig(k);
     const child = this.lab.exec(host, process.execPath, [MAIN, 'run', '-c', file], host);
     this.#members.set(k, child);
     let ended = false;
@@ -90,6 +108,19 @@ export class Farm {
     const said = (): string => `member ${k} ${ended ? 'ended' : 'is not ready'}: ${this.logTail(k)}`;
     await until(async () => ended || (await this.isReady(k)), said, 30);
     if (ended) throw new Error(said());
+  }
+
+  /** Writes the configuration file of member k; returns its path. */
+  writeConfig(k: number): string {
+    const file = join(this.lab.dir, `m${k}.yaml`);
+    writeFileSync(file, stringify(this.adjust(k, this.#config(k))));
+    return file;
+  }
+
+  /** Runs a command of sipfarm in the namespace of member k, with its configuration. */
+  command(k: number, ...args: readonly string[]): Promise<Finished> {
+    const file = join(this.lab.dir, `m${k}.yaml`);
+    return this.lab.run(`m${k}`, process.execPath, [MAIN, ...args, '-c', file]);
   }
 
   /** Sends a signal to member k. SIGTERM drains it. */
@@ -158,7 +189,7 @@ export class Farm {
     );
   }
 
-  #config(k: number): object {
+  #config(k: number): LabConfig {
     const { mode } = this.lab;
     const own = { v4: `${memberAddress(k)}:5060`, v6: `[${memberAddress6(k)}]:5060` };
     const vip = { v4: `${VIP}:5060`, v6: `[${VIP6}]:5060` };
