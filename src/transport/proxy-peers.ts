@@ -36,7 +36,7 @@ export class ProxyPeers {
     this.#youngSince = options.now();
   }
 
-  /** Clients remembered. */
+  /** Clients remembered; who is in both generations counts twice. */
   get size(): number {
     return this.#young.size + this.#old.size;
   }
@@ -66,7 +66,6 @@ export class ProxyPeers {
       return;
     if (!known && this.#young.size + 1 > most() / 2) this.#age(at);
     this.#young.set(key, { address, port, localAddress, localPort, simple });
-    this.#old.delete(key);
   }
 
   /** The proxy's end for this client; undefined for one that came without a proxy, or was forgotten. */

@@ -87,7 +87,7 @@ export class ProxyOpening {
     const { held } = this;
     const reading = readStreamHeader(held, 0, held.length, header);
     if (reading === 'part') return undefined;
-    if (reading === 'header' && this.trusted) {
+    if (reading === 'header') {
       this.held = held.subarray(header.end);
       this.#behind = NOTHING;
     }

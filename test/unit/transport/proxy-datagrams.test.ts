@@ -170,6 +170,14 @@ describe('a datagram is dropped and counted', () => {
     await bench.transport.stop();
   });
 
+  test('when it comes from port 0, which no answer reaches', async () => {
+    const bench = await started('require');
+    bench.transport.inject(0, Buffer.concat([version2('udp'), Buffer.from(message())]), PROXY, 0);
+    assert.deepEqual(bench.packets, []);
+    assert.equal(bench.received('edge', 'garbage'), 1);
+    await bench.transport.stop();
+  });
+
   test('when headers are off: the signature is garbage, and nobody is believed', async () => {
     const bench = await started('off');
     await (await session(bench)).send(version2('udp'), message());

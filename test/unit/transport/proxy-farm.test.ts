@@ -105,7 +105,9 @@ test('two clients of one proxy get their own answers, and one that comes without
     await farm.phone('192.0.2.7'),
   ];
   try {
-    const calls: readonly Call[] = phones.map((phone, i) => new Call(farm, phone, farm.callIdOf(farm.member(1 + (i % 2)), `of-${i}`)));
+    const calls: readonly Call[] = phones.map(
+      (phone, i) => new Call(farm, phone, farm.callIdOf(farm.member(1 + (i % 2)), `of-${i}`)),
+    );
     for (const call of calls) call.invite();
     await farm.settle();
     assert.deepEqual(
