@@ -1,5 +1,5 @@
 // Log lines: JSON, one object a line, secrets taken out. Nothing on the packet way logs at info or above.
-import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
+import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
 
 /** Fields that are never written, at the top of a line or one level down, whoever puts them there. */
 const SECRET_FIELDS = ['key', 'keys', 'token', 'password', 'psk', 'secret', 'authorization'];
@@ -11,6 +11,14 @@ export interface LogOptions {
   /** Left out: the standard output. */
   readonly destination?: DestinationStream;
 }
+
+/** Octets that may wait for a slow reader of the standard output; lines over it are lost, the member goes on. */
+const WAITING_OCTETS = 4 * 1024 * 1024;
+/** Milliseconds that a stopping process waits for that reader. */
+const FLUSH_MS = 1000;
+
+/** The standard outputs of loggers: written behind the back of the event loop. */
+const outputs = new WeakMap<Logger, ReturnType<typeof destination>>();
 
 /** The children of a logger, so that its level changes for all. Rooms make theirs at construction, never per call. */
 const children = new WeakMap<Logger, Logger[]>();
@@ -26,7 +34,9 @@ export function makeLog(options: LogOptions): Logger {
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]), censor: '[secret]' },
   };
-  const log: Logger = options.destination ? pino(settings, options.destination) : pino(settings);
+  const output = options.destination ? undefined : destination({ dest: 1, sync: false, maxLength: WAITING_OCTETS });
+  const log: Logger = pino(settings, options.destination ?? output!);
+  if (output) outputs.set(log, output);
   children.set(log, made);
   return log;
 }
@@ -34,4 +44,19 @@ export function makeLog(options: LogOptions): Logger {
 /** Changes the level of a logger that `makeLog` made, and of all its children. */
 export function setLogLevel(log: Logger, level: string): void {
   for (const one of [log, ...(children.get(log) ?? [])]) one.level = level;
+}
+
+/** Resolves once all lines are written. Without it the last lines before the end of the process may change places, or be lost. */
+export function flushLog(log: Logger): Promise<void> {
+  const output = outputs.get(log);
+  if (!output) return Promise.resolve();
+  return new Promise((resolve) => {
+    const late = setTimeout(resolve, FLUSH_MS);
+    output.once('drain', () => {
+      clearTimeout(late);
+      resolve();
+    });
+    // Also when nothing waits there is an end of writing to hear of.
+    output.write('');
+  });
 }

@@ -1,6 +1,6 @@
 // `sipfarm run` and `sipfarm demo`: the two commands that are a member rather than ask one. Signals in, orderly end out.
 import { systemClock } from '../base/clock.ts';
-import { makeLog } from '../base/log.ts';
+import { flushLog, makeLog } from '../base/log.ts';
 import { nodeNetwork } from '../base/network.ts';
 import { type Environment, type Loaded, loadConfig } from '../config/load.ts';
 import { Demo, type DemoOptions } from '../demo/demo.ts';
@@ -51,6 +51,7 @@ export async function runNode(loaded: Loaded, path: string, version: string, env
     await store.close();
     supervisor.close();
     log.info('stopped');
+    await flushLog(log);
   }
 }
 
