@@ -49,8 +49,10 @@ async function makeCalls(t: TestContext, port: number, ...args: readonly string[
   const folder = mkdtempSync(join(tmpdir(), 'sipfarm-demo-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const given = [`${ADDRESS}:${port}`, '-sn', 'uac', '-m', String(CALLS), '-r', '50', ...args];
+  // Without -bind_local it would take port 5060 of every address of this host.
+  const own = ['-i', ADDRESS, '-bind_local', '-p', String(await freePort())];
   const files = ['-trace_stat', '-stf', 'statistics.csv', '-trace_err', '-error_file', 'errors.log'];
-  const child = execFile('sipp', [...given, ...files, '-nostdin', '-timeout', '40s', '-timeout_error'], {
+  const child = execFile('sipp', [...given, ...own, ...files, '-nostdin', '-timeout', '40s', '-timeout_error'], {
     cwd: folder,
   });
   t.after(() => void child.kill('SIGKILL'));
