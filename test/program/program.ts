@@ -40,8 +40,10 @@ export interface ProgramOptions {
 }
 
 const running = new Set<Program>();
+const folders = new Set<string>();
 process.on('exit', () => {
   for (const program of running) program.kill('SIGKILL');
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.once(signal, () => {
@@ -170,6 +172,7 @@ export class Place {
     const count = (places++ % 32) * 2 + 64;
     this.address = `127.${count}.${high}.${low}`;
     this.client = `127.${count + 1}.${high}.${low}`;
+    folders.add(this.folder);
   }
 
   /** For the environment of programs that read `file`. */
