@@ -114,6 +114,20 @@ describe('the owner is gone', () => {
     assert.deepEqual(other?.server.responses, []);
   });
 
+  test("response to a request that the server sent from another port: to the heir's own server, not to that port", async () => {
+    const farm = await start({ members: 3 });
+    const phone = await farm.phone('192.0.2.7');
+    const lost = farm.member(2);
+    const worker = await farm.phone('10.0.0.2', 5071);
+    const via = 'SIP/2.0/UDP 10.0.0.2:5071;branch=z9hG4bKworker';
+    worker.send(request({ method: 'INVITE', uri: 'sip:bob@192.0.2.7', via, callId: 'worker' }), lost.server.edge);
+    await farm.settle();
+    await lose(farm, lost);
+    phone.send(respond(phone.got[0]!, 200, { toTag: 'b' }));
+    await farm.settle();
+    assert.deepEqual([worker.got.length, farm.ownerOf('worker').server.responses.length], [0, 1]);
+  });
+
   test("in-dialog request, dialogs: shared: the slot's owner's server goes on with the dialog", async () => {
     const { farm, call, heir } = await orphaned('shared');
     call.send('INFO');

@@ -283,6 +283,26 @@ describe('a request of the server to a name', () => {
     assert.equal(dns.questions.length, asked);
   });
 
+  test('goes to one of equal servers, INVITE and CANCEL of a call to the same, calls to both', async () => {
+    dns.set(
+      'SRV',
+      '_sip._udp.equal.test',
+      ['a', 'b'].map((host) => ({ priority: 1, weight: 1, port: 5060, target: `${host}.equal.test` })),
+    );
+    dns.set('A', 'a.equal.test', ['192.0.2.7']);
+    dns.set('A', 'b.equal.test', ['192.0.2.8']);
+    const edge = await rig({ resolver: [dns.server] });
+    const phones = [await edge.farm.phone('192.0.2.7'), await edge.farm.phone('192.0.2.8')];
+    const sum = (): number => phones.reduce((count, { got }) => count + got.length, 0);
+    for (let i = 0; i < 40; i++)
+      for (const method of ['INVITE', 'CANCEL'])
+        edge.server.send(fromServer(edge, { method, uri: 'sip:bob@equal.test', callId: `equal-${i}` }));
+    await edge.farm.outside(() => sum() === 80);
+    const calls = phones.map(({ got }) => new Set(got.map(({ callId }) => callId)));
+    assert.ok(calls.every(({ size }) => size > 0));
+    assert.equal(new Set(calls.flatMap((each) => [...each])).size, calls[0]!.size + calls[1]!.size);
+  });
+
   test('goes by A alone when it has a port', async () => {
     dns.set('A', 'plain.test', ['192.0.2.7']);
     const edge = await rig({ resolver: [dns.server] });
