@@ -13,12 +13,22 @@ export interface SystemdEnvironment {
 
 /** Seconds that closing takes after the drain. */
 const CLOSING_SECONDS = 15;
+/** Milliseconds systemd may take to accept a message. */
+const NOTIFY_MS = 5000;
 
-function systemdNotify(states: readonly string[]): void {
-  const child = spawn('systemd-notify', [...states], { stdio: 'ignore' });
-  // Not installed: then systemd sees no READY and says so in its log.
-  child.on('error', () => {});
-  child.unref();
+/** A sender that runs systemd-notify once per message, one after the other: READY that overtakes RELOADING would leave the unit reloading. */
+function systemdNotify(): (states: readonly string[]) => void {
+  let last: Promise<void> = Promise.resolve();
+  const run = (states: readonly string[]): Promise<void> =>
+    new Promise((resolve) => {
+      const child = spawn('systemd-notify', [...states], { stdio: 'ignore', timeout: NOTIFY_MS });
+      // Not installed: then systemd sees no READY and says so in its log.
+      child.once('error', () => resolve());
+      child.once('exit', () => resolve());
+    });
+  return (states) => {
+    last = last.then(() => run(states));
+  };
 }
 
 export class Supervisor {

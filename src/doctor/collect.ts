@@ -216,11 +216,11 @@ function isStrings(value: unknown): value is readonly string[] {
 function seenPeers(value: unknown): readonly SeenPeer[] {
   const { peers } = (value ?? {}) as { readonly peers?: unknown };
   if (!Array.isArray(peers)) return [];
-  return (peers as Partial<SeenPeer>[]).flatMap(({ id, relay, seated, reachable, misses }) =>
-    typeof id === 'string' && typeof relay === 'string' && isStrings(misses)
-      ? [{ id, relay, misses, seated: seated === true, reachable: reachable === true }]
-      : [],
-  );
+  return (peers as (Partial<SeenPeer> | null)[]).flatMap((peer) => {
+    const { id, relay, seated, reachable, misses } = peer ?? {};
+    if (typeof id !== 'string' || typeof relay !== 'string' || !isStrings(misses)) return [];
+    return [{ id, relay, misses, seated: seated === true, reachable: reachable === true }];
+  });
 }
 
 /** The counters of the running member that grow with other keys. */
@@ -238,13 +238,14 @@ async function forgedNow(
 async function askMember(
   around: Surroundings,
 ): Promise<{ readonly facts: MemberFacts; readonly maxFiles: number | undefined } | undefined> {
-  const readiness = parseJson(await around.ask('/readyz')) as { ready?: unknown; reasons?: unknown } | undefined;
-  if (readiness === undefined) return undefined;
+  const readiness = parseJson(await around.ask('/readyz')) as { ready?: unknown; reasons?: unknown } | null | undefined;
+  // Another program may listen there.
+  if (typeof readiness?.ready !== 'boolean') return undefined;
   const before = await forgedNow(around);
   await new Promise<void>((resolve) => void around.clock.after(WATCH_MS, resolve));
   const after = await forgedNow(around);
   const facts: MemberFacts = {
-    ready: readiness.ready === true,
+    ready: readiness.ready,
     reasons: isStrings(readiness.reasons) ? readiness.reasons : [],
     peers: seenPeers(parseJson(await around.ask('/v1/peers'))),
     forgedFrames: after.frames - before.frames,

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { systemClock } from '../../../src/base/clock.ts';
+import type { Network } from '../../../src/base/network.ts';
+import { nodeNetwork } from '../../../src/base/network.ts';
+import { collectFacts, parseSysctlFile, type Surroundings, snmpCounter } from '../../../src/doctor/collect.ts';
+import { diagnose } from '../../../src/doctor/doctor.ts';
+import { sumOf } from '../../../src/doctor/metrics-text.ts';
+import { probePath } from '../../../src/doctor/path-probe.ts';
+import { MemoryFarm } from '../../../src/store/memory-store.ts';
+import { config, record } from './facts.ts';
+
+/** A network whose packets to the peer arrive up to `passes` octets (IPv4), and whose TCP is the host's own. */
+function narrow(passes: number): Network {
+  return {
+    ...nodeNetwork,
+    knockUdp: async (_, onRefused) => ({
+      knock: (bytes) => {
+        if (bytes.length + 28 <= passes) queueMicrotask(onRefused);
+      },
+      close: async () => {},
+    }),
+  };
+}
+
+/** A clock on which every wait is over at once, after what is ready has happened. */
+const hurried = { ...systemClock, after: (_: number, run: () => void) => systemClock.after(1, run) };
+
+async function portsOf(t: { after(run: () => Promise<void>): void }): Promise<{ open: number; closed: number }> {
+  const local = { address: '127.0.0.1', port: 0 };
+  const [open, closed] = await Promise.all([
+    nodeNetwork.listenTcp(local, () => {}),
+    nodeNetwork.listenTcp(local, () => {}),
+  ]);
+  t.after(() => open.close());
+  await closed.close();
+  return { open: open.local.port, closed: closed.local.port };
+}
+
+test('the path probe finds the largest usual size that arrives', async (t) => {
+  const { open } = await portsOf(t);
+  const relay = { address: '127.0.0.1', port: open };
+  for (const [passes, found] of [
+    [9000, 1500],
+    [1500, 1500],
+    [1499, 1492],
+    [1200, 1200],
+    [576, 576],
+    [575, undefined],
+    [50, undefined],
+  ] as const) {
+    const path = await probePath({ network: narrow(passes), clock: hurried }, relay, 1500);
+    assert.equal(path.passes, found, `with a path of ${passes}`);
+  }
+});
+
+test('the path probe tells a relay port that is open from one that refuses', async (t) => {
+  const { open, closed } = await portsOf(t);
+  const deps = { network: nodeNetwork, clock: systemClock };
+  assert.deepEqual(await probePath(deps, { address: '127.0.0.1', port: open }, 1500), { tcp: 'open', passes: 1500 });
+  assert.equal((await probePath(deps, { address: '127.0.0.1', port: closed }, 1500)).tcp, 'refused');
+});
+
+test('settings are read out of the files of sysctl.d, dots or slashes, comments left out', () => {
+  const text =
+    '# net.a = 1\n; net.b = 1\nnet.ipv4.conf.all.arp_ignore=1\n -net/ipv4/conf/eth0.5/rp_filter = 2 \nnet.ipv4.conf.eth0/5.x = 3\nnonsense';
+  assert.deepEqual(parseSysctlFile(text), [
+    ['net/ipv4/conf/all/arp_ignore', '1'],
+    ['net/ipv4/conf/eth0.5/rp_filter', '2'],
+    ['net/ipv4/conf/eth0.5/x', '3'],
+  ]);
+});
+
+test('counters of the kernel are found by the name of their column', () => {
+  const text = 'Udp: InDatagrams RcvbufErrors\nUdp: 5 7\nUdpLite: InDatagrams RcvbufErrors\nUdpLite: 1 1\n';
+  assert.equal(snmpCounter(text, 'Udp', 'RcvbufErrors'), 7);
+  assert.equal(snmpCounter(text, 'Udp', 'Missing'), 0);
+  assert.equal(snmpCounter('', 'Udp', 'RcvbufErrors'), 0);
+});
+
+test('metrics are summed over the series that carry all labels', () => {
+  const text = 'a{x="1",y="2"} 3\na{x="1"} 4\na 5\nab 9\n';
+  assert.equal(sumOf(text, 'a'), 12);
+  assert.equal(sumOf(text, 'a', { x: '1' }), 7);
+  assert.equal(sumOf(text, 'c'), undefined);
+});
+
+function around(given: Partial<Surroundings> = {}): Surroundings {
+  return {
+    network: narrow(1500),
+    clock: hurried,
+    store: undefined,
+    readFile: () => undefined,
+    listFiles: () => [],
+    run: async () => undefined,
+    ask: async () => undefined,
+    fetchPage: async () => undefined,
+    ...given,
+  };
+}
+
+test('where nothing can be asked nothing fails, and only what is certain is found', async () => {
+  const facts = await collectFacts(config(), around());
+  const found = diagnose(config(), [], facts).map(({ code }) => code);
+  assert.deepEqual(found, ['DR_VIP_MISSING', 'DR_NOT_RUNNING']);
+});
+
+test('answers that are no JSON, or JSON of another shape, count as none', async () => {
+  for (const text of ['<html>', '[]', '7', 'null', '{"ready":1,"reasons":7,"peers":[{}]}']) {
+    const facts = await collectFacts(config(), around({ ask: async () => text }));
+    assert.equal(facts.member, undefined, text);
+  }
+  const strange = '{"ready":false,"reasons":7,"peers":[{},7,null,{"id":"fe2","relay":"10.0.0.12:5064","misses":[7]}]}';
+  const { member } = await collectFacts(config(), around({ ask: async () => strange }));
+  assert.deepEqual([member?.ready, member?.reasons, member?.peers], [false, [], []]);
+});
+
+test('the store is measured without writing to it, and the records of members are read', async (t) => {
+  const farm = new MemoryFarm(systemClock);
+  const store = farm.open();
+  t.after(() => store.close());
+  await store.commit([
+    { key: 'members/fe2', value: record(2, { relay: '127.0.0.1:1' }) },
+    { key: 'members/bad', value: { v: 7 } },
+  ]);
+  const asked: string[] = [];
+  const fetchPage = async (url: string) => {
+    asked.push(url);
+    return { text: 'etcd_server_quota_backend_bytes 100\netcd_mvcc_db_total_size_in_bytes 90\n', date: null };
+  };
+  const facts = await collectFacts(config('https:', 'http:'), around({ store, fetchPage }));
+  assert.deepEqual(
+    facts.records.map(({ id }) => id),
+    ['fe2'],
+  );
+  assert.equal(facts.store?.trouble, undefined);
+  assert.equal(facts.store?.hosts[0]?.full, 0.9);
+  assert.deepEqual(asked, ['http://10.0.0.31:2379/metrics']);
+  assert.deepEqual(await store.list('doctor/'), []);
+  assert.equal(facts.paths.get('127.0.0.1:1')?.passes, 1500);
+});
+
+test('forged frames are those that came while the doctor looked', async () => {
+  let frames = 40;
+  const ask = async (path: string): Promise<string> => {
+    if (path === '/readyz') return '{"ready":true,"reasons":[]}';
+    frames += 2;
+    return `sipfarm_relay_refused_total{reason="mac"} ${frames}\nprocess_max_fds 1024\n`;
+  };
+  const facts = await collectFacts(config(), around({ ask }));
+  assert.equal(facts.member?.forgedFrames, 2);
+  assert.deepEqual(facts.openFiles, { limit: 1024, of: 'the running member' });
+});
