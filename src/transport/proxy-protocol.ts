@@ -19,7 +19,7 @@ export const PROXY_OUTCOMES = {
 } as const;
 export type ProxyOutcome = keyof typeof PROXY_OUTCOMES;
 /** Why octets that begin as a header are none. */
-export type ProxyFault = 'malformed' | 'too-long' | 'nested';
+type ProxyFault = 'malformed' | 'too-long' | 'nested';
 
 /** Octets of the longest header taken; the addresses need 52, the rest is TLVs. */
 export const MAX_HEADER_OCTETS = 4096;
