@@ -6,7 +6,7 @@ import { GOOD_ANSWER, optionsRequest } from './question.ts';
 const TYPE = 'type.googleapis.com/envoy';
 const hex = (text: string): string => Buffer.from(text, 'latin1').toString('hex');
 
-function question(plan: BalancerPlan, check: HealthCheck): string {
+function question(plan: BalancerPlan, { transport }: PlannedService, check: HealthCheck): string {
   const common = `    health_checks:
     - timeout: 2s
       interval: 2s
@@ -18,7 +18,11 @@ function question(plan: BalancerPlan, check: HealthCheck): string {
       http_health_check:
         path: /readyz
 `;
-  if (check.kind === 'tcp') return `${common}      tcp_health_check: {}\n`;
+  // Without the PROXY header of a TCP cluster an OPTIONS request would pass for a client's.
+  if (check.kind === 'tcp' || transport === 'udp')
+    return `${common}      # A connection by TCP: shows death, not draining.
+      tcp_health_check: {}
+`;
   const request = optionsRequest(plan, check)
     .map((line) => `${line}\r\n`)
     .join('');
@@ -34,8 +38,7 @@ function question(plan: BalancerPlan, check: HealthCheck): string {
 function endpoints(plan: BalancerPlan, { targetPort }: PlannedService): string {
   return plan.members
     .map(
-      ({ id, address, weight }) => `      # ${id}
-      - lb_endpoints:
+      ({ id, address, weight }) => `        # ${id}
         - load_balancing_weight: ${weight}
           endpoint:
             address:
@@ -106,9 +109,10 @@ function cluster(plan: BalancerPlan, service: PlannedService): string {
     connect_timeout: 3s
     # No hash policy: the farm needs no client bound to a member.
     lb_policy: ROUND_ROBIN
-${transport === 'tcp' ? header : ''}${plan.check ? question(plan, plan.check) : ''}    load_assignment:
+${transport === 'tcp' ? header : ''}${plan.check ? question(plan, service, plan.check) : ''}    load_assignment:
       cluster_name: ${name}
       endpoints:
+      - lb_endpoints:
 ${endpoints(plan, service)}`;
 }
 
@@ -116,8 +120,8 @@ ${endpoints(plan, service)}`;
 export function renderEnvoy(plan: BalancerPlan): string {
   return `# Balancer of the farm ${plan.farm}.
 # UDP: Envoy keeps a session per client and sends from ports of its own, so the members see Envoy as the client.
-# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol accept on the TCP listener, this host in
-# balancer.trusted and balancer.probes.
+# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol require on the TCP listener, this host in
+# balancer.trusted but not in balancer.probes: all clients of UDP come from it.
 static_resources:
   listeners:
 ${plan.services.map((service) => listener(plan, service)).join('')}  clusters:

@@ -29,10 +29,9 @@ export function renderHaproxy(plan: BalancerPlan): string {
   const sections = plan.services
     .filter(({ transport }) => transport === 'tcp')
     .map((service) => {
-      // A check at another port speaks to another server, which wants no PROXY header.
+      // A check at another port goes without a PROXY header, by HAProxy's own rule.
       const elsewhere = check && check.port !== service.targetPort ? ` port ${check.port}` : '';
-      const header = elsewhere && check?.kind === 'sip' ? ' check-send-proxy' : '';
-      const asked = check ? ` check${elsewhere}${header} inter 2s fall 3 rise 2 on-marked-down shutdown-sessions` : '';
+      const asked = check ? ` check${elsewhere} inter 2s fall 3 rise 2` : '';
       const servers = members.map(
         (member, i) => `  server ${member.id} ${atMember(member, service)} weight ${weights[i]} send-proxy-v2${asked}`,
       );
@@ -48,7 +47,7 @@ ${check ? question(plan, check) : ''}${servers.join('\n')}
 `;
     });
   return `# Balancer of the farm ${plan.farm} for SIP over TCP. UDP needs another balancer beside it (HAProxy carries none).
-# On the members: proxyProtocol accept (or require) on the TCP listener, this host in balancer.trusted.
+# On the members: proxyProtocol require on the TCP listener, this host in balancer.trusted.
 
 global
   log /dev/log local0

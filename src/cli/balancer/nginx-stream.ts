@@ -44,8 +44,8 @@ ${servers.join('\n')}
   const [first] = plan.services;
   return `# Balancer of the farm ${plan.farm} (${formatEndpoint({ address: plan.vip, port: first!.port })}).
 # UDP: nginx keeps a session per client and sends from ports of its own, so the members see nginx as the client.
-# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol accept (or require) on the TCP listener,
-# this host in balancer.trusted.
+# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol require on the TCP listener,
+# this host in balancer.trusted but not in balancer.probes: all clients of UDP come from it.
 
 worker_processes auto;
 # Every UDP session and every TCP connection holds two descriptors.
