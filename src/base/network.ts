@@ -67,10 +67,18 @@ export const nodeNetwork: Network = {
         const onSent = (error: Error | null): void => {
           if (error) handlers.onSendError(error);
         };
+        let open = true;
         resolve({
           local: socket.address(),
-          send: (bytes, address, port) => socket.send(bytes, port, address, onSent),
-          close: () => new Promise((closed) => socket.close(() => closed())),
+          send(bytes, address, port) {
+            // The socket would throw, and a message from outside must not choose when.
+            if (open && port >= 1 && port <= 65_535) socket.send(bytes, port, address, onSent);
+            else handlers.onSendError(new RangeError(open ? `no port to send to: ${port}` : 'the socket is closed'));
+          },
+          close() {
+            open = false;
+            return new Promise((closed) => socket.close(() => closed()));
+          },
         });
       });
     });
@@ -100,13 +108,25 @@ export const nodeNetwork: Network = {
     return new Promise((resolve, reject) => {
       const socket = dgram.createSocket(net.isIPv6(remote.address) ? 'udp6' : 'udp4');
       socket.once('error', reject);
-      socket.connect(remote.port, remote.address, () => {
+      // The type leaves the error out that the callback gets when there is no route.
+      socket.connect(remote.port, remote.address, (error?: Error) => {
         socket.off('error', reject);
+        if (error) {
+          socket.close();
+          reject(error);
+          return;
+        }
+        let open = true;
         socket.on('error', onRefused);
         socket.on('message', () => {});
         resolve({
-          knock: (bytes) => socket.send(bytes, (error) => error && onRefused()),
-          close: () => new Promise((closed) => socket.close(() => closed())),
+          knock(bytes) {
+            if (open) socket.send(bytes, (failed) => failed && onRefused());
+          },
+          close() {
+            open = false;
+            return new Promise((closed) => socket.close(() => closed()));
+          },
         });
       });
     });

@@ -140,5 +140,5 @@ export function isMemberId(id: unknown): id is string {
 }
 
 function isEndpoint(value: unknown): value is string {
-  return isText(value, 64) && parseEndpoint(value) !== undefined;
+  return isText(value, 64) && (parseEndpoint(value)?.port ?? 0) > 0;
 }

@@ -545,6 +545,8 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
     if (name === HeaderName.OTHER || name > HeaderName.TARGET_DIALOG) continue;
     let valueStart = afterColon;
     while (valueStart < at && (CLASS[bytes[valueStart]!]! & BLANK) !== 0) valueStart++;
+    // An empty value lies in its own line: what is written there must not land in the next.
+    if (valueStart === at) valueStart = afterColon;
     const headerFault = scanHeader(bytes, name, lineStart, at, valueStart, trimEnd(bytes, valueStart, at), out);
     if (headerFault) fault ??= headerFault;
   }
