@@ -9,6 +9,7 @@ import { Method, type Scan } from '../sip/scan.ts';
 import { type Packet, SecondChance } from '../transport/packet.ts';
 import type { Keyring } from './keyring.ts';
 import type { OwnerTables } from './owner-tables.ts';
+import { Redirects } from './redirects.ts';
 import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
 import { drop, LOCAL, relayTo, type Verdict } from './verdict.ts';
@@ -24,7 +25,7 @@ export type TokenPlace = (typeof TOKEN_PLACES)[number];
 export interface LookupWorld {
   readonly keys: Keyring;
   readonly tables: OwnerTables;
-  /** True when this member holds the call with this key. */
+  /** True when this member holds the call with this key; negative for calls that its SIP server has made. */
   holds(callKey: number): boolean;
   /** The oldest epoch of a call that the peer says it still holds; 0 = it holds none. A peer that has said nothing yet may hold any: 1. */
   heldSince(member: number): number;
@@ -37,6 +38,7 @@ export class OwnerLookup {
   readonly #forged: Readonly<Record<TokenPlace, { n: number }>>;
   readonly #token = new Token();
   readonly #hash = new CallHash();
+  readonly #redirects = new Redirects();
 
   constructor(world: LookupWorld, forged: CellFamily<'place'>) {
     this.#world = world;
@@ -83,13 +85,28 @@ export class OwnerLookup {
       else if (check === 'valid' && token.kind === TokenKind.reply && scan.method === Method.ACK)
         return drop('stateless-ack');
     }
-    let { callKey, slot } = packet;
-    if (scan.namedDialogStart >= 0) {
-      this.#hashNamedDialog(scan);
-      callKey = this.#hash.key;
-      slot = this.#hash.slot;
-    }
-    return this.#world.holds(callKey) ? LOCAL : this.#toSlot(slot, packet);
+    if (scan.namedDialogStart >= 0) return this.#toNamedDialog(scan, packet);
+    if (this.#world.holds(packet.callKey)) return LOCAL;
+    const elsewhere = this.#redirects.get(packet.callKey);
+    if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#world.tables.seats.has(elsewhere))
+      return relayTo(elsewhere);
+    return this.#toSlot(packet.slot, packet);
+  }
+
+  /**
+   * A request that names another dialog goes to that dialog's owner, but by way of the owner of its own slot: its CANCEL and the ACK of its
+   * error name no dialog, and that member tells them the way. A dialog of the server's making is found at the member that holds it only.
+   */
+  #toNamedDialog(scan: Scan, packet: Packet): Verdict {
+    const { slots, self } = this.#world.tables;
+    const home = slots[packet.slot]!;
+    if (packet.hops === 0 && home !== self && home !== 0) return relayTo(home);
+    this.#hashNamedDialog(scan);
+    const { key, slot } = this.#hash;
+    if (this.#world.holds(key) || this.#world.holds(-key)) return LOCAL;
+    const verdict = this.#toSlot(slot, packet);
+    if (verdict.kind === 'relay') this.#redirects.set(packet.callKey, verdict.to);
+    return verdict;
   }
 
   /** True when the user part of the URI in `bytes[start..end)` is a valid token of a dialog; the token is then in `#token`. */
@@ -138,6 +155,8 @@ export class OwnerLookup {
     }
     const previous = tables.previous[slot]!;
     if (previous === 0 || previous === tables.self || packet.secondChance !== SecondChance.none) return LOCAL;
+    // Two more hops: there, and back when it knows nothing.
+    if (packet.hops > HOP_LIMIT - 2) return LOCAL;
     const heldSince = this.#world.heldSince(previous);
     if (heldSince === 0 || heldSince > tables.previousUntil[slot]!) return LOCAL;
     packet.secondChance = SecondChance.offered;

@@ -1,7 +1,7 @@
 // Everything the owner lookup reads, finished by cold code for one view and swapped in by one assignment.
 import { type SipKey, sipKey } from '../base/siphash.ts';
 import { buildSlots } from './slots.ts';
-import { generationOf, type Seat, type View } from './view.ts';
+import { type Generation, generationOf, HISTORY_LENGTH, type Seat, type View } from './view.ts';
 
 export interface OwnerTables {
   readonly epoch: number;
@@ -19,14 +19,26 @@ export interface OwnerTables {
   readonly seats: ReadonlyMap<number, Seat>;
 }
 
+/** The slot tables built last, by shares: a new view brings one that is new, and its history is known already. */
+const built = new Map<string, Uint16Array>();
+
+function slotsOf(generation: Generation): Uint16Array {
+  const key = generation.shares.map(({ number, weight }) => `${number}:${weight}`).join();
+  const slots = built.get(key) ?? buildSlots(generation);
+  built.delete(key);
+  built.set(key, slots);
+  if (built.size > 2 * HISTORY_LENGTH) built.delete(built.keys().next().value ?? '');
+  return slots;
+}
+
 /** Builds the tables of `view` for the member `self`. */
 export function buildOwnerTables(view: View, self: number, incarnation: number): OwnerTables {
   const seats = new Map(view.seats.map((seat) => [seat.number, seat]));
-  const slots = buildSlots(generationOf(view));
+  const slots = slotsOf(generationOf(view));
   const previous = new Uint16Array(slots.length);
   const previousUntil = new Uint32Array(slots.length);
   for (const generation of view.history) {
-    const earlier = buildSlots(generation);
+    const earlier = slotsOf(generation);
     for (let slot = 0; slot < slots.length; slot++) {
       const owner = earlier[slot]!;
       if (previous[slot] !== 0 || owner === slots[slot] || !seats.has(owner)) continue;

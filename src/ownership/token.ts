@@ -16,7 +16,7 @@ import type { FarmKey, Keyring } from './keyring.ts';
 export const TokenKind = {
   /** Via branch of a request whose transaction lives in the member's process: its own probes. The incarnation counts. */
   transaction: 1,
-  /** Via branch of a request forwarded statelessly: the state lives in the SIP server behind the member. */
+  /** Via branch of a request forwarded statelessly away from the farm: the state lives in the SIP server behind the member. */
   edge: 2,
   /** Record-Route, To tag: the member that owns the dialog. */
   dialog: 3,
@@ -26,6 +26,8 @@ export const TokenKind = {
   datagramFlow: 5,
   /** To tag of a stateless answer: any member may swallow its ACK. */
   reply: 6,
+  /** Via branch of a client's request forwarded to the SIP server behind the member. A kind of its own, so that a client that is shown it cannot answer it. */
+  inward: 7,
 } as const;
 export type TokenKind = (typeof TokenKind)[keyof typeof TokenKind];
 

@@ -157,8 +157,9 @@ describe('the order of the rules', () => {
 
   test('the named dialog comes before the own Call-ID, held here or not', () => {
     const member = one();
-    member.held.add(keyOf(TABLES, CALL));
-    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL, Replaces: `${replaced};to-tag=1` })), relayTo(4));
+    member.held.add(keyOf(TABLES, OWN_CALL));
+    const invite = request('INVITE', { 'Call-ID': OWN_CALL, Replaces: `${replaced};to-tag=1` });
+    assert.equal(member.verdict(invite), relayTo(4));
   });
 
   test('a token comes before a call this member holds', () => {
@@ -276,16 +277,31 @@ describe('the ACK of an answer that a member gave statelessly', () => {
 describe('a header that names another dialog', () => {
   const named = callIdOf(TABLES, 4);
   for (const header of ['Replaces', 'Join', 'Target-Dialog', 'REPLACES', 'target-dialog']) {
-    test(`${header} brings the request to the owner of that dialog`, () => {
+    test(`${header} brings the request to the owner of that dialog, once the owner of its own slot has it`, () => {
       for (const value of [named, `${named};to-tag=1;from-tag=2`, `${named} \t ;early-only`])
-        assert.equal(one().verdict(request('INVITE', { 'Call-ID': CALL, [header]: value })), relayTo(4), value);
+        assert.equal(one().verdict(request('INVITE', { 'Call-ID': OWN_CALL, [header]: value })), relayTo(4), value);
     });
   }
 
-  test('brings it to this member when it holds that dialog', () => {
-    const member = one();
-    member.held.add(keyOf(TABLES, named));
-    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL, Replaces: `${named};to-tag=1` })), LOCAL);
+  test('brings it to this member when it holds that dialog, one that its server has made too', () => {
+    for (const side of [1, -1]) {
+      const member = one();
+      member.held.add(side * keyOf(TABLES, named));
+      const { packet } = member.decide(request('INVITE', { 'Call-ID': CALL, Replaces: `${named};to-tag=1` }));
+      assert.equal(packet.secondChance, SecondChance.none);
+      assert.equal(member.verdict(request('INVITE', { 'Call-ID': OWN_CALL, Replaces: `${named};to-tag=1` })), LOCAL);
+    }
+  });
+
+  test('brings it to the owner of its own slot first, which then tells its CANCEL and ACK the way', () => {
+    const replaces = { 'Call-ID': OWN_CALL, Replaces: `${named};to-tag=1` };
+    const elsewhere = new Member(buildOwnerTables(FIVE, 2, 12));
+    const home = one();
+    assert.equal(elsewhere.verdict(request('INVITE', replaces)), relayTo(1));
+    assert.equal(home.verdict(request('CANCEL', { 'Call-ID': OWN_CALL })), LOCAL, 'nothing went elsewhere yet');
+    assert.equal(home.verdict(request('INVITE', replaces)), relayTo(4));
+    for (const method of ['CANCEL', 'ACK', 'INVITE'])
+      assert.equal(home.verdict(request(method, { 'Call-ID': OWN_CALL })), relayTo(4), method);
   });
 
   test('leaves the packet the key and slot of its own Call-ID', () => {
@@ -450,10 +466,11 @@ describe('a packet that has been relayed three times', () => {
     });
   }
 
-  test('gets no second chance', () => {
+  test('gets no second chance, nor does one that could not come back', () => {
     const { member, callId } = moved();
     member.told.set(2, 1);
-    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: HOP_LIMIT - 1 }), relayTo(2));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: HOP_LIMIT - 2 }), relayTo(2));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: HOP_LIMIT - 1 }), LOCAL);
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: HOP_LIMIT }), LOCAL);
   });
 });
