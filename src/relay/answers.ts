@@ -12,13 +12,21 @@ import type { Transport } from '../transport/transport.ts';
 import type { Egress } from './egress.ts';
 import { emptyFlow, returnFlow } from './return-flow.ts';
 
+/** How many error answers by UDP one source prefix gets. */
+export interface ErrorLimits {
+  /** To what breaks the grammar. */
+  readonly faults: RateLimit;
+  /** To good requests that go no further: a carrier's trunk is one prefix, and silence costs it more than an answer. */
+  readonly refusals: RateLimit;
+}
+
 export interface AnswersOptions {
   readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly transport: Transport;
   readonly egress: Egress;
   /** Monotonic milliseconds. */
   readonly now: () => number;
-  readonly limit: RateLimit;
+  readonly limits: ErrorLimits;
   readonly answered: CellFamily<'status'>;
   /** The cells of dropped packets, by reason. */
   readonly drops: Readonly<Record<DropReason, Cell>>;
@@ -30,13 +38,13 @@ export class Answers {
   readonly #options: AnswersOptions;
   readonly #flow = emptyFlow();
   /** Replaced when the setting changes. */
-  limit: RateLimit;
+  limits: ErrorLimits;
   #tag = '';
   #tagKeys: Keyring | undefined;
 
   constructor(options: AnswersOptions) {
     this.#options = options;
-    this.limit = options.limit;
+    this.limits = options.limits;
   }
 
   /** A To tag that tells every member that its ACK needs no owner (RFC 3261 8.2.7). */
@@ -59,11 +67,12 @@ export class Answers {
       drops['bad-ack'].n++;
       return;
     }
-    if (status >= 300 && !this.limit.allow(sourcePrefix(packet.address), this.#options.now())) {
+    // A connection has proved its source.
+    if (status >= 300 && !listed && packet.connection === 0 && !this.#allowed(packet.address, status)) {
       drops['rate-limit'].n++;
       return;
     }
-    // A connection has proved its source; a datagram may lie about it, so its answer is never larger than itself.
+    // A datagram may lie about its source, so its answer is never larger than itself.
     const maxOctets = listed || packet.connection !== 0 ? Number.POSITIVE_INFINITY : scan.end - scan.start;
     const reply = buildReply(scan, status, '', this.toTag(), packet, headers, maxOctets);
     if (!reply) {
@@ -75,5 +84,10 @@ export class Answers {
     returnFlow(scan, packet, world.tables, listener, this.#flow);
     answered.cell({ status: String(status) }).n++;
     if (!egress.send(this.#flow, reply)) drops['flow-lost'].n++;
+  }
+
+  #allowed(address: string, status: ReplyStatus): boolean {
+    const limit = status === 400 || status === 501 || status === 505 ? this.limits.faults : this.limits.refusals;
+    return limit.allow(sourcePrefix(address), this.#options.now());
   }
 }

@@ -5,14 +5,20 @@ import type { OwnerTables } from '../ownership/owner-tables.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { RelayLink } from './relay-link.ts';
 
+export interface EgressWorld {
+  readonly tables: OwnerTables;
+  /** Every incarnation this process has had: a rejoin renews the number, not the connections. */
+  readonly incarnations: ReadonlySet<number>;
+}
+
 export class Egress {
   readonly #transport: Transport;
   readonly #link: RelayLink;
-  readonly #world: { readonly tables: OwnerTables };
+  readonly #world: EgressWorld;
   /** Index of this member's listener by code; -1 = none. */
   readonly #indexes = new Int16Array(256).fill(-1);
 
-  constructor(transport: Transport, link: RelayLink, world: { readonly tables: OwnerTables }) {
+  constructor(transport: Transport, link: RelayLink, world: EgressWorld) {
     this.#transport = transport;
     this.#link = link;
     this.#world = world;
@@ -29,11 +35,11 @@ export class Egress {
     const { tables } = this.#world;
     const here = flow.member === tables.self;
     if (flow.connection !== 0) {
-      if (here) return flow.incarnation === tables.incarnation && this.#transport.sendStream(flow.connection, message);
-      return (
-        tables.seats.get(flow.member)?.incarnation === flow.incarnation &&
-        this.#link.egress(flow, message, 0, message.length)
-      );
+      if (here) {
+        return this.#world.incarnations.has(flow.incarnation) && this.#transport.sendStream(flow.connection, message);
+      }
+      // Whether the connection is of that member's present life only that member can say.
+      return tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
     }
     const index = this.#indexes[flow.listener]!;
     const listener = this.#transport.listeners[index];

@@ -39,7 +39,7 @@ export interface RelayHandlers {
   /** A packet for this member's owner lookup. The object is reused: copy what you keep. `packet.listener` is an index of this member. */
   onPacket(packet: Packet): void;
   /** Send `bytes[start..end)` by `flow`, which this member holds The flow object is reused. */
-  onEgress(flow: Flow, bytes: Buffer, start: number, end: number, fromMember: number): void;
+  onEgress(flow: Flow, bytes: Buffer, start: number, end: number): void;
   /** A member decides by a newer view: fetch it. At most once a second for one epoch. */
   onNewerEpoch(epoch: number): void;
   /** The members a majority of the other seated members cannot reach; called when the set changes. Never this member itself; always empty with fewer than three seats. */
@@ -95,6 +95,8 @@ export class RelayLink {
   readonly #flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
   readonly #probe = new Probe();
   #sequence = 0;
+  #newest = 0;
+  #outrunAt = 0;
   #toldEpoch = 0;
   #toldAt = 0;
   #strangerRefusedAt = Number.NEGATIVE_INFINITY;
@@ -122,6 +124,7 @@ export class RelayLink {
       keys,
       number: () => self().number,
       onFrame: (from, bytes, start, end) => this.#onFrame(bytes, start, end, from, '', 0),
+      onUndelivered: (frame) => this.#takeBack(frame),
       refused: this.#refused,
     });
     this.#prober = new Prober({
@@ -221,6 +224,11 @@ export class RelayLink {
   heldSince(number: number): number {
     const peer = this.#peers.get(number);
     return peer?.reachable ? peer.heldSince : 0;
+  }
+
+  /** Milliseconds since a peer has first shown a newer epoch than the one this member decides by; 0 = none has. */
+  outrunFor(): number {
+    return this.#newest > this.#options.self().epoch ? Math.max(this.#options.clock.now() - this.#outrunAt, 1) : 0;
   }
 
   /** Numbers of the peers that answer probes. */
@@ -329,10 +337,12 @@ export class RelayLink {
     }
     switch (frame.kind) {
       case FrameKind.packet:
-        this.#takePacket(peer, bytes);
+        peer.received.n++;
+        this.#takePacket(bytes);
         return;
       case FrameKind.egress:
-        this.#takeEgress(peer, bytes, self);
+        peer.received.n++;
+        this.#takeEgress(self.number, bytes);
         return;
       case FrameKind.probe:
         if (readProbe(bytes, frame.start, frame.end, this.#probe)) this.#prober.onProbe(peer, this.#probe);
@@ -345,7 +355,8 @@ export class RelayLink {
     }
   }
 
-  #takePacket(peer: Peer, bytes: Buffer): void {
+  /** Hands over the packet of `#in`. */
+  #takePacket(bytes: Buffer): void {
     const frame = this.#in;
     if (frame.hops > HOP_LIMIT) {
       this.#refused.hops.n++;
@@ -371,26 +382,35 @@ export class RelayLink {
     packet.hops = frame.hops;
     packet.secondChance = frame.secondChance as SecondChance;
     packet.orphan = false;
-    peer.received.n++;
     this.#options.handlers.onPacket(packet);
   }
 
-  #takeEgress(peer: Peer, bytes: Buffer, self: RelaySelf): void {
+  /** Hands over the message of `#in`, to be sent by a flow that `member` holds. */
+  #takeEgress(member: number, bytes: Buffer): void {
     const frame = this.#in;
     const flow = this.#flow;
-    flow.member = self.number;
+    flow.member = member;
     flow.incarnation = frame.ingressIncarnation;
     flow.listener = frame.listener;
     flow.connection = frame.connection;
     flow.address = frame.address;
     flow.port = frame.port;
-    peer.received.n++;
-    this.#options.handlers.onEgress(flow, bytes, frame.start, frame.end, peer.number);
+    this.#options.handlers.onEgress(flow, bytes, frame.start, frame.end);
+  }
+
+  /** A frame of ours that waited for a connection to a member that is gone now: it is decided anew. */
+  #takeBack(bytes: Buffer): void {
+    const frame = this.#in;
+    if (decodeFrame(bytes, 0, bytes.length, this.#options.keys(), frame) !== null) return;
+    if (frame.kind === FrameKind.packet) this.#takePacket(bytes);
+    else if (frame.kind === FrameKind.egress) this.#takeEgress(frame.receiver, bytes);
   }
 
   #tellNewerEpoch(epoch: number): void {
     const { clock, handlers } = this.#options;
     const now = clock.now();
+    if (this.outrunFor() === 0) this.#outrunAt = now;
+    this.#newest = Math.max(this.#newest, epoch);
     if (epoch <= this.#toldEpoch && now - this.#toldAt < NEWER_EPOCH_MS) return;
     this.#toldEpoch = epoch;
     this.#toldAt = now;

@@ -9,7 +9,7 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { ByteStream, Network, StreamServer } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { type FarmKey, type Keyring, keyName } from '../ownership/keyring.ts';
-import { StreamFramer } from './stream-framer.ts';
+import { LENGTH_OCTETS, StreamFramer } from './stream-framer.ts';
 
 /** A full handshake takes two round trips on a LAN. */
 const HANDSHAKE_MS = 5000;
@@ -51,6 +51,8 @@ interface StreamOptions {
   readonly number: () => number;
   /** A frame from the connection of member `from`. `bytes` belongs to the handler. */
   readonly onFrame: (from: number, bytes: Buffer, start: number, end: number) => void;
+  /** A frame that waited for a peer that is gone now; the bytes are the callee's. */
+  readonly onUndelivered: (frame: Buffer) => void;
   readonly refused: Readonly<Record<'queue-full' | 'queue-old' | 'handshake' | 'connections' | 'framing', Cell>>;
 }
 
@@ -218,7 +220,11 @@ export class StreamLink {
     line.closed = true;
     this.#lines.delete(line.peer.number);
     line.retry?.cancel();
+    const { queue } = line;
+    line.queue = [];
+    line.queued = 0;
     this.#drop(line);
+    if (this.#server) for (const { frame } of queue) this.#options.onUndelivered(frame.subarray(LENGTH_OCTETS));
   }
 
   #dial(line: Line): void {

@@ -1,11 +1,10 @@
 // What a member answers statelessly: small, to the source, not too often, and with a To tag that every member knows.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { RateLimit } from '../../../src/base/rate-limit.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
 import { callIdOf, KEYS, request, seat } from '../ownership/lookups.ts';
-import { EDGE, EDGE6, NAT, type WayFarm, wayFarm } from '../packet-way/way-farm.ts';
+import { EDGE, EDGE6, errorLimits, NAT, type WayFarm, wayFarm } from '../packet-way/way-farm.ts';
 
 /** Answered 400, with room in the request for the whole answer. */
 function broken(changes: Record<string, string | undefined> = {}): Buffer {
@@ -160,7 +159,7 @@ describe('error answers', () => {
 
   test('follow a limit that changes', async (t) => {
     const farm = await wayFarm(t, { errorsPerSecond: 1, burst: 1 });
-    farm.member(1).answers.limit = new RateLimit({ perSecond: 1, burst: 5 });
+    farm.member(1).answers.limits = errorLimits(1, 5);
     assert.equal(await count(farm, '192.0.2.7', 9), 5);
   });
 

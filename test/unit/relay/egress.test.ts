@@ -124,13 +124,22 @@ describe('a connection', () => {
     assert.deepEqual(await send(farm, 1, flow), [false]);
   });
 
-  test('of an older incarnation is gone, though a connection of that number is open', async (t) => {
+  test('of another life of its member is gone, though a connection of that number is open', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const here = await connected(farm, 1);
-    const there = await connected(farm, 2);
     assert.deepEqual(await send(farm, 1, { ...here.flow, incarnation: 10 }), [false]);
-    assert.deepEqual(await send(farm, 1, { ...there.flow, incarnation: 11 }), [false]);
-    assert.deepEqual([here.sent(), there.sent()], ['', '']);
+    assert.equal(here.sent(), '');
+    const there = await connected(farm, 2);
+    await send(farm, 1, { ...there.flow, incarnation: 11 });
+    assert.equal(there.sent(), '', 'the member that holds it has the last word');
+  });
+
+  test('outlives a rejoin of its member in the same process', async (t) => {
+    const farm = await wayFarm(t, { members: 2 });
+    const there = await connected(farm, 2);
+    farm.member(2).incarnations.add(7);
+    assert.deepEqual(await send(farm, 1, { ...there.flow, incarnation: 7 }), [true]);
+    assert.notEqual(there.sent(), '');
   });
 
   test('at a member that is gone is gone with it', async (t) => {

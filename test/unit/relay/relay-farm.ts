@@ -34,7 +34,7 @@ export class Member {
   readonly link: RelayLink;
   readonly listeners: readonly string[];
   readonly packets: Taken[] = [];
-  readonly egresses: { readonly flow: Flow; readonly text: string; readonly from: number }[] = [];
+  readonly egresses: { readonly flow: Flow; readonly text: string }[] = [];
   readonly newer: number[] = [];
   readonly suspects: number[][] = [];
   readonly hops: number[] = [];
@@ -70,8 +70,8 @@ export class Member {
           });
           this.#events.emit('taken');
         },
-        onEgress: (flow, bytes, start, end, from) => {
-          this.egresses.push({ flow: { ...flow }, text: bytes.toString('latin1', start, end), from });
+        onEgress: (flow, bytes, start, end) => {
+          this.egresses.push({ flow: { ...flow }, text: bytes.toString('latin1', start, end) });
           this.#events.emit('taken');
         },
         onNewerEpoch: (epoch) => this.newer.push(epoch),

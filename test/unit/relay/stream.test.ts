@@ -79,7 +79,7 @@ describe('a message that came by a connection', () => {
     const bytes = Buffer.from('BYE');
     assert.ok(b.link.egress(flow, bytes, 0, 3));
     await a.taken(1);
-    assert.deepEqual(a.egresses[0], { flow: { ...flow, address: '0.0.0.0' }, text: 'BYE', from: 2 });
+    assert.deepEqual(a.egresses[0], { flow: { ...flow, address: '0.0.0.0' }, text: 'BYE' });
   });
 });
 
