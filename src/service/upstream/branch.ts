@@ -3,7 +3,7 @@
 //
 //    value of the token, 8 octets:  transaction (4) | loop (4)
 //    transaction = hash of what identifies the transaction at the hop before (RFC 3261 17.2.3; RFC 2543 rules without the magic cookie)
-//    loop        = hash of direction, Request-URI, Call-ID, From tag and CSeq number: what a spiral changes and a loop does not
+//    loop        = hash of direction, Request-URI, next Route, Call-ID, From tag and CSeq number: a spiral changes one, a loop none
 import { digest, type SipKey, siphash } from '../../base/siphash.ts';
 import type { Scan } from '../../sip/scan.ts';
 
@@ -30,10 +30,17 @@ function hasUniqueBranch(scan: Scan): boolean {
   return true;
 }
 
+/** The Route value the request goes to next, as offsets; -1 = none. CANCEL and the ACK of an error carry the Route of their INVITE. */
+export interface NextRoute {
+  readonly nextStart: number;
+  readonly nextEnd: number;
+}
+
 /** Writes the loop half of a branch value into `to[4..8)`. */
-export function writeLoopHash(key: SipKey, scan: Scan, direction: Direction, to: Uint8Array): void {
+export function writeLoopHash(key: SipKey, scan: Scan, route: NextRoute, direction: Direction, to: Uint8Array): void {
   block[0] = direction;
   let at = append(scan.bytes, scan.uriStart, scan.uriEnd, 1);
+  at = append(scan.bytes, route.nextStart, route.nextEnd, at);
   at = append(scan.bytes, scan.callIdStart, scan.callIdEnd, at);
   at = append(scan.bytes, scan.fromTagStart, scan.fromTagEnd, at);
   block.writeUInt32BE(scan.cseq, Math.min(at, block.length - 4));
@@ -42,8 +49,14 @@ export function writeLoopHash(key: SipKey, scan: Scan, direction: Direction, to:
 }
 
 /** Writes the whole 8-octet branch value of `scan`'s request into `to`. */
-export function writeBranchValue(key: SipKey, scan: Scan, direction: Direction, to: Uint8Array): void {
-  writeLoopHash(key, scan, direction, to);
+export function writeBranchValue(
+  key: SipKey,
+  scan: Scan,
+  route: NextRoute,
+  direction: Direction,
+  to: Uint8Array,
+): void {
+  writeLoopHash(key, scan, route, direction, to);
   let at: number;
   if (hasUniqueBranch(scan)) {
     at = append(scan.bytes, scan.branchStart, scan.branchEnd, 0);

@@ -25,6 +25,8 @@ export interface Edge {
   readonly listenerSides: readonly Side[];
   /** Endpoints that are ours, as `host:port` in lower case: a Route to one of them has reached its goal. */
   readonly ownEndpoints: ReadonlySet<string>;
+  /** The one of them that faces the server. */
+  readonly serverEndpoint: string;
   readonly stamp: Stamp;
   readonly edit: Edit;
   readonly hash: CallHash;

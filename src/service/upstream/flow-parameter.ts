@@ -7,9 +7,11 @@ import { FLOW_PARAMETER } from './stamp.ts';
 
 /** Reads the flow that our own top Via carries. False when it carries none, or none of ours. */
 export function readFlowParameter(edge: Edge, scan: Scan, token: Token, flow: Flow): boolean {
-  const { bytes, viaEnd } = scan;
-  const at = bytes.indexOf(FLOW_PARAMETER, scan.branchEnd);
-  if (at < 0 || at >= viaEnd) return false;
+  const { viaEnd } = scan;
+  const bytes = scan.bytes.subarray(0, viaEnd);
+  // Behind sent-by: an element may have put the parameters in another order.
+  const at = bytes.indexOf(FLOW_PARAMETER, scan.sentByEnd);
+  if (at < 0) return false;
   const start = at + FLOW_PARAMETER.length;
   let end = start;
   while (end < viaEnd && bytes[end] !== 0x3b) end++;

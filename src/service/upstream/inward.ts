@@ -7,6 +7,7 @@ import type { Answers } from '../../relay/answers.ts';
 import { emptyFlow, returnFlow } from '../../relay/return-flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
+import type { Listener } from '../../transport/transport.ts';
 import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
 import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
@@ -49,6 +50,8 @@ export class Inward {
       else answers.answer(packet, scan, 481);
       return;
     }
+    edge.edit.beginScan(scan);
+    takeOwnRoutes(edge, scan, true, this.#routes);
     const refusal = this.#refusal(scan);
     if (refusal !== 0) {
       answers.answer(packet, scan, refusal, refusal === 503 ? RETRY_AFTER : []);
@@ -60,18 +63,15 @@ export class Inward {
     const listener = transport.listeners[packet.listener];
     const side = edge.listenerSides[packet.listener];
     if (!listener || !side) return;
-    edit.beginScan(scan);
     stamp.reset();
     returnFlow(scan, packet, tables, listener, this.#back);
-    writeBranchValue(keys.primary.branch, scan, Direction.inward, branchValue);
-    stamp.via(keys, edge.serverSide, tables.self, branchValue, this.#back);
+    writeBranchValue(keys.primary.branch, scan, this.#routes, Direction.inward, branchValue);
+    stamp.via(keys, TokenKind.inward, edge.serverSide, tables.self, branchValue, this.#back);
     if (opensDialog(scan)) {
-      if (this.#clientNeedsFlow(packet, scan, listener.answer))
-        stamp.recordRouteFlow(keys, edge.serverSide, this.#back);
+      if (this.#clientNeedsFlow(packet, scan, listener)) stamp.recordRouteFlow(keys, edge.serverSide, this.#back);
       else stamp.recordRouteOwner(keys, edge.serverSide, tables.self);
       stamp.recordRouteOwner(keys, side, tables.self);
     } else if (scan.method === Method.REGISTER) stamp.path(keys, edge.serverSide, this.#back);
-    takeOwnRoutes(edge, scan, this.#routes);
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, packet.address, packet.port);
@@ -94,10 +94,11 @@ export class Inward {
 
   /**
    * Must requests towards the client go by the way it came? Yes over a connection; yes when a balancer keeps a session per client
-   * (`answer: ingress`); yes behind a NAT, seen by a source that the Via does not name, from a client that asks for it by `rport`.
+   * (`answer: ingress`); yes when other listeners could be taken for the one the client uses; yes behind a NAT, seen by a source that the
+   * Via does not name, from a client that asks for it by `rport`.
    */
-  #clientNeedsFlow(packet: Packet, scan: Scan, answer: 'direct' | 'ingress'): boolean {
-    if (packet.connection !== 0 || answer === 'ingress') return true;
+  #clientNeedsFlow(packet: Packet, scan: Scan, listener: Listener): boolean {
+    if (packet.connection !== 0 || listener.answer === 'ingress' || this.#hasTwin(listener)) return true;
     const { via, bytes } = scan;
     if (via.rport < 0) return false;
     return (
@@ -105,20 +106,28 @@ export class Inward {
     );
   }
 
+  #hasTwin(listener: Listener): boolean {
+    let alike = 0;
+    for (const each of this.#options.edge.transport.listeners)
+      if (each.transport === listener.transport && sameFamily(each, listener)) alike++;
+    return alike > 1;
+  }
+
   /** The request has passed this farm in this direction before, unchanged in all that decides its way (RFC 3261 16.3 item 4). */
   #hasLooped(scan: Scan): boolean {
     const { keys } = this.#options.edge.world;
-    const { bytes } = scan;
+    // The bytes may be a whole chunk of a stream: look no further than the headers.
+    const bytes = scan.bytes.subarray(0, scan.headersEnd);
     let at = scan.viaStart;
     let computed = false;
     for (;;) {
       at = bytes.indexOf(OUR_BRANCH, at);
-      if (at < 0 || at >= scan.headersEnd) return false;
+      if (at < 0) return false;
       let end = at + OUR_BRANCH.length;
       while (end < scan.headersEnd && isBase32(bytes[end]!)) end++;
       const check = readBranchToken(keys, bytes, at, end, this.#token);
-      if (check === 'valid' && this.#token.kind === TokenKind.edge) {
-        if (!computed) writeLoopHash(keys.primary.branch, scan, Direction.inward, this.#seen);
+      if (check === 'valid' && this.#token.kind === TokenKind.inward) {
+        if (!computed) writeLoopHash(keys.primary.branch, scan, this.#routes, Direction.inward, this.#seen);
         computed = true;
         if (sameLoop(this.#token, this.#seen)) return true;
       }
@@ -138,6 +147,10 @@ export class Inward {
     edge.edit.beginScan(scan).popVia(scan);
     if (!edge.egress.send(this.#back, edge.edit.apply())) edge.drops['flow-lost'].n++;
   }
+}
+
+function sameFamily(a: Listener, b: Listener): boolean {
+  return a.bind.address.includes(':') === b.bind.address.includes(':');
 }
 
 function isBase32(octet: number): boolean {

@@ -136,7 +136,10 @@ export class Locator {
     if (!running) {
       if (this.#running.size >= this.#maxLookups) {
         this.#options.lookups.cell({ result: 'busy' }).n++;
-        return 'busy';
+        // A known trunk must not fall because strangers' names are slow.
+        const known = this.#known.get(key);
+        const usable = known !== undefined && known.staleUntil > this.#options.clock.now();
+        return usable ? (known.only ?? orderTargets(known.ranking, choice)) : 'busy';
       }
       running = this.#lookUp(key, name, port, by).finally(() => this.#running.delete(key));
       this.#running.set(key, running);

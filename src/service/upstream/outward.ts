@@ -3,15 +3,17 @@
 
 import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import type { Flow } from '../../ownership/flow.ts';
-import { Token } from '../../ownership/token.ts';
+import { Token, TokenKind } from '../../ownership/token.ts';
 import type { ReplyStatus } from '../../ownership/verdict.ts';
 import { emptyFlow } from '../../relay/return-flow.ts';
 import { Scan, scan as scanMessage } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
+import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Packet } from '../../transport/packet.ts';
 import { Direction, writeBranchValue } from './branch.ts';
 import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
+import type { ForbiddenTargets } from './forbidden-targets.ts';
 import type { Locator, Target } from './locate.ts';
 import { RouteReading, takeOwnRoutes } from './own-routes.ts';
 
@@ -24,7 +26,12 @@ export interface OutwardOptions {
   readonly toServer: (message: Buffer, address?: string, port?: number) => void;
   /** The server's own address and port, once known: a request from there needs no flow for its response. */
   readonly isServer: (address: string, port: number) => boolean;
+  readonly forbidden: ForbiddenTargets;
 }
+
+/** Requests that may wait for names at one time. */
+const MAX_WAITING = 5000;
+const MAX_WAITING_OCTETS = 16 * 1024 * 1024;
 
 export class Outward {
   readonly #options: OutwardOptions;
@@ -33,8 +40,11 @@ export class Outward {
   readonly #back: Flow = emptyFlow();
   readonly #uri = new Uri();
   readonly #token = new Token();
+  readonly #nextVia = new Via();
   /** For requests that had to wait for a name. */
   readonly #late = new Scan();
+  #waiting = 0;
+  #waitingOctets = 0;
   readonly #requests: { n: number };
   readonly #responses: { n: number };
 
@@ -55,7 +65,7 @@ export class Outward {
   #forward(scan: Scan, address: string, port: number, found: readonly Target[] | undefined): void {
     const { edge, answerServer } = this.#options;
     edge.edit.beginScan(scan);
-    takeOwnRoutes(edge, scan, this.#routes);
+    takeOwnRoutes(edge, scan, false, this.#routes);
     if (this.#routes.hasFlow) {
       this.#send(scan, address, port, this.#routes.flow, true);
       return;
@@ -73,7 +83,12 @@ export class Outward {
     }
     const targets = found ?? this.#locate(scan, address, port);
     if (!targets) return;
-    const status = this.#flowTo(targets[0]);
+    // The first that this member has a listener for. No failover: a stateless element sends all of a transaction one way.
+    let status: 0 | ReplyStatus = 503;
+    for (const target of targets) {
+      status = this.#flowTo(target);
+      if (status === 0) break;
+    }
     if (status === 0) this.#send(scan, address, port, this.#flow, false);
     else answerServer(scan, status, address, port);
   }
@@ -91,8 +106,17 @@ export class Outward {
     const choice = callKey(edge, scan) >>> 0;
     const now = locator.locateNow(host, uri.port, transport, choice);
     if (now) return now;
+    if (this.#waiting >= MAX_WAITING || this.#waitingOctets + scan.end - scan.start > MAX_WAITING_OCTETS) {
+      edge.drops['service-busy'].n++;
+      answerServer(scan, 503, address, port);
+      return undefined;
+    }
     const copy = Buffer.from(bytes.subarray(scan.start, scan.end));
+    this.#waiting++;
+    this.#waitingOctets += copy.length;
     void locator.locate(host, uri.port, transport, choice).then((found) => {
+      this.#waiting--;
+      this.#waitingOctets -= copy.length;
       scanMessage(copy, 0, copy.length, false, this.#late);
       if (found !== 'busy') this.#forward(this.#late, address, port, found);
       else {
@@ -104,9 +128,9 @@ export class Outward {
   }
 
   /** Fills `#flow` with the way to `target`; 0, or the status that tells the server why there is none. */
-  #flowTo(target: Target | undefined): 0 | ReplyStatus {
+  #flowTo(target: Target): 0 | ReplyStatus {
     const { transport, world } = this.#options.edge;
-    if (!target || isForbidden(target.address)) return 503;
+    if (this.#options.forbidden.has(target.address, target.port)) return 503;
     const ipv6 = target.address.includes(':');
     const index = transport.listeners.findIndex(
       (each) => each.transport === target.transport && each.local.address.includes(':') === ipv6,
@@ -134,11 +158,11 @@ export class Outward {
       return;
     }
     stamp.reset();
-    writeBranchValue(keys.primary.branch, scan, Direction.outward, branchValue);
+    writeBranchValue(keys.primary.branch, scan, this.#routes, Direction.outward, branchValue);
     // RFC 3261 18.2.2, RFC 3581 4: to the port in the Via, unless it asks for the one it was sent from.
     const backPort = scan.via.rport >= 0 ? port : scan.via.port || 5060;
     const back = isServer(address, backPort) ? undefined : this.#backTo(address, backPort);
-    stamp.via(keys, side, tables.self, branchValue, back);
+    stamp.via(keys, TokenKind.edge, side, tables.self, branchValue, back);
     if (opensDialog(scan)) {
       stamp.recordRouteOwner(keys, side, tables.self);
       if (named || flow.connection !== 0) stamp.recordRouteFlow(keys, edge.serverSide, flow);
@@ -173,6 +197,10 @@ export class Outward {
   responseFromClient(packet: Packet, scan: Scan): void {
     const { edge, toServer } = this.#options;
     this.#responses.n++;
+    if (!this.#leadsOn(scan)) {
+      edge.drops['next-via'].n++;
+      return;
+    }
     const named = readFlowParameter(edge, scan, this.#token, this.#back);
     edge.calls.onResponse(entryOf(edge, -packet.callKey, false), scan.method, scan.status, edge.clock.now());
     edge.edit.beginScan(scan).popVia(scan);
@@ -181,9 +209,16 @@ export class Outward {
       toServer(message, this.#back.address, this.#back.port);
     else toServer(message);
   }
-}
 
-/** Nothing is sent to an address that is no host: unspecified, multicast, broadcast. */
-function isForbidden(address: string): boolean {
-  return /^(?:0\.|22[4-9]\.|23\d\.|255\.255\.255\.255$|::$|ff)/i.test(address);
+  /** Below our Via stands one that names a host (RFC 4475 3.3.10). */
+  #leadsOn(scan: Scan): boolean {
+    const { bytes, nextViaStart, nextViaEnd } = scan;
+    const via = this.#nextVia;
+    if (nextViaStart < 0 || parseVia(bytes, nextViaStart, nextViaEnd, via) === ViaOutcome.UNREADABLE) return false;
+    const { forbidden } = this.#options;
+    return (
+      !forbidden.hasNoHost(bytes.toString('latin1', via.hostStart, via.hostEnd)) &&
+      (via.receivedStart < 0 || !forbidden.hasNoHost(bytes.toString('latin1', via.receivedStart, via.receivedEnd)))
+    );
+  }
 }

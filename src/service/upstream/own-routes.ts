@@ -23,8 +23,11 @@ const value = new NameAddr();
 const uri = new Uri();
 const token = new Token();
 
-/** Deletes our leading Route values in `edge.edit` and fills `out`. Values behind a foreign one stay, ours or not. */
-export function takeOwnRoutes(edge: Edge, scan: Scan, out: RouteReading): void {
+/**
+ * Deletes our leading Route values in `edge.edit` and fills `out`. Values behind a foreign one stay, ours or not. `inward`: only up to the
+ * first that names the side of the server: what follows is for the way out again, when the server does not record-route itself.
+ */
+export function takeOwnRoutes(edge: Edge, scan: Scan, inward: boolean, out: RouteReading): void {
   out.hasFlow = false;
   out.nextStart = -1;
   out.nextEnd = -1;
@@ -34,7 +37,12 @@ export function takeOwnRoutes(edge: Edge, scan: Scan, out: RouteReading): void {
     const { valueStart, valueEnd, lineStart, lineEnd } = line;
     for (let at = valueStart; at < valueEnd; at = value.next) {
       const readable = parseNameAddr(bytes, at, valueEnd, value);
-      if (readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) && isOurs(edge, bytes, out)) continue;
+      if (readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) && isOurs(edge, bytes, out)) {
+        if (!inward || endpointText(bytes, uri) !== edge.serverEndpoint) continue;
+        if (value.next < valueEnd) edge.edit.delete(valueStart, value.next);
+        else edge.edit.delete(lineStart, lineEnd);
+        return;
+      }
       out.nextStart = value.uriStart;
       out.nextEnd = readable ? value.uriEnd : value.uriStart;
       if (at > valueStart) edge.edit.delete(valueStart, at);

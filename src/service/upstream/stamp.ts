@@ -46,9 +46,16 @@ export class Stamp {
   }
 
   /** `branchValue` is the 8 octets of branch.ts; `back` is where the response goes, left out when the side knows it anyway. */
-  via(keys: Keyring, side: Side, member: number, branchValue: Uint8Array, back: Flow | undefined): void {
+  via(
+    keys: Keyring,
+    kind: typeof TokenKind.edge | typeof TokenKind.inward,
+    side: Side,
+    member: number,
+    branchValue: Uint8Array,
+    back: Flow | undefined,
+  ): void {
     this.#put(side.via);
-    this.length = writeToken(keys, TokenKind.edge, member, NO_INCARNATION, branchValue, 8, this.block, this.length);
+    this.length = writeToken(keys, kind, member, NO_INCARNATION, branchValue, 8, this.block, this.length);
     if (back) {
       this.#put(FLOW_PARAMETER);
       this.length = writeFlowToken(keys, back, this.block, this.length);

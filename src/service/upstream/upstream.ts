@@ -1,5 +1,6 @@
 // The service `upstream`: a stateless-forwarding edge for the SIP server on this host. What the farm writes into messages (Via,
 // Record-Route, Path, each with a token) brings everything back to this member; the server keeps all call state.
+import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { AddressList } from '../../base/address-list.ts';
 import type { Clock } from '../../base/clock.ts';
@@ -16,10 +17,12 @@ import type { Answers } from '../../relay/answers.ts';
 import type { Egress } from '../../relay/egress.ts';
 import { buildReply } from '../../sip/reply.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
+import { skipLineEnds } from '../../transport/classify.ts';
 import type { Packet } from '../../transport/packet.ts';
 import type { Transport } from '../../transport/transport.ts';
 import type { Service } from '../service.ts';
 import { type Edge, edgeScratch } from './edge.ts';
+import type { ForbiddenTargets } from './forbidden-targets.ts';
 import { Inward } from './inward.ts';
 import type { Locator } from './locate.ts';
 import { Outward } from './outward.ts';
@@ -35,6 +38,7 @@ export interface UpstreamSettings {
   readonly allow: AddressList | undefined;
   readonly dialogs: 'own' | 'shared';
   readonly health: HealthSettings;
+  readonly forbidden: ForbiddenTargets;
 }
 
 export interface UpstreamOptions {
@@ -51,10 +55,14 @@ export interface UpstreamOptions {
   readonly handled: CellFamily<'from' | 'kind'>;
   readonly sendErrors: CellFamily<'listener'>;
   readonly drops: Readonly<Record<DropReason, Cell>>;
+  /** The server has come up or gone down. */
+  readonly onHealth: (up: boolean) => void;
 }
 
 /** How often a server that is a name is looked up anew, in milliseconds. */
 const SERVER_LOOKUP_MS = 30_000;
+/** To tag of what the server is answered: no token, because the server may pass the answer on, and its ACK must then reach the server. */
+const FINAL_TAG = randomBytes(8).toString('hex');
 const KEEPALIVE = Buffer.from('\r\n\r\n');
 
 export class Upstream implements Service {
@@ -83,6 +91,7 @@ export class Upstream implements Service {
       ...options,
       serverSide: new Side('udp', settings.advertise),
       listenerSides: transport.listeners.map((listener) => new Side(listener.transport, listener.advertise)),
+      serverEndpoint: `${settings.advertise.address}:${settings.advertise.port}`.toLowerCase(),
       ownEndpoints: new Set(own.map((endpoint) => `${endpoint.address}:${endpoint.port}`.toLowerCase())),
       ...edgeScratch(),
     };
@@ -98,6 +107,7 @@ export class Upstream implements Service {
       locator: options.locator,
       answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
       toServer: (message, address, port) => this.#toServer(message, address, port),
+      forbidden: settings.forbidden,
       isServer: (address, port) => address === this.#server?.address && port === this.#server.port,
     });
     this.#health = new ServerHealth(
@@ -154,14 +164,21 @@ export class Upstream implements Service {
 
   /** Looks the server up; a literal is known at once. The old address stays while DNS does not answer. */
   async #findServer(): Promise<void> {
-    const { locator, settings, network } = this.#options;
+    const { locator, settings, network, log } = this.#options;
     const found = await locator.locate(settings.server.host, settings.server.port, 'udp', 0);
     const target = found === 'busy' ? undefined : found[0];
     if (!target || (target.address === this.#server?.address && target.port === this.#server.port)) return;
     this.#server = { address: target.address, port: target.port };
     if (settings.health.method !== 'keepalive') return;
-    await this.#knocker?.close();
-    this.#knocker = await network.knockUdp(this.#server, () => this.#health.refused());
+    const old = this.#knocker;
+    this.#knocker = undefined;
+    await old?.close();
+    try {
+      this.#knocker = await network.knockUdp(this.#server, () => this.#health.refused());
+    } catch (error) {
+      log.warn({ err: error }, 'the SIP server cannot be knocked at; tried again with its next lookup');
+      this.#server = undefined;
+    }
   }
 
   #toServer(message: Buffer, address?: string, port?: number): void {
@@ -171,15 +188,17 @@ export class Upstream implements Service {
 
   #fromServer(bytes: Buffer, address: string, port: number): void {
     const { settings, drops, world } = this.#options;
-    if (!(settings.allow ? settings.allow.matches(address) : address === this.#server?.address)) {
+    if (port === 0 || !(settings.allow ? settings.allow.matches(address) : address === this.#server?.address)) {
       drops['from-stranger'].n++;
       return;
     }
     const message = this.#scan;
-    const fault = scan(bytes, 0, bytes.length, false, message);
+    const start = skipLineEnds(bytes, 0, bytes.length);
+    if (start === bytes.length) return;
+    const fault = scan(bytes, start, bytes.length, false, message);
     if (fault) {
       if (message.isRequest) this.#answerServer(message, 400, address, port);
-      else if (bytes.length > 4) drops['bad-response'].n++;
+      else drops['bad-response'].n++;
       return;
     }
     if (message.isRequest) {
@@ -193,14 +212,13 @@ export class Upstream implements Service {
     if (check !== 'valid') drops[check === 'none' ? 'stray-response' : 'forged-token'].n++;
     else if (this.#token.kind === TokenKind.transaction) {
       if (this.#token.incarnation === world.tables.incarnation) this.#health.answered();
-    } else this.#inward.responseFromServer(message);
+    } else if (this.#token.kind === TokenKind.inward) this.#inward.responseFromServer(message);
+    else drops['forged-token'].n++;
   }
 
   #answerServer(message: Scan, status: ReplyStatus, address: string, port: number): void {
     if (message.method === Method.ACK) return;
-    const { keys, tables } = this.#options.world;
-    const toTag = mintToken(keys, TokenKind.reply, tables.self, 0);
-    const reply = buildReply(message, status, '', toTag, { address, port }, [], Number.POSITIVE_INFINITY);
+    const reply = buildReply(message, status, '', FINAL_TAG, { address, port }, [], Number.POSITIVE_INFINITY);
     if (reply) this.#toServer(reply, address, message.via.rport >= 0 ? port : message.via.port || 5060);
   }
 
@@ -232,7 +250,8 @@ export class Upstream implements Service {
   }
 
   #noteHealth(up: boolean): void {
-    const { log, settings } = this.#options;
+    const { log, settings, onHealth } = this.#options;
+    onHealth(up);
     const server = `${hostText(settings.server.host)}:${settings.server.port}`;
     if (up) log.info({ server }, 'the SIP server answers');
     else log.warn({ server }, 'the SIP server does not answer: new requests get 503, this member is not ready');
