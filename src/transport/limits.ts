@@ -34,8 +34,8 @@ export interface TransportLimits {
 }
 
 export const DEFAULT_LIMITS: TransportLimits = {
-  messageBytes: 65_536,
-  headerBytes: 65_536,
+  messageBytes: 65_535,
+  headerBytes: 65_535,
   halfMessageMs: 10_000,
   silentMs: 60_000,
   idleMs: 3_600_000,

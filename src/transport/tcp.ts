@@ -153,7 +153,7 @@ export class ConnectionTable {
     this.#add(listener, stream, remote, local, true, source, opening);
   }
 
-  /** The open connection to `remote`, or a new one; 0 when the limit is reached. */
+  /** The connection this member has opened to `remote`, or a new one; 0 when the limit is reached. */
   connect(network: Network, listener: number, remote: Endpoint, from: string | undefined): number {
     const open = this.#byRemote.get(remoteKey(listener, remote));
     if (open) return open.id;
@@ -163,6 +163,8 @@ export class ConnectionTable {
     }
     const stream = network.connectTcp(remote, from === undefined ? undefined : { address: from });
     const connection = this.#add(listener, stream, remote, { address: from ?? '', port: 0 }, false);
+    // Only what this member opened is used again: who connected to us has not asked to be sent requests (RFC 5923). Flows reach those who have.
+    this.#byRemote.set(connection.key, connection);
     stream.once('connect', () => {
       connection.connected = true;
       connection.local = { address: stream.localAddress ?? from ?? '', port: stream.localPort ?? 0 };
@@ -222,7 +224,6 @@ export class ConnectionTable {
       gone: false,
     };
     this.#connections.set(connection.id, connection);
-    if (!opening) this.#byRemote.set(connection.key, connection);
     this.#all.enter();
     if (source !== undefined) this.#enterSource(source);
     stream.setNoDelay?.(true);
@@ -310,7 +311,6 @@ export class ConnectionTable {
       connection.source = source;
       this.#enterSource(source);
     }
-    this.#byRemote.set(connection.key, connection);
     return true;
   }
 
@@ -442,9 +442,8 @@ export class ConnectionTable {
     for (const connection of this.#connections.values()) {
       this.#expireOpening(connection, now);
       const due = this.#overdue(connection, now);
-      if (connection.gone) continue;
       if (due) this.#destroy(connection, due);
-      else queued += connection.stream.writableLength;
+      else queued += connection.stream.writableLength + sumOf(connection.waiting);
     }
     if (queued > limits.sendQueueTotalBytes) this.#shedSlowReaders(queued);
   }

@@ -158,7 +158,7 @@ export class Transport {
     return this.#connections.send(connection, bytes);
   }
 
-  /** The open connection from this listener's address to `remote`, or a new one (messages may be sent at once); 0 when refused by a limit or not an address of the listener's family. */
+  /** The connection this member has opened from this listener to `remote`, or a new one (messages may be sent at once); 0 when refused by a limit or not an address of the listener's family. */
   connectStream(listener: number, remote: Endpoint): number {
     const config = this.listeners[listener];
     const family = net.isIP(remote.address);

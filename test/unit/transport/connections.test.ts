@@ -216,12 +216,12 @@ describe('a connection we make', () => {
     await finished(bench);
   });
 
-  test('is not needed where that remote has connected to us', async () => {
+  test('is made although that remote has connected to us: it has not asked to be sent requests', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     await write(bench, alice, message());
     const remote = { address: '192.0.2.9', port: alice.stream.localPort };
-    assert.equal(bench.transport.connectStream(0, remote), bench.packets[0]?.connection);
+    assert.notEqual(bench.transport.connectStream(0, remote), bench.packets[0]?.connection);
     await finished(bench);
   });
 
