@@ -20,9 +20,10 @@ import { type LookupWorld, OwnerLookup } from './ownership/owner-lookup.ts';
 import { aloneTables, buildOwnerTables, type OwnerTables } from './ownership/owner-tables.ts';
 import type { View } from './ownership/view.ts';
 import { dropCells, PacketWay } from './packet-way.ts';
-import { Answers } from './relay/answers.ts';
+import { Answers, type ErrorLimits } from './relay/answers.ts';
 import { Egress } from './relay/egress.ts';
 import { type PeerInfo, RelayLink } from './relay/relay-link.ts';
+import { ForbiddenTargets } from './service/upstream/forbidden-targets.ts';
 import { Locator, nodeResolver } from './service/upstream/locate.ts';
 import { Upstream } from './service/upstream/upstream.ts';
 import type { PrefixWatch, Store } from './store/store.ts';
@@ -54,6 +55,7 @@ const NO_SEED = '00'.repeat(16);
 /** What the hot path reads: replaced part by part by cold code. */
 class World implements LookupWorld {
   keys: Keyring;
+  readonly incarnations = new Set<number>();
   tables: OwnerTables = aloneTables(0, 0, NO_SEED);
   readonly #calls: CallTable;
   heldSince: (member: number) => number = () => 0;
@@ -164,13 +166,17 @@ export class FarmNode {
       transport: this.transport,
       egress,
       now: () => clock.now(),
-      limit: errorLimit(config),
+      limits: errorLimits(config),
       answered: metrics.answered,
       drops,
     });
     const { service, resolver } = config;
     this.#upstream = new Upstream({
-      settings: { ...service, allow: service.allow && new AddressList(service.allow) },
+      settings: {
+        ...service,
+        allow: service.allow && new AddressList(service.allow),
+        forbidden: forbiddenTargets(config),
+      },
       world,
       network,
       clock,
@@ -192,6 +198,7 @@ export class FarmNode {
       handled: metrics.handled,
       sendErrors: metrics.sendErrors,
       drops,
+      onHealth: () => void this.#membership.publish().catch(() => {}),
     });
     const way = new PacketWay({
       lookup: new OwnerLookup(world, metrics.forgedTokens),
@@ -263,8 +270,9 @@ export class FarmNode {
     try {
       this.#adminAt = await this.#admin?.start();
       this.#relayAt = await this.#link.start();
-      this.#become(await this.#membership.join());
+      // First, so that the record with which the member joins knows whether its SIP server answers.
       await this.#upstream.start();
+      this.#become(await this.#membership.join());
       this.#watchCluster(store);
       // A member that knows no view would own whatever it gets, and a call could have two owners.
       await this.#seated.promise;
@@ -306,11 +314,13 @@ export class FarmNode {
   /** Leaves the farm and closes everything. Never rejects. */
   async stop(): Promise<void> {
     this.#state = 'stopping';
+    this.#seated.resolve();
     this.#sweeper?.cancel();
     this.#clusterWatch?.close();
     const steps = [
-      () => this.#membership.leave(),
+      // The doors first: what comes in after the seat is gone would be refused by the others.
       () => this.transport.stop(),
+      () => this.#membership.leave(),
       () => this.#upstream.stop(),
       () => this.#link.stop(),
       () => this.#admin?.stop(),
@@ -344,7 +354,7 @@ export class FarmNode {
     Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
     this.#calls.setLifetimes(config.ownership);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
-      this.#answers.limit = errorLimit(config);
+      this.#answers.limits = errorLimits(config);
     setLogLevel(log, config.log.level);
   }
 
@@ -367,6 +377,7 @@ export class FarmNode {
 
   #become(identity: { readonly number: number; readonly incarnation: number }): void {
     this.#identity = identity;
+    this.#world.incarnations.add(identity.incarnation);
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#rebuild();
     this.#noteSeat();
@@ -416,7 +427,8 @@ export class FarmNode {
     return {
       role: 'member' as const,
       state: this.#state === 'draining' ? ('draining' as const) : ('active' as const),
-      weight: this.#own.weight,
+      // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
+      weight: this.#upstream.up ? this.#own.weight : 0,
       relay: formatEndpoint(this.#relayAt),
       listeners: config.listeners.map(({ name, transport, bind, advertise }) => ({
         name,
@@ -475,8 +487,28 @@ function transportLimits({ limits }: Config): Partial<TransportLimits> {
   };
 }
 
-function errorLimit({ limits }: Config): RateLimit {
-  return new RateLimit({ perSecond: limits.errorAnswersPerSecond, burst: limits.errorAnswersPerSecond });
+/** How many times as many good requests as broken ones are told that they go no further. */
+const REFUSALS_PER_FAULT = 20;
+
+function errorLimits({ limits }: Config): ErrorLimits {
+  const perSecond = limits.errorAnswersPerSecond;
+  const most = perSecond * REFUSALS_PER_FAULT;
+  return {
+    faults: new RateLimit({ perSecond, burst: perSecond }),
+    refusals: new RateLimit({ perSecond: most, burst: most }),
+  };
+}
+
+/** Requests of the SIP server go to clients, not into the farm's own doors. */
+function forbiddenTargets(config: Config): ForbiddenTargets {
+  const { admin, relay, service, store } = config;
+  const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
+  const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
+  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...etcd];
+  return new ForbiddenTargets(
+    config.listeners.map(({ bind }) => bind),
+    doors.filter((door) => door !== undefined),
+  );
 }
 
 function familiesOf(config: Config): readonly (4 | 6)[] {

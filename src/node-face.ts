@@ -37,6 +37,9 @@ export interface NodeFaceOptions {
   readonly service: Service;
 }
 
+/** A newer view that cannot be fetched: so long it may be on its way. */
+const OUTRUN_MS = 2000;
+
 /** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
 const PUT_ATTEMPTS = 5;
 
@@ -47,15 +50,17 @@ export class NodeFace implements FarmFace {
     this.#of = options;
   }
 
-  /** The store's absence alone changes nothing: the farm goes on with its last view. */
+  /** The store's absence alone changes nothing: the farm goes on with its last view. A member that alone is cut off is outrun. */
   ready(): Readiness {
-    const { state, view, identity, service } = this.#of;
+    const { state, view, identity, service, store, link } = this.#of;
     const reasons: string[] = [];
     const now = state();
     if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
     if (service.trouble) reasons.push(service.trouble);
+    if (!store.up && link.outrunFor() > OUTRUN_MS)
+      reasons.push('the farm has gone on to a newer view, and the store does not tell it');
     return { ready: reasons.length === 0, reasons };
   }
 

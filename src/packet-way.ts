@@ -3,6 +3,7 @@
 //    transport -> classify -> scan -> probe? -> owner lookup -> verdict -> local service | relay link | stateless reply | drop
 //
 // One direction, no way back, nothing in it awaits. A relayed packet takes the same way from the owner lookup on.
+import { randomBytes } from 'node:crypto';
 import type { AddressList } from './base/address-list.ts';
 import type { Cell, CellFamily } from './metrics/counters.ts';
 import type { Flow } from './ownership/flow.ts';
@@ -36,6 +37,8 @@ const RETRY_AFTER = ['Retry-After: 5'];
 
 const SIP = Buffer.from('sip:');
 
+/** To tag of such an answer: no token, because the server may pass it on, and its ACK must then reach the server. */
+const FINAL_TAG = randomBytes(8).toString('hex');
 /** Such an answer travels by Via alone. */
 const NOWHERE = { address: '0.0.0.0', port: 0 };
 
@@ -106,8 +109,7 @@ export class PacketWay {
     this.#drops['flow-lost'].n++;
     if (scan(bytes, start, end, false, message) !== null) return;
     const { top, packet } = this.#lost;
-    const toTag = this.#options.answers.toTag();
-    const reply = buildReply(message, status, '', toTag, NOWHERE, [], Number.POSITIVE_INFINITY);
+    const reply = buildReply(message, status, '', FINAL_TAG, NOWHERE, [], Number.POSITIVE_INFINITY);
     if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
     packet.bytes = reply;
     packet.start = 0;
@@ -140,10 +142,14 @@ export class PacketWay {
     this.#options.answers.answer(packet, message, status, status === 503 ? RETRY_AFTER : [], listed);
   }
 
-  /** From the balancer's own addresses, or an OPTIONS to a name that is this member's alone and in no dialog: the server may have that address, too. */
+  /**
+   * What the balancer says of its own accord (PROXY LOCAL); an OPTIONS outside a dialog from one of its listed addresses (calls may come from
+   * there too, when it hides their sources), or to a name that is this member's alone.
+   */
   #isProbe(packet: Packet, message: Scan): boolean {
-    if (packet.fromBalancer || this.#options.probes().matches(packet.address)) return true;
+    if (packet.fromBalancer) return true;
     if (message.method !== Method.OPTIONS || message.toTagStart >= 0) return false;
+    if (this.#options.probes().matches(packet.address)) return true;
     for (const host of this.#ownHosts) if (namesHost(message, host)) return true;
     return false;
   }

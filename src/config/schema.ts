@@ -262,8 +262,8 @@ const limits = z.strictObject({
   messageBytes: z
     .int()
     .min(4096)
-    .max(65_536)
-    .default(65_536)
+    .max(65_535)
+    .default(65_535)
     .describe('Octets one message may have on TCP. A longer one closes its connection.'),
   halfMessageSeconds: z
     .int()
@@ -299,7 +299,7 @@ const limits = z.strictObject({
     .max(100_000)
     .default(50)
     .describe(
-      'Error answers a second that one source prefix (IPv4 /24, IPv6 /56) gets from this member itself. Over it errors are dropped and counted.',
+      'Answers a second by UDP to what breaks the grammar, for one source prefix (IPv4 /24, IPv6 /56); twenty times as many to good requests that go no further (481, 483, 503 ...). Over it they are dropped and counted.',
     ),
 });
 

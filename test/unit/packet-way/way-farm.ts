@@ -12,7 +12,7 @@ import { type LookupWorld, OwnerLookup } from '../../../src/ownership/owner-look
 import { buildOwnerTables, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
 import type { Seat } from '../../../src/ownership/view.ts';
 import { dropCells, PacketWay } from '../../../src/packet-way.ts';
-import { Answers } from '../../../src/relay/answers.ts';
+import { Answers, type ErrorLimits } from '../../../src/relay/answers.ts';
 import { Egress } from '../../../src/relay/egress.ts';
 import { RelayLink } from '../../../src/relay/relay-link.ts';
 import type { Service } from '../../../src/service/service.ts';
@@ -51,6 +51,7 @@ export interface Handled {
 export class WayMember implements LookupWorld {
   readonly number: number;
   readonly incarnation: number;
+  readonly incarnations = new Set<number>();
   keys: Keyring = KEYS;
   tables: OwnerTables;
   readonly held = new Set<number>();
@@ -74,6 +75,7 @@ export class WayMember implements LookupWorld {
     const { network, clock } = farm;
     this.number = tables.self;
     this.incarnation = tables.incarnation;
+    this.incarnations.add(tables.incarnation);
     this.tables = tables;
     this.probes = new AddressList(options.probes ?? []);
     const drops = dropCells(this.#verdicts);
@@ -133,7 +135,7 @@ export class WayMember implements LookupWorld {
       transport: this.transport,
       egress: this.egress,
       now: () => clock.now(),
-      limit: new RateLimit({ perSecond: options.errorsPerSecond ?? 10, burst: options.burst ?? 1_000_000 }),
+      limits: errorLimits(options.errorsPerSecond ?? 10, options.burst ?? 1_000_000),
       answered: this.#answered,
       drops,
     });
@@ -317,4 +319,9 @@ export async function wayFarm(t: TestContext, options: FarmOptions = {}): Promis
   t.after(() => farm.stop());
   await farm.start();
   return farm;
+}
+
+/** The same rate for every kind of answer. */
+export function errorLimits(perSecond: number, burst: number): ErrorLimits {
+  return { faults: new RateLimit({ perSecond, burst }), refusals: new RateLimit({ perSecond, burst }) };
 }
