@@ -40,7 +40,7 @@ export class Supervisor {
   constructor(
     environment: SystemdEnvironment,
     clock: Clock,
-    send: (states: readonly string[]) => void = systemdNotify,
+    send: (states: readonly string[]) => void = systemdNotify(),
   ) {
     this.#present = Boolean(environment.NOTIFY_SOCKET);
     this.#send = send;

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { Supervisor } from '../../../src/cli/systemd.ts';
 import { FakeClock } from '../../fake/clock.ts';
+import { until } from '../../lab/until.ts';
 
 function supervised(environment: Readonly<Record<string, string>>) {
   const clock = new FakeClock();
@@ -43,4 +47,26 @@ test('without systemd nobody is told anything', () => {
   supervisor.stopping(1);
   clock.advance(60_000);
   assert.deepEqual(told, []);
+});
+
+test('messages reach systemd in their order, however long one takes', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'sipfarm-notify-'));
+  const heard = join(folder, 'heard');
+  const program = join(folder, 'systemd-notify');
+  writeFileSync(program, `#!/bin/sh\n[ "$1" = RELOADING=1 ] && sleep 0.2\necho "$1" >> ${heard}\n`, { mode: 0o755 });
+  const { PATH } = process.env;
+  process.env.PATH = `${folder}:${PATH}`;
+  t.after(() => {
+    process.env.PATH = PATH;
+    rmSync(folder, { recursive: true });
+  });
+  const supervisor = new Supervisor({ NOTIFY_SOCKET: '/nowhere' }, new FakeClock());
+  supervisor.reloading();
+  supervisor.ready('works');
+  const lines = (): string[] => (existsSync(heard) ? readFileSync(heard, 'utf8').trim().split('\n') : []);
+  await until(
+    () => lines().length === 2,
+    () => `heard ${lines()}`,
+  );
+  assert.deepEqual(lines(), ['RELOADING=1', 'READY=1']);
 });
