@@ -55,9 +55,9 @@ test('messages reach systemd in their order, however long one takes', async (t) 
   const program = join(folder, 'systemd-notify');
   writeFileSync(program, `#!/bin/sh\n[ "$1" = RELOADING=1 ] && sleep 0.2\necho "$1" >> ${heard}\n`, { mode: 0o755 });
   const { PATH } = process.env;
-  process.env.PATH = `${folder}:${PATH}`;
+  Object.assign(process.env, { PATH: `${folder}:${PATH}` });
   t.after(() => {
-    process.env.PATH = PATH;
+    Object.assign(process.env, { PATH });
     rmSync(folder, { recursive: true });
   });
   const supervisor = new Supervisor({ NOTIFY_SOCKET: '/nowhere' }, new FakeClock());
