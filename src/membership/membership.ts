@@ -214,6 +214,7 @@ export class Membership {
     try {
       for (let conflicts = 0; outcome === 'conflict' && this.#phase !== 'left'; conflicts++) {
         if (conflicts > 0) await conflict.pause();
+        this.#unpublished = false;
         const record = this.#record();
         outcome = await claimSeat({
           ...{ store, record, starting, conflicts, lease },
@@ -239,8 +240,9 @@ export class Membership {
     const { clock } = this.#options;
     this.#given = given;
     this.#seenAt = clock.now();
-    this.#unpublished = false;
     this.#keepLease(lease, sentAt);
+    // What changed while the claim was under way is not in it.
+    if (this.#unpublished) this.publish().catch(() => {});
   }
 
   #keepLease(lease: Lease, sentAt: number): void {

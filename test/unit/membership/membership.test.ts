@@ -197,6 +197,27 @@ describe('membership', () => {
     );
   });
 
+  it('brings what changes while a member joins to the view, too', async () => {
+    const fe1 = make('fe1');
+    let now = fe1.parts;
+    Object.defineProperty(fe1, 'parts', {
+      get() {
+        // Changed as soon as the claim has been written down, before the store has answered.
+        queueMicrotask(() => {
+          if (now.weight !== 100) return;
+          now = { ...now, weight: 50 };
+          void fe1.membership.publish();
+        });
+        return now;
+      },
+    });
+    const joined = fe1.membership.join();
+    while (!fe1.membership.given) await clock.pass(20);
+    await joined;
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1.view?.seats[0]?.weight, 50);
+  });
+
   it('gives no seat to a member of another role', async () => {
     const [fe1] = await start('fe1');
     const fe2 = make('fe2');
