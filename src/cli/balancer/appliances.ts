@@ -147,9 +147,9 @@ ltm monitor sip sipfarm_health {
     # The member's own address, and the port it answers there.
     destination *${dot}${check.port}
     # Seconds between two questions.
-    interval 5
+    interval 1
     # Seconds without a good answer after which a member leaves.
-    timeout 16
+    timeout 4
     # The member answers on the connection it was asked on.
     mode tcp
 }
@@ -161,9 +161,9 @@ ltm monitor ${check.kind} sipfarm_health {
     # The member's own address, and the port it answers there.
     destination *${dot}${check.port}
     # Seconds between two questions.
-    interval 5
+    interval 1
     # Seconds without a good answer after which a member leaves.
-    timeout 16
+    timeout 4
 ${
   check.kind === 'http'
     ? `    # The question, and the beginning of a good answer.

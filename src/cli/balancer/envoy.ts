@@ -8,9 +8,10 @@ const hex = (text: string): string => Buffer.from(text, 'latin1').toString('hex'
 
 function question(plan: BalancerPlan, { transport }: PlannedService, check: HealthCheck): string {
   const common = `    health_checks:
-    - timeout: 2s
-      interval: 2s
-      unhealthy_threshold: 3
+    # A draining member without calls is gone after four seconds: this notices before.
+    - timeout: 1s
+      interval: 1s
+      unhealthy_threshold: 2
       healthy_threshold: 2
 `;
   if (check.kind === 'http')

@@ -31,7 +31,7 @@ export function renderHaproxy(plan: BalancerPlan): string {
     .map((service) => {
       // A check at another port goes without a PROXY header, by HAProxy's own rule.
       const elsewhere = check && check.port !== service.targetPort ? ` port ${check.port}` : '';
-      const asked = check ? ` check${elsewhere} inter 2s fall 3 rise 2` : '';
+      const asked = check ? ` check${elsewhere} inter 1s fall 2 rise 2` : '';
       const servers = members.map(
         (member, i) => `  server ${member.id} ${atMember(member, service)} weight ${weights[i]} send-proxy-v2${asked}`,
       );
@@ -51,8 +51,7 @@ ${check ? question(plan, check) : ''}${servers.join('\n')}
 
 global
   log /dev/log local0
-  # Each call of a client without connection reuse is a connection here, and one more to a member.
-  maxconn 20000
+  # No maxconn: as many as the limit of open files allows, and each connection needs two (LimitNOFILE of the service).
 
 defaults
   mode tcp
@@ -62,6 +61,7 @@ defaults
   # Above the keep-alive interval of the clients (RFC 5626: about 120 s), so that flows do not die here; the member closes idle ones.
   timeout client 15m
   timeout server 15m
-  timeout check 2s
+  # A draining member without calls is gone after four seconds: the checks below notice before.
+  timeout check 1s
 ${sections.join('')}`;
 }

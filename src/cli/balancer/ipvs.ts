@@ -71,8 +71,8 @@ ${
 `
     : ''
 }  # Seconds between two checks; a member goes after three failures in a row, and comes back with the first success.
-  delay_loop 2
-  retry 3
+  delay_loop 1
+  retry 2
   delay_before_retry 1
 ${servers(service)}}
 `,
