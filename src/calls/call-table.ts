@@ -220,18 +220,6 @@ export class CallTable {
     }
   }
 
-  /** Enters a confirmed call that this member took over from its record. `now` in monotonic milliseconds. */
-  adopt(key: number, now: number, epoch: number): void {
-    this.#lastPacket = now;
-    const seconds = Math.floor(now / 1000);
-    const entry = this.#find(key);
-    if (entry === 0) this.#insert(key, State.confirmed, seconds, epoch);
-    else {
-      this.#touch(entry, seconds);
-      this.#move(entry, State.confirmed, seconds, epoch);
-    }
-  }
-
   /** Removes what has outlived its time, a bounded number; to be called each second. `now` in monotonic milliseconds. */
   sweep(now: number): void {
     const seconds = Math.floor(now / 1000);

@@ -17,6 +17,7 @@ import {
 import { ConfigError } from '../config/problems.ts';
 import type { ClusterSettings } from '../config/schema.ts';
 import { Secret } from '../config/secret.ts';
+import type { DemoOptions } from '../demo/demo.ts';
 import { type Keyring, keyring } from '../ownership/keyring.ts';
 import { AdminClient } from './admin-client.ts';
 import { addRenderOptions, planFor, type RenderOptions, showFiles } from './balancer/command.ts';
@@ -24,15 +25,6 @@ import type { BalancerKind } from './balancer/render.ts';
 import type { DoctorOptions } from './doctor.ts';
 import { showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
 import { printable } from './table.ts';
-
-export interface DemoOptions {
-  /** 1-16. */
-  readonly members: number;
-  /** Of the embedded balancer on 127.0.0.1, UDP and TCP. */
-  readonly port: number;
-  /** Left out: the memory store. */
-  readonly etcd?: string;
-}
 
 /** Everything the commands need of the world. */
 export interface ProgramDeps {

@@ -2,9 +2,6 @@
 
 /** Why a packet ends here without an answer. Each is a value of the label `reason` of sipfarm_verdicts_total. */
 export const DROP_REASONS = {
-  garbage: 'the datagram is neither SIP, STUN nor a keep-alive',
-  keepalive: 'a keep-alive (RFC 5626 4.4.1), answered where the transport asks for it',
-  stun: 'a STUN binding request (RFC 5626 4.4.2), answered when the answer is not larger than the question',
   'no-via': 'a request so broken that no Via can be read: there is nowhere to answer to',
   'bad-response': 'a response that breaks the grammar: status above 699, bad CSeq, no Via, Call-ID, From or To',
   'bad-ack': 'an ACK that breaks the grammar; ACK has no answer',

@@ -1,25 +1,5 @@
 // The values of Route, Record-Route, Path, Contact, From and To (RFC 3261 25.1 `name-addr`, `addr-spec`) and their parameters, as offsets.
-import {
-  COMMA,
-  EQUAL,
-  equalsIgnoreCase,
-  GREATER,
-  LESS,
-  QUOTE,
-  SEMICOLON,
-  skipBlanks,
-  skipClass,
-  skipQuoted,
-  TOKEN,
-  trimEnd,
-  VALUE,
-} from './octets.ts';
-
-/** A range of octets; `start` is -1 when there is none. */
-export class Range {
-  start = -1;
-  end = -1;
-}
+import { COMMA, GREATER, LESS, QUOTE, SEMICOLON, skipBlanks, skipQuoted, trimEnd } from './octets.ts';
 
 /** One value; all offsets are into the bytes that were parsed. Reused. */
 export class NameAddr {
@@ -71,36 +51,4 @@ export function parseNameAddr(bytes: Uint8Array, start: number, end: number, out
   out.uriStart = from;
   out.uriEnd = trimEnd(bytes, from, out.paramsStart);
   return out.uriEnd > from;
-}
-
-/**
- * Looks for the parameter `name` (lower case) in `[start, end)`, which begins with a semicolon (or is empty): header parameters or URI
- * parameters. True when it is there; `value` is then its value, an empty range when it has none, with the quotes of a quoted string.
- */
-export function findParameter(bytes: Uint8Array, start: number, end: number, name: Uint8Array, value: Range): boolean {
-  value.start = -1;
-  value.end = -1;
-  let i = start;
-  while (i < end && bytes[i]! === SEMICOLON) {
-    const nameStart = skipBlanks(bytes, i + 1, end);
-    const nameEnd = skipClass(bytes, nameStart, end, TOKEN);
-    let valueStart = nameEnd;
-    let valueEnd = nameEnd;
-    const equal = skipBlanks(bytes, nameEnd, end);
-    if (equal < end && bytes[equal]! === EQUAL) {
-      valueStart = skipBlanks(bytes, equal + 1, end);
-      valueEnd =
-        valueStart < end && bytes[valueStart]! === QUOTE
-          ? skipQuoted(bytes, valueStart, end)
-          : skipClass(bytes, valueStart, end, VALUE);
-    }
-    if (equalsIgnoreCase(bytes, nameStart, nameEnd, name)) {
-      value.start = valueStart;
-      value.end = valueEnd;
-      return true;
-    }
-    i = valueEnd;
-    while (i < end && bytes[i]! !== SEMICOLON) i++;
-  }
-  return false;
 }

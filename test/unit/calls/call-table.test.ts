@@ -151,14 +151,6 @@ describe('a call', () => {
     calls.sweep(301_000);
     assert.equal(calls.size, 0);
   });
-
-  test('that was adopted is confirmed, whatever was known before', () => {
-    const calls = table();
-    calls.adopt(CALL, 0, EPOCH);
-    calls.onRequest(CALL + 1, UPDATE, true, 0, EPOCH);
-    calls.adopt(CALL + 1, 0, EPOCH);
-    assert.deepEqual([calls.stateOf(CALL), calls.stateOf(CALL + 1), calls.calls], ['confirmed', 'confirmed', 2]);
-  });
 });
 
 describe('other requests', () => {
@@ -258,7 +250,7 @@ describe('a full table', () => {
 test('the table agrees with a plain map on every history', () => {
   const step = fc.record({
     key: fc.nat(12).map((n) => n * 2 ** 49 + (n % 3)),
-    kind: fc.constantFrom('request', 'response', 'adopt', 'sweep'),
+    kind: fc.constantFrom('request', 'response', 'sweep'),
     method: fc.constantFrom(INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE),
     status: fc.constantFrom(180, 200, 202, 401, 407, 481, 486),
     inDialog: fc.boolean(),
@@ -274,7 +266,6 @@ test('the table agrees with a plain map on every history', () => {
         now += pause;
         if (kind === 'request') calls.onRequest(key, method, inDialog, now, epoch);
         else if (kind === 'response') calls.onResponse(key, method, status, now);
-        else if (kind === 'adopt') calls.adopt(key, now, epoch);
         else calls.sweep(now);
         if (calls.has(key) || kind !== 'response') known.set(key, now);
         const states = [...known.keys()].map((at) => calls.stateOf(at)).filter((state) => state !== undefined);
