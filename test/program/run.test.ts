@@ -10,7 +10,7 @@ import { stringify } from 'yaml';
 import type { MemberSummary, OwnerAnswer } from '../../src/admin/farm-face.ts';
 import { sumOf } from '../lab/farm.ts';
 import { Place, Program, sipfarm, written } from './program.ts';
-import { Phone, SipServer, statusOf, udpSocket } from './sip-peers.ts';
+import { headerLines, Phone, SipServer, statusOf, udpSocket } from './sip-peers.ts';
 
 /** Nothing here takes longer when the program works, ms. */
 const LIMIT = { timeout: 90_000 };
@@ -117,8 +117,9 @@ describe('a member that runs', LIMIT, () => {
     assert.deepEqual(line.applied, ['balancer.probes', 'limits.tcpConnectionsPerSource', 'log.level', 'weight']);
     assert.deepEqual(line.needRestart, ['relay.bind']);
 
-    // From the address of a probe nothing is forwarded any more.
-    assert.equal(statusOf(await caller.request('MESSAGE', `sip:phone@${here.address}`)), 405);
+    // An OPTIONS from the address of a probe is not forwarded any more: the To tag is the member's own.
+    const probed = await caller.request('OPTIONS', `sip:phone@${here.address}`);
+    assert.match(headerLines(probed, 'To').join(), /;tag=sf/);
     const first = await phone(t, here, 'tcp');
     const second = net.connect({ host: here.address, port: 5060, localAddress: here.client });
     second.on('error', () => {});
