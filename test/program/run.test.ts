@@ -9,6 +9,7 @@ import { after, before, describe, it, type TestContext } from 'node:test';
 import { stringify } from 'yaml';
 import type { MemberSummary, OwnerAnswer } from '../../src/admin/farm-face.ts';
 import { sumOf } from '../lab/farm.ts';
+import { until } from '../lab/until.ts';
 import { Place, Program, sipfarm, written } from './program.ts';
 import { headerLines, Phone, SipServer, statusOf, udpSocket } from './sip-peers.ts';
 
@@ -132,7 +133,10 @@ describe('a member that runs', LIMIT, () => {
       const [self] = JSON.parse((await here.sipfarm('members', '--json')).out) as { weight: number }[];
       return self?.weight;
     };
-    while ((await weight()) !== 50);
+    await until(
+      async () => (await weight()) === 50,
+      () => 'the view keeps the old weight',
+    );
 
     // What waits for a restart is told again; what was applied is not.
     const again = await reload(program, 'reloaded; some changes need a restart');
