@@ -8,7 +8,7 @@ import { spec } from 'node:test/reporters';
 
 interface Tool {
   readonly name: string;
-  /** Package of Debian and Ubuntu. */
+  /** Packages of Debian and Ubuntu. */
   readonly apt: string;
   /** What is left out without it. */
   readonly tests: string;
@@ -25,6 +25,9 @@ const TOOLS: readonly Tool[] = [
     apt: 'kamailio',
     tests: 'registrations shared by the members, the proof of the laboratory itself',
   },
+  { name: 'haproxy', apt: 'haproxy', tests: 'what balancer render writes for haproxy' },
+  { name: 'nginx', apt: 'nginx-light libnginx-mod-stream', tests: 'what balancer render writes for nginx-stream' },
+  { name: 'keepalived', apt: 'keepalived', tests: 'what balancer render writes for ipvs' },
 ];
 
 /** A test file that takes longer than this hangs, ms. */
@@ -99,7 +102,7 @@ function mayMakeNamespaces(): boolean {
 function findMissing(): string[] {
   let lacking = TOOLS.filter(({ name }) => !has(name));
   if (lacking.length > 0 && mayInstall()) {
-    install(lacking.map((tool) => tool.apt));
+    install(lacking.flatMap((tool) => tool.apt.split(' ')));
     lacking = TOOLS.filter(({ name }) => !has(name));
   }
   for (const { name, apt: from, tests } of lacking) say(`missing: ${name} (package ${from}). Left out: ${tests}`);

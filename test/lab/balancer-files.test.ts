@@ -1,5 +1,5 @@
-// Farms behind the very configurations that `sipfarm balancer render` writes for them while they run. haproxy and nginx (with its stream
-// module) are not among the tools that CI must have: without them their tests are skipped.
+// Farms behind the very configurations that `sipfarm balancer render` writes for them while they run. Without haproxy or nginx (with
+// its stream module) their tests are skipped; where it may, npm test installs them.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
