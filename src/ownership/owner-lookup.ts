@@ -104,7 +104,15 @@ export class OwnerLookup {
     this.#hashNamedDialog(scan);
     const { key, slot } = this.#hash;
     if (this.#world.holds(key) || this.#world.holds(-key)) return LOCAL;
-    const verdict = this.#toSlot(slot, packet);
+    const owner = slots[slot]!;
+    let verdict: Verdict;
+    // At one hop the owner could not offer it on any more: the second chance is given from here.
+    const before = packet.hops === 1 && owner !== self && owner !== 0 ? this.#mayStillHold(slot, packet) : 0;
+    if (before === 0) verdict = this.#toSlot(slot, packet);
+    else {
+      packet.secondChance = SecondChance.offered;
+      verdict = relayTo(before);
+    }
     if (verdict.kind === 'relay') this.#redirects.set(packet.callKey, verdict.to);
     return verdict;
   }
@@ -153,13 +161,19 @@ export class OwnerLookup {
       if (packet.secondChance === SecondChance.offered) packet.secondChance = SecondChance.returned;
       return relayTo(owner);
     }
-    const previous = tables.previous[slot]!;
-    if (previous === 0 || previous === tables.self || packet.secondChance !== SecondChance.none) return LOCAL;
-    // Two more hops: there, and back when it knows nothing.
-    if (packet.hops > HOP_LIMIT - 2) return LOCAL;
-    const heldSince = this.#world.heldSince(previous);
-    if (heldSince === 0 || heldSince > tables.previousUntil[slot]!) return LOCAL;
+    const before = this.#mayStillHold(slot, packet);
+    if (before === 0) return LOCAL;
     packet.secondChance = SecondChance.offered;
-    return relayTo(previous);
+    return relayTo(before);
+  }
+
+  /** The slot's previous owner, when it may hold a call of its time and the packet can still go there and come back; 0 = none. */
+  #mayStillHold(slot: number, packet: Packet): number {
+    const { previous, previousUntil, self } = this.#world.tables;
+    const before = previous[slot]!;
+    if (before === 0 || before === self || packet.secondChance !== SecondChance.none) return 0;
+    if (packet.hops > HOP_LIMIT - 2) return 0;
+    const heldSince = this.#world.heldSince(before);
+    return heldSince === 0 || heldSince > previousUntil[slot]! ? 0 : before;
   }
 }

@@ -78,5 +78,7 @@ export function nextView(last: View | undefined, seats: readonly Seat[], seed: s
   const view: View = { v: 1, epoch: last.epoch + 1, seed: last.seed, seats: ordered, history: last.history };
   const before = generationOf(last);
   if (sameShares(before, generationOf(view)) || before.shares.length === 0) return view;
-  return { ...view, history: [before, ...last.history].slice(0, HISTORY_LENGTH) };
+  // Slots follow from shares alone: an older generation with the same shares says nothing new, and a member whose server flaps must not push out others.
+  const others = last.history.filter((earlier) => !sameShares(earlier, before));
+  return { ...view, history: [before, ...others].slice(0, HISTORY_LENGTH) };
 }

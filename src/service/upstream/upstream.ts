@@ -78,6 +78,9 @@ export class Upstream implements Service {
   #server: Endpoint | undefined;
   #lookups: { cancel(): void } | undefined;
   #questions = 0;
+  #stopped = false;
+  /** What `onHealth` was told last. */
+  #told = false;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -99,7 +102,7 @@ export class Upstream implements Service {
       edge: this.#edge,
       answers: options.answers,
       toServer: (message) => this.#toServer(message),
-      serverUp: () => this.#health.up,
+      serverUp: () => this.up,
       dialogs: settings.dialogs,
     });
     this.#outward = new Outward({
@@ -150,11 +153,13 @@ export class Upstream implements Service {
       });
     }
     await this.#findServer();
+    if (this.#stopped) return;
     this.#lookups = clock.every(SERVER_LOOKUP_MS, () => void this.#findServer());
     this.#health.start();
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true;
     this.#health.stop();
     this.#lookups?.cancel();
     await Promise.all([this.#socket?.close(), this.#knocker?.close()]);
@@ -162,8 +167,20 @@ export class Upstream implements Service {
     this.#knocker = undefined;
   }
 
-  /** Looks the server up; a literal is known at once. The old address stays while DNS does not answer. */
+  /** Tells when requests can be served and when not: it takes a server that answers, and its address. */
+  #tellUp(): void {
+    if (this.up === this.#told) return;
+    this.#told = this.up;
+    this.#options.onHealth(this.up);
+  }
+
+  /** Looks the server up; a literal is known at once. The old address stays while DNS does not answer. Never rejects. */
   async #findServer(): Promise<void> {
+    await this.#lookServerUp();
+    this.#tellUp();
+  }
+
+  async #lookServerUp(): Promise<void> {
     const { locator, settings, network, log } = this.#options;
     const found = await locator.locate(settings.server.host, settings.server.port, 'udp', 0);
     const target = found === 'busy' ? undefined : found[0];
@@ -202,7 +219,9 @@ export class Upstream implements Service {
       return;
     }
     if (message.isRequest) {
-      this.#outward.request(message, address, port);
+      // Before the member has its number nothing it writes would lead back to it.
+      if (world.tables.self === 0) this.#answerServer(message, 503, address, port);
+      else this.#outward.request(message, address, port);
       return;
     }
     const check =
@@ -250,8 +269,8 @@ export class Upstream implements Service {
   }
 
   #noteHealth(up: boolean): void {
-    const { log, settings, onHealth } = this.#options;
-    onHealth(up);
+    const { log, settings } = this.#options;
+    this.#tellUp();
     const server = `${hostText(settings.server.host)}:${settings.server.port}`;
     if (up) log.info({ server }, 'the SIP server answers');
     else log.warn({ server }, 'the SIP server does not answer: new requests get 503, this member is not ready');

@@ -293,6 +293,14 @@ describe('a header that names another dialog', () => {
     }
   });
 
+  test('is offered to the previous owner of that dialog from its own slot: the owner would be a hop too far', () => {
+    const { member, callId } = moved(3);
+    member.told.set(2, 1);
+    const invite = request('INVITE', { 'Call-ID': callIdOf(member.tables, 3), Replaces: `${callId};to-tag=1` });
+    const { verdict, packet } = member.decide(invite, { hops: 1 });
+    assert.deepEqual([verdict, packet.secondChance], [relayTo(2), SecondChance.offered]);
+  });
+
   test('brings it to the owner of its own slot first, which then tells its CANCEL and ACK the way', () => {
     const replaces = { 'Call-ID': OWN_CALL, Replaces: `${named};to-tag=1` };
     const elsewhere = new Member(buildOwnerTables(FIVE, 2, 12));

@@ -25,6 +25,12 @@ function tables(...steps: readonly (readonly Seat[])[]): OwnerTables {
 }
 
 describe('owner tables', () => {
+  test('of two views that differ in weights alone are two', () => {
+    const share = (weight: number): number =>
+      tables([seat(1), seat(2, { weight })]).slots.filter((owner) => owner === 2).length;
+    assert.ok(share(100) > share(50) && share(50) > share(10));
+  });
+
   test('say who is who', () => {
     const view = views([seat(1), seat(2, { state: 'draining' })]).at(-1)!;
     const built = buildOwnerTables(view, 2, 1);

@@ -15,6 +15,14 @@ function history(...steps: readonly (readonly Seat[])[]): View {
 }
 
 describe('the next view', () => {
+  test('keeps what other members left behind while one member flaps', () => {
+    const down = [seat(1), seat(2, { weight: 0 }), seat(3)];
+    const up = [seat(1), seat(2), seat(3)];
+    const flapped = history([seat(1), seat(2)], up, down, up, down, up, down, up);
+    const shares = flapped.history.map((generation) => generation.shares.map(({ number }) => number).join());
+    assert.deepEqual(shares, ['1,3', '1,2,3', '1,2']);
+  });
+
   test('of a farm without one is epoch 1, with the seed that was drawn', () => {
     assert.deepEqual(nextView(undefined, [seat(2), seat(1)], SEED), {
       v: 1,
