@@ -254,6 +254,11 @@ export class FarmNode {
     return this.#state;
   }
 
+  /** `stop` may be called at any time, also while `start` waits. */
+  get #stopping(): boolean {
+    return this.#state === 'stopping';
+  }
+
   /** Where the admin server listens; undefined when it does not. */
   get adminAt(): Endpoint | undefined {
     return this.#adminAt;
@@ -272,18 +277,19 @@ export class FarmNode {
       this.#relayAt = await this.#link.start();
       // First, so that the record with which the member joins knows whether its SIP server answers.
       await this.#upstream.start();
+      if (this.#stopping) return;
       this.#become(await this.#membership.join());
       this.#watchCluster(store);
       // A member that knows no view would own whatever it gets, and a call could have two owners.
       await this.#seated.promise;
-      if ((this.#state as NodeState) === 'stopping') return;
+      if (this.#stopping) return;
       await this.transport.start();
     } catch (error) {
       await this.stop();
       throw error;
     }
     this.#sweeper = clock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
-    this.#state = 'active';
+    if (this.#state === 'joining') this.#state = 'active';
     const listeners = this.transport.listeners.map(
       ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
     );

@@ -112,6 +112,7 @@ export class Membership {
    */
   async join(): Promise<GivenNumber> {
     const { clock, log, id, leaseSeconds } = this.#options;
+    if (this.#phase === 'left') throw new SipfarmError('SF_STORE_UNREACHABLE', `${id} has left before it had joined`);
     this.#phase = 'joining';
     let takenSince: number | undefined;
     let told = false;

@@ -151,6 +151,7 @@ export class StreamLink {
     const line = this.#lines.get(number);
     if (!line) return false;
     const secure = line.up ? line.link?.secure : undefined;
+    if (!secure) this.#forgetOld(line);
     if ((secure ? secure.writableLength : line.queued) + frame.length > QUEUE_OCTETS) {
       this.#options.refused['queue-full'].n++;
       return false;
@@ -161,6 +162,15 @@ export class StreamLink {
       line.queued += frame.length;
     }
     return true;
+  }
+
+  /** Room for fresh frames: those whose transactions are over have none of it. */
+  #forgetOld(line: Line): void {
+    const oldest = this.#options.clock.now() - QUEUE_AGE_MS;
+    while (line.queue.length > 0 && line.queue[0]!.at < oldest) {
+      line.queued -= line.queue.shift()!.frame.length;
+      this.#options.refused['queue-old'].n++;
+    }
   }
 
   /** Gives up the connection to a peer that has long been silent: only this end may believe in it. Dials anew where this end dials. */
@@ -224,7 +234,11 @@ export class StreamLink {
     line.queue = [];
     line.queued = 0;
     this.#drop(line);
-    if (this.#server) for (const { frame } of queue) this.#options.onUndelivered(frame.subarray(LENGTH_OCTETS));
+    if (!this.#server) return;
+    const oldest = this.#options.clock.now() - QUEUE_AGE_MS;
+    for (const { frame, at } of queue)
+      if (at >= oldest) this.#options.onUndelivered(frame.subarray(LENGTH_OCTETS));
+      else this.#options.refused['queue-old'].n++;
   }
 
   #dial(line: Line): void {
