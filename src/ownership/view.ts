@@ -34,7 +34,7 @@ export interface View {
   readonly history: readonly Generation[];
 }
 
-/** How many earlier generations a view remembers: a rolling restart of one member makes three within one ringing time. */
+/** How many earlier generations a view remembers: the restart of a member makes two, so two restarts fit into one ringing time. */
 export const HISTORY_LENGTH = 4;
 
 /** The shares of a view: active seats with a weight. */

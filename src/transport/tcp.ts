@@ -274,7 +274,6 @@ export class ConnectionTable {
     switch (outcome) {
       case 'proxied':
         connection.remote = { address: header.address, port: header.port };
-        connection.key = remoteKey(connection.listener, connection.remote);
         connection.local = { address: header.localAddress, port: header.localPort };
         break;
       case 'local':

@@ -31,11 +31,15 @@ export class Inward {
   readonly #back: Flow = emptyFlow();
   readonly #token = new Token();
   readonly #seen = new Uint8Array(8);
+  /** Listeners that share transport and family with another. */
+  readonly #twins: ReadonlySet<Listener>;
   readonly #requests: { n: number };
   readonly #responses: { n: number };
 
   constructor(options: InwardOptions) {
     this.#options = options;
+    const { listeners } = options.edge.transport;
+    this.#twins = new Set(listeners.filter((one) => listeners.filter((each) => alike(each, one)).length > 1));
     this.#requests = options.edge.handled.cell({ from: 'client', kind: 'request' });
     this.#responses = options.edge.handled.cell({ from: 'server', kind: 'response' });
   }
@@ -98,19 +102,12 @@ export class Inward {
    * Via does not name, from a client that asks for it by `rport`.
    */
   #clientNeedsFlow(packet: Packet, scan: Scan, listener: Listener): boolean {
-    if (packet.connection !== 0 || listener.answer === 'ingress' || this.#hasTwin(listener)) return true;
+    if (packet.connection !== 0 || listener.answer === 'ingress' || this.#twins.has(listener)) return true;
     const { via, bytes } = scan;
     if (via.rport < 0) return false;
     return (
       (via.port || 5060) !== packet.port || bytes.toString('latin1', via.hostStart, via.hostEnd) !== packet.address
     );
-  }
-
-  #hasTwin(listener: Listener): boolean {
-    let alike = 0;
-    for (const each of this.#options.edge.transport.listeners)
-      if (each.transport === listener.transport && sameFamily(each, listener)) alike++;
-    return alike > 1;
   }
 
   /** The request has passed this farm in this direction before, unchanged in all that decides its way (RFC 3261 16.3 item 4). */
@@ -149,8 +146,8 @@ export class Inward {
   }
 }
 
-function sameFamily(a: Listener, b: Listener): boolean {
-  return a.bind.address.includes(':') === b.bind.address.includes(':');
+function alike(a: Listener, b: Listener): boolean {
+  return a.transport === b.transport && a.bind.address.includes(':') === b.bind.address.includes(':');
 }
 
 function isBase32(octet: number): boolean {
