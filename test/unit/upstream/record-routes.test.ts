@@ -74,6 +74,17 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.deepEqual(tokenIn(edge.member, top), OWNER);
   });
 
+  test('with two listeners alike the server side carries the flow, so that the BYE leaves by the one the client uses', async () => {
+    const listeners = [
+      { name: 'edge', transport: 'udp', bind: '198.51.100.1:5060' },
+      { name: 'edge-b', transport: 'udp', bind: '198.51.100.2:5060' },
+    ];
+    const edge = await rig({ config: { listeners } });
+    const phone = await edge.farm.phone('192.0.2.7');
+    const invite = await inward(edge, phone, from(phone, { method: 'INVITE' }));
+    assert.equal(tokenIn(edge.member, invite.all('Record-Route')[0] ?? '').kind, 'datagramFlow');
+  });
+
   test('with answer: ingress the server side carries the flow at the ingress member, also of an open address', async () => {
     const edge = await rig({ members: 3, answer: 'ingress' });
     const { farm } = edge;
