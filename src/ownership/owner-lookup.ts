@@ -3,7 +3,7 @@
 //   2. a header that names another dialog (Replaces RFC 3891, Join RFC 3911, Target-Dialog RFC 4538): the owner of that dialog
 //   3. the calls this member holds
 //   4. the slot of the Call-ID in the current view, with a second chance to the slot's previous owner
-// Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, packet-way.ts.)
+// Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, node/packet-way.ts.)
 import type { CellFamily } from '../metrics/counters.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import { type Packet, SecondChance } from '../transport/packet.ts';

@@ -34,12 +34,12 @@ const FORBIDDEN = [
   ['src/relay/planted.ts', '../membership/membership.ts'],
   ['src/relay/planted.ts', '../service/service.ts'],
   ['src/service/upstream/planted.ts', '../../admin/farm-face.ts'],
-  ['src/service/upstream/planted.ts', '../../farm-node.ts'],
-  ['src/admin/planted.ts', '../packet-way.ts'],
+  ['src/service/upstream/planted.ts', '../../node/farm-node.ts'],
+  ['src/admin/planted.ts', '../node/packet-way.ts'],
   ['src/admin/planted.ts', '../doctor/finding.ts'],
   ['src/doctor/planted.ts', '../admin/farm-face.ts'],
   ['src/membership/planted.ts', '../doctor/finding.ts'],
-  ['src/packet-way.ts', './cli/program.ts'],
+  ['src/node/packet-way.ts', '../cli/program.ts'],
   ['src/demo/planted.ts', '../cli/program.ts'],
 ] as const;
 for (const [file, specifier] of FORBIDDEN) {

@@ -1,5 +1,5 @@
 // What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
-import { type Decoded, decode } from './admin/decode.ts';
+import { type Decoded, decode } from '../admin/decode.ts';
 import type {
   FarmFace,
   FarmSummary,
@@ -8,20 +8,20 @@ import type {
   OwnerMember,
   PeerSummary,
   Readiness,
-} from './admin/farm-face.ts';
-import { formatEndpoint } from './base/endpoint.ts';
-import { SipfarmError } from './base/errors.ts';
-import type { CallTable } from './calls/call-table.ts';
-import { parseClusterSettings } from './config/live.ts';
-import type { ClusterSettings, Config } from './config/schema.ts';
-import type { MemberRecord } from './membership/member-record.ts';
-import type { Keyring } from './ownership/keyring.ts';
-import type { OwnerTables } from './ownership/owner-tables.ts';
-import { CallHash, hashCallId, SLOTS } from './ownership/slots.ts';
-import type { View } from './ownership/view.ts';
-import type { RelayLink } from './relay/relay-link.ts';
-import type { Service } from './service/service.ts';
-import type { Store } from './store/store.ts';
+} from '../admin/farm-face.ts';
+import { formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { CallTable } from '../calls/call-table.ts';
+import { parseClusterSettings } from '../config/live.ts';
+import type { ClusterSettings, Config } from '../config/schema.ts';
+import type { MemberRecord } from '../membership/member-record.ts';
+import type { Keyring } from '../ownership/keyring.ts';
+import type { OwnerTables } from '../ownership/owner-tables.ts';
+import { CallHash, hashCallId, SLOTS } from '../ownership/slots.ts';
+import type { View } from '../ownership/view.ts';
+import type { RelayLink } from '../relay/relay-link.ts';
+import type { Service } from '../service/service.ts';
+import type { Store } from '../store/store.ts';
 
 export interface NodeFaceOptions {
   readonly config: () => Config;

@@ -4,18 +4,25 @@
 //
 // One direction, no way back, nothing in it awaits. A relayed packet takes the same way from the owner lookup on.
 import { randomBytes } from 'node:crypto';
-import type { AddressList } from './base/address-list.ts';
-import type { Cell, CellFamily } from './metrics/counters.ts';
-import type { Flow } from './ownership/flow.ts';
-import type { OwnerLookup } from './ownership/owner-lookup.ts';
-import { DROP_REASONS, type DropReason, drop, type ReplyStatus, replyWith, type Verdict } from './ownership/verdict.ts';
-import type { Answers } from './relay/answers.ts';
-import type { Egress } from './relay/egress.ts';
-import type { RelayLink } from './relay/relay-link.ts';
-import type { Service } from './service/service.ts';
-import { buildReply } from './sip/reply.ts';
-import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from './sip/scan.ts';
-import { Packet } from './transport/packet.ts';
+import type { AddressList } from '../base/address-list.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import type { Flow } from '../ownership/flow.ts';
+import type { OwnerLookup } from '../ownership/owner-lookup.ts';
+import {
+  DROP_REASONS,
+  type DropReason,
+  drop,
+  type ReplyStatus,
+  replyWith,
+  type Verdict,
+} from '../ownership/verdict.ts';
+import type { Answers } from '../relay/answers.ts';
+import type { Egress } from '../relay/egress.ts';
+import type { RelayLink } from '../relay/relay-link.ts';
+import type { Service } from '../service/service.ts';
+import { buildReply } from '../sip/reply.ts';
+import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from '../sip/scan.ts';
+import { Packet } from '../transport/packet.ts';
 
 export interface PacketWayOptions {
   readonly lookup: OwnerLookup;

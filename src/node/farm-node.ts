@@ -1,34 +1,44 @@
 // The composition root: builds one member of the farm from its configuration, starts it, drains it, stops it.
 import type { Logger } from 'pino';
-import { AdminServer } from './admin/admin-server.ts';
-import type { FarmFace } from './admin/farm-face.ts';
-import { AddressList } from './base/address-list.ts';
-import type { Clock, Timer } from './base/clock.ts';
-import { type Endpoint, formatEndpoint, hostText, parseEndpoint } from './base/endpoint.ts';
-import { setLogLevel } from './base/log.ts';
-import type { DatagramSocket, Network } from './base/network.ts';
-import { RateLimit } from './base/rate-limit.ts';
-import { CallTable } from './calls/call-table.ts';
-import { type Changes, effective, liveDiff, parseClusterSettings } from './config/live.ts';
-import { type ClusterSettings, type Config, isWildcard } from './config/schema.ts';
-import type { MemberRecord } from './membership/member-record.ts';
-import { Membership } from './membership/membership.ts';
-import type { Metrics } from './metrics/metrics.ts';
+import { AdminServer } from '../admin/admin-server.ts';
+import type { FarmFace } from '../admin/farm-face.ts';
+import { AddressList } from '../base/address-list.ts';
+import type { Clock, Timer } from '../base/clock.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { setLogLevel } from '../base/log.ts';
+import type { DatagramSocket, Network } from '../base/network.ts';
+import { CallTable } from '../calls/call-table.ts';
+import type { Changes } from '../config/live.ts';
+import type { Config } from '../config/schema.ts';
+import type { MemberRecord } from '../membership/member-record.ts';
+import { Membership } from '../membership/membership.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import { keyName, keyring } from '../ownership/keyring.ts';
+import { OwnerLookup } from '../ownership/owner-lookup.ts';
+import type { View } from '../ownership/view.ts';
+import { Answers } from '../relay/answers.ts';
+import { Egress } from '../relay/egress.ts';
+import { RelayLink } from '../relay/relay-link.ts';
+import { Locator, nodeResolver } from '../service/upstream/locate.ts';
+import { Upstream } from '../service/upstream/upstream.ts';
+import type { Store } from '../store/store.ts';
+import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
+import { Transport } from '../transport/transport.ts';
+import {
+  errorLimits,
+  familiesOf,
+  forbiddenTargets,
+  listenerConfigs,
+  listenerRecords,
+  ownHosts,
+  peerOf,
+  transportLimits,
+  transportsOf,
+} from './from-config.ts';
 import { NodeFace } from './node-face.ts';
-import { type Keyring, keyName, keyring } from './ownership/keyring.ts';
-import { type LookupWorld, OwnerLookup } from './ownership/owner-lookup.ts';
-import { aloneTables, buildOwnerTables, type OwnerTables } from './ownership/owner-tables.ts';
-import type { View } from './ownership/view.ts';
 import { dropCells, PacketWay } from './packet-way.ts';
-import { Answers, type ErrorLimits } from './relay/answers.ts';
-import { Egress } from './relay/egress.ts';
-import { type PeerInfo, RelayLink } from './relay/relay-link.ts';
-import { ForbiddenTargets } from './service/upstream/forbidden-targets.ts';
-import { Locator, nodeResolver } from './service/upstream/locate.ts';
-import { Upstream } from './service/upstream/upstream.ts';
-import type { PrefixWatch, Store } from './store/store.ts';
-import { DEFAULT_LIMITS, type TransportLimits } from './transport/limits.ts';
-import { type ListenerConfig, Transport } from './transport/transport.ts';
+import { Settings } from './settings.ts';
+import { type Identity, World } from './world.ts';
 
 export interface NodeOptions {
   readonly config: Config;
@@ -49,26 +59,6 @@ export type NodeState = 'joining' | 'active' | 'draining' | 'isolated' | 'stoppi
 
 /** Milliseconds between two looks at what has outlived its time, and at a drain. */
 const SWEEP_MS = 1000;
-/** Before the first view the member has no seed; it owns what it gets, and gets nothing: its listeners are not open yet. */
-const NO_SEED = '00'.repeat(16);
-
-/** What the hot path reads: replaced part by part by cold code. */
-class World implements LookupWorld {
-  keys: Keyring;
-  readonly incarnations = new Set<number>();
-  tables: OwnerTables = aloneTables(0, 0, NO_SEED);
-  readonly #calls: CallTable;
-  heldSince: (member: number) => number = () => 0;
-
-  constructor(keys: Keyring, calls: CallTable) {
-    this.keys = keys;
-    this.#calls = calls;
-  }
-
-  holds(callKey: number): boolean {
-    return this.#calls.has(callKey);
-  }
-}
 
 export class FarmNode {
   readonly #options: NodeOptions;
@@ -82,32 +72,22 @@ export class FarmNode {
   readonly #membership: Membership;
   readonly #admin: AdminServer | undefined;
   readonly face: FarmFace;
-  /** The file's settings, and with the cluster's put in. */
-  #own: Config;
-  #config: Config;
-  #cluster: ClusterSettings = {};
-  #probes: AddressList;
-  #trusted: AddressList;
+  readonly #settings: Settings;
   #state: NodeState = 'joining';
   #view: View | undefined;
   /** Resolves with the first view that has a seat for this member. */
   readonly #seated = Promise.withResolvers<void>();
   #records: readonly MemberRecord[] = [];
-  #identity = { number: 0, incarnation: 0 };
   #relayAt: Endpoint;
   readonly #startedAt: string;
   #adminAt: Endpoint | undefined;
   #sweeper: Timer | undefined;
-  #clusterWatch: PrefixWatch | undefined;
 
   /** Builds everything and opens nothing. Throws SF_KEY_INVALID and SF_ADMIN_TOKEN_REQUIRED. */
   constructor(options: NodeOptions) {
     this.#options = options;
     const { config, network, clock, log, metrics, store } = options;
-    this.#own = config;
-    this.#config = config;
-    this.#probes = new AddressList(config.balancer.probes);
-    this.#trusted = new AddressList(config.balancer.trusted);
+    this.#settings = new Settings({ config, log, onApply: (now, before) => this.#apply(now, before) });
     this.#relayAt = config.relay.bind;
     this.#startedAt = new Date(clock.wall()).toISOString();
     this.#calls = new CallTable({ ...config.ownership, evicted: metrics.evicted });
@@ -119,12 +99,7 @@ export class FarmNode {
     this.transport = new Transport({
       network,
       clock,
-      listeners: config.listeners.map((listener): ListenerConfig => {
-        const { name, transport, bind, advertise, answer, proxyProtocol } = listener;
-        const dialFrom = config.balancer.mode === 'dsr' || isWildcard(bind.address) ? {} : { dialFrom: bind.address };
-        const listen = !options.handedIn?.has(name);
-        return { name, transport, bind, advertise, answer, proxyProtocol, ...dialFrom, listen };
-      }),
+      listeners: listenerConfigs(config, options.handedIn),
       limits: this.#limits,
       handlers: {
         onPacket: (packet) => way.enter(packet),
@@ -136,8 +111,8 @@ export class FarmNode {
       closedConnections: metrics.closedConnections,
       sendErrors: metrics.sendErrors,
       proxies: {
-        trusted: () => this.#trusted,
-        answerHeader: () => this.#config.balancer.udpAnswerHeader,
+        trusted: () => this.#settings.trusted,
+        answerHeader: () => this.#settings.now.balancer.udpAnswerHeader,
         headers: metrics.proxyHeaders,
       },
       ...(options.sockets && { sockets: options.sockets }),
@@ -188,10 +163,7 @@ export class FarmNode {
       locator: new Locator({
         resolver: nodeResolver(resolver.servers.map(formatEndpoint)),
         clock,
-        transports: ['udp', 'tcp'].filter((kind) => config.listeners.some(({ transport }) => transport === kind)) as (
-          | 'udp'
-          | 'tcp'
-        )[],
+        transports: transportsOf(config),
         families: familiesOf(config),
         lookups: metrics.lookups,
       }),
@@ -208,7 +180,7 @@ export class FarmNode {
       egress,
       verdicts: metrics.verdicts,
       ownHosts: ownHosts(config),
-      probes: () => this.#probes,
+      probes: () => this.#settings.probes,
       ready: () => this.face.ready().ready,
     });
     this.#membership = new Membership({
@@ -226,10 +198,10 @@ export class FarmNode {
       onSeatLost: () => log.warn('this member has lost its seat in the view; it goes on with the calls it has'),
     });
     this.face = new NodeFace({
-      config: () => this.#config,
+      config: () => this.#settings.now,
       version: options.version,
       state: () => this.#state,
-      identity: () => this.#identity,
+      identity: () => this.#world.identity,
       view: () => this.#view,
       records: () => this.#records,
       world,
@@ -279,7 +251,7 @@ export class FarmNode {
       await this.#upstream.start();
       if (this.#stopping) return;
       this.#become(await this.#membership.join());
-      this.#watchCluster(store);
+      this.#settings.follow(store);
       // A member that knows no view would own whatever it gets, and a call could have two owners.
       await this.#seated.promise;
       if (this.#stopping) return;
@@ -293,7 +265,7 @@ export class FarmNode {
     const listeners = this.transport.listeners.map(
       ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
     );
-    log.info({ ...this.#identity, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
+    log.info({ ...this.#world.identity, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
   }
 
   /** Takes no new calls, keeps what it has, and resolves when its calls have ended or the deadline has come: true when none was left. */
@@ -303,8 +275,8 @@ export class FarmNode {
     await this.#membership.setState('draining').catch((error: unknown) => {
       log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
     });
-    const deadline = clock.now() + this.#config.drain.deadlineSeconds * 1000;
-    log.info({ calls: this.#calls.calls, deadlineSeconds: this.#config.drain.deadlineSeconds }, 'draining');
+    const deadline = clock.now() + this.#settings.now.drain.deadlineSeconds * 1000;
+    log.info({ calls: this.#calls.calls, deadlineSeconds: this.#settings.now.drain.deadlineSeconds }, 'draining');
     return new Promise((resolve) => {
       const look = (): void => {
         const quiet = this.#calls.quiet(clock.now());
@@ -322,7 +294,7 @@ export class FarmNode {
     this.#state = 'stopping';
     this.#seated.resolve();
     this.#sweeper?.cancel();
-    this.#clusterWatch?.close();
+    this.#settings.close();
     const steps = [
       // The doors first: what comes in after the seat is gone would be refused by the others.
       () => this.transport.stop(),
@@ -337,60 +309,30 @@ export class FarmNode {
 
   /** Applies what may change live and tells what needs a restart. */
   reload(config: Config): Changes {
-    const changes = liveDiff(this.#own, config);
-    const before = this.#own;
-    // What needs a restart stays as it is, so that the next reload reports it again.
-    const { weight, keys, given, log, drain, ownership } = config;
-    const balancer = { ...config.balancer, mode: before.balancer.mode };
-    const limits = { ...config.limits, messageBytes: before.limits.messageBytes };
-    this.#own = { ...before, weight, keys, given, log, drain, ownership, balancer, limits };
-    this.#apply(effective(this.#own, this.#cluster));
+    const before = this.#settings.own;
+    const changes = this.#settings.reload(config);
     if (before.weight !== config.weight || changes.live.some((field) => field.startsWith('keys')))
       void this.#membership.publish().catch(() => {});
     return changes;
   }
 
-  #apply(config: Config): void {
-    const { log } = this.#options;
-    const before = this.#config;
-    this.#config = config;
+  #apply(config: Config, before: Config): void {
     this.#world.keys = keyring(config.keys.map((key) => key.reveal()));
-    this.#probes = new AddressList(config.balancer.probes);
-    this.#trusted = new AddressList(config.balancer.trusted);
     Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
     this.#calls.setLifetimes(config.ownership);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
       this.#answers.limits = errorLimits(config);
-    setLogLevel(log, config.log.level);
+    setLogLevel(this.#options.log, config.log.level);
   }
 
-  #watchCluster(store: Store): void {
-    const { log } = this.#options;
-    this.#clusterWatch = store.watch('config', (entries) => {
-      const value = entries.find(({ key }) => key === 'config')?.value ?? {};
-      try {
-        this.#cluster = parseClusterSettings(value);
-      } catch (error) {
-        log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last good ones stay');
-        return;
-      }
-      const next = effective(this.#own, this.#cluster);
-      const { live } = liveDiff(this.#config, next);
-      this.#apply(next);
-      if (live.length > 0) log.info({ changed: live }, 'cluster-wide settings applied');
-    });
-  }
-
-  #become(identity: { readonly number: number; readonly incarnation: number }): void {
-    this.#identity = identity;
-    this.#world.incarnations.add(identity.incarnation);
+  #become(identity: Identity): void {
+    this.#world.become(identity, this.#view);
     this.transport.setSelf(identity.number, identity.incarnation);
-    this.#rebuild();
     this.#noteSeat();
   }
 
   #noteSeat(): void {
-    const { number, incarnation } = this.#identity;
+    const { number, incarnation } = this.#world.identity;
     const seated = this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation);
     if (seated) this.#seated.resolve();
   }
@@ -402,7 +344,7 @@ export class FarmNode {
     );
   }
 
-  #becomeRejoined(identity: { readonly number: number; readonly incarnation: number }): void {
+  #becomeRejoined(identity: Identity): void {
     this.#become(identity);
     if (this.#state === 'isolated') this.#state = 'active';
     this.#options.log.info(identity, 'joined again');
@@ -410,17 +352,9 @@ export class FarmNode {
 
   #takeView(view: View): void {
     this.#view = view;
-    this.#rebuild();
+    this.#world.rebuild(view);
     this.#link.setSeats(view.seats);
     this.#noteSeat();
-  }
-
-  /** Cold code builds the whole table; the hot path sees it with one assignment. */
-  #rebuild(): void {
-    const { number, incarnation } = this.#identity;
-    this.#world.tables = this.#view
-      ? buildOwnerTables(this.#view, number, incarnation)
-      : aloneTables(number, incarnation, NO_SEED);
   }
 
   #takeRecords(records: readonly MemberRecord[]): void {
@@ -434,14 +368,9 @@ export class FarmNode {
       role: 'member' as const,
       state: this.#state === 'draining' ? ('draining' as const) : ('active' as const),
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
-      weight: this.#upstream.up ? this.#own.weight : 0,
+      weight: this.#upstream.up ? this.#settings.own.weight : 0,
       relay: formatEndpoint(this.#relayAt),
-      listeners: config.listeners.map(({ name, transport, bind, advertise }) => ({
-        name,
-        transport,
-        bind: formatEndpoint(bind),
-        advertise: formatEndpoint(advertise),
-      })),
+      listeners: listenerRecords(config),
       versions: { sipfarm: this.#options.version, min: 1, max: 1 },
       keys: this.#world.keys.all.map(keyName),
       startedAt: this.#startedAt,
@@ -452,10 +381,10 @@ export class FarmNode {
     const node = this;
     return {
       get number() {
-        return node.#identity.number;
+        return node.#world.identity.number;
       },
       get incarnation() {
-        return node.#identity.incarnation;
+        return node.#world.identity.incarnation;
       },
       get epoch() {
         return node.#world.tables.epoch;
@@ -479,64 +408,4 @@ export class FarmNode {
     sources.tcpConnections = () => this.transport.connections();
     sources.upstreamUp = () => this.#upstream.up;
   }
-}
-
-function transportLimits({ limits }: Config): Partial<TransportLimits> {
-  return {
-    messageBytes: limits.messageBytes,
-    halfMessageMs: limits.halfMessageSeconds * 1000,
-    idleMs: limits.idleSeconds * 1000,
-    connections: limits.tcpConnections,
-    connectionsPerSource: limits.tcpConnectionsPerSource,
-    bufferedBytes: limits.bufferedBytes,
-    sendQueueBytes: limits.sendQueueBytes,
-  };
-}
-
-/** How many times as many good requests as broken ones are told that they go no further. */
-const REFUSALS_PER_FAULT = 20;
-
-function errorLimits({ limits }: Config): ErrorLimits {
-  const perSecond = limits.errorAnswersPerSecond;
-  const most = perSecond * REFUSALS_PER_FAULT;
-  return {
-    faults: new RateLimit({ perSecond, burst: perSecond }),
-    refusals: new RateLimit({ perSecond: most, burst: most }),
-  };
-}
-
-/** Requests of the SIP server go to clients, not into the farm's own doors. */
-function forbiddenTargets(config: Config): ForbiddenTargets {
-  const { admin, relay, service, store } = config;
-  const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
-  const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
-  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...etcd];
-  return new ForbiddenTargets(
-    config.listeners.map(({ bind }) => bind),
-    doors.filter((door) => door !== undefined),
-  );
-}
-
-function familiesOf(config: Config): readonly (4 | 6)[] {
-  const families = new Set(config.listeners.map(({ bind }) => (bind.address.includes(':') ? 6 : 4) as 4 | 6));
-  return [...families];
-}
-
-/**
- * Hosts that are this member's alone, as a URI writes them. Behind a NAT balancer the address a listener binds is one, its advertised
- * address is not; without a balancer every address is; under DSR the VIP is on every member, the address of the relay link is not.
- */
-function ownHosts(config: Config): readonly string[] {
-  const hosts = new Set([config.relay.bind.address]);
-  for (const { bind, advertise } of config.listeners) {
-    const { mode } = config.balancer;
-    if (mode === 'none' || (mode === 'nat' && bind.address !== advertise.address)) hosts.add(bind.address);
-  }
-  return [...hosts].map(hostText);
-}
-
-function peerOf(record: MemberRecord): PeerInfo | undefined {
-  const { number, incarnation, id } = record;
-  const relay = parseEndpoint(record.relay);
-  return relay && { number, incarnation, id, relay };
 }

@@ -1,0 +1,98 @@
+// What the rooms of a member are given, made of its configuration.
+import { formatEndpoint, hostText, parseEndpoint } from '../base/endpoint.ts';
+import { RateLimit } from '../base/rate-limit.ts';
+import { type Config, isWildcard } from '../config/schema.ts';
+import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
+import type { ErrorLimits } from '../relay/answers.ts';
+import type { PeerInfo } from '../relay/relay-link.ts';
+import { ForbiddenTargets } from '../service/upstream/forbidden-targets.ts';
+import type { TransportLimits } from '../transport/limits.ts';
+import type { ListenerConfig } from '../transport/transport.ts';
+
+/** How many times as many good requests as broken ones are told that they go no further. */
+const REFUSALS_PER_FAULT = 20;
+
+/** The listeners for the transport. Those `handedIn` open no port. */
+export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | undefined): ListenerConfig[] {
+  return config.listeners.map((listener) => {
+    const { name, transport, bind, advertise, answer, proxyProtocol } = listener;
+    const dialFrom = config.balancer.mode === 'dsr' || isWildcard(bind.address) ? {} : { dialFrom: bind.address };
+    return { name, transport, bind, advertise, answer, proxyProtocol, ...dialFrom, listen: !handedIn?.has(name) };
+  });
+}
+
+/** The listeners as the member's record shows them to the others. */
+export function listenerRecords(config: Config): ListenerRecord[] {
+  return config.listeners.map(({ name, transport, bind, advertise }) => ({
+    name,
+    transport,
+    bind: formatEndpoint(bind),
+    advertise: formatEndpoint(advertise),
+  }));
+}
+
+/** The transports that some listener speaks, as RFC 3263 is asked for them. */
+export function transportsOf(config: Config): readonly ('udp' | 'tcp')[] {
+  return (['udp', 'tcp'] as const).filter((kind) => config.listeners.some(({ transport }) => transport === kind));
+}
+
+/** The limits of `config` as the transport counts them. */
+export function transportLimits({ limits }: Config): Partial<TransportLimits> {
+  return {
+    messageBytes: limits.messageBytes,
+    halfMessageMs: limits.halfMessageSeconds * 1000,
+    idleMs: limits.idleSeconds * 1000,
+    connections: limits.tcpConnections,
+    connectionsPerSource: limits.tcpConnectionsPerSource,
+    bufferedBytes: limits.bufferedBytes,
+    sendQueueBytes: limits.sendQueueBytes,
+  };
+}
+
+/** How many error answers may leave for one source prefix. */
+export function errorLimits({ limits }: Config): ErrorLimits {
+  const perSecond = limits.errorAnswersPerSecond;
+  const most = perSecond * REFUSALS_PER_FAULT;
+  return {
+    faults: new RateLimit({ perSecond, burst: perSecond }),
+    refusals: new RateLimit({ perSecond: most, burst: most }),
+  };
+}
+
+/** Requests of the SIP server go to clients, not into the farm's own doors. */
+export function forbiddenTargets(config: Config): ForbiddenTargets {
+  const { admin, relay, service, store } = config;
+  const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
+  const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
+  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...etcd];
+  return new ForbiddenTargets(
+    config.listeners.map(({ bind }) => bind),
+    doors.filter((door) => door !== undefined),
+  );
+}
+
+/** The address families the listeners speak. */
+export function familiesOf(config: Config): readonly (4 | 6)[] {
+  const families = new Set(config.listeners.map(({ bind }) => (bind.address.includes(':') ? 6 : 4) as 4 | 6));
+  return [...families];
+}
+
+/**
+ * Hosts that are this member's alone, as a URI writes them. Behind a NAT balancer the address a listener binds is one, its advertised
+ * address is not; without a balancer every address is; under DSR the VIP is on every member, the address of the relay link is not.
+ */
+export function ownHosts(config: Config): readonly string[] {
+  const hosts = new Set([config.relay.bind.address]);
+  for (const { bind, advertise } of config.listeners) {
+    const { mode } = config.balancer;
+    if (mode === 'none' || (mode === 'nat' && bind.address !== advertise.address)) hosts.add(bind.address);
+  }
+  return [...hosts].map(hostText);
+}
+
+/** What the relay link needs to know of another member; undefined when its record names no address. */
+export function peerOf(record: MemberRecord): PeerInfo | undefined {
+  const { number, incarnation, id } = record;
+  const relay = parseEndpoint(record.relay);
+  return relay && { number, incarnation, id, relay };
+}

@@ -1,0 +1,94 @@
+// The settings as they are now: the member's own file, the cluster-wide ones from the store put in, and what may change while it runs.
+import type { Logger } from 'pino';
+import { AddressList } from '../base/address-list.ts';
+import { type Changes, effective, liveDiff, parseClusterSettings } from '../config/live.ts';
+import type { ClusterSettings, Config } from '../config/schema.ts';
+import type { PrefixWatch, Store } from '../store/store.ts';
+
+export interface SettingsOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  /** The settings that are in force from now on. */
+  readonly onApply: (now: Config, before: Config) => void;
+}
+
+export class Settings {
+  readonly #options: SettingsOptions;
+  #own: Config;
+  #now: Config;
+  #cluster: ClusterSettings = {};
+  #probes: AddressList;
+  #trusted: AddressList;
+  #watch: PrefixWatch | undefined;
+
+  constructor(options: SettingsOptions) {
+    this.#options = options;
+    this.#own = options.config;
+    this.#now = options.config;
+    this.#probes = new AddressList(options.config.balancer.probes);
+    this.#trusted = new AddressList(options.config.balancer.trusted);
+  }
+
+  /** In force. */
+  get now(): Config {
+    return this.#now;
+  }
+
+  /** Of the member's own file. */
+  get own(): Config {
+    return this.#own;
+  }
+
+  /** Where the balancer's health requests come from. */
+  get probes(): AddressList {
+    return this.#probes;
+  }
+
+  /** Whose PROXY headers are believed. */
+  get trusted(): AddressList {
+    return this.#trusted;
+  }
+
+  /** Takes a new file: applies what may change live and tells what needs a restart. */
+  reload(config: Config): Changes {
+    const before = this.#own;
+    const changes = liveDiff(before, config);
+    // What needs a restart stays as it is, so that the next reload reports it again.
+    const { weight, keys, given, log, drain, ownership } = config;
+    const balancer = { ...config.balancer, mode: before.balancer.mode };
+    const limits = { ...config.limits, messageBytes: before.limits.messageBytes };
+    this.#own = { ...before, weight, keys, given, log, drain, ownership, balancer, limits };
+    this.#apply(effective(this.#own, this.#cluster));
+    return changes;
+  }
+
+  /** Follows the cluster-wide settings in the store until `close`. */
+  follow(store: Store): void {
+    const { log } = this.#options;
+    this.#watch = store.watch('config', (entries) => {
+      const value = entries.find(({ key }) => key === 'config')?.value ?? {};
+      try {
+        this.#cluster = parseClusterSettings(value);
+      } catch (error) {
+        log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last good ones stay');
+        return;
+      }
+      const next = effective(this.#own, this.#cluster);
+      const { live } = liveDiff(this.#now, next);
+      this.#apply(next);
+      if (live.length > 0) log.info({ changed: live }, 'cluster-wide settings applied');
+    });
+  }
+
+  close(): void {
+    this.#watch?.close();
+  }
+
+  #apply(next: Config): void {
+    const before = this.#now;
+    this.#now = next;
+    this.#probes = new AddressList(next.balancer.probes);
+    this.#trusted = new AddressList(next.balancer.trusted);
+    this.#options.onApply(next, before);
+  }
+}
