@@ -91,7 +91,7 @@ export class FarmNode {
     this.#relayAt = config.relay.bind;
     this.#startedAt = new Date(clock.wall()).toISOString();
     this.#calls = new CallTable({ ...config.ownership, evicted: metrics.evicted });
-    this.#world = new World(keyring(config.keys.map((key) => key.reveal())), this.#calls);
+    this.#world = new World(keyring(config.keys.map((key) => key.reveal())), this.#calls, clock);
     this.#limits = { ...DEFAULT_LIMITS, ...transportLimits(config) };
     const world = this.#world;
     const drops = dropCells(metrics.verdicts);
@@ -326,15 +326,15 @@ export class FarmNode {
   }
 
   #become(identity: Identity): void {
-    this.#world.become(identity, this.#view);
+    this.#world.become(identity);
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#noteSeat();
   }
 
   #noteSeat(): void {
-    const { number, incarnation } = this.#world.identity;
-    const seated = this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation);
-    if (seated) this.#seated.resolve();
+    const { identity, tables } = this.#world;
+    if (tables.epoch > 0 && tables.seats.get(identity.number)?.incarnation === identity.incarnation)
+      this.#seated.resolve();
   }
 
   #becomeIsolated(): void {
@@ -352,9 +352,8 @@ export class FarmNode {
 
   #takeView(view: View): void {
     this.#view = view;
-    this.#world.rebuild(view);
     this.#link.setSeats(view.seats);
-    this.#noteSeat();
+    this.#world.takeView(view, () => this.#noteSeat());
   }
 
   #takeRecords(records: readonly MemberRecord[]): void {

@@ -1,8 +1,9 @@
 // What the hot path reads, replaced part by part by cold code.
+import type { Clock } from '../base/clock.ts';
 import type { CallTable } from '../calls/call-table.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import type { LookupWorld } from '../ownership/owner-lookup.ts';
-import { aloneTables, buildOwnerTables, type OwnerTables } from '../ownership/owner-tables.ts';
+import { aloneTables, type OwnerTables, ownerTablesBuilding } from '../ownership/owner-tables.ts';
 import type { View } from '../ownership/view.ts';
 
 /** Before the first view the member has no seed; it owns what it gets, and gets nothing: its listeners are not open yet. */
@@ -22,10 +23,15 @@ export class World implements LookupWorld {
   tables: OwnerTables = aloneTables(0, 0, NO_SEED);
   heldSince: (member: number) => number = () => 0;
   readonly #calls: CallTable;
+  readonly #clock: Clock;
+  /** What is being built, and the view that came meanwhile. */
+  #building: Generator<void, OwnerTables, void> | undefined;
+  #next: { readonly view: View; readonly onBuilt: () => void } | undefined;
 
-  constructor(keys: Keyring, calls: CallTable) {
+  constructor(keys: Keyring, calls: CallTable, clock: Clock) {
     this.keys = keys;
     this.#calls = calls;
+    this.#clock = clock;
   }
 
   holds(callKey: number): boolean {
@@ -33,15 +39,44 @@ export class World implements LookupWorld {
   }
 
   /** The member has joined, or joined anew. */
-  become(identity: Identity, view: View | undefined): void {
+  become(identity: Identity): void {
+    const { number, incarnation } = identity;
     this.identity = identity;
-    this.incarnations.add(identity.incarnation);
-    this.rebuild(view);
+    this.incarnations.add(incarnation);
+    this.tables =
+      this.tables.epoch === 0
+        ? aloneTables(number, incarnation, NO_SEED)
+        : { ...this.tables, self: number, incarnation };
   }
 
-  /** Builds the whole table; the hot path sees it with one assignment. */
-  rebuild(view: View | undefined): void {
+  /**
+   * Builds the tables of `view` slice by slice, and calls `onBuilt` when they are in force; until then the old ones are. Of views that come
+   * while one is being built only the last is built.
+   */
+  takeView(view: View, onBuilt: () => void): void {
+    this.#next = { view, onBuilt };
+    if (!this.#building) this.#build();
+  }
+
+  #build(): void {
+    const next = this.#next;
+    if (!next) return;
+    this.#next = undefined;
     const { number, incarnation } = this.identity;
-    this.tables = view ? buildOwnerTables(view, number, incarnation) : aloneTables(number, incarnation, NO_SEED);
+    const building = ownerTablesBuilding(next.view, number, incarnation);
+    this.#building = building;
+    const slice = (): void => {
+      const { done, value } = building.next();
+      if (!done) {
+        this.#clock.after(0, slice);
+        return;
+      }
+      this.#building = undefined;
+      // The member may have joined anew meanwhile. The hot path sees the whole table with one assignment.
+      this.tables = { ...value, self: this.identity.number, incarnation: this.identity.incarnation };
+      next.onBuilt();
+      this.#build();
+    };
+    slice();
   }
 }

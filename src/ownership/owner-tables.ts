@@ -1,6 +1,6 @@
 // Everything the owner lookup reads, finished by cold code for one view and swapped in by one assignment.
 import { type SipKey, sipKey } from '../base/siphash.ts';
-import { buildSlots } from './slots.ts';
+import { finish, type SlotTable, sharesBetween, slotBuilding } from './slots.ts';
 import { type Generation, generationOf, HISTORY_LENGTH, type Seat, type View } from './view.ts';
 
 export interface OwnerTables {
@@ -19,32 +19,54 @@ export interface OwnerTables {
   readonly seats: ReadonlyMap<number, Seat>;
 }
 
-/** The slot tables built last, by shares: a new view brings one that is new, and its history is known already. */
-const built = new Map<string, Uint16Array>();
+/** A farm of so many members has its tables in one slice, together some milliseconds. */
+const SMALL_FARM = 16;
 
-function slotsOf(generation: Generation): Uint16Array {
+/** The slot tables built last, by shares: a new view brings one that is new, and its history is known already. */
+const built = new Map<string, SlotTable>();
+
+function* slotsOf(generation: Generation): Generator<void, Uint16Array, void> {
   const key = generation.shares.map(({ number, weight }) => `${number}:${weight}`).join();
-  const slots = built.get(key) ?? buildSlots(generation);
+  const slots = built.get(key)?.slots ?? (yield* slotBuilding(generation, nearest(generation)));
   built.delete(key);
-  built.set(key, slots);
+  built.set(key, { generation, slots });
   if (built.size > 2 * HISTORY_LENGTH) built.delete(built.keys().next().value ?? '');
   return slots;
 }
 
-/** Builds the tables of `view` for the member `self`. */
-export function buildOwnerTables(view: View, self: number, incarnation: number): OwnerTables {
+/** The table from which the fewest shares have changed; none when that is most of them. */
+function nearest(generation: Generation): SlotTable | undefined {
+  let best: SlotTable | undefined;
+  let fewest = generation.shares.length / 2;
+  for (const table of built.values()) {
+    const changed = sharesBetween(table.generation, generation);
+    if (changed < fewest) {
+      fewest = changed;
+      best = table;
+    }
+  }
+  return best;
+}
+
+/** Builds the tables of `view` for the member `self`, and pauses after each slice of a few milliseconds. */
+export function* ownerTablesBuilding(
+  view: View,
+  self: number,
+  incarnation: number,
+): Generator<void, OwnerTables, void> {
   const seats = new Map(view.seats.map((seat) => [seat.number, seat]));
-  const slots = slotsOf(generationOf(view));
+  const slots = yield* slotsOf(generationOf(view));
   const previous = new Uint16Array(slots.length);
   const previousUntil = new Uint32Array(slots.length);
   for (const generation of view.history) {
-    const earlier = slotsOf(generation);
+    const earlier = yield* slotsOf(generation);
     for (let slot = 0; slot < slots.length; slot++) {
       const owner = earlier[slot]!;
       if (previous[slot] !== 0 || owner === slots[slot] || !seats.has(owner)) continue;
       previous[slot] = owner;
       previousUntil[slot] = generation.epoch;
     }
+    if (seats.size > SMALL_FARM) yield;
   }
   return {
     epoch: view.epoch,
@@ -56,6 +78,11 @@ export function buildOwnerTables(view: View, self: number, incarnation: number):
     previousUntil,
     seats,
   };
+}
+
+/** `ownerTablesBuilding` in one go. */
+export function buildOwnerTables(view: View, self: number, incarnation: number): OwnerTables {
+  return finish(ownerTablesBuilding(view, self, incarnation));
 }
 
 /** The tables of a member that has seen no view yet, or is alone: it owns every slot itself. */

@@ -5,54 +5,157 @@ import type { Generation } from './view.ts';
 
 export const SLOTS = 65_536;
 
-/** A mix of slot and member to 32 bits (the finaliser of MurmurHash3). Not secret: the slot itself comes from a keyed hash. */
-function mix(slot: number, number: number): number {
-  let h = Math.imul(slot + 1, 0x9e3779b1) ^ Math.imul(number, 0x85ebca77);
+/** The slot's part and the member's part of the mix. */
+const slotPart = (slot: number): number => Math.imul(slot + 1, 0x9e3779b1);
+const memberPart = (number: number): number => Math.imul(number, 0x85ebca77);
+
+/** A mix of slot and member to 32 signed bits (the finaliser of MurmurHash3). Not secret: the slot itself comes from a keyed hash. */
+function mix(slotPart: number, memberPart: number): number {
+  let h = slotPart ^ memberPart;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
+  // The order of unsigned numbers in signed ones, which the engine compares without going by floating point.
+  return h ^ (h >>> 16) ^ 0x80000000;
 }
 
-/**
- * Owner of each slot, by member number; 0 everywhere when nobody takes new calls.
- * A member's score in a slot is -weight / ln(u), u uniform in (0,1): the highest wins, and its chance is its weight's share.
- * Members of one weight are compared by the bare hash, so the logarithm is taken once per weight and slot.
- */
-export function buildSlots(generation: Generation): Uint16Array {
-  const slots = new Uint16Array(SLOTS);
+/** Scores reckoned between two pauses of a building: about a millisecond of a core. */
+const STRIDE = 1 << 19;
+
+/** Members of one weight: they are compared by the bare hash, so the logarithm is taken once per weight and slot. */
+interface Group {
+  readonly weight: number;
+  /** In rising order. */
+  readonly numbers: Uint16Array;
+  readonly parts: Int32Array;
+}
+
+/** A finished table and what it was built from. */
+export interface SlotTable {
+  readonly generation: Generation;
+  /** Owner of each slot, by member number; 0 everywhere when nobody takes new calls. */
+  readonly slots: Uint16Array;
+}
+
+function groupsOf(shares: Generation['shares']): readonly Group[] {
   const byWeight = new Map<number, number[]>();
-  for (const { number, weight } of generation.shares) {
+  for (const { number, weight } of shares) {
     const group = byWeight.get(weight);
     if (group) group.push(number);
     else byWeight.set(weight, [number]);
   }
-  const groups = [...byWeight].map(([weight, numbers]) => ({
-    weight,
-    numbers: Uint16Array.from(numbers.sort((a, b) => a - b)),
-  }));
-  const single = groups.length === 1;
-  for (let slot = 0; slot < SLOTS; slot++) {
-    let owner = 0;
-    let best = Number.NEGATIVE_INFINITY;
-    for (const { weight, numbers } of groups) {
-      let highest = -1;
-      let candidate = 0;
-      for (let i = 0; i < numbers.length; i++) {
-        const hash = mix(slot, numbers[i]!);
+  return [...byWeight].map(([weight, unordered]) => {
+    const numbers = Uint16Array.from(unordered).sort();
+    return { weight, numbers, parts: Int32Array.from(numbers, memberPart) };
+  });
+}
+
+/**
+ * Draws the owner of one slot after another. A member's score in a slot is -weight / ln(u), u uniform in (0,1): the highest wins, and its
+ * chance is its weight's share. Of two equal scores the lower number wins.
+ */
+class Draw {
+  owner = 0;
+  readonly #single: boolean;
+  #score = 0;
+
+  constructor(groups: readonly Group[]) {
+    this.#single = groups.length <= 1;
+  }
+
+  none(): void {
+    this.owner = 0;
+    this.#score = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Begins with `number` as the winner. */
+  begin(slot: number, number: number, weight: number): void {
+    this.owner = number;
+    this.#score = this.#scoreOf(mix(slotPart(slot), memberPart(number)), weight);
+  }
+
+  among(slot: number, groups: readonly Group[]): void {
+    const part = slotPart(slot);
+    for (let g = 0; g < groups.length; g++) {
+      const { weight, numbers, parts } = groups[g]!;
+      let highest = mix(part, parts[0]!);
+      let at = 0;
+      for (let i = 1; i < parts.length; i++) {
+        const hash = mix(part, parts[i]!);
         if (hash > highest) {
           highest = hash;
-          candidate = numbers[i]!;
+          at = i;
         }
       }
-      const score = single ? 0 : -weight / Math.log((highest + 0.5) / 4294967296);
-      if (score > best) {
-        best = score;
-        owner = candidate;
+      const score = this.#scoreOf(highest, weight);
+      const candidate = numbers[at]!;
+      if (score > this.#score || (score === this.#score && candidate < this.owner)) {
+        this.#score = score;
+        this.owner = candidate;
       }
     }
-    slots[slot] = owner;
+  }
+
+  #scoreOf(hash: number, weight: number): number {
+    return this.#single ? hash : -weight / Math.log((hash + 2147483648.5) / 4294967296);
+  }
+}
+
+/** In how many shares two generations differ. */
+export function sharesBetween(a: Generation, b: Generation): number {
+  const weights = new Map(a.shares.map(({ number, weight }) => [number, weight]));
+  const same = b.shares.reduce((sum, { number, weight }) => sum + (weights.get(number) === weight ? 1 : 0), 0);
+  return a.shares.length + b.shares.length - 2 * same;
+}
+
+/**
+ * Builds the owners of all slots, by member number (0 everywhere when nobody takes new calls), and pauses when a slice is done. From a table
+ * that is `known` only what has changed is reckoned: a member that joined against each slot's owner, and the slots of one that left.
+ */
+export function* slotBuilding(generation: Generation, known?: SlotTable): Generator<void, Uint16Array, void> {
+  const slots = new Uint16Array(SLOTS);
+  const { shares } = generation;
+  if (shares.length === 0) return slots;
+  const all = groupsOf(shares);
+  const before = new Map(known?.generation.shares.map(({ number, weight }) => [number, weight]));
+  const fresh = groupsOf(shares.filter(({ number, weight }) => before.get(number) !== weight));
+  const freshSize = fresh.reduce((sum, { numbers }) => sum + numbers.length, 0);
+  /** Weights of the members whose share is what it was, by number. */
+  const kept = new Map(
+    shares.filter(({ number, weight }) => before.get(number) === weight).map((s) => [s.number, s.weight]),
+  );
+  const draw = new Draw(all);
+  let work = 0;
+  for (let slot = 0; slot < SLOTS; slot++) {
+    const owner = known?.slots[slot] ?? 0;
+    const weight = kept.get(owner);
+    if (weight === undefined) {
+      draw.none();
+      draw.among(slot, all);
+      work += shares.length;
+    } else {
+      draw.begin(slot, owner, weight);
+      draw.among(slot, fresh);
+      work += freshSize + 1;
+    }
+    slots[slot] = draw.owner;
+    if (work >= STRIDE) {
+      work = 0;
+      yield;
+    }
   }
   return slots;
+}
+
+/** Runs a building to its end in one go. */
+export function finish<Result>(building: Generator<void, Result, void>): Result {
+  let step = building.next();
+  while (!step.done) step = building.next();
+  return step.value;
+}
+
+/** The owners of all slots, in one go. */
+export function buildSlots(generation: Generation, known?: SlotTable): Uint16Array {
+  return finish(slotBuilding(generation, known));
 }
 
 /** The keyed hash of a Call-ID, split once for every table that needs it. Filled by `hashCallId`. */

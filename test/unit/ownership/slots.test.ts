@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { sipKey } from '../../../src/base/siphash.ts';
-import { buildSlots, CallHash, hashCallId, SLOTS } from '../../../src/ownership/slots.ts';
+import { buildSlots, CallHash, hashCallId, SLOTS, slotBuilding } from '../../../src/ownership/slots.ts';
 import type { Generation } from '../../../src/ownership/view.ts';
 
 function generation(numbers: readonly number[], weight: (number: number) => number = () => 100): Generation {
@@ -107,6 +107,33 @@ describe('the slot table', () => {
   test('belongs to one member alone, or to nobody', () => {
     assert.deepEqual([...tally(buildSlots(generation([77])))], [[77, SLOTS]]);
     assert.deepEqual([...tally(buildSlots(generation([])))], [[0, SLOTS]]);
+  });
+
+  test('is the same whether it is built anew or from any table that is known', () => {
+    const shares = fc.uniqueArray(
+      fc.record({ number: fc.integer({ min: 1, max: 30 }), weight: fc.constantFrom(50, 100, 300) }),
+      {
+        selector: ({ number }) => number,
+        maxLength: 12,
+      },
+    );
+    fc.assert(
+      fc.property(shares, shares, (before, after) => {
+        const known = { generation: { epoch: 1, shares: before }, slots: buildSlots({ epoch: 1, shares: before }) };
+        const next = { epoch: 2, shares: after };
+        assert.deepEqual(buildSlots(next, known), buildSlots(next));
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test('of a large farm is built in slices, and from a table that is known in few', () => {
+    const all = Array.from({ length: 200 }, (_, i) => i + 1);
+    const pauses = (building: Generator<void, Uint16Array, void>): number => [...building].length;
+    assert.ok(pauses(slotBuilding(generation(all))) >= 20);
+    const known = { generation: generation(all), slots: buildSlots(generation(all)) };
+    assert.equal(pauses(slotBuilding(generation([...all, 201]), known)), 0);
+    assert.equal(pauses(slotBuilding(generation(all.slice(1)), known)), 0);
   });
 });
 
