@@ -42,7 +42,7 @@ describe('SipHash-2-4', () => {
   test('agrees with npm siphash for every key and message', () => {
     const octets = fc.uint8Array({ minLength: 16, maxLength: 16 });
     fc.assert(
-      fc.property(octets, fc.uint8Array({ maxLength: 100 }), (secret, message) => {
+      fc.property(octets, fc.uint8Array({ maxLength: 200 }), (secret, message) => {
         const words = sipKey(secret);
         siphash(words, message, 0, message.length);
         const { h, l } = oracle.hash(words, message);
