@@ -14,8 +14,8 @@ import { until } from './until.ts';
 const NEEDS = without(...LAB_TOOLS, 'etcd', 'etcdctl');
 const LIMIT = { timeout: 90_000 };
 /** The balancer's address on the members' side. */
-const BALANCER = '10.9.0.1';
-const LB_MAC = '02:00:00:00:00:fe';
+const BALANCER = '10.0.0.1';
+const LB_MAC = '00:00:5e:00:53:01';
 const CALLS = 60;
 
 const isThere = (program: string, flag: string): boolean => spawnSync(program, [flag]).status === 0;

@@ -10,7 +10,9 @@ import {
   ETCD,
   type Finished,
   type Host,
+  isDirectReturn,
   type Lab,
+  type Mode,
   memberAddress,
   memberAddress6,
   SHARED_SERVER,
@@ -29,6 +31,15 @@ export const FARM = 'lab';
 const LOG_TAIL = 4000;
 /** The SIP server of a member's own listens here, in the member's namespace. */
 const OWN_SERVER = { address: '127.0.0.1', port: 5070 } as const;
+
+/** What the members' configuration says of each way of the balancer. */
+const WAYS: Readonly<Record<Mode, { readonly balancer: string; readonly answer: string }>> = {
+  nat: { balancer: 'nat', answer: 'direct' },
+  session: { balancer: 'nat', answer: 'ingress' },
+  dsr: { balancer: 'dsr', answer: 'direct' },
+  tunnel: { balancer: 'dsr', answer: 'direct' },
+  none: { balancer: 'none', answer: 'ingress' },
+};
 
 export interface FarmOptions {
   /** Members that are started; default 1 to 3. */
@@ -193,9 +204,9 @@ export class Farm {
     const { mode } = this.lab;
     const own = { v4: `${memberAddress(k)}:5060`, v6: `[${memberAddress6(k)}]:5060` };
     const vip = { v4: `${VIP}:5060`, v6: `[${VIP6}]:5060` };
-    const bind = mode === 'dsr' ? vip : own;
+    const bind = isDirectReturn(mode) ? vip : own;
     const advertise = mode === 'none' ? own : vip;
-    const answer = mode === 'none' ? 'ingress' : 'direct';
+    const { balancer, answer } = WAYS[mode];
     const service = this.#shared
       ? {
           server: `sip:${SHARED_SERVER}:${SHARED_PORT}`,
@@ -217,8 +228,9 @@ export class Farm {
         { name: 'edge', transport: 'udp', bind: bind.v4, advertise: advertise.v4, answer },
         { name: 'edge-tcp', transport: 'tcp', bind: bind.v4, advertise: advertise.v4 },
         { name: 'edge6', transport: 'udp', bind: bind.v6, advertise: advertise.v6, answer },
+        { name: 'edge6-tcp', transport: 'tcp', bind: bind.v6, advertise: advertise.v6 },
       ],
-      balancer: { mode, probes: [] },
+      balancer: { mode: balancer, probes: [] },
       keys: [this.#key],
       relay: { bind: `${memberAddress(k)}:5064` },
       service: { kind: 'upstream', ...service },

@@ -1,7 +1,7 @@
 // Kamailio in a laboratory: the SIP server that members share, and stand-ins for members that prove the laboratory itself.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Host, type Lab, memberAddress, SHARED_SERVER, VIP } from './lab.ts';
+import { type Host, isDirectReturn, type Lab, memberAddress, SHARED_SERVER, VIP } from './lab.ts';
 import { until } from './until.ts';
 
 /** The shared server listens here. */
@@ -23,7 +23,7 @@ async function listening(lab: Lab, host: Host, address: string, port: number, na
   );
 }
 
-/** Registrar and record-routing proxy on 10.9.0.40:5070, responsible for the VIP and the members' addresses as domains. */
+/** Registrar and record-routing proxy on 10.0.0.40:5070, responsible for the VIP and the members' addresses as domains. */
 export async function startSharedServer(lab: Lab): Promise<void> {
   const values = new Map([
     ['LISTEN', `${SHARED_SERVER}:${SHARED_PORT}`],
@@ -35,7 +35,7 @@ export async function startSharedServer(lab: Lab): Promise<void> {
 
 /** A stand-in for member k: listens where a member would and forwards everything to `server` (address:port) without state. */
 export async function startStandIn(lab: Lab, k: number, server: string): Promise<void> {
-  const outer = lab.mode === 'dsr' ? VIP : memberAddress(k);
+  const outer = isDirectReturn(lab.mode) ? VIP : memberAddress(k);
   const outside = lab.mode === 'none' ? memberAddress(k) : VIP;
   const inner = memberAddress(k);
   const values = new Map([

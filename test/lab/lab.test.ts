@@ -5,18 +5,9 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { buckets } from './balancer-rules.ts';
 import { SHARED_PORT, startSharedServer, startStandIn } from './kamailio.ts';
-import {
-  buckets,
-  clientAddress,
-  clientAddress6,
-  Lab,
-  memberAddress,
-  memberAddress6,
-  SHARED_SERVER,
-  VIP,
-  VIP6,
-} from './lab.ts';
+import { clientAddress, clientAddress6, Lab, memberAddress, memberAddress6, SHARED_SERVER, VIP, VIP6 } from './lab.ts';
 import { LAB_TOOLS, without } from './missing.ts';
 import { startPhones } from './phones.ts';
 import { parseStatistics, Sipp, type SippResult } from './sipp.ts';

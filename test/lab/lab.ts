@@ -1,37 +1,44 @@
-// A laboratory of network namespaces: client, stateless balancer (nftables), switch, four members, one host for etcd, one for a
-// SIP server that members share. Everything is made by this process, named after it, and gone when it ends. Needs root on Linux.
+// A laboratory of network namespaces: client, balancer (nftables), switch, a router, four members, one host for etcd, one for a SIP server
+// that members share. Addresses and MAC addresses are those of deploy/lb-examples. Everything is made by this process, named after it, and
+// gone when it ends. Needs root on Linux.
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import {
+  BACK,
+  BALANCER,
+  BALANCER_MAC,
+  clientAddress,
+  clientAddress6,
+  ETCD,
+  FRONT,
+  type Host,
+  isDirectReturn,
+  MEMBERS,
+  type Mode,
+  memberAddress,
+  memberAddress6,
+  memberMac,
+  SHARED_SERVER,
+  VIP,
+  VIP6,
+} from './addresses.ts';
+import { RULES } from './balancer-rules.ts';
 
-/** How packets for the VIP reach the members: rewritten (nat), same packet to another MAC (dsr), or no balancer at all (none). */
-export type Mode = 'nat' | 'dsr' | 'none';
-/** A host of the laboratory. */
-export type Host = 'c' | 'lb' | 'sw' | 'e' | 'k' | `m${number}`;
+export * from './addresses.ts';
 
-export const VIP = '198.51.100.1';
-export const VIP6 = '2001:db8:51::1';
-export const ETCD = '10.9.0.31';
-export const SHARED_SERVER = '10.9.0.40';
-export const MEMBERS = [1, 2, 3, 4] as const;
-
-/** Address of the i-th client, 0 to 19. */
-export const clientAddress = (i: number): string => `203.0.113.${10 + i}`;
-export const clientAddress6 = (i: number): string => `2001:db8:c::${10 + i}`;
-/** Own address of member k, 1 to 4. */
-export const memberAddress = (k: number): string => `10.9.0.1${k}`;
-export const memberAddress6 = (k: number): string => `fd09::1${k}`;
-
-const HOSTS: readonly Host[] = ['c', 'lb', 'sw', 'm1', 'm2', 'm3', 'm4', 'e', 'k'];
-const LB_MAC = '02:00:00:00:00:fe';
-const CLIENT_MAC = '02:00:00:00:00:fd';
-const memberMac = (k: number): string => `02:00:00:00:00:0${k}`;
+const HOSTS: readonly Host[] = ['c', 'lb', 'sw', 'r', 'm1', 'm2', 'm3', 'm4', 'e', 'k'];
+const CLIENT_MAC = '00:00:5e:00:53:fd';
+/** MAC address of member k inside its tunnel. */
+const tunnelMac = (k: number): string => `00:00:5e:00:53:2${k}`;
+/** The segment between balancer and router; the tunnels start here and cross the router. */
+const OUTER = { balancer: '10.8.0.1', router: '10.8.0.2' } as const;
+/** The router in the members' segment. */
+const ROUTER = '10.0.0.2';
 /** Namespaces are named sf<pid>n<count>-<host>, so that those of a dead process can be told. */
 const NAME = /^sf(\d+)n\d+-[a-z0-9]+$/;
 const DIRECTORY = /^sipfarm-lab-sf(\d+)n\d+-/;
-/** Buckets of the balancer's hash for TCP flows and for fragments. */
-const BUCKETS = 60;
 
 export interface Finished {
   readonly code: number | null;
@@ -100,68 +107,6 @@ function removeLeftovers(): void {
   }
 }
 
-/** Rendezvous hashing of the buckets over the pool: a member that comes or goes moves only its own share of TCP flows. */
-export function buckets(pool: readonly number[]): number[] {
-  const score = (bucket: number, member: number): number => {
-    const h = Math.imul((bucket + 1) * 0x9e3779b1, (member + 1) * 0x85ebca77);
-    return Math.imul(h ^ (h >>> 15), 0xc2b2ae35) >>> 0;
-  };
-  return Array.from({ length: BUCKETS }, (_, bucket) =>
-    pool.reduce((best, member) => (score(bucket, member) > score(bucket, best) ? member : best)),
-  );
-}
-
-const table = (entries: readonly string[]): string => entries.map((to, i) => `${i} : ${to}`).join(', ');
-
-/** Balancer by address rewriting, without a session table: destination on the way in, source of port 5060 on the way out. */
-function natRules(pool: readonly number[]): string {
-  const family = (ip: 'ip' | 'ip6', vip: string, address: (k: number) => string): string => {
-    const live = table(pool.map(address));
-    const hashed = table(buckets(pool).map(address));
-    const fragments =
-      ip === 'ip'
-        ? `ip daddr ${vip} ip protocol udp ip frag-off & 0x3fff != 0 ip daddr set jhash ip saddr . ip id mod ${BUCKETS} seed 0x5eed map { ${hashed} } accept`
-        : '';
-    return `
-table ${ip} balancer {
-  chain in {
-    type filter hook prerouting priority raw;
-    ${ip} daddr ${vip} notrack
-    ${ip} saddr { ${MEMBERS.map(address).join(', ')} } notrack
-    iifname "fr" ${ip} daddr ${ip === 'ip' ? '10.9.0.0/24' : 'fd09::/64'} counter drop
-    ${fragments}
-    ${ip} daddr ${vip} udp dport 5060 counter ${ip} daddr set numgen random mod ${pool.length} map { ${live} }
-    ${ip} daddr ${vip} tcp dport 5060 counter ${ip} daddr set jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed map { ${hashed} }
-  }
-  chain out {
-    type filter hook postrouting priority srcnat;
-    oifname "fr" ${ip} saddr { ${MEMBERS.map(address).join(', ')} } meta l4proto { udp, tcp } th sport 5060 ${ip} saddr set ${vip}
-  }
-}`;
-  };
-  return family('ip', VIP, memberAddress) + family('ip6', VIP6, memberAddress6);
-}
-
-/** Balancer by direct server return: the frame goes on to a member's MAC; answers do not come this way. */
-function dsrRules(pool: readonly number[]): string {
-  const live = table(pool.map(memberMac));
-  const hashed = table(buckets(pool).map(memberMac));
-  const family = (ip: 'ip' | 'ip6', vip: string): string => `
-    ${ip} daddr ${vip} udp dport 5060 counter ether saddr set ${LB_MAC} ether daddr set numgen random mod ${pool.length} map { ${live} } fwd to "bk"
-    ${ip} daddr ${vip} tcp dport 5060 counter ether saddr set ${LB_MAC} ether daddr set jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed map { ${hashed} } fwd to "bk"`;
-  return `
-table netdev balancer {
-  chain in {
-    type filter hook ingress device "fr" priority 0;
-    ip daddr 10.9.0.0/24 counter drop
-    ip6 daddr fd09::/64 counter drop
-    ip daddr ${VIP} ip protocol udp ip frag-off & 0x3fff != 0 ether saddr set ${LB_MAC} ether daddr set jhash ip saddr . ip id mod ${BUCKETS} seed 0x5eed map { ${hashed} } fwd to "bk"
-    ${family('ip', VIP)}
-    ${family('ip6', VIP6)}
-  }
-}`;
-}
-
 /** One laboratory. `Lab.open()` makes it, `close()` removes it. */
 export class Lab {
   /** Directory of logs and files of this laboratory; removed by `close()` unless SIPFARM_LAB_KEEP is set. */
@@ -187,6 +132,7 @@ export class Lab {
     guard();
     try {
       lab.#build();
+      if (mode === 'tunnel') lab.#dig();
       lab.balance(mode, pool);
       return lab;
     } catch (error) {
@@ -204,18 +150,18 @@ export class Lab {
     return this.#mode;
   }
 
-  /** Sets the balancer's way and its live members. Members' routes and the VIP on their loopback follow. */
+  /** Sets the balancer's way (`tunnel` only where it was so from the beginning) and its live members. Members' routes and the VIP on their loopback follow. */
   balance(mode: Mode, pool: readonly number[]): void {
     this.#mode = mode;
+    const direct = isDirectReturn(mode);
     for (const k of MEMBERS) {
       const host: Host = `m${k}`;
       spawnSync('ip', ['-n', this.ns(host), 'addr', 'flush', 'dev', 'lo', 'to', `${VIP}/32`]);
       spawnSync('ip', ['-n', this.ns(host), '-6', 'addr', 'flush', 'dev', 'lo', 'to', `${VIP6}/128`]);
-      const dsr = mode === 'dsr';
       this.#ip(host, [
-        ...(dsr ? [`addr add ${VIP}/32 dev lo`, `addr add ${VIP6}/128 dev lo nodad`] : []),
-        `route replace default via ${dsr ? '10.9.0.254' : '10.9.0.1'} src ${memberAddress(k)}`,
-        `-6 route replace default via ${dsr ? 'fd09::fe' : 'fd09::1'}`,
+        ...(direct ? [`addr add ${VIP}/32 dev lo`, `addr add ${VIP6}/128 dev lo nodad`] : []),
+        `route replace default via ${direct ? '10.0.0.254' : BALANCER} src ${memberAddress(k)}`,
+        `-6 route replace default via ${direct ? 'fd09::fe' : 'fd09::1'}`,
       ]);
     }
     this.pool(pool);
@@ -223,8 +169,15 @@ export class Lab {
 
   /** Changes the live members in one step; TCP flows of members that stay keep their member. */
   pool(pool: readonly number[]): void {
-    const rules = this.#mode === 'nat' ? natRules(pool) : this.#mode === 'dsr' ? dsrRules(pool) : '';
+    const rules = RULES[this.#mode](pool);
     execFileSync('ip', ['netns', 'exec', this.ns('lb'), 'nft', '-f', '-'], { input: `flush ruleset\n${rules}\n` });
+  }
+
+  /** Packets that members sent through the balancer outside its sessions (mode `session`). */
+  outsideSessions(): number {
+    const rules = execFileSync('ip', ['netns', 'exec', this.ns('lb'), 'nft', 'list', 'ruleset'], { encoding: 'utf8' });
+    const counts = [...rules.matchAll(/packets (\d+) .*"outside"/g)].map(([, packets]) => Number(packets));
+    return counts.reduce((sum, packets) => sum + packets, 0);
   }
 
   /** Source address and port of every UDP and TCP packet that reached the client since the last call of `forgetSources()`, with the number of packets. */
@@ -333,6 +286,46 @@ export class Lab {
     execFileSync('bridge', ['-n', this.ns('sw'), 'fdb', 'replace', mac, 'dev', port, 'master', 'static']);
   }
 
+  /**
+   * One tunnel from the balancer to each member, through the router: VXLAN, which every kernel has; what IPIP, GUE or IPVS by tunnel would bring, the
+   * packet for the VIP inside another for the member's own address, it brings too. The balancer's leg in the members' segment goes down.
+   */
+  #dig(): void {
+    this.#ip('lb', [
+      `link set ${BACK} down`,
+      `link add out type veth peer name in netns ${this.ns('r')}`,
+      `addr add ${OUTER.balancer}/24 dev out`,
+      'link set out up',
+      `route replace 10.0.0.0/24 via ${OUTER.router}`,
+    ]);
+    this.#leg('r', 'eth0', '00:00:5e:00:53:02', [`${ROUTER}/24`]);
+    this.#ip('r', [`addr add ${OUTER.router}/24 dev in`, 'link set in up']);
+    this.#sysctl('r', ['net.ipv4.ip_forward=1']);
+    // An id for each member: the balancer tells by it what comes out of which tunnel.
+    const vxlan = (k: number, name: string, mac: string, local: string, remote: string): readonly string[] => [
+      `link add ${name} address ${mac} type vxlan id ${5060 + k} local ${local} remote ${remote} dstport 4789 nolearning`,
+      `link set ${name} up`,
+    ];
+    for (const k of MEMBERS) {
+      this.#ip(`m${k}`, [
+        `route replace ${OUTER.balancer}/32 via ${ROUTER}`,
+        ...vxlan(k, 'tunnel', tunnelMac(k), memberAddress(k), OUTER.balancer),
+      ]);
+      const device = `tunnel${k}`;
+      const route = `default dev ${device} table ${k}`;
+      const neighbour = `lladdr ${tunnelMac(k)} dev ${device} nud permanent`;
+      this.#ip('lb', [
+        ...vxlan(k, device, BALANCER_MAC, OUTER.balancer, memberAddress(k)),
+        `route replace ${route}`,
+        `neigh replace ${VIP} ${neighbour}`,
+        `rule add iif ${FRONT} fwmark ${k} lookup ${k}`,
+        `-6 route replace ${route}`,
+        `-6 neigh replace ${VIP6} ${neighbour}`,
+        `-6 rule add iif ${FRONT} fwmark ${k} lookup ${k}`,
+      ]);
+    }
+  }
+
   #build(): void {
     for (const host of HOSTS) {
       execFileSync('ip', ['netns', 'add', this.ns(host)]);
@@ -340,17 +333,17 @@ export class Lab {
       this.#sysctl(host, ['net.ipv4.conf.all.rp_filter=0', 'net.ipv4.conf.default.rp_filter=0']);
     }
     this.#ip('sw', ['link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0', 'link set br0 up']);
-    this.#leg('lb', 'bk', LB_MAC, ['10.9.0.1/24', 'fd09::1/64']);
-    this.#leg('e', 'eth0', '02:00:00:00:00:31', [`${ETCD}/24`]);
-    this.#leg('k', 'eth0', '02:00:00:00:00:40', [`${SHARED_SERVER}/24`]);
-    this.#ip('k', ['route add default via 10.9.0.1']);
+    this.#leg('lb', BACK, BALANCER_MAC, [`${BALANCER}/24`, 'fd09::1/64']);
+    this.#leg('e', 'eth0', '00:00:5e:00:53:31', [`${ETCD}/24`]);
+    this.#leg('k', 'eth0', '00:00:5e:00:53:40', [`${SHARED_SERVER}/24`]);
+    this.#ip('k', [`route add default via ${BALANCER}`]);
     // The client's second leg is the members' way back under DSR; as a /32 it gives the client no route to the members.
-    this.#leg('c', 'back', CLIENT_MAC, ['10.9.0.254/32', 'fd09::fe/128']);
+    this.#leg('c', 'back', CLIENT_MAC, ['10.0.0.254/32', 'fd09::fe/128']);
     this.#ip('lb', [
-      `link add fr type veth peer name eth0 netns ${this.ns('c')}`,
-      'addr add 203.0.113.1/24 dev fr',
-      'addr add 2001:db8:c::1/64 dev fr nodad',
-      'link set fr up',
+      `link add ${FRONT} type veth peer name eth0 netns ${this.ns('c')}`,
+      `addr add 203.0.113.1/24 dev ${FRONT}`,
+      `addr add 2001:db8:c::1/64 dev ${FRONT} nodad`,
+      `link set ${FRONT} up`,
     ]);
     const clients = Array.from({ length: 20 }, (_, i) => i);
     this.#ip('c', [
@@ -364,8 +357,8 @@ export class Lab {
       'net.ipv4.ip_forward=1',
       'net.ipv6.conf.all.forwarding=1',
       'net.ipv4.conf.all.send_redirects=0',
-      'net.ipv4.conf.bk.send_redirects=0',
-      'net.ipv4.conf.fr.send_redirects=0',
+      `net.ipv4.conf.${BACK}.send_redirects=0`,
+      `net.ipv4.conf.${FRONT}.send_redirects=0`,
     ]);
     for (const k of MEMBERS) {
       const host: Host = `m${k}`;

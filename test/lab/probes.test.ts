@@ -10,7 +10,7 @@ import { until } from './until.ts';
 
 const TOOL = join(import.meta.dirname, '..', 'tools', 'probe.ts');
 /** The balancer's address on the members' side. */
-const BALANCER = '10.9.0.1';
+const BALANCER = '10.0.0.1';
 const PROBES = 20;
 const MEMBERS = [1, 2, 3] as const;
 /** No set-up and no test of these takes longer when the farm works, ms. */
