@@ -14,6 +14,8 @@ export const ERRORS = {
     'No farm key: neither keys nor keyFile is set, or keyFile holds none. Make one with: openssl rand -hex 32',
   SF_BIND_FAILED:
     'A listener, the relay link, the service or the admin port cannot be bound. The message names address and reason.',
+  SF_BATCH_UNAVAILABLE:
+    'transport.batch is on and this host cannot do it: koffi is not installed, the platform is not 64-bit Linux, or a check of the system calls failed. The message says which. With auto the member runs all the same.',
   SF_STORE_UNREACHABLE:
     'The store did not answer while the member started. Check store.hosts; the member goes on trying.',
   SF_STORE_CONFLICT:

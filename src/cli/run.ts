@@ -2,6 +2,8 @@
 import { systemClock } from '../base/clock.ts';
 import { flushLog, makeLog } from '../base/log.ts';
 import { nodeNetwork } from '../base/network.ts';
+import { batchCells } from '../batch/batch-socket.ts';
+import { hostNetwork } from '../batch/host-network.ts';
 import { type Environment, type Loaded, loadConfig } from '../config/load.ts';
 import { Demo, type DemoOptions } from '../demo/demo.ts';
 import { addProcessMetrics, makeMetrics, makeRegistry } from '../metrics/metrics.ts';
@@ -20,8 +22,9 @@ export async function runNode(loaded: Loaded, path: string, version: string, env
   for (const warning of warnings) log.warn(warning);
   const metrics = makeMetrics(makeRegistry(), { version, dropReasons: Object.keys(DROP_REASONS) });
   addProcessMetrics(metrics.registry);
+  const network = hostNetwork({ batch: config.transport.batch, log, cells: batchCells(metrics) });
   const store = openStore(config, (operation, seconds) => metrics.storeRequest.observe({ operation }, seconds));
-  const node = new FarmNode({ config, version, network: nodeNetwork, clock: systemClock, store, log, metrics });
+  const node = new FarmNode({ config, version, network, clock: systemClock, store, log, metrics });
 
   const supervisor = new Supervisor(process.env, systemClock);
 

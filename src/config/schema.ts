@@ -176,6 +176,15 @@ const balancer = z.strictObject({
     ),
 });
 
+const transport = z.strictObject({
+  batch: z
+    .enum(['auto', 'on', 'off'])
+    .default('auto')
+    .describe(
+      'Whether UDP goes by up to 64 datagrams per system call, which doubles what a core can forward. It needs 64-bit Linux and the optional package koffi. `auto` where it is possible, and the log tells; `on` or the member does not start; `off` one by one.',
+    ),
+});
+
 const relay = z.strictObject({
   bind: endpoint(5064).describe(
     'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Only members need to reach it.',
@@ -366,6 +375,7 @@ const shape = z.strictObject({
     .describe("This member's share of new calls, relative to the other members. 0 takes none."),
   store: z.discriminatedUnion('kind', [etcd, memory]).describe('What the members share.'),
   listeners: z.array(listener).min(1).max(64).describe('Where packets come in.'),
+  transport: transport.prefault({}).describe('How datagrams are read and written.'),
   balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
   keys: z
     .array(secret)

@@ -27,6 +27,8 @@ export interface Metrics {
   readonly handled: CellFamily<'from' | 'kind'>;
   readonly closedConnections: CellFamily<'reason'>;
   readonly sendErrors: CellFamily<'listener'>;
+  readonly batchCalls: CellFamily<'direction'>;
+  readonly batchDatagrams: CellFamily<'direction'>;
   readonly proxyHeaders: CellFamily<'listener' | 'outcome'>;
   readonly answered: CellFamily<'status'>;
   readonly storeRequest: Histogram<'operation'>;
@@ -150,6 +152,18 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     sendErrors: counter(registry, 'send_errors_total', 'Datagrams the system would not send, by listener.', [
       'listener',
     ]),
+    batchCalls: counter(
+      registry,
+      'batch_calls_total',
+      'System calls that took (direction in) or sent (out) UDP datagrams in batches; 0 where transport.batch is not in use.',
+      ['direction'],
+    ),
+    batchDatagrams: counter(
+      registry,
+      'batch_datagrams_total',
+      'Datagrams moved by these calls, up to 64 each; the first of a wake-up comes singly and is not counted. Over batch_calls_total: how full the batches are, which rises with the load.',
+      ['direction'],
+    ),
     proxyHeaders: counter(
       registry,
       'proxy_headers_total',
@@ -187,6 +201,8 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
   metrics.verdicts.cell({ verdict: 'local', reason: '' });
   metrics.verdicts.cell({ verdict: 'relay', reason: '' });
   for (const reason of options.dropReasons) metrics.verdicts.cell({ verdict: 'drop', reason });
+  for (const family of [metrics.batchCalls, metrics.batchDatagrams])
+    for (const direction of ['in', 'out']) family.cell({ direction });
   for (const from of ['client', 'server'])
     for (const kind of ['request', 'response']) metrics.handled.cell({ from, kind });
   return metrics;

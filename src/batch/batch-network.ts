@@ -1,0 +1,94 @@
+// The sockets of this host, with batch I/O for UDP: another implementation of the seam that transport and relay are given.
+import dgram from 'node:dgram';
+import net from 'node:net';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { type DatagramHandlers, type DatagramSocket, type Network, UDP_BUFFER_BYTES } from '../base/network.ts';
+import { type BatchCells, BatchSocket, BatchTurn } from './batch-socket.ts';
+import { ADDRESS6, C } from './layout.ts';
+import type { Libc } from './libc.ts';
+import { NativeBlock } from './native-block.ts';
+import { addressOctets, Destinations, familyAndPort } from './socket-address.ts';
+import { makeSystemError } from './system-error.ts';
+
+export interface BatchNetworkOptions {
+  readonly libc: Libc;
+  readonly cells: BatchCells;
+  /** Does all but UDP. */
+  readonly base: Network;
+  /** Called when a socket cannot be had; `base` then opens it. Left out: `bindUdp` rejects. */
+  readonly onFallback?: (local: Endpoint, error: unknown) => void;
+}
+
+/** A network whose UDP sockets move many datagrams per system call. */
+export function batchNetwork(options: BatchNetworkOptions): Network {
+  const { libc, cells, base, onFallback } = options;
+  const turn = new BatchTurn(libc, cells);
+  return {
+    ...base,
+    async bindUdp(local, handlers) {
+      try {
+        return await openBatchSocket(turn, local, handlers);
+      } catch (error) {
+        if (!onFallback) throw error;
+        // What no socket could do (the address is taken, or not here) fails here again, and is the caller's.
+        const socket = await base.bindUdp(local, handlers);
+        onFallback(local, error);
+        return socket;
+      }
+    },
+  };
+}
+
+/** Rejects with the system's error. */
+export async function openBatchSocket(
+  turn: BatchTurn,
+  local: Endpoint,
+  handlers: DatagramHandlers,
+): Promise<DatagramSocket & { readonly intact: boolean }> {
+  const ipv6 = net.isIPv6(local.address);
+  const fd = boundDescriptor(turn, local, ipv6);
+  const socket = dgram.createSocket({ type: ipv6 ? 'udp6' : 'udp4' });
+  try {
+    await listen(socket, fd);
+  } catch (error) {
+    socket.close();
+    turn.libc.close(fd);
+    throw error;
+  }
+  socket.on('error', handlers.onSendError);
+  socket.setRecvBufferSize(UDP_BUFFER_BYTES);
+  socket.setSendBufferSize(UDP_BUFFER_BYTES);
+  const { address, port } = socket.address();
+  return new BatchSocket({ turn, socket, fd, local: { address, port }, ipv6, handlers });
+}
+
+function listen(socket: dgram.Socket, fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject);
+    socket.bind({ fd, exclusive: true }, () => {
+      socket.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+/** A bound UDP socket that nobody owns yet. Throws the system's error. */
+function boundDescriptor({ libc, zones }: BatchTurn, { address, port }: Endpoint, ipv6: boolean): number {
+  const where = formatEndpoint({ address, port });
+  const destination = new Destinations(ipv6, zones).find(address);
+  if (!destination) throw makeSystemError(C.EINVAL, `bind ${where}`);
+  const type = C.SOCK_DGRAM | C.SOCK_NONBLOCK | C.SOCK_CLOEXEC;
+  const fd = libc.socket(ipv6 ? C.AF_INET6 : C.AF_INET, type, 0);
+  if (fd < 0) throw makeSystemError(libc.errno(), 'socket');
+  const memory = new NativeBlock(libc, ADDRESS6.octets);
+  memory.words[0] = 1;
+  let failed = ipv6 && libc.setsockopt(fd, C.IPPROTO_IPV6, C.IPV6_V6ONLY, memory.address, 4) < 0;
+  memory.words.set([familyAndPort(ipv6, port), ...destination]);
+  failed ||= libc.bind(fd, memory.address, addressOctets(ipv6)) < 0;
+  if (failed) {
+    const error = makeSystemError(libc.errno(), `bind ${where}`);
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
+}

@@ -1,0 +1,55 @@
+// The network of a running member: in batches where that works and is wanted, else one datagram per system call.
+import type { Logger } from 'pino';
+import { formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
+import { type Network, nodeNetwork } from '../base/network.ts';
+import { batchNetwork } from './batch-network.ts';
+import type { BatchCells } from './batch-socket.ts';
+import { type Libc, loadLibc } from './libc.ts';
+import { testBatchCalls } from './self-test.ts';
+
+export interface HostNetworkOptions {
+  /** `auto`: in batches where that is possible. `on`: in batches, or the member does not start. */
+  readonly batch: 'auto' | 'on' | 'off';
+  readonly log: Logger;
+  readonly cells: BatchCells;
+  /** For tests. */
+  readonly load?: () => Libc;
+}
+
+/** Says in the log which it is. Throws SF_BATCH_UNAVAILABLE with `on`. */
+export function hostNetwork(options: HostNetworkOptions): Network {
+  const { batch, log, cells, load = loadLibc } = options;
+  if (batch === 'off') {
+    log.info({ udp: 'single' }, 'one datagram per system call, as configured');
+    return nodeNetwork;
+  }
+  let libc: Libc;
+  try {
+    libc = load();
+    testBatchCalls(libc);
+  } catch (error) {
+    const reason = reasonOf(error);
+    if (batch === 'on') throw new SipfarmError('SF_BATCH_UNAVAILABLE', reason, { cause: error });
+    log.info({ udp: 'single', reason }, 'one datagram per system call: batches are not possible here');
+    return nodeNetwork;
+  }
+  log.info({ udp: 'batch' }, 'many datagrams per system call');
+  if (batch === 'on') return batchNetwork({ libc, cells, base: nodeNetwork });
+  return batchNetwork({
+    libc,
+    cells,
+    base: nodeNetwork,
+    onFallback: (local, error) =>
+      log.warn(
+        { udp: 'single', address: formatEndpoint(local), reason: reasonOf(error) },
+        'one datagram per system call at this address: batches are not possible',
+      ),
+  });
+}
+
+/** The first line: what Node.js adds to a module that is not there is a list of paths. */
+function reasonOf(error: unknown): string {
+  const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n', 1);
+  return line;
+}

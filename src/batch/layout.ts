@@ -1,0 +1,42 @@
+// How 64-bit little-endian Linux lays out what recvmmsg(2) and sendmmsg(2) take: the same on x64 and arm64, glibc and musl.
+// All offsets are octets. A test compares them with what a C compiler says.
+
+/** struct mmsghdr: a msghdr, then how many octets came or went. */
+export const MESSAGE = {
+  octets: 64,
+  name: 0,
+  nameLength: 8,
+  vectors: 16,
+  vectorCount: 24,
+  control: 32,
+  controlLength: 40,
+  flags: 48,
+  length: 56,
+} as const;
+
+/** struct iovec. */
+export const VECTOR = { octets: 16, base: 0, length: 8 } as const;
+
+/** struct sockaddr_in. */
+export const ADDRESS4 = { octets: 16, family: 0, port: 2, address: 4 } as const;
+
+/** struct sockaddr_in6. */
+export const ADDRESS6 = { octets: 28, family: 0, port: 2, flow: 4, address: 8, scope: 24 } as const;
+
+/** Constants of <sys/socket.h>, <netinet/in.h> and <errno.h>, alike on both. */
+export const C = {
+  AF_UNIX: 1,
+  AF_INET: 2,
+  AF_INET6: 10,
+  SOCK_DGRAM: 2,
+  SOCK_NONBLOCK: 0o4000,
+  SOCK_CLOEXEC: 0o2000000,
+  IPPROTO_IPV6: 41,
+  IPV6_V6ONLY: 26,
+  MSG_DONTWAIT: 0x40,
+  EINTR: 4,
+  EAGAIN: 11,
+  EINVAL: 22,
+  EMSGSIZE: 90,
+  ENOBUFS: 105,
+} as const;

@@ -1,0 +1,120 @@
+// Socket addresses as the kernel writes them, to and from text. Both ways remember: the same few parties send most packets.
+import { GROUPS, readGroups } from '../base/address.ts';
+import { readAddress } from '../base/address-octets.ts';
+import { ADDRESS4, ADDRESS6, C } from './layout.ts';
+import type { Zones } from './zones.ts';
+
+/** Sources and destinations that are remembered; beyond it others take their places. */
+const REMEMBERED = 4096;
+const SHIFT = 32 - 12;
+/** Words of one entry: an IPv6 address and its scope. */
+const KEY_WORDS = 5;
+
+/** Turns the sources of datagrams into text. Each place holds the last address that fell on it, so a flood of sources costs time, never memory. */
+export class SourceNames {
+  readonly #ipv6: boolean;
+  readonly #keys = new Uint32Array(REMEMBERED * KEY_WORDS);
+  readonly #texts: string[];
+  readonly #zones: Pick<Zones, 'nameOf'>;
+
+  constructor(ipv6: boolean, zones: Pick<Zones, 'nameOf'>) {
+    this.#ipv6 = ipv6;
+    this.#zones = zones;
+    this.#texts = new Array<string>(REMEMBERED).fill('');
+  }
+
+  /** The address of the sockaddr that begins at word `at`, as a socket of Node.js tells it. */
+  text(words: Uint32Array, at: number): string {
+    return this.#ipv6 ? this.#text6(words, at) : this.#text4(words, at);
+  }
+
+  #text4(words: Uint32Array, at: number): string {
+    const address = words[at + ADDRESS4.address / 4]!;
+    const place = Math.imul(address, 0x9e3779b1) >>> SHIFT;
+    const known = this.#texts[place]!;
+    if (this.#keys[place * KEY_WORDS] === address && known !== '') return known;
+    this.#keys[place * KEY_WORDS] = address;
+    const text = `${address & 255}.${(address >>> 8) & 255}.${(address >>> 16) & 255}.${address >>> 24}`;
+    this.#texts[place] = text;
+    return text;
+  }
+
+  #text6(words: Uint32Array, at: number): string {
+    const first = at + ADDRESS6.address / 4;
+    let hash = 0;
+    for (let i = 0; i < KEY_WORDS; i++) hash = Math.imul(hash ^ words[first + i]!, 0x9e3779b1);
+    const place = hash >>> SHIFT;
+    const known = this.#texts[place]!;
+    if (known !== '') {
+      let same = true;
+      for (let i = 0; i < KEY_WORDS; i++) same &&= this.#keys[place * KEY_WORDS + i] === words[first + i];
+      if (same) return known;
+    }
+    for (let i = 0; i < KEY_WORDS; i++) this.#keys[place * KEY_WORDS + i] = words[first + i]!;
+    const octets = new Uint8Array(words.buffer, words.byteOffset + first * 4, 16);
+    const scope = words[first + 4]!;
+    const linkLocal = octets[0] === 0xfe && (octets[1]! & 0xc0) === 0x80;
+    const text = readAddress(octets, 0, 16) + (linkLocal && scope > 0 ? `%${this.#zones.nameOf(scope)}` : '');
+    this.#texts[place] = text;
+    return text;
+  }
+}
+
+/** Where a datagram goes: the words of its sockaddr but for the first, which holds family and port. */
+export type Destination = Uint32Array;
+
+/** Turns destinations into socket addresses. */
+export class Destinations {
+  readonly #ipv6: boolean;
+  readonly #zones: Pick<Zones, 'indexOf'>;
+  readonly #known = new Map<string, Destination>();
+
+  constructor(ipv6: boolean, zones: Pick<Zones, 'indexOf'>) {
+    this.#ipv6 = ipv6;
+    this.#zones = zones;
+  }
+
+  /** Undefined for what is no literal of the family. */
+  find(address: string): Destination | undefined {
+    const known = this.#known.get(address);
+    if (known) return known;
+    const destination = this.#read(address);
+    if (!destination) return undefined;
+    // Rare and cheap: who is still there comes back with the next packet.
+    if (this.#known.size >= REMEMBERED) this.#known.clear();
+    this.#known.set(address, destination);
+    return destination;
+  }
+
+  #read(address: string): Destination | undefined {
+    const groups = new Uint16Array(GROUPS);
+    if (address.includes(':') !== this.#ipv6 || !readGroups(address, groups)) return undefined;
+    const octets = Buffer.alloc(16);
+    for (let i = 0; i < GROUPS; i++) octets.writeUInt16BE(groups[i]!, i * 2);
+    if (!this.#ipv6) return Uint32Array.of(octets.readUInt32LE(12));
+    const zone = address.indexOf('%');
+    const scope = zone < 0 ? 0 : this.#scope(address.slice(zone + 1));
+    if (scope < 0) return undefined;
+    return Uint32Array.of(0, ...[0, 4, 8, 12].map((at) => octets.readUInt32LE(at)), scope);
+  }
+
+  #scope(zone: string): number {
+    if (/^\d{1,9}$/.test(zone)) return Number(zone);
+    return this.#zones.indexOf(zone) || -1;
+  }
+}
+
+/** First word of a sockaddr: family in the order of the machine, port in the order of the network. */
+export function familyAndPort(ipv6: boolean, port: number): number {
+  return ((ipv6 ? C.AF_INET6 : C.AF_INET) | ((port >>> 8) << 16) | ((port & 255) << 24)) >>> 0;
+}
+
+/** Inverse of `familyAndPort`. */
+export function portOf(word: number): number {
+  return ((word >>> 16) & 255) * 256 + (word >>> 24);
+}
+
+/** Octets of a sockaddr. */
+export function addressOctets(ipv6: boolean): number {
+  return ipv6 ? ADDRESS6.octets : ADDRESS4.octets;
+}

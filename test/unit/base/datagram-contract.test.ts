@@ -1,0 +1,129 @@
+// One contract for all that opens UDP sockets of the host.
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import type { Network } from '../../../src/base/network.ts';
+import { networks, Party } from '../batch/networks.ts';
+
+const LIMIT = { timeout: 30_000 };
+
+async function party(t: TestContext, network: Network, address: string, port = 0): Promise<Party> {
+  const made = await Party.at(network, address, port);
+  t.after(() => made.socket.close());
+  return made;
+}
+
+const text = (party: Party): string[] => party.heard.map(({ bytes }) => bytes.toString());
+
+for (const [name, network] of networks)
+  for (const address of ['127.0.0.1', '::1'])
+    describe(`a UDP socket of ${name} at ${address}`, LIMIT, () => {
+      test('tells its port, and who sent what', async (t) => {
+        const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
+        assert.equal(alice.socket.local.address, address);
+        assert.ok(alice.socket.local.port > 0);
+        alice.send(Buffer.from('hello'), bob);
+        await bob.until(1);
+        const { port } = alice.socket.local;
+        assert.deepEqual(bob.heard, [{ bytes: Buffer.from('hello'), address, port }]);
+      });
+
+      test('carries the empty datagram and the longest', async (t) => {
+        const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
+        const longest = Buffer.alloc(address === '::1' ? 65_527 : 65_507, 'x');
+        for (const bytes of [Buffer.alloc(0), longest, Buffer.from('end')]) alice.send(bytes, bob);
+        await bob.until(3);
+        assert.deepEqual(
+          bob.heard.map(({ bytes }) => bytes.length),
+          [0, longest.length, 3],
+        );
+        assert.ok(bob.heard[1]?.bytes.equals(longest));
+        assert.deepEqual(alice.errors, []);
+      });
+
+      test('leaves what it handed over alone', async (t) => {
+        const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
+        for (let i = 0; i < 300; i++) {
+          alice.send(Buffer.from(`message ${i}`), bob);
+          if (i % 100 === 99) await bob.until(i + 1);
+        }
+        assert.deepEqual(
+          text(bob),
+          Array.from({ length: 300 }, (_, i) => `message ${i}`),
+        );
+      });
+
+      test('answers from within its handler, to many', async (t) => {
+        const server = await party(t, network, address);
+        server.onDatagram = (bytes, from, port) => server.socket.send(Buffer.from(`${bytes}!`), from, port);
+        const clients = await Promise.all(Array.from({ length: 8 }, () => party(t, network, address)));
+        for (let i = 0; i < 20; i++) for (const client of clients) client.send(Buffer.from(`${i}`), server);
+        for (const client of clients) {
+          await client.until(20);
+          assert.deepEqual(
+            text(client),
+            Array.from({ length: 20 }, (_, i) => `${i}!`),
+          );
+          assert.ok(client.heard.every(({ port }) => port === server.socket.local.port));
+        }
+      });
+
+      test('reports what cannot be sent, and goes on', async (t) => {
+        const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
+        const { port } = bob.socket.local;
+        alice.socket.send(Buffer.from('x'), address, 0);
+        alice.socket.send(Buffer.from('x'), address, 65_536);
+        alice.socket.send(Buffer.from('x'), address, Number.NaN);
+        alice.socket.send(Buffer.alloc(65_536), address, port);
+        alice.socket.send(Buffer.alloc(65_530), address, port);
+        alice.send(Buffer.from('good'), bob);
+        await alice.until(0, 5);
+        await bob.until(1);
+        assert.deepEqual(text(bob), ['good']);
+        assert.equal(alice.errors.length, 5);
+        const codes = alice.errors.map((error) => (error as NodeJS.ErrnoException).code);
+        assert.equal(codes.filter((code) => code === 'EMSGSIZE').length, 2);
+      });
+
+      test('refuses an address that is taken, or not here, with the name of the fault', async (t) => {
+        const { local } = (await party(t, network, address)).socket;
+        const nothing = { onDatagram() {}, onSendError() {} };
+        await assert.rejects(network.bindUdp(local, nothing), { code: 'EADDRINUSE', syscall: 'bind' });
+        const elsewhere = { address: address === '::1' ? '2001:db8::77' : '192.0.2.77', port: 0 };
+        await assert.rejects(network.bindUdp(elsewhere, nothing), { code: 'EADDRNOTAVAIL', syscall: 'bind' });
+      });
+
+      test('sends nothing after its end, which frees the port and may come from its own handler', async (t) => {
+        const [alice, bob] = [await party(t, network, address), await Party.at(network, address)];
+        const { local } = bob.socket;
+        let closed = Promise.resolve();
+        bob.onDatagram = () => {
+          closed = bob.socket.close();
+        };
+        for (let i = 0; i < 10; i++) alice.send(Buffer.from(`${i}`), bob);
+        await bob.until(1);
+        await closed;
+        assert.deepEqual(text(bob), ['0']);
+        bob.socket.send(Buffer.from('late'), address, alice.socket.local.port);
+        await bob.until(1, 1);
+        const next = await party(t, network, address, local.port);
+        alice.send(Buffer.from('next'), next);
+        await next.until(1);
+        assert.deepEqual([text(alice), text(next)], [[], ['next']]);
+      });
+
+      test('sends what it was given before it was closed', async (t) => {
+        const [alice, bob] = [await Party.at(network, address), await party(t, network, address)];
+        alice.send(Buffer.from('now'), bob);
+        await new Promise(setImmediate);
+        await alice.socket.close();
+        await bob.until(1);
+        assert.deepEqual(text(bob), ['now']);
+      });
+    });
+
+for (const [name, network] of networks)
+  test(`an IPv6 wildcard of ${name} leaves IPv4 to another socket`, LIMIT, async (t) => {
+    const six = await party(t, network, '::');
+    const four = await party(t, network, '0.0.0.0', six.socket.local.port);
+    assert.equal(four.socket.local.port, six.socket.local.port);
+  });
