@@ -1,0 +1,146 @@
+// `npm run bench`: one command, everything in one run, ratios where something else can be measured beside. See README.md.
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Cores, chooseCores, describeMachine, type Machine, onCore, Worker } from './machine.ts';
+import { MACRO_ROWS, type MacroRow, runMacro } from './macro.ts';
+import type { MicroOptions, MicroSamples } from './micro.ts';
+import { type CpuProfile, ownTimes } from './profile.ts';
+import { compare, figure, type Row, showFigure, table } from './statistics.ts';
+
+const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds N] [--json FILE] [--baseline FILE] [--profile ROW]
+
+  --quick           fewer and shorter rounds: under a minute
+  --scale           farms of 3 to 1,000 simulated members instead
+  --only PART,...   micro, macro, calls: these parts only
+  --rounds N        rounds of every row
+  --json FILE       writes the run to FILE, to be a baseline later
+  --baseline FILE   compares with such a file (native-free-bench/baseline.json is in the repository)
+  --profile ROW     where the time of one row goes: a name of a micro row, or ingress, owner, full; a column may follow: "ingress batch"
+`;
+
+export interface Run {
+  readonly machine: Machine;
+  readonly rows: readonly Row[];
+  readonly notes: readonly string[];
+}
+
+const startedAt = performance.now();
+function progress(text: string): void {
+  process.stderr.write(`[${((performance.now() - startedAt) / 1000).toFixed(0).padStart(3)} s] ${text}\n`);
+}
+
+/** Runs a script of this folder in a process of its own on the measured core and returns the line it writes. */
+async function aside<T>(cores: Cores | undefined, script: string, options: unknown): Promise<T> {
+  const args = ['--expose-gc', join(import.meta.dirname, script), JSON.stringify(options)];
+  const worker = new Worker(onCore(cores?.measured, { file: process.execPath, args }));
+  try {
+    return JSON.parse(await worker.line(30 * 60_000)) as T;
+  } finally {
+    await worker.stop();
+  }
+}
+
+async function micro(cores: Cores | undefined, options: MicroOptions): Promise<Row[]> {
+  progress(`small rows, ${options.rounds} rounds`);
+  const samples = await aside<MicroSamples[]>(cores, 'micro.ts', options);
+  return [
+    ...samples.map(({ name, ns }): Row => ({ group: 'micro', name, unit: 'ns/op', ...figure(ns) })),
+    ...samples.map(({ name, octets }): Row => ({ group: 'micro allocated', name, unit: 'B/op', ...figure(octets) })),
+  ];
+}
+
+/** Rows of one group stand together, in the order of their first row. */
+function byGroup(rows: readonly Row[]): Row[] {
+  const groups = Map.groupBy(rows, ({ group }) => group);
+  return [...groups.values()].flat();
+}
+
+function show({ machine, rows, notes }: Run, baseline: Run | undefined): string {
+  const { cpu, cores, memoryGB, kernel, node, date, commit, pinned } = machine;
+  const about = `${date}, commit ${commit}: ${cpu}, ${cores} cores, ${memoryGB} GB, ${kernel}, Node ${node}${pinned ? ', bound to cores' : ''}`;
+  const compared = baseline && compare(rows, baseline.rows);
+  const head = ['', 'unit', 'median (least-most)', ...(compared ? ['now / then', ''] : [])];
+  const body: string[][] = [];
+  let group = '';
+  for (const [index, row] of rows.entries()) {
+    if (row.group !== group) body.push([], [row.group.toUpperCase()]);
+    group = row.group;
+    const then = compared?.[index];
+    const ratio = then ? [then.ratio?.toFixed(2) ?? '', then.verdict === 'same' ? '' : then.verdict] : [];
+    body.push([`  ${row.name}`, row.unit, showFigure(row), ...ratio]);
+  }
+  const remarks = notes.map((note) => `note: ${note}`);
+  return [about, '', table(head, body), '', ...remarks].join('\n');
+}
+
+/** Prints where the time of one row goes. */
+async function profile(name: string, cores: Cores | undefined): Promise<void> {
+  const [first = '', column = 'dgram'] = name.split(' ');
+  const folder = mkdtempSync(join(tmpdir(), 'sipfarm-profile-'));
+  try {
+    let found: CpuProfile;
+    if (first in MACRO_ROWS) {
+      await runMacro({
+        cores,
+        rounds: 3,
+        ms: 1000,
+        rows: [first as MacroRow],
+        columns: [column as 'dgram'],
+        latencyRate: 0,
+        nodeOptions: ['--cpu-prof', '--cpu-prof-interval=200', `--cpu-prof-dir=${folder}`],
+        progress,
+      });
+      const [file] = readdirSync(folder).filter((each) => each.endsWith('.cpuprofile'));
+      if (!file) throw new Error('the member has written no profile');
+      found = JSON.parse(readFileSync(join(folder, file), 'utf8')) as CpuProfile;
+    } else found = await aside<CpuProfile>(cores, 'micro.ts', { rounds: 1, ms: 3000, rows: [name], profile: true });
+    const body = ownTimes(found, 25).map(({ name: each, share }) => [each, `${(share * 100).toFixed(1)} %`]);
+    process.stdout.write(`${table([`own time in ${name}`, 'share'], body)}\n`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    scale: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+    json: { type: 'string' },
+    baseline: { type: 'string' },
+    profile: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+});
+const { quick, only, json, baseline } = values;
+
+async function main(): Promise<void> {
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return;
+  }
+  const cores = chooseCores();
+  if (values.profile !== undefined) {
+    await profile(values.profile, cores);
+    return;
+  }
+  const parts = only?.split(',') ?? ['micro', 'macro'];
+  const rounds = Number(values.rounds ?? (quick ? 3 : 7));
+  const rows: Row[] = [];
+  const notes: string[] = [];
+  if (parts.includes('micro')) rows.push(...(await micro(cores, { rounds: rounds + 2, ms: quick ? 15 : 50 })));
+  if (parts.includes('macro')) {
+    const result = await runMacro({ cores, rounds, ms: quick ? 400 : 1000, latencyRate: 20_000, progress });
+    rows.push(...result.rows);
+    notes.push(...result.notes);
+  }
+  const run: Run = { machine: describeMachine(cores !== undefined), rows: byGroup(rows), notes };
+  const then = baseline === undefined ? undefined : (JSON.parse(readFileSync(baseline, 'utf8')) as Run);
+  process.stdout.write(`${show(run, then)}\n`);
+  if (json !== undefined) writeFileSync(json, `${JSON.stringify(run, null, 1)}\n`);
+}
+
+await main();

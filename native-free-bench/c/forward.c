@@ -1,0 +1,91 @@
+// The floor of the bench: a forwarder that does nothing but recvmmsg and sendmmsg, 64 datagrams per system call, two sockets.
+//
+//    forward FRONT CLIENT BACK SERVER     each ip:port: what comes to FRONT goes to SERVER, what comes to BACK goes to CLIENT
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BATCH 64
+#define ROOM 65536
+
+static uint8_t (*room)[ROOM];
+static struct mmsghdr msgs[BATCH];
+static struct iovec vecs[BATCH];
+static struct sockaddr_in from[BATCH];
+
+static void fail(const char *what) {
+  fprintf(stderr, "forward: %s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+static struct sockaddr_in endpoint(const char *text) {
+  char host[64];
+  struct sockaddr_in at;
+  const char *colon = strrchr(text, ':');
+  memset(&at, 0, sizeof at);
+  if (!colon || (size_t)(colon - text) >= sizeof host) fail("not ip:port");
+  memcpy(host, text, (size_t)(colon - text));
+  host[colon - text] = 0;
+  at.sin_family = AF_INET;
+  at.sin_port = htons((uint16_t)atoi(colon + 1));
+  if (inet_pton(AF_INET, host, &at.sin_addr) != 1) fail("not an address");
+  return at;
+}
+
+static int open_socket(const char *text) {
+  int octets = 4 * 1024 * 1024;
+  struct sockaddr_in at = endpoint(text);
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+  if (fd < 0) fail("socket");
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, sizeof octets);
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets);
+  if (bind(fd, (struct sockaddr *)&at, sizeof at)) fail(text);
+  return fd;
+}
+
+static void pass(int in, int out, struct sockaddr_in *to) {
+  for (int i = 0; i < BATCH; i++) {
+    vecs[i].iov_base = room[i];
+    vecs[i].iov_len = ROOM;
+    msgs[i].msg_hdr.msg_name = &from[i];
+    msgs[i].msg_hdr.msg_namelen = sizeof from[i];
+    msgs[i].msg_hdr.msg_iov = &vecs[i];
+    msgs[i].msg_hdr.msg_iovlen = 1;
+  }
+  int n = recvmmsg(in, msgs, BATCH, MSG_DONTWAIT, NULL);
+  for (int i = 0; i < n; i++) {
+    vecs[i].iov_len = msgs[i].msg_len;
+    msgs[i].msg_hdr.msg_name = to;
+    msgs[i].msg_hdr.msg_namelen = sizeof *to;
+  }
+  for (int done = 0; done < n;) {
+    int taken = sendmmsg(out, msgs + done, (unsigned)(n - done), 0);
+    if (taken <= 0) break;
+    done += taken;
+  }
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5) return 2;
+  room = malloc(BATCH * sizeof *room);
+  int front = open_socket(argv[1]), back = open_socket(argv[3]);
+  struct sockaddr_in client = endpoint(argv[2]), server = endpoint(argv[4]);
+  printf("ready\n");
+  fflush(stdout);
+  struct pollfd polled[3] = {{.fd = front, .events = POLLIN}, {.fd = back, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
+  for (;;) {
+    if (poll(polled, 3, -1) < 0) fail("poll");
+    if (polled[0].revents) pass(front, back, &server);
+    if (polled[1].revents) pass(back, front, &client);
+    /* The bench that started this is gone. */
+    if (polled[2].revents) return 0;
+  }
+}

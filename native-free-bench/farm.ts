@@ -1,0 +1,114 @@
+// A farm of which only one member is real: the others are records and seats in a memory store. Member 1 is the real one.
+import type { Clock } from '../src/base/clock.ts';
+import { makeLog } from '../src/base/log.ts';
+import type { Network } from '../src/base/network.ts';
+import { parseConfig } from '../src/config/load.ts';
+import type { Config } from '../src/config/schema.ts';
+import type { MemberRecord } from '../src/membership/member-record.ts';
+import { makeMetrics, makeRegistry } from '../src/metrics/metrics.ts';
+import { FarmNode } from '../src/node/farm-node.ts';
+import { DROP_REASONS } from '../src/ownership/verdict.ts';
+import type { Seat, View } from '../src/ownership/view.ts';
+import { MemoryFarm } from '../src/store/memory-store.ts';
+import type { Store } from '../src/store/store.ts';
+
+/** The farm key of every run: nothing of it leaves the machine. */
+export const SECRET = '5b'.repeat(32);
+export const OWN = 1;
+const SEED = '0123456789abcdef0123456789abcdef';
+
+/** Where the real member and what is around it have their sockets; all on one address. */
+export interface Place {
+  readonly address: string;
+}
+export const PORTS = { front: 5060, inner: 5062, relay: 5064, server: 5070, client: 5080, peer: 5090 } as const;
+
+/** The other members' relay links are all at the peer's port: the load generator's sink. */
+export function peerRecord(number: number, { address }: Place): MemberRecord {
+  const id = `fe${number}`;
+  const relay = `${address}:${PORTS.peer}`;
+  const listeners = [{ name: 'edge', transport: 'udp', bind: relay, advertise: relay }] as const;
+  const versions = { sipfarm: 'bench', min: 1, max: 1 };
+  const startedAt = '2026-01-01T00:00:00.000Z';
+  return {
+    v: 1,
+    id,
+    number,
+    incarnation: 1,
+    role: 'member',
+    state: 'active',
+    weight: 100,
+    relay,
+    listeners,
+    versions,
+    startedAt,
+    host: 'bench',
+    claim: id,
+  };
+}
+
+/** The view of `members` members of one weight, the real one among them. */
+export function benchView(members: number): View {
+  const seats = Array.from({ length: members }, (_, i): Seat => {
+    const number = i + OWN;
+    return { id: `fe${number}`, number, incarnation: 1, weight: 100, state: 'active' };
+  });
+  return { v: 1, epoch: 1, seed: SEED, seats, history: [] };
+}
+
+/** Puts view, records and numbers into `store`, so that the member that joins as fe1 finds its seat and changes nothing. */
+export async function fillStore(store: Store, members: number, place: Place): Promise<void> {
+  const lease = await store.grantLease(86_400);
+  await store.commit([
+    { key: 'view', value: benchView(members) },
+    { key: `numbers/${OWN}`, value: { v: 1, member: 'fe1', incarnation: 0, lastSeen: new Date().toISOString() } },
+  ]);
+  for (let number = OWN + 1; number <= members; number++)
+    await store.commit([{ key: `members/fe${number}`, value: peerRecord(number, place), lease }]);
+}
+
+/** The configuration of the real member. `changes` are sections that replace those here. */
+export function memberConfig({ address }: Place, changes: Readonly<Record<string, unknown>> = {}): Config {
+  const text = JSON.stringify({
+    farm: 'bench',
+    member: 'fe1',
+    store: { kind: 'memory' },
+    listeners: [{ name: 'edge', transport: 'udp', bind: `${address}:${PORTS.front}`, answer: 'direct' }],
+    balancer: { mode: 'dsr' },
+    keys: [SECRET],
+    relay: { bind: `${address}:${PORTS.relay}` },
+    service: {
+      kind: 'upstream',
+      server: `sip:${address}:${PORTS.server}`,
+      bind: `${address}:${PORTS.inner}`,
+      health: { method: 'none' },
+    },
+    log: { level: 'warn' },
+    ...changes,
+  });
+  return parseConfig('bench', text, {}).config;
+}
+
+/** The real member, built and started in this process, in a farm of `members`. */
+export async function startMember(
+  config: Config,
+  members: number,
+  place: Place,
+  network: Network,
+  clock: Clock,
+): Promise<FarmNode> {
+  const store = new MemoryFarm(clock).open();
+  await fillStore(store, members, place);
+  const node = new FarmNode({
+    config,
+    version: 'bench',
+    network,
+    clock,
+    store,
+    metrics: makeMetrics(makeRegistry(), { version: 'bench', dropReasons: Object.keys(DROP_REASONS) }),
+    log: makeLog({ level: config.log.level }),
+    admin: false,
+  });
+  await node.start();
+  return node;
+}

@@ -1,0 +1,294 @@
+// Packets a second through a real member and through what it is compared with: round after round, every column in each round, so that
+// what slows the machine for a while slows all of them. What is measured has one core, generator and sink have the other.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { keyring } from '../src/ownership/keyring.ts';
+import { buildOwnerTables } from '../src/ownership/owner-tables.ts';
+import { CallHash, hashCallId } from '../src/ownership/slots.ts';
+import { Scan, scan } from '../src/sip/scan.ts';
+import { benchView, OWN, type Place, SECRET } from './farm.ts';
+import {
+  COLUMNS,
+  type Column,
+  endpointOf,
+  type Forwarder,
+  placeOf,
+  startForwarder,
+  type Workshop,
+} from './forwarders.ts';
+import { frameOf } from './frames.ts';
+import { Load, type LoadResult, type LoadRun, SOCKET } from './load.ts';
+import { type Cores, compile, cpuSeconds } from './machine.ts';
+import { invite, writeMessages } from './messages.ts';
+import { figure, type Row, ratios, type Unit } from './statistics.ts';
+
+export type MacroRow = 'ingress' | 'owner' | 'full';
+
+export const MACRO_ROWS: Readonly<Record<MacroRow, string>> = {
+  ingress: 'client datagram to relay frame',
+  owner: 'relay frame to upstream',
+  full: 'request to the SIP server and its response back to the client',
+};
+
+export interface MacroOptions {
+  readonly cores: Cores | undefined;
+  readonly rounds: number;
+  /** Milliseconds of one measurement. */
+  readonly ms: number;
+  /** Ends a measurement after so many packets: for a test that only looks whether each row runs. */
+  readonly packets?: number;
+  readonly rows?: readonly MacroRow[];
+  readonly columns?: readonly Column[];
+  /** Packets a second at which delay is measured; 0: not measured. */
+  readonly latencyRate: number;
+  readonly nodeOptions?: readonly string[];
+  /** False: the generator in JavaScript even where a compiler is there. */
+  readonly compiled?: boolean;
+  readonly progress: (text: string) => void;
+}
+
+export interface MacroResult {
+  readonly rows: Row[];
+  /** What a reader of the figures must know. */
+  readonly notes: string[];
+}
+
+const DIFFERENT = 4096;
+const SETS = { relayed: 0, owned: 1, frames: 2 } as const;
+const REFERENCES: readonly Column[] = ['bare', 'c', 'kamailio'];
+/** A process that had less of its core than this was not what set the pace. */
+const SATURATED = 0.9;
+const WARM_UP_MS = 1500;
+
+/** INVITEs whose slot `owner` owns in the view of two. */
+async function invitesOf(owner: number, place: Place): Promise<Buffer[]> {
+  const tables = await buildOwnerTables(benchView(2), OWN, 1);
+  const found: Buffer[] = [];
+  const message = new Scan();
+  const hash = new CallHash();
+  for (let index = 1; found.length < DIFFERENT; index++) {
+    const bytes = invite(index, endpointOf(place, 'client'), endpointOf(place, 'front'));
+    const fault = scan(bytes, 0, bytes.length, false, message);
+    if (fault !== null) throw new Error(`the INVITE of the bench is refused: ${fault}`);
+    hashCallId(tables.slotKey, bytes, message.callIdStart, message.callIdEnd, hash);
+    if (tables.slots[hash.slot] === owner) found.push(bytes);
+  }
+  return found;
+}
+
+function runOf(row: MacroRow, { place, isMember }: Forwarder): Omit<LoadRun, 'ms'> {
+  const front = endpointOf(place, 'front');
+  switch (row) {
+    case 'ingress':
+      return { from: SOCKET.client, to: front, count: isMember ? SOCKET.peer : SOCKET.server, set: SETS.relayed };
+    case 'owner': {
+      const to = isMember ? endpointOf(place, 'relay') : front;
+      return { from: SOCKET.peer, to, count: SOCKET.server, set: SETS.frames, sign: true };
+    }
+    case 'full':
+      return { from: SOCKET.client, to: front, count: SOCKET.client, reflect: SOCKET.server, set: SETS.owned };
+  }
+}
+
+/** Kamailio cannot read frames of the relay link: it has no row `owner`. */
+function has(row: MacroRow, column: Column): boolean {
+  return !(row === 'owner' && column === 'kamailio') && !(row !== 'ingress' && column === 'transparent');
+}
+
+interface Stand {
+  readonly forwarder: Forwarder;
+  readonly load: Load;
+}
+
+async function startLoad(
+  place: Place,
+  program: string | undefined,
+  options: MacroOptions,
+  folder: string,
+): Promise<Load> {
+  const [relayed, owned] = [await invitesOf(OWN + 1, place), await invitesOf(OWN, place)];
+  const sets = [relayed, owned, owned.map((message) => frameOf(message, place))].map((messages, index) => {
+    const file = join(folder, `${place.address}-${index}`);
+    writeMessages(file, messages);
+    return file;
+  });
+  const key = Buffer.from(Uint8Array.from(new Uint8Array(keyring([SECRET]).primary.relay.buffer)));
+  const sockets = [endpointOf(place, 'client'), endpointOf(place, 'peer'), endpointOf(place, 'server')];
+  return Load.start({ program, core: options.cores?.load, sockets, sets, key });
+}
+
+/** Sends a few packets until they come through: a forwarder may say that it is ready too early, or not at all. */
+async function awaitFirst({ forwarder, load }: Stand): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (performance.now() < end) {
+    const { received } = await load.run({ ...runOf('ingress', forwarder), ms: 1000, packets: 8 });
+    if (received > 0) return;
+  }
+  throw new Error(`nothing comes through ${COLUMNS[forwarder.column]}`);
+}
+
+interface Sample {
+  readonly perSecond: number;
+  /** Microseconds of processor time per packet. */
+  readonly cpu: number;
+  /** Share of its core that it had. */
+  readonly busy: number;
+  readonly lost: number;
+}
+
+async function measure({ forwarder, load }: Stand, run: LoadRun): Promise<Sample> {
+  const before = cpuSeconds(forwarder.pid);
+  const { received, seconds, lost } = await load.run(run);
+  const cpu = cpuSeconds(forwarder.pid) - before;
+  return {
+    perSecond: received / seconds,
+    cpu: (cpu / received) * 1e6,
+    busy: cpu / seconds,
+    lost: lost / (received + lost),
+  };
+}
+
+/** Sample lists by row and column. */
+class Samples {
+  readonly #lists = new Map<string, Sample[]>();
+
+  list(row: MacroRow, column: Column): Sample[] {
+    const key = `${row} ${column}`;
+    const list = this.#lists.get(key) ?? [];
+    this.#lists.set(key, list);
+    return list;
+  }
+}
+
+function rowsOf(samples: Samples, rows: readonly MacroRow[], columns: readonly Column[]): MacroResult {
+  const result: Row[] = [];
+  const notes: string[] = [];
+  const add = (group: string, name: string, unit: Unit, values: readonly number[]): void => {
+    const usable = values.filter(Number.isFinite);
+    if (usable.length > 0) result.push({ group, name, unit, ...figure(usable) });
+  };
+  for (const row of rows) {
+    const there = columns.filter((column) => samples.list(row, column).length > 0);
+    for (const column of there) {
+      const list = samples.list(row, column);
+      add(
+        row,
+        COLUMNS[column],
+        row === 'full' ? 'requests/s' : 'packets/s',
+        list.map(({ perSecond }) => perSecond),
+      );
+      const busy = figure(list.map((one) => one.busy)).median;
+      if (busy < SATURATED)
+        notes.push(
+          `${row}, ${COLUMNS[column]}: only ${Math.round(busy * 100)} % of its core; the rate is a lower bound, the processor time counts`,
+        );
+      const lost = figure(list.map((one) => one.lost)).median;
+      if (lost > 0.001) notes.push(`${row}, ${COLUMNS[column]}: ${(lost * 100).toFixed(1)} % lost`);
+    }
+    for (const column of there)
+      add(
+        `${row} cpu`,
+        COLUMNS[column],
+        'us/packet',
+        samples.list(row, column).map(({ cpu }) => cpu),
+      );
+    for (const column of there.filter((each) => !REFERENCES.includes(each)))
+      for (const reference of there.filter((each) => REFERENCES.includes(each))) {
+        const [own, other] = [samples.list(row, column), samples.list(row, reference)];
+        const rate = (list: readonly Sample[]): number[] => list.map(({ perSecond }) => perSecond);
+        const cpu = (list: readonly Sample[]): number[] => list.map((one) => one.cpu);
+        add(`${row} ratio`, `${column} / ${reference}`, 'ratio', ratios(rate(own), rate(other)));
+        add(`${row} ratio by cpu`, `${column} / ${reference}`, 'ratio', ratios(cpu(other), cpu(own)));
+      }
+  }
+  return { rows: result, notes };
+}
+
+/** The delay of the ingress way at a fixed rate, and of the bare loopback beside it. */
+async function measureLatency(stands: readonly Stand[], options: MacroOptions): Promise<Row[]> {
+  const results = new Map<string, LoadResult[]>();
+  const keep = (name: string, result: LoadResult): void => {
+    results.set(name, [...(results.get(name) ?? []), result]);
+  };
+  const rate = options.latencyRate;
+  for (let round = 0; round < options.rounds; round++) {
+    options.progress(`delay at ${rate} packets/s, round ${round + 1} of ${options.rounds}`);
+    const [first] = stands;
+    if (first) {
+      const to = endpointOf(first.forwarder.place, 'server');
+      keep(
+        'no forwarder',
+        await first.load.run({
+          from: SOCKET.client,
+          to,
+          count: SOCKET.server,
+          set: SETS.relayed,
+          ms: options.ms,
+          rate,
+        }),
+      );
+    }
+    for (const { forwarder, load } of stands)
+      keep(COLUMNS[forwarder.column], await load.run({ ...runOf('ingress', forwarder), ms: options.ms, rate }));
+  }
+  return [...results].flatMap(([name, list]) => [
+    { group: `delay p50 at ${rate}/s`, name, unit: 'us' as const, ...figure(list.map(({ p50 }) => p50)) },
+    { group: `delay p99 at ${rate}/s`, name, unit: 'us' as const, ...figure(list.map(({ p99 }) => p99)) },
+  ]);
+}
+
+/** Runs all columns that can be there on this machine. */
+export async function runMacro(options: MacroOptions): Promise<MacroResult> {
+  const folder = mkdtempSync(join(tmpdir(), 'sipfarm-bench-'));
+  const notes: string[] = [];
+  const stands: Stand[] = [];
+  try {
+    const [loadProgram, forwardProgram] = ['load', 'forward'].map((name) => {
+      const to = join(folder, name);
+      return options.compiled !== false && compile(join(import.meta.dirname, 'c', `${name}.c`), to) ? to : undefined;
+    });
+    if (!loadProgram) notes.push('no C compiler: generator and sink are Node and may be slower than what they load');
+    if (!options.cores)
+      notes.push('not bound to cores (taskset, two cores): generator and forwarder get in each other’s way');
+    const { cores, nodeOptions } = options;
+    const shop: Workshop = { folder, cores, forwardProgram, ...(nodeOptions && { nodeOptions }) };
+    for (const column of options.columns ?? (Object.keys(COLUMNS) as Column[])) {
+      options.progress(`starting ${COLUMNS[column]}`);
+      const load = await startLoad(placeOf(column), loadProgram, options, folder);
+      const forwarder = await startForwarder(column, shop);
+      if (typeof forwarder === 'string') {
+        await load.stop();
+        notes.push(`left out: ${COLUMNS[column]} (${forwarder})`);
+        continue;
+      }
+      const stand = { forwarder, load };
+      stands.push(stand);
+      await awaitFirst(stand);
+    }
+    const rows = options.rows ?? (Object.keys(MACRO_ROWS) as MacroRow[]);
+    const samples = new Samples();
+    const limit = options.packets === undefined ? {} : { packets: options.packets };
+    for (let round = options.packets === undefined ? -1 : 0; round < options.rounds; round++)
+      for (const row of rows)
+        for (const stand of stands) {
+          const { column } = stand.forwarder;
+          if (!has(row, column)) continue;
+          const name = `${row}, ${COLUMNS[column]}`;
+          options.progress(round < 0 ? `warming up: ${name}` : `round ${round + 1} of ${options.rounds}: ${name}`);
+          const ms = round < 0 ? Math.min(WARM_UP_MS, 2 * options.ms) : options.ms;
+          const sample = await measure(stand, { ...runOf(row, stand.forwarder), ms, ...limit });
+          if (round >= 0) samples.list(row, column).push(sample);
+        }
+    const columns = stands.map(({ forwarder }) => forwarder.column);
+    const result = rowsOf(samples, rows, columns);
+    const delays = options.latencyRate > 0 ? await measureLatency(stands, options) : [];
+    return { rows: [...result.rows, ...delays], notes: [...notes, ...result.notes] };
+  } finally {
+    for (const { forwarder, load } of stands) {
+      await forwarder.stop();
+      await load.stop();
+    }
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

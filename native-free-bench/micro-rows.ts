@@ -1,0 +1,270 @@
+// The small rows: one step of a packet's way each, over 1,024 messages of the bench's size that differ in Call-ID, branch and token.
+import { systemClock } from '../src/base/clock.ts';
+import { type DatagramHandlers, type Network, nodeNetwork } from '../src/base/network.ts';
+import { CellFamily } from '../src/metrics/counters.ts';
+import type { FarmNode } from '../src/node/farm-node.ts';
+import { keyring } from '../src/ownership/keyring.ts';
+import { type LookupWorld, OwnerLookup } from '../src/ownership/owner-lookup.ts';
+import { buildOwnerTables, type OwnerTables } from '../src/ownership/owner-tables.ts';
+import { CallHash, hashCallId } from '../src/ownership/slots.ts';
+import { readToken, Token, TokenKind, writeToken } from '../src/ownership/token.ts';
+import { decodeFrame, encodeFrame, Frame } from '../src/relay/envelope.ts';
+import { Side, Stamp } from '../src/service/upstream/stamp.ts';
+import { Edit } from '../src/sip/edit.ts';
+import { Scan, scan } from '../src/sip/scan.ts';
+import { Packet } from '../src/transport/packet.ts';
+import { benchView, memberConfig, OWN, type Place, PORTS, SECRET, startMember } from './farm.ts';
+import { frameOf } from './frames.ts';
+import { invite } from './messages.ts';
+
+export interface MicroRow {
+  readonly name: string;
+  readonly what: string;
+  /** Makes ready what so many steps use up; not part of what is measured. */
+  prepare?(times: number): void;
+  /** Does the step so many times. */
+  run(times: number): void;
+}
+
+const DIFFERENT = 1024;
+const MASK = DIFFERENT - 1;
+const PLACE: Place = { address: '127.0.0.1' };
+const CLIENT = { address: '198.51.100.77', port: 5060 };
+const FRONT = { address: PLACE.address, port: PORTS.front };
+
+/** What the rows compute goes here, so that no compiler finds that nobody wants it. */
+export const sink = { n: 0 };
+
+function world(tables: OwnerTables): LookupWorld {
+  return { keys: keyring([SECRET]), tables, holds: () => false, heldSince: () => 0 };
+}
+
+function filled(bytes: Buffer): Packet {
+  const packet = new Packet();
+  Object.assign(packet, { bytes, end: bytes.length, address: CLIENT.address, port: CLIENT.port });
+  packet.localAddress = FRONT.address;
+  packet.localPort = FRONT.port;
+  packet.ingress = OWN;
+  packet.ingressIncarnation = 1;
+  return packet;
+}
+
+/** A network whose sockets take what they are given and send it nowhere. */
+class Void {
+  sent = 0;
+  readonly handlers = new Map<number, DatagramHandlers>();
+  readonly network: Network = {
+    ...nodeNetwork,
+    bindUdp: async (local, handlers) => {
+      this.handlers.set(local.port, handlers);
+      return { local, send: () => void this.sent++, close: async () => {} };
+    },
+    listenTcp: async (local) => ({ local, close: async () => {} }),
+    connectTcp: () => {
+      throw new Error('the bench has no streams');
+    },
+  };
+}
+
+/** A member without sockets: its node, what it has sent, and its doors. */
+export interface SocketlessMember {
+  readonly node: FarmNode;
+  sent(): number;
+  /** A datagram from outside. */
+  front(bytes: Buffer): void;
+  /** A datagram on the relay link. */
+  relay(bytes: Buffer): void;
+}
+
+export async function socketlessMember(members: number): Promise<SocketlessMember> {
+  const nowhere = new Void();
+  const node = await startMember(memberConfig(PLACE), members, PLACE, nowhere.network, systemClock);
+  const [front, relay] = [nowhere.handlers.get(PORTS.front)!, nowhere.handlers.get(PORTS.relay)!];
+  return {
+    node,
+    sent: () => nowhere.sent,
+    front: (bytes) => front.onDatagram(bytes, CLIENT.address, CLIENT.port),
+    relay: (bytes) => relay.onDatagram(bytes, PLACE.address, PORTS.peer),
+  };
+}
+
+/** INVITEs, those first that member `owner` owns; `rest` has the others. */
+export async function sortedInvites(wanted: number, tables: OwnerTables): Promise<{ own: Buffer[]; others: Buffer[] }> {
+  const own: Buffer[] = [];
+  const others: Buffer[] = [];
+  const message = new Scan();
+  const hash = new CallHash();
+  for (let index = 1; own.length < wanted || others.length < wanted; index++) {
+    const bytes = invite(index, CLIENT, FRONT);
+    if (scan(bytes, 0, bytes.length, false, message) !== null) throw new Error('the INVITE of the bench is refused');
+    hashCallId(tables.slotKey, bytes, message.callIdStart, message.callIdEnd, hash);
+    (tables.slots[hash.slot] === tables.self ? own : others).push(bytes);
+  }
+  return { own: own.slice(0, wanted), others: others.slice(0, wanted) };
+}
+
+/** Makes all rows. Some hold a started member; the process is to be ended with `process.exit`. */
+export async function microRows(): Promise<MicroRow[]> {
+  const keys = keyring([SECRET]);
+  const tables = await buildOwnerTables(benchView(3), OWN, 1);
+  const { own, others } = await sortedInvites(DIFFERENT, await buildOwnerTables(benchView(2), OWN, 1));
+  const messages = others;
+  const scans = messages.map((bytes) => {
+    const message = new Scan();
+    scan(bytes, 0, bytes.length, false, message);
+    return message;
+  });
+  const packets = messages.map(filled);
+  const message = new Scan();
+  const hash = new CallHash();
+  const token = new Token();
+  const forged = new CellFamily({ name: 'forged', help: '', labels: ['place'] });
+  const lookup = new OwnerLookup(world(tables), forged);
+
+  const values = messages.map((_, i) => {
+    const value = Buffer.alloc(8);
+    value.writeUInt32BE(Math.imul(i + 1, 0x9e3779b1) >>> 0);
+    return value;
+  });
+  const room = Buffer.alloc(65_536);
+  const tokens = values.map((value) => {
+    const text = Buffer.alloc(64);
+    return text.subarray(0, writeToken(keys, TokenKind.edge, OWN, 0, value, 8, text, 0));
+  });
+
+  const frames = messages.map((bytes) => frameOf(bytes, PLACE));
+  const decoded = new Frame();
+  const frame = new Frame();
+  decodeFrame(frames[0]!, 0, frames[0]!.length, keys, frame);
+
+  const stamp = new Stamp();
+  const edit = new Edit();
+  const [outside, inside] = [new Side('udp', FRONT), new Side('udp', { address: PLACE.address, port: PORTS.inner })];
+  const back = { member: OWN, incarnation: 1, listener: 7, connection: 0, ...CLIENT };
+
+  const member = await socketlessMember(2);
+  /** Each frame is taken once: its number keeps replays off. */
+  const fresh: Buffer[] = [];
+  let sequence = 1;
+
+  return [
+    {
+      name: 'scan',
+      what: 'header scan of the INVITE',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const bytes = messages[i & MASK]!;
+          if (scan(bytes, 0, bytes.length, false, message) === null) sink.n += message.callIdEnd;
+        }
+      },
+    },
+    {
+      name: 'key',
+      what: 'keyed hash of the Call-ID: slot and call key',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const one = scans[i & MASK]!;
+          hashCallId(tables.slotKey, one.bytes, one.callIdStart, one.callIdEnd, hash);
+          sink.n += hash.slot;
+        }
+      },
+    },
+    {
+      name: 'owner lookup',
+      what: 'verdict on a scanned INVITE, its key included',
+      run(times) {
+        for (let i = 0; i < times; i++)
+          if (lookup.decide(scans[i & MASK]!, packets[i & MASK]!).kind === 'relay') sink.n++;
+      },
+    },
+    {
+      name: 'scan + key + owner lookup',
+      what: 'from bytes to verdict',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const bytes = messages[i & MASK]!;
+          scan(bytes, 0, bytes.length, false, message);
+          if (lookup.decide(message, packets[i & MASK]!).kind === 'relay') sink.n++;
+        }
+      },
+    },
+    {
+      name: 'token mint',
+      what: 'a branch token, 46 characters',
+      run(times) {
+        for (let i = 0; i < times; i++)
+          sink.n += writeToken(keys, TokenKind.edge, OWN, 0, values[i & MASK]!, 8, room, 0);
+      },
+    },
+    {
+      name: 'token verify',
+      what: 'the same, read and checked',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const text = tokens[i & MASK]!;
+          if (readToken(keys, text, 0, text.length, token) === 'valid') sink.n += token.member;
+        }
+      },
+    },
+    {
+      name: 'frame encode',
+      what: 'relay frame around the INVITE, with its MAC, into a given buffer',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const bytes = messages[i & MASK]!;
+          frame.sequence = sequence++;
+          sink.n += encodeFrame(keys, frame, bytes, 0, bytes.length, room, 0);
+        }
+      },
+    },
+    {
+      name: 'frame decode',
+      what: 'the same, MAC checked',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const bytes = frames[i & MASK]!;
+          if (decodeFrame(bytes, 0, bytes.length, keys, decoded) === null) sink.n += decoded.port;
+        }
+      },
+    },
+    {
+      name: 'splice',
+      what: 'Via and two Record-Route put on top, received added, into a new buffer',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const one = scans[i & MASK]!;
+          stamp.reset();
+          stamp.via(keys, TokenKind.inward, inside, OWN, values[i & MASK]!, back);
+          stamp.recordRouteOwner(keys, inside, OWN);
+          stamp.recordRouteOwner(keys, outside, OWN);
+          edit.beginScan(one).insert(one.headersStart, stamp.block.subarray(0, stamp.length));
+          sink.n += edit.stampVia(one, '198.51.100.78', 5060).apply().length;
+        }
+      },
+    },
+    {
+      name: 'whole ingress way',
+      what: 'a member without sockets: datagram in, relay frame out',
+      run(times) {
+        for (let i = 0; i < times; i++) member.front(others[i & MASK]!);
+        sink.n += member.sent();
+      },
+    },
+    {
+      name: 'whole owner way',
+      what: 'a member without sockets: relay frame in, request to the SIP server out',
+      prepare(times) {
+        while (fresh.length < times) fresh.push(Buffer.alloc(frames[0]!.length));
+        for (let i = 0; i < times; i++) {
+          const bytes = own[i & MASK]!;
+          frame.sequence = sequence++;
+          encodeFrame(keys, frame, bytes, 0, bytes.length, fresh[i]!, 0);
+        }
+      },
+      run(times) {
+        for (let i = 0; i < times; i++) member.relay(fresh[i]!);
+        sink.n += member.sent();
+      },
+    },
+  ];
+}

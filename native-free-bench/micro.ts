@@ -1,0 +1,94 @@
+// A process of its own for the small rows, bound to the measured core by whoever starts it: `node --expose-gc micro.ts OPTIONS`, OPTIONS as
+// JSON. Writes one line of JSON: nanoseconds and allocated octets per operation, by row and round.
+import { Session } from 'node:inspector/promises';
+import { type MicroRow, microRows } from './micro-rows.ts';
+
+export interface MicroOptions {
+  readonly rounds: number;
+  /** Milliseconds of one row in one round. */
+  readonly ms: number;
+  /** Exactly so many operations instead: for a test that only looks whether each row runs. */
+  readonly operations?: number;
+  readonly rows?: readonly string[];
+  /** Write the V8 profile of this one row instead, over `ms`. */
+  readonly profile?: boolean;
+}
+
+export interface MicroSamples {
+  readonly name: string;
+  readonly what: string;
+  readonly ns: number[];
+  readonly octets: number[];
+}
+
+/** Operations of one look at the heap: few enough that the young generation is not collected meanwhile. */
+const HEAP_OPERATIONS = 1000;
+
+const WARM_UP = 10_000;
+/** Operations of one measurement at most: what `prepare` makes is kept in memory. */
+const MOST = 200_000;
+
+function timed(row: MicroRow, times: number): number {
+  row.prepare?.(times);
+  const before = process.hrtime.bigint();
+  row.run(times);
+  return Number(process.hrtime.bigint() - before) / times;
+}
+
+/** Octets that one operation allocates, on the heap and in buffers outside of it. NaN without --expose-gc. */
+function allocated(row: MicroRow, times: number): number {
+  if (!globalThis.gc) return Number.NaN;
+  // A collection in between hides what was allocated before it: the most of several looks is nearest to the truth.
+  let most = 0;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    row.prepare?.(times);
+    globalThis.gc();
+    const before = process.memoryUsage();
+    row.run(times);
+    const after = process.memoryUsage();
+    most = Math.max(most, after.heapUsed - before.heapUsed + after.arrayBuffers - before.arrayBuffers);
+  }
+  return most / times;
+}
+
+const options = JSON.parse(process.argv[2] ?? '{}') as MicroOptions;
+const { operations } = options;
+const rows = (await microRows()).filter(({ name }) => options.rows?.includes(name) ?? true);
+
+async function profile(row: MicroRow): Promise<void> {
+  timed(row, WARM_UP);
+  const session = new Session();
+  session.connect();
+  await session.post('Profiler.enable');
+  await session.post('Profiler.setSamplingInterval', { interval: 200 });
+  await session.post('Profiler.start');
+  for (const end = performance.now() + options.ms; performance.now() < end; ) {
+    row.prepare?.(WARM_UP);
+    row.run(WARM_UP);
+  }
+  const { profile: found } = await session.post('Profiler.stop');
+  process.stdout.write(`${JSON.stringify(found)}\n`);
+}
+
+function measure(): void {
+  // Operations per round, from a look at each warm row.
+  const times = rows.map((row) => {
+    if (operations !== undefined) return operations;
+    timed(row, WARM_UP);
+    timed(row, WARM_UP);
+    return Math.min(MOST, Math.max(1000, Math.round((options.ms * 1e6) / timed(row, WARM_UP))));
+  });
+  const samples = rows.map(({ name, what }): MicroSamples => ({ name, what, ns: [], octets: [] }));
+  for (let round = 0; round < options.rounds; round++)
+    for (const [index, row] of rows.entries()) {
+      samples[index]!.ns.push(timed(row, times[index]!));
+      const octets = allocated(row, operations ?? HEAP_OPERATIONS);
+      if (!Number.isNaN(octets)) samples[index]!.octets.push(octets);
+    }
+  process.stdout.write(`${JSON.stringify(samples)}\n`);
+}
+
+const [only] = rows;
+if (options.profile && only) await profile(only);
+else measure();
+process.exit();
