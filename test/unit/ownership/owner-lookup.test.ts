@@ -312,6 +312,13 @@ describe('a header that names another dialog', () => {
       assert.equal(home.verdict(request(method, { 'Call-ID': OWN_CALL })), relayTo(4), method);
   });
 
+  test('tells the way only to what may still go a hop', () => {
+    const home = one();
+    home.verdict(request('INVITE', { 'Call-ID': OWN_CALL, Replaces: `${named};to-tag=1` }));
+    const cancel = (hops: number): Verdict => home.verdict(request('CANCEL', { 'Call-ID': OWN_CALL }), { hops });
+    assert.deepEqual([cancel(HOP_LIMIT - 1), cancel(HOP_LIMIT)], [relayTo(4), LOCAL]);
+  });
+
   test('leaves the packet the key and slot of its own Call-ID', () => {
     const { packet } = one().decide(request('INVITE', { 'Call-ID': CALL, Replaces: named }));
     assert.deepEqual([packet.callKey, packet.slot], [keyOf(TABLES, CALL), slotOf(TABLES, CALL)]);

@@ -157,6 +157,19 @@ describe('error answers', () => {
     assert.equal(await count(farm, '192.0.2.7', 3), 2);
   });
 
+  test('have one limit for what breaks the grammar, 400, 501 and 505, and another for what goes no further', async (t) => {
+    const farm = await wayFarm(t);
+    const member = farm.member(1);
+    const faults = new Set([400, 501, 505]);
+    for (const status of [400, 501, 505, 481, 483, 503] as const) {
+      member.answers.limits = { faults: errorLimits(1, 1).faults, refusals: errorLimits(1, 3).refusals };
+      member.serve = (packet, message) => member.answers.answer(packet, message, status);
+      const before = farm.out.length;
+      for (let i = 0; i < 5; i++) await farm.datagram(1, request('INVITE', { Subject: 'x'.repeat(200) }));
+      assert.equal(farm.out.length - before, faults.has(status) ? 1 : 3, `${status}`);
+    }
+  });
+
   test('follow a limit that changes', async (t) => {
     const farm = await wayFarm(t, { errorsPerSecond: 1, burst: 1 });
     farm.member(1).answers.limits = errorLimits(1, 5);

@@ -288,6 +288,20 @@ describe('views that differ', () => {
     assert.deepEqual(a.newer, []);
   });
 
+  test('how long this member has been outrun counts from the first newer frame, until it has caught up', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    assert.equal(b.link.outrunFor(), 0);
+    for (a.self.epoch = 8; a.self.epoch < 12; a.self.epoch++) {
+      a.link.relay(2, a.packet('x'));
+      await network.settle();
+      await clock.pass(1000, 50);
+    }
+    assert.ok(b.link.outrunFor() >= 4000);
+    b.self.epoch = a.self.epoch;
+    assert.equal(b.link.outrunFor(), 0);
+  });
+
   test('a member that has lost its seat is refused, and learns of the epoch', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);

@@ -192,6 +192,21 @@ test('what waits for a peer that is not there is bounded, and the rest is refuse
   assert.equal(a.refused('queue-full'), 74);
 });
 
+test('what waited for a peer that has left the farm is decided anew: packets as packets, what was to be sent as that', {
+  timeout: 10_000,
+}, async () => {
+  const [a] = [member(1)];
+  await farm(a);
+  a.link.setPeers([{ number: 9, incarnation: 1, id: 'm9', relay: { address: '127.0.0.1', port: 9 } }]);
+  const flow = { member: 9, incarnation: 1, listener: 1, connection: 77, address: '', port: 0 };
+  assert.ok(a.link.relay(9, a.packet('INVITE', overTcp)));
+  assert.ok(a.link.egress(flow, Buffer.from('BYE'), 0, 3));
+  a.link.setPeers([]);
+  await a.taken(2);
+  assert.equal(a.packets[0]?.text, 'INVITE');
+  assert.deepEqual(a.egresses[0], { flow: { ...flow, address: '0.0.0.0' }, text: 'BYE' });
+});
+
 test('connections that prove nothing are bounded, closed in time, and keep no peer out', async () => {
   const [a, b] = [member(1), member(2)];
   await b.start();

@@ -379,6 +379,20 @@ describe('a request of the server to a name', () => {
     assert.equal(edge.member.drops('service-busy'), 1);
   });
 
+  test('gives its room back: what waits for names is bounded at one time, not in all', async () => {
+    const edge = await rig({ resolver: [dns.server] });
+    const phone = await edge.farm.phone('192.0.2.7');
+    const body = 'x'.repeat(60_000);
+    // 150 of 60,000 octets are more than half of what may wait.
+    for (const round of [1, 2]) {
+      dns.set('A', `round-${round}.test`, ['192.0.2.7']);
+      for (let i = 0; i < 150; i++)
+        edge.server.send(fromServer(edge, { method: 'OPTIONS', uri: `sip:round-${round}.test`, body }));
+      await edge.farm.outside(() => phone.got.length + edge.server.responses.length === 150 * round);
+    }
+    assert.equal(phone.got.length, 300);
+  });
+
   test('the server itself may be a name, and is not ready before it is found', async () => {
     dns.set('A', 'server.test', ['10.0.0.1']);
     const edge = await rig({ resolver: [dns.server], service: { server: 'sip:server.test:5070' } });

@@ -1,0 +1,48 @@
+// When a member says that it is ready for packets of the balancer.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { NodeFace, type NodeFaceOptions } from '../../../src/node/node-face.ts';
+import { nextView } from '../../../src/ownership/view.ts';
+
+const VIEW = nextView(
+  undefined,
+  [{ id: 'a', number: 1, incarnation: 1, weight: 100, state: 'active' }],
+  '00'.repeat(16),
+);
+
+/** A member that is ready, and what is changed of it. Readiness asks for nothing else. */
+function reasons(change: {
+  storeUp?: boolean;
+  outrunFor?: number;
+  trouble?: string;
+  number?: number;
+}): readonly string[] {
+  const { storeUp = true, outrunFor = 0, trouble, number = 1 } = change;
+  const parts = {
+    state: () => 'active',
+    view: () => VIEW,
+    identity: () => ({ number, incarnation: 1 }),
+    service: { trouble },
+    store: { up: storeUp },
+    link: { outrunFor: () => outrunFor },
+  };
+  return new NodeFace(parts as unknown as NodeFaceOptions).ready().reasons;
+}
+
+describe('readiness', () => {
+  test('is not lost with the store, nor by a newer view that the store will tell', () => {
+    assert.deepEqual(reasons({}), []);
+    assert.deepEqual(reasons({ storeUp: false }), []);
+    assert.deepEqual(reasons({ outrunFor: 60_000 }), []);
+    assert.deepEqual(reasons({ storeUp: false, outrunFor: 1000 }), []);
+  });
+
+  test('is lost by a member that alone is cut off from the store while the farm goes on', () => {
+    assert.match(reasons({ storeUp: false, outrunFor: 3000 }).join(), /newer view/);
+  });
+
+  test('is lost with the seat and with the service, and each says so', () => {
+    assert.match(reasons({ number: 2 }).join(), /no seat/);
+    assert.deepEqual(reasons({ trouble: 'no answer' }), ['no answer']);
+  });
+});
