@@ -94,9 +94,12 @@ function entrancesOf(listeners: readonly ListenerSummary[]): Entrance[] {
   });
 }
 
+/** By name and not by number: the same members make the same text, whichever joined first. Digits count as numbers: fe2 before fe10. */
+const byName = (a: MemberSummary, b: MemberSummary): number => a.id.localeCompare(b.id, 'en', { numeric: true });
+
 function candidates(members: readonly MemberSummary[], warnings: string[]): Candidate[] {
   const taken: Candidate[] = [];
-  for (const member of members) {
+  for (const member of [...members].sort(byName)) {
     const { id } = member;
     if (!/^[A-Za-z0-9._-]{1,64}$/.test(id)) refuse('a member has a name that no member can have');
     const entrances = entrancesOf(member.listeners);

@@ -54,6 +54,11 @@ const refused = (message: RegExp) => (error: unknown) => {
   return true;
 };
 
+test('the same members make the same plan, whichever joined first', () => {
+  const ids = (members: readonly MemberSummary[]): string[] => plan(members).plan.members.map(({ id }) => id);
+  assert.deepEqual(ids([member(3), member(10), member(1)]), ['fe1', 'fe3', 'fe10']);
+});
+
 test('the VIP, its ports and the members come from what the members advertise', () => {
   const { plan: made, warnings } = plan(FARM);
   assert.deepEqual(warnings, []);
