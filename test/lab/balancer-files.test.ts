@@ -1,195 +1,257 @@
-// Farms behind the very configurations that `sipfarm balancer render` writes for them while they run. Without haproxy or nginx (with
-// its stream module) their tests are skipped; where it may, npm test installs them.
+// Farms of four behind the very files of deploy/lb-examples, which are also what `sipfarm balancer render` writes for them while they run. Only
+// the names of devices are put in place of the examples' (SUBSTITUTES). Without haproxy or nginx (with its stream module) their tests are
+// skipped; where it may, npm test installs them.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { BACK, BALANCER, BALANCER_MAC, FRONT, MEMBERS, type Mode, memberMac, VIP } from './addresses.ts';
 import { Farm, type LabConfig, sumOf } from './farm.ts';
-import { clientAddress, Lab, VIP } from './lab.ts';
+import { Lab } from './lab.ts';
 import { LAB_TOOLS, without } from './missing.ts';
-import { Sipp, type SippOptions } from './sipp.ts';
+import { assertGood, client, itCarries, type Outcome, runSuite, type Way } from './suite.ts';
 import { until } from './until.ts';
 
+const EXAMPLES = join(import.meta.dirname, '..', '..', 'deploy', 'lb-examples');
 const NEEDS = without(...LAB_TOOLS, 'etcd', 'etcdctl');
 const LIMIT = { timeout: 90_000 };
-/** The balancer's address on the members' side. */
-const BALANCER = '10.0.0.1';
-const LB_MAC = '00:00:5e:00:53:01';
-const CALLS = 60;
+const SIZE = { calls: 100, others: 20, seconds: 5 };
+/** The balancer of the nftables-dsr example has one interface for both sides, that of the laboratory has two. */
+const SUBSTITUTES: Readonly<Record<string, string>> = {
+  'define in = "eth0"': `define in = "${FRONT}"`,
+  'define out = "eth0"': `define out = "${BACK}"`,
+};
 
 const isThere = (program: string, flag: string): boolean => spawnSync(program, [flag]).status === 0;
 const needs = (what: string, is: boolean): string | false => NEEDS || (is ? false : `needs ${what}`);
 
-/** The scenario with rport in its Via headers (RFC 3581), as a path for `Sipp.start`: whoever sends through sessions of others needs it. */
-function withRport(lab: Lab, scenario: string): string {
-  const folder = join(import.meta.dirname, 'scenarios');
-  const text = readFileSync(join(folder, `${scenario}.xml`), 'utf8');
-  const path = join(lab.dir, `${scenario}-rport`);
-  writeFileSync(`${path}.xml`, text.replaceAll('branch=[branch]', 'branch=[branch];rport'));
-  return relative(folder, path);
-}
-
-/** Runs so many calls from client `i` to the VIP; all must be good. */
-async function callsAreGood(lab: Lab, farm: Farm, i: number, given: Partial<SippOptions>): Promise<void> {
-  const name = `client-${i}-${given.name ?? 'first'}`;
-  const own = { host: 'c', address: clientAddress(i), port: 5060, remote: `${VIP}:5060` } as const;
-  const load = { calls: CALLS, rate: 20, pauseMs: 200, timeoutSeconds: 30, load: true };
-  const options = { scenario: 'uac-invite', user: 'invite', ...own, ...load, ...given, name };
-  const { exit, successful, failed, errors } = await Sipp.start(lab, options).done;
-  const logs = [1, 2, 3].map((k) => `\nmember ${k}: ${farm.logTail(k)}`).join('');
-  const good = { exit: 0, successful: CALLS, failed: 0 };
-  assert.deepEqual({ exit, successful, failed }, good, `${name}: ${errors}${logs}`);
-}
-
-/** What `sipfarm balancer render` prints at member 1. */
-async function render(farm: Farm, ...args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await farm.command(1, 'balancer', 'render', ...args);
-  assert.deepEqual([code, stderr.replace(/^npm.*\n/gm, '')], [0, ''], stderr);
-  return stdout;
-}
-
-/** Takes the laboratory's own balancer away; the text becomes a file of its directory. */
-async function put(lab: Lab, name: string, text: string): Promise<string> {
-  const path = join(lab.dir, name);
-  writeFileSync(path, text);
-  await lab.run('lb', 'nft', ['flush', 'ruleset']);
-  return path;
-}
-
-for (const mode of ['nat', 'dsr'] as const)
-  describe(`a farm behind what render writes for nftables-${mode}`, { skip: NEEDS }, () => {
-    let lab: Lab;
-    let farm: Farm;
-    const rendered = (): Promise<string> =>
-      render(farm, `nftables-${mode}`, '--vip', VIP, '--device', 'fr', '--out-device', 'bk', '--balancer-mac', LB_MAC);
-    const load = async (): Promise<void> => {
-      const file = await put(lab, 'sipfarm.nft', await rendered());
-      const { code, stderr } = await lab.run('lb', 'nft', ['-f', file]);
-      assert.equal(code, 0, stderr);
-    };
-
-    before(async () => {
-      lab = Lab.open(mode);
-      farm = await Farm.start(lab);
-      await load();
-      lab.forgetSources();
-    }, LIMIT);
-    after(() => lab?.close());
-
-    it('carries calls by UDP, each datagram to another member', LIMIT, async () => {
-      await callsAreGood(lab, farm, 0, { scenario: 'uac-invite' });
-      const received = (await farm.metrics()).map((text) =>
-        sumOf(text, 'sipfarm_received_packets_total', { listener: 'edge', class: 'sip' }),
-      );
-      const sum = received.reduce((a, b) => a + b);
-      for (const one of received) assert.ok(Math.abs(one - sum / 3) < sum / 30, `${received}`);
-    });
-    it('carries calls by TCP, a connection for each', LIMIT, () => callsAreGood(lab, farm, 1, { transport: 'tn' }));
-    it('carries requests of the farm to its clients', LIMIT, () =>
-      callsAreGood(lab, farm, 2, { scenario: 'uac-hangup', user: 'hangup' }),
-    );
-    it('shows the client the VIP and nothing else', () => {
-      assert.deepEqual([...lab.sources().keys()], [`${VIP}:5060`]);
-    });
-    it('leaves a member out that has gone, when it is written anew', LIMIT, async () => {
-      assert.match(await rendered(), /\bm3\b/);
-      farm.signal(3, 'SIGTERM');
-      await farm.ended(3);
-      await until(
-        async () => !/\bm3\b/.test(await rendered()),
-        () => 'm3 stays in the configuration',
-      );
-      await load();
-      await callsAreGood(lab, farm, 3, { name: 'later' });
-    });
-  });
+/** The members as the examples name them. */
+const likeExample = (k: number, config: LabConfig): LabConfig => ({ ...config, farm: 'example', member: `fe${k}` });
 
 /** As the examples say for a proxy: a header on TCP, answers to UDP by the member it came to. */
-function behindProxy(_: number, config: LabConfig): object {
+function behindProxy(k: number, config: LabConfig): LabConfig {
   const listeners = config.listeners
-    .filter(({ name }) => name !== 'edge6')
+    .filter(({ name }) => !name.startsWith('edge6'))
     .map((listener) =>
       listener.transport === 'tcp' ? { ...listener, proxyProtocol: 'require' } : { ...listener, answer: 'ingress' },
     );
-  return { ...config, listeners, balancer: { mode: 'nat', trusted: [`${BALANCER}/32`] } };
+  const balancer = { mode: 'nat', probes: [], trusted: [`${BALANCER}/32`] };
+  return { ...likeExample(k, config), listeners, balancer };
 }
 
-describe('a farm behind what render writes for haproxy', { skip: needs('haproxy', isThere('haproxy', '-v')) }, () => {
-  let lab: Lab;
-  let farm: Farm;
-  const headers = async (outcome: string): Promise<number[]> =>
-    (await farm.metrics()).map((text) => sumOf(text, 'sipfarm_proxy_headers_total', { outcome }));
+/** A running farm of four with an example's file in front of it. */
+class Site {
+  readonly kind: string;
+  readonly lab: Lab;
+  readonly farm: Farm;
+  /** The example's file, as the balancer got it. */
+  readonly path: string;
 
-  before(async () => {
-    lab = Lab.open('nat');
-    farm = await Farm.start(lab, { adjust: behindProxy });
-    const { code, stdout, stderr } = await farm.command(1, 'balancer', 'render', 'haproxy');
+  private constructor(kind: string, lab: Lab, farm: Farm, path: string) {
+    this.kind = kind;
+    this.lab = lab;
+    this.farm = farm;
+    this.path = path;
+  }
+
+  /** Starts the farm and takes the laboratory's own balancer away. The example's file is in the directory of the laboratory then. */
+  static async open(
+    kind: string,
+    file: string,
+    mode: Mode,
+    adjust: Farm['adjust'],
+    made: (lab: Lab) => void,
+  ): Promise<Site> {
+    const lab = Lab.open(mode, MEMBERS);
+    made(lab);
+    const farm = await Farm.start(lab, { members: MEMBERS, adjust });
+    const site = new Site(kind, lab, farm, join(lab.dir, file));
+    site.put(readFileSync(join(EXAMPLES, kind, file), 'utf8'));
+    await lab.run('lb', 'nft', ['flush', 'ruleset']);
+    return site;
+  }
+
+  /** Writes the balancer's file anew. */
+  put(text: string): void {
+    let own = text;
+    for (const [theirs, ours] of Object.entries(SUBSTITUTES)) own = own.replace(theirs, ours);
+    writeFileSync(this.path, own);
+  }
+
+  /** What `sipfarm balancer render` prints at member 1. */
+  async render(): Promise<string> {
+    const macs = MEMBERS.flatMap((k) => ['--mac', `fe${k}=${memberMac(k)}`]);
+    const options = this.kind === 'nftables-dsr' ? [...macs, '--balancer-mac', BALANCER_MAC] : [];
+    const { code, stdout, stderr } = await this.farm.command(
+      1,
+      'balancer',
+      'render',
+      this.kind,
+      '--vip',
+      VIP,
+      ...options,
+    );
     assert.equal(code, 0, stderr);
-    const file = await put(lab, 'haproxy.cfg', stdout);
-    await lab.run('lb', 'ip', ['addr', 'add', `${VIP}/32`, 'dev', 'lo']);
-    lab.exec('lb', 'haproxy', ['-db', '-f', file], 'haproxy');
-    await until(
-      async () => (await headers('local')).every((count) => count >= 2),
-      () => `haproxy asks nobody: ${lab.log('haproxy')}`,
-    );
-    lab.forgetSources();
-  }, LIMIT);
-  after(() => lab?.close());
+    return stdout;
+  }
 
-  it('carries calls, a connection for each', LIMIT, () => callsAreGood(lab, farm, 0, { transport: 'tn' }));
-  it('carries requests of the farm by the connection of the client', LIMIT, () =>
-    callsAreGood(lab, farm, 1, { scenario: 'uac-hangup', user: 'hangup', transport: 't1' }),
-  );
-  it('names the clients to the members, and every header is a good one', async () => {
-    assert.ok((await headers('proxied')).reduce((a, b) => a + b) > CALLS);
-    for (const wrong of ['malformed', 'nested', 'cut', 'too-long'])
-      assert.deepEqual(await headers(wrong), [0, 0, 0], wrong);
-    const said = lab.log('haproxy');
-    assert.doesNotMatch(said, /is DOWN/);
-  });
-  it('sees a member drain by its check, and calls go on', LIMIT, async () => {
-    farm.signal(3, 'SIGTERM');
-    await until(
-      () => /farm-5060\/m3 is DOWN, reason: Layer7/.test(lab.log('haproxy')),
-      () => `not seen: ${lab.log('haproxy')}`,
+  /** Loads the file as rules of nft. */
+  async load(): Promise<void> {
+    const { code, stderr } = await this.lab.run('lb', 'nft', ['-f', this.path]);
+    assert.equal(code, 0, stderr);
+  }
+
+  /** Makes the balancer take the VIP, as a proxy must. */
+  takeVip(): Promise<unknown> {
+    return this.lab.run('lb', 'ip', ['addr', 'add', `${VIP}/32`, 'dev', 'lo']);
+  }
+
+  /** Some calls after the suite; all must be good. */
+  async callsAreGood(name: string, transport: 'u1' | 'tn'): Promise<void> {
+    const options = { name, transport, calls: 20, rate: 20, pauseMs: 100, timeoutSeconds: 20 };
+    assertGood(await client(this.lab, 12, options).done, 20, name, this.farm);
+  }
+}
+
+/** The tests of every kind: the file is that of the running farm, and it carries the suite. `open` resolves when the balancer is at work. */
+function behind(
+  kind: string,
+  ways: readonly Way[],
+  skip: string | false,
+  open: (made: (lab: Lab) => void) => Promise<Site>,
+  more: (site: () => Site, outcome: () => Outcome) => void,
+): void {
+  describe(`a farm behind the example of ${kind}`, { skip }, () => {
+    let lab: Lab | undefined;
+    let site: Site;
+    let outcome: Outcome;
+    before(async () => {
+      site = await open((made) => {
+        lab = made;
+      });
+      outcome = await runSuite(site.lab, site.farm, { ...SIZE, ways, rport: kind === 'nginx-stream' });
+    }, LIMIT);
+    after(() => lab?.close());
+
+    it('is what render writes for this farm', LIMIT, async () => {
+      const { kind, path } = site;
+      const [name = ''] = path.split('/').slice(-1);
+      assert.equal(`${(await site.render()).trimEnd()}\n`, readFileSync(join(EXAMPLES, kind, name), 'utf8'));
+    });
+    itCarries(ways, () => outcome);
+    more(
+      () => site,
+      () => outcome,
     );
-    await farm.ended(3);
-    await callsAreGood(lab, farm, 2, { transport: 'tn', name: 'later' });
   });
+}
+
+for (const mode of ['nat', 'dsr'] as const) {
+  const open = async (made: (lab: Lab) => void): Promise<Site> => {
+    const site = await Site.open(`nftables-${mode}`, 'sipfarm.nft', mode, likeExample, made);
+    await site.load();
+    return site;
+  };
+  behind(`nftables-${mode}`, ['udp', 'tcp'], NEEDS, open, (site, outcome) => {
+    it('gives every datagram to another member than the one before', () => {
+      const received = outcome().metrics.map((text) =>
+        sumOf(text, 'sipfarm_received_packets_total', { listener: 'edge', class: 'sip' }),
+      );
+      const sum = received.reduce((a, b) => a + b);
+      for (const one of received) assert.ok(Math.abs(one - sum / received.length) < sum / 40, `${received}`);
+    });
+    if (mode === 'dsr') return;
+    it('leaves a member out that has gone, when it is written anew', LIMIT, async () => {
+      site().farm.signal(3, 'SIGTERM');
+      await site().farm.ended(3);
+      let text = '';
+      const isOut = async (): Promise<boolean> => {
+        text = await site().render();
+        return !/\bfe3\b/.test(text);
+      };
+      await until(isOut, () => 'fe3 stays in the configuration');
+      site().put(text);
+      await site().load();
+      await site().callsAreGood('later', 'u1');
+    });
+  });
+}
+
+const openHaproxy = async (made: (lab: Lab) => void): Promise<Site> => {
+  const site = await Site.open('haproxy', 'haproxy.cfg', 'nat', behindProxy, made);
+  await site.takeVip();
+  site.lab.exec('lb', 'haproxy', ['-db', '-f', site.path], 'haproxy');
+  const asked = async (): Promise<boolean> =>
+    (await site.farm.metrics()).every((text) => sumOf(text, 'sipfarm_proxy_headers_total', { outcome: 'local' }) >= 2);
+  await until(asked, () => `haproxy asks nobody: ${site.lab.log('haproxy')}`);
+  return site;
+};
+
+behind('haproxy', ['tcp'], needs('haproxy', isThere('haproxy', '-v')), openHaproxy, (site, outcome) => {
+  /** What haproxy says of its checks: member and reason of each that it took out, in this order. */
+  const down = (): string[] =>
+    [
+      ...site()
+        .lab.log('haproxy')
+        .matchAll(/farm-5060\/(fe\d) is DOWN, reason: (\w+)/g),
+    ].map(([, fe, why]) => `${fe} ${why}`);
+  const seen = (count: number): Promise<void> =>
+    until(
+      () => down().length >= count,
+      () => `not seen: ${site().lab.log('haproxy')}`,
+    );
+
+  it('names the clients to the members, and every header is a good one', () => {
+    const sum = (outcome_: string): number =>
+      outcome().metrics.reduce(
+        (total, text) => total + sumOf(text, 'sipfarm_proxy_headers_total', { outcome: outcome_ }),
+        0,
+      );
+    assert.ok(sum('proxied') > SIZE.calls);
+    for (const wrong of ['malformed', 'nested', 'cut', 'too-long']) assert.equal(sum(wrong), 0, wrong);
+    assert.deepEqual(down(), []);
+  });
+
+  it(
+    'sees by its checks who drains, who stands still and who is dead, and of nobody else; calls go on',
+    LIMIT,
+    async () => {
+      const { farm } = site();
+      farm.signal(4, 'SIGTERM');
+      await seen(1);
+      farm.signal(3, 'SIGSTOP');
+      await seen(2);
+      farm.signal(2, 'SIGKILL');
+      await seen(3);
+      assert.deepEqual(down(), ['fe4 Layer7', 'fe3 Layer7', 'fe2 Layer4']);
+      await until(
+        async () => sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_members', { state: 'active' }) === 1,
+        () => `the view keeps the dead: ${farm.logTail(1)}`,
+      );
+      await site().callsAreGood('later', 'tn');
+      assert.equal(down().length, 3);
+      farm.signal(3, 'SIGCONT');
+      await until(
+        () => site().lab.log('haproxy').includes('farm-5060/fe3 is UP'),
+        () => `fe3 does not come back: ${site().lab.log('haproxy')}`,
+      );
+    },
+  );
 });
 
 const hasNginx = isThere('nginx', '-V') && globSync('/etc/nginx/modules-enabled/*stream*').length > 0;
-
-describe('a farm behind what render writes for nginx-stream', {
-  skip: needs('nginx with its stream module', hasNginx),
-}, () => {
-  let lab: Lab;
-  let farm: Farm;
-
-  before(async () => {
-    lab = Lab.open('nat');
-    farm = await Farm.start(lab, { adjust: behindProxy });
-    const file = await put(lab, 'nginx.conf', await render(farm, 'nginx-stream'));
-    await lab.run('lb', 'ip', ['addr', 'add', `${VIP}/32`, 'dev', 'lo']);
-    const here = `daemon off; pid ${join(lab.dir, 'nginx.pid')}; error_log ${join(lab.dir, 'nginx-errors.log')};`;
-    lab.exec('lb', 'nginx', ['-c', file, '-e', join(lab.dir, 'nginx-start.log'), '-g', here], 'nginx');
-    await until(
-      async () => /:5060 .*\n(?:.*\n)*.*:5060 /.test((await lab.run('lb', 'ss', ['-lntu'])).stdout),
-      () => `nginx does not listen: ${lab.log('nginx')}${lab.log('nginx-errors')}`,
-    );
-    lab.forgetSources();
-  }, LIMIT);
-  after(() => lab?.close());
-
-  it('carries calls by UDP through the sessions of nginx', LIMIT, () =>
-    callsAreGood(lab, farm, 0, { scenario: withRport(lab, 'uac-invite') }),
+const openNginx = async (made: (lab: Lab) => void): Promise<Site> => {
+  const site = await Site.open('nginx-stream', 'nginx.conf', 'nat', behindProxy, made);
+  const { lab } = site;
+  await site.takeVip();
+  const here = `daemon off; pid ${join(lab.dir, 'nginx.pid')}; error_log ${join(lab.dir, 'nginx-errors.log')};`;
+  lab.exec('lb', 'nginx', ['-c', site.path, '-e', join(lab.dir, 'nginx-start.log'), '-g', here], 'nginx');
+  await until(
+    async () => /:5060 .*\n(?:.*\n)*.*:5060 /.test((await lab.run('lb', 'ss', ['-lntu'])).stdout),
+    () => `nginx does not listen: ${lab.log('nginx')}${lab.log('nginx-errors')}`,
   );
-  it('carries calls by TCP, a connection for each', LIMIT, () => callsAreGood(lab, farm, 1, { transport: 'tn' }));
-  it('carries requests of the farm to a client of UDP', LIMIT, () =>
-    callsAreGood(lab, farm, 2, { scenario: withRport(lab, 'uac-hangup'), user: 'hangup' }),
-  );
-  it('shows the client the VIP and nothing else', () => {
-    assert.deepEqual([...lab.sources().keys()], [`${VIP}:5060`]);
-  });
-});
+  return site;
+};
+
+behind('nginx-stream', ['udp', 'tcp'], needs('nginx with its stream module', hasNginx), openNginx, () => {});

@@ -2,15 +2,14 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { BALANCER, clientAddress, memberAddress, VIP } from './addresses.ts';
 import { Farm, sumOf } from './farm.ts';
-import { clientAddress, Lab, memberAddress, VIP } from './lab.ts';
+import { Lab } from './lab.ts';
 import { LAB_TOOLS, without } from './missing.ts';
 import { Sipp } from './sipp.ts';
 import { until } from './until.ts';
 
 const TOOL = join(import.meta.dirname, '..', 'tools', 'probe.ts');
-/** The balancer's address on the members' side. */
-const BALANCER = '10.0.0.1';
 const PROBES = 20;
 const MEMBERS = [1, 2, 3] as const;
 /** No set-up and no test of these takes longer when the farm works, ms. */
@@ -28,7 +27,7 @@ for (const mode of ['nat', 'dsr'] as const) {
     after(() => lab?.close());
 
     /** Asks member k so many times under its own address, and hands back the statuses it answers and the datagrams that took. */
-    async function ask(k: number, count: number): Promise<{ statuses: number[]; sent: number }> {
+    async function ask(k: number, count: number, tries = 10): Promise<{ statuses: number[]; sent: number }> {
       let target = memberAddress(k);
       if (mode === 'dsr') {
         // Under DSR a member listens on the VIP alone: the balancer reaches this one's by a route, as it does with the packets of clients.
@@ -36,7 +35,7 @@ for (const mode of ['nat', 'dsr'] as const) {
         assert.equal(code, 0, stderr);
         target = VIP;
       }
-      const args = [TOOL, BALANCER, target, memberAddress(k), String(count)];
+      const args = [TOOL, BALANCER, target, memberAddress(k), String(count), String(tries)];
       const { code, stdout, stderr } = await lab.run('lb', process.execPath, args);
       assert.equal(code, 0, stderr);
       return JSON.parse(stdout) as { statuses: number[]; sent: number };
@@ -45,6 +44,11 @@ for (const mode of ['nat', 'dsr'] as const) {
     /** The status that member k answers now. */
     async function probe(k: number): Promise<number | undefined> {
       return (await ask(k, 1)).statuses[0];
+    }
+
+    /** True when member k leaves two probes in a row unanswered, half a second apart. */
+    async function isSilent(k: number): Promise<boolean> {
+      return (await ask(k, 1, 2)).statuses[0] === 0;
     }
 
     /** Requests that each running member has answered itself with `status`. */
@@ -98,12 +102,41 @@ for (const mode of ['nat', 'dsr'] as const) {
       );
       assert.equal(await probe(1), 200);
       const server = { name: 'server-3-again', host: 'm3', scenario: 'uas', load: true } as const;
-      const back = Sipp.start(lab, { ...server, address: '127.0.0.1', port: 5070 });
+      Sipp.start(lab, { ...server, address: '127.0.0.1', port: 5070 });
       await until(
         async () => (await probe(3)) === 200,
         () => `member 3 does not see that its server is back: ${farm.logTail(3)}`,
       );
-      await back.stop();
     });
+
+    it(
+      'a member that stands still, or is dead, answers no probe, and nobody answers for it; the others say 200',
+      LIMIT,
+      async () => {
+        const before = sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_requests_answered_total', {
+          status: '200',
+        });
+        let own = 0;
+        const othersAnswer = async (): Promise<void> => {
+          const { statuses, sent } = await ask(1, 5);
+          own += sent;
+          assert.deepEqual(statuses, Array(5).fill(200));
+        };
+        farm.signal(3, 'SIGSTOP');
+        assert.ok(await isSilent(3));
+        await othersAnswer();
+        farm.signal(3, 'SIGCONT');
+        await until(
+          async () => (await probe(3)) === 200,
+          () => `member 3 does not come back: ${farm.logTail(3)}`,
+        );
+        farm.signal(3, 'SIGKILL');
+        assert.equal(await farm.ended(3), null);
+        assert.ok(await isSilent(3));
+        await othersAnswer();
+        const after = sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_requests_answered_total', { status: '200' });
+        assert.equal(after - before, own, 'member 1 answered what was not asked of it');
+      },
+    );
   });
 }

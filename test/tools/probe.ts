@@ -1,13 +1,13 @@
 // A balancer's health check by SIP, run inside a namespace: asks OPTIONS COUNT times, one after the other, and prints {"statuses":[...],
 // "sent":n}: a status of 0 stands for no answer, sent counts datagrams.
-//   node probe.ts LOCAL-ADDRESS ADDRESS HOST COUNT
+//   node probe.ts LOCAL-ADDRESS ADDRESS HOST COUNT [TRIES]
 // ADDRESS is where the datagrams go (port 5060), HOST what the Request-URI names. The Call-IDs are the same in each run.
 import dgram from 'node:dgram';
 
-const [local = '', address = '', host = '', count = ''] = process.argv.slice(2);
+const [local = '', address = '', host = '', count = '', givenTries = '10'] = process.argv.slice(2);
 /** Milliseconds between two tries, and how many there are (RFC 3261 17.1.2.2 would go on longer). */
 const AGAIN_MS = 500;
-const TRIES = 10;
+const TRIES = Number(givenTries);
 
 const socket = dgram.createSocket('udp4');
 const statuses: number[] = [];
@@ -33,7 +33,7 @@ function ask(): void {
   const text = `${lines.join('\r\n')}\r\n\r\n`;
   let tries = 0;
   const send = (): void => {
-    if (tries++ === TRIES) {
+    if (tries++ >= TRIES) {
       done(0);
       return;
     }
