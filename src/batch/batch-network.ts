@@ -17,21 +17,24 @@ export interface BatchNetworkOptions {
   readonly base: Network;
   /** Called when a socket cannot be had; `base` then opens it. Left out: `bindUdp` rejects. */
   readonly onFallback?: (local: Endpoint, error: unknown) => void;
+  /** Datagrams that one socket may take from one turn of the event loop. */
+  readonly mostPerTurn?: number;
 }
 
 /** A network whose UDP sockets move many datagrams per system call. */
 export function batchNetwork(options: BatchNetworkOptions): Network {
   const { libc, cells, base, onFallback } = options;
-  const turn = new BatchTurn(libc, cells);
+  const turn = new BatchTurn(libc, cells, options.mostPerTurn);
   return {
     ...base,
-    async bindUdp(local, handlers) {
+    async bindUdp(...request) {
+      const [local, handlers] = request;
       try {
-        return await openBatchSocket(turn, local, handlers);
+        return await openBatchSocket(turn, local, handlers, (request as readonly unknown[])[2] as Sharing | undefined);
       } catch (error) {
         if (!onFallback) throw error;
         // What no socket could do (the address is taken, or not here) fails here again, and is the caller's.
-        const socket = await base.bindUdp(local, handlers);
+        const socket = await base.bindUdp(...request);
         onFallback(local, error);
         return socket;
       }
@@ -39,14 +42,20 @@ export function batchNetwork(options: BatchNetworkOptions): Network {
   };
 }
 
+/** Who else may have the address of a socket: with `reusePort` other processes of the same user. */
+interface Sharing {
+  readonly reusePort?: boolean;
+}
+
 /** Rejects with the system's error. */
 export async function openBatchSocket(
   turn: BatchTurn,
   local: Endpoint,
   handlers: DatagramHandlers,
+  sharing: Sharing = {},
 ): Promise<DatagramSocket & { readonly intact: boolean }> {
   const ipv6 = net.isIPv6(local.address);
-  const fd = boundDescriptor(turn, local, ipv6);
+  const fd = boundDescriptor(turn, local, ipv6, sharing.reusePort === true);
   const socket = dgram.createSocket({ type: ipv6 ? 'udp6' : 'udp4' });
   try {
     await listen(socket, fd);
@@ -73,22 +82,22 @@ function listen(socket: dgram.Socket, fd: number): Promise<void> {
 }
 
 /** A bound UDP socket that nobody owns yet. Throws the system's error. */
-function boundDescriptor({ libc, zones }: BatchTurn, { address, port }: Endpoint, ipv6: boolean): number {
-  const where = formatEndpoint({ address, port });
-  const destination = new Destinations(ipv6, zones).find(address);
-  if (!destination) throw makeSystemError(C.EINVAL, `bind ${where}`);
+function boundDescriptor({ libc, zones }: BatchTurn, local: Endpoint, ipv6: boolean, reusePort: boolean): number {
+  const bind = `bind ${formatEndpoint(local)}`;
+  const destination = new Destinations(ipv6, zones).find(local.address);
+  if (!destination) throw makeSystemError(C.EINVAL, bind);
   const type = C.SOCK_DGRAM | C.SOCK_NONBLOCK | C.SOCK_CLOEXEC;
   const fd = libc.socket(ipv6 ? C.AF_INET6 : C.AF_INET, type, 0);
   if (fd < 0) throw makeSystemError(libc.errno(), 'socket');
   const memory = new NativeBlock(libc, ADDRESS6.octets);
   memory.words[0] = 1;
-  let failed = ipv6 && libc.setsockopt(fd, C.IPPROTO_IPV6, C.IPV6_V6ONLY, memory.address, 4) < 0;
-  memory.words.set([familyAndPort(ipv6, port), ...destination]);
-  failed ||= libc.bind(fd, memory.address, addressOctets(ipv6)) < 0;
-  if (failed) {
-    const error = makeSystemError(libc.errno(), `bind ${where}`);
-    libc.close(fd);
-    throw error;
-  }
-  return fd;
+  const enable = (level: number, option: number): boolean =>
+    libc.setsockopt(fd, level, option, memory.address, 4) === 0;
+  const options =
+    (!ipv6 || enable(C.IPPROTO_IPV6, C.IPV6_V6ONLY)) && (!reusePort || enable(C.SOL_SOCKET, C.SO_REUSEPORT));
+  memory.words.set([familyAndPort(ipv6, local.port), ...destination]);
+  if (options && libc.bind(fd, memory.address, addressOctets(ipv6)) === 0) return fd;
+  const error = makeSystemError(libc.errno(), bind);
+  libc.close(fd);
+  throw error;
 }

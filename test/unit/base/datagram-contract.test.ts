@@ -96,15 +96,15 @@ for (const [name, network] of networks)
         const [alice, bob] = [await party(t, network, address), await Party.at(network, address)];
         const { local } = bob.socket;
         let closed = Promise.resolve();
-        bob.onDatagram = () => {
-          closed = bob.socket.close();
+        bob.onDatagram = (bytes) => {
+          if (bytes.toString() === '1') closed = bob.socket.close();
         };
         for (let i = 0; i < 10; i++) alice.send(Buffer.from(`${i}`), bob);
-        await bob.until(1);
+        await bob.until(2);
         await closed;
-        assert.deepEqual(text(bob), ['0']);
+        assert.deepEqual(text(bob), ['0', '1']);
         bob.socket.send(Buffer.from('late'), address, alice.socket.local.port);
-        await bob.until(1, 1);
+        await bob.until(2, 1);
         const next = await party(t, network, address, local.port);
         alice.send(Buffer.from('next'), next);
         await next.until(1);

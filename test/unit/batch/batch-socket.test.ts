@@ -1,0 +1,163 @@
+// Batches on real sockets: how many go by one call, what happens when the kernel is full, and that nobody is starved.
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { type Network, nodeNetwork } from '../../../src/base/network.ts';
+import { batchNetwork } from '../../../src/batch/batch-network.ts';
+import { C } from '../../../src/batch/layout.ts';
+import type { Libc } from '../../../src/batch/libc.ts';
+import { libc, makeCells, Party, skip } from './networks.ts';
+
+const LIMIT = { timeout: 30_000, skip };
+const HERE = '127.0.0.1';
+
+async function party(t: TestContext, network: Network, port = 0): Promise<Party> {
+  const made = await Party.at(network, HERE, port);
+  t.after(() => made.socket.close());
+  return made;
+}
+
+const numbers = (length: number): string[] => Array.from({ length }, (_, i) => `${i}`);
+const texts = (party: Party): string[] => party.heard.map(({ bytes }) => bytes.toString());
+
+describe('a batch', LIMIT, () => {
+  test('of what is sent in one go is one call in and one out', async (t) => {
+    const cells = makeCells();
+    const network = batchNetwork({ libc: libc!, cells, base: nodeNetwork });
+    const [alice, bob] = [await party(t, network), await party(t, network)];
+    for (const text of numbers(64)) alice.send(Buffer.from(text), bob);
+    await bob.until(64);
+    assert.deepEqual(texts(bob), numbers(64));
+    // libuv has read the first.
+    assert.deepEqual([cells.callsOut.n, cells.datagramsOut.n, cells.callsIn.n, cells.datagramsIn.n], [1, 64, 1, 63]);
+  });
+
+  test('of answers leaves by one call, from whichever socket', async (t) => {
+    const cells = makeCells();
+    const network = batchNetwork({ libc: libc!, cells, base: nodeNetwork });
+    const [server, other] = [await party(t, network), await party(t, network)];
+    const client = await party(t, nodeNetwork);
+    server.onDatagram = (bytes, address, port) => {
+      server.socket.send(bytes, address, port);
+      other.socket.send(bytes, address, port);
+    };
+    const sender = await party(t, batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork }));
+    server.onDatagram = (bytes) => {
+      server.send(bytes, client);
+      other.send(bytes, client);
+    };
+    for (const text of numbers(50)) sender.send(Buffer.from(text), server);
+    await client.until(100);
+    assert.deepEqual([cells.callsOut.n, cells.datagramsOut.n], [2, 100]);
+    for (const one of [server, other])
+      assert.deepEqual(
+        client.heard.filter(({ port }) => port === one.socket.local.port).map(({ bytes }) => bytes.toString()),
+        numbers(50),
+      );
+  });
+
+  test('takes no more from a turn than is its share: the rest, and others, come after', async (t) => {
+    const most = 64;
+    const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork, mostPerTurn: most });
+    const [alice, bob] = [await party(t, nodeNetwork), await party(t, network)];
+    const inTurn: number[] = [];
+    let turns = 0;
+    bob.onDatagram = () => {
+      inTurn[turns] = (inTurn[turns] ?? 0) + 1;
+    };
+    for (const text of numbers(300)) alice.send(Buffer.from(text), bob);
+    while (bob.heard.length < 300) {
+      await turn();
+      turns++;
+    }
+    assert.deepEqual(texts(bob), numbers(300));
+    // libuv reads 32 by itself at most.
+    assert.ok(Math.max(...inTurn.filter(Boolean)) <= most + 32, String(inTurn));
+  });
+
+  test('that the kernel has no room for goes by libuv, in order, and later ones not before it', async (t) => {
+    let full = 3;
+    const calls: number[] = [];
+    const stubborn: Libc = {
+      ...libc!,
+      sendmmsg(fd, messages, count, flags) {
+        calls.push(count);
+        // Takes one, then none.
+        return full-- > 0
+          ? full === 2
+            ? libc!.sendmmsg(fd, messages, 1, flags)
+            : -1
+          : libc!.sendmmsg(fd, messages, count, flags);
+      },
+      errno: () => C.EAGAIN,
+    };
+    const network = batchNetwork({ libc: stubborn, cells: makeCells(), base: nodeNetwork });
+    const [alice, bob] = [await party(t, network), await party(t, nodeNetwork)];
+    for (const text of numbers(5)) alice.send(Buffer.from(text), bob);
+    process.nextTick(() => {
+      for (let i = 5; i < 10; i++) alice.send(Buffer.from(`${i}`), bob);
+    });
+    await bob.until(10);
+    assert.deepEqual(texts(bob), numbers(10));
+    assert.deepEqual([alice.errors, calls], [[], [5, 4]]);
+    alice.send(Buffer.from('10'), bob);
+    await bob.until(11);
+    assert.deepEqual(texts(bob), numbers(11));
+  });
+
+  test('that the kernel never has room for is bounded, and what is over it is counted', async (t) => {
+    const network = batchNetwork({
+      libc: { ...libc!, sendmmsg: () => -1, errno: () => C.EAGAIN },
+      cells: makeCells(),
+      base: nodeNetwork,
+    });
+    const [alice, bob] = [await party(t, network), await party(t, nodeNetwork)];
+    for (let i = 0; i < 1024 + 64; i++) alice.send(Buffer.from('x'), bob);
+    await alice.until(0, 64);
+    assert.ok(alice.errors.every((error) => (error as NodeJS.ErrnoException).code === 'EAGAIN'));
+    assert.equal(alice.errors.length, 64);
+  });
+
+  test('is sent before its socket closes', async (t) => {
+    const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
+    const [alice, bob] = [await Party.at(network, HERE), await party(t, network)];
+    alice.send(Buffer.from('now'), bob);
+    await alice.socket.close();
+    await bob.until(1);
+    assert.deepEqual(texts(bob), ['now']);
+  });
+
+  test('goes on after a handler that throws', async (t) => {
+    const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
+    const [alice, bob] = [await party(t, network), await party(t, network)];
+    const caught: unknown[] = [];
+    // The runner would take the exception for a failure of the test.
+    const listeners = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    process.on('uncaughtException', (error) => caught.push(error));
+    t.after(() => {
+      process.removeAllListeners('uncaughtException');
+      for (const listener of listeners) process.on('uncaughtException', listener);
+    });
+    bob.onDatagram = (bytes) => {
+      bob.send(bytes, alice);
+      if (bytes.toString() === '0') throw new Error('of the handler');
+    };
+    for (const text of numbers(3)) alice.send(Buffer.from(text), bob);
+    await alice.until(3);
+    assert.deepEqual([texts(alice), caught.length], [numbers(3), 1]);
+  });
+
+  test('shares its address with others when it is told to', async (t) => {
+    const bindUdp = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork }).bindUdp as (
+      ...request: [...Parameters<Network['bindUdp']>, { reusePort: boolean }]
+    ) => ReturnType<Network['bindUdp']>;
+    const nothing = { onDatagram() {}, onSendError() {} };
+    const first = await bindUdp({ address: HERE, port: 0 }, nothing, { reusePort: true });
+    t.after(() => first.close());
+    const second = await bindUdp(first.local, nothing, { reusePort: true });
+    t.after(() => second.close());
+    assert.deepEqual(second.local, first.local);
+    await assert.rejects(bindUdp(first.local, nothing, { reusePort: false }), { code: 'EADDRINUSE' });
+  });
+});

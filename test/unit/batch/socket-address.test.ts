@@ -1,0 +1,105 @@
+// Socket addresses to text and back: nothing is lost, nothing strange is believed, and memory is bounded.
+import assert from 'node:assert/strict';
+import { isIPv4, isIPv6, SocketAddress } from 'node:net';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { Destinations, familyAndPort, portOf, SourceNames } from '../../../src/batch/socket-address.ts';
+
+const zones = {
+  indexOf: (name: string) => (name === 'eth0' ? 7 : 0),
+  nameOf: (index: number) => (index === 7 ? 'eth0' : String(index)),
+};
+
+/** As the kernel would write it. */
+function sockaddr(ipv6: boolean, address: string, port = 5060): Uint32Array {
+  const destination = new Destinations(ipv6, zones).find(address);
+  assert.ok(destination, address);
+  return Uint32Array.of(familyAndPort(ipv6, port), ...destination);
+}
+
+describe('a socket address', () => {
+  test('of IPv4 comes out as it went in, the second time too', () => {
+    const sources = new SourceNames(false, zones);
+    fc.assert(
+      fc.property(fc.ipV4(), fc.integer({ min: 0, max: 65_535 }), (address, port) => {
+        const words = sockaddr(false, address, port);
+        for (let time = 0; time < 2; time++) assert.equal(sources.text(words, 0), address);
+        assert.equal(portOf(words[0]!), port);
+        assert.deepEqual(
+          [...new Uint8Array(words.buffer, 2, 6)],
+          [port >> 8, port & 255, ...address.split('.').map(Number)],
+        );
+      }),
+    );
+  });
+
+  test('of IPv6 comes out as Node.js writes it', () => {
+    const sources = new SourceNames(true, zones);
+    fc.assert(
+      fc.property(fc.ipV6(), (address) => {
+        const canonical = new SocketAddress({ family: 'ipv6', address }).address;
+        fc.pre(!canonical.includes('.'));
+        const words = sockaddr(true, address);
+        for (let time = 0; time < 2; time++) assert.equal(sources.text(words, 0), canonical);
+      }),
+    );
+  });
+
+  test('of a link keeps its zone, by name or by number, and other addresses have none', () => {
+    const sources = new SourceNames(true, zones);
+    for (const address of ['fe80::1%eth0', 'fe80::1%9', 'fe80::1', 'febf::2%eth0'])
+      assert.equal(sources.text(sockaddr(true, address), 0), address);
+    assert.equal(sources.text(sockaddr(true, '2001:db8::1%eth0'), 0), '2001:db8::1');
+  });
+
+  test('that shares its place with another is not taken for it', () => {
+    const four = new SourceNames(false, zones);
+    const six = new SourceNames(true, zones);
+    for (let round = 0; round < 2; round++)
+      for (let i = 0; i < 20_000; i++) {
+        const address = `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`;
+        assert.equal(four.text(sockaddr(false, address), 0), address);
+        if (i % 10 === 0) {
+          const long = `2001:db8::${(i + 1).toString(16)}`;
+          assert.equal(six.text(sockaddr(true, long), 0), long);
+        }
+      }
+    assert.equal(new SourceNames(false, zones).text(sockaddr(false, '0.0.0.0'), 0), '0.0.0.0');
+  });
+});
+
+describe('a destination', () => {
+  test('is a literal of the family of its socket, and nothing else', () => {
+    const four = new Destinations(false, zones);
+    const six = new Destinations(true, zones);
+    for (const text of [
+      '',
+      'example.com',
+      'localhost',
+      '1.2.3',
+      '1.2.3.256',
+      '01.2.3.4',
+      '::1',
+      '1.2.3.4%eth0',
+      ' 1.2.3.4',
+    ])
+      assert.equal(four.find(text), undefined, text);
+    for (const text of ['', '1.2.3.4', '1::2::3', ':', 'fe80::1%nowhere', 'fe80::1%', '[::1]'])
+      assert.equal(six.find(text), undefined, text);
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        if (!isIPv4(text)) assert.equal(four.find(text), undefined);
+        if (!isIPv6(text)) assert.equal(six.find(text), undefined);
+      }),
+    );
+  });
+
+  test('is known again, also after many others', () => {
+    const destinations = new Destinations(false, zones);
+    const first = destinations.find('192.0.2.1');
+    assert.equal(destinations.find('192.0.2.1'), first);
+    for (let i = 0; i < 10_000; i++) destinations.find(`10.0.${i >> 8}.${i & 255}`);
+    assert.notEqual(destinations.find('192.0.2.1'), first);
+    assert.deepEqual(destinations.find('192.0.2.1'), first);
+  });
+});
