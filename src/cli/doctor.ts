@@ -1,15 +1,19 @@
 // `sipfarm doctor`: collects, judges, shows; mends with --fix what is safe, after asking.
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { systemClock } from '../base/clock.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import { nodeNetwork } from '../base/network.ts';
 import { type AdminAddress, type Environment, loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
 import type { Config } from '../config/schema.ts';
 import { collectFacts, type Surroundings } from '../doctor/collect.ts';
-import { diagnose, diagnoseProblems, isWell } from '../doctor/doctor.ts';
+import { diagnose, diagnoseProblems, diagnoseThrough, isWell } from '../doctor/doctor.ts';
 import { commandOf, type Finding, type Fix, fixesOf } from '../doctor/finding.ts';
+import { askThrough } from '../doctor/through-probe.ts';
 import type { Store } from '../store/store.ts';
 import { AdminClient } from './admin-client.ts';
 import { openStore } from './open-store.ts';
@@ -20,6 +24,8 @@ export interface DoctorOptions {
   readonly path: string;
   /** Where the member is asked, when not where the configuration says. */
   readonly admin?: AdminAddress;
+  /** Ask this address as a client, and look at nothing else: no configuration is read. */
+  readonly through?: Endpoint;
   readonly json?: boolean;
   readonly fix?: boolean;
   /** Do not ask before a fix. */
@@ -73,6 +79,7 @@ function surroundings(client: AdminClient, store: Store | undefined): Surroundin
 
 /** One look at everything. Throws what is wrong with the file. */
 async function examine(
+  path: string,
   config: Config,
   warnings: readonly string[],
   admin: AdminAddress | undefined,
@@ -80,14 +87,19 @@ async function examine(
   const store = config.store.kind === 'memory' ? undefined : openStore(config, () => {});
   const { bind, token } = config.admin;
   const client = new AdminClient(admin ?? { bind, ...(token && { token }) });
-  // Timers of the clock do not keep the process alive.
-  const alive = setInterval(() => {}, 60_000);
   try {
-    return diagnose(config, warnings, await collectFacts(config, surroundings(client, store)));
+    return diagnose(config, warnings, await collectFacts(config, surroundings(client, store), path));
   } finally {
-    clearInterval(alive);
     await store?.close();
   }
+}
+
+/** A look from outside. */
+async function examineThrough(to: Endpoint): Promise<readonly Finding[]> {
+  const own = Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address));
+  const nonce = randomBytes(8).toString('hex');
+  const isLocal = (address: string): boolean => own.includes(address);
+  return diagnoseThrough(await askThrough({ network: nodeNetwork, clock: systemClock, nonce, isLocal }, to));
 }
 
 function plural(count: number, word: string): string {
@@ -181,16 +193,21 @@ export async function runDoctor(
     );
     return ok;
   };
+  // Timers of the clock do not keep the process alive.
+  const alive = setInterval(() => {}, 60_000);
   try {
+    if (options.through) return show(await examineThrough(options.through));
     const { config, warnings } = loadConfig(options.path, environment);
-    const findings = await examine(config, warnings, options.admin);
+    const findings = await examine(options.path, config, warnings, options.admin);
     if (!options.fix) return show(findings);
     if (!options.json) show(findings);
     // With --json the standard output holds one JSON text: what is left.
     if (!(await mend(findings, options, err))) return options.json ? show(findings) : isWell(findings);
-    return show(await examine(config, warnings, options.admin));
+    return show(await examine(options.path, config, warnings, options.admin));
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return show(diagnoseProblems(options.path, error.problems));
+  } finally {
+    clearInterval(alive);
   }
 }

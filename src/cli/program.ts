@@ -1,9 +1,10 @@
 // The command line: what `sipfarm` understands. Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr: code, colon, message.
 import { existsSync, readFileSync } from 'node:fs';
+import { SocketAddress } from 'node:net';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { decode } from '../admin/decode.ts';
 import type { FarmSummary, MemberSummary, OwnerAnswer } from '../admin/farm-face.ts';
-import { parseEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import {
   type AdminAddress,
@@ -57,6 +58,14 @@ function integer(lowest: number, highest: number): (text: string) => number {
     if (/^\d{1,9}$/.test(text) && value >= lowest && value <= highest) return value;
     throw new InvalidArgumentError(`it must be a whole number from ${lowest} to ${highest}`);
   };
+}
+
+function vipAddress(text: string): Endpoint {
+  const vip = parseEndpoint(text, 5060);
+  if (!vip || vip.port === 0) throw new InvalidArgumentError('it must be an IP address, with a port or without');
+  // As sockets write it: one IPv6 address has many texts.
+  const family = vip.address.includes(':') ? 'ipv6' : 'ipv4';
+  return { address: new SocketAddress({ address: vip.address, family }).address, port: vip.port };
 }
 
 function etcdUrl(text: string): string {
@@ -136,7 +145,11 @@ class Commands {
     this.#show(options, answer, showOwner);
   }
 
-  async doctor(options: AskOptions & { readonly fix?: boolean; readonly yes?: boolean }): Promise<void> {
+  async doctor(
+    options: AskOptions & { readonly fix?: boolean; readonly yes?: boolean; readonly through?: Endpoint },
+  ): Promise<void> {
+    if (options.through && (options.fix || options.admin !== undefined || options.config !== undefined))
+      throw new SipfarmError('SF_USAGE', '--through looks from outside: it goes with --json and nothing else');
     const { config, admin, ...rest } = options;
     const path = config ?? DEFAULT_CONFIG_PATH;
     const asked = admin === undefined ? {} : { admin: adminAddress(options, this.#deps.environment) };
@@ -221,6 +234,7 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   asking(program.command('doctor').description('check this host and its place in the farm, and say what to type'))
     .option('--fix', 'make the changes that are safe, after asking')
     .option('--yes', 'with --fix: do not ask')
+    .option('--through <address>', 'ask the VIP as a client does, from a host outside the farm; port 5060', vipAddress)
     .action((options) => commands.doctor(options));
   withJson(
     withFile(

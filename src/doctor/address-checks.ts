@@ -2,7 +2,7 @@
 import { formatEndpoint } from '../base/endpoint.ts';
 import { type Config, isLoopback, isWildcard } from '../config/schema.ts';
 import type { HostFacts, InterfaceFacts } from './facts.ts';
-import { type Finding, type Fix, finding, sysctlName } from './finding.ts';
+import { commandOf, type Finding, type Fix, finding, keepCommand, sysctlName } from './finding.ts';
 
 type Listener = Config['listeners'][number];
 
@@ -36,11 +36,15 @@ function checkVip(vip: string, facts: HostFacts): Finding[] {
   );
   if (places.length === 0) {
     const reason = `${vip} is on no interface of this host. With balancer.mode dsr packets arrive addressed to it: it must be on lo, with the mask of one address.`;
-    const keep = 'keep it over a boot in the network configuration of this host (docs/install.md)';
+    const keep = '# to keep it over a boot: docs/install.md, "The VIP"';
     return [finding('DR_VIP_MISSING', 'fault', vip, reason, [keep], [{ kind: 'address', address: vip, prefix }])];
   }
   return places.flatMap((place) => {
-    const move = [`ip addr del ${vip}/${place.prefix} dev ${place.name}`, `ip addr add ${vip}/${prefix} dev lo`];
+    const move = [
+      `ip addr del ${vip}/${place.prefix} dev ${place.name}`,
+      `ip addr add ${vip}/${prefix} dev lo`,
+      '# and the same in the network configuration of this host: docs/install.md, "The VIP"',
+    ];
     if (!place.inner) {
       const reason = `${vip} is on ${place.name}, where neighbours ask for it: this host draws the traffic of the VIP past the balancer.`;
       return [finding('DR_VIP_NOT_ON_LO', 'fault', vip, reason, move)];
@@ -54,6 +58,7 @@ function checkVip(vip: string, facts: HostFacts): Finding[] {
 /** One kernel setting that must be one of `good` on every interface where a neighbour can ask; `set` mends it. */
 function checkArp(
   facts: HostFacts,
+  vips: readonly string[],
   name: 'arp_ignore' | 'arp_announce',
   good: readonly number[],
   set: string,
@@ -67,19 +72,18 @@ function checkArp(
       fixes.push({ kind: 'sysctl', path: conf(device, name), value: set });
   const code = name === 'arp_ignore' ? 'DR_ARP_IGNORE' : 'DR_ARP_ANNOUNCE';
   const about = bad.map((device) => device.name).join(', ');
-  const mend = [
-    `write ${sysctlName(conf('all', name))} = ${set} into /etc/sysctl.d/60-sipfarm.conf; at boot it must be set before the VIP is added`,
-    'on the router and on the balancer, forget the wrong neighbour: ip neigh flush to VIP (or wait a minute)',
-  ];
+  const mend = vips.map((vip) => `# then on the router, or it goes on sending here: ip neigh flush to ${vip}`);
   return [finding(code, 'fault', about, reason, mend, fixes)];
 }
 
 /** Under DSR with an IPv4 VIP. */
 function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
-  if (!vips(config).some((vip) => !vip.includes(':'))) return [];
+  const held = vips(config).filter((vip) => !vip.includes(':'));
+  if (held.length === 0) return [];
   return [
     ...checkArp(
       facts,
+      held,
       'arp_ignore',
       // 3 still answers for addresses of global scope, which an alias on lo has.
       [1, 2, 8],
@@ -88,26 +92,40 @@ function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
     ),
     ...checkArp(
       facts,
+      held,
       'arp_announce',
       [2],
       '2',
       'arp_announce is not 2 there (the larger of all and the interface counts): the first answer sent from the VIP makes the kernel ask for the router with the VIP as sender, and the router then sends all packets here, past the balancer.',
     ),
-    ...checkPersisted(facts, 'arp_ignore', ['1', '2', '8']),
-    ...checkPersisted(facts, 'arp_announce', ['2']),
+    ...checkPersisted(facts, { arp_ignore: ['1', '2', '8'], arp_announce: ['2'] }),
   ];
 }
 
-function checkPersisted(facts: HostFacts, name: string, good: readonly string[]): Finding[] {
-  const now = facts.sysctl.get(conf('all', name));
-  const kept = facts.persisted.get(conf('all', name));
-  if (now === undefined || !good.includes(now) || (kept !== undefined && good.includes(kept))) return [];
-  const setting = `${sysctlName(conf('all', name))} = ${now}`;
-  const reason = `${setting} is in force, but no file in /etc/sysctl.d, /run/sysctl.d or /usr/lib/sysctl.d sets it.`;
+/** Settings that are right now; `good` lists the values that are, by name. One finding for all that would be gone after a boot. */
+function checkPersisted(facts: HostFacts, good: Readonly<Record<string, readonly string[]>>): Finding[] {
+  const fading = Object.entries(good).flatMap(([name, values]) => {
+    const path = conf('all', name);
+    const now = facts.sysctl.get(path);
+    if (now === undefined || !values.includes(now)) return [];
+    const kept = facts.persisted.get(path);
+    return kept !== undefined && values.includes(kept) ? [] : [{ path, now, kept }];
+  });
+  if (fading.length === 0) return [];
+  const told = fading.map(
+    ({ path, now, kept }) =>
+      `${sysctlName(path)} is ${now} as it must be, but ${kept === undefined ? 'no file in /etc/sysctl.d sets it' : `the files in /etc/sysctl.d make it ${kept}`}`,
+  );
+  const reason = `${told.join('; ')}: after the next boot this host answers for the VIP.`;
+  const about = fading.map(({ path }) => sysctlName(path)).join(', ');
   return [
-    finding('DR_NOT_PERSISTED', 'hint', sysctlName(conf('all', name)), reason, [
-      `echo '${setting}' >> /etc/sysctl.d/60-sipfarm.conf`,
-    ]),
+    finding(
+      'DR_NOT_PERSISTED',
+      'hint',
+      about,
+      reason,
+      fading.map(({ path, now }) => keepCommand(path, now)),
+    ),
   ];
 }
 
@@ -115,46 +133,53 @@ function listenerName({ name, bind }: Listener): string {
   return `listener ${name} (${formatEndpoint(bind)})`;
 }
 
+/** Addresses of lo and of dummy interfaces that are not loopback: VIPs, most likely. */
+function aliasesOf(facts: HostFacts): ReadonlySet<string> {
+  const inner = facts.interfaces.filter((device) => device.inner);
+  const found = inner.flatMap(({ addresses }) => addresses.map(({ address }) => address));
+  return new Set(found.filter((address) => !isLoopback(address)));
+}
+
 /** A wildcard listener whose VIP is an alias here is one behind DSR, whatever `balancer.mode` says. */
 function checkWildcards(config: Config, facts: HostFacts): Finding[] {
-  const aliases = new Set(
-    facts.interfaces
-      .filter(({ inner }) => inner)
-      .flatMap(({ addresses }) => addresses.map(({ address }) => address))
-      .filter((address) => !isLoopback(address)),
-  );
+  const aliases = aliasesOf(facts);
   return config.listeners
     .filter(({ bind, advertise }) => isWildcard(bind.address) && aliases.has(advertise.address))
     .map((listener) => {
       const vip = formatEndpoint(listener.advertise);
       const reason = `It is bound to all addresses while the VIP ${vip} is an alias here: its UDP answers leave from the address of the route, not from the VIP, and clients drop them.`;
       const mend = [
-        `in the configuration of listener ${listener.name}: bind: ${vip}, and balancer.mode: dsr`,
+        `# in ${facts.file}, listener ${listener.name}: bind: "${vip}"`,
+        `# in ${facts.file}: balancer: { mode: dsr }`,
         'systemctl restart sipfarm',
       ];
       return finding('DR_WILDCARD_BIND', 'fault', listenerName(listener), reason, mend);
     });
 }
 
-function checkAdvertise(config: Config): Finding[] {
+function checkAdvertise(config: Config, facts: HostFacts): Finding[] {
   if (config.balancer.mode !== 'nat') return [];
+  const aliases = aliasesOf(facts);
   return config.listeners
-    .filter(({ bind, advertise }) => formatEndpoint(bind) === formatEndpoint(advertise))
+    .filter(({ bind, advertise }) => formatEndpoint(bind) === formatEndpoint(advertise) && !aliases.has(bind.address))
     .map((listener) => {
       const reason = `With balancer.mode nat clients reach the balancer's address, but Via and Record-Route will show ${formatEndpoint(listener.bind)}.`;
       const mend = [
-        `in the configuration of listener ${listener.name}: advertise: the balancer's address and port`,
+        `# in ${facts.file}, listener ${listener.name}: advertise: the address and port of the balancer that clients use`,
         'systemctl restart sipfarm',
       ];
       return finding('DR_ADVERTISE_MISSING', 'fault', listenerName(listener), reason, mend);
     });
 }
 
-function checkProbes(config: Config): Finding[] {
+function checkProbes(config: Config, facts: HostFacts): Finding[] {
   if (config.balancer.mode === 'none' || config.balancer.probes.length > 0) return [];
   const reason =
     'balancer.probes is empty: a health request to the VIP is treated as any other, so another member may answer for this one.';
-  const mend = ["in the configuration: balancer.probes: the balancer's own addresses", 'systemctl reload sipfarm'];
+  const mend = [
+    `# in ${facts.file}: balancer: { probes: [the addresses from which the balancer asks] }`,
+    'systemctl reload sipfarm',
+  ];
   return [finding('DR_PROBES_EMPTY', 'warning', 'balancer.probes', reason, mend)];
 }
 
@@ -170,8 +195,9 @@ function checkReversePath(config: Config, facts: HostFacts): Finding[] {
       const known = balancerAt.has(name);
       const reason = `${known ? 'The balancer is' : 'If the balancer is'} on ${name}, but the way back to clients leaves by ${facts.defaultDevice}: rp_filter 1 (strict) drops what comes in there.`;
       const fixes: Fix[] = [{ kind: 'sysctl', path: conf(name, 'rp_filter'), value: '2' }];
-      const mend = [`write ${sysctlName(conf(name, 'rp_filter'))} = 2 into /etc/sysctl.d/60-sipfarm.conf`];
-      return finding('DR_RP_FILTER', known ? 'fault' : 'hint', name, reason, mend, known ? fixes : []);
+      if (known) return finding('DR_RP_FILTER', 'fault', name, reason, [], fixes);
+      const mend = ['# if the balancer is there:', ...fixes.map(commandOf), keepCommand(conf(name, 'rp_filter'), '2')];
+      return finding('DR_RP_FILTER', 'hint', name, reason, mend);
     });
 }
 
@@ -181,7 +207,7 @@ export function checkAddresses(config: Config, facts: HostFacts): Finding[] {
     ...checkArpSettings(config, facts),
     ...vips(config).flatMap((vip) => checkVip(vip, facts)),
     ...checkReversePath(config, facts),
-    ...checkAdvertise(config),
-    ...checkProbes(config),
+    ...checkAdvertise(config, facts),
+    ...checkProbes(config, facts),
   ];
 }

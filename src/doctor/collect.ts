@@ -18,7 +18,7 @@ import type {
   StoreHostFacts,
 } from './facts.ts';
 import { sumOf } from './metrics-text.ts';
-import { probePath } from './path-probe.ts';
+import { MAX_PACKET, probePath } from './path-probe.ts';
 
 /** What the doctor may ask. Every method tells undefined, or an empty list, for what cannot be had. */
 export interface Surroundings {
@@ -42,6 +42,7 @@ const SYSCTLS = [
   'net/core/wmem_max',
   'net/ipv4/ip_local_port_range',
   'net/ipv4/ip_local_reserved_ports',
+  'net/ipv4/tcp_mtu_probing',
   'net/netfilter/nf_conntrack_count',
   'net/netfilter/nf_conntrack_max',
 ];
@@ -146,6 +147,16 @@ async function isUntracked(around: Surroundings): Promise<boolean | undefined> {
   const texts = await Promise.all([around.run('nft', ['list', 'ruleset']), around.run('iptables-save', ['-t', 'raw'])]);
   if (texts.every((text) => text === undefined)) return undefined;
   return texts.some((text) => /\bnotrack\b/i.test(text ?? ''));
+}
+
+/** Entries of a listener's clients; undefined where the kernel shows no table, or the doctor is not root. */
+function countTracked(around: Surroundings, config: Config): number | undefined {
+  const text = around.readFile('/proc/net/nf_conntrack');
+  if (text === undefined) return undefined;
+  const ports = new Set(config.listeners.filter(({ transport }) => transport === 'udp').map(({ bind }) => bind.port));
+  return text
+    .split('\n')
+    .filter((line) => / udp .*? dport=/.test(line) && ports.has(Number(/ dport=(\d+)/.exec(line)?.[1]))).length;
 }
 
 async function askStoreHost(around: Surroundings, host: string): Promise<StoreHostFacts> {
@@ -258,11 +269,15 @@ async function probePeers(
   around: Surroundings,
   config: Config,
   records: readonly MemberRecord[],
+  routes: ReadonlyMap<string, RouteFacts>,
 ): Promise<Map<string, PathFacts>> {
   const relays = new Set(records.filter(({ id }) => id !== config.member).map(({ relay }) => relay));
   const probed = [...relays].slice(0, MAX_PEERS).map(async (relay): Promise<[string, PathFacts] | undefined> => {
     const endpoint = parseEndpoint(relay);
-    return endpoint && [relay, await probePath(around, endpoint, config.relay.mtu)];
+    if (!endpoint) return undefined;
+    // TCP fills packets up to the MTU of the route, whatever relay.mtu says.
+    const mtu = routes.get(endpoint.address)?.mtu ?? config.relay.mtu;
+    return [relay, await probePath(around, endpoint, Math.min(mtu, MAX_PACKET))];
   });
   return new Map((await Promise.all(probed)).filter((entry) => entry !== undefined));
 }
@@ -286,8 +301,8 @@ async function findRoutes(
   return found;
 }
 
-/** Everything, in some three seconds. Never rejects. */
-export async function collectFacts(config: Config, around: Surroundings): Promise<HostFacts> {
+/** Everything, in some three seconds. Never rejects. `file`: path of the configuration. */
+export async function collectFacts(config: Config, around: Surroundings, file: string): Promise<HostFacts> {
   const links = (parseJson(await around.run('ip', ['-j', '-d', 'addr', 'show'])) ?? []) as readonly IpLink[];
   const interfaces = links.map(interfaceOf);
   const mtuOf = new Map(links.map(({ ifname = '', mtu = 65_535 }) => [ifname, mtu]));
@@ -298,7 +313,8 @@ export async function collectFacts(config: Config, around: Surroundings): Promis
     isUntracked(around),
     listRoute(around, ['route', 'show', 'default']),
   ]);
-  const paths = await probePeers(around, config, records);
+  const routes = await findRoutes(around, config, records, mtuOf);
+  const paths = await probePeers(around, config, records, routes);
   const snmp = around.readFile('/proc/net/snmp') ?? '';
   const ownLimit = Number(
     /^Max open files\s+(\d+)/m.exec(around.readFile('/proc/self/limits') ?? '')?.[1] ?? Number.NaN,
@@ -310,10 +326,12 @@ export async function collectFacts(config: Config, around: Surroundings): Promis
         ? undefined
         : ({ limit: ownLimit, of: 'this shell' } as const);
   return {
+    file,
     interfaces,
     sysctl: readSysctls(around, interfaces),
     persisted: readPersisted(around),
     modules: new Set((around.readFile('/proc/modules') ?? '').split('\n').map((line) => line.split(' ', 1)[0] ?? '')),
+    tracked: countTracked(around, config),
     untracked,
     openFiles,
     defaultDevice: defaultRoute?.dev,

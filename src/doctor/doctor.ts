@@ -6,17 +6,31 @@ import type { HostFacts } from './facts.ts';
 import { checkFarm } from './farm-checks.ts';
 import { type Finding, finding, type Severity } from './finding.ts';
 import { checkKernel } from './kernel-checks.ts';
+import { checkThrough } from './through-checks.ts';
+import type { ThroughFacts } from './through-probe.ts';
 
 const ORDER: Readonly<Record<Severity, number>> = { fault: 0, warning: 1, hint: 2 };
+
+function worstFirst(findings: readonly Finding[]): readonly Finding[] {
+  return findings.toSorted((a, b) => ORDER[a.severity] - ORDER[b.severity]);
+}
+
+/** What is wrong with what clients get, the worst first. */
+export function diagnoseThrough(facts: ThroughFacts): readonly Finding[] {
+  return worstFirst(checkThrough(facts));
+}
 
 /** What is wrong, the worst first. */
 export function diagnose(config: Config, warnings: readonly string[], facts: HostFacts): readonly Finding[] {
   const said = warnings.map((warning) =>
-    finding('DR_CONFIG_WARNING', 'hint', 'configuration', warning, ['sipfarm check']),
+    finding('DR_CONFIG_WARNING', 'hint', 'configuration', warning, [`sipfarm check -c ${facts.file}`]),
   );
-  return [...checkAddresses(config, facts), ...checkKernel(config, facts), ...checkFarm(config, facts), ...said].sort(
-    (a, b) => ORDER[a.severity] - ORDER[b.severity],
-  );
+  return worstFirst([
+    ...checkAddresses(config, facts),
+    ...checkKernel(config, facts),
+    ...checkFarm(config, facts),
+    ...said,
+  ]);
 }
 
 /** A configuration that is not valid, as findings. */
@@ -30,7 +44,7 @@ export function diagnoseProblems(file: string, problems: readonly Problem[]): re
       'fault',
       field === '' ? place : `${field} (${place})`,
       `${field} ${message}`.trim(),
-      [`edit ${file}, then sipfarm check`],
+      [`# correct ${place}, then:`, `sipfarm check -c ${file}`],
     );
   });
 }

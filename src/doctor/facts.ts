@@ -20,7 +20,7 @@ export interface RouteFacts {
 /** What a peer's relay address answered. */
 export interface PathFacts {
   readonly tcp: 'open' | 'refused' | 'silent';
-  /** Octets of the largest IP packet of those tried, up to `relay.mtu`, that reached the peer; undefined when the peer answers none. */
+  /** Octets of the largest IP packet of those tried, up to the MTU of the route, that reached the peer; undefined when the peer answers none. */
   readonly passes: number | undefined;
 }
 
@@ -65,6 +65,8 @@ export interface MemberFacts {
 }
 
 export interface HostFacts {
+  /** Path of the configuration file. */
+  readonly file: string;
   readonly interfaces: readonly InterfaceFacts[];
   /** Path under /proc/sys and value; what cannot be read is absent. */
   readonly sysctl: ReadonlyMap<string, string>;
@@ -72,6 +74,8 @@ export interface HostFacts {
   readonly persisted: ReadonlyMap<string, string>;
   /** Names of the loaded kernel modules. */
   readonly modules: ReadonlySet<string>;
+  /** UDP entries of the connection tracker with the port of a listener; undefined when the table cannot be read. */
+  readonly tracked: number | undefined;
   /** Some rule keeps packets out of the connection tracker; undefined when the rules cannot be read. */
   readonly untracked: boolean | undefined;
   readonly openFiles: { readonly limit: number; readonly of: 'the running member' | 'this shell' } | undefined;

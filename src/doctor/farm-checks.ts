@@ -1,96 +1,118 @@
 // Checks of this member among the others: relay link, keys, store, clock.
 
-import { parseEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import type { HostFacts, PathFacts, StoreFacts } from './facts.ts';
-import { type Finding, finding } from './finding.ts';
+import { type Finding, type Fix, finding } from './finding.ts';
+import { MAX_PACKET } from './path-probe.ts';
 
 /** A lease is renewed five times in its life; a store slower than this leaves no room for a retry. */
 const SLOW_MS = 100;
 const LONG_HISTORY = 1_000_000;
 const NEARLY_FULL = 0.8;
 const CLOCK_MS = 5000;
+const TCP_PROBING = 'net/ipv4/tcp_mtu_probing';
 
 function others(config: Config, facts: HostFacts): readonly MemberRecord[] {
   return facts.records.filter(({ id }) => id !== config.member);
 }
 
+/**
+ * Octets that the path to a peer carries, when that is less than what is sent there: datagrams up to `relay.mtu`, and TCP up to the MTU of the
+ * route, unless the kernel finds out by itself what passes.
+ */
 function checkMtu(config: Config, facts: HostFacts): Finding[] {
   const { mtu } = config.relay;
+  const findsOut = Number(facts.sysctl.get(TCP_PROBING) ?? 0) > 0;
   return others(config, facts).flatMap((peer) => {
     const address = parseEndpoint(peer.relay)?.address ?? '';
     const route = facts.routes.get(address);
     const passes = facts.paths.get(peer.relay)?.passes;
-    const local = route !== undefined && route.mtu < mtu ? route.mtu : undefined;
-    if (local === undefined && (passes === undefined || passes >= mtu)) return [];
-    const fits = Math.min(local ?? mtu, passes ?? mtu);
+    const vanish = passes !== undefined && passes < Math.min(route?.mtu ?? mtu, MAX_PACKET) ? passes : undefined;
+    const fits = Math.min(route?.mtu ?? mtu, vanish ?? mtu);
+    const streamLost = vanish !== undefined && !findsOut;
+    if (fits >= mtu && !streamLost) return [];
     const where =
-      local === undefined
-        ? `of the packets tried, one of ${fits} octets reaches it, longer ones vanish on the way`
-        : `the route by ${route?.device} carries ${fits}`;
-    const reason = `relay.mtu is ${mtu}, but ${where}: long messages to ${peer.id} would be lost or broken into fragments.`;
+      vanish === undefined
+        ? `the route by ${route?.device} carries ${fits} octets`
+        : `of the packets tried, one of ${fits} octets reaches it, longer ones vanish on the way without a word`;
+    const what = fits < mtu ? `relay.mtu is ${mtu}` : 'TCP sends longer ones';
+    const reason = `Long messages to ${peer.id} are lost: ${where}, and ${what}.`;
+    const fixes: Fix[] = streamLost ? [{ kind: 'sysctl', path: TCP_PROBING, value: '1' }] : [];
     const mend = [
-      ...(fits >= 576
-        ? [`in the configuration of every member: relay: { mtu: ${fits} }`, 'systemctl restart sipfarm']
+      ...(fits < mtu && fits >= 576
+        ? [`# on every member, in ${facts.file}: relay: { mtu: ${fits} }`, 'systemctl restart sipfarm']
         : []),
-      local === undefined
-        ? `or find the link with the small MTU: tracepath ${address}`
-        : `or raise it: ip link set ${route?.device} mtu ${mtu} (and on the switch)`,
+      vanish === undefined
+        ? `# or raise it, here and on the switch: ip link set ${route?.device} mtu ${mtu}`
+        : `# or mend the link with the small MTU, which spares all of that on both hosts: tracepath ${address} names it`,
     ];
-    return [finding('DR_RELAY_MTU', 'fault', `${peer.id} (${peer.relay})`, reason, mend)];
+    return [finding('DR_RELAY_MTU', 'fault', `${peer.id} (${peer.relay})`, reason, mend, fixes)];
   });
 }
 
-function unreachableBecause(path: PathFacts | undefined, answersProbes: boolean | undefined): string | undefined {
-  const tcp =
-    path?.tcp === 'refused'
+function unreachableBecause(
+  tcp: PathFacts['tcp'] | undefined,
+  answersProbes: boolean | undefined,
+  otherKey: boolean,
+): string | undefined {
+  const stream =
+    tcp === 'refused'
       ? 'refuses TCP connections: the member is not running there, or a packet filter rejects them'
-      : path?.tcp === 'silent'
+      : tcp === 'silent'
         ? 'does not answer TCP: the host is down, or a packet filter drops what goes there'
         : undefined;
-  const udp = answersProbes === false ? 'does not answer the probes of this member by UDP' : undefined;
-  return tcp && udp ? `${tcp}; and ${udp}` : (tcp ?? udp);
+  // Who has another key answers nothing.
+  const datagram =
+    answersProbes === false && !otherKey ? 'does not answer the probes of this member by UDP' : undefined;
+  if (stream) return datagram ? `${stream}; and it ${datagram}` : stream;
+  return datagram && `answers TCP, but it ${datagram}: a packet filter, here or there, drops datagrams`;
+}
+
+const KEEP_RULE = '# and the same rule into the file of the packet filter (/etc/nftables.conf), to keep it over a boot';
+
+/** The command line that lets the relay link in. */
+function letIn(relay: Endpoint | undefined): string {
+  const { port } = relay ?? { port: 5064 };
+  return `nft insert rule inet filter input meta l4proto '{ tcp, udp }' th dport ${port} accept`;
 }
 
 function checkReach(config: Config, facts: HostFacts): Finding[] {
   const found: Finding[] = [];
+  const here = letIn(config.relay.bind);
   for (const peer of others(config, facts)) {
     const seen = facts.member?.peers.find(({ id }) => id === peer.id);
-    const because = unreachableBecause(facts.paths.get(peer.relay), seen?.reachable);
+    const tcp = facts.paths.get(peer.relay)?.tcp;
+    const because = unreachableBecause(tcp, seen?.reachable, keysApart(peer, facts).length > 0);
+    const there = `# on ${peer.id}: ${letIn(parseEndpoint(peer.relay))}`;
     if (because) {
-      const { port } = parseEndpoint(peer.relay) ?? { port: 5064 };
       const missed = seen?.misses.includes(config.member)
         ? ` ${peer.id} says that it does not reach this member either.`
         : '';
       const seat = seen && !seen.seated ? ` ${peer.id} has no seat in the view.` : '';
-      const rule = (host: string): string =>
-        `on ${host}, in the chain for incoming packets: nft insert rule inet filter input meta l4proto '{ tcp, udp }' th dport ${port} accept`;
+      const mend = [...(tcp === 'open' || tcp === undefined ? [here] : []), there, KEEP_RULE];
       found.push(
-        finding(
-          'DR_RELAY_UNREACHABLE',
-          'fault',
-          `${peer.id} (${peer.relay})`,
-          `Its relay port ${because}.${missed}${seat}`,
-          [
-            rule(peer.id),
-            rule(`${config.member}, if ${peer.id} finds the same of it`),
-            `on ${peer.id}: sipfarm doctor`,
-          ],
-        ),
+        finding('DR_RELAY_UNREACHABLE', 'fault', `${peer.id} (${peer.relay})`, `It ${because}.${missed}${seat}`, [
+          ...mend,
+          `# on ${peer.id}: sipfarm doctor`,
+        ]),
       );
     }
-    for (const missed of seen?.misses ?? [])
-      if (missed !== config.member || !because)
+    for (const missed of seen?.misses ?? []) {
+      const about = `${peer.id}, ${missed}`;
+      if (missed !== config.member) {
+        const reason = `${peer.id} says that it cannot reach ${missed} over the relay link.`;
         found.push(
-          finding(
-            'DR_PEERS_APART',
-            'warning',
-            `${peer.id}, ${missed}`,
-            `${peer.id} says that it cannot reach ${missed === config.member ? 'this member' : missed} over the relay link.`,
-            [`on ${peer.id} and on ${missed}: sipfarm doctor`],
-          ),
+          finding('DR_PEERS_APART', 'warning', about, reason, [`# on ${peer.id} and on ${missed}: sipfarm doctor`]),
         );
+      } else if (!because && keysApart(peer, facts).length === 0) {
+        const reason = `${peer.id} says that it cannot reach this member, which reaches ${peer.id}: a packet filter here drops what comes in.`;
+        found.push(
+          finding('DR_PEERS_APART', 'fault', about, reason, [here, KEEP_RULE, `# on ${peer.id}: sipfarm doctor`]),
+        );
+      }
+    }
   }
   return found;
 }
@@ -107,29 +129,34 @@ function checkDuplicates(config: Config, facts: HostFacts): Finding[] {
         relay,
         `${ids.join(' and ')} publish the same relay address: packets for one go to the other.`,
         [
-          `in the configuration of ${ids.find((id) => id !== config.member) ?? ids[0]}: relay.bind: an address of its own host`,
-          'systemctl restart sipfarm',
+          `# on ${ids.find((id) => id !== config.member) ?? ids[0]}, in ${facts.file}: relay: { bind: an address of that host }`,
+          '# and there: systemctl restart sipfarm',
         ],
       ),
     );
 }
 
+/** What keeps the frames and tokens of one from being believed by the other. */
+function keysApart({ id, keys }: MemberRecord, facts: HostFacts): readonly string[] {
+  const [theirs] = keys ?? [];
+  const [own] = facts.keys;
+  if (theirs === undefined || own === undefined) return [];
+  return [
+    ...(facts.keys.includes(theirs) ? [] : [`${id} signs with a key that this member does not have`]),
+    ...(keys?.includes(own) ? [] : [`this member signs with a key that ${id} does not have`]),
+  ];
+}
+
 function checkKeys(config: Config, facts: HostFacts): Finding[] {
   const found: Finding[] = [];
   const mend = [
-    'bring the same keys to every member, in the same order: compare sha256sum of the key files on all hosts',
-    'systemctl reload sipfarm',
+    '# bring the same keys to every member, in the same order: sha256sum of the key file must be the same on all',
+    'systemctl reload sipfarm    # on each member whose keys have changed',
   ];
-  for (const { id, keys } of others(config, facts)) {
-    const [theirs] = keys ?? [];
-    const [own] = facts.keys;
-    if (theirs === undefined || own === undefined) continue;
-    const faults = [
-      ...(facts.keys.includes(theirs) ? [] : [`${id} mints with a key that this member does not have`]),
-      ...(keys?.includes(own) ? [] : [`this member mints with a key that ${id} does not have`]),
-    ];
-    if (faults.length > 0)
-      found.push(finding('DR_KEY_MISMATCH', 'fault', id, `${faults.join('; ')}: frames and tokens are refused.`, mend));
+  for (const peer of others(config, facts)) {
+    const faults = keysApart(peer, facts);
+    const reason = `${faults.join('; ')}: what one relays the other refuses.`;
+    if (faults.length > 0) found.push(finding('DR_KEY_MISMATCH', 'fault', peer.id, reason, mend));
   }
   const running = facts.records.find(({ id }) => id === config.member)?.keys;
   if (facts.member && running && running.join() !== facts.keys.join())
@@ -150,13 +177,13 @@ function checkKeys(config: Config, facts: HostFacts): Finding[] {
         'warning',
         'relay link and tokens',
         `While the doctor looked, ${forgedFrames} frames and ${forgedTokens} tokens failed their check: a member has other keys, or somebody sends forged ones.`,
-        ['sipfarm doctor on every member; DR_KEY_MISMATCH names the one with other keys'],
+        ['# sipfarm doctor on every member: DR_KEY_MISMATCH names the one with other keys'],
       ),
     );
   return found;
 }
 
-function checkStore(config: Config, store: StoreFacts | undefined): Finding[] {
+function checkStore(config: Config, { file, store }: HostFacts): Finding[] {
   if (config.store.kind !== 'etcd' || store === undefined) return [];
   const { hosts, leaseSeconds } = config.store;
   const about = hosts.join(', ');
@@ -167,7 +194,7 @@ function checkStore(config: Config, store: StoreFacts | undefined): Finding[] {
         'fault',
         about,
         `etcd does not answer (${store.trouble}). A running farm goes on with its last view; a member cannot start.`,
-        [`etcdctl --endpoints=${hosts.join(',')} endpoint health`, 'in the configuration: store.hosts'],
+        [`etcdctl --endpoints=${hosts.join(',')} endpoint health`, `# or correct store.hosts in ${file}`],
       ),
     ];
   const found: Finding[] = [];
@@ -179,8 +206,8 @@ function checkStore(config: Config, store: StoreFacts | undefined): Finding[] {
         about,
         `Half of the reads took longer than ${store.medianMs.toFixed(0)} ms, the slowest ${store.slowestMs.toFixed(0)} ms. A lease of ${leaseSeconds} s needs answers within ${SLOW_MS} ms.`,
         [
-          'give etcd a disk of its own (it waits for fsync) and the same site as the members',
-          `or in the configuration of every member: store.leaseSeconds: ${Math.min(300, leaseSeconds * 3)}`,
+          '# give etcd a disk of its own (it waits for fsync), in the same site as the members',
+          `# or, on every member, in ${file}: store: { leaseSeconds: ${Math.min(300, leaseSeconds * 3)} }`,
         ],
       ),
     );
@@ -191,7 +218,7 @@ function checkStore(config: Config, store: StoreFacts | undefined): Finding[] {
         'fault',
         about,
         'etcd refused a transaction of 100 operations, the largest that sipfarm makes.',
-        ['start etcd with --max-txn-ops=128, its default, or more'],
+        ['# start etcd with --max-txn-ops=128, its default, or more'],
       ),
     );
   if (hosts.some((host) => host.startsWith('http:') && !/^http:\/\/(127\.|\[::1\]|localhost)/.test(host)))
@@ -201,7 +228,7 @@ function checkStore(config: Config, store: StoreFacts | undefined): Finding[] {
         'hint',
         about,
         'etcd is reached by http: who is on that network can read where members are, and write in their name.',
-        ['in the configuration: https in store.hosts, with store.ca, store.cert and store.key'],
+        [`# in ${file}: https in store.hosts, with store.ca, store.cert and store.key`],
       ),
     );
   return found;
@@ -226,7 +253,7 @@ function checkStoreHosts(store: StoreFacts | undefined): Finding[] {
     if (history !== undefined && history > LONG_HISTORY)
       found.push(
         finding('DR_STORE_HISTORY', 'warning', host, `It keeps ${history} old revisions; the database only grows.`, [
-          'start etcd with --auto-compaction-mode=periodic --auto-compaction-retention=1h',
+          '# start etcd with --auto-compaction-mode=periodic --auto-compaction-retention=1h',
         ]),
       );
     if (clockAheadMs !== undefined && Math.abs(clockAheadMs) > CLOCK_MS)
@@ -236,7 +263,7 @@ function checkStoreHosts(store: StoreFacts | undefined): Finding[] {
           'warning',
           host,
           `Its clock is ${(Math.abs(clockAheadMs) / 1000).toFixed(0)} s ${clockAheadMs > 0 ? 'ahead of' : 'behind'} the clock of this host.`,
-          ['timedatectl set-ntp true, on the host that is wrong'],
+          ['# on the host whose clock is wrong: timedatectl set-ntp true'],
         ),
       );
     return found;
@@ -251,7 +278,7 @@ function checkMember({ member }: HostFacts): Finding[] {
         'hint',
         'this member',
         'No running member answers at the admin address, so what it knows of its peers was not looked at.',
-        ['systemctl start sipfarm, then sipfarm doctor'],
+        ['systemctl start sipfarm'],
       ),
     ];
   if (member.ready) return [];
@@ -265,7 +292,7 @@ function checkMember({ member }: HostFacts): Finding[] {
 export function checkFarm(config: Config, facts: HostFacts): Finding[] {
   return [
     ...checkMember(facts),
-    ...checkStore(config, facts.store),
+    ...checkStore(config, facts),
     ...checkStoreHosts(facts.store),
     ...checkKeys(config, facts),
     ...checkDuplicates(config, facts),

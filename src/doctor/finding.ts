@@ -28,7 +28,8 @@ export const DOCTOR_CODES = {
     'A port of sipfarm lies in the range from which the kernel takes ports for others: some day the start fails.',
   DR_UDP_LOST:
     'The kernel has dropped datagrams because a receive buffer was full, or could not put fragments together.',
-  DR_RELAY_MTU: 'A packet of `relay.mtu` octets does not reach a peer: long messages are lost between the members.',
+  DR_RELAY_MTU:
+    'A packet of the size that is sent there does not reach a peer: long messages are lost between the members.',
   DR_RELAY_UNREACHABLE: 'The relay port of a peer cannot be reached from here.',
   DR_PEERS_APART: 'A peer says that it cannot reach a member over the relay link.',
   DR_RELAY_DUPLICATE: 'Two members publish the same relay address: what is for one goes to the other.',
@@ -45,6 +46,10 @@ export const DOCTOR_CODES = {
     'etcd is spoken to without TLS over a network: who listens there can read and change what members share.',
   DR_CLOCK:
     'The clock of this host differs from that of etcd: times in logs and records of the members do not fit together.',
+  DR_THROUGH_SILENT: 'Requests to the VIP stay without an answer, all or some.',
+  DR_THROUGH_SOURCE: 'Answers come from another address than the VIP: clients behind NAT or a firewall never see them.',
+  DR_THROUGH_LONG: 'Long messages get lost on the way through the balancer, short ones do not.',
+  DR_THROUGH_LOCAL: 'The VIP is on the host that asks: the balancer was not looked at.',
   DR_NOT_READY: 'The running member says that it is not ready.',
   DR_NOT_RUNNING: 'No running member answers at the admin address: what only it knows was not looked at.',
 } as const;
@@ -66,7 +71,7 @@ export interface Finding {
   readonly about: string;
   /** What is wrong here, and what follows. */
   readonly reason: string;
-  /** What to type or to change, in this order. */
+  /** What to do, in this order: shell commands for this host. What is to be done by hand, or elsewhere, stands in a comment, so that all can be pasted. */
   readonly mend: readonly string[];
   readonly fixes: readonly Fix[];
 }
@@ -83,6 +88,19 @@ export function commandOf(fix: Fix): string {
     : `ip addr add ${fix.address}/${fix.prefix} dev lo`;
 }
 
+/** Where this program's advice puts kernel settings that are to outlive a boot. */
+const SYSCTL_FILE = '/etc/sysctl.d/60-sipfarm.conf';
+
+/** The command line that keeps a kernel setting over a boot. */
+export function keepCommand(path: string, value: string): string {
+  return `echo '${sysctlName(path)} = ${value}' >> ${SYSCTL_FILE}`;
+}
+
+/** The command lines that make a fix, and keep it over a boot where that is one command. */
+function commandsOf(fix: Fix): readonly string[] {
+  return fix.kind === 'sysctl' ? [commandOf(fix), keepCommand(fix.path, fix.value)] : [commandOf(fix)];
+}
+
 /** A finding that is mended by `fixes`, then by what `mend` says. */
 export function finding(
   code: DoctorCode,
@@ -92,7 +110,7 @@ export function finding(
   mend: readonly string[],
   fixes: readonly Fix[] = [],
 ): Finding {
-  return { code, severity, about, reason, mend: [...fixes.map(commandOf), ...mend], fixes };
+  return { code, severity, about, reason, mend: [...fixes.flatMap(commandsOf), ...mend], fixes };
 }
 
 /** The fixes of all findings in the order they must be made: kernel settings before addresses, or one ARP answer draws traffic past the balancer. */

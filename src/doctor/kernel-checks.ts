@@ -14,9 +14,7 @@ function checkBuffers(facts: HostFacts): Finding[] {
   if (low.length === 0) return [];
   const names = low.map(sysctlName);
   const reason = `sipfarm asks for ${UDP_BUFFER_BYTES} octets per UDP socket; ${low.map((path) => `${sysctlName(path)} allows ${facts.sysctl.get(path)}`).join(', ')}.`;
-  const mend = [
-    `write the same into /etc/sysctl.d/60-sipfarm.conf, then systemctl restart sipfarm: sockets keep the size they got`,
-  ];
+  const mend = ['systemctl restart sipfarm    # sockets keep the size they got'];
   const fixes = low.map((path): Fix => ({ kind: 'sysctl', path, value: String(UDP_BUFFER_BYTES) }));
   return [finding('DR_BUFFER', 'warning', names.join(', '), reason, mend, fixes)];
 }
@@ -25,7 +23,12 @@ function checkOpenFiles(config: Config, { openFiles }: HostFacts): Finding[] {
   const needed = config.limits.tcpConnections + OWN_FILES;
   if (openFiles === undefined || openFiles.limit >= needed) return [];
   const reason = `${openFiles.of} may have ${openFiles.limit} files open; limits.tcpConnections ${config.limits.tcpConnections} needs ${needed}.`;
-  const mend = [`in the systemd unit: LimitNOFILE=${needed} or more, then systemctl restart sipfarm`];
+  const mend = [
+    'mkdir -p /etc/systemd/system/sipfarm.service.d',
+    `printf '[Service]\\nLimitNOFILE=${needed}\\n' > /etc/systemd/system/sipfarm.service.d/files.conf`,
+    'systemctl daemon-reload',
+    'systemctl restart sipfarm',
+  ];
   const severity = openFiles.of === 'this shell' ? 'hint' : 'warning';
   return [finding('DR_OPEN_FILES', severity, 'open files', reason, mend)];
 }
@@ -41,19 +44,24 @@ function checkSipModules(facts: HostFacts): Finding[] {
   return [finding('DR_SIP_CONNTRACK', 'fault', loaded.join(', '), reason, mend)];
 }
 
-function checkTracking(config: Config, facts: HostFacts): Finding[] {
-  const entries = Number(facts.sysctl.get('net/netfilter/nf_conntrack_count') ?? 0);
-  if (entries === 0 || facts.untracked === true) return [];
+function checkTracking(config: Config, { sysctl, tracked, untracked }: HostFacts): Finding[] {
+  const entries = Number(sysctl.get('net/netfilter/nf_conntrack_count') ?? 0);
+  // Without the table itself, any rule that exempts something is taken for the one that is wanted.
+  if (tracked === 0 || (tracked === undefined && (entries === 0 || untracked === true))) return [];
   const ports = [...new Set(config.listeners.map(({ bind }) => bind.port))].join(', ');
-  const limit = facts.sysctl.get('net/netfilter/nf_conntrack_max') ?? 'an unknown number';
-  const unsure = facts.untracked === undefined ? ' (the rules cannot be read; run as root to be sure)' : '';
-  const reason = `The connection tracker holds ${entries} entries of ${limit}, and no rule exempts SIP${unsure}: one entry per client, and when the table is full new clients are dropped.`;
+  const limit = sysctl.get('net/netfilter/nf_conntrack_max') ?? 'an unknown number';
+  const what =
+    tracked === undefined
+      ? `The connection tracker holds ${entries} entries of ${limit}, and ${untracked === undefined ? 'whether SIP is exempt only root can see' : 'no rule exempts SIP'}`
+      : `The connection tracker of this host holds ${tracked} UDP clients of port ${ports}, ${entries} entries of ${limit} in all`;
+  const reason = `${what}: a rule that rewrites addresses pins a client to what it saw first, and when the table is full new clients are dropped.`;
   const mend = [
     'nft add table inet sipfarm',
     "nft 'add chain inet sipfarm in { type filter hook prerouting priority raw; }'",
     `nft 'add rule inet sipfarm in meta l4proto udp th dport { ${ports} } notrack'`,
     "nft 'add chain inet sipfarm out { type filter hook output priority raw; }'",
     `nft 'add rule inet sipfarm out meta l4proto udp th sport { ${ports} } notrack'`,
+    'nft list table inet sipfarm >> /etc/nftables.conf    # read at boot where nftables.service is enabled',
   ];
   return [finding('DR_CONNTRACK', 'hint', 'nf_conntrack', reason, mend)];
 }
@@ -85,9 +93,8 @@ function checkPortRange(config: Config, facts: HostFacts): Finding[] {
   const list = [reserved, ...inside.map(([port]) => String(port))].filter((part) => part !== '').join(',');
   const reason = `${inside.map(([port, what]) => `${port} (${what})`).join(', ')} is between ${low} and ${high}: any program may be given it for a connection of its own before sipfarm starts.`;
   const path = 'net/ipv4/ip_local_reserved_ports';
-  const mend = [`write ${sysctlName(path)} = ${list} into /etc/sysctl.d/60-sipfarm.conf`];
   const about = inside.map(([port]) => port).join(', ');
-  return [finding('DR_PORT_RANGE', 'warning', about, reason, mend, [{ kind: 'sysctl', path, value: list }])];
+  return [finding('DR_PORT_RANGE', 'warning', about, reason, [], [{ kind: 'sysctl', path, value: list }])];
 }
 
 function checkLost({ datagrams: { bufferFull, fragmentsLost } }: HostFacts): Finding[] {

@@ -13,6 +13,8 @@ const CONNECT_MS = 1500;
 const SMALL = 100;
 /** Octets of IP packets that links and tunnels in the wild carry. */
 const SIZES = [576, 1000, 1200, 1280, 1350, 1380, 1400, 1420, 1440, 1460, 1480, 1492, 1500, 4000, 8000, 8980, 9000];
+/** Octets of the largest packet that is worth a try: jumbo frames. */
+export const MAX_PACKET = 9000;
 
 interface ProbeDeps {
   readonly network: Network;

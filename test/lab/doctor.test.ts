@@ -1,33 +1,60 @@
-// The mistakes that cost operators days, made on purpose: each does its harm, `sipfarm doctor` names it, and its own advice mends it.
+// The mistakes that cost operators days, made on purpose: calls fail, `sipfarm doctor` names the mistake, what it says is done to the
+// letter, it is content, and the same calls succeed.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { parse } from 'yaml';
 import type { DoctorCode, Finding } from '../../src/doctor/finding.ts';
 import { Farm, type LabConfig } from './farm.ts';
-import { type Host, Lab, memberAddress, VIP } from './lab.ts';
+import { BALANCER, BALANCER_MAC, clientAddress, type Host, Lab, memberAddress, memberMac, VIP } from './lab.ts';
 import { LAB_TOOLS, without } from './missing.ts';
+import { Sipp, type SippOptions, type SippResult } from './sipp.ts';
 import { until } from './until.ts';
 
-/** Sends a request without CSeq: the member it comes to answers 400 at once. */
-const ASK = `
-const lines = ['OPTIONS sip:${VIP} SIP/2.0', 'Via: SIP/2.0/UDP 203.0.113.10:9999;rport;branch=z9hG4bKdoctor', 'From: <sip:a@a>;tag=a',
-  'To: <sip:b@b>', 'Call-ID: doctor', 'Content-Length: 0', '', ''];
-const socket = require('node:dgram').createSocket('udp4');
-socket.send(lines.join('\\r\\n'), 5060, '${VIP}', () => socket.close());
-`;
+const MAIN = join(import.meta.dirname, '..', '..', 'bin', 'sipfarm.js');
+const CALLS = 20;
+/** Seconds after which a run that fails is broken off; one that succeeds takes two. */
+const FAILING = 2;
 const LIMIT = { timeout: 60_000 };
+/** systemd is not in a namespace: what it is asked to do is written down. sysctl is not on every minimal host. */
+const STANDINS = `
+systemctl() { echo "systemctl $*"; }
+command -v sysctl >/dev/null || sysctl() { shift; echo "\${1#*=}" > "/proc/sys/$(echo "\${1%%=*}" | tr . /)"; }
+`;
+/**
+ * The router of the clients on one segment with balancer and members: it asks by ARP who has the VIP, and believes who spoke last. The
+ * balancer takes frames from that side too.
+ */
+const ONE_SEGMENT = {
+  c: `ip neigh flush dev back; echo 0 > /proc/sys/net/ipv4/neigh/back/locktime; ip route replace ${VIP}/32 dev back`,
+  lb: `ip addr replace ${VIP}/32 dev bk
+    nft -s list ruleset | sed '/ daddr \\(10.0.0\\|fd09\\)/d; s/"fr"/"bk"/; s/netdev balancer/netdev segment/' | nft -f -`,
+};
+const TWO_SEGMENTS = { c: `ip route del ${VIP}/32 dev back`, lb: `ip addr del ${VIP}/32 dev bk` };
+/** The client's firewall, as every router at home is one: an answer from an address that was not asked is dropped. */
+const FIREWALL = `table inet home { chain in { type filter hook input priority 10;
+  iifname != "lo" ip protocol udp ct state new counter drop; }; }`;
 
 describe('doctor in a farm behind direct server return', { skip: without(...LAB_TOOLS, 'etcd', 'etcdctl') }, () => {
   let lab: Lab;
   let farm: Farm;
-  const plain = (_: number, config: LabConfig): object => ({
-    ...config,
-    balancer: { ...config.balancer, probes: ['10.0.0.1/32'] },
-  });
+  let runs = 0;
+  /** Changes of members' configurations that are in force besides `plain`. */
+  const changes = new Map<number, (config: LabConfig) => object>();
 
   before(async () => {
     lab = Lab.open('dsr');
-    farm = await Farm.start(lab, { adjust: plain });
+    mkdirSync('/etc/sysctl.d', { recursive: true });
+    // Programs in the members' namespaces see these folders in place of /etc/sysctl.d.
+    for (const k of [1, 2, 3]) mkdirSync(join('/etc/netns', lab.ns(`m${k}`), 'sysctl.d'), { recursive: true });
+    farm = await Farm.start(lab, {
+      adjust: (k, config) => {
+        const plain = { ...config, balancer: { ...config.balancer, probes: [`${BALANCER}/32`] } };
+        return changes.get(k)?.(plain) ?? plain;
+      },
+    });
   }, LIMIT);
   after(() => lab?.close());
 
@@ -45,13 +72,19 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
   }
 
   async function find(k: number, code: DoctorCode): Promise<Finding> {
-    const found = await findings(k);
-    const [one] = found.filter((finding) => finding.code === code);
-    assert.ok(one, `${code} is not among ${found.map((finding) => finding.code)}`);
-    return one;
+    let found: readonly Finding[] = [];
+    const one = (): Finding | undefined => found.find((finding) => finding.code === code);
+    await until(
+      async () => {
+        found = await findings(k);
+        return one() !== undefined;
+      },
+      () => `${code} is not among ${found.map((finding) => finding.code)}`,
+    );
+    return one()!;
   }
 
-  async function becomesWell(k: number): Promise<void> {
+  async function isSilent(k: number): Promise<void> {
     let left: string[] = [];
     const ask = async (): Promise<boolean> => {
       left = await faults(k);
@@ -66,121 +99,216 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     return stdout;
   }
 
-  /** MAC that a neighbour on the members' segment gets when it asks for the VIP; undefined when nobody answers. */
-  async function whoHasVip(): Promise<string | undefined> {
-    await shell(
-      'k',
-      `ip neigh flush to ${VIP}; ip route replace ${VIP}/32 dev eth0; echo x >/dev/udp/${VIP}/9 || true`,
-    );
-    const asked = async (): Promise<string> => shell('k', `ip neigh show to ${VIP}`);
-    await until(
-      async () => /lladdr|FAILED/.test(await asked()),
-      () => 'the kernel neither finds nor gives up',
-    );
-    return /lladdr (\S+)/.exec(await asked())?.[1];
+  /** What the doctor finds when a client asks it to look through the balancer, as code and what it is about. */
+  async function seenByClient(): Promise<string[]> {
+    const { code, stdout, stderr } = await lab.run('c', process.execPath, [MAIN, 'doctor', '--through', VIP, '--json']);
+    const { ok, findings: found } = JSON.parse(stdout || '{}') as { ok: boolean; findings: readonly Finding[] };
+    assert.equal(code, ok ? 0 : 1, stderr);
+    return found.map((one) => `${one.code} ${one.about}`);
   }
 
-  it('finds no fault at a member that is set up well', LIMIT, async () => {
-    for (const k of [1, 2, 3]) assert.deepEqual(await faults(k), []);
+  /** Types what the doctor says at member k, all of it; returns what systemd was asked to do. */
+  function type(k: number, { mend }: Finding): Promise<string> {
+    return shell(`m${k}`, `${STANDINS}${mend.join('\n')}`);
+  }
+
+  /** The part of a comment of the advice that `pattern` catches. */
+  function told({ mend }: Finding, pattern: RegExp): string {
+    const caught = mend.map((line) => pattern.exec(line)?.[1]).find((part) => part !== undefined);
+    assert.ok(caught, `no line of the advice is like ${pattern}: ${mend.join('\n')}`);
+    return caught;
+  }
+
+  async function restart(...members: readonly number[]): Promise<void> {
+    await Promise.all(
+      members.map(async (k) => {
+        farm.signal(k, 'SIGKILL');
+        await farm.ended(k);
+        await farm.startMember(k);
+      }),
+    );
+    await farm.seesMembers(3);
+  }
+
+  /** Calls through the balancer, whose live members are `pool`, or stay. */
+  async function call(pool: readonly number[] | undefined, options: Partial<SippOptions> = {}): Promise<SippResult> {
+    if (pool) lab.pool(pool);
+    runs += 1;
+    return Sipp.start(lab, {
+      ...{ name: `calls-${runs}`, host: 'c', scenario: 'uac-invite', user: 'invite', address: clientAddress(0) },
+      ...{ port: 5060 + runs, remote: `${VIP}:5060`, calls: CALLS, rate: 20, pauseMs: 200, load: true },
+      ...options,
+    }).done;
+  }
+
+  async function callsFail(pool: readonly number[] | undefined, options: Partial<SippOptions> = {}): Promise<void> {
+    const { exit, successful } = await call(pool, { timeoutSeconds: FAILING, ...options });
+    assert.ok(exit !== 0 && successful < CALLS, 'the mistake does no harm');
+  }
+
+  async function callsSucceed(pool: readonly number[] | undefined, options: Partial<SippOptions> = {}): Promise<void> {
+    const { exit, successful, failed, errors } = await call(pool, { timeoutSeconds: 30, ...options });
+    const logs = [1, 2, 3].map((k) => `\nmember ${k}: ${farm.logTail(k)}`).join('');
+    assert.deepEqual({ exit, successful, failed }, { exit: 0, successful: CALLS, failed: 0 }, `${errors}${logs}`);
+  }
+
+  it('finds no fault at members that are set up well, and calls succeed', LIMIT, async () => {
+    await Promise.all([1, 2, 3].map(async (k) => assert.deepEqual(await faults(k), [])));
+    await callsSucceed([1, 2, 3]);
   });
 
-  it('names missing ARP settings, by which the VIP is answered past the balancer, and mends them', LIMIT, async () => {
-    assert.equal(await whoHasVip(), undefined);
-    await shell('m1', 'for s in arp_ignore arp_announce; do echo 0 >/proc/sys/net/ipv4/conf/all/$s; done');
-    assert.equal(await whoHasVip(), '00:00:5e:00:53:11', 'the mistake does no harm');
+  it('a balancer that drops fragments: a client that asks through it is told so', LIMIT, async () => {
+    assert.deepEqual(await seenByClient(), []);
+    await shell('lb', "nft 'insert rule netdev balancer in ip frag-off & 0x1fff != 0 drop'");
+    assert.deepEqual(await seenByClient(), [`DR_THROUGH_LONG ${VIP}:5060 by UDP`]);
+  });
+
+  it('VIP on lo without the ARP settings: who is out of the balancer goes on drawing the calls', LIMIT, async () => {
+    const oneSegment = async (pool: readonly number[]): Promise<void> => {
+      lab.pool(pool);
+      await shell('lb', ONE_SEGMENT.lb);
+    };
+    const macOfVip = async (): Promise<string | undefined> =>
+      /lladdr (\S+)/.exec(await shell('c', `ip neigh show to ${VIP}`))?.[1];
+    await shell('c', ONE_SEGMENT.c);
+    await oneSegment([1, 2, 3]);
+    await callsSucceed(undefined);
+    assert.equal(await macOfVip(), BALANCER_MAC);
+
+    await shell(
+      'm1',
+      `for s in arp_ignore arp_announce; do echo 0 > /proc/sys/net/ipv4/conf/all/$s; done; ip neigh flush all`,
+    );
+    await callsSucceed(undefined);
+    assert.equal(await macOfVip(), memberMac(1), 'the mistake does no harm');
+    farm.signal(1, 'SIGKILL');
+    await oneSegment([2, 3]);
+    await farm.seesMembers(2);
+    await callsFail(undefined);
+
     assert.deepEqual(await faults(1), ['DR_ARP_IGNORE eth0', 'DR_ARP_ANNOUNCE eth0']);
-    assert.deepEqual(await faults(1, '--fix', '--yes'), []);
-    assert.equal(await whoHasVip(), undefined);
+    for (const code of ['DR_ARP_IGNORE', 'DR_ARP_ANNOUNCE'] as const) {
+      const found = await find(1, code);
+      await type(1, found);
+      await shell('c', told(found, /^# then on the router.*: (ip neigh .*)$/));
+    }
+    assert.deepEqual(await faults(1), []);
+    await callsSucceed(undefined);
+    assert.equal(await macOfVip(), BALANCER_MAC);
+
+    await shell('c', TWO_SEGMENTS.c);
+    await shell('lb', TWO_SEGMENTS.lb);
+    await restart(1);
   });
 
   it('names a VIP that is missing on lo, changes nothing unasked, and adds it with --fix --yes', LIMIT, async () => {
     await shell('m2', `ip addr del ${VIP}/32 dev lo`);
+    await callsFail([2]);
     assert.deepEqual(await faults(2, '--fix'), [`DR_VIP_MISSING ${VIP}`]);
     assert.deepEqual(await faults(2), [`DR_VIP_MISSING ${VIP}`]);
     assert.deepEqual(await faults(2, '--fix', '--yes'), []);
-    assert.match(await shell('m2', 'ip addr show dev lo'), new RegExp(`${VIP}/32`));
+    await callsSucceed([2]);
   });
 
-  it('names a blocked relay port, with the member behind it', LIMIT, async () => {
-    const block =
-      'table inet block { chain in { type filter hook input priority 0; meta l4proto { tcp, udp } th dport 5064 drop; }; }';
-    await shell('m3', `nft '${block}'`);
-    try {
-      let found = await find(1, 'DR_RELAY_UNREACHABLE');
-      const unanswered = async (): Promise<boolean> => {
-        found = await find(1, 'DR_RELAY_UNREACHABLE');
-        return found.reason.includes('by UDP');
-      };
-      // A member that joins again is given the benefit of the doubt for a moment.
-      await until(unanswered, () => `the doctor does not see that datagrams are lost: ${found.reason}`);
-      assert.equal(found.about, `m3 (${memberAddress(3)}:5064)`);
-      assert.match(found.reason, /does not answer TCP.*does not answer the probes/);
-    } finally {
-      await shell('m3', 'nft delete table inet block');
-    }
-    await becomesWell(1);
-  });
-
-  it('names a link that swallows long packets, and the size that passes', LIMIT, async () => {
-    await shell('sw', 'ip link set m2eth0 mtu 1200');
-    const { about, mend } = await find(1, 'DR_RELAY_MTU');
-    assert.equal(about, `m2 (${memberAddress(2)}:5064)`);
-    assert.equal(mend[0], 'in the configuration of every member: relay: { mtu: 1200 }');
-    farm.adjust = (k, config) => ({ ...plain(k, config), relay: { ...config.relay, mtu: 1200 } });
-    await restart(1);
-    assert.deepEqual(await faults(1), []);
-    farm.adjust = plain;
-    await shell('sw', 'ip link set m2eth0 mtu 1500');
-    await restart(1);
-  });
-
-  it('names the member with a wrong key', LIMIT, async () => {
-    farm.adjust = (k, config) => ({ ...plain(k, config), keys: [randomBytes(32).toString('hex')] });
-    farm.writeConfig(3);
-    farm.signal(3, 'SIGHUP');
-    await until(
-      async () => (await findings(1)).some(({ code, about }) => code === 'DR_KEY_MISMATCH' && about === 'm3'),
-      () => `no wrong key is found: ${farm.logTail(3)}`,
-      15,
+  it('a listener bound to a wildcard: answers leave from another address than the VIP', LIMIT, async () => {
+    const all = [1, 2, 3];
+    for (const k of all)
+      changes.set(k, (config) => ({
+        ...config,
+        balancer: { ...config.balancer, mode: 'nat' },
+        listeners: config.listeners.map((entry) =>
+          entry.name === 'edge' ? { ...entry, bind: entry.bind.replace(VIP, '0.0.0.0') } : entry,
+        ),
+      }));
+    await restart(...all);
+    assert.deepEqual(await seenByClient(), [`DR_THROUGH_SOURCE ${VIP}:5060`]);
+    lab.forgetSources();
+    await shell('c', `nft '${FIREWALL}'`);
+    await callsFail(all);
+    assert.deepEqual(
+      [...lab.sources().keys()].sort(),
+      all.map((k) => `${memberAddress(k)}:5060`),
     );
-    const seenFromThere = (await faults(3)).filter((fault) => fault.startsWith('DR_KEY_MISMATCH'));
-    assert.deepEqual(seenFromThere, ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']);
-    farm.adjust = plain;
-    farm.writeConfig(3);
-    farm.signal(3, 'SIGHUP');
-    await becomesWell(1);
+
+    for (const k of all) {
+      const found = await find(k, 'DR_WILDCARD_BIND');
+      assert.equal(found.about, 'listener edge (0.0.0.0:5060)');
+      const bind = parse(told(found, /^# in \S+, listener edge: (.*)$/));
+      const section = parse(told(found, /^# in \S+: (.*)$/));
+      assert.equal((await type(k, found)).trim(), 'systemctl restart sipfarm');
+      const wrong = changes.get(k)!;
+      changes.set(k, (config) => {
+        const { listeners, ...rest } = wrong(config) as LabConfig;
+        return {
+          ...rest,
+          balancer: { ...rest.balancer, ...section.balancer },
+          listeners: listeners.map((entry) => (entry.name === 'edge' ? { ...entry, ...bind } : entry)),
+        };
+      });
+    }
+    await restart(...all);
+    await Promise.all(all.map(isSilent));
+    await callsSucceed(all);
+    await shell('c', 'nft delete table inet home');
+    changes.clear();
   });
 
-  it('names a listener bound to a wildcard, whose answers do not leave from the VIP', LIMIT, async () => {
-    const ask = async (): Promise<string[]> => {
-      lab.pool([2]);
-      lab.forgetSources();
-      await lab.run('c', process.execPath, ['-e', ASK]);
-      await until(
-        () => lab.sources().size > 0,
-        () => 'no answer',
-      );
-      return [...lab.sources().keys()];
+  it('a wrong key on one member: what comes in there is lost', LIMIT, async () => {
+    const reload = (): void => {
+      farm.writeConfig(3);
+      farm.signal(3, 'SIGHUP');
     };
-    assert.deepEqual(await ask(), [`${VIP}:5060`]);
-    farm.adjust = (k, config) => ({
-      ...plain(k, config),
-      balancer: { mode: 'nat', probes: ['10.0.0.1/32'] },
-      listeners: config.listeners.map((entry) => ({ ...entry, bind: entry.bind.replace(VIP, '0.0.0.0') })),
-    });
-    await restart(2);
-    assert.deepEqual(await ask(), [`${memberAddress(2)}:5060`], 'the mistake does no harm');
-    assert.equal((await find(2, 'DR_WILDCARD_BIND')).about, 'listener edge (0.0.0.0:5060)');
-    farm.adjust = plain;
-    await restart(2);
-    assert.deepEqual(await faults(2), []);
-    assert.deepEqual(await ask(), [`${VIP}:5060`]);
+    changes.set(3, (config) => ({ ...config, keys: [randomBytes(32).toString('hex')] }));
+    reload();
+    const found = await find(1, 'DR_KEY_MISMATCH');
+    await callsFail([3]);
+    assert.deepEqual(await faults(1), ['DR_KEY_MISMATCH m3']);
+    assert.deepEqual(await faults(3), ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']);
+    told(found, /^# (bring the same keys to every member)/);
+    changes.clear();
+    reload();
+    assert.equal((await type(3, found)).trim(), 'systemctl reload sipfarm');
+    await Promise.all([1, 2, 3].map(isSilent));
+    await callsSucceed([3]);
   });
 
-  async function restart(k: number): Promise<void> {
-    farm.signal(k, 'SIGTERM');
-    await farm.ended(k);
-    await farm.startMember(k);
-    await farm.seesMembers(3);
-  }
+  it('a relay port blocked in one direction: what belongs to the member behind it is lost', LIMIT, async () => {
+    const drop = `ip saddr ${memberAddress(1)} meta l4proto { tcp, udp } th dport 5064 drop`;
+    await shell('m3', `nft 'table inet filter { chain input { type filter hook input priority 0; ${drop}; }; }'`);
+    await callsFail([1]);
+    let found = await find(1, 'DR_RELAY_UNREACHABLE');
+    const unanswered = async (): Promise<boolean> => {
+      found = await find(1, 'DR_RELAY_UNREACHABLE');
+      return found.reason.includes('by UDP');
+    };
+    // A member that joins again is given the benefit of the doubt for a moment.
+    await until(unanswered, () => `the doctor does not see that datagrams are lost: ${found.reason}`);
+    assert.equal(found.about, `m3 (${memberAddress(3)}:5064)`);
+    assert.match(found.reason, /does not answer TCP.*does not answer the probes/);
+    assert.deepEqual(await faults(3), [`DR_RELAY_UNREACHABLE m1 (${memberAddress(1)}:5064)`]);
+    await shell('m3', told(found, /^# on m3: (nft .*)$/));
+    await Promise.all([1, 3].map(isSilent));
+    await callsSucceed([1]);
+    await shell('m3', 'nft delete table inet filter');
+  });
+
+  it('a link between members that swallows long packets: long messages are lost', LIMIT, async () => {
+    const all = [1, 2, 3];
+    const long = { user: 'x'.repeat(400) };
+    await callsSucceed([1], long);
+    await shell('sw', 'ip link set m2eth0 mtu 1200');
+    await callsFail([1], long);
+    const found = await find(1, 'DR_RELAY_MTU');
+    assert.equal(found.about, `m2 (${memberAddress(2)}:5064)`);
+    const section = parse(told(found, /^# on every member, in \S+: (.*)$/));
+    for (const k of all) {
+      await type(k, found);
+      changes.set(k, (config) => ({ ...config, relay: { ...config.relay, ...section.relay } }));
+    }
+    await restart(...all);
+    await Promise.all(all.map(isSilent));
+    await callsSucceed([1], long);
+    await shell('sw', 'ip link set m2eth0 mtu 1500');
+    changes.clear();
+  });
 });

@@ -84,6 +84,8 @@ function removeNamespace(name: string): void {
     }
   }
   spawnSync('ip', ['netns', 'del', name]);
+  // What stands here instead of files of /etc, for programs in that namespace: ip-netns(8).
+  rmSync(join('/etc/netns', name), { recursive: true, force: true });
 }
 
 function isAlive(pid: number): boolean {

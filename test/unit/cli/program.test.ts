@@ -227,3 +227,17 @@ test('decode verifies with the keys at hand, and says so when there are none', a
   assert.equal(nothing.code, 1);
   assert.match(nothing.err, /^SF_DECODE_FAILED: /);
 });
+
+test('doctor --through takes the VIP in any of its texts, and nothing that belongs to a look from inside', async () => {
+  let asked: unknown;
+  const runDoctor: ProgramDeps['runDoctor'] = async ({ through }) => {
+    asked = through;
+    return false;
+  };
+  assert.equal((await run(['doctor', '--through', '198.51.100.1'], { runDoctor })).code, 1);
+  assert.deepEqual(asked, { address: '198.51.100.1', port: 5060 });
+  await run(['doctor', '--through', '[2001:DB8:0::01]:5080'], { runDoctor });
+  assert.deepEqual(asked, { address: '2001:db8::1', port: 5080 });
+  for (const wrong of [['vip'], ['198.51.100.1:0'], ['198.51.100.1', '--fix'], ['198.51.100.1', '-c', 'x.yaml']])
+    assert.equal((await run(['doctor', '--through', ...wrong], { runDoctor })).code, 2, wrong.join(' '));
+});

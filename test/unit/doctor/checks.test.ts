@@ -20,7 +20,10 @@ describe('the VIP under DSR', () => {
   it('must have the mask of one address', () => {
     const wide = { ...LO, addresses: [{ address: '198.51.100.1', prefix: 24 }] };
     const [found] = find('DR_VIP_MASK', { interfaces: [wide, ETH0] });
-    assert.deepEqual(found?.mend, ['ip addr del 198.51.100.1/24 dev lo', 'ip addr add 198.51.100.1/32 dev lo']);
+    assert.deepEqual(found?.mend.slice(0, 2), [
+      'ip addr del 198.51.100.1/24 dev lo',
+      'ip addr add 198.51.100.1/32 dev lo',
+    ]);
     assert.deepEqual(found?.fixes, [], 'taking an address away is not safe');
   });
 
@@ -84,8 +87,17 @@ describe('ARP for the VIP', () => {
   });
 
   it('is hinted at when the settings would be gone after a boot', () => {
-    assert.equal(find('DR_NOT_PERSISTED', { persisted: new Map() }).length, 2);
-    assert.ok(isWell(find('DR_NOT_PERSISTED', { persisted: new Map() })));
+    const found = find('DR_NOT_PERSISTED', { persisted: new Map() });
+    assert.deepEqual(found[0]?.mend, [
+      "echo 'net.ipv4.conf.all.arp_ignore = 1' >> /etc/sysctl.d/60-sipfarm.conf",
+      "echo 'net.ipv4.conf.all.arp_announce = 2' >> /etc/sysctl.d/60-sipfarm.conf",
+    ]);
+    assert.ok(isWell(found));
+  });
+
+  it('is hinted at when a file of the boot sets it otherwise', () => {
+    const persisted = new Map([...facts().persisted, ['net/ipv4/conf/all/arp_ignore', '0']] as const);
+    assert.match(find('DR_NOT_PERSISTED', { persisted })[0]?.reason ?? '', /make it 0/);
   });
 
   it('is made quiet before the VIP is added', () => {
@@ -107,15 +119,16 @@ describe('a listener', () => {
       '0.0.0.0:5060, advertise: 198.51.100.1:5060 }\nbalancer: { mode: nat',
     );
     const [found] = find('DR_WILDCARD_BIND', {}, wild);
-    assert.equal(
-      found?.mend[0],
-      'in the configuration of listener edge: bind: 198.51.100.1:5060, and balancer.mode: dsr',
-    );
+    assert.deepEqual(found?.mend, [
+      '# in /etc/sipfarm/sipfarm.yaml, listener edge: bind: "198.51.100.1:5060"',
+      '# in /etc/sipfarm/sipfarm.yaml: balancer: { mode: dsr }',
+      'systemctl restart sipfarm',
+    ]);
     assert.deepEqual(codes({ interfaces: [LO, ETH0] }, wild), [], 'behind NAT a wildcard is good');
   });
 
   it('without an address for clients is named behind a NAT balancer', () => {
-    assert.deepEqual(codes({}, config(...NAT)), ['DR_ADVERTISE_MISSING']);
+    assert.deepEqual(codes({ interfaces: [LO, ETH0] }, config(...NAT)), ['DR_ADVERTISE_MISSING']);
     const good = config(
       '198.51.100.1:5060 }\nbalancer: { mode: dsr',
       '10.0.0.11:5060, advertise: 198.51.100.1:5060 }\nbalancer: { mode: nat',
@@ -178,6 +191,8 @@ describe('the kernel', () => {
     const sysctl = sysctls({}, { 'net/netfilter/nf_conntrack_count': '7' });
     assert.deepEqual(codes({ sysctl }), ['DR_CONNTRACK']);
     assert.deepEqual(codes({ sysctl, untracked: true }), []);
+    assert.deepEqual(codes({ sysctl, tracked: 0 }), [], 'the table itself says more than rules');
+    assert.deepEqual(codes({ sysctl, tracked: 3, untracked: true }), ['DR_CONNTRACK']);
   });
 
   it('tells what it has lost', () => {
@@ -193,12 +208,23 @@ describe('the relay link', () => {
   it('is too wide when the route is narrower than relay.mtu', () => {
     const routes = new Map([['10.0.0.12', { device: 'wg0', mtu: 1420 }]]);
     const [found] = find('DR_RELAY_MTU', { routes });
-    assert.equal(found?.mend[0], 'in the configuration of every member: relay: { mtu: 1420 }');
+    assert.equal(found?.mend[0], '# on every member, in /etc/sipfarm/sipfarm.yaml: relay: { mtu: 1420 }');
     assert.deepEqual(codes({ routes }, config('10.0.0.11:5064 }', '10.0.0.11:5064, mtu: 1420 }')), []);
   });
 
   it('is too wide when long packets vanish on the way', () => {
-    assert.match(find('DR_RELAY_MTU', path({ passes: 1400 }))[0]?.mend[0] ?? '', /mtu: 1400 /);
+    const [found] = find('DR_RELAY_MTU', path({ passes: 1400 }));
+    assert.match(found?.mend.join() ?? '', /mtu: 1400 /);
+    assert.deepEqual(found?.fixes.map(commandOf), ['sysctl -w net.ipv4.tcp_mtu_probing=1']);
+  });
+
+  it('needs a kernel that finds out what passes by TCP, when long packets vanish and relay.mtu says so', () => {
+    const narrow = config('10.0.0.11:5064 }', '10.0.0.11:5064, mtu: 1400 }');
+    const [found] = find('DR_RELAY_MTU', path({ passes: 1400 }), narrow);
+    assert.doesNotMatch(found?.mend.join() ?? '', /relay:/);
+    const sysctl = sysctls({}, { 'net/ipv4/tcp_mtu_probing': '1' });
+    assert.deepEqual(codes({ ...path({ passes: 1400 }), sysctl }, narrow), []);
+    assert.deepEqual(codes({ ...path({ passes: 1399 }), sysctl }, narrow), ['DR_RELAY_MTU']);
   });
 
   it('is not blamed when the peer answers no packet of the probe at all', () => {
@@ -229,9 +255,18 @@ describe('the relay link', () => {
     assert.equal(found?.about, 'fe2, fe3');
   });
 
+  it('is mended here first when TCP gets through and datagrams do not, or when only the peer misses this member', () => {
+    const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: true, reachable: false, misses: [] };
+    const seen = (given: object) => ({ member: { ...facts().member!, peers: [{ ...peer, ...given }] } });
+    const rule = "nft insert rule inet filter input meta l4proto '{ tcp, udp }' th dport 5064 accept";
+    assert.deepEqual(find('DR_RELAY_UNREACHABLE', seen({}))[0]?.mend.slice(0, 2), [rule, `# on fe2: ${rule}`]);
+    const [apart] = find('DR_PEERS_APART', seen({ reachable: true, misses: ['fe1'] }));
+    assert.deepEqual([apart?.severity, apart?.mend[0]], ['fault', rule]);
+  });
+
   it('may have one member at an address', () => {
     const records = [record(1), record(2, { relay: '10.0.0.11:5064' })];
-    assert.match(find('DR_RELAY_DUPLICATE', { records })[0]?.mend[0] ?? '', /of fe2:/);
+    assert.match(find('DR_RELAY_DUPLICATE', { records })[0]?.mend[0] ?? '', /^# on fe2,/);
   });
 });
 
@@ -239,7 +274,13 @@ describe('the farm keys', () => {
   const NEW = 'fedcba9876543210';
   it('must be the same', () => {
     const [found] = find('DR_KEY_MISMATCH', { records: [record(1), record(2, { keys: [NEW] })] });
-    assert.match(found?.reason ?? '', /fe2 mints with a key that this member does not have; this member mints/);
+    assert.match(found?.reason ?? '', /fe2 signs with a key that this member does not have; this member signs/);
+  });
+
+  it('are what is mended, not the packet filter, when a peer with another key answers no probe', () => {
+    const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: false, reachable: false, misses: ['fe1'] };
+    const given = { records: [record(1), record(2, { keys: [NEW] })], member: { ...facts().member!, peers: [peer] } };
+    assert.deepEqual(codes(given), ['DR_KEY_MISMATCH']);
   });
 
   it('may be in rotation: all have both, some mint with the new one already', () => {

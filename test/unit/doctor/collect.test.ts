@@ -100,18 +100,18 @@ function around(given: Partial<Surroundings> = {}): Surroundings {
 }
 
 test('where nothing can be asked nothing fails, and only what is certain is found', async () => {
-  const facts = await collectFacts(config(), around());
+  const facts = await collectFacts(config(), around(), 'x.yaml');
   const found = diagnose(config(), [], facts).map(({ code }) => code);
   assert.deepEqual(found, ['DR_VIP_MISSING', 'DR_NOT_RUNNING']);
 });
 
 test('answers that are no JSON, or JSON of another shape, count as none', async () => {
   for (const text of ['<html>', '[]', '7', 'null', '{"ready":1,"reasons":7,"peers":[{}]}']) {
-    const facts = await collectFacts(config(), around({ ask: async () => text }));
+    const facts = await collectFacts(config(), around({ ask: async () => text }), 'x.yaml');
     assert.equal(facts.member, undefined, text);
   }
   const strange = '{"ready":false,"reasons":7,"peers":[{},7,null,{"id":"fe2","relay":"10.0.0.12:5064","misses":[7]}]}';
-  const { member } = await collectFacts(config(), around({ ask: async () => strange }));
+  const { member } = await collectFacts(config(), around({ ask: async () => strange }), 'x.yaml');
   assert.deepEqual([member?.ready, member?.reasons, member?.peers], [false, [], []]);
 });
 
@@ -128,7 +128,7 @@ test('the store is measured without writing to it, and the records of members ar
     asked.push(url);
     return { text: 'etcd_server_quota_backend_bytes 100\netcd_mvcc_db_total_size_in_bytes 90\n', date: null };
   };
-  const facts = await collectFacts(config('https:', 'http:'), around({ store, fetchPage }));
+  const facts = await collectFacts(config('https:', 'http:'), around({ store, fetchPage }), 'x.yaml');
   assert.deepEqual(
     facts.records.map(({ id }) => id),
     ['fe2'],
@@ -147,7 +147,16 @@ test('forged frames are those that came while the doctor looked', async () => {
     frames += 2;
     return `sipfarm_relay_refused_total{reason="mac"} ${frames}\nprocess_max_fds 1024\n`;
   };
-  const facts = await collectFacts(config(), around({ ask }));
+  const facts = await collectFacts(config(), around({ ask }), 'x.yaml');
   assert.equal(facts.member?.forgedFrames, 2);
   assert.deepEqual(facts.openFiles, { limit: 1024, of: 'the running member' });
+});
+
+test('of the connection tracker only the UDP clients of a listener count', async () => {
+  const entry = (protocol: string, port: number): string =>
+    `ipv4     2 ${protocol} 29 src=203.0.113.10 dst=198.51.100.1 sport=5060 dport=${port} src=198.51.100.1 dst=203.0.113.10 sport=${port} dport=5060 mark=0 use=1`;
+  const table = [entry('udp      17', 5060), entry('udp      17', 53), entry('tcp      6', 5060), ''].join('\n');
+  const readFile = (path: string): string | undefined => (path === '/proc/net/nf_conntrack' ? table : undefined);
+  assert.equal((await collectFacts(config(), around({ readFile }), 'x.yaml')).tracked, 1);
+  assert.equal((await collectFacts(config(), around(), 'x.yaml')).tracked, undefined);
 });

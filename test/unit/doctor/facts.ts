@@ -79,6 +79,7 @@ const PEER = { seated: true, reachable: true, misses: [] };
 
 export function facts(given: Partial<HostFacts> = {}): HostFacts {
   return {
+    file: '/etc/sipfarm/sipfarm.yaml',
     interfaces: [LO_WITH_VIP, ETH0],
     sysctl: sysctls(),
     persisted: new Map([
@@ -86,6 +87,7 @@ export function facts(given: Partial<HostFacts> = {}): HostFacts {
       ['net/ipv4/conf/all/arp_announce', '2'],
     ]),
     modules: new Set(['nf_tables']),
+    tracked: undefined,
     untracked: false,
     openFiles: { limit: 65_536, of: 'the running member' },
     defaultDevice: 'eth0',
