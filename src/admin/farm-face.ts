@@ -1,6 +1,6 @@
 // What the admin server asks of the running node. The node implements it; tests hand in a plain object.
 import type { ClusterSettings } from '../config/schema.ts';
-import type { SeatState, View } from '../ownership/view.ts';
+import type { SeatRole, SeatState, View } from '../ownership/view.ts';
 import type { Decoded } from './decode.ts';
 
 export interface Readiness {
@@ -16,6 +16,9 @@ export interface FarmSummary {
   readonly number: number;
   readonly incarnation: number;
   readonly state: 'joining' | SeatState | 'isolated' | 'stopping';
+  readonly role: SeatRole;
+  /** Why role auto became that; empty when the configuration names the role. */
+  readonly roleChosenBecause: string;
   readonly version: string;
   readonly epoch: number;
   readonly store: { readonly kind: 'etcd' | 'memory'; readonly up: boolean };
@@ -37,6 +40,8 @@ export interface MemberSummary {
   readonly number: number;
   readonly incarnation: number;
   readonly state: string;
+  /** Only members own slots and take packets from the balancer. */
+  readonly role: SeatRole;
   readonly weight: number;
   /** Share of the slots, 0 to 1. */
   readonly share: number;
@@ -56,6 +61,7 @@ export interface PeerSummary {
   /** Address of its relay link. */
   readonly relay: string;
   readonly seated: boolean;
+  readonly role: SeatRole;
   /** It answers the probes of this member: datagrams pass in both directions. */
   readonly reachable: boolean;
   /** Ids of the members that it says it cannot reach. */

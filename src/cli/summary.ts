@@ -17,6 +17,7 @@ export function summarizeConfig(config: Config): string {
   const { host, port } = service.server;
   return pairs([
     ['farm', `${config.farm}, this is member ${config.member} with weight ${config.weight}`],
+    ['role', config.roleChosenBecause === '' ? config.role : `${config.role} (auto: ${config.roleChosenBecause})`],
     ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
     ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
       'listener',
@@ -37,11 +38,12 @@ export function summarizeConfig(config: Config): string {
 /** One line per member. */
 export function showMembers(members: readonly MemberSummary[]): string {
   return table(
-    ['MEMBER', 'NUMBER', 'INCARNATION', 'STATE', 'WEIGHT', 'SHARE', 'RELAY', 'REACHABLE', 'VERSION'],
+    ['MEMBER', 'NUMBER', 'INCARNATION', 'ROLE', 'STATE', 'WEIGHT', 'SHARE', 'RELAY', 'REACHABLE', 'VERSION'],
     members.map((member) => [
       member.self ? `${member.id} (asked)` : member.id,
       member.number,
       member.incarnation,
+      member.role,
       member.state,
       member.weight,
       `${(member.share * 100).toFixed(1)} %`,

@@ -373,8 +373,17 @@ const shape = z.strictObject({
     .max(1000)
     .default(100)
     .describe("This member's share of new calls, relative to the other members. 0 takes none."),
+  role: z
+    .enum(['member', 'disabled', 'relay', 'auto'])
+    .default('member')
+    .describe(
+      "What this node is in the farm. `member`: takes its share of new calls. `disabled`: not in the farm; its SIP server handles what comes to it, and what names it by a token reaches it from any member. `relay`: not in the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.",
+    ),
   store: z.discriminatedUnion('kind', [etcd, memory]).describe('What the members share.'),
-  listeners: z.array(listener).min(1).max(64).describe('Where packets come in.'),
+  listeners: z
+    .array(listener)
+    .max(64)
+    .describe('Where packets come in. Only role relay, or auto that becomes relay, may have none: write [].'),
   transport: transport.prefault({}).describe('How datagrams are read and written.'),
   balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
   keys: z
@@ -404,6 +413,8 @@ type ListenerConfig = Parsed['listeners'][number] & {
 };
 type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
 type Limits = Parsed['limits'];
+/** A role in force. */
+export type Role = Exclude<Parsed['role'], 'auto'>;
 
 /** The cluster-wide settings as they stand in the store under `config`: the same fields, each may be absent. */
 export interface ClusterSettings {
@@ -415,8 +426,12 @@ export interface ClusterSettings {
 }
 
 /** The configuration of one member, every default filled in. */
-export interface Config extends Omit<Parsed, 'member' | 'listeners' | 'service' | 'keys' | 'keyFile'> {
+export interface Config extends Omit<Parsed, 'member' | 'role' | 'listeners' | 'service' | 'keys' | 'keyFile'> {
   readonly member: string;
+  /** As it is in force: `auto` has become one of the others. */
+  readonly role: Role;
+  /** Why `auto` has become that; empty when the file names the role. */
+  readonly roleChosenBecause: string;
   readonly listeners: readonly ListenerConfig[];
   readonly service: ServiceConfig;
   /** From `keys` or `keyFile`; never empty; 64 hexadecimal digits each. The first mints. */
@@ -553,9 +568,27 @@ function checkSections(config: Pick<Parsed, 'limits' | 'ownership'>, complain: C
     complain(['ownership', 'ringingSeconds'], 'is above ownership.longestCallSeconds; lower it');
 }
 
+/** The role in force, and why it was chosen when that was left to `auto`. */
+function roleOf({ role, store, listeners }: Parsed): { readonly role: Role; readonly because: string } {
+  if (role !== 'auto') return { role, because: '' };
+  if (store.kind === 'memory') return { role: 'disabled', because: 'store.kind is memory: there is no farm around' };
+  if (listeners.length === 0) return { role: 'relay', because: 'there are no listeners, and the store is shared' };
+  return { role: 'member', because: 'there are listeners, and the store is shared' };
+}
+
+function checkRole(config: Parsed, complain: Complain): void {
+  const { role, because } = roleOf(config);
+  const chosen = because === '' ? `role is ${role}` : `role auto becomes ${role} (${because})`;
+  if (config.listeners.length === 0 && role !== 'relay')
+    complain(['listeners'], `is empty, and ${chosen}: nothing could come in; add a listener, or set role: relay`);
+  if (role === 'relay' && config.store.kind === 'memory')
+    complain(['role'], 'is relay, and store.kind is memory: there are no members to send through; use etcd');
+}
+
 /** Schema of the configuration file: fields and cross checks. */
 export const configSchema = shape.superRefine((config, context) => {
   const complain: Complain = (path, message) => context.addIssue({ code: 'custom', path: [...path], message });
+  checkRole(config, complain);
   checkListeners(config, complain);
   checkAddresses(config, complain);
   checkStore(config, complain);
@@ -576,10 +609,13 @@ export function settle(
   const { keys: _keys, keyFile: _keyFile, ...rest } = parsed;
   const answer = parsed.balancer.mode === 'dsr' ? 'direct' : 'ingress';
   const { server: target } = parsed.service;
+  const { role, because } = roleOf(parsed);
   const allow = parsed.service.allow ?? (isIP(target.host) ? [target.host] : undefined);
   return {
     ...rest,
     member: parsed.member ?? hostName,
+    role,
+    roleChosenBecause: because,
     listeners: parsed.listeners.map((entry) => ({
       ...entry,
       advertise: entry.advertise ?? entry.bind,

@@ -82,6 +82,7 @@ function checkReach(config: Config, facts: HostFacts): Finding[] {
   const found: Finding[] = [];
   const here = letIn(config.relay.bind);
   for (const peer of others(config, facts)) {
+    const role = peer.role === 'member' ? '' : `, role ${peer.role}`;
     const seen = facts.member?.peers.find(({ id }) => id === peer.id);
     const tcp = facts.paths.get(peer.relay)?.tcp;
     const because = unreachableBecause(tcp, seen?.reachable, keysApart(peer, facts).length > 0);
@@ -93,10 +94,13 @@ function checkReach(config: Config, facts: HostFacts): Finding[] {
       const seat = seen && !seen.seated ? ` ${peer.id} has no seat in the view.` : '';
       const mend = [...(tcp === 'open' || tcp === undefined ? [here] : []), there, KEEP_RULE];
       found.push(
-        finding('DR_RELAY_UNREACHABLE', 'fault', `${peer.id} (${peer.relay})`, `It ${because}.${missed}${seat}`, [
-          ...mend,
-          `# on ${peer.id}: sipfarm doctor`,
-        ]),
+        finding(
+          'DR_RELAY_UNREACHABLE',
+          'fault',
+          `${peer.id} (${peer.relay}${role})`,
+          `It ${because}.${missed}${seat}`,
+          [...mend, `# on ${peer.id}: sipfarm doctor`],
+        ),
       );
     }
     for (const missed of seen?.misses ?? []) {

@@ -1,10 +1,7 @@
 // The store's key members/<id>: what a member says of itself, bound to its lease. And numbers/<n>: to whom a member number is given.
 import { parseEndpoint } from '../base/endpoint.ts';
-import type { SeatState } from '../ownership/view.ts';
+import { SEAT_ROLES, type SeatRole, type SeatState } from '../ownership/view.ts';
 import { isInteger, isList, isObject, isOneOf, isText } from './shape.ts';
-
-export const ROLES = ['member', 'disabled', 'relay', 'auto'] as const;
-export type MemberRole = (typeof ROLES)[number];
 
 const STATES = ['active', 'draining'] as const;
 const TRANSPORTS = ['udp', 'tcp', 'tls'] as const;
@@ -21,6 +18,8 @@ export interface ListenerRecord {
   readonly bind: string;
   /** `ip:port`. */
   readonly advertise: string;
+  /** Clients come through a proxy that tells their addresses: answers go to the port it tells. Left out: no. */
+  readonly proxied?: boolean;
 }
 
 export interface MemberRecord {
@@ -30,7 +29,7 @@ export interface MemberRecord {
   readonly number: number;
   /** 1-16777215, rises with each start. */
   readonly incarnation: number;
-  readonly role: MemberRole;
+  readonly role: SeatRole;
   readonly state: SeatState;
   /** 0-1000. */
   readonly weight: number;
@@ -86,7 +85,7 @@ export function parseMemberRecord(id: string, value: unknown): MemberRecord | un
   } = value;
   if (v !== 1 || named !== id || !isMemberId(id)) return undefined;
   if (!isInteger(number, 1, MAX_NUMBER) || !isInteger(incarnation, 1, MAX_INCARNATION)) return undefined;
-  if (!isOneOf(role, ROLES) || !isOneOf(state, STATES) || !isInteger(weight, 0, 1000)) return undefined;
+  if (!isOneOf(role, SEAT_ROLES) || !isOneOf(state, STATES) || !isInteger(weight, 0, 1000)) return undefined;
   if (!isEndpoint(relay) || !isText(startedAt, 40) || !isText(host, 255) || !isText(claim, 64)) return undefined;
   if (!isList(listeners, MAX_LISTENERS) || !isObject(versions)) return undefined;
   const { sipfarm, min, max } = versions;
@@ -118,11 +117,11 @@ function isKeyNames(value: unknown): value is readonly string[] {
 
 function parseListener(value: unknown): ListenerRecord | undefined {
   if (!isObject(value)) return undefined;
-  const { name, transport, bind, advertise } = value;
+  const { name, transport, bind, advertise, proxied } = value;
   if (!isText(name, 64) || !isOneOf(transport, TRANSPORTS) || !isEndpoint(bind) || !isEndpoint(advertise)) {
     return undefined;
   }
-  return { name, transport, bind, advertise };
+  return { name, transport, bind, advertise, ...(proxied === true && { proxied }) };
 }
 
 /** undefined when `value` has another shape or breaks a bound. */

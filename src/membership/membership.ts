@@ -80,6 +80,7 @@ export class Membership {
       badEntries: options.badEntries ?? { n: 0 },
       self: () => this.#given,
       mayPropose: () => !this.isolated,
+      inFarm: () => options.record().role === 'member',
       onView: options.onView,
       onMembers: options.onMembers,
       onSeatLost: () => this.#seatLost(),

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { nextView, type Seat, type View } from '../ownership/view.ts';
+import { isMember, nextView, type Seat, type View } from '../ownership/view.ts';
 import type { Entry, PrefixWatch, Store } from '../store/store.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
 import type { GivenNumber } from './seat-claim.ts';
@@ -31,6 +31,8 @@ export interface ViewKeeperOptions {
   readonly self: () => GivenNumber | undefined;
   /** False while this member may write nothing. */
   readonly mayPropose: () => boolean;
+  /** False for a node whose role is not `member`. */
+  readonly inFarm: () => boolean;
   readonly onView: (view: View) => void;
   readonly onMembers: (records: readonly MemberRecord[]) => void;
   /** The view has no longer the seat that this member had. Once per incarnation. */
@@ -147,7 +149,7 @@ export class ViewKeeper {
       const key = `members/${id}`;
       const own = await store.get(key);
       if (!own || parseMemberRecord(id, own.value)?.claim !== claim) return false;
-      const next = this.#next(this.#members.filter((record) => record.id !== id));
+      const next = this.#next(this.#seatsWithout(id));
       const writes = [{ key, value: undefined, expect: own.revision }];
       const done = await store.commit(
         next ? [...writes, { key: 'view', value: next, expect: this.#storedRevision }] : writes,
@@ -186,7 +188,10 @@ export class ViewKeeper {
     if (!view || (this.#view && view.epoch <= this.#view.epoch)) return;
     this.#noteDropped(view);
     this.#view = view;
-    log.info({ epoch: view.epoch, seats: view.seats.map((seat) => `${seat.id} ${seat.state}`) }, 'new view');
+    log.info(
+      { epoch: view.epoch, seats: view.seats.map((seat) => `${seat.id} ${seat.role ?? seat.state}`) },
+      'new view',
+    );
     onView(view);
     this.#checkSeat();
   }
@@ -221,21 +226,37 @@ export class ViewKeeper {
   #desired(members: readonly MemberRecord[]): readonly Seat[] {
     const self = this.#options.self()?.number;
     const now = this.#options.clock.now();
-    const candidates = members.filter((record) => record.role === 'member');
-    const reached = candidates.filter(({ number, incarnation }) => {
-      if (number === self) return true;
+    const candidates = members.filter(isMember);
+    const reached = members.filter((record) => {
+      const { number, incarnation } = record;
+      // A node that is not in the farm may see little of it; its lease alone decides.
+      if (number === self || !isMember(record)) return true;
       const dropped = this.#dropped.get(number);
       if (dropped?.incarnation === incarnation && now < dropped.until) return false;
       return this.#suspected.get(number) !== incarnation;
     });
     // Half of the members or more cannot be taken out by suspicion: of two members none, there the lease decides alone.
-    const believable = reached.length * 2 > candidates.length;
-    return (believable ? reached : candidates).map(seatOf);
+    const believable = reached.filter(isMember).length * 2 > candidates.length;
+    return (believable ? reached : members).map(seatOf);
+  }
+
+  /**
+   * Who is in the farm decides about it. A node outside, which may reach few members and hear few reports, makes the view only while no
+   * member has a record: so that it gets a seat where it is first, and the seats of members that are gone end.
+   */
+  #mayDecide(members: readonly MemberRecord[]): boolean {
+    return this.#options.inFarm() || !members.some(isMember);
+  }
+
+  /** The seats once this node has left. One that may not decide takes its own away and leaves the rest as it is. */
+  #seatsWithout(id: string): readonly Seat[] {
+    const rest = this.#members.filter((record) => record.id !== id);
+    if (this.#mayDecide(rest)) return this.#desired(rest);
+    return this.#view?.seats.filter((seat) => seat.id !== id) ?? [];
   }
 
   /** The view to propose; undefined when the one in the store is right. */
-  #next(members: readonly MemberRecord[]): View | undefined {
-    const seats = this.#desired(members);
+  #next(seats = this.#desired(this.#members)): View | undefined {
     const last = this.#view;
     if (!last && seats.length === 0) return undefined;
     const next = nextView(last, seats, randomBytes(16).toString('hex'));
@@ -252,7 +273,7 @@ export class ViewKeeper {
   #consider(waitMs = DAMPING_MS): void {
     const { clock, random, mayPropose } = this.#options;
     const fresh = this.#membersFresh && this.#viewFresh && this.#watches.length > 0;
-    if (!fresh || this.#proposing || !mayPropose() || !this.#next(this.#members)) {
+    if (!fresh || this.#proposing || !mayPropose() || !this.#mayDecide(this.#members) || !this.#next()) {
       this.#rest();
       return;
     }
@@ -269,7 +290,7 @@ export class ViewKeeper {
     let waitMs = DAMPING_MS;
     try {
       await this.#read();
-      const next = this.#next(this.#members);
+      const next = this.#mayDecide(this.#members) ? this.#next() : undefined;
       if (next && mayPropose()) {
         await store.commit([{ key: 'view', value: next, expect: this.#storedRevision }]);
         this.#takeView(await store.get('view'));

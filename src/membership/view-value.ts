@@ -1,5 +1,5 @@
 // The value of the store's key `view`, checked before anything is built from it.
-import { type Generation, HISTORY_LENGTH, type Seat, type View } from '../ownership/view.ts';
+import { type Generation, HISTORY_LENGTH, SEAT_ROLES, type Seat, type SeatRole, type View } from '../ownership/view.ts';
 import { isMemberId, MAX_INCARNATION, MAX_NUMBER } from './member-record.ts';
 import { isInteger, isList, isObject, isOneOf } from './shape.ts';
 
@@ -26,17 +26,22 @@ export function parseView(value: unknown): View | undefined {
 /** Two seats are equal when their JSON is: the order of fields here is that of `seatOf`. */
 function parseSeat(value: unknown): Seat | undefined {
   if (!isObject(value)) return undefined;
-  const { id, number, incarnation, weight, state } = value;
+  const { id, number, incarnation, weight, state, role = 'member' } = value;
   if (!isMemberId(id) || !isInteger(number, 1, MAX_NUMBER) || !isInteger(incarnation, 1, MAX_INCARNATION)) {
     return undefined;
   }
   if (!isInteger(weight, 0, 1000) || !isOneOf(state, ['active', 'draining'])) return undefined;
-  return { id, number, incarnation, weight, state };
+  if (!isOneOf(role, SEAT_ROLES)) return undefined;
+  return seatOf({ id, number, incarnation, weight, state, role });
 }
 
-/** The seat of a member that says this of itself. */
-export function seatOf({ id, number, incarnation, weight, state }: Seat): Seat {
-  return { id, number, incarnation, weight, state };
+/** What a node says of itself, as far as its seat goes. */
+type SeatParts = Omit<Seat, 'role'> & { readonly role: SeatRole };
+
+/** The seat of a node that says this of itself. Only members weigh anything. */
+export function seatOf({ id, number, incarnation, weight, state, role }: SeatParts): Seat {
+  if (role === 'member') return { id, number, incarnation, weight, state };
+  return { id, number, incarnation, weight: 0, state, role };
 }
 
 function parseGeneration(value: unknown): Generation | undefined {

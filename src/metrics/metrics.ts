@@ -3,12 +3,14 @@ import { type EventLoopUtilization, performance } from 'node:perf_hooks';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { type Cell, type CellFamily, counter, gauge, histogram } from './counters.ts';
 
+type SeatKind = 'active' | 'draining' | 'disabled' | 'relay';
+
 /** What is read on scrape. The node puts its own readers here while it is built; until then everything reads zero. */
 interface Sources {
   ownedCalls: () => number;
   viewEpoch: () => number;
-  /** Members in the view, by state. */
-  members: () => { readonly active: number; readonly draining: number };
+  /** Seats of the view: members by state, nodes that are not in the farm by role. */
+  members: () => Readonly<Record<SeatKind, number>>;
   peersReachable: () => number;
   storeUp: () => boolean;
   tcpConnections: () => number;
@@ -57,13 +59,13 @@ function makeGauges(registry: Registry, sources: Sources): void {
   single('view_epoch', 'Number of the view this member works by. The same on all members, but for moments.', () =>
     sources.viewEpoch(),
   );
-  gauge(registry, 'members', 'Members in the view, by state.', ['state'], () => {
-    const { active, draining } = sources.members();
-    return [
-      { labels: { state: 'active' }, value: active },
-      { labels: { state: 'draining' }, value: draining },
-    ];
-  });
+  gauge(
+    registry,
+    'members',
+    'Seats of the view: members by state (active, draining), nodes that are not in the farm by role (disabled, relay).',
+    ['state'],
+    () => Object.entries(sources.members()).map(([state, value]) => ({ labels: { state }, value })),
+  );
   single('peers_reachable', 'Other members that answer over the relay link.', () => sources.peersReachable());
   single('store_up', '1 while the store answers. At 0 the farm goes on with the last view.', () =>
     Number(sources.storeUp()),
@@ -99,7 +101,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
   const sources: Sources = {
     ownedCalls: () => 0,
     viewEpoch: () => 0,
-    members: () => ({ active: 0, draining: 0 }),
+    members: () => ({ active: 0, draining: 0, disabled: 0, relay: 0 }),
     peersReachable: () => 0,
     storeUp: () => false,
     tcpConnections: () => 0,

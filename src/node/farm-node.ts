@@ -15,9 +15,11 @@ import { Membership } from '../membership/membership.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import { OwnerLookup } from '../ownership/owner-lookup.ts';
-import type { View } from '../ownership/view.ts';
+import { isMember, type SeatRole, type View } from '../ownership/view.ts';
 import { Answers } from '../relay/answers.ts';
+import { Doors } from '../relay/doors.ts';
 import { Egress } from '../relay/egress.ts';
+import { Exits } from '../relay/exits.ts';
 import { RelayLink } from '../relay/relay-link.ts';
 import { Locator, nodeResolver } from '../service/upstream/locate.ts';
 import { Upstream } from '../service/upstream/upstream.ts';
@@ -67,6 +69,7 @@ export class FarmNode {
   readonly #limits: { -readonly [Field in keyof TransportLimits]: TransportLimits[Field] };
   readonly transport: Transport;
   readonly #link: RelayLink;
+  readonly #doors: Doors;
   readonly #upstream: Upstream;
   readonly #answers: Answers;
   readonly #membership: Membership;
@@ -91,7 +94,12 @@ export class FarmNode {
     this.#relayAt = config.relay.bind;
     this.#startedAt = new Date(clock.wall()).toISOString();
     this.#calls = new CallTable({ ...config.ownership, evicted: metrics.evicted });
-    this.#world = new World(keyring(config.keys.map((key) => key.reveal())), this.#calls, clock);
+    this.#world = new World(
+      keyring(config.keys.map((key) => key.reveal())),
+      this.#calls,
+      clock,
+      config.role !== 'member',
+    );
     this.#limits = { ...DEFAULT_LIMITS, ...transportLimits(config) };
     const world = this.#world;
     const drops = dropCells(metrics.verdicts);
@@ -117,6 +125,8 @@ export class FarmNode {
       },
       ...(options.sockets && { sockets: options.sockets }),
     });
+    this.#doors = new Doors({ own: this.transport.listeners, role: config.role });
+    const doors = this.#doors;
     this.#link = new RelayLink({
       network,
       clock,
@@ -126,6 +136,7 @@ export class FarmNode {
       keys: () => world.keys,
       self: () => this.#relaySelf,
       listeners: config.listeners.map(({ name }) => name),
+      knowsDoor: (member, code) => doors.elsewhere(member, code) !== undefined,
       metrics: { relayed: metrics.relayed, refused: metrics.relayRefused, hop: metrics.relayHop },
       handlers: {
         onPacket: (packet) => way.relayed(packet),
@@ -135,22 +146,26 @@ export class FarmNode {
       },
     });
     world.heldSince = (member) => this.#link.heldSince(member);
-    const egress = new Egress(this.transport, this.#link, world);
+    const egress = new Egress(this.transport, this.#link, world, doors);
     this.#answers = new Answers({
       world,
       transport: this.transport,
+      doors,
       egress,
       now: () => clock.now(),
       limits: errorLimits(config),
       answered: metrics.answered,
       drops,
     });
+    const reachable = (member: number): boolean => this.#link.reachable(member);
+    const exits = config.role === 'relay' ? new Exits({ world, doors, reachable }) : undefined;
     const { service, resolver } = config;
+    const forbidden = forbiddenTargets(config);
     this.#upstream = new Upstream({
       settings: {
         ...service,
         allow: service.allow && new AddressList(service.allow),
-        forbidden: forbiddenTargets(config),
+        forbidden,
       },
       world,
       network,
@@ -158,6 +173,8 @@ export class FarmNode {
       log: log.child({ room: 'upstream' }),
       transport: this.transport,
       egress,
+      doors,
+      ...(exits && { exits }),
       answers: this.#answers,
       calls: this.#calls,
       locator: new Locator({
@@ -181,6 +198,7 @@ export class FarmNode {
       verdicts: metrics.verdicts,
       ownHosts: ownHosts(config),
       probes: () => this.#settings.probes,
+      forbidden,
       ready: () => this.face.ready().ready,
     });
     this.#membership = new Membership({
@@ -209,6 +227,7 @@ export class FarmNode {
       link: this.#link,
       store,
       service: this.#upstream,
+      ...(exits && { exits }),
     });
     this.#admin =
       options.admin === false
@@ -265,7 +284,9 @@ export class FarmNode {
     const listeners = this.transport.listeners.map(
       ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
     );
-    log.info({ ...this.#world.identity, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
+    const { role, roleChosenBecause: because } = this.#options.config;
+    if (because !== '') log.info({ role, because }, 'role auto has been decided');
+    log.info({ ...this.#world.identity, role, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
   }
 
   /** Takes no new calls, keeps what it has, and resolves when its calls have ended or the deadline has come: true when none was left. */
@@ -328,6 +349,7 @@ export class FarmNode {
   #become(identity: Identity): void {
     this.#world.become(identity);
     this.transport.setSelf(identity.number, identity.incarnation);
+    this.#doors.setRecords(this.#records, identity.number);
     this.#noteSeat();
   }
 
@@ -358,13 +380,14 @@ export class FarmNode {
 
   #takeRecords(records: readonly MemberRecord[]): void {
     this.#records = records;
+    this.#doors.setRecords(records, this.#world.identity.number);
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
   }
 
   #record() {
     const { config } = this.#options;
     return {
-      role: 'member' as const,
+      role: config.role,
       state: this.#state === 'draining' ? ('draining' as const) : ('active' as const),
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
       weight: this.#upstream.up ? this.#settings.own.weight : 0,
@@ -399,8 +422,16 @@ export class FarmNode {
     sources.ownedCalls = () => this.#calls.calls;
     sources.viewEpoch = () => this.#world.tables.epoch;
     sources.members = () => {
-      const draining = this.#view?.seats.filter(({ state }) => state === 'draining').length ?? 0;
-      return { active: (this.#view?.seats.length ?? 0) - draining, draining };
+      const seats = this.#view?.seats ?? [];
+      const members = seats.filter(isMember);
+      const draining = members.filter(({ state }) => state === 'draining').length;
+      const apart = (role: SeatRole): number => seats.filter((seat) => seat.role === role).length;
+      return {
+        active: members.length - draining,
+        draining,
+        disabled: apart('disabled'),
+        relay: apart('relay'),
+      };
     };
     sources.peersReachable = () => this.#link.reachablePeers().length;
     sources.storeUp = () => this.#options.store.up;

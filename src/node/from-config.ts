@@ -23,17 +23,20 @@ export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | 
 
 /** The listeners as the member's record shows them to the others. */
 export function listenerRecords(config: Config): ListenerRecord[] {
-  return config.listeners.map(({ name, transport, bind, advertise }) => ({
+  return config.listeners.map(({ name, transport, bind, advertise, proxyProtocol }) => ({
     name,
     transport,
     bind: formatEndpoint(bind),
     advertise: formatEndpoint(advertise),
+    ...(proxyProtocol !== 'off' && { proxied: true }),
   }));
 }
 
-/** The transports that some listener speaks, as RFC 3263 is asked for them. */
+/** The transports that some listener speaks, as RFC 3263 is asked for them; of a node that sends through members all, for theirs are not known yet. */
 export function transportsOf(config: Config): readonly ('udp' | 'tcp')[] {
-  return (['udp', 'tcp'] as const).filter((kind) => config.listeners.some(({ transport }) => transport === kind));
+  const all = ['udp', 'tcp'] as const;
+  if (config.role === 'relay') return all;
+  return all.filter((kind) => config.listeners.some(({ transport }) => transport === kind));
 }
 
 /** The limits of `config` as the transport counts them. */
@@ -66,13 +69,14 @@ export function forbiddenTargets(config: Config): ForbiddenTargets {
   const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
   const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...etcd];
   return new ForbiddenTargets(
-    config.listeners.map(({ bind }) => bind),
+    config.role === 'relay' ? undefined : config.listeners.map(({ bind }) => bind),
     doors.filter((door) => door !== undefined),
   );
 }
 
-/** The address families the listeners speak. */
+/** The address families the listeners speak; of a node that sends through members both. */
 export function familiesOf(config: Config): readonly (4 | 6)[] {
+  if (config.role === 'relay') return [4, 6];
   const families = new Set(config.listeners.map(({ bind }) => (bind.address.includes(':') ? 6 : 4) as 4 | 6));
   return [...families];
 }

@@ -35,6 +35,8 @@ export interface NodeFaceOptions {
   readonly link: RelayLink;
   readonly store: Store;
   readonly service: Service;
+  /** Given to a node that sends through members. */
+  readonly exits?: { readonly open: boolean };
 }
 
 /** A newer view that cannot be fetched: so long it may be on its way. */
@@ -52,13 +54,14 @@ export class NodeFace implements FarmFace {
 
   /** The store's absence alone changes nothing: the farm goes on with its last view. A member that alone is cut off is outrun. */
   ready(): Readiness {
-    const { state, view, identity, service, store, link } = this.#of;
+    const { state, view, identity, service, store, link, exits } = this.#of;
     const reasons: string[] = [];
     const now = state();
     if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
     if (service.trouble) reasons.push(service.trouble);
+    if (exits?.open === false) reasons.push('no member takes new calls: there is none to send through');
     if (!store.up && link.outrunFor() > OUTRUN_MS)
       reasons.push('the farm has gone on to a newer view, and the store does not tell it');
     return { ready: reasons.length === 0, reasons };
@@ -66,13 +69,15 @@ export class NodeFace implements FarmFace {
 
   farm(): FarmSummary {
     const { config, version, state, identity, world, store, service, calls } = this.#of;
-    const { farm, member, service: settings } = config();
+    const { farm, member, role, roleChosenBecause, service: settings } = config();
     const { host, port } = settings.server;
     return {
       farm,
       member,
       ...identity(),
       state: state(),
+      role,
+      roleChosenBecause,
       version,
       epoch: world.tables.epoch,
       store: { kind: store.kind, up: store.up },
@@ -93,6 +98,7 @@ export class NodeFace implements FarmFace {
         number: seat.number,
         incarnation: seat.incarnation,
         state: seat.state,
+        role: seat.role ?? 'member',
         weight: seat.weight,
         share: (owned.get(seat.number) ?? 0) / SLOTS,
         relay: record?.relay ?? '',
@@ -109,10 +115,11 @@ export class NodeFace implements FarmFace {
     const ids = new Map(records().map(({ number, id }) => [number, id]));
     return records()
       .filter(({ number }) => number !== identity().number)
-      .map(({ id, number, relay }) => ({
+      .map(({ id, number, relay, role }) => ({
         id,
         number,
         relay,
+        role,
         seated: view()?.seats.some((seat) => seat.number === number) ?? false,
         reachable: link.reachable(number),
         misses: link.missesOf(number).map((missed) => ids.get(missed) ?? String(missed)),

@@ -35,6 +35,8 @@ export interface PacketWayOptions {
   readonly ownHosts: readonly string[];
   /** Sources of the balancer's probes. */
   readonly probes: () => AddressList;
+  /** Where no request that a peer has sent through here may go. Left out: anywhere. */
+  readonly forbidden?: { has(address: string, port: number): boolean };
   /** Whether this member takes new calls: what a probe is told. */
   readonly ready: () => boolean;
 }
@@ -100,9 +102,16 @@ export class PacketWay {
     this.#act(faultVerdict(fault, message), packet, message);
   }
 
-  /** A message that a peer wants sent by a flow of ours. When that is gone, a request is answered 430 (RFC 5626 11.4). */
+  /**
+   * A message that a peer wants sent by a flow of ours. When that is gone, a request is answered 430 (RFC 5626 11.4). A peer that sends through
+   * us does not know our doors: a request to one of them is answered 503.
+   */
   leave(flow: Flow, bytes: Buffer, start: number, end: number): void {
-    if (!this.#options.egress.send(flow, bytes.subarray(start, end))) this.#comeBack(bytes, start, end, 430);
+    const { egress, forbidden } = this.#options;
+    const connected = flow.connection !== 0;
+    if (!connected && forbidden?.has(flow.address, flow.port) && !isResponse(bytes, start))
+      this.#comeBack(bytes, start, end, 503);
+    else if (!egress.send(flow, bytes.subarray(start, end))) this.#comeBack(bytes, start, end, connected ? 430 : 503);
   }
 
   /** A message whose connection could not be opened: a request is answered 503 (RFC 3261 8.1.3.1). */
@@ -168,6 +177,11 @@ export class PacketWay {
     else if (message.method !== Method.OPTIONS) this.#reply(packet, message, 405, listed);
     else this.#reply(packet, message, this.#options.ready() ? 200 : 503, listed);
   }
+}
+
+/** It begins like a response; no method has a slash (RFC 3261 25.1). */
+function isResponse(bytes: Buffer, start: number): boolean {
+  return bytes[start + 3] === 0x2f;
 }
 
 function faultVerdict(fault: ScanFault, message: Scan): Verdict {

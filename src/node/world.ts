@@ -24,12 +24,15 @@ export class World implements LookupWorld {
   heldSince: (member: number) => number = () => 0;
   readonly #calls: CallTable;
   readonly #clock: Clock;
+  readonly #apart: boolean;
   /** What is being built, and the view that came meanwhile. */
   #building: Generator<void, OwnerTables, void> | undefined;
   #next: { readonly view: View; readonly onBuilt: () => void } | undefined;
 
-  constructor(keys: Keyring, calls: CallTable, clock: Clock) {
+  /** `apart`: this node's role is not `member`. */
+  constructor(keys: Keyring, calls: CallTable, clock: Clock, apart = false) {
     this.keys = keys;
+    this.#apart = apart;
     this.#calls = calls;
     this.#clock = clock;
   }
@@ -63,7 +66,7 @@ export class World implements LookupWorld {
     if (!next) return;
     this.#next = undefined;
     const { number, incarnation } = this.identity;
-    const building = ownerTablesBuilding(next.view, number, incarnation);
+    const building = ownerTablesBuilding(next.view, number, incarnation, this.#apart);
     this.#building = building;
     const slice = (): void => {
       const { done, value } = building.next();

@@ -2,7 +2,8 @@
 //   1. a valid token: response -> top Via branch; request -> top Route, else Request-URI, then To tag
 //   2. a header that names another dialog (Replaces RFC 3891, Join RFC 3911, Target-Dialog RFC 4538): the owner of that dialog
 //   3. the calls this member holds
-//   4. the slot of the Call-ID in the current view, with a second chance to the slot's previous owner
+//   4. the slot of the Call-ID in the current view, with a second chance to the slot's previous owner;
+//      a node that is not in the farm keeps what came to it instead
 // Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, node/packet-way.ts.)
 import type { CellFamily } from '../metrics/counters.ts';
 import { Method, type Scan } from '../sip/scan.ts';
@@ -98,7 +99,8 @@ export class OwnerLookup {
    * error name no dialog, and that member tells them the way. A dialog of the server's making is found at the member that holds it only.
    */
   #toNamedDialog(scan: Scan, packet: Packet): Verdict {
-    const { slots, self } = this.#world.tables;
+    const { slots, self, apart } = this.#world.tables;
+    if (apart && packet.hops === 0) return LOCAL;
     const home = slots[packet.slot]!;
     if (packet.hops === 0 && home !== self && home !== 0) return relayTo(home);
     this.#hashNamedDialog(scan);
@@ -155,7 +157,7 @@ export class OwnerLookup {
   #toSlot(slot: number, packet: Packet): Verdict {
     const { tables } = this.#world;
     const owner = tables.slots[slot]!;
-    if (packet.hops >= HOP_LIMIT) return LOCAL;
+    if (packet.hops >= HOP_LIMIT || (tables.apart && packet.hops === 0)) return LOCAL;
     if (owner !== tables.self && owner !== 0) {
       // We were offered it as the previous owner and do not know it: back, marked, so that it is not offered again.
       if (packet.secondChance === SecondChance.offered) packet.secondChance = SecondChance.returned;

@@ -1,7 +1,7 @@
 // Everything the owner lookup reads, finished by cold code for one view and swapped in by one assignment.
 import { type SipKey, sipKey } from '../base/siphash.ts';
 import { finish, type SlotTable, sharesBetween, slotBuilding } from './slots.ts';
-import { type Generation, generationOf, HISTORY_LENGTH, type Seat, type View } from './view.ts';
+import { type Generation, generationOf, HISTORY_LENGTH, isMember, type Seat, type View } from './view.ts';
 
 export interface OwnerTables {
   readonly epoch: number;
@@ -11,12 +11,16 @@ export interface OwnerTables {
   readonly slotKey: SipKey;
   /** Slot to member number; 0 = nobody takes new calls. */
   readonly slots: Uint16Array;
-  /** Slot to the member that owned it before, if that one still has a seat; 0 = no second chance. */
+  /** Slot to the member that owned it before, if it is still in the farm; 0 = no second chance. */
   readonly previous: Uint16Array;
   /** Slot to the last epoch in which that member owned it: calls it holds may be that young. */
   readonly previousUntil: Uint32Array;
   /** Seats by member number. */
   readonly seats: ReadonlyMap<number, Seat>;
+  /** The seats of members: who is in the farm. */
+  readonly members: readonly Seat[];
+  /** This node is not in the farm (role disabled or relay): what names nobody and comes to it is its own. */
+  readonly apart: boolean;
 }
 
 /** A farm of so many members has its tables in one slice, together some milliseconds. */
@@ -48,13 +52,19 @@ function nearest(generation: Generation): SlotTable | undefined {
   return best;
 }
 
-/** Builds the tables of `view` for the member `self`, and pauses after each slice of a few milliseconds. */
+/**
+ * Builds the tables of `view` for the node `self`, and pauses after each slice of a few milliseconds. `apart`: its role is not `member`, with
+ * a seat or without.
+ */
 export function* ownerTablesBuilding(
   view: View,
   self: number,
   incarnation: number,
+  apart = false,
 ): Generator<void, OwnerTables, void> {
   const seats = new Map(view.seats.map((seat) => [seat.number, seat]));
+  const members = view.seats.filter(isMember);
+  const held = new Set(members.map(({ number }) => number));
   const slots = yield* slotsOf(generationOf(view));
   const previous = new Uint16Array(slots.length);
   const previousUntil = new Uint32Array(slots.length);
@@ -62,7 +72,7 @@ export function* ownerTablesBuilding(
     const earlier = yield* slotsOf(generation);
     for (let slot = 0; slot < slots.length; slot++) {
       const owner = earlier[slot]!;
-      if (previous[slot] !== 0 || owner === slots[slot] || !seats.has(owner)) continue;
+      if (previous[slot] !== 0 || owner === slots[slot] || !held.has(owner)) continue;
       previous[slot] = owner;
       previousUntil[slot] = generation.epoch;
     }
@@ -77,12 +87,14 @@ export function* ownerTablesBuilding(
     previous,
     previousUntil,
     seats,
+    members,
+    apart,
   };
 }
 
 /** `ownerTablesBuilding` in one go. */
-export function buildOwnerTables(view: View, self: number, incarnation: number): OwnerTables {
-  return finish(ownerTablesBuilding(view, self, incarnation));
+export function buildOwnerTables(view: View, self: number, incarnation: number, apart = false): OwnerTables {
+  return finish(ownerTablesBuilding(view, self, incarnation, apart));
 }
 
 /** The tables of a member that has seen no view yet, or is alone: it owns every slot itself. */

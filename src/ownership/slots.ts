@@ -96,8 +96,17 @@ class Draw {
   }
 
   #scoreOf(hash: number, weight: number): number {
-    return this.#single ? hash : -weight / Math.log((hash + 2147483648.5) / 4294967296);
+    return this.#single ? hash : weighted(hash, weight);
   }
+}
+
+function weighted(hash: number, weight: number): number {
+  return -weight / Math.log((hash + 2147483648.5) / 4294967296);
+}
+
+/** The score of a member for what has this 53-bit key: the highest of all members wins, and each wins by its weight's share. */
+export function rendezvousScore(key: number, number: number, weight: number): number {
+  return weighted(mix(slotPart(key ^ (key / 4294967296)), memberPart(number)), weight);
 }
 
 /** In how many shares two generations differ. */

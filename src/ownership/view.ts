@@ -3,7 +3,11 @@
 /** `active` takes new calls; `draining` keeps what it has, its tokens are honoured, and owns no slot. */
 export type SeatState = 'active' | 'draining';
 
-/** One member's place in the view. */
+/** `member` owns slots. The others are not in the farm, but have a seat, so that what names them by a token reaches them. */
+export const SEAT_ROLES = ['member', 'disabled', 'relay'] as const;
+export type SeatRole = (typeof SEAT_ROLES)[number];
+
+/** One node's place in the view. */
 export interface Seat {
   readonly id: string;
   /** 1-65535, given once per member id. */
@@ -13,6 +17,13 @@ export interface Seat {
   /** Relative share of slots, 0-1000; 100 is the default. */
   readonly weight: number;
   readonly state: SeatState;
+  /** Left out for a member; the weight of the others is 0. */
+  readonly role?: Exclude<SeatRole, 'member'>;
+}
+
+/** True for a seat that counts: in the share of slots, and in what a majority says. */
+export function isMember(seat: { readonly role?: SeatRole }): boolean {
+  return seat.role === undefined || seat.role === 'member';
 }
 
 /** What decides the owners of slots in one generation. */
@@ -37,12 +48,12 @@ export interface View {
 /** How many earlier generations a view remembers: the restart of a member makes two, so two restarts fit into one ringing time. */
 export const HISTORY_LENGTH = 4;
 
-/** The shares of a view: active seats with a weight. */
+/** The shares of a view: active members with a weight. */
 export function generationOf(view: View): Generation {
   return {
     epoch: view.epoch,
     shares: view.seats
-      .filter((seat) => seat.state === 'active' && seat.weight > 0)
+      .filter((seat) => isMember(seat) && seat.state === 'active' && seat.weight > 0)
       .map(({ number, weight }) => ({ number, weight })),
   };
 }
@@ -64,7 +75,8 @@ function sameSeats(a: readonly Seat[], b: readonly Seat[]): boolean {
         seat.number === other.number &&
         seat.incarnation === other.incarnation &&
         seat.weight === other.weight &&
-        seat.state === other.state
+        seat.state === other.state &&
+        seat.role === other.role
       );
     })
   );

@@ -9,6 +9,7 @@ import { buildReply } from '../sip/reply.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Packet } from '../transport/packet.ts';
 import type { Transport } from '../transport/transport.ts';
+import type { Doors } from './doors.ts';
 import type { Egress } from './egress.ts';
 import { emptyFlow, returnFlow } from './return-flow.ts';
 
@@ -23,6 +24,8 @@ export interface ErrorLimits {
 export interface AnswersOptions {
   readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly transport: Transport;
+  /** Left out: there are no other listeners than this node's own. */
+  readonly doors?: Doors;
   readonly egress: Egress;
   /** Monotonic milliseconds. */
   readonly now: () => number;
@@ -62,7 +65,7 @@ export class Answers {
    * `listed`: the operator has named the source, so the answer need not be cut down to the size of the question.
    */
   answer(packet: Packet, scan: Scan, status: ReplyStatus, headers = NO_HEADERS, listed = false): void {
-    const { drops, egress, world, transport, answered } = this.#options;
+    const { drops, egress, world, transport, doors, answered } = this.#options;
     if (scan.method === Method.ACK) {
       drops['bad-ack'].n++;
       return;
@@ -79,9 +82,9 @@ export class Answers {
       drops.amplification.n++;
       return;
     }
-    const listener = transport.listeners[packet.listener];
-    if (!listener) return;
-    returnFlow(scan, packet, world.tables, listener, this.#flow);
+    const entrance = doors ? doors.entranceOf(packet) : transport.listeners[packet.listener];
+    if (!entrance) return;
+    returnFlow(scan, packet, world.tables, entrance, this.#flow);
     answered.cell({ status: String(status) }).n++;
     if (!egress.send(this.#flow, reply)) drops['flow-lost'].n++;
   }

@@ -3,6 +3,7 @@
 import type { Flow } from '../ownership/flow.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import type { Transport } from '../transport/transport.ts';
+import type { Doors } from './doors.ts';
 import type { RelayLink } from './relay-link.ts';
 
 export interface EgressWorld {
@@ -15,13 +16,15 @@ export class Egress {
   readonly #transport: Transport;
   readonly #link: RelayLink;
   readonly #world: EgressWorld;
+  readonly #doors: Doors | undefined;
   /** Index of this member's listener by code; -1 = none. */
   readonly #indexes = new Int16Array(256).fill(-1);
 
-  constructor(transport: Transport, link: RelayLink, world: EgressWorld) {
+  constructor(transport: Transport, link: RelayLink, world: EgressWorld, doors?: Doors) {
     this.#transport = transport;
     this.#link = link;
     this.#world = world;
+    this.#doors = doors;
     for (const [index, { code }] of transport.listeners.entries()) this.#indexes[code] = index;
   }
 
@@ -30,7 +33,10 @@ export class Egress {
     return this.#indexes[flow.listener]!;
   }
 
-  /** Sends a whole message by `flow`. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied. */
+  /**
+   * Sends a whole message by `flow`. A flow without connection at a listener of TCP asks for one: that which the member has opened to the
+   * flow's address, or a new one. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied.
+   */
   send(flow: Readonly<Flow>, message: Buffer): boolean {
     const { tables } = this.#world;
     const here = flow.member === tables.self;
@@ -41,13 +47,22 @@ export class Egress {
       // Whether the connection is of that member's present life only that member can say.
       return tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
     }
+    const elsewhere = !here && this.#doors?.elsewhere(flow.member, flow.listener) !== undefined;
     const index = this.#indexes[flow.listener]!;
     const listener = this.#transport.listeners[index];
-    if (!listener) return false;
+    if (elsewhere || !listener) {
+      return elsewhere && tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
+    }
+    if (listener.transport === 'tcp') return here && this.#connectAndSend(index, flow, message);
     const away = !here && listener.answer === 'ingress' && tables.seats.has(flow.member);
     if (away && this.#link.egress(flow, message, 0, message.length)) return true;
     // Any member may send from the shared address; and when the one that should is gone, an answer from here beats silence.
     this.#transport.sendDatagram(index, message, flow.address, flow.port);
     return true;
+  }
+
+  #connectAndSend(index: number, flow: Readonly<Flow>, message: Buffer): boolean {
+    const connection = this.#transport.connectStream(index, flow);
+    return connection !== 0 && this.#transport.sendStream(connection, message);
   }
 }

@@ -1,6 +1,7 @@
 // The other members as the relay link knows them: where they are, which incarnation they run, and what their probes tell.
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { isMember, type SeatRole } from '../ownership/view.ts';
 import { SequenceWindow } from './sequence-window.ts';
 
 /** Another member, as its record in the store tells it. */
@@ -16,6 +17,8 @@ export interface PeerInfo {
 export interface PeerSeat {
   readonly number: number;
   readonly incarnation: number;
+  /** Left out for a member. */
+  readonly role?: SeatRole;
 }
 
 /** What `heldSince` is before a peer has spoken: it may hold calls of any age. */
@@ -75,6 +78,7 @@ export class Peers {
   readonly #peers = new Map<number, Peer>();
   #records: readonly PeerInfo[] = [];
   #seats: ReadonlyMap<number, number> | undefined;
+  #members: readonly number[] = [];
 
   constructor(relayed: CellFamily<'direction' | 'peer'>, now: () => number) {
     this.#relayed = relayed;
@@ -89,9 +93,9 @@ export class Peers {
     return this.#peers.values();
   }
 
-  /** Numbers of the seated members; empty before the first view. */
-  seated(): readonly number[] {
-    return this.#seats ? [...this.#seats.keys()] : [];
+  /** Numbers of the seats that belong to members; empty before the first view. Nodes that are not in the farm neither accuse nor are accused. */
+  members(): readonly number[] {
+    return this.#members;
   }
 
   /** Takes the records of all members; `self` is left out. A member whose record is gone stays known as long as it has a seat. */
@@ -114,6 +118,7 @@ export class Peers {
 
   setSeats(seats: readonly PeerSeat[]): void {
     this.#seats = new Map(seats.map(({ number, incarnation }) => [number, incarnation]));
+    this.#members = seats.filter(isMember).map(({ number }) => number);
     this.#forgetTheGone();
   }
 

@@ -118,7 +118,7 @@ export class Prober {
   #vote(): void {
     const { peers, self, onSuspects } = this.#options;
     const own = self().number;
-    const suspects = suspectsOf(peers.seated(), (reporter) => {
+    const suspects = suspectsOf(peers.members(), (reporter) => {
       if (reporter === own) return this.#misses;
       const peer = peers.get(reporter);
       return peer?.reachable ? peer.misses : undefined;

@@ -58,6 +58,8 @@ export interface RelayOptions {
   readonly self: () => RelaySelf;
   /** Names of this member's listeners, in the order of their indexes; at most 256. */
   readonly listeners: readonly string[];
+  /** What came to this listener of that member can be answered there, though this member has no listener of the name. Left out: never. */
+  readonly knowsDoor?: (member: number, code: number) => boolean;
   readonly metrics: {
     /** Frames of kind packet and egress. */
     readonly relayed: CellFamily<'direction' | 'peer'>;
@@ -184,9 +186,10 @@ export class RelayLink {
     frame.kind = FrameKind.packet;
     frame.secondChance = packet.secondChance;
     frame.hops = packet.hops + 1;
-    frame.ingress = packet.ingress;
+    // What was made here, an answer to a request that could not leave, came to nobody else.
+    frame.ingress = packet.ingress || self.number;
     frame.ingressIncarnation = packet.ingressIncarnation;
-    frame.listener = this.#codes[packet.listener]!;
+    frame.listener = packet.listener < 0 ? packet.listenerCode : this.#codes[packet.listener]!;
     frame.connection = packet.connection;
     frame.address = packet.address;
     frame.port = packet.port;
@@ -363,7 +366,7 @@ export class RelayLink {
       return;
     }
     const listener = this.#indexes[frame.listener]!;
-    if (listener < 0) {
+    if (listener < 0 && !this.#options.knowsDoor?.(frame.ingress, frame.listener)) {
       this.#refused.listener.n++;
       return;
     }
@@ -376,6 +379,7 @@ export class RelayLink {
     packet.localAddress = frame.localAddress;
     packet.localPort = frame.localPort;
     packet.listener = listener;
+    packet.listenerCode = frame.listener;
     packet.connection = frame.connection;
     packet.ingress = frame.ingress;
     packet.ingressIncarnation = frame.ingressIncarnation;

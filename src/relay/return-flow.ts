@@ -3,7 +3,7 @@ import type { Flow } from '../ownership/flow.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import type { Scan } from '../sip/scan.ts';
 import type { Packet } from '../transport/packet.ts';
-import type { Listener } from '../transport/transport.ts';
+import type { Entrance } from './doors.ts';
 
 /** A flow that leads nowhere, to be filled. */
 export function emptyFlow(): Flow {
@@ -16,7 +16,7 @@ export function emptyFlow(): Flow {
  * another address than the source: nobody can have our answers sent to a third party. Through a proxy in front only the source port
  * leads back, with `rport` or without.
  */
-export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, listener: Listener, flow: Flow): void {
+export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, listener: Entrance, flow: Flow): void {
   const { via } = scan;
   const byIngress = packet.connection !== 0 || listener.answer === 'ingress';
   const proxied = (listener.proxyProtocol ?? 'off') !== 'off';

@@ -15,8 +15,10 @@ export class Packet {
   /** The address the packet came to: local at the ingress member, or where the client sent to by the word of a trusted proxy. */
   localAddress = '';
   localPort = 0;
-  /** Index of this member's listener with the name the packet came to. */
+  /** Index of this member's listener with the name the packet came to; -1 = this member has none. */
   listener = 0;
+  /** Code of that listener, of a packet that a peer relayed. */
+  listenerCode = 0;
   /** Connection at the ingress member; 0 for a datagram. */
   connection = 0;
   /** The proxy in front speaks for itself (PROXY protocol, command LOCAL): no client sent this. */

@@ -6,6 +6,7 @@ import type { Clock } from '../../src/base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../../src/base/endpoint.ts';
 import type { ByteStream, DatagramSocket, Network } from '../../src/base/network.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import type { Config } from '../../src/config/schema.ts';
 import type { CellFamily } from '../../src/metrics/counters.ts';
 import { type Metrics, makeMetrics, makeRegistry } from '../../src/metrics/metrics.ts';
 import { FarmNode } from '../../src/node/farm-node.ts';
@@ -30,6 +31,8 @@ export interface FarmOptions {
   readonly resolver?: readonly string[];
   /** More of the configuration; sections replace those made here. */
   readonly config?: Readonly<Record<string, unknown>>;
+  /** Roles of those that are no members, by index. A disabled one listens at its own address, one of role relay nowhere; the balancer knows neither. */
+  readonly roles?: Readonly<Record<number, 'disabled' | 'relay'>>;
   /** More of the section `service`. */
   readonly service?: Readonly<Record<string, unknown>>;
   readonly seed?: number;
@@ -180,6 +183,8 @@ export class FakeMember {
   readonly store: MemoryStore;
   readonly network: MortalNetwork;
   readonly clock: MortalClock;
+  readonly role: 'member' | 'disabled' | 'relay';
+  readonly config: Config;
   /** Datagrams it has sent from the VIP itself. */
   readonly left: { readonly to: Endpoint; readonly message: Message }[] = [];
   /** What the balancer has given it. */
@@ -191,23 +196,26 @@ export class FakeMember {
     this.index = index;
     this.id = `fe${index}`;
     this.address = `10.0.0.${index}`;
+    this.role = options.roles?.[index] ?? 'member';
     this.server = server;
     this.store = farm.memory.open();
     this.network = new MortalNetwork(farm.network);
     this.clock = new MortalClock(farm.clock);
     this.metrics = makeMetrics(makeRegistry(), { version: 'test', dropReasons: Object.keys(DROP_REASONS) });
-    const own = formatEndpoint(VIP);
+    const own = formatEndpoint(this.role === 'member' ? VIP : { address: this.address, port: VIP.port });
+    const listeners = [
+      { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct' },
+      { name: 'edge-tcp', transport: 'tcp', bind: own },
+    ];
     const { config } = parseConfig(
       'test',
       JSON.stringify({
         farm: 'test',
         member: this.id,
-        store: { kind: 'memory' },
+        role: this.role,
+        store: this.role === 'relay' ? { kind: 'etcd', hosts: ['http://10.0.0.254:2379'] } : { kind: 'memory' },
         keys: [SECRET],
-        listeners: [
-          { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct' },
-          { name: 'edge-tcp', transport: 'tcp', bind: own },
-        ],
+        listeners: this.role === 'relay' ? [] : listeners,
         balancer: { mode: 'dsr', probes: ['198.51.100.254/32'] },
         relay: { bind: `${this.address}:5064` },
         service: {
@@ -226,6 +234,7 @@ export class FakeMember {
     );
     // A call table of test size: the memory of two million calls per member is what would take the time.
     const ownership = { ...config.ownership, maxEntries: 20_000 };
+    this.config = config;
     this.node = new FarmNode({
       config: { ...config, ownership },
       version: 'test',
@@ -235,22 +244,21 @@ export class FakeMember {
       log: pino({ level: 'silent' }),
       metrics: this.metrics,
       admin: false,
-      handedIn: new Set(['edge-tcp']),
-      sockets: new Map([
-        [
-          'edge',
-          {
-            local: vip.local,
-            send: (bytes, address, port) => {
-              if (!this.alive) return;
-              this.left.push({ to: { address, port }, message: new Message(Buffer.from(bytes).toString('latin1')) });
-              vip.send(bytes, address, port);
-            },
-            close: () => Promise.resolve(),
-          },
-        ],
-      ]),
+      ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
     });
+  }
+
+  /** The socket at the VIP, as this member sees it. */
+  #at(vip: DatagramSocket): DatagramSocket {
+    return {
+      local: vip.local,
+      send: (bytes, address, port) => {
+        if (!this.alive) return;
+        this.left.push({ to: { address, port }, message: new Message(Buffer.from(bytes).toString('latin1')) });
+        vip.send(bytes, address, port);
+      },
+      close: () => Promise.resolve(),
+    };
   }
 
   drops(reason: DropReason): number {
@@ -306,14 +314,14 @@ export class FakeFarm {
   async #openVip(): Promise<void> {
     this.#vip = await this.network.bindUdp(VIP, {
       onDatagram: (bytes, address, port) => {
-        const member = this.choose(this.live);
+        const member = this.choose(this.behind);
         member?.entered.push(new Message(bytes.toString('latin1')));
         member?.node.transport.inject(UDP, bytes, address, port);
       },
       onSendError: () => {},
     });
     const server = await this.network.listenTcp(VIP, (stream) => {
-      const member = this.choose(this.live);
+      const member = this.choose(this.behind);
       if (!member) return void stream.destroy();
       member.network.own(stream);
       member.node.transport.accept(TCP, stream);
@@ -326,6 +334,11 @@ export class FakeFarm {
 
   get live(): readonly FakeMember[] {
     return this.members.filter(({ alive }) => alive);
+  }
+
+  /** The live members that the balancer knows. */
+  get behind(): readonly FakeMember[] {
+    return this.live.filter(({ role }) => role === 'member');
   }
 
   /** The member `fe<index>`: the one that started last under that name. */

@@ -103,7 +103,8 @@ function candidates(members: readonly MemberSummary[], warnings: string[]): Cand
     const { id } = member;
     if (!/^[A-Za-z0-9._-]{1,64}$/.test(id)) refuse('a member has a name that no member can have');
     const entrances = entrancesOf(member.listeners);
-    if (member.state !== 'active') warnings.push(`${id} is left out: it is ${member.state}`);
+    if (member.role !== 'member') warnings.push(`${id} is left out: its role is ${member.role}`);
+    else if (member.state !== 'active') warnings.push(`${id} is left out: it is ${member.state}`);
     else if (member.weight < 1) warnings.push(`${id} is left out: its weight is 0`);
     else if (entrances.length === 0) warnings.push(`${id} is left out: it tells no listeners`);
     else taken.push({ member, entrances });

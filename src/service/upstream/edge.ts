@@ -2,15 +2,17 @@
 import type { Clock } from '../../base/clock.ts';
 import type { CallTable } from '../../calls/call-table.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
+import type { Flow } from '../../ownership/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import type { OwnerTables } from '../../ownership/owner-tables.ts';
 import { CallHash, hashCallId } from '../../ownership/slots.ts';
 import type { DropReason } from '../../ownership/verdict.ts';
+import type { Door, Doors } from '../../relay/doors.ts';
 import type { Egress } from '../../relay/egress.ts';
 import { Edit } from '../../sip/edit.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Transport } from '../../transport/transport.ts';
-import { type Side, Stamp } from './stamp.ts';
+import { Side, Stamp } from './stamp.ts';
 
 export interface Edge {
   readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
@@ -23,6 +25,8 @@ export interface Edge {
   /** The side that faces the server, and the side of each listener. */
   readonly serverSide: Side;
   readonly listenerSides: readonly Side[];
+  /** Listeners of the other nodes. */
+  readonly doors: Doors;
   /** Endpoints that are ours, as `host:port` in lower case: a Route to one of them has reached its goal. */
   readonly ownEndpoints: ReadonlySet<string>;
   /** The one of them that faces the server. */
@@ -35,6 +39,25 @@ export interface Edge {
 
 /** Octets of the largest UDP datagram over IPv4; what does not fit is answered 513. */
 export const MAX_DATAGRAM = 65_507;
+
+/** Sides of the doors that were used, as long as their records stand. */
+const doorSides = new WeakMap<Door, Side>();
+
+/** The side of another node's listener. */
+export function sideOfDoor(door: Door): Side {
+  let side = doorSides.get(door);
+  if (!side) {
+    side = new Side(door.transport, door.advertise);
+    doorSides.set(door, side);
+  }
+  return side;
+}
+
+/** The side that what is sent by this flow shows; undefined when there is no such listener. */
+export function sideOfFlow(edge: Edge, flow: Readonly<Flow>): Side | undefined {
+  const door = edge.doors.elsewhere(flow.member, flow.listener);
+  return door ? sideOfDoor(door) : edge.listenerSides[edge.egress.listenerOf(flow)];
+}
 
 /** The reused parts of an edge. */
 export function edgeScratch(): Pick<Edge, 'stamp' | 'edit' | 'hash' | 'branchValue'> {

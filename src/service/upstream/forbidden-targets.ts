@@ -19,11 +19,14 @@ export class ForbiddenTargets {
   /** By port, as addresses: one address has many spellings. */
   readonly #doors = new Map<number, AddressList>();
 
-  /** `listeners`: a near network that one of them is on is not forbidden. `doors`: endpoints that no SIP message may reach from here. */
-  constructor(listeners: readonly Endpoint[], doors: readonly Endpoint[]) {
-    const near = NEAR.filter((network) => {
+  /**
+   * `listeners`: a near network that one of them is on is not forbidden; undefined: messages leave from another host, which knows what is near it.
+   * `doors`: endpoints that no SIP message may reach from here.
+   */
+  constructor(listeners: readonly Endpoint[] | undefined, doors: readonly Endpoint[]) {
+    const near = (listeners ? NEAR : []).filter((network) => {
       const list = new AddressList([network]);
-      return !listeners.some(({ address }) => list.matches(address));
+      return !listeners?.some(({ address }) => list.matches(address));
     });
     this.#near = new AddressList(near);
     for (const { port } of doors) {

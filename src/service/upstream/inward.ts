@@ -4,12 +4,13 @@ import type { Flow } from '../../ownership/flow.ts';
 import { readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
 import type { ReplyStatus } from '../../ownership/verdict.ts';
 import type { Answers } from '../../relay/answers.ts';
+import type { Entrance } from '../../relay/doors.ts';
 import { emptyFlow, returnFlow } from '../../relay/return-flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
 import type { Listener } from '../../transport/transport.ts';
 import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
-import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog } from './edge.ts';
+import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import { RouteReading, takeOwnRoutes } from './own-routes.ts';
 
@@ -32,7 +33,7 @@ export class Inward {
   readonly #token = new Token();
   readonly #seen = new Uint8Array(8);
   /** Listeners that share transport and family with another. */
-  readonly #twins: ReadonlySet<Listener>;
+  readonly #twins: ReadonlySet<Entrance>;
   readonly #requests: { n: number };
   readonly #responses: { n: number };
 
@@ -62,17 +63,18 @@ export class Inward {
       return;
     }
 
-    const { world, stamp, edit, branchValue, transport } = edge;
+    const { world, stamp, edit, branchValue, doors } = edge;
     const { keys, tables } = world;
-    const listener = transport.listeners[packet.listener];
-    const side = edge.listenerSides[packet.listener];
-    if (!listener || !side) return;
+    const entrance = doors.entranceOf(packet);
+    if (!entrance) return;
     stamp.reset();
-    returnFlow(scan, packet, tables, listener, this.#back);
+    returnFlow(scan, packet, tables, entrance, this.#back);
+    const side = sideOfFlow(edge, this.#back);
+    if (!side) return;
     writeBranchValue(keys.primary.branch, scan, this.#routes, Direction.inward, branchValue);
     stamp.via(keys, TokenKind.inward, edge.serverSide, tables.self, branchValue, this.#back);
     if (opensDialog(scan)) {
-      if (this.#clientNeedsFlow(packet, scan, listener)) stamp.recordRouteFlow(keys, edge.serverSide, this.#back);
+      if (this.#clientNeedsFlow(packet, scan, entrance)) stamp.recordRouteFlow(keys, edge.serverSide, this.#back);
       else stamp.recordRouteOwner(keys, edge.serverSide, tables.self);
       stamp.recordRouteOwner(keys, side, tables.self);
     } else if (scan.method === Method.REGISTER) stamp.path(keys, edge.serverSide, this.#back);
@@ -101,8 +103,8 @@ export class Inward {
    * (`answer: ingress`); yes when other listeners could be taken for the one the client uses; yes behind a NAT, seen by a source that the
    * Via does not name, from a client that asks for it by `rport`.
    */
-  #clientNeedsFlow(packet: Packet, scan: Scan, listener: Listener): boolean {
-    if (packet.connection !== 0 || listener.answer === 'ingress' || this.#twins.has(listener)) return true;
+  #clientNeedsFlow(packet: Packet, scan: Scan, entrance: Entrance): boolean {
+    if (packet.connection !== 0 || entrance.answer === 'ingress' || this.#twins.has(entrance)) return true;
     const { via, bytes } = scan;
     if (via.rport < 0) return false;
     return (

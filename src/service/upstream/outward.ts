@@ -5,13 +5,14 @@ import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import type { Flow } from '../../ownership/flow.ts';
 import { Token, TokenKind } from '../../ownership/token.ts';
 import type { ReplyStatus } from '../../ownership/verdict.ts';
+import type { Exits } from '../../relay/exits.ts';
 import { emptyFlow } from '../../relay/return-flow.ts';
-import { Scan, scan as scanMessage } from '../../sip/scan.ts';
+import { Method, Scan, scan as scanMessage } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Packet } from '../../transport/packet.ts';
 import { Direction, writeBranchValue } from './branch.ts';
-import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog } from './edge.ts';
+import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import type { ForbiddenTargets } from './forbidden-targets.ts';
 import type { Locator, Target } from './locate.ts';
@@ -27,6 +28,8 @@ export interface OutwardOptions {
   /** The server's own address and port, once known: a request from there needs no flow for its response. */
   readonly isServer: (address: string, port: number) => boolean;
   readonly forbidden: ForbiddenTargets;
+  /** The members to send through; undefined: this node sends from its own listeners. */
+  readonly exits: Exits | undefined;
 }
 
 /** Requests that may wait for names at one time. */
@@ -83,10 +86,10 @@ export class Outward {
     }
     const targets = found ?? this.#locate(scan, address, port);
     if (!targets) return;
-    // The first that this member has a listener for. No failover: a stateless element sends all of a transaction one way.
+    // The first that there is a listener for. No failover: a stateless element sends all of a transaction one way.
     let status: 0 | ReplyStatus = 503;
     for (const target of targets) {
-      status = this.#flowTo(target);
+      status = this.#options.exits ? this.#flowThrough(this.#options.exits, target, scan) : this.#flowTo(target);
       if (status === 0) break;
     }
     if (status === 0) this.#send(scan, address, port, this.#flow, false);
@@ -147,12 +150,30 @@ export class Outward {
     return target.transport === 'tcp' && flow.connection === 0 ? 503 : 0;
   }
 
+  /** Fills `#flow` with the way to `target` through a member, which opens the connection where one is needed. 503 when there is no such member. */
+  #flowThrough(exits: Exits, target: Target, scan: Scan): 0 | ReplyStatus {
+    const { edge, forbidden } = this.#options;
+    if (forbidden.has(target.address, target.port)) return 503;
+    const begins = scan.toTagStart < 0 && scan.method !== Method.CANCEL;
+    const ipv6 = target.address.includes(':');
+    const door = exits.choose(callKey(edge, scan), target.transport, ipv6, begins);
+    if (!door) return 503;
+    const flow = this.#flow;
+    flow.member = door.member;
+    flow.incarnation = 0;
+    flow.listener = door.code;
+    flow.connection = 0;
+    flow.address = target.address;
+    flow.port = target.port;
+    return 0;
+  }
+
   /** Stamps the request and sends it by `flow`; `named`: the request named the flow itself. */
   #send(scan: Scan, address: string, port: number, flow: Flow, named: boolean): void {
     const { edge, answerServer, isServer } = this.#options;
     const { world, stamp, edit, branchValue } = edge;
     const { keys, tables } = world;
-    const side = edge.listenerSides[edge.egress.listenerOf(flow)];
+    const side = sideOfFlow(edge, flow);
     if (!side) {
       answerServer(scan, 430, address, port);
       return;
@@ -178,7 +199,7 @@ export class Outward {
     const inDialog = scan.toTagStart >= 0;
     const entry = entryOf(edge, -callKey(edge, scan), !inDialog);
     edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
-    if (!edge.egress.send(flow, edit.apply())) answerServer(scan, 430, address, port);
+    if (!edge.egress.send(flow, edit.apply())) answerServer(scan, named ? 430 : 503, address, port);
   }
 
   /** The way back to the server, where it is not the server's own address. */

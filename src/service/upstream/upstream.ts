@@ -14,7 +14,9 @@ import type { OwnerTables } from '../../ownership/owner-tables.ts';
 import { MAGIC_COOKIE, mintToken, readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
 import type { DropReason, ReplyStatus } from '../../ownership/verdict.ts';
 import type { Answers } from '../../relay/answers.ts';
+import type { Doors } from '../../relay/doors.ts';
 import type { Egress } from '../../relay/egress.ts';
+import type { Exits } from '../../relay/exits.ts';
 import { buildReply } from '../../sip/reply.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
 import { skipLineEnds } from '../../transport/classify.ts';
@@ -49,6 +51,9 @@ export interface UpstreamOptions {
   readonly log: Logger;
   readonly transport: Transport;
   readonly egress: Egress;
+  readonly doors: Doors;
+  /** Given to a node that sends through members. */
+  readonly exits?: Exits;
   readonly answers: Answers;
   readonly calls: CallTable;
   readonly locator: Locator;
@@ -111,6 +116,7 @@ export class Upstream implements Service {
       answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
       toServer: (message, address, port) => this.#toServer(message, address, port),
       forbidden: settings.forbidden,
+      exits: options.exits,
       isServer: (address, port) => address === this.#server?.address && port === this.#server.port,
     });
     this.#health = new ServerHealth(

@@ -33,6 +33,7 @@ function member(k: number, given: Partial<MemberSummary> = {}): MemberSummary {
     number: k,
     incarnation: 1,
     state: 'active',
+    role: 'member',
     weight: 100,
     share: 0.25,
     relay: `${own}:5064`,
@@ -77,8 +78,9 @@ test('the VIP, its ports and the members come from what the members advertise', 
   });
 });
 
-test('members that drain, have weight 0 or tell no listeners are left out, and said so', () => {
-  const out = [member(2, { state: 'draining' }), member(3, { weight: 0 }), member(4, { listeners: [] })];
+test('members that drain, have weight 0 or tell no listeners are left out, nodes outside the farm too, and said so', () => {
+  const apart = [member(5, { role: 'disabled', weight: 0 }), member(6, { role: 'relay', weight: 0, listeners: [] })];
+  const out = [member(2, { state: 'draining' }), member(3, { weight: 0 }), member(4, { listeners: [] }), ...apart];
   const { plan: made, warnings } = plan([member(1), ...out]);
   assert.deepEqual(
     made.members.map(({ id }) => id),
@@ -86,7 +88,7 @@ test('members that drain, have weight 0 or tell no listeners are left out, and s
   );
   assert.deepEqual(
     warnings.map((text) => text.slice(0, 15)),
-    ['fe2 is left out', 'fe3 is left out', 'fe4 is left out'],
+    [2, 3, 4, 5, 6].map((k) => `fe${k} is left out`),
   );
   assert.throws(() => plan(out), refused(/no member takes packets/));
   assert.throws(() => plan([]), refused(/no member takes packets/));

@@ -160,7 +160,7 @@ test('members and owner show what the running member says, to people and to mach
   const { address } = await admin(t);
   const members = await run(['members', '--admin', address]);
   assert.equal(members.code, 0);
-  assert.match(members.out, /^MEMBER +NUMBER .*\nfe1 \(asked\) +1 +3 +active +100 +50\.0 %/);
+  assert.match(members.out, /^MEMBER +NUMBER .*\nfe1 \(asked\) +1 +3 +member +active +100 +50\.0 %/);
   assert.partialDeepStrictEqual(JSON.parse((await run(['members', '--json', '--admin', address])).out), [
     { id: 'fe1' },
   ]);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { loadAdminAddress, loadConfig, parseClusterFile } from '../../../src/config/load.ts';
 import { ConfigError } from '../../../src/config/problems.ts';
@@ -394,6 +394,33 @@ test('keys come from a file, one a line, the first mints', () => {
     config.keys.map((key) => key.reveal()),
     [KEY, second],
   );
+});
+
+describe('role auto', () => {
+  const ETCD = 'kind: etcd, hosts: [http://127.0.0.1:2379]';
+  const LISTENERS = /listeners:\n(?: {2}- .*\n)+/;
+  const roleOf = (text: string): string => load(`${text}role: auto\n`).config.role;
+  const without = GOOD.replace(LISTENERS, 'listeners: []\n');
+
+  test('is member with listeners and a shared store', () => assert.equal(roleOf(GOOD), 'member'));
+  test('is relay without listeners', () => assert.equal(roleOf(without), 'relay'));
+  test('is disabled with the memory store', () => assert.equal(roleOf(changed(ETCD, 'kind: memory')), 'disabled'));
+  test('says why, and a role that is written needs no reason', () => {
+    assert.match(load(`${without}role: auto\n`).config.roleChosenBecause, /no listeners/);
+    assert.equal(load(`${without}role: relay\n`).config.roleChosenBecause, '');
+    assert.equal(load(GOOD).config.role, 'member');
+  });
+
+  for (const role of ['member', 'disabled'])
+    test(`a ${role} without listeners is refused`, () =>
+      assert.match(problemsOf(`${without}role: ${role}\n`)[0]?.message ?? '', /nothing could come in/));
+  test('that becomes disabled without listeners is refused', () =>
+    assert.match(
+      problemsOf(`${without.replace(ETCD, 'kind: memory')}role: auto\n`)[0]?.message ?? '',
+      /auto becomes disabled/,
+    ));
+  test('relay needs a store that others share', () =>
+    assert.match(problemsOf(`${changed(ETCD, 'kind: memory')}role: relay\n`)[0]?.message ?? '', /no members/));
 });
 
 test('a memory store is warned about', () => {

@@ -49,6 +49,14 @@ describe('membership', () => {
     await clock.pass(SETTLE_MS, 50);
     return started;
   };
+  /** A node of another role, which joins a farm that is there. */
+  const joinAs = async (id: string, role: 'disabled' | 'relay'): Promise<Member<MemoryStore>> => {
+    const member = make(id);
+    member.parts = { ...member.parts, role };
+    await member.membership.join();
+    await clock.pass(SETTLE_MS, 50);
+    return member;
+  };
   /** As SIGKILL: the process is gone, its lease runs on. */
   const kill = (member: Member<MemoryStore>): void => {
     member.store.cut();
@@ -218,15 +226,55 @@ describe('membership', () => {
     assert.equal(fe1.view?.seats[0]?.weight, 50);
   });
 
-  it('gives no seat to a member of another role', async () => {
+  it('gives a node that is not in the farm a seat that weighs nothing and says its role', async () => {
     const [fe1] = await start('fe1');
-    const fe2 = make('fe2');
-    fe2.parts = { ...fe2.parts, role: 'disabled' };
-    await fe2.membership.join();
+    const fe2 = await joinAs('fe2', 'disabled');
+    const seats = fe1!.view!.seats.map(({ id, weight, role }) => ({ id, weight, role }));
+    assert.deepEqual(seats, [
+      { id: 'fe1', weight: 100, role: undefined },
+      { id: 'fe2', weight: 0, role: 'disabled' },
+    ]);
+    assert.deepEqual(fe2.view, fe1!.view);
+    assert.deepEqual(stored(), fe1!.view);
+  });
+
+  it('lets the lease alone end the seat of a node that is not in the farm', async () => {
+    const [fe1] = await start('fe1', 'fe2', 'fe3');
+    await joinAs('fe4', 'relay');
+    fe1!.membership.suspect(new Set([3, 4]));
     await clock.pass(SETTLE_MS, 50);
-    assert.equal(fe1!.seats, 'fe1/1');
-    assert.equal(fe1!.records.length, 2);
-    assert.equal(fe2.membership.isolated, false);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/1 fe4/1');
+  });
+
+  it('does not count nodes that are not in the farm when a majority is asked for', async () => {
+    const [fe1] = await start('fe1', 'fe2');
+    for (const id of ['fe3', 'fe4', 'fe5']) await joinAs(id, 'disabled');
+    fe1!.membership.suspect(new Set([2]));
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/1 fe3/1 fe4/1 fe5/1');
+  });
+
+  it('lets no node that is not in the farm decide who is, while a member is there', async () => {
+    const [fe1] = await start('fe1', 'fe2', 'fe3');
+    const fe4 = await joinAs('fe4', 'relay');
+    const before = stored();
+    fe4.membership.suspect(new Set([1]));
+    await clock.pass(SETTLE_MS, 50);
+    assert.deepEqual(stored(), before);
+    await fe4.membership.leave();
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1 fe2/1 fe3/1');
+  });
+
+  it('lets a node that is not in the farm make the view while no member is there', async () => {
+    const fe1 = await joinAs('fe1', 'relay');
+    assert.equal(fe1.seats, 'fe1/1');
+    const [fe2] = await start('fe2');
+    assert.equal(fe1.seats, 'fe1/1 fe2/1');
+    await fe2!.membership.leave();
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1.seats, 'fe1/1');
+    assert.equal(stored().epoch, fe1.view!.epoch);
   });
 
   it('makes one view of changes that come close together', async () => {

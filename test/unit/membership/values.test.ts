@@ -101,6 +101,15 @@ describe('a view', () => {
     assert.deepEqual(parseView({ ...VIEW, extra: 1 }), VIEW);
   });
 
+  it('gives no weight to a seat outside the farm, whatever stands there', () => {
+    const seats = [{ ...SEAT, weight: 7, role: 'relay' }];
+    assert.deepEqual(parseView({ ...VIEW, seats })?.seats, [{ ...SEAT, weight: 0, role: 'relay' }]);
+  });
+
+  it('holds the seat of a member with its role written out, or left out as before there were roles', () => {
+    assert.deepEqual(parseView({ ...VIEW, seats: [{ ...SEAT, role: 'member' }] })?.seats, [SEAT]);
+  });
+
   for (const [why, change] of [
     ['another version', { v: 2 }],
     ['epoch 0', { epoch: 0 }],
@@ -110,6 +119,7 @@ describe('a view', () => {
     ['one number twice', { seats: [SEAT, SEAT] }],
     ['seats out of order', { seats: [VIEW.seats[1], SEAT] }],
     ['a seat that is none', { seats: [null] }],
+    ['a seat of no role that is known', { seats: [{ ...SEAT, role: 'boss' }] }],
     ['too many seats', { seats: Array.from({ length: 1025 }, (_, i) => ({ ...SEAT, number: i + 1 })) }],
     ['too long a history', { epoch: 9, history: [5, 4, 3, 2, 1].map((epoch) => ({ epoch, shares: [] })) }],
     ['a history of the future', { history: [{ epoch: 3, shares: [] }] }],

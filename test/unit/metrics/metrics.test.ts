@@ -26,11 +26,12 @@ test('the gauges ask the node when they are scraped', async () => {
   const { registry, sources } = makeMetrics(new Registry(), { version: '1.2.3', dropReasons: [] });
   assert.match(await registry.metrics(), /^sipfarm_store_up 0$/m);
   sources.ownedCalls = () => 12;
-  sources.members = () => ({ active: 2, draining: 1 });
+  sources.members = () => ({ active: 2, draining: 1, disabled: 0, relay: 4 });
   sources.storeUp = () => true;
   const text = await registry.metrics();
   assert.match(text, /^sipfarm_owned_calls 12$/m);
   assert.match(text, /^sipfarm_members\{state="draining"\} 1$/m);
+  assert.match(text, /^sipfarm_members\{state="relay"\} 4$/m);
   assert.match(text, /^sipfarm_store_up 1$/m);
   assert.match(text, /^sipfarm_build_info\{version="1\.2\.3"\} 1$/m);
   const [, busy] = /^sipfarm_event_loop_utilization (\S+)$/m.exec(text) ?? [];

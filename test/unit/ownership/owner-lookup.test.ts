@@ -384,6 +384,50 @@ function moved(number = 1): { member: Member; callId: string } {
   return { member: new Member(tables), callId: callIdOf(tables, 1, 2) };
 }
 
+describe('a node that is not in the farm', () => {
+  const view = viewOf([seat(1), seat(2), seat(3, { weight: 0, role: 'disabled' })]);
+  const tables = buildOwnerTables(view, 3, 1, true);
+  const CALL_OF_2 = callIdOf(tables, 2);
+  const apart = () => new Member(tables);
+
+  test('owns no slot', () => assert.ok(!tables.slots.includes(3)));
+
+  test('keeps what comes to it and names nobody', () => {
+    const named = { 'Call-ID': CALL_OF_2, Replaces: `${callIdOf(tables, 1)};to-tag=1;from-tag=2` };
+    for (const bytes of [request('INVITE', { 'Call-ID': CALL_OF_2 }), request('INVITE', named)])
+      assert.equal(apart().verdict(bytes), LOCAL);
+  });
+
+  test('passes on what names a member', () => {
+    assert.deepEqual(apart().verdict(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(1)) })), relayTo(1));
+    assert.deepEqual(apart().verdict(response(branch(TokenKind.edge, 2))), relayTo(2));
+  });
+
+  test('passes on what names a member that is gone to the owner of its slot, in the farm', () => {
+    const { verdict, packet } = apart().decide(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(DEAD)) }));
+    assert.deepEqual([verdict, packet.orphan], [relayTo(2), true]);
+  });
+
+  test('is found by its token from every member', () => {
+    const member = new Member(buildOwnerTables(view, 1, 1));
+    assert.deepEqual(member.verdict(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(3)) })), relayTo(3));
+    assert.deepEqual(member.verdict(response(branch(TokenKind.edge, 3))), relayTo(3));
+  });
+
+  test('gives back what a member with an older view has brought it for its slot', () => {
+    assert.deepEqual(apart().verdict(request('INVITE', { 'Call-ID': CALL_OF_2 }), { hops: 1 }), relayTo(2));
+  });
+
+  test('gets no second chance for the slots it had as a member', () => {
+    const steps = [
+      [seat(1), seat(3)],
+      [seat(1), seat(3, { incarnation: 2, weight: 0, role: 'disabled' })],
+    ] as const;
+    const after = buildOwnerTables(viewOf(...steps), 1, 1);
+    assert.ok(!after.previous.includes(3));
+  });
+});
+
 describe('the second chance', () => {
   test('offers a packet without state to the previous owner of its slot, marked', () => {
     const { member, callId } = moved();

@@ -1,0 +1,86 @@
+// A node of role disabled: not in the farm, its SIP server handles what comes to it; what names somebody by a token gets there all the same.
+import assert from 'node:assert/strict';
+import { afterEach, describe, it } from 'node:test';
+import { FakeFarm, type FakeMember, type UdpPhone } from '../../fake/farm.ts';
+import { type Message, request, respond } from '../../fake/sip.ts';
+
+const DISABLED = 3;
+
+describe('a node of role disabled', () => {
+  let farm: FakeFarm;
+  let phone: UdpPhone;
+  afterEach(() => farm?.stop());
+
+  const start = async (): Promise<FakeMember> => {
+    farm = await FakeFarm.start({ members: 3, roles: { [DISABLED]: 'disabled' } });
+    phone = await farm.phone('192.0.2.7');
+    for (const { server } of farm.members)
+      server.script = (message) => server.send(respond(message, 200, { toTag: 'bob' }));
+    return farm.member(DISABLED);
+  };
+  let branches = 0;
+  const text = (callId: string, method: string, more: { toTag?: string; headers?: readonly string[] } = {}): string => {
+    const via = `SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKdis${++branches}`;
+    return request({ method, uri: 'sip:bob@example.org', via, callId, ...more });
+  };
+  const routesOf = (answer: Message): string[] => answer.all('Record-Route').map((value) => `Route: ${value}`);
+  const to = (node: FakeMember) => ({ address: node.address, port: 5060 });
+  const got = ({ server }: FakeMember): string[] => server.requests.map(({ method, callId }) => `${method} ${callId}`);
+
+  it('has a seat that weighs nothing, and owns no slot', async () => {
+    const node = await start();
+    const seen = farm
+      .member(1)
+      .node.face.members()
+      .find(({ id }) => id === node.id);
+    assert.deepEqual([seen?.role, seen?.weight, seen?.share], ['disabled', 0, 0]);
+    assert.equal(node.node.face.ready().ready, true);
+  });
+
+  it('has its own SIP server handle what comes to it, whoever owns the slot', async () => {
+    const node = await start();
+    const callId = farm.callIdOf(farm.member(1));
+    phone.send(text(callId, 'INVITE'), to(node));
+    await farm.settle();
+    assert.deepEqual(got(node), [`INVITE ${callId}`]);
+    assert.deepEqual(phone.from, [to(node)]);
+  });
+
+  it('passes a BYE on to the member that it names', async () => {
+    const node = await start();
+    const member = farm.member(1);
+    const callId = farm.callIdOf(member);
+    phone.send(text(callId, 'INVITE'));
+    await farm.settle();
+    phone.send(text(callId, 'BYE', { toTag: 'bob', headers: routesOf(phone.got[0]!) }), to(node));
+    await farm.settle();
+    assert.deepEqual(got(member), [`INVITE ${callId}`, `BYE ${callId}`]);
+    assert.deepEqual(got(node), []);
+    assert.equal(phone.got.at(-1)?.status, 200);
+    assert.deepEqual(phone.from.at(-1), to(node), 'the answer leaves where the client sent to');
+  });
+
+  it('gets the BYE that names it from any member, and the answer leaves by that member', async () => {
+    const node = await start();
+    const callId = farm.callIdOf(farm.member(1));
+    phone.send(text(callId, 'INVITE'), to(node));
+    await farm.settle();
+    const headers = routesOf(phone.got[0]!);
+    for (const via of [1, 2]) {
+      farm.choose = () => farm.member(via);
+      phone.send(text(callId, 'BYE', { toTag: 'bob', headers }));
+      await farm.settle();
+      assert.equal(farm.member(via).left.length, 1, `the answer leaves by fe${via}`);
+    }
+    assert.deepEqual(got(node), [`INVITE ${callId}`, `BYE ${callId}`, `BYE ${callId}`]);
+  });
+
+  it('is given no new call, also when all members are gone', async () => {
+    const node = await start();
+    for (const k of [1, 2]) await farm.kill(farm.member(k));
+    await farm.until(() => node.seats === node.id, 'the seats of the dead end');
+    const callId = 'after';
+    assert.equal(node.node.face.owner(callId).owner, null);
+    assert.equal(node.node.face.members()[0]?.share, 0);
+  });
+});
