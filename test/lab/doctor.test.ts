@@ -186,9 +186,12 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     await farm.seesMembers(2);
     await callsFail(undefined);
 
-    assert.deepEqual(await faults(1), ['DR_ARP_IGNORE eth0', 'DR_ARP_ANNOUNCE eth0']);
-    for (const code of ['DR_ARP_IGNORE', 'DR_ARP_ANNOUNCE'] as const) {
-      const found = await find(1, code);
+    const named = (await findings(1)).filter(({ severity }) => severity === 'fault');
+    assert.deepEqual(
+      named.map(({ code }) => code),
+      ['DR_ARP_IGNORE', 'DR_ARP_ANNOUNCE'],
+    );
+    for (const found of named) {
       await type(1, found);
       await shell('c', told(found, /^# then on the router.*: (ip neigh .*)$/));
     }
@@ -205,7 +208,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     await shell('m2', `ip addr del ${VIP}/32 dev lo`);
     await callsFail([2]);
     assert.deepEqual(await faults(2, '--fix'), [`DR_VIP_MISSING ${VIP}`]);
-    assert.deepEqual(await faults(2), [`DR_VIP_MISSING ${VIP}`]);
+    assert.doesNotMatch(await shell('m2', 'ip addr show dev lo'), new RegExp(VIP), 'it was not asked to');
     assert.deepEqual(await faults(2, '--fix', '--yes'), []);
     await callsSucceed([2]);
   });
@@ -230,7 +233,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
       all.map((k) => `${memberAddress(k)}:5060`),
     );
 
-    for (const k of all) {
+    const followAdvice = async (k: number): Promise<void> => {
       const found = await find(k, 'DR_WILDCARD_BIND');
       assert.equal(found.about, 'listener edge (0.0.0.0:5060)');
       const bind = parse(told(found, /^# in \S+, listener edge: (.*)$/));
@@ -245,7 +248,8 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
           listeners: listeners.map((entry) => (entry.name === 'edge' ? { ...entry, ...bind } : entry)),
         };
       });
-    }
+    };
+    await Promise.all(all.map(followAdvice));
     await restart(...all);
     await Promise.all(all.map(isSilent));
     await callsSucceed(all);
