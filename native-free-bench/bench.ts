@@ -3,10 +3,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { CallsResult } from './calls.ts';
 import { type Cores, chooseCores, describeMachine, type Machine, onCore, Worker } from './machine.ts';
 import { MACRO_ROWS, type MacroRow, runMacro } from './macro.ts';
 import type { MicroOptions, MicroSamples } from './micro.ts';
 import { type CpuProfile, ownTimes } from './profile.ts';
+import type { ScaleOptions, ScaleResult } from './scale.ts';
 import { compare, figure, type Row, showFigure, table } from './statistics.ts';
 
 const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds N] [--json FILE] [--baseline FILE] [--profile ROW]
@@ -19,6 +21,8 @@ const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds 
   --baseline FILE   compares with such a file (native-free-bench/baseline.json is in the repository)
   --profile ROW     where the time of one row goes: a name of a micro row, or ingress, owner, full; a column may follow: "ingress batch"
 `;
+
+const CALLS = 1_000_000;
 
 export interface Run {
   readonly machine: Machine;
@@ -127,13 +131,29 @@ async function main(): Promise<void> {
     await profile(values.profile, cores);
     return;
   }
-  const parts = only?.split(',') ?? ['micro', 'macro'];
+  const parts = values.scale ? [] : (only?.split(',') ?? ['micro', 'calls', 'macro']);
   const rounds = Number(values.rounds ?? (quick ? 3 : 7));
   const rows: Row[] = [];
   const notes: string[] = [];
-  if (parts.includes('micro')) rows.push(...(await micro(cores, { rounds: rounds + 2, ms: quick ? 15 : 50 })));
+  if (parts.includes('micro')) rows.push(...(await micro(cores, { rounds: quick ? rounds : rounds + 2, ms: quick ? 10 : 50 })));
+  if (parts.includes('calls')) {
+    progress(`${CALLS} owned calls`);
+    const { heap, rss } = await aside<CallsResult>(cores, 'calls.ts', { calls: CALLS });
+    const group = `memory at ${CALLS.toLocaleString('en')} owned calls`;
+    rows.push({ group, name: 'heap and buffers', unit: 'B/call', ...figure([heap]) });
+    rows.push({ group, name: 'RSS', unit: 'B/call', ...figure([rss]) });
+  }
+  if (values.scale) {
+    progress('simulated farms, a few minutes');
+    const options: ScaleOptions = quick
+      ? { sizes: [3, 30, 300], rounds: 3, packets: 5000, etcdSeconds: 0, idleSeconds: 1 }
+      : { sizes: [3, 30, 300, 1000], rounds: 9, packets: 20_000, etcdSeconds: 15, idleSeconds: 3 };
+    const result = await aside<ScaleResult>(cores, 'scale.ts', options);
+    rows.push(...result.rows);
+    notes.push(...result.notes);
+  }
   if (parts.includes('macro')) {
-    const result = await runMacro({ cores, rounds, ms: quick ? 400 : 1000, latencyRate: 20_000, progress });
+    const result = await runMacro({ cores, rounds, ms: quick ? 300 : 1000, latencyRate: 20_000, progress });
     rows.push(...result.rows);
     notes.push(...result.notes);
   }

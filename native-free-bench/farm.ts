@@ -1,16 +1,17 @@
 // A farm of which only one member is real: the others are records and seats in a memory store. Member 1 is the real one.
+import type { Logger } from 'pino';
 import type { Clock } from '../src/base/clock.ts';
 import { makeLog } from '../src/base/log.ts';
 import type { Network } from '../src/base/network.ts';
 import { parseConfig } from '../src/config/load.ts';
 import type { Config } from '../src/config/schema.ts';
 import type { MemberRecord } from '../src/membership/member-record.ts';
-import { makeMetrics, makeRegistry } from '../src/metrics/metrics.ts';
+import { type Metrics, makeMetrics, makeRegistry } from '../src/metrics/metrics.ts';
 import { FarmNode } from '../src/node/farm-node.ts';
 import { DROP_REASONS } from '../src/ownership/verdict.ts';
 import type { Seat, View } from '../src/ownership/view.ts';
 import { MemoryFarm } from '../src/store/memory-store.ts';
-import type { Store } from '../src/store/store.ts';
+import { MAX_WRITES, type Store } from '../src/store/store.ts';
 
 /** The farm key of every run: nothing of it leaves the machine. */
 export const SECRET = '5b'.repeat(32);
@@ -63,8 +64,11 @@ export async function fillStore(store: Store, members: number, place: Place): Pr
     { key: 'view', value: benchView(members) },
     { key: `numbers/${OWN}`, value: { v: 1, member: 'fe1', incarnation: 0, lastSeen: new Date().toISOString() } },
   ]);
-  for (let number = OWN + 1; number <= members; number++)
-    await store.commit([{ key: `members/fe${number}`, value: peerRecord(number, place), lease }]);
+  const others = Array.from({ length: members - 1 }, (_, i) => peerRecord(OWN + 1 + i, place));
+  for (let at = 0; at < others.length; at += MAX_WRITES)
+    await store.commit(
+      others.slice(at, at + MAX_WRITES).map((value) => ({ key: `members/${value.id}`, value, lease })),
+    );
 }
 
 /** The configuration of the real member. `changes` are sections that replace those here. */
@@ -89,26 +93,23 @@ export function memberConfig({ address }: Place, changes: Readonly<Record<string
   return parseConfig('bench', text, {}).config;
 }
 
-/** The real member, built and started in this process, in a farm of `members`. */
-export async function startMember(
-  config: Config,
-  members: number,
-  place: Place,
-  network: Network,
-  clock: Clock,
-): Promise<FarmNode> {
+export interface MemberOptions {
+  readonly config: Config;
+  /** Of the farm, the real one among them. */
+  readonly members: number;
+  readonly place: Place;
+  readonly clock: Clock;
+  readonly network: (log: Logger, metrics: Metrics) => Network;
+}
+
+/** The real member, built and started in this process. */
+export async function startMember({ config, members, place, clock, network }: MemberOptions): Promise<FarmNode> {
   const store = new MemoryFarm(clock).open();
   await fillStore(store, members, place);
-  const node = new FarmNode({
-    config,
-    version: 'bench',
-    network,
-    clock,
-    store,
-    metrics: makeMetrics(makeRegistry(), { version: 'bench', dropReasons: Object.keys(DROP_REASONS) }),
-    log: makeLog({ level: config.log.level }),
-    admin: false,
-  });
+  const log = makeLog({ level: config.log.level });
+  const metrics = makeMetrics(makeRegistry(), { version: 'bench', dropReasons: Object.keys(DROP_REASONS) });
+  const own = network(log, metrics);
+  const node = new FarmNode({ config, version: 'bench', network: own, clock, store, metrics, log, admin: false });
   await node.start();
   return node;
 }

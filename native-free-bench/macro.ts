@@ -59,6 +59,8 @@ const SETS = { relayed: 0, owned: 1, frames: 2 } as const;
 const REFERENCES: readonly Column[] = ['bare', 'c', 'kamailio'];
 /** A process that had less of its core than this was not what set the pace. */
 const SATURATED = 0.9;
+/** Of the client's socket straight to the server's. */
+const NOBODY = 'no forwarder';
 const WARM_UP_MS = 1500;
 
 /** INVITEs whose slot `owner` owns in the view of two. */
@@ -206,7 +208,7 @@ function rowsOf(samples: Samples, rows: readonly MacroRow[], columns: readonly C
 }
 
 /** The delay of the ingress way at a fixed rate, and of the bare loopback beside it. */
-async function measureLatency(stands: readonly Stand[], options: MacroOptions): Promise<Row[]> {
+async function measureLatency(stands: readonly Stand[], options: MacroOptions): Promise<MacroResult> {
   const results = new Map<string, LoadResult[]>();
   const keep = (name: string, result: LoadResult): void => {
     results.set(name, [...(results.get(name) ?? []), result]);
@@ -232,10 +234,36 @@ async function measureLatency(stands: readonly Stand[], options: MacroOptions): 
     for (const { forwarder, load } of stands)
       keep(COLUMNS[forwarder.column], await load.run({ ...runOf('ingress', forwarder), ms: options.ms, rate }));
   }
-  return [...results].flatMap(([name, list]) => [
-    { group: `delay p50 at ${rate}/s`, name, unit: 'us' as const, ...figure(list.map(({ p50 }) => p50)) },
-    { group: `delay p99 at ${rate}/s`, name, unit: 'us' as const, ...figure(list.map(({ p99 }) => p99)) },
-  ]);
+  const rows: Row[] = [];
+  const notes: string[] = [];
+  const add = (what: string, name: string, values: readonly number[]): void => {
+    rows.push({ group: `${what} at ${rate.toLocaleString('en')} packets/s`, name, unit: 'us', ...figure(values) });
+  };
+  const direct = results.get(NOBODY) ?? [];
+  for (const [name, list] of results) {
+    add(
+      'delay p50',
+      name,
+      list.map(({ p50 }) => p50),
+    );
+    add(
+      'delay p99',
+      name,
+      list.map(({ p99 }) => p99),
+    );
+    if (name !== NOBODY)
+      add(
+        'delay added, p99',
+        name,
+        list.map(({ p99 }, round) => p99 - direct[round]!.p99),
+      );
+    const missing = 1 - figure(list.map(({ sent, received }) => received / sent)).median;
+    if (missing > 0.001)
+      notes.push(
+        `delay, ${name}: ${(missing * 100).toFixed(1)} % did not arrive in time; the delay is that of a full queue`,
+      );
+  }
+  return { rows, notes };
 }
 
 /** Runs all columns that can be there on this machine. */
@@ -282,8 +310,8 @@ export async function runMacro(options: MacroOptions): Promise<MacroResult> {
         }
     const columns = stands.map(({ forwarder }) => forwarder.column);
     const result = rowsOf(samples, rows, columns);
-    const delays = options.latencyRate > 0 ? await measureLatency(stands, options) : [];
-    return { rows: [...result.rows, ...delays], notes: [...notes, ...result.notes] };
+    const delays = options.latencyRate > 0 ? await measureLatency(stands, options) : { rows: [], notes: [] };
+    return { rows: [...result.rows, ...delays.rows], notes: [...notes, ...result.notes, ...delays.notes] };
   } finally {
     for (const { forwarder, load } of stands) {
       await forwarder.stop();

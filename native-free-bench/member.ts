@@ -4,12 +4,19 @@
 //
 // Writes `ready` and runs until its standard input ends.
 import { systemClock } from '../src/base/clock.ts';
-import { nodeNetwork } from '../src/base/network.ts';
+import { batchCells } from '../src/batch/batch-socket.ts';
+import { hostNetwork } from '../src/batch/host-network.ts';
 import { memberConfig, type Place, startMember } from './farm.ts';
 
 const [placeText = '{}', changesText = '{}'] = process.argv.slice(2);
 const place = JSON.parse(placeText) as Place;
 const config = memberConfig(place, JSON.parse(changesText) as Record<string, unknown>);
-const node = await startMember(config, 2, place, nodeNetwork, systemClock);
+const node = await startMember({
+  config,
+  members: 2,
+  place,
+  clock: systemClock,
+  network: (log, metrics) => hostNetwork({ batch: config.transport.batch, log, cells: batchCells(metrics) }),
+});
 process.stdout.write('ready\n');
 process.stdin.resume().once('end', () => void node.stop().then(() => process.exit()));

@@ -1,8 +1,5 @@
 // The small rows: one step of a packet's way each, over 1,024 messages of the bench's size that differ in Call-ID, branch and token.
-import { systemClock } from '../src/base/clock.ts';
-import { type DatagramHandlers, type Network, nodeNetwork } from '../src/base/network.ts';
 import { CellFamily } from '../src/metrics/counters.ts';
-import type { FarmNode } from '../src/node/farm-node.ts';
 import { keyring } from '../src/ownership/keyring.ts';
 import { type LookupWorld, OwnerLookup } from '../src/ownership/owner-lookup.ts';
 import { buildOwnerTables, type OwnerTables } from '../src/ownership/owner-tables.ts';
@@ -13,9 +10,10 @@ import { Side, Stamp } from '../src/service/upstream/stamp.ts';
 import { Edit } from '../src/sip/edit.ts';
 import { Scan, scan } from '../src/sip/scan.ts';
 import { Packet } from '../src/transport/packet.ts';
-import { benchView, memberConfig, OWN, type Place, PORTS, SECRET, startMember } from './farm.ts';
+import { benchView, OWN, PORTS, SECRET } from './farm.ts';
 import { frameOf } from './frames.ts';
 import { invite } from './messages.ts';
+import { CLIENT, FRONT, PLACE, socketlessMember } from './socketless.ts';
 
 export interface MicroRow {
   readonly name: string;
@@ -28,9 +26,6 @@ export interface MicroRow {
 
 const DIFFERENT = 1024;
 const MASK = DIFFERENT - 1;
-const PLACE: Place = { address: '127.0.0.1' };
-const CLIENT = { address: '198.51.100.77', port: 5060 };
-const FRONT = { address: PLACE.address, port: PORTS.front };
 
 /** What the rows compute goes here, so that no compiler finds that nobody wants it. */
 export const sink = { n: 0 };
@@ -47,45 +42,6 @@ function filled(bytes: Buffer): Packet {
   packet.ingress = OWN;
   packet.ingressIncarnation = 1;
   return packet;
-}
-
-/** A network whose sockets take what they are given and send it nowhere. */
-class Void {
-  sent = 0;
-  readonly handlers = new Map<number, DatagramHandlers>();
-  readonly network: Network = {
-    ...nodeNetwork,
-    bindUdp: async (local, handlers) => {
-      this.handlers.set(local.port, handlers);
-      return { local, send: () => void this.sent++, close: async () => {} };
-    },
-    listenTcp: async (local) => ({ local, close: async () => {} }),
-    connectTcp: () => {
-      throw new Error('the bench has no streams');
-    },
-  };
-}
-
-/** A member without sockets: its node, what it has sent, and its doors. */
-export interface SocketlessMember {
-  readonly node: FarmNode;
-  sent(): number;
-  /** A datagram from outside. */
-  front(bytes: Buffer): void;
-  /** A datagram on the relay link. */
-  relay(bytes: Buffer): void;
-}
-
-export async function socketlessMember(members: number): Promise<SocketlessMember> {
-  const nowhere = new Void();
-  const node = await startMember(memberConfig(PLACE), members, PLACE, nowhere.network, systemClock);
-  const [front, relay] = [nowhere.handlers.get(PORTS.front)!, nowhere.handlers.get(PORTS.relay)!];
-  return {
-    node,
-    sent: () => nowhere.sent,
-    front: (bytes) => front.onDatagram(bytes, CLIENT.address, CLIENT.port),
-    relay: (bytes) => relay.onDatagram(bytes, PLACE.address, PORTS.peer),
-  };
 }
 
 /** INVITEs, those first that member `owner` owns; `rest` has the others. */

@@ -22,6 +22,8 @@ export const UNITS = {
   us: 'lower',
   ms: 'lower',
   ratio: 'higher',
+  /** Cost now by cost there. */
+  'cost ratio': 'lower',
   B: 'lower',
   'B/call': 'lower',
   'B/min': 'lower',
@@ -51,7 +53,7 @@ function digits(value: number): string {
     return Math.round(value)
       .toString()
       .replace(/\B(?=(\d{3})+$)/g, ',');
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 || size === 0 ? 2 : 4);
 }
 
 /** `12.3 (11.9-13.0)`. */
