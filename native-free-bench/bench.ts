@@ -1,9 +1,9 @@
 // `npm run bench`: one command, everything in one run, ratios where something else can be measured beside. See README.md.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { CallsResult } from './calls.ts';
+import type { Column } from './forwarders.ts';
 import { type Cores, chooseCores, describeMachine, type Machine, onCore, Worker } from './machine.ts';
 import { MACRO_ROWS, type MacroRow, runMacro } from './macro.ts';
 import type { MicroOptions, MicroSamples } from './micro.ts';
@@ -82,29 +82,19 @@ function show({ machine, rows, notes }: Run, baseline: Run | undefined): string 
 /** Prints where the time of one row goes. */
 async function profile(name: string, cores: Cores | undefined): Promise<void> {
   const [first = '', column = 'dgram'] = name.split(' ');
-  const folder = mkdtempSync(join(tmpdir(), 'sipfarm-profile-'));
-  try {
-    let found: CpuProfile;
-    if (first in MACRO_ROWS) {
-      await runMacro({
-        cores,
-        rounds: 3,
-        ms: 1000,
-        rows: [first as MacroRow],
-        columns: [column as 'dgram'],
-        latencyRate: 0,
-        nodeOptions: ['--cpu-prof', '--cpu-prof-interval=200', `--cpu-prof-dir=${folder}`],
-        progress,
-      });
-      const [file] = readdirSync(folder).filter((each) => each.endsWith('.cpuprofile'));
-      if (!file) throw new Error('the member has written no profile');
-      found = JSON.parse(readFileSync(join(folder, file), 'utf8')) as CpuProfile;
-    } else found = await aside<CpuProfile>(cores, 'micro.ts', { rounds: 1, ms: 3000, rows: [name], profile: true });
-    const body = ownTimes(found, 25).map(({ name: each, share }) => [each, `${(share * 100).toFixed(1)} %`]);
-    process.stdout.write(`${table([`own time in ${name}`, 'share'], body)}\n`);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  let json = '';
+  if (first in MACRO_ROWS) {
+    const onProfile = (text: string): void => {
+      json = text;
+    };
+    const [row, only] = [first as MacroRow, column as Column];
+    await runMacro({ cores, rounds: 3, ms: 1500, rows: [row], columns: [only], latencyRate: 0, onProfile, progress });
+  } else json = JSON.stringify(await aside(cores, 'micro.ts', { rounds: 1, ms: 3000, rows: [name], profile: true }));
+  if (json === '' || json === '[]')
+    throw new Error(`there is no row or column of that name, or it cannot be here: ${name}`);
+  const shares = ownTimes(JSON.parse(json) as CpuProfile, 25);
+  const body = shares.map(({ name: each, share }) => [each, `${(share * 100).toFixed(1)} %`]);
+  process.stdout.write(`${table([`own time in ${name}`, 'share'], body)}\n`);
 }
 
 const { values } = parseArgs({
@@ -135,7 +125,8 @@ async function main(): Promise<void> {
   const rounds = Number(values.rounds ?? (quick ? 3 : 7));
   const rows: Row[] = [];
   const notes: string[] = [];
-  if (parts.includes('micro')) rows.push(...(await micro(cores, { rounds: quick ? rounds : rounds + 2, ms: quick ? 10 : 50 })));
+  if (parts.includes('micro'))
+    rows.push(...(await micro(cores, { rounds: quick ? rounds : rounds + 2, ms: quick ? 10 : 50 })));
   if (parts.includes('calls')) {
     progress(`${CALLS} owned calls`);
     const { heap, rss } = await aside<CallsResult>(cores, 'calls.ts', { calls: CALLS });

@@ -27,6 +27,8 @@ export interface Forwarder {
   readonly place: Place;
   readonly isMember: boolean;
   readonly pid: number;
+  /** Of a member: starts a V8 profile, or ends it and gives it as JSON. */
+  profile(): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -36,8 +38,6 @@ export interface Workshop {
   readonly cores: Cores | undefined;
   /** The compiled C forwarder, when there is a compiler. */
   readonly forwardProgram: string | undefined;
-  /** Options of Node for the members. */
-  readonly nodeOptions?: readonly string[];
 }
 
 export function endpointOf({ address }: Place, port: keyof typeof PORTS): Endpoint {
@@ -65,7 +65,7 @@ function commandOf(column: Column, place: Place, shop: Workshop): Command | unde
   const text = (port: keyof typeof PORTS): string => formatEndpoint(endpointOf(place, port));
   const script = (name: string, ...args: readonly string[]): Command => ({
     file: process.execPath,
-    args: [...(shop.nodeOptions ?? []), join(import.meta.dirname, name), ...args],
+    args: [join(import.meta.dirname, name), ...args],
   });
   const ways = [text('front'), text('client'), text('inner'), text('server')];
   switch (column) {
@@ -108,5 +108,9 @@ export async function startForwarder(column: Column, shop: Workshop): Promise<Fo
     return error instanceof Error ? error.message : String(error);
   }
   const stop = (): Promise<void> => (column === 'kamailio' ? worker.terminate() : worker.stop());
-  return { column, place, isMember, pid: worker.pid, stop };
+  const profile = (): Promise<string> => {
+    worker.write('profile');
+    return worker.line();
+  };
+  return { column, place, isMember, pid: worker.pid, profile, stop };
 }

@@ -42,7 +42,8 @@ export interface MacroOptions {
   readonly columns?: readonly Column[];
   /** Packets a second at which delay is measured; 0: not measured. */
   readonly latencyRate: number;
-  readonly nodeOptions?: readonly string[];
+  /** Takes the profile of the one column, a member, from after the warm-up. */
+  readonly onProfile?: (json: string) => void;
   /** False: the generator in JavaScript even where a compiler is there. */
   readonly compiled?: boolean;
   readonly progress: (text: string) => void;
@@ -279,8 +280,7 @@ export async function runMacro(options: MacroOptions): Promise<MacroResult> {
     if (!loadProgram) notes.push('no C compiler: generator and sink are Node and may be slower than what they load');
     if (!options.cores)
       notes.push('not bound to cores (taskset, two cores): generator and forwarder get in each other’s way');
-    const { cores, nodeOptions } = options;
-    const shop: Workshop = { folder, cores, forwardProgram, ...(nodeOptions && { nodeOptions }) };
+    const shop: Workshop = { folder, cores: options.cores, forwardProgram };
     for (const column of options.columns ?? (Object.keys(COLUMNS) as Column[])) {
       options.progress(`starting ${COLUMNS[column]}`);
       const load = await startLoad(placeOf(column), loadProgram, options, folder);
@@ -297,7 +297,9 @@ export async function runMacro(options: MacroOptions): Promise<MacroResult> {
     const rows = options.rows ?? (Object.keys(MACRO_ROWS) as MacroRow[]);
     const samples = new Samples();
     const limit = options.packets === undefined ? {} : { packets: options.packets };
-    for (let round = options.packets === undefined ? -1 : 0; round < options.rounds; round++)
+    const profiled = options.onProfile && stands[0]?.forwarder;
+    for (let round = options.packets === undefined ? -1 : 0; round < options.rounds; round++) {
+      if (round === 0) await profiled?.profile();
       for (const row of rows)
         for (const stand of stands) {
           const { column } = stand.forwarder;
@@ -308,6 +310,8 @@ export async function runMacro(options: MacroOptions): Promise<MacroResult> {
           const sample = await measure(stand, { ...runOf(row, stand.forwarder), ms, ...limit });
           if (round >= 0) samples.list(row, column).push(sample);
         }
+    }
+    if (profiled) options.onProfile?.(await profiled.profile());
     const columns = stands.map(({ forwarder }) => forwarder.column);
     const result = rowsOf(samples, rows, columns);
     const delays = options.latencyRate > 0 ? await measureLatency(stands, options) : { rows: [], notes: [] };

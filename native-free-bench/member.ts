@@ -2,11 +2,16 @@
 //
 //    node member.ts PLACE CONFIG      both JSON: Place, and sections that replace those of farm.ts
 //
-// Writes `ready` and runs until its standard input ends.
+// Writes `ready` and runs until its standard input ends. A line there starts a V8 profile, the next one ends it: it is written as one line.
+import { Session } from 'node:inspector/promises';
+import { createInterface } from 'node:readline';
 import { systemClock } from '../src/base/clock.ts';
 import { batchCells } from '../src/batch/batch-socket.ts';
 import { hostNetwork } from '../src/batch/host-network.ts';
 import { memberConfig, type Place, startMember } from './farm.ts';
+
+/** Between two samples. */
+const PROFILE_MICROS = 200;
 
 const [placeText = '{}', changesText = '{}'] = process.argv.slice(2);
 const place = JSON.parse(placeText) as Place;
@@ -19,4 +24,19 @@ const node = await startMember({
   network: (log, metrics) => hostNetwork({ batch: config.transport.batch, log, cells: batchCells(metrics) }),
 });
 process.stdout.write('ready\n');
-process.stdin.resume().once('end', () => void node.stop().then(() => process.exit()));
+
+const profiler = new Session();
+profiler.connect();
+let profiling = false;
+for await (const _line of createInterface({ input: process.stdin })) {
+  if (!profiling) {
+    await profiler.post('Profiler.enable');
+    await profiler.post('Profiler.setSamplingInterval', { interval: PROFILE_MICROS });
+    await profiler.post('Profiler.start');
+  }
+  const done = profiling ? (await profiler.post('Profiler.stop')).profile : {};
+  profiling = !profiling;
+  process.stdout.write(`${JSON.stringify(done)}\n`);
+}
+await node.stop();
+process.exit();
