@@ -40,7 +40,8 @@ async function open(text: string): Promise<dgram.Socket> {
 
 const sets = setsText.split(',').map(readSet);
 const sockets = await Promise.all(socketsText.split(',').map(open));
-let sequence = Date.now() * 1000;
+/** Frames of a generator that is started anew must not look like a replay. */
+let sequence = Math.floor(performance.timeOrigin);
 let number = 0;
 let heardAt = performance.now();
 const sentAt = new Float64Array(65_536);

@@ -1,0 +1,60 @@
+// Each row of the bench runs: once, with a handful of packets or operations. No figure is looked at.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import type { CallsResult } from '../../native-free-bench/calls.ts';
+import { MACRO_ROWS, type MacroRow, runMacro } from '../../native-free-bench/macro.ts';
+import type { MicroSamples } from '../../native-free-bench/micro.ts';
+import type { ScaleResult } from '../../native-free-bench/scale.ts';
+
+const FOLDER = join(import.meta.dirname, '..', '..', 'native-free-bench');
+const PACKETS = 40;
+
+async function script<T>(name: string, options: unknown): Promise<T> {
+  const args = ['--expose-gc', join(FOLDER, name), JSON.stringify(options)];
+  return JSON.parse((await promisify(execFile)(process.execPath, args)).stdout) as T;
+}
+
+test('each small row does its step and tells what it allocates', async () => {
+  const samples = await script<MicroSamples[]>('micro.ts', { rounds: 1, ms: 1, operations: PACKETS });
+  assert.ok(samples.length >= 11);
+  for (const { name, ns, octets } of samples) assert.deepEqual([ns.length, octets.length], [1, 1], name);
+});
+
+test('each owned call is owned while its memory is measured', async () => {
+  const { calls, heap } = await script<CallsResult>('calls.ts', { calls: PACKETS });
+  assert.equal(calls, PACKETS);
+  assert.ok(heap > 0);
+});
+
+test('each row about simulated farms runs, and slots move no more than they must', async () => {
+  const options = { sizes: [3, 20], rounds: 1, packets: PACKETS, etcdSeconds: 0, idleSeconds: 0.1 };
+  const { rows } = await script<ScaleResult>('scale.ts', options);
+  const share = (group: string): number => rows.find((row) => row.group === group && row.name === '20 members')!.median;
+  assert.ok(Math.abs(share('slots moved by a join') / share('slots moved by a join, ideal') - 1) < 0.2);
+  assert.ok(rows.some(({ group }) => group === 'memory that each other member costs it'));
+});
+
+for (const compiled of [true, false])
+  test(`packets come through the member in each row, generator ${compiled ? 'as it is there' : 'in JavaScript'}`, async () => {
+    const rows = Object.keys(MACRO_ROWS) as MacroRow[];
+    const result = await runMacro({
+      cores: undefined,
+      rounds: 1,
+      ms: 5000,
+      packets: PACKETS,
+      rows,
+      columns: ['dgram', 'bare'],
+      latencyRate: 0,
+      compiled,
+      progress: () => {},
+    });
+    for (const row of rows)
+      for (const name of ['a member with dgram sockets', 'a bare dgram forwarder'])
+        assert.ok(
+          (result.rows.find((each) => each.group === row && each.name === name)?.median ?? 0) > 0,
+          `${row}, ${name}`,
+        );
+  });
