@@ -109,7 +109,7 @@ export async function startMember({ config, members, place, clock, network }: Me
   const log = makeLog({ level: config.log.level });
   const metrics = makeMetrics(makeRegistry(), { version: 'bench', dropReasons: Object.keys(DROP_REASONS) });
   const own = network(log, metrics);
-  const node = new FarmNode({ config, version: 'bench', network: own, clock, store, metrics, log, admin: false });
+  const node = new FarmNode({ config, version: 'bench', network: own, clock, store, metrics, log, admin: 'none' });
   await node.start();
   return node;
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { runDoctor } from './cli/doctor.ts';
 import { type ProgramDeps, runProgram } from './cli/program.ts';
 import { runDemo, runNode } from './cli/run.ts';
+import { processChannel, runWorker } from './cli/workers/worker.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   readonly version: string;
@@ -23,6 +24,7 @@ const deps: ProgramDeps = {
   out,
   err,
   runNode: (loaded, path) => runNode(loaded, path, version, process.env),
+  runWorker: () => runWorker(processChannel(), version, process.env),
   runDoctor: (options) => runDoctor(options, process.env, out, err),
   runDemo: (options) => runDemo(options, version),
 };

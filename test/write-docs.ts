@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { ERRORS } from '../src/base/errors.ts';
 import { appliesLive } from '../src/config/live.ts';
 import { clusterSchema, configSchema } from '../src/config/schema.ts';
-import { makeMetrics } from '../src/metrics/metrics.ts';
+import { makeHostMetrics, makeMetrics } from '../src/metrics/metrics.ts';
 import { DROP_REASONS } from '../src/ownership/verdict.ts';
 import { REFUSE_REASONS } from '../src/relay/refuse-reason.ts';
 import { SCAN_FAULTS } from '../src/sip/scan.ts';
@@ -217,6 +217,7 @@ interface Described {
 function metricsPage(): string {
   const registry = new Registry();
   makeMetrics(registry, { version: '', dropReasons: [] });
+  makeHostMetrics(registry, () => []);
   const rows = (registry.getMetricsAsArray() as unknown as Described[]).map(({ name, help, type, labelNames }) => [
     `\`${name}\``,
     type,

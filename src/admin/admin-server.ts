@@ -11,13 +11,38 @@ import { isLoopback } from '../config/schema.ts';
 import type { Secret } from '../config/secret.ts';
 import type { FarmFace } from './farm-face.ts';
 
-export interface AdminOptions {
+/** What a member answers with. */
+interface MemberAnswers {
+  readonly face: FarmFace;
+  readonly registry: Registry;
+}
+
+/** Who answers other questions, or otherwise. */
+interface OwnAnswers {
+  readonly routes: (app: FastifyInstance) => void;
+}
+
+export type AdminOptions = {
   /** Port 0 takes a free one. */
   readonly bind: Endpoint;
   readonly token?: Secret | undefined;
-  readonly face: FarmFace;
-  readonly registry: Registry;
   readonly log: Logger;
+} & (MemberAnswers | OwnAnswers);
+
+/** A request that came another way than by HTTP. */
+export interface Question {
+  readonly method: string;
+  /** Path and query. */
+  readonly url: string;
+  /** JSON text. */
+  readonly body?: string;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** Content type. */
+  readonly type: string;
+  readonly body: string;
 }
 
 /** The largest body: the cluster-wide settings are some hundred octets. */
@@ -33,6 +58,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   SF_STORE_CONFLICT: 409,
   SF_STORE_REFUSED: 502,
   SF_STORE_UNREACHABLE: 503,
+  SF_NO_WORKER: 503,
 };
 
 /** What every refusal looks like. */
@@ -77,7 +103,7 @@ function wanted(request: FastifyRequest, name: string, longest: number): string 
   throw new SipfarmError('SF_USAGE', `the query must hold ${name} once, with 1 to ${longest} characters`);
 }
 
-function addRoutes(app: FastifyInstance, { face, registry }: AdminOptions): void {
+function addRoutes(app: FastifyInstance, { face, registry }: MemberAnswers): void {
   app.get('/livez', async () => ({ live: true }));
   app.get('/readyz', async (_request, reply) => {
     const readiness = face.ready();
@@ -113,19 +139,23 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
 export class AdminServer {
   readonly #app: FastifyInstance;
   readonly #bind: Endpoint;
+  readonly #authorization: Readonly<Record<string, string>>;
 
   /** Throws SF_ADMIN_TOKEN_REQUIRED when `bind` is no loopback address and there is no token. */
   constructor(options: AdminOptions) {
-    if (!isLoopback(options.bind.address) && !options.token)
+    const { bind } = options;
+    if (!isLoopback(bind.address) && !options.token)
       throw new SipfarmError(
         'SF_ADMIN_TOKEN_REQUIRED',
-        `admin.bind ${formatEndpoint(options.bind)} is not a loopback address; set admin.token, or bind to 127.0.0.1`,
+        `admin.bind ${formatEndpoint(bind)} is not a loopback address; set admin.token, or bind to 127.0.0.1`,
       );
-    this.#bind = options.bind;
+    this.#bind = bind;
+    this.#authorization = options.token ? { authorization: `Bearer ${options.token.reveal()}` } : {};
     this.#app = fastify({ logger: false, bodyLimit: BODY_BYTES, forceCloseConnections: true, requestTimeout: 10_000 });
     this.#app.removeContentTypeParser('text/plain');
     guard(this.#app, options.token);
-    addRoutes(this.#app, options);
+    if ('routes' in options) options.routes(this.#app);
+    else addRoutes(this.#app, options);
     answerErrors(this.#app, options.log);
   }
 
@@ -140,6 +170,21 @@ export class AdminServer {
     }
     const [bound] = this.#app.addresses() as { readonly port: number }[];
     return { address, port: bound?.port ?? port };
+  }
+
+  /** Answers as it would by HTTP to somebody on this host who has the token. Needs no `start`. */
+  async answer({ method, url, body }: Question): Promise<Answer> {
+    const { statusCode, headers, payload } = await this.#app.inject({
+      method: method as 'GET',
+      url,
+      headers: {
+        host: 'localhost',
+        ...this.#authorization,
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(body !== undefined && { payload: body }),
+    });
+    return { status: statusCode, type: String(headers['content-type'] ?? 'text/plain'), body: payload };
   }
 
   /** Closes the port and every connection. */

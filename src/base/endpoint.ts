@@ -26,3 +26,8 @@ export function hostText(address: string): string {
 export function formatEndpoint(endpoint: Endpoint): string {
   return `${hostText(endpoint.address)}:${endpoint.port}`;
 }
+
+/** True for 0.0.0.0 and ::, which bind to every address of the host. */
+export function isWildcard(address: string): boolean {
+  return address === '0.0.0.0' || /^[0:]+$/.test(address);
+}

@@ -31,6 +31,9 @@ export const ERRORS = {
   SF_DECODE_FAILED: 'The text is neither a token, a branch with a token, nor a relay frame in hexadecimal.',
   SF_BALANCER_PLAN:
     'The members do not fit behind one balancer of this kind, or something about them is not known. The message says what to change or which option to give.',
+  SF_WORKER_DIED:
+    'A worker process ended before it had joined the farm, without saying why: killed, out of memory, or Node.js itself. Its last lines and those of the kernel tell more.',
+  SF_NO_WORKER: 'No worker of this host can answer now: all start, or have ended. GET /v1/workers tells how they are.',
   SF_USAGE: 'The command line is wrong. See sipfarm --help.',
   SF_INTERNAL: 'A fault of sipfarm itself. Please report it with the log lines around it.',
 } as const;

@@ -36,10 +36,16 @@ export interface StreamServer {
   close(): Promise<void>;
 }
 
+/** Who else may have the address of a socket. */
+export interface Sharing {
+  /** SO_REUSEPORT: processes of the same user bind one address, and the kernel spreads what comes by its source. */
+  readonly reusePort?: boolean;
+}
+
 export interface Network {
-  /** Binds or rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). */
-  bindUdp(local: Endpoint, handlers: DatagramHandlers): Promise<DatagramSocket>;
-  listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void): Promise<StreamServer>;
+  /** Binds or rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). Left out, `sharing` is with nobody. */
+  bindUdp(local: Endpoint, handlers: DatagramHandlers, sharing?: Sharing): Promise<DatagramSocket>;
+  listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void, sharing?: Sharing): Promise<StreamServer>;
   /** `onRefused` is called when the remote host or this one says that the port is closed. */
   knockUdp(remote: Endpoint, onRefused: () => void): Promise<KnockSocket>;
   /** The stream is returned at once; it emits `connect`, or `error` and `close`. */
@@ -51,11 +57,12 @@ export const UDP_BUFFER_BYTES = 4 * 1024 * 1024;
 
 /** The sockets of this host. */
 export const nodeNetwork: Network = {
-  bindUdp(local, handlers) {
+  bindUdp(local, handlers, sharing = {}) {
     return new Promise((resolve, reject) => {
       const socket = dgram.createSocket({
         type: net.isIPv6(local.address) ? 'udp6' : 'udp4',
         ipv6Only: net.isIPv6(local.address),
+        reusePort: sharing.reusePort === true,
       });
       socket.once('error', reject);
       socket.bind({ address: local.address, port: local.port, exclusive: true }, () => {
@@ -84,12 +91,18 @@ export const nodeNetwork: Network = {
     });
   },
 
-  listenTcp(local, onConnection) {
+  listenTcp(local, onConnection, sharing = {}) {
     return new Promise((resolve, reject) => {
       const server = net.createServer({ noDelay: true }, onConnection);
       server.once('error', reject);
       server.listen(
-        { host: local.address, port: local.port, exclusive: true, ipv6Only: net.isIPv6(local.address) },
+        {
+          host: local.address,
+          port: local.port,
+          exclusive: true,
+          ipv6Only: net.isIPv6(local.address),
+          reusePort: sharing.reusePort === true,
+        },
         () => {
           server.off('error', reject);
           // An accept that fails concerns one connection, not the server.

@@ -2,7 +2,13 @@
 import dgram from 'node:dgram';
 import net from 'node:net';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
-import { type DatagramHandlers, type DatagramSocket, type Network, UDP_BUFFER_BYTES } from '../base/network.ts';
+import {
+  type DatagramHandlers,
+  type DatagramSocket,
+  type Network,
+  type Sharing,
+  UDP_BUFFER_BYTES,
+} from '../base/network.ts';
 import { type BatchCells, BatchSocket, BatchTurn } from './batch-socket.ts';
 import { ADDRESS6, C } from './layout.ts';
 import type { Libc } from './libc.ts';
@@ -27,24 +33,18 @@ export function batchNetwork(options: BatchNetworkOptions): Network {
   const turn = new BatchTurn(libc, cells, options.mostPerTurn);
   return {
     ...base,
-    async bindUdp(...request) {
-      const [local, handlers] = request;
+    async bindUdp(local, handlers, sharing) {
       try {
-        return await openBatchSocket(turn, local, handlers, (request as readonly unknown[])[2] as Sharing | undefined);
+        return await openBatchSocket(turn, local, handlers, sharing);
       } catch (error) {
         if (!onFallback) throw error;
         // What no socket could do (the address is taken, or not here) fails here again, and is the caller's.
-        const socket = await base.bindUdp(...request);
+        const socket = await base.bindUdp(local, handlers, sharing);
         onFallback(local, error);
         return socket;
       }
     },
   };
-}
-
-/** Who else may have the address of a socket: with `reusePort` other processes of the same user. */
-interface Sharing {
-  readonly reusePort?: boolean;
 }
 
 /** Rejects with the system's error. */

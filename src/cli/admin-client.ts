@@ -1,8 +1,7 @@
 // Asks the running member over its admin API.
-import { formatEndpoint } from '../base/endpoint.ts';
+import { formatEndpoint, isWildcard } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { AdminAddress } from '../config/load.ts';
-import { isWildcard } from '../config/schema.ts';
 
 /** Milliseconds a member may take to answer; the slowest answer waits for the store. */
 const PATIENCE_MS = 10_000;

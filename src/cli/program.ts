@@ -37,6 +37,8 @@ export interface ProgramDeps {
   err(text: string): void;
   /** Runs a member; resolves when it has stopped. `path` is read again on SIGHUP. */
   runNode(loaded: Loaded, path: string): Promise<void>;
+  /** Runs one worker of a host; resolves to false when it could not start. */
+  runWorker(): Promise<boolean>;
   /** Checks this host; resolves to true when nothing but hints was found. */
   runDoctor(options: DoctorOptions): Promise<boolean>;
   /** Runs the demo farm; resolves when it has stopped. */
@@ -114,6 +116,10 @@ class Commands {
     const path = options.config ?? DEFAULT_CONFIG_PATH;
     const loaded = loadConfig(path, this.#deps.environment);
     await this.#deps.runNode(loaded, path);
+  }
+
+  async worker(): Promise<void> {
+    this.failed = !(await this.#deps.runWorker());
   }
 
   check(options: ConfigOption & { readonly json?: boolean }): void {
@@ -215,6 +221,11 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   withFile(program.command('run').description('run this host as a member of the farm')).action((options) =>
     commands.run(options),
   );
+  // Forked by `run`, not typed.
+  program
+    .command('worker', { hidden: true })
+    .argument('<member>')
+    .action(() => commands.worker());
   withJson(
     withFile(program.command('check').description('check the configuration: line, column and fix of every fault')),
   ).action((options) => commands.check(options));

@@ -3,12 +3,20 @@ import type { Decoded } from '../admin/decode.ts';
 import type { MemberSummary, OwnerAnswer, OwnerMember } from '../admin/farm-face.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
+import { memberIds, workerConfig } from '../config/workers.ts';
 import { pairs, printable, table } from './table.ts';
 
 function place(bind: Endpoint, advertise: Endpoint): string {
   const own = formatEndpoint(bind);
   const told = formatEndpoint(advertise);
   return own === told ? own : `${own}, clients are told ${told}`;
+}
+
+function showWorkers(config: Config): string {
+  const ids = memberIds(config);
+  const last = workerConfig(config, config.workers - 1);
+  const to = (bind: Endpoint, end: Endpoint): string => `${formatEndpoint(bind)} to ${end.port}`;
+  return `${config.workers}: ${ids[0]} to ${ids.at(-1)}; relay ${to(config.relay.bind, last.relay.bind)}, service ${to(config.service.bind, last.service.bind)}`;
 }
 
 /** The effective configuration in a dozen lines. */
@@ -18,6 +26,7 @@ export function summarizeConfig(config: Config): string {
   return pairs([
     ['farm', `${config.farm}, this is member ${config.member} with weight ${config.weight}`],
     ['role', config.roleChosenBecause === '' ? config.role : `${config.role} (auto: ${config.roleChosenBecause})`],
+    ...(config.workers > 1 ? [['workers', showWorkers(config)] as [string, string]] : []),
     ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
     ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
       'listener',

@@ -36,18 +36,21 @@ export class Supervisor {
   readonly #send: (states: readonly string[]) => void;
   readonly #watchdog: Timer | undefined;
 
-  /** Begins to feed the watchdog at once: a start may take long while the store does not answer. `send` is handed in by tests. */
+  /** Begins to feed the watchdog at once, as long as `alive`: a start may take long while the store does not answer. `send` is handed in by tests. */
   constructor(
     environment: SystemdEnvironment,
     clock: Clock,
     send: (states: readonly string[]) => void = systemdNotify(),
+    alive: () => boolean = () => true,
   ) {
     this.#present = Boolean(environment.NOTIFY_SOCKET);
     this.#send = send;
     const micros = Number(environment.WATCHDOG_USEC ?? 0);
     const forUs = environment.WATCHDOG_PID === undefined || environment.WATCHDOG_PID === String(process.pid);
     if (this.#present && forUs && micros > 0)
-      this.#watchdog = clock.every(Math.max(100, micros / 3000), () => this.#tell('WATCHDOG=1'));
+      this.#watchdog = clock.every(Math.max(100, micros / 3000), () => {
+        if (alive()) this.#tell('WATCHDOG=1');
+      });
   }
 
   /** The member works; `status` is one line for people. */

@@ -100,8 +100,8 @@ function differences(before: unknown, after: unknown, path: string): string[] {
 
 /** The fields in which two configurations differ, by what it takes to apply them. A list counts as one field. */
 export function liveDiff(before: Config, after: Config): Changes {
-  const { given: _before, roleChosenBecause: _why, ...old } = before;
-  const { given: _after, roleChosenBecause: _now, ...now } = after;
+  const { given: _before, roleChosenBecause: _why, worker: _old, ...old } = before;
+  const { given: _after, roleChosenBecause: _now, worker: _new, ...now } = after;
   const changed = differences(old, now, '').sort();
   return { live: changed.filter(appliesLive), restart: changed.filter((field) => !appliesLive(field)) };
 }

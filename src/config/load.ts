@@ -45,6 +45,8 @@ export interface LoadOptions {
 
 /** A configuration is some kilobytes; whatever is larger is another file. */
 const MAX_FILE_CHARACTERS = 1024 * 1024;
+/** Of a member name with workers: `.63` goes behind it. */
+const LONGEST_OF_WORKERS = 61;
 const KEY = /^[0-9a-fA-F]{64}$/;
 const KEY_FIX = 'is not 64 hexadecimal digits; make a key with: openssl rand -hex 32';
 
@@ -239,6 +241,15 @@ export function parseConfig(file: string, text: string, environment: Environment
     own.push(
       problem('SF_CONFIG_INVALID', places, ['member'], 'is not set and the host name cannot stand for it; set member'),
     );
+  else if (checked.data.workers > 1 && name.length > LONGEST_OF_WORKERS)
+    own.push(
+      problem(
+        'SF_CONFIG_INVALID',
+        places,
+        ['member'],
+        `is longer than ${LONGEST_OF_WORKERS} characters, and each worker adds its number; shorten it`,
+      ),
+    );
   const { bind, token } = checked.data.admin;
   if (!isLoopback(bind.address) && !token) {
     const message = 'is missing: admin.bind is not a loopback address; set admin.token, or bind to 127.0.0.1';
@@ -259,7 +270,8 @@ function inOrder(problems: readonly Problem[]): Problem[] {
   return [...byField.values()].sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
-function readConfigText(path: string, options: LoadOptions): string {
+/** The text of the file at `path`. Throws SF_CONFIG_UNREADABLE. */
+export function readConfigText(path: string, options: LoadOptions = {}): string {
   let text: string;
   try {
     text = (options.readFile ?? readText)(path);

@@ -3,9 +3,10 @@
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { isNetworkText } from '../base/address-list.ts';
-import { type Endpoint, formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import { Secret } from './secret.ts';
+import { portFaults } from './worker-ports.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
 interface ServerAddress {
@@ -20,11 +21,6 @@ loopback.addAddress('::1', 'ipv6');
 /** True for 127.0.0.0/8 and ::1. */
 export function isLoopback(address: string): boolean {
   return loopback.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
-}
-
-/** True for 0.0.0.0 and ::, which bind to every address of the host. */
-export function isWildcard(address: string): boolean {
-  return address === '0.0.0.0' || /^[0:]+$/.test(address);
 }
 
 /** `sip:host:port`, `sip:host` (port 5060), IPv6 in brackets (RFC 3261 19.1); undefined for anything else, user part and parameters included. */
@@ -379,6 +375,14 @@ const shape = z.strictObject({
     .describe(
       "What this node is in the farm. `member`: takes its share of new calls. `disabled`: not in the farm; its SIP server handles what comes to it, and what names it by a token reaches it from any member. `relay`: not in the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.",
     ),
+  workers: z
+    .int()
+    .min(1)
+    .max(64)
+    .default(1)
+    .describe(
+      'Processes on this host, each a member of its own (fe1.0, fe1.1 ...) on the same listeners: one per core that SIP may use. Above 1, `relay.bind`, `service.bind` and `service.advertise` are those of the first, the others count one port up each; `weight` and `limits` are of each. See workers.md.',
+    ),
   store: z.discriminatedUnion('kind', [etcd, memory]).describe('What the members share.'),
   listeners: z
     .array(listener)
@@ -425,6 +429,14 @@ export interface ClusterSettings {
   ownership?: Partial<Parsed['ownership']> | undefined;
 }
 
+/** Which of several processes of a host a member is. */
+export interface WorkerPlace {
+  /** From 0. */
+  readonly index: number;
+  /** Where the workers of this host listen for each other and for the SIP server. */
+  readonly doors: readonly Endpoint[];
+}
+
 /** The configuration of one member, every default filled in. */
 export interface Config extends Omit<Parsed, 'member' | 'role' | 'listeners' | 'service' | 'keys' | 'keyFile'> {
   readonly member: string;
@@ -438,6 +450,8 @@ export interface Config extends Omit<Parsed, 'member' | 'role' | 'listeners' | '
   readonly keys: readonly Secret[];
   /** What this member's own file sets of the fields that also exist cluster-wide: it wins over the store. */
   readonly given: ClusterSettings;
+  /** Of one of several processes on this host (workerConfig); undefined where the process is alone. */
+  readonly worker?: WorkerPlace;
 }
 
 function withoutDefaults(section: z.ZodObject): z.ZodType {
@@ -585,6 +599,24 @@ function checkRole(config: Parsed, complain: Complain): void {
     complain(['role'], 'is relay, and store.kind is memory: there are no members to send through; use etcd');
 }
 
+/** What one process may, and several that share a host may not. */
+function checkWorkers(config: Parsed, complain: Complain): void {
+  const { workers, store, listeners } = config;
+  if (workers === 1) return;
+  if (store.kind === 'memory')
+    complain(
+      ['workers'],
+      `is ${workers}, but store.kind memory is inside one process: each worker would be a farm of its own; use etcd, or one worker`,
+    );
+  for (const [index, { bind }] of listeners.entries())
+    if (bind.port === 0)
+      complain(
+        ['listeners', index, 'bind'],
+        'lets the system pick a port, and all workers must have the same; name one',
+      );
+  for (const { field, message } of portFaults(config)) complain(field.split('.'), message);
+}
+
 /** Schema of the configuration file: fields and cross checks. */
 export const configSchema = shape.superRefine((config, context) => {
   const complain: Complain = (path, message) => context.addIssue({ code: 'custom', path: [...path], message });
@@ -593,6 +625,7 @@ export const configSchema = shape.superRefine((config, context) => {
   checkAddresses(config, complain);
   checkStore(config, complain);
   checkSections(config, complain);
+  checkWorkers(config, complain);
   if (config.keys && config.keyFile) complain(['keyFile'], 'is set together with keys; leave one of them out');
 });
 

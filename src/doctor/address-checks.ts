@@ -1,6 +1,6 @@
 // Checks of addresses: the VIP of a DSR balancer and how the kernel answers for it, and what clients are told.
-import { formatEndpoint } from '../base/endpoint.ts';
-import { type Config, isLoopback, isWildcard } from '../config/schema.ts';
+import { formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { type Config, isLoopback } from '../config/schema.ts';
 import type { HostFacts, InterfaceFacts } from './facts.ts';
 import { commandOf, type Finding, type Fix, finding, keepCommand, sysctlName } from './finding.ts';
 

@@ -4,6 +4,7 @@ import { parseEndpoint } from '../base/endpoint.ts';
 import type { SipfarmError } from '../base/errors.ts';
 import type { Network } from '../base/network.ts';
 import type { Config } from '../config/schema.ts';
+import { memberIds } from '../config/workers.ts';
 import { type MemberRecord, parseMemberRecord } from '../membership/member-record.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import type { Store } from '../store/store.ts';
@@ -17,7 +18,7 @@ import type {
   StoreFacts,
   StoreHostFacts,
 } from './facts.ts';
-import { sumOf } from './metrics-text.ts';
+import { leastOf, sumOf } from './metrics-text.ts';
 import { MAX_PACKET, probePath } from './path-probe.ts';
 
 /** What the doctor may ask. Every method tells undefined, or an empty list, for what cannot be had. */
@@ -242,7 +243,7 @@ async function forgedNow(
   return {
     frames: sumOf(text, 'sipfarm_relay_refused_total', { reason: 'mac' }) ?? 0,
     tokens: sumOf(text, 'sipfarm_forged_tokens_total') ?? 0,
-    maxFiles: sumOf(text, 'process_max_fds'),
+    maxFiles: leastOf(text, 'process_max_fds'),
   };
 }
 
@@ -271,7 +272,8 @@ async function probePeers(
   records: readonly MemberRecord[],
   routes: ReadonlyMap<string, RouteFacts>,
 ): Promise<Map<string, PathFacts>> {
-  const relays = new Set(records.filter(({ id }) => id !== config.member).map(({ relay }) => relay));
+  const own = memberIds(config);
+  const relays = new Set(records.filter(({ id }) => !own.includes(id)).map(({ relay }) => relay));
   const probed = [...relays].slice(0, MAX_PEERS).map(async (relay): Promise<[string, PathFacts] | undefined> => {
     const endpoint = parseEndpoint(relay);
     if (!endpoint) return undefined;
@@ -289,7 +291,7 @@ async function findRoutes(
   mtuOf: ReadonlyMap<string, number>,
 ): Promise<Map<string, RouteFacts>> {
   const peers = records
-    .filter(({ id }) => id !== config.member)
+    .filter(({ id }) => !memberIds(config).includes(id))
     .map(({ relay }) => parseEndpoint(relay)?.address ?? '');
   const probes = config.balancer.probes.map((probe) => probe.replace(/\/(32|128)$/, ''));
   const single = [...peers, ...probes].filter((address) => address !== '' && !/[/!]/.test(address));

@@ -2,6 +2,7 @@
 
 import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
+import { memberIds } from '../config/workers.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import type { HostFacts, PathFacts, StoreFacts } from './facts.ts';
 import { type Finding, type Fix, finding } from './finding.ts';
@@ -15,7 +16,8 @@ const CLOCK_MS = 5000;
 const TCP_PROBING = 'net/ipv4/tcp_mtu_probing';
 
 function others(config: Config, facts: HostFacts): readonly MemberRecord[] {
-  return facts.records.filter(({ id }) => id !== config.member);
+  const own = memberIds(config);
+  return facts.records.filter(({ id }) => !own.includes(id));
 }
 
 /**
@@ -72,15 +74,16 @@ function unreachableBecause(
 
 const KEEP_RULE = '# and the same rule into the file of the packet filter (/etc/nftables.conf), to keep it over a boot';
 
-/** The command line that lets the relay link in. */
-function letIn(relay: Endpoint | undefined): string {
+/** The command line that lets the relay link in, of so many workers. */
+function letIn(relay: Endpoint | undefined, workers = 1): string {
   const { port } = relay ?? { port: 5064 };
-  return `nft insert rule inet filter input meta l4proto '{ tcp, udp }' th dport ${port} accept`;
+  const ports = workers === 1 ? port : `${port}-${port + workers - 1}`;
+  return `nft insert rule inet filter input meta l4proto '{ tcp, udp }' th dport ${ports} accept`;
 }
 
 function checkReach(config: Config, facts: HostFacts): Finding[] {
   const found: Finding[] = [];
-  const here = letIn(config.relay.bind);
+  const here = letIn(config.relay.bind, config.workers);
   for (const peer of others(config, facts)) {
     const role = peer.role === 'member' ? '' : `, role ${peer.role}`;
     const seen = facts.member?.peers.find(({ id }) => id === peer.id);
@@ -88,7 +91,7 @@ function checkReach(config: Config, facts: HostFacts): Finding[] {
     const because = unreachableBecause(tcp, seen?.reachable, keysApart(peer, facts).length > 0);
     const there = `# on ${peer.id}: ${letIn(parseEndpoint(peer.relay))}`;
     if (because) {
-      const missed = seen?.misses.includes(config.member)
+      const missed = seen?.misses.some((id) => memberIds(config).includes(id))
         ? ` ${peer.id} says that it does not reach this member either.`
         : '';
       const seat = seen && !seen.seated ? ` ${peer.id} has no seat in the view.` : '';
@@ -105,7 +108,7 @@ function checkReach(config: Config, facts: HostFacts): Finding[] {
     }
     for (const missed of seen?.misses ?? []) {
       const about = `${peer.id}, ${missed}`;
-      if (missed !== config.member) {
+      if (!memberIds(config).includes(missed)) {
         const reason = `${peer.id} says that it cannot reach ${missed} over the relay link.`;
         found.push(
           finding('DR_PEERS_APART', 'warning', about, reason, [`# on ${peer.id} and on ${missed}: sipfarm doctor`]),
@@ -162,7 +165,7 @@ function checkKeys(config: Config, facts: HostFacts): Finding[] {
     const reason = `${faults.join('; ')}: what one relays the other refuses.`;
     if (faults.length > 0) found.push(finding('DR_KEY_MISMATCH', 'fault', peer.id, reason, mend));
   }
-  const running = facts.records.find(({ id }) => id === config.member)?.keys;
+  const running = facts.records.find(({ id }) => memberIds(config).includes(id))?.keys;
   if (facts.member && running && running.join() !== facts.keys.join())
     found.push(
       finding(

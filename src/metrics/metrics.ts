@@ -215,7 +215,41 @@ export function addProcessMetrics(registry: Registry): void {
   collectDefaultMetrics({ register: registry });
 }
 
-/** A registry for `makeMetrics`. */
-export function makeRegistry(): Registry {
-  return new Registry();
+/** A registry for `makeMetrics`; `labels` are put on every series. */
+export function makeRegistry(labels: Readonly<Record<string, string>> = {}): Registry {
+  const registry = new Registry();
+  registry.setDefaultLabels(labels);
+  return registry;
+}
+
+/** What a host of several workers tells of them. */
+export interface HostMetrics {
+  readonly registry: Registry;
+  /** worker_starts_total */
+  readonly starts: CellFamily<'worker'>;
+}
+
+/** The families of the process that starts the workers. `up`: by worker, whether it is in the farm. */
+export function makeHostMetrics(
+  registry: Registry,
+  up: () => Iterable<{ readonly worker: string; readonly up: boolean }>,
+): HostMetrics {
+  gauge(
+    registry,
+    'worker_up',
+    'With several workers: 1 while the worker is in the farm; 0 while it starts, or waits to be started again.',
+    ['worker'],
+    function* () {
+      for (const one of up()) yield { labels: { worker: one.worker }, value: Number(one.up) };
+    },
+  );
+  return {
+    registry,
+    starts: counter(
+      registry,
+      'worker_starts_total',
+      'With several workers: how often the worker was started, the first time included. Grows when it dies.',
+      ['worker'],
+    ),
+  };
 }

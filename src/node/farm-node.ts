@@ -1,10 +1,11 @@
 // The composition root: builds one member of the farm from its configuration, starts it, drains it, stops it.
 import type { Logger } from 'pino';
-import { AdminServer } from '../admin/admin-server.ts';
+import { AdminServer, type Answer, type Question } from '../admin/admin-server.ts';
 import type { FarmFace } from '../admin/farm-face.ts';
 import { AddressList } from '../base/address-list.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
 import { setLogLevel } from '../base/log.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
 import { CallTable } from '../calls/call-table.ts';
@@ -53,8 +54,8 @@ export interface NodeOptions {
   /** UDP sockets that somebody else has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
   readonly handedIn?: ReadonlySet<string>;
-  /** False: no admin server (tests, demo). */
-  readonly admin?: boolean;
+  /** `none`: no admin server (tests, demo). `asked`: one without a port, for `ask`. Left out: one that listens. */
+  readonly admin?: 'none' | 'asked';
 }
 
 export type NodeState = 'joining' | 'active' | 'draining' | 'isolated' | 'stopping';
@@ -230,7 +231,7 @@ export class FarmNode {
       ...(exits && { exits }),
     });
     this.#admin =
-      options.admin === false
+      options.admin === 'none'
         ? undefined
         : new AdminServer({
             ...config.admin,
@@ -264,7 +265,7 @@ export class FarmNode {
   async start(): Promise<void> {
     const { log, clock, store } = this.#options;
     try {
-      this.#adminAt = await this.#admin?.start();
+      if (this.#options.admin !== 'asked') this.#adminAt = await this.#admin?.start();
       this.#relayAt = await this.#link.start();
       // First, so that the record with which the member joins knows whether its SIP server answers.
       await this.#upstream.start();
@@ -326,6 +327,12 @@ export class FarmNode {
     ];
     for (const step of steps)
       await Promise.resolve(step()).catch((error: unknown) => this.#options.log.warn({ err: error }, 'while stopping'));
+  }
+
+  /** Answers what the admin server is asked, without HTTP. Rejects when there is none. */
+  async ask(question: Question): Promise<Answer> {
+    if (!this.#admin) throw new SipfarmError('SF_INTERNAL', 'there is no admin server to ask');
+    return this.#admin.answer(question);
   }
 
   /** Applies what may change live and tells what needs a restart. */

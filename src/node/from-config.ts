@@ -1,7 +1,7 @@
 // What the rooms of a member are given, made of its configuration.
-import { formatEndpoint, hostText, parseEndpoint } from '../base/endpoint.ts';
+import { formatEndpoint, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
-import { type Config, isWildcard } from '../config/schema.ts';
+import type { Config } from '../config/schema.ts';
 import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
 import type { ErrorLimits } from '../relay/answers.ts';
 import type { PeerInfo } from '../relay/relay-link.ts';
@@ -17,7 +17,18 @@ export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | 
   return config.listeners.map((listener) => {
     const { name, transport, bind, advertise, answer, proxyProtocol } = listener;
     const dialFrom = config.balancer.mode === 'dsr' || isWildcard(bind.address) ? {} : { dialFrom: bind.address };
-    return { name, transport, bind, advertise, answer, proxyProtocol, ...dialFrom, listen: !handedIn?.has(name) };
+    const shared = config.worker !== undefined;
+    return {
+      name,
+      transport,
+      bind,
+      advertise,
+      answer,
+      proxyProtocol,
+      ...dialFrom,
+      shared,
+      listen: !handedIn?.has(name),
+    };
   });
 }
 
@@ -67,7 +78,8 @@ export function forbiddenTargets(config: Config): ForbiddenTargets {
   const { admin, relay, service, store } = config;
   const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
   const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
-  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...etcd];
+  const ofWorkers = config.worker?.doors ?? [];
+  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...ofWorkers, ...etcd];
   return new ForbiddenTargets(
     config.role === 'relay' ? undefined : config.listeners.map(({ bind }) => bind),
     doors.filter((door) => door !== undefined),

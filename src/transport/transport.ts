@@ -25,6 +25,8 @@ export interface ListenerConfig {
   readonly dialFrom?: string;
   /** Whether a proxy in front names the true source (PROXY protocol). Left out: `off`. */
   readonly proxyProtocol?: 'off' | 'accept' | 'require';
+  /** Whether other processes of this host listen on the same address. Left out: they do not. */
+  readonly shared?: boolean;
   /** false: a TCP listener that opens no port; its connections are handed in by `accept`. */
   readonly listen?: boolean;
 }
@@ -94,6 +96,7 @@ export class Transport {
         ? new UdpListener({
             listener,
             bind: config.bind,
+            sharing: { reusePort: config.shared === true },
             self: this.#self,
             onPacket: (packet) => options.handlers.onPacket(packet),
             received: received[listener]!,
@@ -205,7 +208,8 @@ export class Transport {
     else if (udp) await udp.bind(this.#options.network);
     else if (listener.listen !== false) {
       const onConnection = (stream: ByteStream): void => this.accept(index, stream);
-      const server = await this.#options.network.listenTcp(listener.bind, onConnection);
+      const sharing = { reusePort: listener.shared === true };
+      const server = await this.#options.network.listenTcp(listener.bind, onConnection, sharing);
       this.#servers.push(server);
       listener.local = { address: server.local.address, port: server.local.port };
     }

@@ -1,7 +1,7 @@
 // A UDP listener: one socket on one local address. Classifies what comes, answers keep-alives, hands SIP on.
 import net from 'node:net';
 import type { Endpoint } from '../base/endpoint.ts';
-import type { DatagramSocket, Network } from '../base/network.ts';
+import type { DatagramSocket, Network, Sharing } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { classify, PacketClass, skipLineEnds } from './classify.ts';
 import type { TransportLimits } from './limits.ts';
@@ -21,6 +21,8 @@ export interface UdpListenerOptions {
   /** Index of the listener. */
   readonly listener: number;
   readonly bind: Endpoint;
+  /** Who else may bind the same address. */
+  readonly sharing: Sharing;
   readonly self: Readonly<Self>;
   readonly onPacket: (packet: Packet) => void;
   /** Indexed by `PacketClass`. */
@@ -58,12 +60,14 @@ export class UdpListener {
 
   /** Rejects with the system's error. */
   async bind(network: Network): Promise<void> {
-    this.#socket = await network.bindUdp(this.#options.bind, {
-      onDatagram: (bytes, address, port) => this.receive(bytes, address, port),
+    const { bind, sendErrors, sharing } = this.#options;
+    const handlers = {
+      onDatagram: (bytes: Buffer, address: string, port: number) => this.receive(bytes, address, port),
       onSendError: () => {
-        this.#options.sendErrors.n++;
+        sendErrors.n++;
       },
-    });
+    };
+    this.#socket = await network.bindUdp(bind, handlers, sharing);
   }
 
   /** Sends by `socket`, which someone else owns and reads. */

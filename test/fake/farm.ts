@@ -243,7 +243,7 @@ export class FakeMember {
       store: this.store,
       log: pino({ level: 'silent' }),
       metrics: this.metrics,
-      admin: false,
+      admin: 'none',
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
     });
   }

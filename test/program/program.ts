@@ -24,6 +24,10 @@ export interface LogLine {
   readonly time: string;
   readonly err?: { readonly code?: string; readonly message: string };
   readonly calls?: number;
+  /** Of one of several workers. */
+  readonly worker?: string | number;
+  readonly number?: number;
+  readonly incarnation?: number;
   /** Of a reload. */
   readonly applied?: readonly string[];
   readonly needRestart?: readonly string[];

@@ -2,9 +2,9 @@
 // Made from the members' own records, so that the balancer's configuration and the farm cannot tell two stories.
 import { isIP } from 'node:net';
 import type { ListenerSummary, MemberSummary } from '../../admin/farm-face.ts';
-import { formatEndpoint, parseEndpoint } from '../../base/endpoint.ts';
+import { formatEndpoint, isWildcard, parseEndpoint } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
-import { isLoopback, isWildcard } from '../../config/schema.ts';
+import { isLoopback } from '../../config/schema.ts';
 
 export interface PlannedMember {
   readonly id: string;
@@ -80,6 +80,9 @@ interface Candidate {
   readonly entrances: readonly Entrance[];
 }
 
+/** Of one member in the configuration. */
+const MOST_WEIGHT = 1000;
+
 function refuse(message: string): never {
   throw new SipfarmError('SF_BALANCER_PLAN', message);
 }
@@ -111,6 +114,25 @@ function candidates(members: readonly MemberSummary[], warnings: string[]): Cand
   }
   if (taken.length === 0) refuse('no member takes packets: none is active with a weight above 0 and a listener');
   return taken;
+}
+
+/** What the workers of one host have in common; of no other member, for two processes share no address unless they are workers. */
+function placeOf({ member, entrances }: Candidate): string {
+  const relay = parseEndpoint(member.relay)?.address ?? member.id;
+  return [relay, ...entrances.map(({ transport, bind }) => `${transport} ${formatEndpoint(bind)}`)].join(' ');
+}
+
+/** Workers of one host (fe1.0, fe1.1 ...) share its listeners: to a balancer they are one, with the weight of all. */
+function byHost(farm: readonly Candidate[]): Candidate[] {
+  const hosts = new Map<string, Candidate[]>();
+  for (const one of farm) hosts.set(placeOf(one), [...(hosts.get(placeOf(one)) ?? []), one]);
+  const weights = [...hosts.values()].map((own) => own.reduce((sum, { member }) => sum + member.weight, 0));
+  const shrink = Math.max(1, ...weights.map((weight) => weight / MOST_WEIGHT));
+  return [...hosts.values()].map((own, index) => {
+    const { member, entrances } = own[0]!;
+    const id = own.length === 1 ? member.id : member.id.replace(/\.\d+$/, '');
+    return { member: { ...member, id, weight: Math.max(1, Math.round(weights[index]! / shrink)) }, entrances };
+  });
 }
 
 /** The one address that all members advertise. */
@@ -204,7 +226,7 @@ function misplaced(farm: readonly Candidate[], vip: string, directReturn: boolea
  */
 export function planBalancer(farm: string, members: readonly MemberSummary[], options: PlanOptions): Planned {
   const warnings: string[] = [];
-  const all = candidates(members, warnings);
+  const all = byHost(candidates(members, warnings));
   const vip = options.vip ?? findVip(all);
   if (all.every(({ entrances }) => !entrances.some(({ advertise }) => advertise.address === vip)))
     warnings.push(

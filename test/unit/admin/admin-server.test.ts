@@ -163,3 +163,19 @@ test('a port that is taken is told with its address', async (t) => {
   );
   await second.stop();
 });
+
+test('what this process asks it is answered without a port and without the token, as others are with both', async (t) => {
+  const face = fakeFace();
+  const server = new AdminServer(options(face, 'secret'));
+  t.after(() => server.stop());
+  face.readiness = { ready: false, reasons: ['draining'] };
+  assert.deepEqual(await server.answer({ method: 'GET', url: '/readyz' }), {
+    status: 503,
+    type: 'application/json; charset=utf-8',
+    body: '{"ready":false,"reasons":["draining"]}',
+  });
+  const body = '{"log":{"level":"debug"}}';
+  assert.equal((await server.answer({ method: 'PUT', url: '/v1/config', body })).status, 200);
+  assert.deepEqual(face.settings, { log: { level: 'debug' } });
+  assert.equal((await server.answer({ method: 'PUT', url: '/v1/config', body: '{"keys":1}' })).status, 400);
+});

@@ -149,9 +149,7 @@ describe('a batch', LIMIT, () => {
   });
 
   test('shares its address with others when it is told to', async (t) => {
-    const bindUdp = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork }).bindUdp as (
-      ...request: [...Parameters<Network['bindUdp']>, { reusePort: boolean }]
-    ) => ReturnType<Network['bindUdp']>;
+    const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
     const nothing = { onDatagram() {}, onSendError() {} };
     const first = await bindUdp({ address: HERE, port: 0 }, nothing, { reusePort: true });
     t.after(() => first.close());

@@ -243,3 +243,42 @@ test('buckets go by weight', () => {
   const shares = buckets(weighted([300, 100]), 10_000).filter(({ id }) => id === 'fe0').length / 10_000;
   assert.ok(shares > 0.73 && shares < 0.77, `${shares}`);
 });
+
+test('the workers of one host are one target with the weight of all, whether packets arrive for the host or the VIP', () => {
+  const workers = (k: number, count: number, bind: string): MemberSummary[] =>
+    Array.from({ length: count }, (_, index) =>
+      member(k, {
+        id: `fe${k}.${index}`,
+        number: 10 * k + index,
+        relay: `10.0.0.1${k}:${5064 + index}`,
+        listeners: [udp(`${bind}:5060`), tcp(`${bind}:5060`)],
+      }),
+    );
+  for (const [own, directReturn] of [
+    [true, false],
+    [false, true],
+  ] as const) {
+    const at = (k: number): string => (own ? `10.0.0.1${k}` : VIP);
+    const { plan: made } = plan(
+      [
+        ...workers(1, 4, at(1)),
+        ...workers(2, 2, at(2)),
+        member(3, { listeners: [udp(`${at(3)}:5060`), tcp(`${at(3)}:5060`)] }),
+      ],
+      { directReturn },
+    );
+    assert.deepEqual(
+      made.members.map(({ id, address, weight }) => [id, address, weight]),
+      [
+        ['fe1', '10.0.0.11', 400],
+        ['fe2', '10.0.0.12', 200],
+        ['fe3', '10.0.0.13', 100],
+      ],
+    );
+  }
+  const many = plan([...workers(1, 64, '10.0.0.11'), member(2)]).plan.members;
+  assert.deepEqual(
+    many.map(({ weight }) => weight),
+    [1000, 16],
+  );
+});

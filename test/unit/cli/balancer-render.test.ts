@@ -308,6 +308,7 @@ async function ask(
     err: (text) => void err.push(text),
     runNode: never,
     runDemo: never,
+    runWorker: never,
     runDoctor: never,
   });
   return { code, out: out.join('\n'), err: err.join('\n') };

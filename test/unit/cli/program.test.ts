@@ -43,6 +43,7 @@ async function run(argv: readonly string[], given: Partial<ProgramDeps> = {}): P
     runNode: () => Promise.reject(new Error('not asked for')),
     runDoctor: () => Promise.reject(new Error('not asked for')),
     runDemo: () => Promise.reject(new Error('not asked for')),
+    runWorker: () => Promise.reject(new Error('not asked for')),
     ...given,
   });
   return { code, out: out.join('\n'), err: err.join('\n') };

@@ -35,6 +35,25 @@ test('the watchdog is fed three times in its time, from the start until the end'
   assert.equal(told.length, 2);
 });
 
+test('the watchdog gets nothing while something that should live does not', () => {
+  const clock = new FakeClock();
+  const told: string[][] = [];
+  let alive = true;
+  const environment = { NOTIFY_SOCKET: '/run/systemd/notify', WATCHDOG_USEC: '30000000' };
+  new Supervisor(
+    environment,
+    clock,
+    (states) => void told.push([...states]),
+    () => alive,
+  );
+  alive = false;
+  clock.advance(20_000);
+  assert.deepEqual(told, []);
+  alive = true;
+  clock.advance(10_000);
+  assert.deepEqual(told, [['WATCHDOG=1']]);
+});
+
 test('a watchdog meant for another process is not fed', () => {
   const { clock, told } = supervised({ NOTIFY_SOCKET: '/s', WATCHDOG_USEC: '30000000', WATCHDOG_PID: '1' });
   clock.advance(60_000);

@@ -17,6 +17,7 @@ function load(text: string): Loaded {
 for (const [path, least] of [
   ['README.md', 3],
   ['docs/operations.md', 1],
+  ['docs/workers.md', 1],
 ] as const) {
   const samples = blocks(page(path), 'yaml');
 

@@ -358,3 +358,19 @@ test('docs/doctor.md explains every code, and none that does not exist', () => {
   );
   assert.deepEqual(Object.fromEntries(rows), DOCTOR_CODES);
 });
+
+test('the workers of this host are no peers of it, and what one has published counts as its own', () => {
+  const host = { ...config(), workers: 2 };
+  const workers = [0, 1].map((index) => ({ ...record(1), id: `fe1.${index}`, relay: `10.0.0.11:${5064 + index}` }));
+  const given = { records: [...workers, record(2)] };
+  assert.deepEqual(codes(given, host), []);
+  const apart = {
+    ...facts().member!,
+    peers: [{ id: 'fe2', relay: '10.0.0.12:5064', seated: true, reachable: true, misses: ['fe1.1'] }],
+  };
+  const [found] = find('DR_PEERS_APART', { ...given, member: apart }, host);
+  assert.equal(found?.severity, 'fault');
+  assert.match(found?.mend[0] ?? '', /th dport 5064-5065 accept$/);
+  const old = workers.map((one) => ({ ...one, keys: ['00'.repeat(8)] }));
+  assert.deepEqual(codes({ records: [...old, record(2)] }, host), ['DR_KEY_NOT_LOADED']);
+});

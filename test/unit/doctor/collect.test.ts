@@ -5,7 +5,7 @@ import type { Network } from '../../../src/base/network.ts';
 import { nodeNetwork } from '../../../src/base/network.ts';
 import { collectFacts, parseSysctlFile, type Surroundings, snmpCounter } from '../../../src/doctor/collect.ts';
 import { diagnose } from '../../../src/doctor/doctor.ts';
-import { sumOf } from '../../../src/doctor/metrics-text.ts';
+import { leastOf, sumOf } from '../../../src/doctor/metrics-text.ts';
 import { probePath } from '../../../src/doctor/path-probe.ts';
 import { MemoryFarm } from '../../../src/store/memory-store.ts';
 import { config, record } from './facts.ts';
@@ -78,11 +78,13 @@ test('counters of the kernel are found by the name of their column', () => {
   assert.equal(snmpCounter('', 'Udp', 'RcvbufErrors'), 0);
 });
 
-test('metrics are summed over the series that carry all labels', () => {
+test('metrics are summed over the series that carry all labels, or the least of them is taken', () => {
   const text = 'a{x="1",y="2"} 3\na{x="1"} 4\na 5\nab 9\n';
   assert.equal(sumOf(text, 'a'), 12);
   assert.equal(sumOf(text, 'a', { x: '1' }), 7);
   assert.equal(sumOf(text, 'c'), undefined);
+  assert.equal(leastOf(text, 'a'), 3);
+  assert.equal(leastOf(text, 'c'), undefined);
 });
 
 function around(given: Partial<Surroundings> = {}): Surroundings {

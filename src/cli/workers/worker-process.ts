@@ -1,0 +1,213 @@
+// One worker as its host sees it: started, watched, asked, and started again when it has died.
+import type { Logger } from 'pino';
+import type { Answer, Question } from '../../admin/admin-server.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
+import { SipfarmError } from '../../base/errors.ts';
+import type { HostMessage, WorkerMessage } from './messages.ts';
+
+/** A forked process. */
+export interface Child {
+  readonly pid: number;
+  /** Never throws: what cannot be sent is lost, and its end follows. */
+  tell(message: HostMessage): void;
+  kill(signal: NodeJS.Signals): void;
+}
+
+export interface ChildHandlers {
+  onMessage(message: WorkerMessage): void;
+  /** Once. `how`: the exit code or signal, in words. */
+  onEnd(how: string): void;
+}
+
+export interface WorkerProcessOptions {
+  readonly index: number;
+  /** Its member id. */
+  readonly id: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly fork: (index: number, handlers: ChildHandlers) => Child;
+  /** The file as the host read it first, and as it was reloaded last. */
+  readonly startMessage: (index: number) => HostMessage;
+  /** It has started, failed or ended. */
+  readonly onChange: () => void;
+  readonly onStart: () => void;
+}
+
+/** `waiting`: dead, to be started again. `ended`: dead for good. */
+export type WorkerState = 'starting' | 'started' | 'waiting' | 'ended';
+
+/** A worker that lived so long is started again at once, ms. */
+const STABLE_MS = 30_000;
+/** Pause before the second start of one that did not, doubled with each, ms. */
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 30_000;
+export const PING_MS = 1000;
+/** A worker that leaves so many pings unanswered hangs: its sockets take packets that nobody reads. Before the watchdog of the unit (30 s) comes. */
+const MOST_UNANSWERED = 15;
+/** The same of a process that has not said anything yet: it loads the program, perhaps with many others at once. */
+const MOST_AT_BIRTH = 60;
+
+export class WorkerProcess {
+  readonly index: number;
+  readonly id: string;
+  readonly #options: WorkerProcessOptions;
+  #state: WorkerState = 'waiting';
+  #child: Child | undefined;
+  /** Told by its last answer to a ping. */
+  ready = false;
+  /** Why it could not start, when it has not started since. */
+  failure: SipfarmError | undefined;
+  /** Starts so far. */
+  starts = 0;
+  #bornAt = 0;
+  /** Pings since it was heard last: counted, so that a host that was stopped for a while blames nobody. */
+  #unanswered = 0;
+  #heard = false;
+  /** Deaths in a row, each soon after the start. */
+  #earlyDeaths = 0;
+  #restart: Timer | undefined;
+  #mayRestart = true;
+  readonly #asked = new Map<number, (answer: Answer | null) => void>();
+  #lastAsked = 0;
+  #reloaded: (() => void) | undefined;
+
+  constructor(options: WorkerProcessOptions) {
+    this.#options = options;
+    this.index = options.index;
+    this.id = options.id;
+  }
+
+  get state(): WorkerState {
+    return this.#state;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** Whether its event loop has answered lately; true where there is none to ask. */
+  get answers(): boolean {
+    return !this.#child || this.#unanswered < (this.#heard ? MOST_UNANSWERED : MOST_AT_BIRTH);
+  }
+
+  start(): void {
+    const { clock, fork, startMessage, onStart } = this.#options;
+    this.#state = 'starting';
+    this.ready = false;
+    this.starts++;
+    onStart();
+    this.#bornAt = clock.now();
+    this.#unanswered = 0;
+    this.#heard = false;
+    this.#child = fork(this.index, {
+      onMessage: (message) => this.#take(message),
+      onEnd: (how) => this.#ended(how),
+    });
+    this.#child.tell(startMessage(this.index));
+  }
+
+  /** To be called every PING_MS. */
+  ping(): void {
+    if (!this.#child) return;
+    if (this.answers) {
+      this.#unanswered++;
+      this.#child.tell({ kind: 'ping' });
+    } else {
+      this.#options.log.error({ worker: this.index, pid: this.pid }, 'a worker hangs: it is killed');
+      this.#child.kill('SIGKILL');
+    }
+  }
+
+  /** Sends the file as it was read anew. Resolves when the worker has applied it, or has none to apply it. */
+  reload(text: string): Promise<void> {
+    if (!this.#child) return Promise.resolve();
+    this.#reloaded?.();
+    return new Promise((resolve) => {
+      this.#reloaded = resolve;
+      this.#child?.tell({ kind: 'reload', text });
+    });
+  }
+
+  /** Ends it, and it stays so: `drain` when its calls have ended, `quit` at once. */
+  end(how: 'drain' | 'quit'): void {
+    this.#mayRestart = false;
+    this.#restart?.cancel();
+    if (this.#child) this.#child.tell({ kind: how });
+    else this.#enter('ended');
+  }
+
+  /** Ends the process, in whatever state it is. */
+  kill(): void {
+    this.#child?.kill('SIGKILL');
+  }
+
+  /** Resolves to null when it cannot say, or not within `patienceMs`. */
+  ask(question: Question, patienceMs: number): Promise<Answer | null> {
+    const child = this.#child;
+    if (!child) return Promise.resolve(null);
+    const id = ++this.#lastAsked;
+    return new Promise((resolve) => {
+      const done = (answer: Answer | null): void => {
+        this.#asked.delete(id);
+        late.cancel();
+        resolve(answer);
+      };
+      const late = this.#options.clock.after(patienceMs, () => done(null));
+      this.#asked.set(id, done);
+      child.tell({ kind: 'ask', id, question });
+    });
+  }
+
+  #take(message: WorkerMessage): void {
+    this.#heard = true;
+    this.#unanswered = 0;
+    switch (message.kind) {
+      case 'started':
+        this.failure = undefined;
+        this.#enter('started');
+        break;
+      case 'failed':
+        this.failure = new SipfarmError(message.code, message.message);
+        break;
+      case 'reloaded':
+        this.#reloaded?.();
+        break;
+      case 'pong':
+        this.ready = message.ready;
+        break;
+      case 'answer':
+        this.#asked.get(message.id)?.(message.answer);
+    }
+  }
+
+  #ended(how: string): void {
+    const { clock, log } = this.#options;
+    const before = this.#state;
+    const pid = this.pid;
+    this.#child = undefined;
+    this.ready = false;
+    this.#reloaded?.();
+    for (const done of [...this.#asked.values()]) done(null);
+    if (!this.#mayRestart) {
+      this.#enter('ended');
+      return;
+    }
+    if (before === 'starting')
+      this.failure ??= new SipfarmError('SF_WORKER_DIED', `worker ${this.id} ended before it had started: ${how}`);
+    this.#earlyDeaths = clock.now() - this.#bornAt < STABLE_MS ? this.#earlyDeaths + 1 : 0;
+    const pause =
+      this.#earlyDeaths === 0 ? 0 : Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#earlyDeaths - 1));
+    const { code, message } = this.failure ?? {};
+    log.error(
+      { worker: this.index, pid, how, ...(code && { err: { code, message } }), againInMs: pause },
+      before === 'starting' ? 'a worker could not start' : 'a worker has ended; it is started again',
+    );
+    this.#restart = clock.after(pause, () => this.start());
+    this.#enter('waiting');
+  }
+
+  #enter(state: WorkerState): void {
+    this.#state = state;
+    this.#options.onChange();
+  }
+}

@@ -1,0 +1,157 @@
+// One worker: a member like any other, that takes its orders from the process that forked it, and does not outlive that.
+import type { Answer, Question } from '../../admin/admin-server.ts';
+import { SipfarmError } from '../../base/errors.ts';
+import { type Environment, type Loaded, parseConfig } from '../../config/load.ts';
+import { workerConfig } from '../../config/workers.ts';
+import { type Member, makeMember } from '../member.ts';
+import type { HostMessage, WorkerMessage } from './messages.ts';
+
+type Start = Extract<HostMessage, { readonly kind: 'start' }>;
+
+/** The way to the host. */
+export interface HostChannel {
+  /** Resolves when the message has left, or cannot any more. */
+  tell(message: WorkerMessage): Promise<void>;
+  onMessage(take: (message: HostMessage) => void): void;
+  /** The host is gone. */
+  onLost(run: () => void): void;
+}
+
+/** The channel of this process. Throws SF_USAGE when nobody forked it. */
+export function processChannel(): HostChannel {
+  if (!process.send) throw new SipfarmError('SF_USAGE', 'a worker is started by `sipfarm run`, with workers above 1');
+  return {
+    tell: (message) =>
+      new Promise((resolve) => {
+        if (process.connected) process.send!(message, undefined, undefined, () => resolve());
+        else resolve();
+      }),
+    onMessage: (take) => void process.on('message', (message) => take(message as HostMessage)),
+    onLost: (run) => void process.once('disconnect', run),
+  };
+}
+
+class Worker {
+  readonly #channel: HostChannel;
+  readonly #version: string;
+  readonly #environment: Environment;
+  readonly #start = Promise.withResolvers<Start | undefined>();
+  /** No new calls. */
+  readonly #drain = Promise.withResolvers<void>();
+  /** No waiting for the old ones. */
+  readonly #quit = Promise.withResolvers<void>();
+  #member: Member | undefined;
+  #file = '';
+  #index = 0;
+  #terminations = 0;
+
+  constructor(channel: HostChannel, version: string, environment: Environment) {
+    this.#channel = channel;
+    this.#version = version;
+    this.#environment = environment;
+    channel.onMessage((message) => this.#take(message));
+    channel.onLost(() => this.#end());
+  }
+
+  /** SIGTERM to this worker alone: it drains, and its host starts it again. */
+  terminate(): void {
+    if (++this.#terminations > 1) this.#end();
+    else this.#drain.resolve();
+  }
+
+  /** Resolves when the worker has stopped: false when it could not start. */
+  async run(): Promise<boolean> {
+    const start = await this.#start.promise;
+    if (!start) return true;
+    try {
+      this.#file = start.file;
+      this.#index = start.index;
+      this.#member = makeMember(this.#load(start.text), this.#version);
+      const { node, log } = this.#member;
+      const { reloaded } = start;
+      if (reloaded !== null) this.#reload(reloaded);
+      const stop = this.#drain.promise;
+      await Promise.race([node.start().then(() => this.#channel.tell({ kind: 'started' })), stop]);
+      await stop;
+      log.info('stopping: no new calls from now on');
+      await Promise.race([node.drain(), this.#quit.promise]);
+    } catch (error) {
+      await this.#fail(error);
+      return false;
+    } finally {
+      await this.#member?.close();
+    }
+    return true;
+  }
+
+  #load(text: string): Loaded {
+    const { config } = parseConfig(this.#file, text, this.#environment);
+    // The host has told them.
+    return { config: workerConfig(config, this.#index), warnings: [] };
+  }
+
+  #reload(text: string): void {
+    this.#member?.reload(() => this.#load(text).config);
+  }
+
+  async #fail(error: unknown): Promise<void> {
+    const { code, message } =
+      error instanceof SipfarmError
+        ? error
+        : {
+            code: 'SF_INTERNAL' as const,
+            message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+          };
+    await this.#channel.tell({ kind: 'failed', code, message });
+  }
+
+  #end(): void {
+    this.#start.resolve(undefined);
+    this.#drain.resolve();
+    this.#quit.resolve();
+  }
+
+  #take(message: HostMessage): void {
+    switch (message.kind) {
+      case 'start':
+        this.#start.resolve(message);
+        break;
+      case 'reload':
+        this.#reload(message.text);
+        void this.#channel.tell({ kind: 'reloaded' });
+        break;
+      case 'drain':
+        this.#drain.resolve();
+        break;
+      case 'quit':
+        this.#end();
+        break;
+      case 'ping':
+        void this.#channel.tell({ kind: 'pong', ready: this.#member?.node.face.ready().ready ?? false });
+        break;
+      case 'ask':
+        void this.#answer(message.question).then((answer) =>
+          this.#channel.tell({ kind: 'answer', id: message.id, answer }),
+        );
+    }
+  }
+
+  /** null: this worker cannot say; the host asks another. */
+  async #answer(question: Question): Promise<Answer | null> {
+    return this.#member?.node.ask(question).catch(() => null) ?? null;
+  }
+}
+
+/** Runs a worker until its host says so, or is gone. Resolves to false when it could not start; the host has been told why. */
+export async function runWorker(channel: HostChannel, version: string, environment: Environment): Promise<boolean> {
+  const worker = new Worker(channel, version, environment);
+  const terminate = (): void => worker.terminate();
+  // Of the terminal they come to host and workers alike; the host says what follows.
+  const ignore = (): void => {};
+  process.on('SIGTERM', terminate).on('SIGINT', ignore).on('SIGHUP', ignore);
+  try {
+    return await worker.run();
+  } finally {
+    process.off('SIGTERM', terminate).off('SIGINT', ignore).off('SIGHUP', ignore);
+  }
+}

@@ -1,0 +1,84 @@
+// Which ports the workers of one host have: those of the configuration are the first worker's, each other has the next.
+import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+
+/** What of a configuration decides about ports. */
+export interface Ports {
+  readonly workers: number;
+  readonly relay: { readonly bind: Endpoint };
+  readonly service: {
+    readonly bind: Endpoint;
+    readonly advertise?: Endpoint | undefined;
+    readonly server: { readonly host: string; readonly port: number };
+  };
+  readonly admin: { readonly bind: Endpoint };
+  readonly listeners: readonly { readonly name: string; readonly transport: string; readonly bind: Endpoint }[];
+}
+
+/** `at` of worker `index`. Port 0 stays: the system picks one for each. */
+export function workerEndpoint(at: Endpoint, index: number): Endpoint {
+  return at.port === 0 ? at : { address: at.address, port: at.port + index };
+}
+
+interface Door {
+  readonly what: string;
+  readonly at: Endpoint;
+  readonly transports: readonly string[];
+}
+
+function meet(a: Door, b: Door): boolean {
+  if (a.at.port === 0 || a.at.port !== b.at.port) return false;
+  if (!a.transports.some((transport) => b.transports.includes(transport))) return false;
+  if (a.at.address === b.at.address) return true;
+  const sameFamily = a.at.address.includes(':') === b.at.address.includes(':');
+  return sameFamily && (isWildcard(a.at.address) || isWildcard(b.at.address));
+}
+
+function series(name: string, bind: Endpoint, transports: readonly string[], workers: number): Door[] {
+  return Array.from({ length: workers }, (_, index) => ({
+    what: `${name} of worker ${index}`,
+    at: workerEndpoint(bind, index),
+    transports,
+  }));
+}
+
+/** Ports of several workers that do not exist, or that something else in the configuration has. */
+export function portFaults(config: Ports): { readonly field: string; readonly message: string }[] {
+  const { workers, relay, service, admin, listeners } = config;
+  const faults: { field: string; message: string }[] = [];
+  const bases = [
+    ['relay.bind', relay.bind],
+    ['service.bind', service.bind],
+    ['service.advertise', service.advertise],
+  ] as const;
+  for (const [field, base] of bases)
+    if (base && base.port + workers - 1 > 65_535)
+      faults.push({ field, message: `leaves no ports for ${workers} workers, which count up from it; lower it` });
+
+  const links = series('relay.bind', relay.bind, ['udp', 'tcp'], workers);
+  const services = series('service.bind', service.bind, ['udp'], workers);
+  const fixed: Door[] = [
+    ...listeners.map(({ name, transport, bind }) => ({
+      what: `listener ${name}`,
+      at: bind,
+      transports: [transport],
+    })),
+    { what: 'admin.bind', at: admin.bind, transports: ['tcp'] },
+    {
+      what: 'service.server',
+      at: { address: service.server.host, port: service.server.port },
+      transports: ['udp'],
+    },
+  ];
+  const look = (field: string, own: readonly Door[], others: readonly Door[]): void => {
+    for (const door of own) {
+      const other = others.find((one) => meet(door, one));
+      if (!other) continue;
+      const message = `counts up to ${formatEndpoint(door.at)} for ${door.what.split(' of ')[1]}, which is also ${other.what}; move one of them`;
+      faults.push({ field, message });
+      return;
+    }
+  };
+  look('relay.bind', links, [...services, ...fixed]);
+  look('service.bind', services, fixed);
+  return faults;
+}

@@ -1,0 +1,33 @@
+// One file for all processes of a host: what each worker's configuration is.
+import type { Config } from './schema.ts';
+import { workerEndpoint } from './worker-ports.ts';
+
+/** The member id of worker `index`. */
+export function workerId(member: string, index: number): string {
+  return `${member}.${index}`;
+}
+
+/** The ids of the members that run by `config`: of its workers, or its own. */
+export function memberIds({ member, workers, worker }: Config): readonly string[] {
+  if (workers === 1 || worker) return [member];
+  return Array.from({ length: workers }, (_, index) => workerId(member, index));
+}
+
+/** The configuration of worker `index` (from 0) of the host that `config` is for. The listeners are the same for all. */
+export function workerConfig(config: Config, index: number): Config {
+  const { workers, relay, service } = config;
+  const doors = Array.from({ length: workers }, (_, one) =>
+    [relay.bind, service.bind, service.advertise].map((door) => workerEndpoint(door, one)),
+  ).flat();
+  return {
+    ...config,
+    member: workerId(config.member, index),
+    relay: { ...relay, bind: workerEndpoint(relay.bind, index) },
+    service: {
+      ...service,
+      bind: workerEndpoint(service.bind, index),
+      advertise: workerEndpoint(service.advertise, index),
+    },
+    worker: { index, doors },
+  };
+}
