@@ -44,6 +44,8 @@ const WAYS: Readonly<Record<Mode, { readonly balancer: string; readonly answer: 
 export interface FarmOptions {
   /** Members that are started; default 1 to 3. */
   readonly members?: readonly number[];
+  /** How many of them the view counts as members; left out: all. The others have another role by `adjust`. */
+  readonly counted?: number;
   /** True: one Kamailio behind all members (start it with `startSharedServer`). False: a SIPp server of its own behind each. */
   readonly shared?: boolean;
   readonly adjust?: Farm['adjust'];
@@ -98,7 +100,7 @@ export class Farm {
     if (options.adjust) farm.adjust = options.adjust;
     await farm.#startEtcd();
     await Promise.all((options.members ?? [1, 2, 3]).map((k) => farm.startMember(k)));
-    await farm.seesMembers(options.members?.length ?? 3);
+    await farm.seesMembers(options.counted ?? options.members?.length ?? 3);
     return farm;
   }
 

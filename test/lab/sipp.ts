@@ -21,6 +21,10 @@ export interface SippOptions {
   readonly port: number;
   /** Where calls go to, as address:port; absent for a server. */
   readonly remote?: string;
+  /** All that is sent goes here instead, as address:port: an outbound proxy. */
+  readonly through?: string;
+  /** Writes every message down, for `messages`. */
+  readonly trace?: boolean;
   /** User part of the Request-URI. */
   readonly user?: string;
   readonly calls?: number;
@@ -89,6 +93,8 @@ export class Sipp {
       ...['-i', options.address, '-p', String(options.port), '-bind_local', '-nostdin', '-max_socket', '9000'],
       ...['-trace_err', '-error_file', join(dir, 'errors.log')],
       ...['-trace_stat', '-stf', join(dir, 'statistics.csv'), '-fd', '1s'],
+      ...(options.through === undefined ? [] : ['-rsa', options.through]),
+      ...(options.trace ? ['-trace_msg', '-message_file', join(dir, 'messages.log')] : []),
       ...(options.user === undefined ? [] : ['-s', options.user]),
       ...(options.calls === undefined ? [] : ['-m', String(options.calls)]),
       ...(options.rate === undefined ? [] : ['-r', String(options.rate)]),
@@ -99,6 +105,11 @@ export class Sipp {
     ];
     const child = lab.exec(options.host, 'sipp', args, `${options.name}/screen`, { cwd: dir });
     return new Sipp(dir, child);
+  }
+
+  /** Every message so far, where `trace` was asked for. */
+  messages(): string {
+    return readFileSync(join(this.#dir, 'messages.log'), 'latin1');
   }
 
   /** Ends a server after the calls it has; what it counted comes with `done`. */

@@ -1,6 +1,8 @@
 // Which members the farm cannot reach, and the probe that carries the reports.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { CellFamily } from '../../../src/metrics/counters.ts';
+import { Peers } from '../../../src/relay/peers.ts';
 import {
   MAX_PROBE_OCTETS,
   PROBE_ANSWER,
@@ -30,6 +32,16 @@ describe('a member is suspected when a majority of the other seated members cann
       const misses = (reporter: number): Set<number> | undefined => reports[reporter] && new Set(reports[reporter]);
       assert.deepEqual([...suspectsOf(seated, misses)], expected);
     });
+});
+
+test('nodes that are not in the farm neither accuse nor are accused', () => {
+  const peers = new Peers(new CellFamily({ name: 'x', help: '', labels: ['direction', 'peer'] }), () => 0);
+  peers.setSeats([
+    { number: 1, incarnation: 1 },
+    { number: 2, incarnation: 1, role: 'relay' },
+    { number: 3, incarnation: 1, role: 'disabled' },
+  ]);
+  assert.deepEqual(peers.members(), [1]);
 });
 
 describe('a probe', () => {
