@@ -30,6 +30,9 @@ const TOOLS: readonly Tool[] = [
   { name: 'keepalived', apt: 'keepalived', tests: 'what balancer render writes for ipvs' },
 ];
 
+/** Compiles the module raw-socket; asked for only when that does not load. */
+const COMPILER: Tool = { name: 'g++', apt: 'g++', tests: 'transparent relay' };
+
 /** A test file that takes longer than this hangs, ms. */
 const FILE_TIMEOUT = 5 * 60_000;
 /** The whole run takes under ten minutes on two cores; on a machine that is slower by far it is broken off after this time, ms. */
@@ -98,15 +101,30 @@ function mayMakeNamespaces(): boolean {
   }
 }
 
+/** The module raw-socket loads in the Node.js that runs, or it has been built so that it does; else the reason. */
+function buildRawSocket(): string | undefined {
+  const builder = join(root, 'bin', 'build-transparent.js');
+  if (spawnSync(process.execPath, [builder, '--check']).status === 0) return undefined;
+  const { status, stderr } = spawnSync(process.execPath, [builder], { encoding: 'utf8' });
+  return status === 0 ? undefined : stderr.trim().slice(-2000);
+}
+
 /** Names of what is missing after what could be done about it. */
 function findMissing(): string[] {
-  let lacking = TOOLS.filter(({ name }) => !has(name));
+  let unbuilt = buildRawSocket();
+  const wanted = unbuilt === undefined ? TOOLS : [...TOOLS, COMPILER];
+  let lacking = wanted.filter(({ name }) => !has(name));
   if (lacking.length > 0 && mayInstall()) {
     install(lacking.flatMap((tool) => tool.apt.split(' ')));
-    lacking = TOOLS.filter(({ name }) => !has(name));
+    lacking = wanted.filter(({ name }) => !has(name));
   }
   for (const { name, apt: from, tests } of lacking) say(`missing: ${name} (package ${from}). Left out: ${tests}`);
   const missing = lacking.map(({ name }) => name);
+  if (unbuilt !== undefined) unbuilt = buildRawSocket();
+  if (unbuilt !== undefined) {
+    say(`missing: the module raw-socket (npm run build:transparent). Left out: transparent relay. ${unbuilt}`);
+    missing.push('raw-socket');
+  }
   if (!missing.includes('ip') && !missing.includes('nft') && !mayMakeNamespaces()) {
     say('missing: the right to make network namespaces (root). Left out: the laboratory: all of test/lab');
     missing.push('namespaces');

@@ -28,6 +28,8 @@ export const ERRORS = {
   SF_ADMIN_UNREACHABLE:
     'No running member answers at the admin address. Is the member running, and does -c name its configuration?',
   SF_ADMIN_REFUSED: 'The running member refused the request. The message carries its answer.',
+  SF_TRANSPARENT_UNAVAILABLE:
+    'relay.mode is transparent and this host cannot send so: the optional native module raw-socket is not built for the Node.js that runs, or the right CAP_NET_RAW is missing. The message says what to type; relay.mode envelope needs neither.',
   SF_DECODE_FAILED: 'The text is neither a token, a branch with a token, nor a relay frame in hexadecimal.',
   SF_BALANCER_PLAN:
     'The members do not fit behind one balancer of this kind, or something about them is not known. The message says what to change or which option to give.',

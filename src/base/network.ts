@@ -3,6 +3,7 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Endpoint } from './endpoint.ts';
+import { openRaw, type RawSocket } from './raw-socket.ts';
 
 /** A bound UDP socket. One per local address, so that answers leave from the address the client used. */
 export interface DatagramSocket {
@@ -50,6 +51,8 @@ export interface Network {
   knockUdp(remote: Endpoint, onRefused: () => void): Promise<KnockSocket>;
   /** The stream is returned at once; it emits `connect`, or `error` and `close`. */
   connectTcp(remote: Endpoint, from?: { readonly address: string }): ByteStream;
+  /** For whole IP packets of our own making. Throws SF_TRANSPARENT_UNAVAILABLE. Left out: this network has no such sockets. */
+  openRaw?(ipv6: boolean): RawSocket;
 }
 
 /** Bytes of kernel buffer asked for per UDP socket: a burst of some 4,000 messages while the event loop is busy. The kernel caps it at net.core.rmem_max. */
@@ -153,4 +156,6 @@ export const nodeNetwork: Network = {
       ...(from && { localAddress: from.address }),
     });
   },
+
+  openRaw,
 };

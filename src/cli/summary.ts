@@ -2,7 +2,7 @@
 import type { Decoded } from '../admin/decode.ts';
 import type { MemberSummary, OwnerAnswer, OwnerMember } from '../admin/farm-face.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
-import type { Config } from '../config/schema.ts';
+import { type Config, transparentHatches } from '../config/schema.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
 import { pairs, printable, table } from './table.ts';
 
@@ -34,7 +34,11 @@ export function summarizeConfig(config: Config): string {
     ]),
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],
     ['keys', `${config.keys.length}, the first mints`],
-    ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}`],
+    ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}, ${relay.mode}`],
+    ...transparentHatches(config).map(({ name, hatch }): [string, string] => [
+      'hatch',
+      `${name}: udp ${formatEndpoint(hatch)}, packets that other members pass on as they came`,
+    ]),
     [
       'service',
       `${service.kind} ${formatEndpoint({ address: host, port })} from ${place(service.bind, service.advertise)}, dialogs ${service.dialogs}`,

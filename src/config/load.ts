@@ -14,6 +14,7 @@ import {
   configSchema,
   isLoopback,
   settle,
+  transparentHatches,
 } from './schema.ts';
 import { Secret } from './secret.ts';
 
@@ -202,6 +203,10 @@ function warningsOf(config: Config): string[] {
     if (transport === 'tcp' && answer === 'direct' && config.balancer.mode !== 'dsr')
       warnings.push(`listener ${name} is tcp: answer direct means nothing there`);
   }
+  if (config.relay.mode === 'transparent' && config.role === 'member' && transparentHatches(config).length === 0)
+    warnings.push(
+      'relay.mode is transparent, and no UDP listener of the address family of relay.bind has answer direct: all packets go in frames',
+    );
   if (config.balancer.trusted.some((text) => /^[^!].*\/0$/.test(text.trim())))
     warnings.push('balancer.trusted holds a network /0: anybody may claim any source address by a PROXY header');
   if (config.balancer.mode === 'nat' && config.balancer.probes.length === 0)

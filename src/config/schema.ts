@@ -6,7 +6,7 @@ import { isNetworkText } from '../base/address-list.ts';
 import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import { Secret } from './secret.ts';
-import { portFaults } from './worker-ports.ts';
+import { portFaults, workerEndpoint } from './worker-ports.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
 interface ServerAddress {
@@ -192,6 +192,12 @@ const relay = z.strictObject({
     .default(1500)
     .describe(
       'Octets an IP packet may have between members. Frames that are longer go by the TCP side. Raise it on a network with jumbo frames.',
+    ),
+  mode: z
+    .enum(['envelope', 'transparent'])
+    .default('envelope')
+    .describe(
+      'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` as it came, with the source address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one network segment, and opens UDP ports behind that of bind, one per listener; what cannot go so goes in frames. Members of both modes go together. See transparent-relay.md.',
     ),
 });
 
@@ -415,6 +421,10 @@ type ListenerConfig = Parsed['listeners'][number] & {
   readonly advertise: Endpoint;
   readonly answer: 'direct' | 'ingress';
 };
+interface Hatchways extends Pick<Parsed, 'role' | 'workers' | 'relay' | 'balancer'> {
+  readonly worker?: WorkerPlace;
+  readonly listeners: readonly Parsed['listeners'][number][];
+}
 type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
 type Limits = Parsed['limits'];
 /** A role in force. */
@@ -526,6 +536,67 @@ function checkListeners(config: Parsed, complain: Complain): void {
   }
 }
 
+function answersDirect(
+  { transport, proxyProtocol, answer }: Parsed['listeners'][number],
+  mode: Parsed['balancer']['mode'],
+): boolean {
+  if (answer) return answer === 'direct';
+  return mode === 'dsr' && !(transport === 'udp' && proxyProtocol !== 'off');
+}
+
+/** A listener that takes and gives packets with the client's own source (relay.mode transparent). */
+export interface TransparentHatch {
+  readonly name: string;
+  /** Index among the listeners. */
+  readonly listener: number;
+  /** Where the other members send them. */
+  readonly hatch: Endpoint;
+}
+
+/**
+ * The hatches of relay.mode transparent: one for each UDP listener that answers directly and speaks the address family of relay.bind, of
+ * this member, or of worker `index` of this host. Their ports come behind those that the workers' relay links count up. Nodes outside the farm
+ * have none: their clients know them by another address, and where a packet came to stands in frames only.
+ */
+export function transparentHatches(config: Hatchways, index = config.worker?.index ?? 0): TransparentHatch[] {
+  const { role, workers, worker, relay: link, listeners, balancer } = config;
+  if (link.mode !== 'transparent' || role === 'disabled' || role === 'relay') return [];
+  const { address, port } = link.bind;
+  const first = port - (worker?.index ?? 0) + workers + index * listeners.length;
+  return [...listeners.entries()]
+    .filter(([, entry]) => entry.transport === 'udp' && isIP(entry.bind.address) === isIP(address))
+    .filter(([, entry]) => answersDirect(entry, balancer.mode))
+    .map(([listener, { name }]) => ({
+      name,
+      listener,
+      hatch: { address, port: port === 0 ? 0 : first + listener },
+    }));
+}
+
+function checkHatches(config: Parsed, complain: Complain): void {
+  const { workers, listeners } = config;
+  const taken = [
+    ...listeners.flatMap(({ name, transport, bind }) =>
+      transport === 'udp' ? [{ what: `which listener ${name} binds`, at: bind }] : [],
+    ),
+    ...Array.from({ length: workers }, (_, index) => ({
+      what: 'which is service.bind',
+      at: workerEndpoint(config.service.bind, index),
+    })),
+  ];
+  const hatches = Array.from({ length: workers }, (_, index) => transparentHatches(config, index)).flat();
+  for (const { name, hatch } of hatches) {
+    const opened = `(relay.mode transparent) opens ${formatEndpoint(hatch)} for listener ${name}`;
+    const fault =
+      hatch.port > 65_535
+        ? 'and there is no such port; lower the port'
+        : taken.find(({ at }) => same(hatch, at) || (isWildcard(at.address) && at.port === hatch.port))?.what;
+    if (fault === undefined) continue;
+    complain(['relay', 'bind'], `${opened}, ${fault}${fault.startsWith('which') ? '; move one of the two' : ''}`);
+    return;
+  }
+}
+
 function same(a: Endpoint, b: Endpoint): boolean {
   return a.port !== 0 && a.port === b.port && a.address === b.address;
 }
@@ -623,6 +694,7 @@ export const configSchema = shape.superRefine((config, context) => {
   checkRole(config, complain);
   checkListeners(config, complain);
   checkAddresses(config, complain);
+  checkHatches(config, complain);
   checkStore(config, complain);
   checkSections(config, complain);
   checkWorkers(config, complain);
@@ -640,7 +712,6 @@ export function settle(
   given: ClusterSettings,
 ): Config {
   const { keys: _keys, keyFile: _keyFile, ...rest } = parsed;
-  const answer = parsed.balancer.mode === 'dsr' ? 'direct' : 'ingress';
   const { server: target } = parsed.service;
   const { role, because } = roleOf(parsed);
   const allow = parsed.service.allow ?? (isIP(target.host) ? [target.host] : undefined);
@@ -652,7 +723,7 @@ export function settle(
     listeners: parsed.listeners.map((entry) => ({
       ...entry,
       advertise: entry.advertise ?? entry.bind,
-      answer: entry.answer ?? (entry.transport === 'udp' && entry.proxyProtocol !== 'off' ? 'ingress' : answer),
+      answer: answersDirect(entry, parsed.balancer.mode) ? 'direct' : 'ingress',
     })),
     service: { ...parsed.service, advertise: parsed.service.advertise ?? parsed.service.bind, allow },
     keys,

@@ -1,5 +1,5 @@
 // One file for all processes of a host: what each worker's configuration is.
-import type { Config } from './schema.ts';
+import { type Config, transparentHatches } from './schema.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
 /** The member id of worker `index`. */
@@ -16,9 +16,10 @@ export function memberIds({ member, workers, worker }: Config): readonly string[
 /** The configuration of worker `index` (from 0) of the host that `config` is for. The listeners are the same for all. */
 export function workerConfig(config: Config, index: number): Config {
   const { workers, relay, service } = config;
-  const doors = Array.from({ length: workers }, (_, one) =>
-    [relay.bind, service.bind, service.advertise].map((door) => workerEndpoint(door, one)),
-  ).flat();
+  const doors = Array.from({ length: workers }, (_, one) => [
+    ...[relay.bind, service.bind, service.advertise].map((door) => workerEndpoint(door, one)),
+    ...transparentHatches(config, one).map(({ hatch }) => hatch),
+  ]).flat();
   return {
     ...config,
     member: workerId(config.member, index),

@@ -20,6 +20,8 @@ export interface ListenerRecord {
   readonly advertise: string;
   /** Clients come through a proxy that tells their addresses: answers go to the port it tells. Left out: no. */
   readonly proxied?: boolean;
+  /** `ip:port` where other members may send packets of this listener as they came, with the client's source (relay.mode transparent). */
+  readonly transparent?: string;
 }
 
 export interface MemberRecord {
@@ -117,11 +119,19 @@ function isKeyNames(value: unknown): value is readonly string[] {
 
 function parseListener(value: unknown): ListenerRecord | undefined {
   if (!isObject(value)) return undefined;
-  const { name, transport, bind, advertise, proxied } = value;
+  const { name, transport, bind, advertise, proxied, transparent } = value;
   if (!isText(name, 64) || !isOneOf(transport, TRANSPORTS) || !isEndpoint(bind) || !isEndpoint(advertise)) {
     return undefined;
   }
-  return { name, transport, bind, advertise, ...(proxied === true && { proxied }) };
+  if (transparent !== undefined && !isEndpoint(transparent)) return undefined;
+  return {
+    name,
+    transport,
+    bind,
+    advertise,
+    ...(proxied === true && { proxied }),
+    ...(transparent !== undefined && { transparent }),
+  };
 }
 
 /** undefined when `value` has another shape or breaks a bound. */

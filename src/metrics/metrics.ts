@@ -24,6 +24,7 @@ export interface Metrics {
   readonly verdicts: CellFamily<'verdict' | 'reason'>;
   readonly relayed: CellFamily<'direction' | 'peer'>;
   readonly relayRefused: CellFamily<'reason'>;
+  readonly transparent: CellFamily<'direction' | 'outcome'>;
   readonly relayHop: Histogram;
   readonly forgedTokens: CellFamily<'place'>;
   readonly handled: CellFamily<'from' | 'kind'>;
@@ -123,7 +124,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     relayed: counter(
       registry,
       'relayed_packets_total',
-      'Packets sent to (direction out) or taken from (in) another member over the relay link.',
+      'Packets sent to (direction out) or taken from (in) another member over the relay link, in frames.',
       ['direction', 'peer'],
     ),
     relayRefused: counter(
@@ -131,6 +132,12 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
       'relay_refused_total',
       'Frames that the relay link refused or could not send, by reason.',
       ['reason'],
+    ),
+    transparent: counter(
+      registry,
+      'transparent_packets_total',
+      'Packets passed between members with their own source (relay.mode transparent). out: sent, or refused by the system (over the MTU, no room) and sent in a frame instead; in: taken, or garbage.',
+      ['direction', 'outcome'],
     ),
     relayHop: histogram(registry, 'relay_hop_seconds', 'Half the round trip of a probe to a peer.', HOP_BUCKETS),
     forgedTokens: counter(

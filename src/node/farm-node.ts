@@ -35,6 +35,7 @@ import {
   listenerRecords,
   ownHosts,
   peerOf,
+  transparentListeners,
   transportLimits,
   transportsOf,
 } from './from-config.ts';
@@ -138,7 +139,13 @@ export class FarmNode {
       self: () => this.#relaySelf,
       listeners: config.listeners.map(({ name }) => name),
       knowsDoor: (member, code) => doors.elsewhere(member, code) !== undefined,
-      metrics: { relayed: metrics.relayed, refused: metrics.relayRefused, hop: metrics.relayHop },
+      transparent: transparentListeners(config),
+      metrics: {
+        relayed: metrics.relayed,
+        refused: metrics.relayRefused,
+        transparent: metrics.transparent,
+        hop: metrics.relayHop,
+      },
       handlers: {
         onPacket: (packet) => way.relayed(packet),
         onEgress: (flow, bytes, start, end) => way.leave(flow, bytes, start, end),
@@ -399,7 +406,7 @@ export class FarmNode {
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
       weight: this.#upstream.up ? this.#settings.own.weight : 0,
       relay: formatEndpoint(this.#relayAt),
-      listeners: listenerRecords(config),
+      listeners: listenerRecords(config, this.#link.hatches),
       versions: { sipfarm: this.#options.version, min: 1, max: 1 },
       keys: this.#world.keys.all.map(keyName),
       startedAt: this.#startedAt,

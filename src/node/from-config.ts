@@ -1,10 +1,10 @@
 // What the rooms of a member are given, made of its configuration.
 import { formatEndpoint, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
-import type { Config } from '../config/schema.ts';
+import { type Config, transparentHatches } from '../config/schema.ts';
 import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
 import type { ErrorLimits } from '../relay/answers.ts';
-import type { PeerInfo } from '../relay/relay-link.ts';
+import type { Hatch, PeerInfo, TransparentListener } from '../relay/relay-link.ts';
 import { ForbiddenTargets } from '../service/upstream/forbidden-targets.ts';
 import type { TransportLimits } from '../transport/limits.ts';
 import type { ListenerConfig } from '../transport/transport.ts';
@@ -32,15 +32,24 @@ export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | 
   });
 }
 
-/** The listeners as the member's record shows them to the others. */
-export function listenerRecords(config: Config): ListenerRecord[] {
-  return config.listeners.map(({ name, transport, bind, advertise, proxyProtocol }) => ({
-    name,
-    transport,
-    bind: formatEndpoint(bind),
-    advertise: formatEndpoint(advertise),
-    ...(proxyProtocol !== 'off' && { proxied: true }),
-  }));
+/** The listeners as the member's record shows them to the others, with the hatches that are open. */
+export function listenerRecords(config: Config, hatches: readonly Hatch[]): ListenerRecord[] {
+  return config.listeners.map(({ name, transport, bind, advertise, proxyProtocol }) => {
+    const hatch = hatches.find(({ listener }) => listener === name);
+    return {
+      name,
+      transport,
+      bind: formatEndpoint(bind),
+      advertise: formatEndpoint(advertise),
+      ...(proxyProtocol !== 'off' && { proxied: true }),
+      ...(hatch && { transparent: formatEndpoint(hatch.at) }),
+    };
+  });
+}
+
+/** The listeners that take and give packets as they came. */
+export function transparentListeners(config: Config): TransparentListener[] {
+  return transparentHatches(config).map((entry) => ({ ...entry, local: config.listeners[entry.listener]!.bind }));
 }
 
 /** The transports that some listener speaks, as RFC 3263 is asked for them; of a node that sends through members all, for theirs are not known yet. */
@@ -79,7 +88,8 @@ export function forbiddenTargets(config: Config): ForbiddenTargets {
   const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
   const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
   const ofWorkers = config.worker?.doors ?? [];
-  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...ofWorkers, ...etcd];
+  const hatches = transparentHatches(config).map(({ hatch }) => hatch);
+  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...ofWorkers, ...hatches, ...etcd];
   return new ForbiddenTargets(
     config.role === 'relay' ? undefined : config.listeners.map(({ bind }) => bind),
     doors.filter((door) => door !== undefined),
@@ -108,7 +118,13 @@ export function ownHosts(config: Config): readonly string[] {
 
 /** What the relay link needs to know of another member; undefined when its record names no address. */
 export function peerOf(record: MemberRecord): PeerInfo | undefined {
-  const { number, incarnation, id } = record;
+  const { number, incarnation, id, listeners } = record;
   const relay = parseEndpoint(record.relay);
-  return relay && { number, incarnation, id, relay };
+  if (!relay) return undefined;
+  const hatches = listeners.flatMap(({ name, transparent }): Hatch[] => {
+    const at = transparent === undefined ? undefined : parseEndpoint(transparent);
+    return at ? [{ listener: name, at }] : [];
+  });
+  const binds = listeners.map(({ bind }) => parseEndpoint(bind)?.address ?? relay.address);
+  return { number, incarnation, id, relay, hatches, addresses: [relay.address, ...binds] };
 }

@@ -3,6 +3,7 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { isMember, type SeatRole } from '../ownership/view.ts';
 import { SequenceWindow } from './sequence-window.ts';
+import { type Hatch, type Targets, targetsOf } from './transparent-link.ts';
 
 /** Another member, as its record in the store tells it. */
 export interface PeerInfo {
@@ -11,6 +12,10 @@ export interface PeerInfo {
   readonly id: string;
   /** Where its relay link listens, UDP and TCP. */
   readonly relay: Endpoint;
+  /** Where it takes packets as they came (relay.mode transparent). */
+  readonly hatches?: readonly Hatch[];
+  /** Addresses of its host that it tells of; IP literals. */
+  readonly addresses?: readonly string[];
 }
 
 /** A member's place in the view, as far as frames need it. */
@@ -28,6 +33,8 @@ export class Peer {
   readonly number: number;
   /** The record as it stands in the store. */
   info: PeerInfo;
+  /** Its hatches by listener code. */
+  targets: Targets;
   /** The youngest incarnation that record or frames told of. */
   incarnation: number;
   readonly window = new SequenceWindow();
@@ -52,6 +59,7 @@ export class Peer {
   constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: number) {
     this.number = info.number;
     this.info = info;
+    this.targets = targetsOf(info.hatches ?? []);
     this.incarnation = info.incarnation;
     this.sent = relayed.cell({ direction: 'out', peer: info.id });
     this.received = relayed.cell({ direction: 'in', peer: info.id });
@@ -112,6 +120,7 @@ export class Peers {
       if (info.incarnation !== peer.info.incarnation && info.incarnation !== peer.incarnation)
         peer.restarted(info.incarnation, now);
       peer.info = info;
+      peer.targets = targetsOf(info.hatches ?? []);
     }
     this.#forgetTheGone();
   }

@@ -1,5 +1,6 @@
 // The relay link of this member: hands packets and outgoing messages to other members, and takes theirs.
 //
+//    relay ──> transparent-link (relay.mode transparent, what can travel bare) ──────────────> hatch ─> onPacket
 //    relay, egress ──> encode ──┬── datagram-link (fits the MTU and came by a datagram) ──┬──> decode ──> sender known, seated, not replayed?
 //                               └── stream-link (all else) ───────────────────────────────┘          └──> onPacket, onEgress, prober
 import type { Logger } from 'pino';
@@ -21,8 +22,10 @@ import { Prober } from './prober.ts';
 import { REFUSE_REASONS, type RefuseReason } from './refuse-reason.ts';
 import { LENGTH_OCTETS } from './stream-framer.ts';
 import { StreamLink } from './stream-link.ts';
+import { type Hatch, TransparentLink, type TransparentListener } from './transparent-link.ts';
 
 export type { PeerInfo, PeerSeat } from './peers.ts';
+export type { Hatch, TransparentListener } from './transparent-link.ts';
 
 /** This member as it is now. Read per frame: hand out one object and keep it up to date. */
 export interface RelaySelf {
@@ -60,11 +63,15 @@ export interface RelayOptions {
   readonly listeners: readonly string[];
   /** What came to this listener of that member can be answered there, though this member has no listener of the name. Left out: never. */
   readonly knowsDoor?: (member: number, code: number) => boolean;
+  /** Those among them that take and give packets as they came (relay.mode transparent); none by default. */
+  readonly transparent?: readonly TransparentListener[];
   readonly metrics: {
     /** Frames of kind packet and egress. */
     readonly relayed: CellFamily<'direction' | 'peer'>;
     /** Frames lost at this member, by REFUSE_REASONS. */
     readonly refused: CellFamily<'reason'>;
+    /** Packets that travelled bare. */
+    readonly transparent: CellFamily<'direction' | 'outcome'>;
     /** Seconds of one hop: half of a probe's round trip. */
     readonly hop?: { observe(seconds: number): void };
   };
@@ -91,6 +98,7 @@ export class RelayLink {
   readonly #prober: Prober;
   readonly #datagrams: DatagramLink;
   readonly #streams: StreamLink;
+  readonly #transparent: TransparentLink | undefined;
   readonly #in = new Frame();
   readonly #out = new Frame();
   readonly #packet = new Packet();
@@ -104,7 +112,7 @@ export class RelayLink {
   #strangerRefusedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: RelayOptions) {
-    const { network, clock, log, keys, self, listeners, metrics, handlers } = options;
+    const { network, clock, log, keys, self, listeners, transparent = [], metrics, handlers } = options;
     this.#options = options;
     this.#mtu = options.mtu ?? DEFAULT_MTU;
     const reasons = Object.keys(REFUSE_REASONS) as RefuseReason[];
@@ -129,6 +137,18 @@ export class RelayLink {
       onUndelivered: (frame) => this.#takeBack(frame),
       refused: this.#refused,
     });
+    this.#transparent =
+      transparent.length === 0
+        ? undefined
+        : new TransparentLink({
+            network,
+            listeners: transparent,
+            mtu: this.#mtu,
+            self,
+            packets: metrics.transparent,
+            sendErrors: this.#refused['send-error'],
+            onPacket: (packet) => handlers.onPacket(packet),
+          });
     this.#prober = new Prober({
       clock,
       peers: this.#peers,
@@ -140,9 +160,15 @@ export class RelayLink {
     });
   }
 
-  /** Binds UDP and TCP; resolves to the bound endpoint (one port for both). Rejects with SF_BIND_FAILED. */
+  /** Where others may send packets for this member as they came; empty before `start`. */
+  get hatches(): readonly Hatch[] {
+    return this.#transparent?.hatches ?? [];
+  }
+
+  /** Binds UDP and TCP; resolves to the bound endpoint (one port for both). Rejects with SF_BIND_FAILED, SF_TRANSPARENT_UNAVAILABLE. */
   async start(): Promise<Endpoint> {
     const { bind } = this.#options;
+    await this.#openHatches();
     for (let attempt = 1; ; attempt++) {
       try {
         const local = await this.#datagrams.bind(bind);
@@ -158,9 +184,20 @@ export class RelayLink {
     }
   }
 
+  async #openHatches(): Promise<void> {
+    try {
+      await this.#transparent?.start();
+    } catch (error) {
+      if (error instanceof SipfarmError) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new SipfarmError('SF_BIND_FAILED', `relay link, hatch of a listener: ${reason}`, { cause: error });
+    }
+  }
+
   /** Closes sockets and connections; queued frames are lost. */
   async stop(): Promise<void> {
     this.#prober.stop();
+    await this.#transparent?.stop();
     await this.#streams.close();
     await this.#datagrams.close();
   }
@@ -168,6 +205,7 @@ export class RelayLink {
   /** The members there are; the own record may be among them. Whoever has neither record nor seat is forgotten. Call it again when the own number changes. */
   setPeers(records: readonly PeerInfo[]): void {
     this.#peers.setRecords(records, this.#options.self().number);
+    this.#transparent?.setOwnAddresses(records.flatMap(({ addresses }) => addresses ?? []));
     this.#connect();
   }
 
@@ -182,6 +220,7 @@ export class RelayLink {
     const peer = this.#peers.get(to);
     const self = this.#options.self();
     if (!peer || self.number === 0) return false;
+    if (this.#transparent?.send(peer.targets, packet)) return true;
     const frame = this.#out;
     frame.kind = FrameKind.packet;
     frame.secondChance = packet.secondChance;

@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import type { Clock } from '../../src/base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../../src/base/endpoint.ts';
 import type { ByteStream, DatagramSocket, Network } from '../../src/base/network.ts';
+import type { RawSocket } from '../../src/base/raw-socket.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/schema.ts';
 import type { CellFamily } from '../../src/metrics/counters.ts';
@@ -33,6 +34,8 @@ export interface FarmOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Roles of those that are no members, by index. A disabled one listens at its own address, one of role relay nowhere; the balancer knows neither. */
   readonly roles?: Readonly<Record<number, 'disabled' | 'relay'>>;
+  /** More of the section `relay` of member `index`. */
+  readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
   readonly service?: Readonly<Record<string, unknown>>;
   readonly seed?: number;
@@ -97,6 +100,11 @@ class MortalNetwork implements Network {
     const stream = this.#network.connectTcp(remote, from);
     this.own(stream);
     return stream;
+  }
+
+  openRaw(ipv6: boolean): RawSocket {
+    const socket = this.#network.openRaw(ipv6);
+    return { ...socket, send: (bytes, octets, address) => !this.dead && socket.send(bytes, octets, address) };
   }
 
   own(stream: ByteStream): void {
@@ -217,7 +225,7 @@ export class FakeMember {
         keys: [SECRET],
         listeners: this.role === 'relay' ? [] : listeners,
         balancer: { mode: 'dsr', probes: ['198.51.100.254/32'] },
-        relay: { bind: `${this.address}:5064` },
+        relay: { bind: `${this.address}:5064`, ...options.relay?.(index) },
         service: {
           kind: 'upstream',
           server: `sip:${formatEndpoint(server.at)}`,

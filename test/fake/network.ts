@@ -5,6 +5,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock } from '../../src/base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../../src/base/endpoint.ts';
 import type { ByteStream, DatagramHandlers, DatagramSocket, Network, StreamServer } from '../../src/base/network.ts';
+import type { RawSocket } from '../../src/base/raw-socket.ts';
+import { IpReader } from './ip.ts';
 
 export interface FakeNetworkOptions {
   readonly clock: Clock;
@@ -47,7 +49,11 @@ export class FakeNetwork implements Network {
   reaches: (from: Endpoint, to: Endpoint) => boolean = () => true;
   /** Sees each datagram as it is sent. */
   onSent: (from: Endpoint, to: Endpoint, bytes: Buffer) => void = () => {};
+  /** Whether the system takes an IP packet of a raw socket. */
+  takesRaw: (packet: Buffer) => boolean = () => true;
   sent = 0;
+  /** IP packets that raw sockets have sent. */
+  rawSent = 0;
   delivered = 0;
   lost = 0;
 
@@ -55,6 +61,7 @@ export class FakeNetwork implements Network {
   readonly #random: () => number;
   readonly #udp = new Map<string, DatagramHandlers>();
   readonly #tcp = new Map<string, (stream: ByteStream) => void>();
+  readonly #ip = new IpReader();
   #outgoing: Outgoing[] = [];
   #lastPort = 39_999;
   #underway = 0;
@@ -145,6 +152,26 @@ export class FakeNetwork implements Network {
     };
     this.later(this.delay?.min ?? 0, connect);
     return stream;
+  }
+
+  /** Takes IP packets with any source; a wrong one throws, as no test wants them. A datagram goes on when its last fragment has come. */
+  openRaw(ipv6: boolean): RawSocket {
+    let open = true;
+    return {
+      send: (bytes, octets, address) => {
+        const packet = Buffer.from(bytes.subarray(0, octets));
+        if (!open || packet[0]! >> 4 !== (ipv6 ? 6 : 4) || !this.takesRaw(packet)) return false;
+        this.rawSent++;
+        const datagram = this.#ip.take(packet);
+        if (datagram && datagram.to.address !== address)
+          throw new Error(`a packet for ${datagram.to.address} to ${address}`);
+        if (datagram) this.#sendDatagram(datagram.bytes, datagram.from, datagram.to);
+        return true;
+      },
+      close: () => {
+        open = false;
+      },
+    };
   }
 
   /** Waits until nothing is on its way that needs no turn of the clock. */

@@ -39,6 +39,8 @@ describe('a member record', () => {
     assert.deepEqual(parseMemberRecord('fe1', { ...RECORD, load: 0.5 }), RECORD);
     const named = { ...RECORD, keys: ['0123456789abcdef'] };
     assert.deepEqual(parseMemberRecord('fe1', named), named);
+    const door = { ...RECORD, listeners: [{ ...RECORD.listeners[0], transparent: '10.0.0.1:5065' }] };
+    assert.deepEqual(parseMemberRecord('fe1', door), door);
   });
 
   it('is refused when it names another member than its key', () => {
@@ -61,6 +63,8 @@ describe('a member record', () => {
     ['relay', 'host:5064'],
     ['listeners', {}],
     ['listeners', [{ name: 'edge' }]],
+    ['listeners', [{ ...RECORD.listeners[0], transparent: 'fe1:5065' }]],
+    ['listeners', [{ ...RECORD.listeners[0], transparent: '10.0.0.1:0' }]],
     ['listeners', Array(65).fill(RECORD.listeners[0])],
     ['versions', null],
     ['versions', { sipfarm: '', min: 1, max: 1 }],

@@ -30,6 +30,9 @@ export const NAT = 1;
 export const EDGE6 = 2;
 export const TCP = 3;
 
+/** Where a member takes packets of EDGE as they came. */
+export const HATCH_PORT = 5065;
+
 const VIP = '198.51.100.1';
 const logger = pino({ level: 'silent' });
 
@@ -40,6 +43,8 @@ export interface FarmOptions {
   readonly burst?: number;
   readonly probes?: readonly string[];
   readonly limits?: Partial<TransportLimits>;
+  /** The listener `edge` is in relay.mode transparent. */
+  readonly transparent?: boolean;
 }
 
 /** What the service was given, copied. */
@@ -118,9 +123,20 @@ export class WayMember implements LookupWorld {
       keys: () => this.keys,
       self: () => ({ number, incarnation, epoch, heldSince: 0 }),
       listeners: ['edge', 'nat', 'edge6', 'tcp'],
+      transparent: options.transparent
+        ? [
+            {
+              listener: EDGE,
+              name: 'edge',
+              local: { address: own, port: 5060 },
+              hatch: { address: own, port: HATCH_PORT },
+            },
+          ]
+        : [],
       metrics: {
         relayed: new CellFamily({ name: 'relayed_packets_total', help: '', labels: ['direction', 'peer'] }),
         refused: new CellFamily({ name: 'relay_refused_total', help: '', labels: ['reason'] }),
+        transparent: new CellFamily({ name: 'transparent_packets_total', help: '', labels: ['direction', 'outcome'] }),
       },
       handlers: {
         onPacket: (packet) => this.way.relayed(packet),
@@ -240,7 +256,7 @@ export class WayFarm {
       ({ number, incarnation }) => new WayMember(this, buildOwnerTables(view, number, incarnation), options),
     );
     this.network.onSent = (from, to, bytes) => {
-      if (from.address.startsWith('192.') || to.port === 5064) return;
+      if (from.address.startsWith('192.') || to.port === 5064 || to.port === HATCH_PORT) return;
       this.out.push({ from: formatEndpoint(from), to: formatEndpoint(to), text: bytes.toString('latin1') });
     };
   }
@@ -271,6 +287,7 @@ export class WayFarm {
       number,
       incarnation,
       relay: this.member(number).relayAt,
+      hatches: this.member(number).link.hatches,
     }));
     for (const { link } of this.members) {
       link.setPeers(records);

@@ -20,6 +20,12 @@ export interface MemberOptions {
   readonly incarnation?: number;
   readonly listeners?: readonly string[];
   readonly keys?: Keyring;
+  /** Octets an IP packet may have. */
+  readonly mtu?: number;
+  /** Indexes of the listeners with relay.mode transparent. */
+  readonly transparent?: readonly number[];
+  /** Of the first of their hatches, and so on; a free one by default. */
+  readonly hatchPort?: number;
 }
 
 /** A copy of what the handler was given. */
@@ -44,6 +50,12 @@ export class Member {
   readonly #refused = new CellFamily({ name: 'relay_refused_total', help: '', labels: ['reason'] });
   readonly #relayed = new CellFamily({ name: 'relayed_packets_total', help: '', labels: ['direction', 'peer'] });
 
+  readonly #transparent = new CellFamily({
+    name: 'transparent_packets_total',
+    help: '',
+    labels: ['direction', 'outcome'],
+  });
+
   constructor(number: number, options: MemberOptions = {}) {
     this.number = number;
     this.self = { number, incarnation: options.incarnation ?? 1, epoch: 1, heldSince: 0 };
@@ -57,9 +69,17 @@ export class Member {
       keys: () => this.keys,
       self: () => this.self,
       listeners: this.listeners,
+      ...(options.mtu !== undefined && { mtu: options.mtu }),
+      transparent: (options.transparent ?? []).map((listener, index) => ({
+        listener,
+        name: this.listeners[listener]!,
+        local: { address: '198.51.100.1', port: 5060 },
+        hatch: { address: options.address ?? '127.0.0.1', port: options.hatchPort ? options.hatchPort - 1 + index : 0 },
+      })),
       metrics: {
         relayed: this.#relayed,
         refused: this.#refused,
+        transparent: this.#transparent,
         hop: { observe: (seconds) => this.hops.push(seconds) },
       },
       handlers: {
@@ -82,7 +102,9 @@ export class Member {
 
   get record(): PeerInfo {
     const { number, self, endpoint } = this;
-    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint };
+    const { hatches } = this.link;
+    const addresses = [endpoint.address, '198.51.100.1'];
+    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint, hatches, addresses };
   }
 
   async start(): Promise<void> {
@@ -95,6 +117,10 @@ export class Member {
 
   relayed(direction: 'in' | 'out', peer: string): number {
     return this.#relayed.cell({ direction, peer }).n;
+  }
+
+  transparent(direction: 'in' | 'out', outcome: 'sent' | 'refused' | 'taken' | 'garbage'): number {
+    return this.#transparent.cell({ direction, outcome }).n;
   }
 
   /** Resolves when this member has taken `count` packets and messages to send in all. */

@@ -1,0 +1,170 @@
+// A UDP datagram with a source of our choice, as the IP packets that carry it: whole, or in fragments when it is longer than the MTU (the
+// kernel fragments nothing that brings its own header). RFC 768, RFC 791, RFC 1071, RFC 8200 4.5 and 8.1.
+import { writeAddress } from '../base/address-octets.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import { MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
+
+/** Where datagrams go, made ready once. */
+export interface Target extends Endpoint {
+  /** 4 or 16. */
+  readonly octets: Uint8Array;
+}
+
+/** `endpoint.address` is an IP literal. */
+export function makeTarget({ address, port }: Endpoint): Target {
+  const octets = new Uint8Array(address.includes(':') ? 16 : 4);
+  writeAddress(address, octets, 0);
+  return { address, port, octets };
+}
+
+const IPV4_OCTETS = 20;
+const IPV6_OCTETS = 40;
+const FRAGMENT_OCTETS = 8;
+const UDP_OCTETS = 8;
+const UDP = 17;
+const FRAGMENT = 44;
+const HOP_LIMIT = 64;
+const MORE_FRAGMENTS = 0x2000;
+
+/** Builds one packet after the other in one buffer: `begin`, then `next` until it is 0. */
+export class IpPacket {
+  /** Holds the packet that `next` has made. */
+  readonly bytes: Buffer;
+  readonly #ipv6: boolean;
+  readonly #mtu: number;
+  /** Where the addresses stand in `bytes`, source first, and how long one is. */
+  readonly #addressesAt: number;
+  readonly #addressOctets: number;
+  readonly #udp = Buffer.alloc(UDP_OCTETS);
+  #message: Buffer = this.#udp;
+  #start = 0;
+  /** Octets of the UDP datagram, header included, and how many of them have been made into packets. */
+  #length = 0;
+  #done = 0;
+  #identification: number;
+
+  /** `mtu`: octets a packet may have. `identification`: of the first packet; random, so that others cannot guess and members do not share it. */
+  constructor(ipv6: boolean, mtu: number, identification: number) {
+    this.#ipv6 = ipv6;
+    this.#mtu = mtu;
+    this.#addressesAt = ipv6 ? 8 : 12;
+    this.#addressOctets = ipv6 ? 16 : 4;
+    this.#identification = identification >>> 0;
+    this.bytes = Buffer.alloc(mtu);
+  }
+
+  /**
+   * Takes `message[start..end)`, which must stay as it is until `next` returns 0. False when it cannot travel so: the source is of the other
+   * family, or none that a host may have (RFC 1122 3.2.1.3, RFC 4291 2.5); the message is too long for a datagram.
+   */
+  begin(source: string, sourcePort: number, to: Target, message: Buffer, start: number, end: number): boolean {
+    const { bytes } = this;
+    const at = this.#addressesAt;
+    const octets = this.#addressOctets;
+    this.#length = 0;
+    this.#done = 0;
+    if (source.includes(':') !== this.#ipv6 || to.octets.length !== octets || end - start > MAX_DATAGRAM_OCTETS)
+      return false;
+    writeAddress(source, bytes, at);
+    if (this.#ipv6 ? source.includes('%') || !mayBeSource6(bytes, at) : !mayBeSource4(bytes[at]!)) return false;
+    bytes.set(to.octets, at + octets);
+    this.#message = message;
+    this.#start = start;
+    this.#length = UDP_OCTETS + end - start;
+    this.#identification = (this.#identification + 1) >>> 0;
+    const udp = this.#udp;
+    udp.writeUInt16BE(sourcePort, 0);
+    udp.writeUInt16BE(to.port, 2);
+    udp.writeUInt16BE(this.#length, 4);
+    udp.writeUInt16BE(0, 6);
+    // The pseudo header: both addresses, the protocol, the length.
+    let sum = addWords(UDP + this.#length, bytes, at, at + 2 * octets);
+    sum = addWords(sum, udp, 0, UDP_OCTETS);
+    sum = addWords(sum, message, start, end);
+    // 0 would say that there is no checksum (RFC 768).
+    udp.writeUInt16BE(complement(sum) || 0xffff, 6);
+    return true;
+  }
+
+  /** Makes the next packet in `bytes` and returns its octets; 0 when the datagram is complete. */
+  next(): number {
+    const from = this.#done;
+    const left = this.#length - from;
+    if (left === 0) return 0;
+    const head = this.#ipv6 ? IPV6_OCTETS : IPV4_OCTETS;
+    const whole = from === 0 && head + left <= this.#mtu;
+    const body = this.#ipv6 && !whole ? head + FRAGMENT_OCTETS : head;
+    // All fragments but the last hold a multiple of eight octets.
+    const room = (this.#mtu - body) & ~7;
+    const size = whole || left <= this.#mtu - body ? left : room;
+    const more = size < left;
+    this.#done += size;
+    this.#copy(from, from + size, body);
+    if (this.#ipv6) this.#writeHeader6(whole, from, more, body + size);
+    else this.#writeHeader4(from, more, body + size);
+    return body + size;
+  }
+
+  /** Copies the octets `from..to` of the datagram. */
+  #copy(from: number, to: number, at: number): void {
+    let begin = from;
+    if (from === 0) {
+      this.bytes.set(this.#udp, at);
+      begin = UDP_OCTETS;
+    }
+    const shift = this.#start - UDP_OCTETS;
+    this.#message.copy(this.bytes, at + begin - from, shift + begin, shift + to);
+  }
+
+  #writeHeader4(offset: number, more: boolean, octets: number): void {
+    const { bytes } = this;
+    bytes[0] = 0x45;
+    bytes[1] = 0;
+    bytes.writeUInt16BE(octets, 2);
+    // The kernel would put in one of its own for 0, another for each fragment.
+    bytes.writeUInt16BE(this.#identification & 0xffff || 0xffff, 4);
+    bytes.writeUInt16BE((more ? MORE_FRAGMENTS : 0) | (offset >>> 3), 6);
+    bytes[8] = HOP_LIMIT;
+    bytes[9] = UDP;
+    bytes.writeUInt16BE(0, 10);
+    bytes.writeUInt16BE(complement(addWords(0, bytes, 0, IPV4_OCTETS)), 10);
+  }
+
+  #writeHeader6(whole: boolean, offset: number, more: boolean, octets: number): void {
+    const { bytes } = this;
+    bytes.writeUInt32BE(0x60000000, 0);
+    bytes.writeUInt16BE(octets - IPV6_OCTETS, 4);
+    bytes[6] = whole ? UDP : FRAGMENT;
+    bytes[7] = HOP_LIMIT;
+    if (whole) return;
+    bytes[IPV6_OCTETS] = UDP;
+    bytes[IPV6_OCTETS + 1] = 0;
+    bytes.writeUInt16BE(offset | Number(more), IPV6_OCTETS + 2);
+    bytes.writeUInt32BE(this.#identification, IPV6_OCTETS + 4);
+  }
+}
+
+/** Neither "this network", loopback, multicast, reserved nor broadcast. */
+function mayBeSource4(first: number): boolean {
+  return first !== 0 && first !== 127 && first < 224;
+}
+
+/** Neither multicast, link-local, nor of ::/64 (unspecified, loopback, IPv4-mapped). */
+function mayBeSource6(bytes: Uint8Array, at: number): boolean {
+  if (bytes[at] === 0xff || (bytes[at] === 0xfe && (bytes[at + 1]! & 0xc0) === 0x80)) return false;
+  for (let i = 0; i < 8; i++) if (bytes[at + i] !== 0) return true;
+  return false;
+}
+
+/** Adds 16-bit words (RFC 1071); an odd last octet counts as the high one. 65,535 octets do not overflow 32 bits. */
+function addWords(start: number, bytes: Uint8Array, from: number, to: number): number {
+  let sum = start;
+  let at = from;
+  for (; at + 1 < to; at += 2) sum += (bytes[at]! << 8) | bytes[at + 1]!;
+  return at < to ? sum + (bytes[at]! << 8) : sum;
+}
+
+function complement(sum: number): number {
+  const once = (sum & 0xffff) + (sum >>> 16);
+  return ~(once + (once >>> 16)) & 0xffff;
+}

@@ -1,0 +1,184 @@
+// The transparent side of the relay link (relay.mode transparent): a datagram goes to its owner as it came, with the client's own source
+// address and port, to a hatch there: a UDP socket that stands for one listener. No frame, no MAC.
+//
+// Nothing proves who sends to a hatch, so what comes there is worth what comes from the street, and less: it is never a probe, and counts as
+// relayed once. Only packets that have not been relayed go this way; so no packet goes it twice, and the hop limit bounds the rest.
+import { randomBytes } from 'node:crypto';
+import { readAddress } from '../base/address-octets.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import { listenerCode } from '../base/listener-code.ts';
+import type { DatagramSocket, Network } from '../base/network.ts';
+import type { RawSocket } from '../base/raw-socket.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { classify, PacketClass, skipLineEnds } from '../transport/classify.ts';
+import { Packet, SecondChance } from '../transport/packet.ts';
+import { IpPacket, makeTarget, type Target } from './ip-packet.ts';
+
+/** A listener that takes and gives packets transparently. */
+export interface TransparentListener {
+  /** Its index at this member. */
+  readonly listener: number;
+  readonly name: string;
+  /** Where it listens for clients. */
+  readonly local: Endpoint;
+  /** Where its hatch is bound, of the family of `local`; port 0: the system picks one. */
+  readonly hatch: Endpoint;
+}
+
+/** A listener's hatch at another member, as that member's record tells it. */
+export interface Hatch {
+  /** Name of the listener. */
+  readonly listener: string;
+  readonly at: Endpoint;
+}
+
+/** What became of packets, by direction: `out` taken by the system or refused by it (then sent in a frame); `in` a message, or none. */
+export const TRANSPARENT_OUTCOMES = { out: ['sent', 'refused'], in: ['taken', 'garbage'] } as const;
+
+export interface TransparentOptions {
+  readonly network: Network;
+  /** All hatches are of one address family. */
+  readonly listeners: readonly TransparentListener[];
+  /** Octets an IP packet may have. */
+  readonly mtu: number;
+  /** Which member this is; nothing is taken while it has no number or no view. */
+  readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
+  readonly packets: CellFamily<'direction' | 'outcome'>;
+  readonly sendErrors: Cell;
+  /** A packet for the owner lookup. The object is reused. */
+  readonly onPacket: (packet: Packet) => void;
+}
+
+/** Hatches by listener code. */
+export type Targets = ReadonlyMap<number, Target>;
+
+export function targetsOf(hatches: readonly Hatch[]): Targets {
+  return new Map(hatches.map(({ listener, at }) => [listenerCode(listener), makeTarget(at)]));
+}
+
+export class TransparentLink {
+  readonly #options: TransparentOptions;
+  readonly #sent: Cell;
+  readonly #unsent: Cell;
+  readonly #taken: Cell;
+  readonly #garbage: Cell;
+  /** By index of the listener: its code when it may send so, else -1. */
+  readonly #codes: Int16Array;
+  readonly #packet = new Packet();
+  #ip: IpPacket | undefined;
+  #raw: RawSocket | undefined;
+  #sockets: DatagramSocket[] = [];
+  #hatches: readonly Hatch[] = [];
+  /** Addresses of the farm's own hosts: a packet from one of them that comes in from the network is dropped there (RFC 1812 5.3.7). */
+  #own: ReadonlySet<string> = new Set();
+
+  constructor(options: TransparentOptions) {
+    this.#options = options;
+    this.#sent = options.packets.cell({ direction: 'out', outcome: 'sent' });
+    this.#unsent = options.packets.cell({ direction: 'out', outcome: 'refused' });
+    this.#taken = options.packets.cell({ direction: 'in', outcome: 'taken' });
+    this.#garbage = options.packets.cell({ direction: 'in', outcome: 'garbage' });
+    this.#codes = new Int16Array(256).fill(-1);
+    for (const { listener, name } of options.listeners) this.#codes[listener] = listenerCode(name);
+  }
+
+  /** The hatches as they are bound; empty before `start`. */
+  get hatches(): readonly Hatch[] {
+    return this.#hatches;
+  }
+
+  /** Rejects with SF_TRANSPARENT_UNAVAILABLE, or with the system's error when a hatch cannot be bound; then nothing stays open. */
+  async start(): Promise<void> {
+    const { network, listeners, mtu, sendErrors } = this.#options;
+    const [first] = listeners;
+    if (!first) return;
+    const ipv6 = first.hatch.address.includes(':');
+    try {
+      this.#raw = network.openRaw?.(ipv6);
+      this.#ip = new IpPacket(ipv6, mtu, randomBytes(4).readUInt32BE());
+      for (const listener of listeners)
+        this.#sockets.push(
+          await network.bindUdp(listener.hatch, {
+            onDatagram: (bytes, address, port) => this.#take(listener, bytes, address, port),
+            onSendError: () => {
+              sendErrors.n++;
+            },
+          }),
+        );
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+    this.#hatches = this.#sockets.map(({ local }, index) => ({ listener: listeners[index]!.name, at: local }));
+  }
+
+  async stop(): Promise<void> {
+    const sockets = this.#sockets;
+    this.#sockets = [];
+    this.#hatches = [];
+    this.#raw?.close();
+    this.#raw = undefined;
+    await Promise.all(sockets.map((socket) => socket.close()));
+  }
+
+  /** Addresses of this and the other members; IP literals. */
+  setOwnAddresses(addresses: Iterable<string>): void {
+    this.#own = new Set(Array.from(addresses, canonical));
+  }
+
+  /** Sends the packet to the hatch its listener has among `targets`. False when it cannot travel so, or the system does not take it: it is still yours. */
+  send(targets: Targets, packet: Packet): boolean {
+    const raw = this.#raw;
+    // Everything else needs what only a frame can tell: connection, hops, second chance.
+    if (!raw || packet.hops !== 0 || packet.connection !== 0 || packet.secondChance !== SecondChance.none) return false;
+    const target = targets.get(this.#codes[packet.listener]!);
+    if (!target || this.#own.has(packet.address)) return false;
+    const ip = this.#ip!;
+    if (!ip.begin(packet.address, packet.port, target, packet.bytes, packet.start, packet.end)) return false;
+    for (let octets = ip.next(); octets !== 0; octets = ip.next()) {
+      if (raw.send(ip.bytes, octets, target.address)) continue;
+      this.#unsent.n++;
+      return false;
+    }
+    this.#sent.n++;
+    return true;
+  }
+
+  /** A datagram at a hatch. */
+  #take(at: TransparentListener, bytes: Buffer, address: string, port: number): void {
+    const self = this.#options.self();
+    const end = bytes.length;
+    const start = skipLineEnds(bytes, 0, end);
+    // Members pass nothing on but SIP. Port 0 cannot be answered.
+    const sip = port !== 0 && classify(bytes, start, end) === PacketClass.sip;
+    if (!sip || self.number === 0 || self.epoch === 0) {
+      this.#garbage.n++;
+      return;
+    }
+    this.#taken.n++;
+    const packet = this.#packet;
+    packet.bytes = bytes;
+    packet.start = start;
+    packet.end = end;
+    packet.address = address;
+    packet.port = port;
+    packet.localAddress = at.local.address;
+    packet.localPort = at.local.port;
+    packet.listener = at.listener;
+    packet.listenerCode = this.#codes[at.listener]!;
+    packet.connection = 0;
+    // Which member it came to it does not say, and nobody needs to know: answers leave from here.
+    packet.ingress = self.number;
+    packet.ingressIncarnation = self.incarnation;
+    packet.hops = 1;
+    packet.secondChance = SecondChance.none;
+    packet.orphan = false;
+    this.#options.onPacket(packet);
+  }
+}
+
+/** As sockets report it. */
+function canonical(address: string): string {
+  const { octets } = makeTarget({ address, port: 0 });
+  return readAddress(octets, 0, octets.length);
+}

@@ -1,0 +1,83 @@
+// relay.mode transparent in the configuration: which listeners get a hatch, where, and what stands in its way.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { liveDiff } from '../../../src/config/live.ts';
+import { transparentHatches } from '../../../src/config/schema.ts';
+import { workerConfig } from '../../../src/config/workers.ts';
+import { GOOD, load, problemsOf } from './sample.ts';
+
+const LISTENERS = `  - { name: edge, transport: udp, bind: 198.51.100.1:5060 }
+  - { name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }
+`;
+
+/** GOOD in transparent mode, with other listeners and the relay link at `bind`. */
+function file(listeners = LISTENERS, bind = '10.0.0.11:5064'): string {
+  return GOOD.replace(LISTENERS, listeners).replace('bind: 10.0.0.11:5064', `bind: ${bind}, mode: transparent`);
+}
+
+const hatches = (text: string): string[] =>
+  transparentHatches(load(text).config).map(({ name, hatch }) => `${name} ${hatch.address} ${hatch.port}`);
+
+test('relay.mode is envelope unless told otherwise, and then there are no hatches', () => {
+  const { config } = load(GOOD);
+  assert.equal(config.relay.mode, 'envelope');
+  assert.deepEqual(transparentHatches(config), []);
+});
+
+test('a hatch stands behind the port of the relay link for each UDP listener that answers directly in its family', () => {
+  const listeners = `  - { name: tcp, transport: tcp, bind: 198.51.100.1:5060 }
+  - { name: edge, transport: udp, bind: 198.51.100.1:5060 }
+  - { name: edge6, transport: udp, bind: "[2001:db8::1]:5060" }
+  - { name: back, transport: udp, bind: 198.51.100.1:5080, answer: ingress }
+  - { name: proxied, transport: udp, bind: 198.51.100.1:5090, proxyProtocol: accept }
+  - { name: other, transport: udp, bind: 198.51.100.2:5060, answer: direct }
+`;
+  const trusted = (text: string): string => text.replace('mode: dsr', 'mode: dsr, trusted: [10.0.0.1]');
+  assert.deepEqual(hatches(trusted(file(listeners))), ['edge 10.0.0.11 5066', 'other 10.0.0.11 5070']);
+  assert.deepEqual(hatches(trusted(file(listeners, '"[2001:db8::11]:5064"'))), ['edge6 2001:db8::11 5067']);
+  assert.deepEqual(hatches(trusted(file(listeners, '10.0.0.11:0'))), ['edge 10.0.0.11 0', 'other 10.0.0.11 0']);
+});
+
+test('the hatches of several workers come behind their relay links, and no two share a port', () => {
+  const { config } = load(`${file()}workers: 3\n`);
+  const workers = [0, 1, 2].map((index) => workerConfig(config, index));
+  assert.deepEqual(
+    workers.map((one) => [one.relay.bind.port, ...transparentHatches(one).map(({ hatch }) => hatch.port)]),
+    [
+      [5064, 5067],
+      [5065, 5069],
+      [5066, 5071],
+    ],
+  );
+  for (const { worker } of workers)
+    for (const port of [5067, 5069, 5071]) assert.ok(worker?.doors.some((door) => door.port === port));
+  const [problem] = problemsOf(`${file().replace('127.0.0.1:5062', '10.0.0.11:5068')}workers: 3\n`);
+  assert.match(problem?.message ?? '', /opens 10\.0\.0\.11:5069 .*service\.bind/);
+});
+
+test('a mode that no listener can use is a warning', () => {
+  assert.deepEqual(load(file()).warnings, []);
+  const { warnings } = load(file().replace('mode: dsr', 'mode: none'));
+  assert.match(warnings.join(), /relay\.mode is transparent/);
+});
+
+for (const [what, text] of [
+  ['the port of the service', file().replace('127.0.0.1:5062', '10.0.0.11:5065')],
+  [
+    'the port of a listener',
+    file(
+      '  - { name: edge, transport: udp, bind: 10.0.0.11:5060 }\n  - { name: two, transport: udp, bind: 10.0.0.11:5065 }\n',
+    ),
+  ],
+  ['no port there is', file(LISTENERS, '10.0.0.11:65535')],
+] as const)
+  test(`a hatch at ${what} is refused, and the field to change is named`, () => {
+    const [problem, ...more] = problemsOf(text);
+    assert.equal(problem?.field, 'relay.bind');
+    assert.match(problem?.message ?? '', /opens 10\.0\.0\.11:\d+ for listener edge/);
+    assert.deepEqual(more, []);
+  });
+
+test('another mode needs a restart', () => {
+  assert.deepEqual(liveDiff(load(GOOD).config, load(file()).config), { live: [], restart: ['relay.mode'] });
+});

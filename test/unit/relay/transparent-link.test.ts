@@ -1,0 +1,274 @@
+// relay.mode transparent: a packet goes to its owner as it came, with the client's own source; what cannot go so goes in a frame.
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
+import type { Packet } from '../../../src/transport/packet.ts';
+import { FakeClock } from '../../fake/clock.ts';
+import { FakeNetwork } from '../../fake/network.ts';
+import { farm, introduce, Member, type MemberOptions } from './relay-farm.ts';
+
+const UDP = 0;
+const OTHER = 1;
+
+let clock: FakeClock;
+let network: FakeNetwork;
+let members: Member[];
+
+function member(number: number, options: MemberOptions = {}): Member {
+  const address = `10.0.0.${number}`;
+  const listeners = ['udp', 'other'];
+  const made = new Member(number, { network, clock, address, listeners, transparent: [UDP], ...options });
+  members.push(made);
+  return made;
+}
+
+beforeEach(() => {
+  clock = new FakeClock();
+  network = new FakeNetwork({ clock });
+  members = [];
+});
+
+afterEach(async () => {
+  await Promise.all(members.map(({ link }) => link.stop()));
+});
+
+/** Has `a` relay a packet to member 2 and awaits it; tells how it went: bare, or in a frame. */
+async function relay(a: Member, text = 'INVITE', change: Partial<Packet> = {}): Promise<'bare' | 'framed'> {
+  const before = { bare: a.transparent('out', 'sent'), framed: a.relayed('out', 'm2') };
+  assert.ok(a.link.relay(2, a.packet(text, change)));
+  await network.settle();
+  const bare = a.transparent('out', 'sent') - before.bare;
+  assert.equal(bare + a.relayed('out', 'm2') - before.framed, 1);
+  return bare === 1 ? 'bare' : 'framed';
+}
+
+/** Sends what is no frame to the hatch of `to`. */
+async function knock(to: Member, bytes: string, from = { address: '192.0.2.9', port: 5060 }): Promise<void> {
+  const socket = await network.bindUdp(from, { onDatagram: () => assert.fail('answered'), onSendError: assert.fail });
+  const [hatch] = to.link.hatches;
+  socket.send(Buffer.from(bytes, 'latin1'), hatch!.at.address, hatch!.at.port);
+  await network.settle();
+  await socket.close();
+}
+
+describe('a packet that goes as it came', () => {
+  test('arrives with its true source at the listener it came to, relayed once, with nothing of the ingress member', async () => {
+    const [a, b] = [member(1), member(2, { listeners: ['other', 'udp'], transparent: [1] })];
+    await farm(a, b);
+    const sent: string[] = [];
+    network.onSent = (_from, _to, bytes) => sent.push(bytes.toString('latin1'));
+    assert.equal(await relay(a, 'INVITE', { port: 5999 }), 'bare');
+    assert.deepEqual(sent, ['INVITE']);
+    const [taken] = b.packets;
+    assert.ok(taken);
+    assert.equal(taken.text, 'INVITE');
+    const { address, port, listener, hops, secondChance, connection, ingress, ingressIncarnation } = taken.packet;
+    assert.deepEqual(
+      { address, port, listener, hops, secondChance, connection, ingress, ingressIncarnation },
+      {
+        address: '192.0.2.7',
+        port: 5999,
+        listener: 1,
+        hops: 1,
+        secondChance: 0,
+        connection: 0,
+        ingress: 2,
+        ingressIncarnation: 1,
+      },
+    );
+    assert.equal(b.transparent('in', 'taken'), 1);
+  });
+
+  test('arrives whole when it is longer than the MTU', async () => {
+    const [a, b] = [member(1, { mtu: 576 }), member(2)];
+    await farm(a, b);
+    const text = `INVITE ${'x'.repeat(5000)}`;
+    assert.equal(await relay(a, text), 'bare');
+    assert.equal(network.rawSent, 10);
+    assert.equal(b.packets[0]?.text, text);
+  });
+
+  test('goes over IPv6 between members whose relay link is there', async () => {
+    const six = (number: number): MemberOptions => ({ address: `2001:db8::${number}` });
+    const [a, b] = [member(1, six(1)), member(2, six(2))];
+    await farm(a, b);
+    assert.equal(await relay(a, 'INVITE', { address: '2001:db8:c::7' }), 'bare');
+    assert.equal(b.packets[0]?.packet.address, '2001:db8:c::7');
+    assert.equal(await relay(a, 'INVITE', { address: '192.0.2.7' }), 'framed');
+  });
+});
+
+describe('a packet goes in a frame', () => {
+  const cases: readonly (readonly [why: string, change: Partial<Packet>])[] = [
+    ['it came by a connection', { connection: 7 }],
+    ['it has been relayed before', { hops: 1 }],
+    ['it is offered as a second chance', { secondChance: 1 }],
+    ['it comes back from a second chance', { secondChance: 2 }],
+    ['its listener takes no part', { listener: OTHER }],
+    ['its source is of the other family', { address: '2001:db8:c::7' }],
+    ['its source is a loopback address', { address: '127.0.0.1' }],
+    ['its source is not known', { address: '' }],
+    ['its source is the owner itself', { address: '10.0.0.2' }],
+    ['its source is this member', { address: '10.0.0.1' }],
+    ['its source is the shared address', { address: '198.51.100.1' }],
+  ];
+  for (const [why, change] of cases)
+    test(`because ${why}`, async () => {
+      const [a, b] = [member(1), member(2)];
+      await farm(a, b);
+      assert.equal(await relay(a, 'INVITE', change), 'framed');
+      await b.taken(1);
+      const { address, connection, hops, secondChance } = b.packets[0]!.packet;
+      const expected = { address: '192.0.2.7', connection: 0, hops: 0, secondChance: 0, ...change };
+      assert.deepEqual(
+        { address: expected.address === '' ? '0.0.0.0' : expected.address, connection, hops, secondChance },
+        { address, connection: expected.connection, hops: expected.hops + 1, secondChance: expected.secondChance },
+      );
+    });
+
+  test('because the owner is in mode envelope, and comes bare from there never', async () => {
+    const [a, b] = [member(1), member(2, { transparent: [] })];
+    await farm(a, b);
+    assert.equal(await relay(a), 'framed');
+    assert.ok(b.link.relay(1, b.packet('BYE')));
+    await network.settle();
+    assert.equal(a.packets[0]?.text, 'BYE');
+    assert.equal(network.rawSent, 0);
+  });
+
+  test('because the system does not take it, and nothing is lost', async () => {
+    const [a, b] = [member(1, { mtu: 576 }), member(2)];
+    await farm(a, b);
+    let left = 3;
+    network.takesRaw = () => left-- > 0;
+    const text = `INVITE ${'x'.repeat(5000)}`;
+    assert.equal(await relay(a, text), 'framed');
+    await b.taken(1);
+    assert.deepEqual(
+      b.packets.map((taken) => taken.text),
+      [text],
+    );
+    assert.equal(a.transparent('out', 'refused'), 1);
+    network.takesRaw = () => true;
+    assert.equal(await relay(a, text), 'bare');
+  });
+
+  test('from the moment on that the record of the owner has no hatch any more', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    assert.equal(await relay(a), 'bare');
+    a.link.setPeers([a.record, { ...b.record, hatches: [] }]);
+    assert.equal(await relay(a), 'framed');
+  });
+});
+
+describe('what comes to a hatch', () => {
+  test('is garbage when it is no SIP, and nobody is answered', async () => {
+    const b = member(2);
+    await farm(b);
+    const stun = '\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl';
+    for (const bytes of ['', '\r\n\r\n', '\0', '\x80rtp', stun, '\r\n']) await knock(b, bytes);
+    assert.equal(b.transparent('in', 'garbage'), 6);
+    assert.deepEqual(b.packets, []);
+  });
+
+  test('cannot say that it was relayed more often, by whom, or for whom: it holds nothing but the message', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    // A frame of member 1 for member 2, good and fresh, at the wrong place.
+    let frame = '';
+    network.onSent = (_from, _to, bytes) => {
+      frame = bytes.toString('latin1');
+    };
+    network.reaches = (_from, to) => to.port !== b.endpoint.port;
+    assert.ok(a.link.relay(2, a.packet('INVITE', { hops: 1, ingress: 1 })));
+    await network.settle();
+    network.reaches = () => true;
+    network.onSent = () => {};
+    await knock(b, frame);
+    assert.equal(b.transparent('in', 'garbage'), 1);
+    assert.deepEqual(b.packets, []);
+  });
+
+  test('is not taken while this member has no number or no view', async () => {
+    const b = member(2);
+    await farm(b);
+    b.self.epoch = 0;
+    await knock(b, 'INVITE');
+    b.self.epoch = 1;
+    b.self.number = 0;
+    await knock(b, 'INVITE');
+    assert.deepEqual(b.packets, []);
+    b.self.number = 2;
+    await knock(b, 'INVITE');
+    assert.equal(b.packets.length, 1);
+  });
+
+  test('never reaches the hop limit later than a frame would: relayed on, it goes in frames and counts on from one', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    await knock(b, 'INVITE');
+    let hops = 0;
+    for (let [at, to] = [b, a] as [Member, Member]; ; [at, to] = [to, at]) {
+      const { packet } = at.packets.at(-1)!;
+      assert.equal(packet.hops, ++hops);
+      if (hops === HOP_LIMIT) break;
+      assert.ok(at.link.relay(to.number, packet));
+      await network.settle();
+    }
+    assert.equal(network.rawSent, 0);
+  });
+});
+
+describe('the hatches', () => {
+  test('are told once they are open, and closed with the link', async () => {
+    const b = member(2);
+    assert.equal(b.link.hatches.length, 0);
+    await farm(b);
+    assert.deepEqual(
+      b.link.hatches.map(({ listener, at }) => [listener, at.address]),
+      [['udp', '10.0.0.2']],
+    );
+    const { at } = b.link.hatches[0]!;
+    await b.link.stop();
+    const again = await network.bindUdp(at, { onDatagram: () => {}, onSendError: () => {} });
+    await again.close();
+  });
+
+  test('that cannot be bound are a start-up error, and leave nothing open', async () => {
+    const taken = { address: '10.0.0.2', port: 40_000 };
+    const holder = await network.bindUdp(taken, { onDatagram: () => {}, onSendError: () => {} });
+    const b = new Member(2, { network, clock, address: '10.0.0.2', transparent: [0, 1], hatchPort: taken.port });
+    await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /hatch/ });
+    await holder.close();
+    members.push(b);
+  });
+
+  test('do not go when the host has no raw socket: the error says so', async () => {
+    const { SipfarmError } = await import('../../../src/base/errors.ts');
+    network.openRaw = () => {
+      throw new SipfarmError('SF_TRANSPARENT_UNAVAILABLE', 'no module');
+    };
+    const b = member(2);
+    await assert.rejects(b.start(), { code: 'SF_TRANSPARENT_UNAVAILABLE' });
+  });
+
+  test('of a member that has moved are used at once', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    const moved = new Member(2, {
+      network,
+      clock,
+      address: '10.0.0.9',
+      incarnation: 2,
+      listeners: ['udp'],
+      transparent: [0],
+    });
+    members.push(moved);
+    await moved.start();
+    introduce([a, moved]);
+    assert.equal(await relay(a), 'bare');
+    assert.equal(moved.packets.length, 1);
+    assert.equal(b.packets.length, 0);
+  });
+});
