@@ -183,17 +183,37 @@ function checkProbes(config: Config, facts: HostFacts): Finding[] {
   return [finding('DR_PROBES_EMPTY', 'warning', 'balancer.probes', reason, mend)];
 }
 
-/** Strict filtering where the balancer is known to be, or could be, on another interface than the default route. */
+/** Devices by which packets with the source of a client come in though the way to the client may be another, with what comes in there. */
+function entrances(
+  config: Config,
+  facts: HostFacts,
+): ReadonlyMap<string, { readonly who: string; readonly known: boolean }> {
+  const found = new Map<string, { readonly who: string; readonly known: boolean }>();
+  if (config.balancer.mode === 'dsr' && facts.defaultDevice !== undefined) {
+    for (const { name } of outer(facts)) found.set(name, { who: 'the balancer', known: false });
+    for (const probe of config.balancer.probes) {
+      const device = facts.routes.get(probe.replace(/\/(32|128)$/, ''))?.device;
+      if (device !== undefined) found.set(device, { who: 'the balancer', known: true });
+    }
+  }
+  const { address } = config.relay.bind;
+  const link = facts.interfaces.find(({ addresses }) => addresses.some((own) => own.address === address));
+  // rp_filter is a matter of IPv4.
+  if (config.relay.mode === 'transparent' && link && !address.includes(':'))
+    found.set(link.name, { who: 'what members relay with the addresses of clients', known: true });
+  return found;
+}
+
+/** Strict filtering where clients' packets come in, or could, by another interface than the way back to them. */
 function checkReversePath(config: Config, facts: HostFacts): Finding[] {
-  if (config.balancer.mode !== 'dsr' || facts.defaultDevice === undefined) return [];
-  const balancerAt = new Set(
-    config.balancer.probes.flatMap((probe) => facts.routes.get(probe.replace(/\/(32|128)$/, ''))?.device ?? []),
-  );
-  return outer(facts)
-    .filter(({ name }) => name !== facts.defaultDevice && effective(facts, name, 'rp_filter') === 1)
-    .map(({ name }) => {
-      const known = balancerAt.has(name);
-      const reason = `${known ? 'The balancer is' : 'If the balancer is'} on ${name}, but the way back to clients leaves by ${facts.defaultDevice}: rp_filter 1 (strict) drops what comes in there.`;
+  return [...entrances(config, facts)]
+    .filter(([name]) => name !== facts.defaultDevice && effective(facts, name, 'rp_filter') === 1)
+    .map(([name, { who, known }]) => {
+      const way =
+        facts.defaultDevice === undefined
+          ? 'there is no way back to clients'
+          : `the way back to clients leaves by ${facts.defaultDevice}`;
+      const reason = `By ${name} comes ${who}${known ? '' : ', perhaps'}, but ${way}: rp_filter 1 (strict) drops what comes in there.`;
       const fixes: Fix[] = [{ kind: 'sysctl', path: conf(name, 'rp_filter'), value: '2' }];
       if (known) return finding('DR_RP_FILTER', 'fault', name, reason, [], fixes);
       const mend = ['# if the balancer is there:', ...fixes.map(commandOf), keepCommand(conf(name, 'rp_filter'), '2')];

@@ -13,6 +13,7 @@ import type {
   InterfaceFacts,
   MemberFacts,
   PathFacts,
+  RawFacts,
   RouteFacts,
   SeenPeer,
   StoreFacts,
@@ -303,6 +304,19 @@ async function findRoutes(
   return found;
 }
 
+async function tryRaw({ network, run }: Surroundings, config: Config): Promise<RawFacts | undefined> {
+  if (config.relay.mode !== 'transparent') return undefined;
+  const shown = await run('systemctl', ['show', 'sipfarm', '-p', 'LoadState', '-p', 'AmbientCapabilities']);
+  const unitRights = shown?.includes('LoadState=loaded') ? /^AmbientCapabilities=(.*)$/m.exec(shown)?.[1] : undefined;
+  try {
+    network.openRaw?.(config.relay.bind.address.includes(':')).close();
+    return { trouble: undefined, lacks: undefined, unitRights };
+  } catch (error) {
+    const trouble = error instanceof Error ? error.message : String(error);
+    return { trouble, lacks: trouble.startsWith('no raw socket') ? 'right' : 'module', unitRights };
+  }
+}
+
 /** Everything, in some three seconds. Never rejects. `file`: path of the configuration. */
 export async function collectFacts(config: Config, around: Surroundings, file: string): Promise<HostFacts> {
   const links = (parseJson(await around.run('ip', ['-j', '-d', 'addr', 'show'])) ?? []) as readonly IpLink[];
@@ -347,6 +361,7 @@ export async function collectFacts(config: Config, around: Surroundings, file: s
     paths,
     keys: keyring(config.keys.map((key) => key.reveal())).all.map(keyName),
     store,
+    raw: await tryRaw(around, config),
     member: member?.facts,
   };
 }

@@ -8,6 +8,7 @@ import { type Finding, finding, type Severity } from './finding.ts';
 import { checkKernel } from './kernel-checks.ts';
 import { checkThrough } from './through-checks.ts';
 import type { ThroughFacts } from './through-probe.ts';
+import { checkTransparent } from './transparent-checks.ts';
 
 const ORDER: Readonly<Record<Severity, number>> = { fault: 0, warning: 1, hint: 2 };
 
@@ -28,6 +29,7 @@ export function diagnose(config: Config, warnings: readonly string[], facts: Hos
   return worstFirst([
     ...checkAddresses(config, facts),
     ...checkKernel(config, facts),
+    ...checkTransparent(config, facts),
     ...checkFarm(config, facts),
     ...said,
   ]);

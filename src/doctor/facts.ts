@@ -64,6 +64,16 @@ export interface MemberFacts {
   readonly forgedTokens: number;
 }
 
+/** What `relay.mode: transparent` needs of this host. */
+export interface RawFacts {
+  /** Why the doctor could open no raw socket; undefined when it could. */
+  readonly trouble: string | undefined;
+  /** `module`: the native module does not load. `right`: it does, but the system refuses. */
+  readonly lacks: 'module' | 'right' | undefined;
+  /** Rights that systemd leaves the service, as it writes them; undefined when there is no such unit. */
+  readonly unitRights: string | undefined;
+}
+
 export interface HostFacts {
   /** Path of the configuration file. */
   readonly file: string;
@@ -93,6 +103,8 @@ export interface HostFacts {
   readonly keys: readonly string[];
   /** undefined with the memory store. */
   readonly store: StoreFacts | undefined;
+  /** undefined with relay.mode envelope. */
+  readonly raw: RawFacts | undefined;
   /** undefined when no running member answers. */
   readonly member: MemberFacts | undefined;
 }

@@ -28,6 +28,9 @@ export const DOCTOR_CODES = {
     'A port of sipfarm lies in the range from which the kernel takes ports for others: some day the start fails.',
   DR_UDP_LOST:
     'The kernel has dropped datagrams because a receive buffer was full, or could not put fragments together.',
+  DR_RAW_MODULE: 'relay.mode is transparent and the native module for it does not load: the member does not start.',
+  DR_RAW_RIGHT:
+    'relay.mode is transparent and the right to send with the addresses of clients (CAP_NET_RAW) is missing.',
   DR_RELAY_MTU:
     'A packet of the size that is sent there does not reach a peer: long messages are lost between the members.',
   DR_RELAY_UNREACHABLE: 'The relay port of a peer cannot be reached from here.',

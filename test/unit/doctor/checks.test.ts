@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, test } from 'node:test';
-import { diagnoseProblems, isWell } from '../../../src/doctor/doctor.ts';
+import { diagnose, diagnoseProblems, isWell } from '../../../src/doctor/doctor.ts';
 import { commandOf, DOCTOR_CODES, fixesOf, sysctlName } from '../../../src/doctor/finding.ts';
 import { codes, config, ETH0, facts, find, LO, LO_WITH_VIP, OWN_KEY, record, sysctls } from './facts.ts';
 
@@ -168,6 +168,42 @@ describe('the source check', () => {
   it('is a hint where the balancer could be, and nothing when it is loose', () => {
     assert.equal(find('DR_RP_FILTER', strict)[0]?.severity, 'hint');
     assert.deepEqual(codes({ ...strict, sysctl: sysctls({ all: { rp_filter: 2 }, eth1: { rp_filter: 1 } }) }), []);
+  });
+});
+
+describe('the transparent relay', () => {
+  const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
+  const able = { trouble: undefined, lacks: undefined, unitRights: 'cap_net_raw' } as const;
+  const lan = { ...ETH0, name: 'eth1', addresses: [{ address: '10.0.0.11', prefix: 24 }] };
+  const wan = { ...ETH0, addresses: [{ address: '192.0.2.11', prefix: 24 }] };
+  const two = { interfaces: [LO_WITH_VIP, wan, lan], sysctl: sysctls({ eth1: { rp_filter: 1 } }), raw: able };
+
+  it('needs no strict source check where it brings in packets of clients whom another interface leads to', () => {
+    const [found] = find('DR_RP_FILTER', two, transparent);
+    assert.deepEqual([found?.severity, found?.about], ['fault', 'eth1']);
+    assert.deepEqual(found?.fixes.map(commandOf), ['sysctl -w net.ipv4.conf.eth1.rp_filter=2']);
+    assert.deepEqual(codes({ ...two, defaultDevice: 'eth1' }, transparent), []);
+    assert.equal(find('DR_RP_FILTER', two)[0]?.severity, 'hint', 'frames come from the members');
+  });
+
+  it('is told how to build its module', () => {
+    const trouble =
+      'the module raw-socket does not load in Node.js 24; build it with: /usr/bin/node /opt/x.js (no such file)';
+    const [found] = find('DR_RAW_MODULE', { raw: { ...able, lacks: 'module', trouble } }, transparent);
+    assert.equal(found?.mend[0], '/usr/bin/node /opt/x.js');
+  });
+
+  it('needs its module, and a service that has the right', () => {
+    const judged = (given: object, others: object = {}) =>
+      diagnose(transparent, [], facts({ raw: { ...able, ...given }, ...others }))
+        .filter(({ code }) => code.startsWith('DR_RAW'))
+        .map(({ code, severity }) => `${code} ${severity}`);
+    assert.deepEqual(judged({}), []);
+    assert.deepEqual(judged({ lacks: 'module', trouble: 'not built' }), ['DR_RAW_MODULE fault']);
+    assert.deepEqual(judged({ unitRights: 'cap_net_bind_service' }, { member: undefined }), ['DR_RAW_RIGHT fault']);
+    assert.deepEqual(judged({ unitRights: '' }), ['DR_RAW_RIGHT hint'], 'it runs, so it was started otherwise');
+    assert.deepEqual(judged({ lacks: 'right', unitRights: undefined }, { member: undefined }), ['DR_RAW_RIGHT hint']);
+    assert.deepEqual(judged({ lacks: 'right' }), []);
   });
 });
 

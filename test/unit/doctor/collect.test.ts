@@ -162,3 +162,34 @@ test('of the connection tracker only the UDP clients of a listener count', async
   assert.equal((await collectFacts(config(), around({ readFile }), 'x.yaml')).tracked, 1);
   assert.equal((await collectFacts(config(), around(), 'x.yaml')).tracked, undefined);
 });
+
+test('a raw socket is tried with relay.mode transparent alone, and closed', async () => {
+  const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
+  const log: string[] = [];
+  const openRaw = (ipv6: boolean) => {
+    log.push(`open ${ipv6 ? 6 : 4}`);
+    return { send: () => false, close: () => void log.push('close') };
+  };
+  const run = async (command: string): Promise<string | undefined> =>
+    command === 'systemctl' ? 'LoadState=loaded\nAmbientCapabilities=cap_net_raw\n' : undefined;
+  const able = around({ network: { ...narrow(1500), openRaw }, run });
+  assert.equal((await collectFacts(config(), able, 'x.yaml')).raw, undefined);
+  const { raw } = await collectFacts(transparent, able, 'x.yaml');
+  assert.deepEqual(raw, { trouble: undefined, lacks: undefined, unitRights: 'cap_net_raw' });
+  assert.deepEqual(log, ['open 4', 'close']);
+});
+
+test('a raw socket that the system refuses is told from a module that does not load; without a unit its rights are unknown', async () => {
+  const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
+  for (const [trouble, lacks] of [
+    ['no raw socket: Operation not permitted', 'right'],
+    ['the module raw-socket does not load in Node.js 24', 'module'],
+  ] as const) {
+    const openRaw = () => {
+      throw new Error(trouble);
+    };
+    const run = async () => 'LoadState=not-found\nAmbientCapabilities=\n';
+    const { raw } = await collectFacts(transparent, around({ network: { ...narrow(1500), openRaw }, run }), 'x.yaml');
+    assert.deepEqual(raw, { trouble, lacks, unitRights: undefined });
+  }
+});

@@ -97,6 +97,7 @@ export function facts(given: Partial<HostFacts> = {}): HostFacts {
     paths: new Map([['10.0.0.12:5064', { tcp: 'open', passes: 1500 }]]),
     keys: [OWN_KEY],
     store: { trouble: undefined, medianMs: 2, slowestMs: 9, takesLarge: true, hosts: [] },
+    raw: undefined,
     member: {
       ready: true,
       reasons: [],
