@@ -64,6 +64,7 @@ describe('a member that runs', LIMIT, () => {
       member: 'fe1',
       number: 1,
       incarnation: 1,
+      role: 'member',
       listeners: [`edge udp ${address}:5060`, `edge-tcp tcp ${address}:5060`],
       relay: `${address}:5064`,
       msg: 'member started',
@@ -314,7 +315,7 @@ describe('the commands that ask a running member', LIMIT, () => {
   it('members lists them, as a table and as JSON', async () => {
     const table = await here.sipfarm('members');
     assert.equal(table.code, 0, table.err);
-    assert.match(table.out, /^MEMBER .*VERSION\nfe1 \(asked\) +1 +1 +active +100 +100\.0 % /);
+    assert.match(table.out, /^MEMBER .*VERSION\nfe1 \(asked\) +1 +1 +member +active +100 +100\.0 % /);
     const byAddress = await sipfarm(['members', '--json', '--admin', `${here.address}:8060`]);
     assert.equal(byAddress.code, 0, byAddress.err);
     const [only, ...more] = JSON.parse(byAddress.out) as MemberSummary[];
