@@ -193,7 +193,7 @@ function rowsOf(samples: Samples, rows: readonly MacroRow[], columns: readonly C
       add(
         `${row} cpu`,
         COLUMNS[column],
-        'us/packet',
+        row === 'full' ? 'us/request' : 'us/packet',
         samples.list(row, column).map(({ cpu }) => cpu),
       );
     for (const column of there.filter((each) => !REFERENCES.includes(each)))

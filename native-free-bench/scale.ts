@@ -50,7 +50,7 @@ function seat(number: number): Seat {
 
 interface Built {
   readonly ms: number;
-  /** Milliseconds of the longest slice between two pauses. */
+  /** Milliseconds of the longest slice between two pauses, by the wall clock. */
   readonly slice: number;
   readonly tables: OwnerTables;
 }
@@ -61,22 +61,15 @@ function processorMs(): number {
   return (user + system) / 1000;
 }
 
-/** The same of this thread alone: what stands in the way of packets. */
-function threadMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1000;
-}
-
 /** Builds the tables as the node does, slice by slice. */
 function build(view: View): Built {
   const building = ownerTablesBuilding(view, view.seats[0]!.number, 1);
   let [slice, ms] = [0, 0];
   for (;;) {
-    const before = threadMs();
+    const [before, at] = [processorMs(), performance.now()];
     const { done, value } = building.next();
-    const took = threadMs() - before;
-    ms += took;
-    slice = Math.max(slice, took);
+    slice = Math.max(slice, performance.now() - at);
+    ms += processorMs() - before;
     if (done) return { ms, slice, tables: value };
   }
 }
@@ -134,12 +127,18 @@ function measureBuilding(members: number): void {
   if (left.length > 0) add('slots moved by a leave, ideal', members, 'share', [1 / members]);
 }
 
-function settledMemory(): number {
+/** Buffers are given back by another thread, a moment after the collection. */
+async function settledMemory(): Promise<number> {
   globalThis.gc?.();
+  await wait(100);
   globalThis.gc?.();
+  await wait(100);
   const { heapUsed, arrayBuffers } = process.memoryUsage();
   return heapUsed + arrayBuffers;
 }
+
+/** Fewer members than this are lost among the some megabytes by which two measurements of the heap differ. */
+const TELLING = 100;
 
 interface Standing {
   readonly members: number;
@@ -166,14 +165,17 @@ async function measurePackets(): Promise<void> {
   const standing: Standing[] = [];
   // What the first member of a process brings with it counts for none.
   await socketlessMember(1);
-  const alone = settledMemory();
-  await socketlessMember(1);
-  const single = settledMemory() - alone;
-  add('memory of a member', 1, 'B', [single]);
+  let smallest: { readonly members: number; readonly octets: number } | undefined;
   for (const members of options.sizes) {
-    const before = settledMemory();
+    const before = await settledMemory();
     const member = await socketlessMember(members);
-    add('memory that each other member costs it', members, 'B', [(settledMemory() - before - single) / (members - 1)]);
+    const octets = (await settledMemory()) - before;
+    if (smallest && members - smallest.members >= TELLING)
+      add('memory that each further member costs it', members, 'B', [
+        (octets - smallest.octets) / (members - smallest.members),
+      ]);
+    if (!smallest) add('memory of a member', members, 'B', [octets]);
+    smallest ??= { members, octets };
     const { tables } = build({ ...freshView(1), seats: Array.from({ length: members }, (_, i) => seat(OWN + i)) });
     standing.push({ members, member, messages: (await sortedInvites(1024, tables)).others, ns: [] });
   }
@@ -193,14 +195,16 @@ async function measurePackets(): Promise<void> {
       'cost ratio',
       ns.map((each, round) => each / first!.ns[round]!),
     );
+  for (const { member } of standing) await member.node.stop();
 }
 
 // Once without counting: the first build of a process is also compiled.
 build(freshView(30));
 build(freshView(30));
 for (const members of options.sizes) measureBuilding(members);
-for (const members of options.sizes) await measureIdle(members);
+// Before anything of that size has been let go: what is freed late would be taken off.
 await measurePackets();
+for (const members of options.sizes) await measureIdle(members);
 
 if (options.etcdSeconds > 0)
   for (const members of options.sizes) {

@@ -19,6 +19,7 @@ export const UNITS = {
   'packets/s': 'higher',
   'requests/s': 'higher',
   'us/packet': 'lower',
+  'us/request': 'lower',
   us: 'lower',
   ms: 'lower',
   ratio: 'higher',
