@@ -95,6 +95,7 @@ function commandOf(column: Column, place: Place, shop: Workshop): Command | unde
 
 /** Starts a column; the reason why not when it cannot be there. */
 export async function startForwarder(column: Column, shop: Workshop): Promise<Forwarder | string> {
+  if (column === 'transparent') return 'not on loopback: from there a member relays in frames';
   const place = placeOf(column);
   const command = commandOf(column, place, shop);
   if (!command) return 'not there';
