@@ -219,7 +219,7 @@ test('a question goes to a ready worker, to the next when one cannot say, and to
   assert.equal(await ask('/v1/farm', 1), undefined);
 });
 
-test('a change is never tried twice, and a worker that dies leaves no question open', async () => {
+test('a change is never tried twice, and a worker that dies leaves no question open', { timeout: 10_000 }, async () => {
   const { children, host } = setUp();
   for (const child of children) {
     child.say({ kind: 'started' });
@@ -240,7 +240,17 @@ test('the host is ready when one worker is, and tells the reasons of all when no
   children[0]!.pages = readiness(false, ['the member is draining']);
   children[1]!.pages = readiness(true, []);
   assert.deepEqual(await host.ready(), { ready: true, reasons: [] });
+  clock.advance(1000);
+  assert.deepEqual(
+    host.workers.map(({ ready }) => ready),
+    [true, true],
+  );
   children[1]!.end('SIGKILL');
+  assert.deepEqual(
+    host.workers.map(({ ready }) => ready),
+    [true, false],
+    'told by pings',
+  );
   clock.advance(0);
   assert.deepEqual(await host.ready(), {
     ready: false,
