@@ -70,13 +70,17 @@ export interface Compared {
   readonly verdict: 'better' | 'worse' | 'same' | 'new';
 }
 
+/** So near to each other two medians say nothing: rows measured once have no range. */
+const NEAR = 0.02;
+
 /** Compares each row with the row of the same group, name and unit of an earlier run. */
 export function compare(rows: readonly Row[], earlier: readonly Row[]): Compared[] {
   return rows.map((row) => {
     const then = earlier.find(({ group, name, unit }) => group === row.group && name === row.name && unit === row.unit);
     if (!then) return { row, ratio: undefined, verdict: 'new' };
     const ratio = then.median === 0 ? (row.median === 0 ? 1 : undefined) : row.median / then.median;
-    const apart = row.min > then.max ? 'higher' : row.max < then.min ? 'lower' : undefined;
+    const near = ratio !== undefined && Math.abs(ratio - 1) < NEAR;
+    const apart = near ? undefined : row.min > then.max ? 'higher' : row.max < then.min ? 'lower' : undefined;
     const verdict = apart === undefined ? 'same' : apart === UNITS[row.unit] ? 'better' : 'worse';
     return { row, ratio, verdict };
   });

@@ -31,6 +31,7 @@ test('a row is better or worse than an earlier run only when their ranges do not
   assert.deepEqual(verdicts(row('ns/op', 40, 50, 60), row('ns/op', 90, 100, 110)), [['better', 0.5]]);
   assert.deepEqual(verdicts(row('packets/s', 40, 50, 60), row('packets/s', 90, 100, 110)), [['worse', 0.5]]);
   assert.deepEqual(verdicts(row('ns/op', 40, 50, 95), row('ns/op', 90, 100, 110)), [['same', 0.5]]);
+  assert.deepEqual(verdicts(row('B', 101, 101, 101), row('B', 100, 100, 100)), [['same', 1.01]]);
   assert.deepEqual(verdicts(row('ns/op', 1, 1, 1), row('us', 1, 1, 1)), [['new', undefined]]);
 });
 
