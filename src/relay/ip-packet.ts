@@ -43,13 +43,13 @@ export class IpPacket {
   #done = 0;
   #identification: number;
 
-  /** `mtu`: octets a packet may have. `identification`: of the first packet; random, so that others cannot guess and members do not share it. */
+  /** `mtu`: octets a packet may have. `identification`: of the last datagram in fragments; random, so that others cannot guess and members do not share it. */
   constructor(ipv6: boolean, mtu: number, identification: number) {
     this.#ipv6 = ipv6;
     this.#mtu = mtu;
     this.#addressesAt = ipv6 ? 8 : 12;
     this.#addressOctets = ipv6 ? 16 : 4;
-    this.#identification = identification >>> 0;
+    this.#identification = ipv6 ? identification >>> 0 : identification & 0xffff || 1;
     this.bytes = Buffer.alloc(mtu);
   }
 
@@ -71,7 +71,7 @@ export class IpPacket {
     this.#message = message;
     this.#start = start;
     this.#length = UDP_OCTETS + end - start;
-    this.#identification = (this.#identification + 1) >>> 0;
+    if ((this.#ipv6 ? IPV6_OCTETS : IPV4_OCTETS) + this.#length > this.#mtu) this.#identify();
     const udp = this.#udp;
     udp.writeUInt16BE(sourcePort, 0);
     udp.writeUInt16BE(to.port, 2);
@@ -84,6 +84,15 @@ export class IpPacket {
     // 0 would say that there is no checksum (RFC 768).
     udp.writeUInt16BE(complement(sum) || 0xffff, 6);
     return true;
+  }
+
+  /**
+   * The next identification. Whole packets use none up: the fewer, the longer until one comes again (RFC 4963). Never 0 over IPv4: the kernel
+   * would put in one of its own, another for each fragment.
+   */
+  #identify(): void {
+    const last = this.#identification;
+    this.#identification = this.#ipv6 ? (last + 1) >>> 0 : (last % 0xffff) + 1;
   }
 
   /** Makes the next packet in `bytes` and returns its octets; 0 when the datagram is complete. */
@@ -121,8 +130,7 @@ export class IpPacket {
     bytes[0] = 0x45;
     bytes[1] = 0;
     bytes.writeUInt16BE(octets, 2);
-    // The kernel would put in one of its own for 0, another for each fragment.
-    bytes.writeUInt16BE(this.#identification & 0xffff || 0xffff, 4);
+    bytes.writeUInt16BE(this.#identification, 4);
     bytes.writeUInt16BE((more ? MORE_FRAGMENTS : 0) | (offset >>> 3), 6);
     bytes[8] = HOP_LIMIT;
     bytes[9] = UDP;

@@ -99,20 +99,21 @@ describe('a datagram in IP packets of our own making', () => {
     assert.ok(new IpReader().take(packet!)?.bytes.equals(message));
   });
 
-  test('has an identification of its own, the same in all its fragments', () => {
+  test('in fragments has an identification of its own, the same in all of them, and whole ones use none up', () => {
     const identify = (packet: Buffer): number => packet.readUInt16BE(4);
     const ip = new IpPacket(false, 576, 0xfffe);
-    const sets = Array.from(
-      { length: 3 },
-      () => new Set(packetsOf(ip, FROM[4], 5060, TO[4], Buffer.alloc(2000))!.map(identify)),
-    );
+    const sets = Array.from({ length: 3 }, () => {
+      const whole = packetsOf(ip, FROM[4], 5060, TO[4], Buffer.alloc(548))!;
+      assert.deepEqual([whole.length, identify(whole[0]!) > 0], [1, true]);
+      return new Set(packetsOf(ip, FROM[4], 5060, TO[4], Buffer.alloc(2000))!.map(identify));
+    });
     assert.deepEqual(
       sets.map(({ size }) => size),
       [1, 1, 1],
     );
     assert.deepEqual(
       sets.map(([only]) => only),
-      [0xffff, 0xffff, 1],
+      [0xffff, 1, 2],
     );
   });
 
