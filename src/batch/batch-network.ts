@@ -64,11 +64,24 @@ export async function openBatchSocket(
     turn.libc.close(fd);
     throw error;
   }
+  try {
+    keepAlone(turn.libc, fd);
+    socket.setRecvBufferSize(UDP_BUFFER_BYTES);
+    socket.setSendBufferSize(UDP_BUFFER_BYTES);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
   socket.on('error', handlers.onSendError);
-  socket.setRecvBufferSize(UDP_BUFFER_BYTES);
-  socket.setSendBufferSize(UDP_BUFFER_BYTES);
   const { address, port } = socket.address();
   return new BatchSocket({ turn, socket, fd, local: { address, port }, ipv6, handlers });
+}
+
+/** libuv sets SO_REUSEADDR on what it is handed: then whoever sets it too, of any user, could bind the same address and take our datagrams. */
+function keepAlone(libc: Libc, fd: number): void {
+  const off = new NativeBlock(libc, 4);
+  if (libc.setsockopt(fd, C.SOL_SOCKET, C.SO_REUSEADDR, off.address, 4) !== 0)
+    throw makeSystemError(libc.errno(), 'setsockopt');
 }
 
 function listen(socket: dgram.Socket, fd: number): Promise<void> {

@@ -1,5 +1,6 @@
 // Batches on real sockets: how many go by one call, what happens when the kernel is full, and that nobody is starved.
 import assert from 'node:assert/strict';
+import dgram from 'node:dgram';
 import { describe, type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Network, nodeNetwork } from '../../../src/base/network.ts';
@@ -147,6 +148,22 @@ describe('a batch', LIMIT, () => {
     await alice.until(3);
     assert.deepEqual([texts(alice), caught.length], [numbers(3), 1]);
   });
+
+  for (const sharing of [{}, { reusePort: true }])
+    test(`has an address that nobody can take by SO_REUSEADDR (${JSON.stringify(sharing)})`, async (t) => {
+      const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
+      for (const address of [HERE, '::1']) {
+        const mine = await bindUdp({ address, port: 0 }, { onDatagram() {}, onSendError() {} }, sharing);
+        t.after(() => mine.close());
+        const thief = dgram.createSocket({ type: address === HERE ? 'udp4' : 'udp6', reuseAddr: true });
+        t.after(() => thief.close());
+        const taken = await new Promise((resolve) => {
+          thief.once('error', resolve);
+          thief.bind(mine.local.port, address, () => resolve('taken'));
+        });
+        assert.equal((taken as NodeJS.ErrnoException).code, 'EADDRINUSE');
+      }
+    });
 
   test('shares its address with others when it is told to', async (t) => {
     const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });

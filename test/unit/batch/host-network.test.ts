@@ -4,6 +4,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { makeLog } from '../../../src/base/log.ts';
 import { nodeNetwork } from '../../../src/base/network.ts';
 import { hostNetwork } from '../../../src/batch/host-network.ts';
+import { C } from '../../../src/batch/layout.ts';
 import type { Libc } from '../../../src/batch/libc.ts';
 import { testBatchCalls } from '../../../src/batch/self-test.ts';
 import { libc, makeCells, Party, skip } from './networks.ts';
@@ -94,6 +95,22 @@ describe('transport.batch', () => {
     assert.match(String(lines[1]?.reason), /socket EPERM/);
     const refused = host('on', () => broken).network();
     await assert.rejects(Party.at(refused, '127.0.0.1'), { code: 'EPERM' });
+  });
+
+  test('auto leaves the address to dgram when a socket that is bound already is no good', { skip }, async (t) => {
+    const broken: Libc = {
+      ...libc!,
+      setsockopt: (fd, level, option, value, octets) =>
+        option === C.SO_REUSEADDR ? -1 : libc!.setsockopt(fd, level, option, value, octets),
+      errno: () => 1,
+    };
+    const { lines, network } = host('auto', () => broken);
+    const free = await Party.at(nodeNetwork, '127.0.0.1');
+    const { port } = free.socket.local;
+    await free.socket.close();
+    const party = await Party.at(network(), '127.0.0.1', port);
+    t.after(() => party.socket.close());
+    assert.match(String(lines[1]?.reason), /setsockopt EPERM/);
   });
 
   test('auto does not call a taken address a matter of batches', { skip }, async (t) => {
