@@ -5,6 +5,7 @@
 // One direction, no way back, nothing in it awaits. A relayed packet takes the same way from the owner lookup on.
 import { randomBytes } from 'node:crypto';
 import type { AddressList } from '../base/address-list.ts';
+import { SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Flow } from '../ownership/flow.ts';
 import type { OwnerLookup } from '../ownership/owner-lookup.ts';
@@ -45,6 +46,7 @@ export interface PacketWayOptions {
 const RETRY_AFTER = ['Retry-After: 5'];
 
 const SIP = Buffer.from('sip:');
+const RESPONSE = Buffer.from('SIP/');
 
 /** To tag of such an answer: no token, because the server may pass it on, and its ACK must then reach the server. */
 const FINAL_TAG = randomBytes(8).toString('hex');
@@ -128,6 +130,8 @@ export class PacketWay {
     const reply = buildReply(message, status, '', FINAL_TAG, NOWHERE, [], Number.POSITIVE_INFINITY);
     if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
     packet.bytes = reply;
+    packet.listener = -1;
+    packet.listenerCode = SERVICE_SIDE;
     packet.start = 0;
     packet.end = top.end;
     packet.hops = 0;
@@ -179,9 +183,13 @@ export class PacketWay {
   }
 }
 
-/** It begins like a response; no method has a slash (RFC 3261 25.1). */
+/** It begins with `SIP/`, as every response does and no request (RFC 3261 25.1). */
 function isResponse(bytes: Buffer, start: number): boolean {
-  return bytes[start + 3] === 0x2f;
+  for (let i = 0; i < RESPONSE.length; i++) {
+    const octet = bytes[start + i]!;
+    if (octet !== RESPONSE[i] && octet !== (RESPONSE[i]! | 32)) return false;
+  }
+  return true;
 }
 
 function faultVerdict(fault: ScanFault, message: Scan): Verdict {

@@ -12,7 +12,7 @@ export const REFUSE_REASONS = {
   'no-seat': 'a member that has lost its seat in the view',
   kind: 'a kind of frame this member does not know, or a probe that is none',
   hops: 'relayed more often than the hop limit allows',
-  listener: 'the packet came to a listener whose name this member does not have',
+  listener: 'the packet came to a listener that this member does not have, and that no record of another tells of',
   'queue-full': 'the connection to the peer is slow or not up, and its send queue is full',
   'queue-old': 'the frame waited for a connection until its transaction was over (32 s, RFC 3261 17.1.1.2)',
   'send-error': 'the system refused to send a datagram to a peer',

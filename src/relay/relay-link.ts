@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
-import { listenerCode } from '../base/listener-code.ts';
+import { listenerCode, SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Network } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Flow } from '../ownership/flow.ts';
@@ -405,7 +405,8 @@ export class RelayLink {
       return;
     }
     const listener = this.#indexes[frame.listener]!;
-    if (listener < 0 && !this.#options.knowsDoor?.(frame.ingress, frame.listener)) {
+    const known = listener >= 0 || frame.listener === SERVICE_SIDE;
+    if (!known && !this.#options.knowsDoor?.(frame.ingress, frame.listener)) {
       this.#refused.listener.n++;
       return;
     }

@@ -27,6 +27,10 @@ describe('a node of role disabled', () => {
   const to = (node: FakeMember) => ({ address: node.address, port: 5060 });
   const got = ({ server }: FakeMember): string[] => server.requests.map(({ method, callId }) => `${method} ${callId}`);
 
+  /** The roles by the order of numbers, with the share of who should have none. */
+  const shares = ({ node }: FakeMember): string[] =>
+    node.face.members().map(({ role, share }) => (role === 'member' && share > 0 ? role : `${role} ${share}`));
+
   it('has a seat that weighs nothing, and owns no slot', async () => {
     const node = await start();
     const seen = farm
@@ -74,6 +78,43 @@ describe('a node of role disabled', () => {
     }
     assert.deepEqual(got(node), [`INVITE ${callId}`, `BYE ${callId}`, `BYE ${callId}`]);
   });
+
+  for (const end of ['stops', 'dies'] as const)
+    it(`is what it says after each start, though it was something else before and ${end} in between`, async () => {
+      const roles: Record<number, 'disabled'> = {};
+      farm = await FakeFarm.start({ members: 3, roles, dialogs: 'own' });
+      phone = await farm.phone('192.0.2.7');
+      for (const { server } of farm.members)
+        server.script = (message) => server.send(respond(message, 200, { toTag: 'bob' }));
+      const again = async (): Promise<FakeMember> => {
+        const before = farm.member(DISABLED);
+        if (end === 'dies') await farm.kill(before, { serverLives: true });
+        else await farm.drive(before.node.stop());
+        before.alive = false;
+        return farm.add(DISABLED);
+      };
+      const callId = farm.callIdOf(farm.member(DISABLED));
+      phone.send(text(callId, 'INVITE'));
+      await farm.settle();
+      const headers = routesOf(phone.got[0]!);
+
+      roles[DISABLED] = 'disabled';
+      const apart = await again();
+      assert.notEqual(apart.node.face.owner(callId).previous?.id, apart.id);
+      assert.deepEqual(shares(apart), ['member', 'member', 'disabled 0']);
+      // The dialog lives in its server, and is followed there; a new call of the same slot goes to a member.
+      phone.send(text(callId, 'BYE', { toTag: 'bob', headers }));
+      phone.send(text(callId, 'OPTIONS'));
+      await farm.settle();
+      assert.deepEqual(got(apart), [`INVITE ${callId}`, `BYE ${callId}`]);
+
+      delete roles[DISABLED];
+      const back = await again();
+      assert.deepEqual(shares(back), ['member', 'member', 'member']);
+      phone.send(text(farm.callIdOf(back, 'new'), 'OPTIONS'));
+      await farm.settle();
+      assert.equal(back.server.last.method, 'OPTIONS');
+    });
 
   it('is given no new call, also when all members are gone', async () => {
     const node = await start();

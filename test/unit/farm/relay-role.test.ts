@@ -2,8 +2,11 @@
 // comes back from any member.
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
+import { listenerCode } from '../../../src/base/listener-code.ts';
 import type { ByteStream } from '../../../src/base/network.ts';
-import { FakeFarm, type FakeMember, type UdpPhone, VIP } from '../../fake/farm.ts';
+import { writeFlowToken } from '../../../src/ownership/flow.ts';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { FakeFarm, type FakeMember, SECRET, type UdpPhone, VIP } from '../../fake/farm.ts';
 import { Message, request, respond, uriOf, userOf } from '../../fake/sip.ts';
 import { tokenIn } from '../upstream/rig.ts';
 
@@ -234,6 +237,50 @@ describe('a node of role relay', () => {
     await farm.settle();
     assert.deepEqual(statuses(), [200]);
   });
+
+  it('forbids requests alone: who asks from the inside of a host is answered through its member', async () => {
+    await start({ answer: 'ingress' });
+    const inside = await farm.phone('127.0.0.9');
+    const callId = farm.callIdOf(farm.member(2));
+    farm.member(2).server.script = (message, server) => server.send(respond(message, 200, { toTag: 'bob' }));
+    through(1);
+    inside.send(
+      request({ method: 'OPTIONS', uri: 'sip:x@y', via: 'SIP/2.0/UDP 127.0.0.9:5060;branch=z9hG4bKin', callId }),
+    );
+    await farm.settle();
+    assert.deepEqual(
+      inside.got.map(({ status }) => status),
+      [200],
+    );
+    assert.deepEqual(ways(), [1]);
+  });
+
+  for (const [flow, listener, connection, status] of [
+    ['connection', 'edge-tcp', 7, 430],
+    ['session', 'edge', 0, 503],
+  ] as const)
+    it(`has a request for a client's ${flow} from its time as a member answered ${status}, and not lost`, async () => {
+      const roles: Record<number, 'relay'> = {};
+      farm = await FakeFarm.start({ members: 3, roles, answer: 'ingress' });
+      const { server, address } = farm.member(1);
+      const before = farm.member(3);
+      await farm.drive(before.node.stop());
+      before.alive = false;
+      roles[3] = 'relay';
+      const { number } = await farm.add(3);
+      const target = connection === 0 ? { address: PHONE, port: 5060 } : { address: '', port: 0 };
+      const bytes = Buffer.alloc(64);
+      const held = { member: number, incarnation: 1, listener: listenerCode(listener), connection, ...target };
+      const token = bytes.toString('latin1', 0, writeFlowToken(keyring([SECRET]), held, bytes, 0));
+      const via = `SIP/2.0/UDP ${address}:5070;branch=z9hG4bKlost`;
+      const headers = [`Route: <sip:${token}@${address}:5062;lr>`];
+      server.send(request({ method: 'INVITE', uri: `sip:alice@${PHONE}`, via, callId: 'lost', headers }));
+      await farm.settle();
+      assert.deepEqual(
+        server.responses.map((answer) => answer.status),
+        [status],
+      );
+    });
 });
 
 /** The member's configuration with another weight. */
