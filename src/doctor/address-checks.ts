@@ -173,7 +173,8 @@ function checkAdvertise(config: Config, facts: HostFacts): Finding[] {
 }
 
 function checkProbes(config: Config, facts: HostFacts): Finding[] {
-  if (config.balancer.mode === 'none' || config.balancer.probes.length > 0) return [];
+  const { mode, probes } = config.balancer;
+  if (mode === 'none' || probes.length > 0 || config.listeners.length === 0) return [];
   const reason =
     'balancer.probes is empty: a health request to the VIP is treated as any other, so another member may answer for this one.';
   const mend = [

@@ -231,6 +231,12 @@ describe('the kernel', () => {
     assert.deepEqual(codes({ sysctl, tracked: 3, untracked: true }), ['DR_CONNTRACK']);
   });
 
+  it('may track what it likes on a node without listeners, whose doors nobody probes', () => {
+    const sysctl = sysctls({}, { 'net/netfilter/nf_conntrack_count': '7' });
+    const relay = { ...config('[198.51.100.254/32]', '[]'), role: 'relay' as const, listeners: [] };
+    assert.deepEqual(codes({ sysctl }, relay), []);
+  });
+
   it('tells what it has lost', () => {
     assert.equal(find('DR_UDP_LOST', { datagrams: { bufferFull: 3, fragmentsLost: 4 } }).length, 2);
   });
