@@ -89,7 +89,7 @@ export class Doors {
   #isElsewhere(door: Door, role: SeatRole): boolean {
     const { own, role: ownRole } = this.#options;
     const mine = own.find(({ code }) => code === door.code);
-    if (!mine || ownRole === 'relay') return true;
+    if (!mine || mine.transport !== door.transport || ownRole === 'relay') return true;
     if (role === 'member' && ownRole === 'member') return false;
     return mine.advertise.address !== door.advertise.address || mine.advertise.port !== door.advertise.port;
   }

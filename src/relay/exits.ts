@@ -23,7 +23,8 @@ export class Exits {
 
   /**
    * The listener to send by; undefined when no member that can be reached has a fitting one. `begins`: the request may begin something, and goes
-   * only by members that take new calls. What belongs to something that began goes by draining ones too: by the one it began at, as long as it is there.
+   * only by members that take new calls. What belongs to something that began goes by draining ones too: by the one it began at, when that was
+   * before the drain.
    */
   choose(callKey: number, transport: 'udp' | 'tcp', ipv6: boolean, begins: boolean): Door | undefined {
     const { world, doors, reachable } = this.#options;

@@ -1,7 +1,9 @@
 // The last step: which member and which socket or connection a message leaves by, and when a flow is known to be gone.
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import type { Flow } from '../../../src/ownership/flow.ts';
+import { Doors } from '../../../src/relay/doors.ts';
+import { Egress } from '../../../src/relay/egress.ts';
 import { request, seat } from '../ownership/lookups.ts';
 import { EDGE, EDGE6, NAT, TCP, type WayFarm, wayFarm } from '../packet-way/way-farm.ts';
 
@@ -156,6 +158,67 @@ describe('a connection', () => {
     farm.member(1).link.setSeats([]);
     farm.member(1).link.setPeers([]);
     assert.deepEqual(await send(farm, 1, flow), [false]);
+  });
+});
+
+describe('a flow without a connection at a listener of TCP', () => {
+  /** The connections that are opened to the remote party. */
+  async function serve(farm: WayFarm): Promise<string[]> {
+    const got: string[] = [];
+    await farm.network.listenTcp(REMOTE, (stream) => {
+      got.push('');
+      const index = got.length - 1;
+      stream.on('data', (bytes: Buffer) => {
+        got[index] += bytes.toString('latin1');
+      });
+    });
+    return got;
+  }
+
+  test('of this member has it open one, which the next message takes too', async (t) => {
+    const farm = await wayFarm(t);
+    const got = await serve(farm);
+    for (let i = 0; i < 2; i++) assert.deepEqual(await send(farm, 1, farm.member(1).flow(TCP, REMOTE)), [true]);
+    assert.deepEqual(got, [TEXT + TEXT]);
+  });
+
+  test('of another member opens none here: the address is its business', async (t) => {
+    const farm = await wayFarm(t, { members: 2 });
+    const got = await serve(farm);
+    assert.deepEqual(await send(farm, 1, farm.member(2).flow(TCP, REMOTE)), [false]);
+    assert.deepEqual(got, []);
+  });
+});
+
+describe('a flow that only its own node can send by', () => {
+  async function apart(t: TestContext) {
+    const farm = await wayFarm(t, { members: 2 });
+    const { transport, link } = farm.member(1);
+    const doors = new Doors({ own: transport.listeners, role: 'relay' });
+    const at = '198.51.100.1:5060';
+    const listeners = [{ name: 'edge', transport: 'udp', bind: at, advertise: at }];
+    doors.setRecords([{ number: 2, role: 'member', listeners }], 1);
+    const egress = new Egress(transport, link, farm.member(1), doors);
+    return { farm, went: () => egress.send(farm.member(2).flow(EDGE, REMOTE), MESSAGE) };
+  }
+
+  test('leaves there, though this node has a listener of the name', async (t) => {
+    const { farm, went } = await apart(t);
+    assert.ok(went());
+    await farm.network.settle();
+    assert.deepEqual(
+      farm.out.map(({ from }) => from),
+      ['10.0.0.2:5060'],
+    );
+  });
+
+  test('is gone with its seat, whoever still knows the node', async (t) => {
+    const { farm, went } = await apart(t);
+    const one = farm.member(1);
+    one.tables = { ...one.tables, seats: new Map([[1, seat(1)]]) };
+    assert.ok(!went());
+    await farm.network.settle();
+    assert.deepEqual(farm.out, []);
   });
 });
 

@@ -1,0 +1,189 @@
+// The listeners of other nodes: which of them a node answers through, and by which member a node without a way to the clients sends.
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { parseEndpoint } from '../../../src/base/endpoint.ts';
+import { listenerCode } from '../../../src/base/listener-code.ts';
+import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
+import type { Seat, SeatRole } from '../../../src/ownership/view.ts';
+import { type DoorRecord, Doors } from '../../../src/relay/doors.ts';
+import { Exits } from '../../../src/relay/exits.ts';
+import { Packet } from '../../../src/transport/packet.ts';
+import type { Listener } from '../../../src/transport/transport.ts';
+import { seat, viewOf } from '../ownership/lookups.ts';
+
+const VIP = '198.51.100.1:5060';
+const SELF = 1;
+const OTHER = 2;
+const EDGE = listenerCode('edge');
+
+type Door = DoorRecord['listeners'][number];
+
+const door = (changes: Partial<Door> = {}): Door => ({
+  name: 'edge',
+  transport: 'udp',
+  bind: VIP,
+  advertise: VIP,
+  ...changes,
+});
+const record = (role: SeatRole = 'member', ...listeners: readonly Door[]): DoorRecord => ({
+  number: OTHER,
+  role,
+  listeners: listeners.length === 0 ? [door()] : listeners,
+});
+const own = (changes: Partial<Door> = {}): Listener => {
+  const { name, transport, bind, advertise } = door(changes);
+  const [at, told] = [parseEndpoint(bind)!, parseEndpoint(advertise)!];
+  const parts = { bind: at, local: at, advertise: told, answer: 'direct' as const, code: listenerCode(name) };
+  return { name, transport: transport as 'udp' | 'tcp', ...parts };
+};
+/** The doors of node 1 when these records stand in the store. */
+const doorsOf = (role: SeatRole, listeners: readonly Listener[], ...records: readonly DoorRecord[]): Doors => {
+  const doors = new Doors({ own: listeners, role });
+  doors.setRecords(records, SELF);
+  return doors;
+};
+const isElsewhere = (role: SeatRole, mine: readonly Listener[], other: DoorRecord, name = 'edge'): boolean =>
+  doorsOf(role, mine, other).elsewhere(OTHER, listenerCode(name)) !== undefined;
+
+describe('what came to another node is answered there', () => {
+  it('when this one has no listener of the name, whatever their roles', () => {
+    const other = record('member', door({ name: 'trunk' }));
+    for (const role of ['member', 'disabled', 'relay'] as const) assert.ok(isElsewhere(role, [own()], other, 'trunk'));
+  });
+
+  it('never between members that have it both: their own settings say how', () => {
+    for (const advertise of [VIP, '198.51.100.2:5060', '198.51.100.1:5070'])
+      assert.ok(!isElsewhere('member', [own()], record('member', door({ advertise }))));
+  });
+
+  it('when one of the two is not in the farm and clients know it by another address or port', () => {
+    for (const [role, others] of [
+      ['member', 'disabled'],
+      ['disabled', 'member'],
+      ['disabled', 'disabled'],
+      ['member', 'relay'],
+    ] as const) {
+      assert.ok(!isElsewhere(role, [own()], record(others)), `${role}, ${others}: one address`);
+      for (const advertise of ['198.51.100.2:5060', '198.51.100.1:5070'])
+        assert.ok(isElsewhere(role, [own()], record(others, door({ advertise }))), `${role}, ${others}: ${advertise}`);
+    }
+  });
+
+  it('when this one has no way to the clients, also where it has listeners', () => {
+    assert.ok(isElsewhere('relay', [own()], record()));
+  });
+
+  it('when the name stands for another transport here: a datagram is not answered by a connection', () => {
+    for (const role of ['member', 'disabled'] as const)
+      assert.ok(isElsewhere(role, [own({ transport: 'tcp' })], record()));
+  });
+
+  it('but not what came to this node, by an old record of its own', () => {
+    const doors = doorsOf('member', [own()], { ...record('member', door({ name: 'trunk' })), number: SELF });
+    assert.equal(doors.elsewhere(SELF, listenerCode('trunk')), undefined);
+  });
+
+  it('until its record is gone', () => {
+    const doors = doorsOf('relay', [], record());
+    assert.ok(doors.elsewhere(OTHER, EDGE));
+    doors.setRecords([], SELF);
+    assert.equal(doors.elsewhere(OTHER, EDGE), undefined);
+  });
+});
+
+describe('the entrance of a packet', () => {
+  const packetAt = (ingress: number, listener: number): Packet =>
+    Object.assign(new Packet(), { ingress, listener, listenerCode: EDGE });
+
+  it('is the own listener, with its own settings, where this node can answer', () => {
+    const mine = own();
+    assert.equal(doorsOf('member', [mine], record()).entranceOf(packetAt(OTHER, 0)), mine);
+  });
+
+  it('is the listener of the other node, by which the answer goes back, where it cannot', () => {
+    const entrance = doorsOf('relay', [], record()).entranceOf(packetAt(OTHER, -1));
+    assert.deepEqual([entrance?.code, entrance?.answer, entrance?.proxyProtocol], [EDGE, 'ingress', 'off']);
+  });
+
+  it('tells when clients come through a proxy there: only the source port leads back', () => {
+    const proxied = record('member', door({ proxied: true }));
+    assert.equal(doorsOf('relay', [], proxied).entranceOf(packetAt(OTHER, -1))?.proxyProtocol, 'require');
+  });
+
+  it('is none where nobody has such a listener any more', () => {
+    assert.equal(doorsOf('relay', []).entranceOf(packetAt(OTHER, -1)), undefined);
+  });
+});
+
+describe('the member to send through', () => {
+  const KEYS = Array.from({ length: 300 }, (_, key) => key * 7919);
+  const edges = [door(), door({ name: 'edge-tcp', transport: 'tcp' })];
+
+  function exitsOf(
+    seats: readonly Seat[],
+    options: { readonly down?: readonly number[]; readonly listeners?: readonly Door[] } = {},
+  ): Exits {
+    const { down = [], listeners = edges } = options;
+    const doors = new Doors({ own: [], role: 'relay' });
+    doors.setRecords(
+      seats.map(({ number }) => ({ number, role: 'member', listeners })),
+      SELF,
+    );
+    const tables = buildOwnerTables(viewOf([...seats, seat(9, { weight: 0, role: 'relay' })]), 9, 1, true);
+    return new Exits({ world: { tables }, doors, reachable: (number) => !down.includes(number) });
+  }
+  /** How many of the calls go by each member. */
+  const spread = (exits: Exits, begins: boolean): Record<number, number> => {
+    const counts: Record<number, number> = {};
+    for (const key of KEYS) {
+      const { member } = exits.choose(key, 'udp', false, begins) ?? { member: 0 };
+      counts[member] = (counts[member] ?? 0) + 1;
+    }
+    return counts;
+  };
+
+  it('is drawn by weight, and the same for what begins a call and what belongs to it', () => {
+    const exits = exitsOf([seat(2), seat(3, { weight: 300 })]);
+    const counts = spread(exits, true);
+    assert.ok(counts[3]! > 2 * counts[2]! && counts[2]! > 40, JSON.stringify(counts));
+    for (const key of KEYS)
+      assert.equal(exits.choose(key, 'udp', false, true)?.member, exits.choose(key, 'udp', false, false)?.member);
+  });
+
+  it('is never one that does not answer, and none when nobody answers', () => {
+    assert.deepEqual(spread(exitsOf([seat(2), seat(3)], { down: [2] }), true), { 3: KEYS.length });
+    const nobody = exitsOf([seat(2), seat(3)], { down: [2, 3] });
+    assert.equal(nobody.choose(1, 'udp', false, false), undefined);
+    assert.equal(nobody.open, false);
+  });
+
+  it('is one without weight only for what has begun, and only when no other is there', () => {
+    const idle = seat(2, { weight: 0 });
+    assert.deepEqual(spread(exitsOf([idle]), true), { 0: KEYS.length });
+    assert.equal(exitsOf([idle]).open, false);
+    assert.deepEqual(spread(exitsOf([idle]), false), { 2: KEYS.length });
+    assert.ok((spread(exitsOf([idle, seat(3)]), false)[2] ?? 0) < KEYS.length / 50);
+  });
+
+  it('is one that drains only for what has begun', () => {
+    const leaving = seat(2, { state: 'draining' });
+    assert.deepEqual(spread(exitsOf([leaving, seat(3)]), true), { 3: KEYS.length });
+    assert.ok((spread(exitsOf([leaving, seat(3)]), false)[2] ?? 0) > KEYS.length / 4);
+    assert.equal(exitsOf([leaving]).open, false);
+    assert.equal(exitsOf([leaving, seat(3)]).open, true);
+  });
+
+  it('has a listener of the transport and address family', () => {
+    const six = door({ name: 'edge6', bind: '[2001:db8::1]:5060', advertise: '198.51.100.1:5060' });
+    for (const [transport, ipv6, listeners, name] of [
+      ['udp', false, [...edges, six], 'edge'],
+      ['tcp', false, [...edges, six], 'edge-tcp'],
+      ['udp', true, [...edges, six], 'edge6'],
+      ['tcp', true, [...edges, six], undefined],
+      ['udp', false, [six], undefined],
+    ] as const) {
+      const chosen = exitsOf([seat(2)], { listeners }).choose(1, transport, ipv6, true);
+      assert.equal(chosen?.code, name && listenerCode(name), `${transport} ${ipv6}`);
+    }
+  });
+});
