@@ -55,6 +55,13 @@ test('the hatches of several workers come behind their relay links, and no two s
   assert.match(problem?.message ?? '', /opens 10\.0\.0\.11:5069 .*service\.bind/);
 });
 
+for (const role of ['disabled', 'relay'])
+  test(`a node of role ${role} has no hatches: its packets go in frames, and that is no warning`, () => {
+    const { config, warnings } = load(`${file()}role: ${role}\n`);
+    assert.deepEqual(transparentHatches(config), []);
+    assert.ok(!warnings.join().includes('transparent'));
+  });
+
 test('a mode that no listener can use is a warning', () => {
   assert.deepEqual(load(file()).warnings, []);
   const { warnings } = load(file().replace('mode: dsr', 'mode: none'));
