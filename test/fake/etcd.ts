@@ -22,13 +22,26 @@ export function withoutEtcd(): string | false {
   return 'etcd or etcdctl is missing: apt-get install etcd-server etcd-client';
 }
 
+/**
+ * Below the ports that systems give to whoever asks for any: nobody gets one of these by chance, neither before etcd has it nor while etcd is down.
+ * Only another etcd of a test may draw the same, at the same time.
+ */
+const PORTS = { first: 20_000, count: 12_000 };
+
 async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (let drawn = 0; drawn < 20; drawn++) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    const server = net.createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
+  throw new Error('no free port for etcd');
 }
 
 export interface EtcdTls {
@@ -122,8 +135,6 @@ export class Wire {
   readonly #swallowed = new Set<net.Socket>();
   readonly #target: number;
   #open = true;
-  /** Octets that came back over this wire. */
-  heard = 0;
 
   private constructor(target: number) {
     this.#target = target;
@@ -160,7 +171,6 @@ export class Wire {
     near.on('close', end);
     near.on('data', (bytes) => far.write(bytes));
     far.on('data', (bytes) => {
-      this.heard += bytes.length;
       if (!this.#swallowed.has(far)) near.write(bytes);
     });
   }

@@ -5,13 +5,10 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { systemClock } from '../../../src/base/clock.ts';
 import { EtcdStore } from '../../../src/store/etcd-store.ts';
 import { FakeEtcd, Wire, withoutEtcd } from '../../fake/etcd.ts';
+import { until } from '../../fake/until.ts';
 import { Member } from './farm.ts';
 
 const LEASE_SECONDS = 2;
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await wait(10);
-}
 
 describe('membership on etcd', { skip: withoutEtcd(), timeout: 60_000 }, () => {
   let etcd: FakeEtcd;

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
 import { afterEach, describe, test } from 'node:test';
-import { setTimeout as later } from 'node:timers/promises';
 import tls from 'node:tls';
 import { type ByteStream, type Network, nodeNetwork } from '../../../src/base/network.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { pskIdentity, TLS_OPTIONS } from '../../../src/relay/stream-link.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
+import { until } from '../../fake/until.ts';
 import { farm, introduce, KEYS, Member, type MemberOptions } from './relay-farm.ts';
 
 let members: Member[] = [];
@@ -41,11 +41,6 @@ function watched(streams: ByteStream[]): Network {
 }
 
 const overTcp = { connection: 5, listener: 1 };
-
-/** Waits until `what` holds. */
-async function until(what: () => boolean): Promise<void> {
-  while (!what()) await later(5);
-}
 
 describe('a message that came by a connection', () => {
   test('arrives with its connection, both ways, though it was handed over before the members were connected', async () => {

@@ -5,20 +5,17 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
+import { EtcdConnection } from '../../../src/store/etcd-connection.ts';
 import { EtcdStore, type EtcdStoreOptions } from '../../../src/store/etcd-store.ts';
+import { EtcdWatch } from '../../../src/store/etcd-watch.ts';
 import type { Entry } from '../../../src/store/store.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeEtcd, Wire, withoutEtcd } from '../../fake/etcd.ts';
+import { until } from '../../fake/until.ts';
 
 const coded = (code: string) => (error: { code?: string }) => error.code === code;
-
-/** Asks until the answer is true; the test's own time limit is the only one. */
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await wait(10);
-}
 
 describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
   let etcd: FakeEtcd;
@@ -222,41 +219,59 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
       () => stale++,
     );
     await until(() => table !== undefined);
-    between.swallowAnswers();
+    // Only an event shows that the stream is there: a connection that comes after the swallowing began would not be silent.
     await direct.commit([{ key: 'w/a', value: 1 }]);
+    await until(() => table?.length === 1);
+    between.swallowAnswers();
+    await direct.commit([{ key: 'w/b', value: 2 }]);
     for (let n = 0; n < 3; n++) await clock.pass(5000, 1000);
     assert.equal(stale, 1);
     await until(async () => {
       await clock.pass(100);
-      return table?.length === 1;
+      return table?.length === 2;
     });
   });
 
-  it('keeps a quiet watch that gives signs of life', async () => {
+  it('keeps a quiet watch that gives signs of life', async (t) => {
     const clock = new FakeClock();
-    const between = await wire();
-    const store = open('quiet', [between.url], clock, { requestMs: 30_000 });
-    const direct = open('quiet', [etcd.url]);
-    let table: readonly Entry[] | undefined;
+    const store = open('quiet', [etcd.url]);
+    const connection = new EtcdConnection({ hosts: [etcd.url] }, 30_000, 0);
+    closing.push(async () => connection.close());
+    const { watchClient } = connection.client;
+    const openStream = watchClient.watch.bind(watchClient);
+    let streams = 0;
+    let answers = 0;
+    t.mock.method(watchClient, 'watch', async () => {
+      const stream = await openStream();
+      streams++;
+      // Told in the same turn as the watch itself, so what is counted here has been heard there.
+      return stream.on('data', () => answers++);
+    });
+    await store.commit([{ key: 'x', value: 0 }]);
+    const { revision } = (await store.get('x'))!;
+    const changes: unknown[] = [];
     let stale = 0;
-    store.watch(
-      'w/',
-      (entries) => {
-        table = entries;
-      },
-      () => stale++,
-    );
-    await until(() => table !== undefined);
-    for (let pulse = 0; pulse < 10; pulse++) {
-      const before = between.heard;
+    const watch = new EtcdWatch({
+      clock,
+      random: () => 0.5,
+      connection,
+      range: { key: Buffer.from('/sipfarm/quiet/v1/w/'), range_end: Buffer.from('/sipfarm/quiet/v1/w0') },
+      list: async () => ({ entries: [], revision }),
+      decode: ({ key, value, mod_revision }) => ({ key: `${key}`, value: `${value}`, revision: BigInt(mod_revision) }),
+      relistMs: 300_000,
+      onChange: (entries) => changes.push(valuesOf(entries)),
+      onStale: () => stale++,
+    });
+    closing.push(async () => watch.close());
+    await until(() => answers >= 1);
+    for (let pulse = 1; pulse <= 10; pulse++) {
       clock.advance(5000);
-      await until(() => between.heard > before);
-      // The answer may be behind other frames of HTTP/2, and has still to come through this process.
-      for (let turns = 0; turns < 10; turns++) await direct.get('x');
+      await until(() => answers >= 1 + pulse);
     }
-    assert.equal(stale, 0);
-    await direct.commit([{ key: 'w/a', value: 1 }]);
-    await until(() => table?.length === 1);
+    assert.deepEqual([streams, stale, changes], [1, 0, [[]]]);
+    await store.commit([{ key: 'w/a', value: 1 }]);
+    await until(() => changes.length === 2);
+    assert.deepEqual(changes[1], ['1']);
   });
 
   it('lists a watched prefix anew from time to time without saying so when nothing changed', async () => {

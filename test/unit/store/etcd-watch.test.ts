@@ -9,6 +9,7 @@ import { FakeClock } from '../../fake/clock.ts';
 
 interface Written {
   readonly create_request?: { readonly start_revision: string };
+  readonly progress_request?: object;
 }
 
 class Stream extends EventEmitter {
@@ -26,6 +27,11 @@ class Stream extends EventEmitter {
 
   get startedAt(): string | undefined {
     return this.written[0]?.create_request?.start_revision;
+  }
+
+  /** How often it was asked for a sign of life. */
+  get asked(): number {
+    return this.written.filter((request) => request.progress_request).length;
   }
 
   /** Sends events as `key=value@revision`; without `=value` it is a deletion. */
@@ -153,6 +159,29 @@ describe('the watch of etcd', () => {
     held.refuse = false;
     await clock.pass(2000, 100);
     assert.deepEqual(told, ['a=1@3', 'stale', 'a=1@3']);
+  });
+
+  it('asks a quiet stream for a sign of life every five seconds, and keeps it as long as an answer comes', async () => {
+    const { streams, told } = await open('a=1@3');
+    for (let pulse = 1; pulse <= 10; pulse++) {
+      await clock.pass(5000, 1000);
+      assert.equal(streams[0]!.asked, pulse);
+      streams[0]!.events();
+    }
+    assert.deepEqual([streams.length, told], [1, ['a=1@3']]);
+  });
+
+  it('gives up a stream that never says anything, and one that falls silent, within ten seconds', async () => {
+    const { streams, told } = await open('a=1@3');
+    await clock.pass(10_000, 1000);
+    assert.deepEqual(told, ['a=1@3', 'stale']);
+    assert.equal(streams[0]!.cancelled, true);
+    await clock.pass(100);
+    assert.deepEqual(told, ['a=1@3', 'stale', 'a=1@3']);
+    streams[1]!.events();
+    await clock.pass(10_000, 1000);
+    assert.equal(told.at(-1), 'stale');
+    assert.equal(streams[1]!.cancelled, true);
   });
 
   it('comes back from an etcd whose revisions have gone back, as after a restore', async () => {

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { AddressList } from '../../../src/base/address-list.ts';
 import { nodeNetwork } from '../../../src/base/network.ts';
 import type { TransportLimits } from '../../../src/transport/limits.ts';
+import { until } from '../../fake/until.ts';
 import { type Bench, makeBench, message, tcp, VIP } from './bench.ts';
 import { ENDS, ENDS6, local, SIGNATURE, simple, tlv, unspecified, version1, version2 } from './proxy-headers.ts';
 
@@ -468,9 +469,6 @@ describe('by the sockets of this host', () => {
     const { bench, port } = await open(['127.0.0.0/8']);
     const proxy = net.connect(port, '127.0.0.1');
     try {
-      const until = async (what: () => boolean): Promise<void> => {
-        while (!what()) await new Promise((resolve) => setImmediate(resolve));
-      };
       proxy.write(local());
       await until(() => bench.proxied('edge').local === 1);
       proxy.resetAndDestroy();
