@@ -160,13 +160,15 @@ describe('a node of role relay', () => {
   it('goes on with a call through a member that drains, and begins none there', async () => {
     await start({ members: 4, roles: { 2: 'disabled', 3: 'disabled', [RELAY]: 'relay' } });
     await send(text('old', 'INVITE'));
+    await send(text('rings', 'INVITE'));
     void farm.member(1).node.drain();
     await farm.until(() => node.node.face.members()[0]?.state === 'draining');
     await send(text('old', 'BYE', { toTag: 'alice' }));
+    await send(text('rings', 'CANCEL'));
     await send(text('new', 'INVITE'));
     assert.deepEqual(
       phone.got.map(({ method, callId }) => `${method} ${callId}`),
-      ['INVITE old', 'BYE old'],
+      ['INVITE old', 'INVITE rings', 'BYE old', 'CANCEL rings'],
     );
     assert.deepEqual(statuses(), [503]);
   });
@@ -213,6 +215,17 @@ describe('a node of role relay', () => {
     await send(text('near', 'INVITE', { uri: 'sip:x@127.0.0.1' }));
     assert.deepEqual(statuses(), [503, 503]);
     assert.equal(chosen.left.length, 0);
+  });
+
+  it('reaches no door of its own through a member, nor the store', async () => {
+    await start();
+    await send(text('door', 'INVITE', { uri: `sip:x@${node.address}:5064` }));
+    await send(text('store', 'INVITE', { uri: 'sip:x@10.0.0.254:2379;transport=tcp' }));
+    assert.deepEqual(statuses(), [503, 503]);
+    assert.deepEqual(
+      farm.members.map(({ metrics }) => metrics.relayed.cell({ direction: 'in', peer: node.id }).n),
+      [0, 0, 0, 0],
+    );
   });
 
   it('calls a phone that is registered at a member by the flow in its Path', async () => {
