@@ -121,6 +121,20 @@ describe('a request for a flow that is lost', () => {
   });
 });
 
+describe('a message that a peer sends through a member to where no request may go', () => {
+  for (const [what, text, leaves] of [
+    ['leaves when it is a response', response(MAGIC_COOKIE + token(TokenKind.edge, 1, 0, 8)).toString(), 1],
+    ['does not when it is none, slash or not', 'PUT/ / HTTP/1.1\r\n\r\n', 0],
+    ['does not when it begins somehow like one', 'abc/2.0 200 OK\r\n\r\n', 0],
+  ] as const)
+    test(what, async (t) => {
+      const farm = await wayFarm(t, { members: 2, forbidden: { has: () => true } });
+      await leave(farm, 2, farm.member(2).flow(EDGE, LOST), Buffer.from(text));
+      assert.equal(farm.out.length, leaves);
+      assert.equal(farm.member(2).verdicts['drop flow-lost'] ?? 0, 1 - leaves);
+    });
+});
+
 describe('a message for a flow that is there', () => {
   test('leaves by it, unchanged', async (t) => {
     const { farm } = await three(t);

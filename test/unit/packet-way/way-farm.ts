@@ -45,6 +45,8 @@ export interface FarmOptions {
   readonly limits?: Partial<TransportLimits>;
   /** The listener `edge` is in relay.mode transparent. */
   readonly transparent?: boolean;
+  /** Where no request that a peer has sent through a member may go; left out: anywhere. */
+  readonly forbidden?: { has(address: string, port: number): boolean };
 }
 
 /** What the service was given, copied. */
@@ -177,6 +179,7 @@ export class WayMember implements LookupWorld {
       ownHosts: [this.address, hostText(this.address6)],
       probes: () => this.probes,
       ready: () => this.ready,
+      ...(options.forbidden && { forbidden: options.forbidden }),
     });
   }
 

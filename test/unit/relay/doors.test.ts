@@ -163,6 +163,7 @@ describe('the member to send through', () => {
     assert.equal(exitsOf([idle]).open, false);
     assert.deepEqual(spread(exitsOf([idle]), false), { 2: KEYS.length });
     assert.ok((spread(exitsOf([idle, seat(3)]), false)[2] ?? 0) < KEYS.length / 50);
+    assert.ok((spread(exitsOf([idle, seat(3, { weight: 0 })]), false)[3] ?? 0) > KEYS.length / 4);
   });
 
   it('is one that drains only for what has begun', () => {
