@@ -157,32 +157,35 @@ export class BatchSocket implements DatagramSocket {
       this.#handlers.onSendError(systemError(destination ? C.EMSGSIZE : C.EINVAL, 'sendmmsg'));
       return;
     }
+    const block = this.#block;
+    if (!block.fits(bytes.length)) this.flush();
     // Not before those that wait already.
     if (this.#waiting > 0 || this.#flushing) {
       this.#wait(bytes, address, port);
       return;
     }
-    const block = this.#block;
-    if (!block.fits(bytes.length)) this.flush();
     if (block.count === 0) this.#turn.note(this);
     block.add(bytes, destination, address, port);
   }
 
   /** Sends what was gathered. */
   flush(): void {
-    const { count } = this.#block;
-    if (count === 0 || !this.#open) return;
+    const block = this.#block;
+    if (block.count === 0 || this.#flushing || !this.#open) return;
     const { callsOut, datagramsOut } = this.#turn.cells;
     this.#flushing = true;
-    callsOut.n += this.#block.flush(this.#fd);
+    block.flush(this.#fd);
     this.#flushing = false;
-    datagramsOut.n += count;
+    callsOut.n += block.calls;
+    datagramsOut.n += block.sent;
   }
 
-  /** What was handed to `send` has been handed to the kernel or libuv by then. */
+  /** What was handed to `send` has been handed to the kernel or libuv by then; but for what a handler that is told of an error closes it before. */
   close(): Promise<void> {
     this.flush();
     this.#open = false;
+    // The descriptor may be another's from here on.
+    this.#block.clear();
     return new Promise((closed) => this.#socket.close(() => closed()));
   }
 

@@ -33,6 +33,8 @@ export class SendBlock {
   readonly #high: number;
   #count = 0;
   #end = 0;
+  #calls = 0;
+  #sent = 0;
 
   constructor(libc: Libc, ipv6: boolean, faults: SendFaults) {
     this.#libc = libc;
@@ -53,6 +55,21 @@ export class SendBlock {
   /** Datagrams that wait for `flush`. */
   get count(): number {
     return this.#count;
+  }
+
+  /** Of the last `flush`: system calls that sent something, and the datagrams they sent. */
+  get calls(): number {
+    return this.#calls;
+  }
+
+  get sent(): number {
+    return this.#sent;
+  }
+
+  /** Forgets what was gathered. During `flush` nothing more is sent. */
+  clear(): void {
+    this.#count = 0;
+    this.#end = 0;
   }
 
   /** Whether a datagram of so many octets finds room. Always, after `flush`. */
@@ -82,22 +99,23 @@ export class SendBlock {
     this.#starts[slot] = start;
   }
 
-  /** Sends what was gathered; returns the number of system calls. Everything leaves the block: sent, refused, or handed to `busy`. */
-  flush(fd: number): number {
-    const count = this.#count;
+  /** Sends what was gathered. Everything leaves the block: sent, refused, or handed to `busy`. */
+  flush(fd: number): void {
     const { messages } = this.#block;
+    this.#calls = 0;
+    this.#sent = 0;
     let done = 0;
-    let calls = 0;
     let interruptions = 0;
-    while (done < count) {
-      calls++;
+    while (done < this.#count) {
       const sent = this.#libc.sendmmsg(
         fd,
         done === 0 ? messages.address : messages.address + BigInt(done * MESSAGE.octets),
-        count - done,
+        this.#count - done,
         C.MSG_DONTWAIT,
       );
       if (sent > 0) {
+        this.#calls++;
+        this.#sent += sent;
         done += sent;
         continue;
       }
@@ -111,9 +129,7 @@ export class SendBlock {
       this.#faults.refused(errno);
       done++;
     }
-    this.#count = 0;
-    this.#end = 0;
-    return calls;
+    this.clear();
   }
 
   #giveAway(from: number): void {

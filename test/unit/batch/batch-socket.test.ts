@@ -106,6 +106,54 @@ describe('a batch', LIMIT, () => {
     assert.deepEqual(texts(bob), numbers(11));
   });
 
+  test('that is full and finds no room does not let a later datagram go before it', async (t) => {
+    let full = true;
+    const busy: Libc = {
+      ...libc!,
+      sendmmsg: (fd, messages, count, flags) => (full ? -1 : libc!.sendmmsg(fd, messages, count, flags)),
+      errno: () => C.EAGAIN,
+    };
+    const cells = makeCells();
+    const network = batchNetwork({ libc: busy, cells, base: nodeNetwork });
+    const [alice, bob] = [await party(t, network), await party(t, nodeNetwork)];
+    for (const text of numbers(65)) alice.send(Buffer.from(text), bob);
+    full = false;
+    await bob.until(65);
+    assert.deepEqual(texts(bob), numbers(65));
+    assert.deepEqual([cells.callsOut.n, cells.datagramsOut.n], [0, 0]);
+  });
+
+  test('is not sent again, nor by a descriptor that is closed, when who hears of an error closes the socket', async (t) => {
+    let calls = 0;
+    const refusing: Libc = {
+      ...libc!,
+      sendmmsg() {
+        calls++;
+        return -1;
+      },
+      errno: () => C.EINVAL,
+    };
+    const network = batchNetwork({ libc: refusing, cells: makeCells(), base: nodeNetwork });
+    const errors: Error[] = [];
+    const socket = await network.bindUdp(
+      { address: HERE, port: 0 },
+      {
+        onDatagram() {},
+        onSendError(error) {
+          errors.push(error);
+          if (errors.length === 1) closed.resolve(socket.close());
+        },
+      },
+    );
+    const closed = Promise.withResolvers<void>();
+    t.after(() => closed.promise);
+    for (let i = 0; i < 3; i++) socket.send(Buffer.from('x'), HERE, 9);
+    await closed.promise;
+    assert.deepEqual([calls, errors.length], [1, 1]);
+    socket.send(Buffer.from('x'), HERE, 9);
+    assert.match(String(errors[1]), /closed/);
+  });
+
   test('that the kernel never has room for is bounded, and what is over it is counted', async (t) => {
     const network = batchNetwork({
       libc: { ...libc!, sendmmsg: () => -1, errno: () => C.EAGAIN },

@@ -87,10 +87,11 @@ describe('a batch that is sent', () => {
   test('goes whole by one call, and the block is empty', () => {
     const { fake, block, add } = makeBlock();
     for (const text of ['one', 'two', '', 'four']) add(text);
-    assert.equal(block.flush(9), 1);
+    block.flush(9);
     assert.deepEqual(fake.sent, to(['one', 'two', '', 'four']));
-    assert.equal(block.count, 0);
-    assert.equal(block.flush(9), 0);
+    assert.deepEqual([block.calls, block.sent, block.count], [1, 4, 0]);
+    block.flush(9);
+    assert.deepEqual([block.calls, block.sent, fake.calls], [0, 0, 1]);
     add('next');
     block.flush(9);
     assert.deepEqual(fake.sent.slice(4), to(['next']));
@@ -100,7 +101,8 @@ describe('a batch that is sent', () => {
     const { fake, block, refused, add } = makeBlock();
     fake.answers.push(2, 1);
     for (const text of ['a', 'b', 'c', 'd', 'e']) add(text);
-    assert.equal(block.flush(9), 3);
+    block.flush(9);
+    assert.deepEqual([block.calls, block.sent], [3, 5]);
     assert.deepEqual([fake.sent, refused], [to(['a', 'b', 'c', 'd', 'e']), []]);
   });
 
@@ -110,6 +112,7 @@ describe('a batch that is sent', () => {
     for (const text of ['a', 'b', 'c', 'd', 'e']) add(text);
     block.flush(9);
     assert.deepEqual([fake.sent, refused, busy], [to(['a', 'c', 'e']), [C.EMSGSIZE, C.EINVAL], []]);
+    assert.deepEqual([block.calls, block.sent], [3, 3]);
   });
 
   for (const errno of [C.EAGAIN, C.ENOBUFS])
@@ -117,8 +120,9 @@ describe('a batch that is sent', () => {
       const { fake, block, refused, busy, add } = makeBlock();
       fake.answers.push(2, -errno);
       for (const text of ['a', 'b', 'c', 'd']) add(text);
-      assert.equal(block.flush(9), 2);
+      block.flush(9);
       assert.deepEqual([fake.sent, refused, busy], [to(['a', 'b']), [], to(['c', 'd'])]);
+      assert.deepEqual([block.calls, block.sent], [1, 2]);
       assert.equal(block.count, 0);
     });
 
