@@ -165,7 +165,7 @@ export class RelayLink {
     return this.#transparent?.hatches ?? [];
   }
 
-  /** Binds UDP and TCP; resolves to the bound endpoint (one port for both). Rejects with SF_BIND_FAILED, SF_TRANSPARENT_UNAVAILABLE. */
+  /** Binds UDP and TCP; resolves to the bound endpoint (one port for both). Rejects with SF_BIND_FAILED, SF_TRANSPARENT_UNAVAILABLE; then nothing stays open. */
   async start(): Promise<Endpoint> {
     const { bind } = this.#options;
     await this.#openHatches();
@@ -178,6 +178,7 @@ export class RelayLink {
       } catch (error) {
         await this.#datagrams.close();
         if (bind.port === 0 && attempt < PORT_ATTEMPTS) continue;
+        await this.#transparent?.stop();
         const reason = error instanceof Error ? error.message : String(error);
         throw new SipfarmError('SF_BIND_FAILED', `relay link at ${formatEndpoint(bind)}: ${reason}`, { cause: error });
       }

@@ -54,6 +54,8 @@ export class FakeNetwork implements Network {
   sent = 0;
   /** IP packets that raw sockets have sent. */
   rawSent = 0;
+  /** Raw sockets that are open. */
+  rawOpen = 0;
   delivered = 0;
   lost = 0;
 
@@ -157,6 +159,7 @@ export class FakeNetwork implements Network {
   /** Takes IP packets with any source; a wrong one throws, as no test wants them. A datagram goes on when its last fragment has come. */
   openRaw(ipv6: boolean): RawSocket {
     let open = true;
+    this.rawOpen++;
     return {
       send: (bytes, octets, address) => {
         const packet = Buffer.from(bytes.subarray(0, octets));
@@ -169,6 +172,7 @@ export class FakeNetwork implements Network {
         return true;
       },
       close: () => {
+        if (open) this.rawOpen--;
         open = false;
       },
     };

@@ -17,6 +17,8 @@ export interface MemberOptions {
   readonly network?: Network;
   readonly clock?: Clock;
   readonly address?: string;
+  /** Of the relay link; a free one by default. */
+  readonly port?: number;
   readonly incarnation?: number;
   readonly listeners?: readonly string[];
   readonly keys?: Keyring;
@@ -65,7 +67,7 @@ export class Member {
       network: options.network ?? nodeNetwork,
       clock: options.clock ?? systemClock,
       log: pino({ level: 'silent' }),
-      bind: { address: options.address ?? '127.0.0.1', port: 0 },
+      bind: { address: options.address ?? '127.0.0.1', port: options.port ?? 0 },
       keys: () => this.keys,
       self: () => this.self,
       listeners: this.listeners,

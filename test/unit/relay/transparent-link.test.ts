@@ -221,6 +221,8 @@ describe('what comes to a hatch', () => {
 });
 
 describe('the hatches', () => {
+  const holds = { onDatagram: () => {}, onSendError: () => {} };
+
   test('are told once they are open, and closed with the link', async () => {
     const b = member(2);
     assert.equal(b.link.hatches.length, 0);
@@ -237,11 +239,24 @@ describe('the hatches', () => {
 
   test('that cannot be bound are a start-up error, and leave nothing open', async () => {
     const taken = { address: '10.0.0.2', port: 40_000 };
-    const holder = await network.bindUdp(taken, { onDatagram: () => {}, onSendError: () => {} });
+    const holder = await network.bindUdp(taken, holds);
     const b = new Member(2, { network, clock, address: '10.0.0.2', transparent: [0, 1], hatchPort: taken.port });
     await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /hatch/ });
+    const first = await network.bindUdp({ ...taken, port: taken.port - 1 }, holds);
+    await first.close();
     await holder.close();
+    assert.equal(network.rawOpen, 0);
     members.push(b);
+  });
+
+  test('close again when the relay link cannot be bound', async () => {
+    const holder = await network.bindUdp({ address: '10.0.0.2', port: 5064 }, holds);
+    const b = new Member(2, { network, clock, address: '10.0.0.2', port: 5064, transparent: [0], hatchPort: 40_001 });
+    await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /10\.0\.0\.2:5064/ });
+    const hatch = await network.bindUdp({ address: '10.0.0.2', port: 40_000 }, holds);
+    await hatch.close();
+    await holder.close();
+    assert.deepEqual([network.rawOpen, b.link.hatches], [0, []]);
   });
 
   test('do not go when the host has no raw socket: the error says so', async () => {
