@@ -50,11 +50,13 @@ export class SourceNames {
       for (let i = 0; i < KEY_WORDS; i++) same &&= this.#keys[place * KEY_WORDS + i] === words[first + i];
       if (same) return known;
     }
-    for (let i = 0; i < KEY_WORDS; i++) this.#keys[place * KEY_WORDS + i] = words[first + i]!;
     const octets = new Uint8Array(words.buffer, words.byteOffset + first * 4, 16);
     const scope = words[first + 4]!;
     const linkLocal = octets[0] === 0xfe && (octets[1]! & 0xc0) === 0x80;
-    const text = readAddress(octets, 0, 16) + (linkLocal && scope > 0 ? `%${this.#zones.nameOf(scope)}` : '');
+    const text = readAddress(octets, 0, 16);
+    // Interfaces may be renamed.
+    if (linkLocal && scope > 0) return `${text}%${this.#zones.nameOf(scope)}`;
+    for (let i = 0; i < KEY_WORDS; i++) this.#keys[place * KEY_WORDS + i] = words[first + i]!;
     this.#texts[place] = text;
     return text;
   }
@@ -79,7 +81,8 @@ export class Destinations {
     const known = this.#known.get(address);
     if (known) return known;
     const destination = this.#read(address);
-    if (!destination) return undefined;
+    // An interface that goes and comes back has another index.
+    if (!destination || address.includes('%')) return destination;
     // Rare and cheap: who is still there comes back with the next packet.
     if (this.#known.size >= REMEMBERED) this.#known.clear();
     this.#known.set(address, destination);

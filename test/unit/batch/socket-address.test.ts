@@ -52,6 +52,22 @@ describe('a socket address', () => {
     assert.equal(sources.text(sockaddr(true, '2001:db8::1%eth0'), 0), '2001:db8::1');
   });
 
+  test('of a link follows an interface that is renamed, or comes back with another index', () => {
+    const links = new Map([['eth0', 7]]);
+    const live = {
+      indexOf: (name: string) => links.get(name) ?? 0,
+      nameOf: (index: number) => [...links].find(([, at]) => at === index)?.[0] ?? String(index),
+    };
+    const destinations = new Destinations(true, live);
+    const sources = new SourceNames(true, live);
+    const scope = (address: string): number | undefined => destinations.find(address)?.at(-1);
+    const from = sockaddr(true, 'fe80::1%7');
+    assert.deepEqual([scope('fe80::1%eth0'), sources.text(from, 0)], [7, 'fe80::1%eth0']);
+    links.clear();
+    links.set('lan', 7).set('eth0', 9);
+    assert.deepEqual([scope('fe80::1%eth0'), sources.text(from, 0)], [9, 'fe80::1%lan']);
+  });
+
   test('that shares its place with another is not taken for it', () => {
     const four = new SourceNames(false, zones);
     const six = new SourceNames(true, zones);
