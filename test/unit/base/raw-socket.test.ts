@@ -10,8 +10,8 @@ const ROOT = join(import.meta.dirname, '..', '..', '..');
 const folder = mkdtempSync(join(tmpdir(), 'sipfarm-raw-'));
 after(() => rmSync(folder, { recursive: true }));
 
-/** What opening a raw socket says in a copy of the code that finds `module` under the name raw-socket. */
-function told(module?: string): { code?: string; message: string } {
+/** What `script`, which has `openRaw`, prints as JSON in a copy of the code that finds `module` under the name raw-socket. */
+function printed(script: string, module?: string): unknown {
   const base = join(folder, 'src', 'base');
   mkdirSync(base, { recursive: true });
   writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
@@ -21,10 +21,16 @@ function told(module?: string): { code?: string; message: string } {
     mkdirSync(at, { recursive: true });
     writeFileSync(join(at, 'index.js'), module);
   }
-  const script = `import { openRaw } from './src/base/raw-socket.ts';
-    try { openRaw(false); } catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }`;
-  const run = spawnSync(process.execPath, ['--no-warnings', '--input-type=module', '-e', script], { cwd: folder });
+  const whole = `import { openRaw } from './src/base/raw-socket.ts'; ${script}`;
+  const run = spawnSync(process.execPath, ['--no-warnings', '--input-type=module', '-e', whole], { cwd: folder });
   return JSON.parse(run.stdout.toString() || JSON.stringify({ message: run.stderr.toString() }));
+}
+
+/** What opening a raw socket says. */
+function told(module?: string): { code?: string; message: string } {
+  const script =
+    'try { openRaw(false); } catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }';
+  return printed(script, module) as { code?: string; message: string };
 }
 
 test('no module: the error names the command that builds it for this Node.js', () => {
@@ -45,4 +51,28 @@ test('no right: the error names it', () => {
   );
   assert.equal(code, 'SF_TRANSPARENT_UNAVAILABLE');
   assert.match(message, /Operation not permitted.*CAP_NET_RAW/);
+});
+
+test('what the system refuses is told, never thrown, and a socket that is closed sends nothing', () => {
+  const module = `
+    exports.AddressFamily = { IPv4: 1, IPv6: 2 };
+    exports.SocketLevel = exports.SocketOption = {};
+    const wrap = { send(bytes, offset, octets, address) {
+      globalThis.asked = [...(globalThis.asked ?? []), address];
+      if (address === '10.0.0.9') throw new Error('Operation not permitted');
+    } };
+    exports.createSocket = () => ({ wrap, pauseRecv() {}, setOption() {}, on() {}, close() { globalThis.closed = (globalThis.closed ?? 0) + 1; } });`;
+  const script = `
+    const socket = openRaw(false);
+    const send = (address) => socket.send(Buffer.alloc(40), 40, address);
+    const open = [send('10.0.0.9'), send('10.0.0.2')];
+    socket.close();
+    socket.close();
+    console.log(JSON.stringify({ open, after: send('10.0.0.3'), asked: globalThis.asked, closed: globalThis.closed }));`;
+  assert.deepEqual(printed(script, module), {
+    open: [false, true],
+    after: false,
+    asked: ['10.0.0.9', '10.0.0.2'],
+    closed: 1,
+  });
 });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
+import { IpPacket, makeTarget } from '../../../src/relay/ip-packet.ts';
 import type { Packet } from '../../../src/transport/packet.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
@@ -76,6 +77,8 @@ describe('a packet that goes as it came', () => {
         ingressIncarnation: 1,
       },
     );
+    const { localAddress, localPort } = taken.packet;
+    assert.deepEqual([localAddress, localPort], ['198.51.100.1', 5060]);
     assert.equal(b.transparent('in', 'taken'), 1);
   });
 
@@ -126,6 +129,14 @@ describe('a packet goes in a frame', () => {
       );
     });
 
+  test('because its source is a member, however the record spells the address', async () => {
+    const [a, b] = [member(1, { address: '2001:db8::1' }), member(2, { address: '2001:db8::2' })];
+    await farm(a, b);
+    a.link.setPeers([a.record, { ...b.record, addresses: ['2001:0DB8:0:0::0002'] }]);
+    assert.equal(await relay(a, 'INVITE', { address: '2001:db8::2' }), 'framed');
+    assert.equal(await relay(a, 'INVITE', { address: '2001:db8::3' }), 'bare');
+  });
+
   test('because the owner is in mode envelope, and comes bare from there never', async () => {
     const [a, b] = [member(1), member(2, { transparent: [] })];
     await farm(a, b);
@@ -170,6 +181,24 @@ describe('what comes to a hatch', () => {
     for (const bytes of ['', '\r\n\r\n', '\0', '\x80rtp', stun, '\r\n']) await knock(b, bytes);
     assert.equal(b.transparent('in', 'garbage'), 6);
     assert.deepEqual(b.packets, []);
+  });
+
+  test('is garbage when it comes from port 0, where nobody can be answered', async () => {
+    const b = member(2);
+    await farm(b);
+    const hatch = b.link.hatches[0]!.at;
+    const [raw, ip, bytes] = [network.openRaw(false), new IpPacket(false, 1500, 1), Buffer.from('INVITE')];
+    for (const port of [0, 1]) {
+      assert.ok(ip.begin('192.0.2.9', port, makeTarget(hatch), bytes, 0, bytes.length));
+      assert.ok(raw.send(ip.bytes, ip.next(), hatch.address));
+    }
+    await network.settle();
+    assert.equal(b.transparent('in', 'garbage'), 1);
+    assert.deepEqual(
+      b.packets.map(({ packet }) => packet.port),
+      [1],
+    );
+    raw.close();
   });
 
   test('cannot say that it was relayed more often, by whom, or for whom: it holds nothing but the message', async () => {
