@@ -7,6 +7,7 @@ import type { Column } from './forwarders.ts';
 import { type Cores, chooseCores, describeMachine, type Machine, onCore, Worker } from './machine.ts';
 import { MACRO_ROWS, type MacroRow, runMacro } from './macro.ts';
 import type { MicroOptions, MicroSamples } from './micro.ts';
+import { moveToOwnNetwork } from './own-network.ts';
 import { type CpuProfile, ownTimes } from './profile.ts';
 import type { ScaleOptions, ScaleResult } from './scale.ts';
 import { compare, figure, type Row, showFigure, table } from './statistics.ts';
@@ -116,6 +117,7 @@ async function main(): Promise<void> {
     process.stdout.write(USAGE);
     return;
   }
+  if (!values.scale) moveToOwnNetwork();
   const cores = chooseCores();
   if (values.profile !== undefined) {
     await profile(values.profile, cores);
@@ -144,7 +146,7 @@ async function main(): Promise<void> {
     notes.push(...result.notes);
   }
   if (parts.includes('macro')) {
-    const result = await runMacro({ cores, rounds, ms: quick ? 300 : 1000, latencyRate: 20_000, progress });
+    const result = await runMacro({ cores, rounds, ms: quick ? 200 : 1000, latencyRate: 20_000, progress });
     rows.push(...result.rows);
     notes.push(...result.notes);
   }

@@ -18,17 +18,35 @@ export const SECRET = '5b'.repeat(32);
 export const OWN = 1;
 const SEED = '0123456789abcdef0123456789abcdef';
 
-/** Where the real member and what is around it have their sockets; all on one address. */
+/** Where the real member and what is around it have their sockets. */
 export interface Place {
+  /** Of all but the client. */
   readonly address: string;
+  /** The client's; one of the member's own has no bare packets sent for it. */
+  readonly client: string;
 }
-export const PORTS = { front: 5060, inner: 5062, relay: 5064, server: 5070, client: 5080, peer: 5090 } as const;
+/** The hatch (relay.mode transparent) is one behind the relay link; nobody is at `discard`. */
+export const PORTS = {
+  discard: 9,
+  front: 5060,
+  inner: 5062,
+  relay: 5064,
+  hatch: 5065,
+  server: 5070,
+  client: 5080,
+  peer: 5090,
+} as const;
 
-/** The other members' relay links are all at the peer's port: the load generator's sink. */
-export function peerRecord(number: number, { address }: Place): MemberRecord {
+/**
+ * The other members' relay links are all at the peer's port: the load generator's sink. `bare`: their hatches are there instead, and frames
+ * get lost, so that none is taken for a bare packet.
+ */
+export function peerRecord(number: number, { address }: Place, bare = false): MemberRecord {
   const id = `fe${number}`;
-  const relay = `${address}:${PORTS.peer}`;
-  const listeners = [{ name: 'edge', transport: 'udp', bind: relay, advertise: relay }] as const;
+  const peer = `${address}:${PORTS.peer}`;
+  const relay = bare ? `${address}:${PORTS.discard}` : peer;
+  const edge = { name: 'edge', transport: 'udp', bind: peer, advertise: peer } as const;
+  const listeners = [bare ? { ...edge, transparent: peer } : edge];
   const versions = { sipfarm: 'bench', min: 1, max: 1 };
   const startedAt = '2026-01-01T00:00:00.000Z';
   return {
@@ -57,14 +75,14 @@ export function benchView(members: number): View {
   return { v: 1, epoch: 1, seed: SEED, seats, history: [] };
 }
 
-/** Puts view, records and numbers into `store`, so that the member that joins as fe1 finds its seat and changes nothing. */
-export async function fillStore(store: Store, members: number, place: Place): Promise<void> {
+/** Puts view, records and numbers into `store`, so that the member that joins as fe1 finds its seat and changes nothing. `bare`: see peerRecord. */
+export async function fillStore(store: Store, members: number, place: Place, bare = false): Promise<void> {
   const lease = await store.grantLease(86_400);
   await store.commit([
     { key: 'view', value: benchView(members) },
     { key: `numbers/${OWN}`, value: { v: 1, member: 'fe1', incarnation: 0, lastSeen: new Date().toISOString() } },
   ]);
-  const others = Array.from({ length: members - 1 }, (_, i) => peerRecord(OWN + 1 + i, place));
+  const others = Array.from({ length: members - 1 }, (_, i) => peerRecord(OWN + 1 + i, place, bare));
   for (let at = 0; at < others.length; at += MAX_WRITES)
     await store.commit(
       others.slice(at, at + MAX_WRITES).map((value) => ({ key: `members/${value.id}`, value, lease })),
@@ -105,7 +123,7 @@ export interface MemberOptions {
 /** The real member, built and started in this process. */
 export async function startMember({ config, members, place, clock, network }: MemberOptions): Promise<FarmNode> {
   const store = new MemoryFarm(clock).open();
-  await fillStore(store, members, place);
+  await fillStore(store, members, place, config.relay.mode === 'transparent');
   const log = makeLog({ level: config.log.level });
   const metrics = makeMetrics(makeRegistry(), { version: 'bench', dropReasons: Object.keys(DROP_REASONS) });
   const own = network(log, metrics);

@@ -1,9 +1,10 @@
-// The columns of the throughput rows: what takes packets at its front and sends them on. Each lives at a loopback address of its own.
+// The columns of the throughput rows: what takes packets at its front and sends them on. Each lives at an address of its own.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Endpoint, formatEndpoint } from '../src/base/endpoint.ts';
 import { memberConfig, type Place, PORTS } from './farm.ts';
 import { type Command, type Cores, find, onCore, Worker } from './machine.ts';
+import { isInOwnNetwork, NEEDS } from './own-network.ts';
 
 export type Column = 'dgram' | 'batch' | 'transparent' | 'bare' | 'c' | 'kamailio';
 
@@ -17,9 +18,10 @@ export const COLUMNS: Readonly<Record<Column, string>> = {
 };
 
 /** What of the configuration makes a column a member. */
-const MEMBERS: Partial<Record<Column, readonly Record<string, unknown>[]>> = {
-  dgram: [{ transport: { batch: 'off' } }, {}],
-  batch: [{ transport: { batch: 'on' } }],
+const MEMBERS: Partial<Record<Column, (place: Place) => readonly Record<string, unknown>[]>> = {
+  dgram: () => [{ transport: { batch: 'off' } }, {}],
+  batch: () => [{ transport: { batch: 'on' } }],
+  transparent: (place) => [{ relay: { bind: formatEndpoint(endpointOf(place, 'relay')), mode: 'transparent' } }],
 };
 
 export interface Forwarder {
@@ -40,18 +42,20 @@ export interface Workshop {
   readonly forwardProgram: string | undefined;
 }
 
-export function endpointOf({ address }: Place, port: keyof typeof PORTS): Endpoint {
-  return { address, port: PORTS[port] };
+export function endpointOf({ address, client }: Place, port: keyof typeof PORTS): Endpoint {
+  return { address: port === 'client' ? client : address, port: PORTS[port] };
 }
 
-/** A loopback address per column, by process id, so that two benches do not meet. */
+/** Addresses of its own per column; on loopback by process id, so that two benches do not meet. */
 export function placeOf(column: Column): Place {
   const index = Object.keys(COLUMNS).indexOf(column);
-  return { address: `127.${200 + index}.${(process.pid >> 8) & 0xff}.${process.pid & 0xff || 1}` };
+  if (isInOwnNetwork()) return { address: `198.18.${index}.2`, client: `198.19.${index}.2` };
+  const address = `127.${200 + index}.${(process.pid >> 8) & 0xff}.${process.pid & 0xff || 1}`;
+  return { address, client: address };
 }
 
 function memberChanges(column: Column, place: Place): Record<string, unknown> | undefined {
-  return MEMBERS[column]?.find((changes) => {
+  return MEMBERS[column]?.(place).find((changes) => {
     try {
       memberConfig(place, changes);
       return true;
@@ -95,7 +99,7 @@ function commandOf(column: Column, place: Place, shop: Workshop): Command | unde
 
 /** Starts a column; the reason why not when it cannot be there. */
 export async function startForwarder(column: Column, shop: Workshop): Promise<Forwarder | string> {
-  if (column === 'transparent') return 'not on loopback: from there a member relays in frames';
+  if (column === 'transparent' && !isInOwnNetwork()) return NEEDS;
   const place = placeOf(column);
   const command = commandOf(column, place, shop);
   if (!command) return 'not there';

@@ -5,7 +5,7 @@ import { encodeFrame, Frame, FrameKind, HEAD_IPV4 } from '../src/relay/envelope.
 import { OWN, type Place, PORTS, SECRET } from './farm.ts';
 
 /** The frame in which the other member relays `message`. */
-export function frameOf(message: Buffer, { address }: Place): Buffer {
+export function frameOf(message: Buffer, { address, client }: Place): Buffer {
   const frame = new Frame();
   frame.kind = FrameKind.packet;
   frame.hops = 1;
@@ -16,7 +16,7 @@ export function frameOf(message: Buffer, { address }: Place): Buffer {
   frame.ingressIncarnation = 1;
   frame.listener = listenerCode('edge');
   frame.epoch = 1;
-  frame.address = address;
+  frame.address = client;
   frame.port = PORTS.client;
   frame.localAddress = address;
   frame.localPort = PORTS.front;

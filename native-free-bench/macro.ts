@@ -80,12 +80,14 @@ async function invitesOf(owner: number, place: Place): Promise<Buffer[]> {
   return found;
 }
 
-function runOf(row: MacroRow, { place, isMember }: Forwarder): Omit<LoadRun, 'ms'> {
+function runOf(row: MacroRow, { column, place, isMember }: Forwarder): Omit<LoadRun, 'ms'> {
   const front = endpointOf(place, 'front');
   switch (row) {
     case 'ingress':
       return { from: SOCKET.client, to: front, count: isMember ? SOCKET.peer : SOCKET.server, set: SETS.relayed };
     case 'owner': {
+      if (column === 'transparent')
+        return { from: SOCKET.client, to: endpointOf(place, 'hatch'), count: SOCKET.server, set: SETS.owned };
       const to = isMember ? endpointOf(place, 'relay') : front;
       return { from: SOCKET.peer, to, count: SOCKET.server, set: SETS.frames, sign: true };
     }
@@ -96,7 +98,7 @@ function runOf(row: MacroRow, { place, isMember }: Forwarder): Omit<LoadRun, 'ms
 
 /** Kamailio cannot read frames of the relay link: it has no row `owner`. */
 function has(row: MacroRow, column: Column): boolean {
-  return !(row === 'owner' && column === 'kamailio') && !(row !== 'ingress' && column === 'transparent');
+  return !(row === 'owner' && column === 'kamailio');
 }
 
 interface Stand {

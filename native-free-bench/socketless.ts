@@ -5,7 +5,7 @@ import { type DatagramHandlers, type Network, nodeNetwork } from '../src/base/ne
 import type { FarmNode } from '../src/node/farm-node.ts';
 import { memberConfig, type Place, PORTS, startMember } from './farm.ts';
 
-export const PLACE: Place = { address: '127.0.0.1' };
+export const PLACE: Place = { address: '127.0.0.1', client: '127.0.0.1' };
 export const CLIENT = { address: '198.51.100.77', port: 5060 };
 export const FRONT = { address: PLACE.address, port: PORTS.front };
 

@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import type { CallsResult } from '../../native-free-bench/calls.ts';
-import { MACRO_ROWS, type MacroRow, runMacro } from '../../native-free-bench/macro.ts';
+import { MACRO_ROWS, type MacroResult, type MacroRow, runMacro } from '../../native-free-bench/macro.ts';
 import type { MicroSamples } from '../../native-free-bench/micro.ts';
+import { inOwnNetwork } from '../../native-free-bench/own-network.ts';
 import type { ScaleResult } from '../../native-free-bench/scale.ts';
+import { without } from '../lab/missing.ts';
 
 const FOLDER = join(import.meta.dirname, '..', '..', 'native-free-bench');
 const PACKETS = 40;
@@ -58,3 +60,19 @@ for (const compiled of [true, false])
           `${row}, ${name}`,
         );
   });
+
+const BARE = `
+import { runMacro } from '${join(FOLDER, 'macro.ts')}';
+const options = { rounds: 1, ms: 5000, packets: ${PACKETS}, columns: ['transparent'], latencyRate: 0, progress: () => {} };
+console.log(JSON.stringify(await runMacro(options)));
+`;
+
+test('bare packets come through in each row, in a network of their own', {
+  skip: without('namespaces', 'ip', 'raw-socket'),
+}, async () => {
+  const there = inOwnNetwork({ file: process.execPath, args: ['--input-type=module', '-e', BARE] });
+  assert.ok(there, 'a network namespace can be made');
+  const { rows, notes } = JSON.parse((await promisify(execFile)(there.file, there.args)).stdout) as MacroResult;
+  for (const row of Object.keys(MACRO_ROWS))
+    assert.ok((rows.find(({ group }) => group === row)?.median ?? 0) > 0, `${row}: ${notes.join()}`);
+});
