@@ -34,13 +34,7 @@ export const HeaderName = {
 } as const;
 export type HeaderName = (typeof HeaderName)[keyof typeof HeaderName];
 
-interface Spelling {
-  readonly octets: Uint8Array;
-  readonly name: HeaderName;
-}
-
-/** Spellings by length; compact forms are those of length 1 (RFC 3261 20, 3515, 3892, 4028, 6665). */
-const SPELLINGS: Spelling[][] = Array.from({ length: 20 }, () => []);
+/** Compact forms (RFC 3261 20, 3515, 3892, 4028, 6665). */
 const COMPACT: Record<string, HeaderName> = {
   v: HeaderName.VIA,
   f: HeaderName.FROM,
@@ -55,30 +49,34 @@ const COMPACT: Record<string, HeaderName> = {
   b: HeaderName.REFERRED_BY,
   x: HeaderName.SESSION_EXPIRES,
 };
-for (const [key, name] of Object.entries(HeaderName)) {
+
+/** Every spelling has a place of its own, so that a name is compared with one at most: 32 octets of letters, its length, its number. */
+const PLACES = 256;
+const LETTERS = new Uint8Array(PLACES * 32);
+const LENGTHS = new Uint8Array(PLACES);
+const NAMES = new Uint8Array(PLACES);
+for (const [key, name] of Object.entries({ ...HeaderName, ...COMPACT })) {
   if (name === HeaderName.OTHER) continue;
   const octets = Buffer.from(key.toLowerCase().replaceAll('_', '-'));
-  SPELLINGS[octets.length]!.push({ octets, name });
-}
-const LETTERS = new Uint8Array(256);
-for (const [letter, name] of Object.entries(COMPACT)) {
-  LETTERS[letter.charCodeAt(0)] = name;
-  LETTERS[letter.toUpperCase().charCodeAt(0)] = name;
+  const place = placeOf(octets, 0, octets.length);
+  if (NAMES[place] !== HeaderName.OTHER) throw new Error(`${key} needs another place: change placeOf`);
+  LETTERS.set(octets, place * 32);
+  LENGTHS[place] = octets.length;
+  NAMES[place] = name;
 }
 
-/** The name that `[start, end)`, a token without blanks, spells. */
+/** The place of `[start, end)`: by its first and last letter in any case, and its length. */
+function placeOf(bytes: Uint8Array, start: number, end: number): number {
+  return (((bytes[start]! & 31) << 3) + ((bytes[end - 1]! & 31) << 2) + end - start) & (PLACES - 1);
+}
+
+/** The name that `[start, end)` spells. None of its octets may be a blank or a control octet; else they need not be of a token. */
 export function headerName(bytes: Uint8Array, start: number, end: number): HeaderName {
-  const length = end - start;
-  if (length === 1) return LETTERS[bytes[start]!]! as HeaderName;
-  if (length >= SPELLINGS.length) return HeaderName.OTHER;
-  const candidates = SPELLINGS[length]!;
-  for (let c = 0; c < candidates.length; c++) {
-    const candidate = candidates[c]!;
-    const octets = candidate.octets;
-    let i = 0;
-    // Token octets: 0x20 folds the case of letters; `^` and `_` cannot become a letter or a hyphen by it.
-    while (i < length && (bytes[start + i]! | 0x20) === octets[i]!) i++;
-    if (i === length) return candidate.name;
-  }
-  return HeaderName.OTHER;
+  if (start === end) return HeaderName.OTHER;
+  const place = placeOf(bytes, start, end);
+  if (LENGTHS[place] !== end - start) return HeaderName.OTHER;
+  // 0x20 folds the case of letters; of all octets above it only a letter becomes a letter by it, and only a hyphen a hyphen.
+  for (let i = start, j = place * 32; i < end; i++, j++)
+    if ((bytes[i]! | 0x20) !== LETTERS[j]!) return HeaderName.OTHER;
+  return NAMES[place]! as HeaderName;
 }

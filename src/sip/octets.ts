@@ -51,14 +51,14 @@ export function isDigit(octet: number): boolean {
 /** First offset at or behind `at` that is not SP, HT or part of a fold. */
 export function skipBlanks(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
-  while (i < end && (CLASS[bytes[i]!]! & BLANK) !== 0) i++;
+  while (i < end && bytes[i]! <= SP && (CLASS[bytes[i]!]! & BLANK) !== 0) i++;
   return i;
 }
 
 /** Offset behind the last octet of `[start, end)` that is not blank. */
 export function trimEnd(bytes: Uint8Array, start: number, end: number): number {
   let i = end;
-  while (i > start && (CLASS[bytes[i - 1]!]! & BLANK) !== 0) i--;
+  while (i > start && bytes[i - 1]! <= SP && (CLASS[bytes[i - 1]!]! & BLANK) !== 0) i--;
   return i;
 }
 
@@ -66,6 +66,13 @@ export function trimEnd(bytes: Uint8Array, start: number, end: number): number {
 export function skipClass(bytes: Uint8Array, at: number, end: number, bits: number): number {
   let i = at;
   while (i < end && (CLASS[bytes[i]!]! & bits) !== 0) i++;
+  return i;
+}
+
+/** Offset of the first CR or LF at or behind `at`, or `end`. */
+export function lineBreak(bytes: Uint8Array, at: number, end: number): number {
+  let i = at;
+  while (i < end && (bytes[i]! > CR || (bytes[i]! !== CR && bytes[i]! !== LF))) i++;
   return i;
 }
 

@@ -2,8 +2,6 @@
 // Strict where two readers could disagree about where a field is; all it does not need it passes over unread.
 import { HeaderName, headerName } from './header-name.ts';
 import {
-  BLANK,
-  CLASS,
   COLON,
   CR,
   DOT,
@@ -13,6 +11,7 @@ import {
   isDigit,
   LESS,
   LF,
+  lineBreak,
   QUOTE,
   readNumber,
   SEMICOLON,
@@ -255,6 +254,8 @@ function startsWithSip(bytes: Uint8Array, at: number, end: number): boolean {
 /** Whether `[start, end)` is exactly a SIP-Version: null for SIP/2.0, `version` for another, `start-line` for no version. */
 function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault | null {
   if (!startsWithSip(bytes, start, end)) return 'start-line';
+  if (end - start === 7 && bytes[start + 4]! === 0x32 && bytes[start + 5]! === DOT && bytes[start + 6]! === 0x30)
+    return null;
   let i = start + 4;
   while (i < end && isDigit(bytes[i]!)) i++;
   if (i === start + 4 || i + 1 >= end || bytes[i]! !== DOT) return 'start-line';
@@ -262,7 +263,7 @@ function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault 
   i = minor;
   while (i < end && isDigit(bytes[i]!)) i++;
   if (i !== end || i === minor) return 'start-line';
-  return end - start === 7 && bytes[start + 4]! === 0x32 && bytes[start + 6]! === 0x30 ? null : 'version';
+  return 'version';
 }
 
 function scanRequestLine(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
@@ -485,8 +486,7 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
   let fault: ScanFault | null = null;
 
   // Start line.
-  let at = start;
-  while (at < end && bytes[at]! !== CR && bytes[at]! !== LF) at++;
+  let at = lineBreak(bytes, start, end);
   fault = startsWithSip(bytes, start, at)
     ? scanStatusLine(bytes, start, at, out)
     : scanRequestLine(bytes, start, at, out);
@@ -514,40 +514,35 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
     if (lines === SCAN_LIMITS.headerLines) return fault ?? 'header-limit';
 
     const lineStart = at;
-    while (at < end && (CLASS[bytes[at]!]! & TOKEN) !== 0) at++;
+    while (at < end && bytes[at]! > SP && bytes[at]! !== COLON) at++;
     const nameEnd = at;
+    const name = headerName(bytes, lineStart, nameEnd);
     while (at < end && (bytes[at]! === SP || bytes[at]! === HT)) at++;
-    const named = nameEnd > lineStart && at < end && bytes[at]! === COLON;
+    const named =
+      at < end &&
+      bytes[at]! === COLON &&
+      (name !== HeaderName.OTHER || (nameEnd > lineStart && skipClass(bytes, lineStart, nameEnd, TOKEN) === nameEnd));
     if (named) at++;
     else fault ??= 'header-name';
 
     const afterColon = at;
     for (;;) {
-      while (at < end && bytes[at]! > CR) at++;
-      if (at >= end) return fault ?? 'truncated';
-      const octet = bytes[at]!;
-      if (octet === CR) {
-        if (at + 1 >= end) return fault ?? 'truncated';
-        if (bytes[at + 1]! !== LF) return fault ?? 'line-end';
-        at += 2;
-        // A fold: the header goes on in the next line (RFC 3261 7.3.1).
-        if (at < end && (bytes[at]! === SP || bytes[at]! === HT)) continue;
-        break;
-      }
-      if (octet === LF) return fault ?? 'line-end';
-      at++;
+      at = lineBreak(bytes, at, end);
+      if (at + 1 >= end) return fault ?? (at < end && bytes[at]! === LF ? 'line-end' : 'truncated');
+      if (bytes[at]! !== CR || bytes[at + 1]! !== LF) return fault ?? 'line-end';
+      at += 2;
+      // A fold: the header goes on in the next line (RFC 3261 7.3.1).
+      if (at >= end || (bytes[at]! !== SP && bytes[at]! !== HT)) break;
     }
     if (at - lineStart > SCAN_LIMITS.headerLine) return fault ?? 'header-limit';
     out.headersEnd = at;
     if (!named) continue;
 
-    const name = headerName(bytes, lineStart, nameEnd);
     if (name === HeaderName.OTHER || name > HeaderName.TARGET_DIALOG) continue;
-    let valueStart = afterColon;
-    while (valueStart < at && (CLASS[bytes[valueStart]!]! & BLANK) !== 0) valueStart++;
+    let valueStart = skipBlanks(bytes, afterColon, at);
     // An empty value lies in its own line: what is written there must not land in the next.
     if (valueStart === at) valueStart = afterColon;
-    const headerFault = scanHeader(bytes, name, lineStart, at, valueStart, trimEnd(bytes, valueStart, at), out);
+    const headerFault = scanHeader(bytes, name, lineStart, at, valueStart, trimEnd(bytes, valueStart, at - 2), out);
     if (headerFault) fault ??= headerFault;
   }
   const wholeFault = wholeMessageFault(out, stream);

@@ -48,6 +48,7 @@ const refused: readonly (readonly [what: string, bytes: Buffer, fault: ScanFault
     0,
   ],
   ['a bare LF behind the Via', options({ Subject: 'a\nContent-Length: 9' }), 'line-end', 400],
+  ['a bare CR where a known name has its hyphen', options({ 'Call\rID': 'x' }), 'header-name', 400],
   ['a bare CR in a value', options({ Subject: 'a\rb' }), 'line-end', 400],
   ['only bare LF line ends', Buffer.from(options().toString('latin1').replaceAll('\r', ''), 'latin1'), 'line-end', 0],
   ['a control octet in a header name', options({ 'Content\x01Length': '5' }), 'header-name', 400],
