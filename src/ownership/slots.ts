@@ -175,7 +175,7 @@ export class CallHash {
 }
 
 /** Hashes the Call-ID `bytes[start..end)` octet for octet: Call-IDs are case-sensitive (RFC 3261 8.1.1.4). */
-export function hashCallId(key: SipKey, bytes: Uint8Array, start: number, end: number, out: CallHash): void {
+export function hashCallId(key: SipKey, bytes: Buffer, start: number, end: number, out: CallHash): void {
   siphash(key, bytes, start, end);
   out.slot = digest.high >>> 16;
   out.key = (digest.high & 0x1fffff) * 4294967296 + digest.low;

@@ -50,15 +50,15 @@ export class Token {
   incarnation = 0;
   keyId = 0;
   /** The raw octets; the value is `octets[7..valueEnd)`. */
-  readonly octets = new Uint8Array(MAX_OCTETS);
+  readonly octets = Buffer.alloc(MAX_OCTETS);
   readonly valueStart = HEAD_OCTETS;
   valueEnd = HEAD_OCTETS;
 }
 
-const scratch = new Uint8Array(MAX_OCTETS);
+const scratch = Buffer.alloc(MAX_OCTETS);
 const text = Buffer.alloc(MAX_CHARACTERS);
 
-function writeMac(key: FarmKey, octets: Uint8Array, end: number): void {
+function writeMac(key: FarmKey, octets: Buffer, end: number): void {
   siphash(key.token, octets, 0, end);
   for (let i = 0; i < 4; i++) {
     octets[end + i] = digest.high >>> (24 - 8 * i);
@@ -66,7 +66,7 @@ function writeMac(key: FarmKey, octets: Uint8Array, end: number): void {
   }
 }
 
-function macAgrees(key: FarmKey, octets: Uint8Array, end: number): boolean {
+function macAgrees(key: FarmKey, octets: Buffer, end: number): boolean {
   siphash(key.token, octets, 0, end);
   let difference = 0;
   for (let i = 0; i < 4; i++) {

@@ -42,7 +42,7 @@ describe('a token', () => {
           [token.kind, token.member, token.incarnation, token.keyId],
           [kind, member, incarnation, keys.primary.id],
         );
-        assert.deepEqual(token.octets.slice(token.valueStart, token.valueEnd), value);
+        assert.deepEqual(Uint8Array.from(token.octets.subarray(token.valueStart, token.valueEnd)), value);
       }),
     );
   });
