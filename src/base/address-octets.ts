@@ -1,11 +1,24 @@
 // IP literals to the 4 or 16 octets they stand for, and back: what tokens, relay frames and PROXY headers carry.
+// Texts are remembered: the same few parties send most packets. Each place holds the last address that fell on it, so a flood of others costs
+// time, never memory.
+import { read32, write32 } from './network-order.ts';
+
+const REMEMBERED = 4096;
+const texts4 = new Array<string>(REMEMBERED).fill('0.0.0.0');
+const words4 = new Uint32Array(REMEMBERED);
+const texts6 = new Array<string>(REMEMBERED).fill('::');
+const words6 = new Uint32Array(REMEMBERED * 4);
+
+function placeOf(word: number): number {
+  return Math.imul(word, 0x9e3779b1) >>> 20;
+}
 
 /** Writes the address's 4 or 16 octets at `at`; returns their number. `address` is an IP literal as every socket reports it; '' is written as 0.0.0.0. */
 export function writeAddress(address: string, to: Uint8Array, at: number): number {
   if (!address.includes(':')) {
     let octet = 0;
     let out = at;
-    to.fill(0, at, at + 4);
+    write32(0, to, at);
     for (let i = 0; i < address.length; i++) {
       const character = address.charCodeAt(i);
       if (character === 46) {
@@ -44,10 +57,38 @@ function writeGroups(groups: string, to: Uint8Array, at: number): number {
 
 /** The inverse of `writeAddress` for 4 or 16 octets. IPv6 comes out in RFC 5952 form, IPv4-mapped addresses as plain IPv4. */
 export function readAddress(from: Uint8Array, at: number, octets: number): string {
-  if (octets === 4) return `${from[at]}.${from[at + 1]}.${from[at + 2]}.${from[at + 3]}`;
+  return octets === 4 ? read4(from, at) : read6(from, at);
+}
+
+function read4(from: Uint8Array, at: number): string {
+  const word = read32(from, at);
+  const place = placeOf(word);
+  if (words4[place] !== word) {
+    words4[place] = word;
+    texts4[place] = `${from[at]}.${from[at + 1]}.${from[at + 2]}.${from[at + 3]}`;
+  }
+  return texts4[place]!;
+}
+
+function read6(from: Uint8Array, at: number): string {
+  let hash = 0;
+  for (let i = 0; i < 16; i += 4) hash = Math.imul(hash ^ read32(from, at + i), 0x85ebca6b);
+  const place = placeOf(hash);
+  let known = true;
+  for (let i = 0; i < 4; i++) {
+    const word = read32(from, at + 4 * i);
+    if (words6[4 * place + i] === word) continue;
+    words6[4 * place + i] = word;
+    known = false;
+  }
+  if (!known) texts6[place] = text6(from, at);
+  return texts6[place]!;
+}
+
+function text6(from: Uint8Array, at: number): string {
   const groups: number[] = [];
   for (let i = 0; i < 16; i += 2) groups.push((from[at + i]! << 8) | from[at + i + 1]!);
-  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) return readAddress(from, at + 12, 4);
+  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) return read4(from, at + 12);
   let best = -1;
   let bestLength = 1;
   for (let i = 0; i < 8; i++) {

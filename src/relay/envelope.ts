@@ -37,8 +37,9 @@
 // There is no time in it. Replay is kept off by the sequence number, which rises with each frame of one incarnation of a sender
 // (sequence-window.ts), and by the receiver's number, so a wall clock may jump and nothing happens.
 import { readAddress, writeAddress } from '../base/address-octets.ts';
+import { read16, read24, read32, write16, write24, write32 } from '../base/network-order.ts';
 import { digest, siphash } from '../base/siphash.ts';
-import type { FarmKey, Keyring } from '../ownership/keyring.ts';
+import type { Keyring } from '../ownership/keyring.ts';
 
 export const FrameKind = {
   /** A message from outside, for the receiver's owner lookup. */
@@ -109,23 +110,15 @@ function writeAddress6(address: string, to: Buffer, at: number): void {
     writeAddress(address, to, at);
     return;
   }
-  to.fill(0, at, at + 10);
-  to[at + 10] = 0xff;
-  to[at + 11] = 0xff;
-  to.fill(0, at + 12, at + 16);
-  if (address !== '') writeAddress(address, to, at + 12);
+  write32(0, to, at);
+  write32(0, to, at + 4);
+  write32(0xffff, to, at + 8);
+  writeAddress(address, to, at + 12);
 }
 
-function writeAddress4(address: string, to: Buffer, at: number): void {
-  to.fill(0, at, at + 4);
-  if (address !== '') writeAddress(address, to, at);
-}
-
-function writeMac(key: FarmKey, to: Buffer, at: number, start: number, end: number): void {
-  to.fill(0, at, at + 8);
-  siphash(key.relay, to, start, end);
-  to.writeUInt32BE(digest.high, at);
-  to.writeUInt32BE(digest.low, at + 4);
+function writeMac(high: number, low: number, to: Buffer, at: number): void {
+  write32(high, to, at);
+  write32(low, to, at + 4);
 }
 
 /**
@@ -142,63 +135,63 @@ export function encodeFrame(
   at: number,
 ): number {
   const six = headOctets(frame) === HEAD_IPV6;
-  to.set(SIGNATURE, at);
+  for (let i = 0; i < SIGNATURE.length; i++) to[at + i] = SIGNATURE[i]!;
   to[at + 12] = 0x21;
   to[at + 13] = (six ? 0x20 : 0x10) | (frame.connection === 0 ? 2 : 1);
-  to.writeUInt16BE((six ? HEAD_IPV6 : HEAD_IPV4) - 16, at + 14);
+  write16((six ? HEAD_IPV6 : HEAD_IPV4) - 16, to, at + 14);
   let here = at + 16;
   if (six) {
     writeAddress6(frame.address, to, here);
     writeAddress6(frame.localAddress, to, here + 16);
     here += 32;
   } else {
-    writeAddress4(frame.address, to, here);
-    writeAddress4(frame.localAddress, to, here + 4);
+    writeAddress(frame.address, to, here);
+    writeAddress(frame.localAddress, to, here + 4);
     here += 8;
   }
-  to.writeUInt16BE(frame.port, here);
-  to.writeUInt16BE(frame.localPort, here + 2);
+  write16(frame.port, to, here);
+  write16(frame.localPort, to, here + 2);
   to[here + 4] = TLV_TYPE;
-  to.writeUInt16BE(VALUE_OCTETS, here + 5);
+  write16(VALUE_OCTETS, to, here + 5);
   here += 7;
   to[here] = VERSION;
   to[here + 1] = frame.kind;
   to[here + 2] = (keys.primary.id << 4) | frame.secondChance;
   to[here + 3] = frame.hops;
-  to.writeUInt16BE(frame.sender, here + 4);
-  to.writeUInt16BE(frame.receiver, here + 6);
-  to.writeUIntBE(frame.senderIncarnation, here + 8, 3);
+  write16(frame.sender, to, here + 4);
+  write16(frame.receiver, to, here + 6);
+  write24(frame.senderIncarnation, to, here + 8);
   to[here + 11] = frame.listener;
-  to.writeUIntBE(frame.ingressIncarnation, here + 12, 3);
+  write24(frame.ingressIncarnation, to, here + 12);
   to[here + 15] = 0;
-  to.writeUInt16BE(frame.ingress, here + 16);
-  to.writeUIntBE(frame.sequence, here + 18, 6);
-  to.writeUInt32BE(frame.epoch, here + 24);
-  to.writeUInt32BE(frame.connection, here + 28);
+  write16(frame.ingress, to, here + 16);
+  write16(frame.sequence / 2 ** 32, to, here + 18);
+  write32(frame.sequence, to, here + 20);
+  write32(frame.epoch, to, here + 24);
+  write32(frame.connection, to, here + 28);
+  writeMac(0, 0, to, here + MAC_AT);
   const messageAt = here + VALUE_OCTETS;
   message.copy(to, messageAt, start, end);
   const behind = messageAt + (end - start);
-  writeMac(keys.primary, to, here + MAC_AT, at, behind);
+  siphash(keys.primary.relay, to, at, behind);
+  writeMac(digest.high, digest.low, to, here + MAC_AT);
   return behind;
 }
 
 /** True when one of the valid keys made the MAC at `at`. Zeros it for the hash and puts it back. */
 function macAgrees(keys: Keyring, keyId: number, bytes: Buffer, at: number, start: number, end: number): boolean {
-  const high = bytes.readUInt32BE(at);
-  const low = bytes.readUInt32BE(at + 4);
-  bytes.fill(0, at, at + 8);
+  const high = read32(bytes, at);
+  const low = read32(bytes, at + 4);
+  writeMac(0, 0, bytes, at);
   let agrees = false;
-  for (const key of keys.all) {
+  for (let i = 0; i < keys.all.length && !agrees; i++) {
+    const key = keys.all[i]!;
     if (key.id !== keyId) continue;
     siphash(key.relay, bytes, start, end);
     // One comparison of both halves: the time it takes tells nothing of where they differ.
-    if (((digest.high ^ high) | (digest.low ^ low)) === 0) {
-      agrees = true;
-      break;
-    }
+    agrees = ((digest.high ^ high) | (digest.low ^ low)) === 0;
   }
-  bytes.writeUInt32BE(high, at);
-  bytes.writeUInt32BE(low, at + 4);
+  writeMac(high, low, bytes, at);
   return agrees;
 }
 
@@ -224,32 +217,32 @@ export function decodeFrame(
   if (
     bytes[start + 12] !== 0x21 ||
     (family !== 0x11 && family !== 0x12 && family !== 0x21 && family !== 0x22) ||
-    bytes.readUInt16BE(start + 14) !== head - 16
+    read16(bytes, start + 14) !== head - 16
   )
     return 'not-a-frame';
   if (octets < head) return 'short';
   const at = start + head - VALUE_OCTETS;
-  if (bytes[at - 3] !== TLV_TYPE || bytes.readUInt16BE(at - 2) !== VALUE_OCTETS) return 'not-a-frame';
+  if (bytes[at - 3] !== TLV_TYPE || read16(bytes, at - 2) !== VALUE_OCTETS) return 'not-a-frame';
   if (bytes[at] !== VERSION) return 'version';
   out.keyId = bytes[at + 2]! >>> 4;
   if (keys !== undefined && !macAgrees(keys, out.keyId, bytes, at + MAC_AT, start, end)) return 'mac';
   out.kind = bytes[at + 1]! as FrameKind;
   out.secondChance = bytes[at + 2]! & 3;
   out.hops = bytes[at + 3]!;
-  out.sender = bytes.readUInt16BE(at + 4);
-  out.receiver = bytes.readUInt16BE(at + 6);
-  out.senderIncarnation = bytes.readUIntBE(at + 8, 3);
+  out.sender = read16(bytes, at + 4);
+  out.receiver = read16(bytes, at + 6);
+  out.senderIncarnation = read24(bytes, at + 8);
   out.listener = bytes[at + 11]!;
-  out.ingressIncarnation = bytes.readUIntBE(at + 12, 3);
-  out.ingress = bytes.readUInt16BE(at + 16);
-  out.sequence = bytes.readUIntBE(at + 18, 6);
-  out.epoch = bytes.readUInt32BE(at + 24);
-  out.connection = bytes.readUInt32BE(at + 28);
+  out.ingressIncarnation = read24(bytes, at + 12);
+  out.ingress = read16(bytes, at + 16);
+  out.sequence = read16(bytes, at + 18) * 2 ** 32 + read32(bytes, at + 20);
+  out.epoch = read32(bytes, at + 24);
+  out.connection = read32(bytes, at + 28);
   const width = head === HEAD_IPV6 ? 16 : 4;
   out.address = readAddress(bytes, start + 16, width);
   out.localAddress = readAddress(bytes, start + 16 + width, width);
-  out.port = bytes.readUInt16BE(start + 16 + 2 * width);
-  out.localPort = bytes.readUInt16BE(start + 18 + 2 * width);
+  out.port = read16(bytes, start + 16 + 2 * width);
+  out.localPort = read16(bytes, start + 18 + 2 * width);
   out.start = start + head;
   out.end = end;
   return null;

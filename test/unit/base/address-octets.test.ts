@@ -1,0 +1,50 @@
+// IP literals and their octets: both ways, also when many others were read in between.
+import assert from 'node:assert/strict';
+import net from 'node:net';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { readAddress, writeAddress } from '../../../src/base/address-octets.ts';
+
+const text = (octets: Uint8Array): string => readAddress(octets, 0, octets.length);
+
+test('an address is read as the system writes it', () => {
+  assert.equal(text(Uint8Array.of(192, 0, 2, 255)), '192.0.2.255');
+  assert.equal(text(new Uint8Array(4)), '0.0.0.0');
+  assert.equal(text(new Uint8Array(16)), '::');
+  const mapped = new Uint8Array(16);
+  mapped.set([255, 255, 192, 0, 2, 1], 10);
+  assert.equal(text(mapped), '192.0.2.1');
+});
+
+for (const [family, octets] of [
+  ['IPv4', 4],
+  ['IPv6', 16],
+] as const)
+  test(`${family} addresses that were read come back octet for octet, whatever was read between`, () => {
+    const address = fc.uint8Array({ minLength: octets, maxLength: octets });
+    fc.assert(
+      fc.property(fc.array(address, { minLength: 1, maxLength: 200 }), (addresses) => {
+        for (const each of [...addresses, ...addresses]) {
+          const read = text(each);
+          const back = new Uint8Array(20).fill(0xaa);
+          const written = writeAddress(read, back, 2);
+          assert.ok(net.isIP(read));
+          assert.deepEqual(back.subarray(2 + written), new Uint8Array(18 - written).fill(0xaa));
+          if (written === octets) assert.deepEqual(back.slice(2, 2 + octets), each);
+          else assert.deepEqual(each.slice(0, 12), Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255));
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+test('more addresses than are remembered are still told apart', () => {
+  const octets = new Uint8Array(16).fill(0x20);
+  for (let round = 0; round < 2; round++)
+    for (let i = 0; i < 20_000; i++) {
+      octets[14] = i >>> 8;
+      octets[15] = i;
+      assert.equal(readAddress(octets, 12, 4), `32.32.${i >>> 8}.${i & 255}`);
+      assert.equal(readAddress(octets, 0, 16), `2020:2020:2020:2020:2020:2020:2020:${i.toString(16)}`);
+    }
+});
