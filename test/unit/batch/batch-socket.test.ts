@@ -76,6 +76,16 @@ describe('a batch', LIMIT, () => {
     assert.ok(Math.max(...inTurn.filter(Boolean)) <= most + 32, String(inTurn));
   });
 
+  test('that is over the share is answered all the same, when the turn ends', async (t) => {
+    const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork, mostPerTurn: 4 });
+    const [alice, bob] = [await party(t, nodeNetwork), await party(t, network)];
+    bob.onDatagram = (bytes) => bob.send(bytes, alice);
+    // One by libuv, 64 by the first call, and the last by libuv again.
+    for (const text of numbers(66)) alice.send(Buffer.from(text), bob);
+    await alice.until(66);
+    assert.deepEqual(texts(alice), numbers(66));
+  });
+
   test('that the kernel has no room for goes by libuv, in order, and later ones not before it', async (t) => {
     let full = 3;
     const calls: number[] = [];
@@ -104,6 +114,8 @@ describe('a batch', LIMIT, () => {
     alice.send(Buffer.from('10'), bob);
     await bob.until(11);
     assert.deepEqual(texts(bob), numbers(11));
+    // None waits any more, so it was offered to the kernel as one of a batch again.
+    assert.deepEqual(calls, [5, 4, 1]);
   });
 
   test('that is full and finds no room does not let a later datagram go before it', async (t) => {
@@ -154,6 +166,24 @@ describe('a batch', LIMIT, () => {
     assert.match(String(errors[1]), /closed/);
   });
 
+  test('takes in nothing while it is sent: what who hears of an error sends goes by libuv', async (t) => {
+    const network = batchNetwork({
+      libc: { ...libc!, sendmmsg: () => -1, errno: () => C.EINVAL },
+      cells: makeCells(),
+      base: nodeNetwork,
+    });
+    const bob = await party(t, nodeNetwork);
+    let errors = 0;
+    const socket = await network.bindUdp(
+      { address: HERE, port: 0 },
+      { onDatagram() {}, onSendError: () => socket.send(Buffer.from(`${errors++}`), HERE, bob.socket.local.port) },
+    );
+    t.after(() => socket.close());
+    for (let i = 0; i < 3; i++) socket.send(Buffer.from('x'), HERE, 9);
+    await bob.until(3);
+    assert.deepEqual([texts(bob), errors], [numbers(3), 3]);
+  });
+
   test('that the kernel never has room for is bounded, and what is over it is counted', async (t) => {
     const network = batchNetwork({
       libc: { ...libc!, sendmmsg: () => -1, errno: () => C.EAGAIN },
@@ -178,7 +208,7 @@ describe('a batch', LIMIT, () => {
 
   test('goes on after a handler that throws', async (t) => {
     const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
-    const [alice, bob] = [await party(t, network), await party(t, network)];
+    const [alice, bob] = [await party(t, nodeNetwork), await party(t, network)];
     const caught: unknown[] = [];
     // The runner would take the exception for a failure of the test.
     const listeners = process.listeners('uncaughtException');
@@ -190,11 +220,64 @@ describe('a batch', LIMIT, () => {
     });
     bob.onDatagram = (bytes) => {
       bob.send(bytes, alice);
-      if (bytes.toString() === '0') throw new Error('of the handler');
+      if (bytes.toString() !== '1') throw new Error('of the handler');
     };
     for (const text of numbers(3)) alice.send(Buffer.from(text), bob);
     await alice.until(3);
-    assert.deepEqual([texts(alice), caught.length], [numbers(3), 1]);
+    assert.deepEqual([texts(alice), caught.length], [numbers(3), 2]);
+    await turn();
+    bob.send(Buffer.from('3'), alice);
+    await alice.until(4);
+  });
+
+  test('ends with its socket: a handler that closes it gets no more, and the descriptor is not read again', async (t) => {
+    let readLate = 0;
+    for (const last of [1, 3]) {
+      let open = true;
+      const watched: Libc = {
+        ...libc!,
+        recvmmsg(...call) {
+          if (!open) readLate++;
+          return libc!.recvmmsg(...call);
+        },
+      };
+      const network = batchNetwork({ libc: watched, cells: makeCells(), base: nodeNetwork });
+      const [alice, bob] = [await party(t, nodeNetwork), await Party.at(network, HERE)];
+      const closed = Promise.withResolvers<void>();
+      bob.onDatagram = () => {
+        if (bob.heard.length !== last) return;
+        open = false;
+        closed.resolve(bob.socket.close());
+      };
+      for (const text of numbers(10)) alice.send(Buffer.from(text), bob);
+      await closed.promise;
+      await turn();
+      assert.deepEqual([texts(bob), readLate], [numbers(last), 0]);
+    }
+  });
+
+  test('of IPv6 has whole addresses also after one of IPv4 in the same memory', async (t) => {
+    const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
+    const at = [HERE, HERE, '::1', '::1'].map((address) => Party.at(network, address));
+    const [four, four2, six, six2] = (await Promise.all(at)) as [Party, Party, Party, Party];
+    t.after(() => Promise.all([four, four2, six, six2].map(({ socket }) => socket.close())));
+    for (const [from, to] of [
+      [four, four2],
+      [six, six2],
+    ] as const) {
+      for (const text of numbers(10)) from.send(Buffer.from(text), to);
+      await to.until(10);
+      assert.deepEqual(new Set(to.heard.map(({ address }) => address)), new Set([from.socket.local.address]));
+    }
+  });
+
+  test('of IPv6 leaves IPv4 to others, at the wildcard too', async (t) => {
+    const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
+    const nothing = { onDatagram() {}, onSendError() {} };
+    const six = await bindUdp({ address: '::', port: 0 }, nothing);
+    t.after(() => six.close());
+    const four = await bindUdp({ address: '0.0.0.0', port: six.local.port }, nothing);
+    t.after(() => four.close());
   });
 
   for (const sharing of [{}, { reusePort: true }])

@@ -114,12 +114,21 @@ describe('transport.batch', () => {
   });
 
   test('auto does not call a taken address a matter of batches', { skip }, async (t) => {
-    const { lines, network } = host('auto');
+    let closed = 0;
+    const counting: Libc = {
+      ...libc!,
+      close(fd) {
+        closed++;
+        return libc!.close(fd);
+      },
+    };
+    const { lines, network } = host('auto', () => counting);
     const here = network();
     const party = await Party.at(here, '127.0.0.1');
     t.after(() => party.socket.close());
+    closed = 0;
     await assert.rejects(Party.at(here, '127.0.0.1', party.socket.local.port), { code: 'EADDRINUSE' });
-    assert.equal(lines.length, 1);
+    assert.deepEqual([lines.length, closed], [1, 1]);
   });
 
   test('leaves no descriptor open by its check', { skip }, () => {
