@@ -10,7 +10,7 @@ export interface Clock {
   now(): number;
   /** Milliseconds since 1970; for log lines and records that people read, never for a deadline. */
   wall(): number;
-  /** Calls `run` once after `ms` milliseconds; with 0 as soon as all else that waits has had its turn. Does not keep the process alive. */
+  /** Calls `run` once after `ms` milliseconds; with 0 as soon as all else that waits has had its turn. Does not keep the process alive, or but for this turn. */
   after(ms: number, run: () => void): Timer;
   /** Calls `run` every `ms` milliseconds. Does not keep the process alive. */
   every(ms: number, run: () => void): Timer;
@@ -21,8 +21,8 @@ export const systemClock: Clock = {
   wall: () => Date.now(),
   after(ms, run) {
     if (ms === 0) {
-      // A timer of 0 ms would wait for 1 ms.
-      const handle = setImmediate(run).unref();
+      // A timer of 0 ms would wait for 1 ms. Not unref'd: the loop would sleep until the next packet or timer with the call still to come.
+      const handle = setImmediate(run);
       return { cancel: () => clearImmediate(handle) };
     }
     const handle = setTimeout(run, ms).unref();

@@ -13,6 +13,9 @@ import { Packet } from '../../../src/transport/packet.ts';
 
 export const KEYS = keyring(['ab'.repeat(32)]);
 
+/** An address of these tests alone: the port that the datagrams of a link are given is free for its connections. */
+export const LOOPBACK = '127.0.58.1';
+
 export interface MemberOptions {
   readonly network?: Network;
   readonly clock?: Clock;
@@ -67,7 +70,7 @@ export class Member {
       network: options.network ?? nodeNetwork,
       clock: options.clock ?? systemClock,
       log: pino({ level: 'silent' }),
-      bind: { address: options.address ?? '127.0.0.1', port: options.port ?? 0 },
+      bind: { address: options.address ?? LOOPBACK, port: options.port ?? 0 },
       keys: () => this.keys,
       self: () => this.self,
       listeners: this.listeners,
@@ -76,7 +79,7 @@ export class Member {
         listener,
         name: this.listeners[listener]!,
         local: { address: '198.51.100.1', port: 5060 },
-        hatch: { address: options.address ?? '127.0.0.1', port: options.hatchPort ? options.hatchPort - 1 + index : 0 },
+        hatch: { address: options.address ?? LOOPBACK, port: options.hatchPort ? options.hatchPort - 1 + index : 0 },
       })),
       metrics: {
         relayed: this.#relayed,

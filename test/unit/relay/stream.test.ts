@@ -10,7 +10,7 @@ import { pskIdentity, TLS_OPTIONS } from '../../../src/relay/stream-link.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
 import { until } from '../../fake/until.ts';
-import { farm, introduce, KEYS, Member, type MemberOptions } from './relay-farm.ts';
+import { farm, introduce, KEYS, LOOPBACK, Member, type MemberOptions } from './relay-farm.ts';
 
 let members: Member[] = [];
 let sockets: net.Socket[] = [];
@@ -79,7 +79,7 @@ describe('a message that came by a connection', () => {
 });
 
 test('three members exchange a datagram and 40 KiB each with each other, over IPv4 and IPv6', async () => {
-  for (const address of ['127.0.0.1', '::1']) {
+  for (const address of [LOOPBACK, '::1']) {
     const all = [member(1, { address }), member(2, { address }), member(3, { address })];
     await farm(...all);
     for (const from of all)
