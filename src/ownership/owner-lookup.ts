@@ -119,12 +119,14 @@ export class OwnerLookup {
     return verdict;
   }
 
-  /** True when the user part of the URI in `bytes[start..end)` is a valid token of a dialog; the token is then in `#token`. */
+  /** True when the user part of the URI in `bytes[start..end)`, of a Route in its `<>`, is a valid token of a dialog; the token is then in `#token`. */
   #uriNames(scan: Scan, start: number, end: number, place: TokenPlace): boolean {
     const { bytes } = scan;
     let at = start;
-    while (at < end && bytes[at] !== 0x3c) at++; // <
-    at = at === end ? start : at + 1;
+    if (place === 'route') {
+      while (at < end && bytes[at] !== 0x3c) at++; // <
+      at = at === end ? start : at + 1;
+    }
     for (let i = 0; i < 4; i++, at++) if ((bytes[at]! | 32) !== (SIP[i]! | 32)) return false;
     if ((bytes[at]! | 32) !== 0x73 || (bytes[at + 1]! | 32) !== 0x66) return false; // sf
     let to = at;

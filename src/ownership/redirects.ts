@@ -10,7 +10,7 @@ export class Redirects {
 
   /** The member that the call went to; undefined when it went nowhere else. */
   get(callKey: number): number | undefined {
-    return this.#members.get(callKey);
+    return this.#members.size === 0 ? undefined : this.#members.get(callKey);
   }
 
   set(callKey: number, member: number): void {
