@@ -4,20 +4,7 @@ import { formatEndpoint } from '../../base/endpoint.ts';
 import type { Flow } from '../../ownership/flow.ts';
 import { writeFlowToken } from '../../ownership/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
-import { MAGIC_COOKIE, TokenKind, writeToken } from '../../ownership/token.ts';
-
-/** One side of the edge as it appears in messages: the address others send to, and how. */
-export class Side {
-  readonly via: Buffer;
-  readonly afterUser: Buffer;
-
-  constructor(transport: 'udp' | 'tcp', advertise: Endpoint) {
-    this.via = Buffer.from(
-      `Via: SIP/2.0/${transport.toUpperCase()} ${formatEndpoint(advertise)};branch=${MAGIC_COOKIE}`,
-    );
-    this.afterUser = Buffer.from(`@${formatEndpoint(advertise)}${transport === 'tcp' ? ';transport=tcp' : ''};lr>\r\n`);
-  }
-}
+import { MAGIC_COOKIE, mintToken, TokenKind, writeToken } from '../../ownership/token.ts';
 
 /** The Via parameter that carries the flow a response goes back by: signed, so that no one can turn a response elsewhere. */
 export const FLOW_PARAMETER = Buffer.from(';sf=');
@@ -28,7 +15,33 @@ const MAX_FORWARDS = Buffer.from('Max-Forwards: 70\r\n');
 const CRLF = Buffer.from('\r\n');
 /** The state lives in the server, not here: a restart of this process must change neither branch nor route. */
 const NO_INCARNATION = 0;
-const NOTHING = new Uint8Array(0);
+
+/** One side of the edge as it appears in messages: the address others send to, and how. */
+export class Side {
+  readonly via: Buffer;
+  readonly afterUser: Buffer;
+  #ownerRoute: Buffer = CRLF;
+  #keys: Keyring | undefined;
+  #member = -1;
+
+  constructor(transport: 'udp' | 'tcp', advertise: Endpoint) {
+    this.via = Buffer.from(
+      `Via: SIP/2.0/${transport.toUpperCase()} ${formatEndpoint(advertise)};branch=${MAGIC_COOKIE}`,
+    );
+    this.afterUser = Buffer.from(`@${formatEndpoint(advertise)}${transport === 'tcp' ? ';transport=tcp' : ''};lr>\r\n`);
+  }
+
+  /** The Record-Route line that names the owner of a dialog: the same for each, so it is made once for keys and member. */
+  ownerRoute(keys: Keyring, member: number): Buffer {
+    if (keys !== this.#keys || member !== this.#member) {
+      const token = mintToken(keys, TokenKind.dialog, member, NO_INCARNATION);
+      this.#ownerRoute = Buffer.concat([RECORD_ROUTE, Buffer.from(token), this.afterUser]);
+      this.#keys = keys;
+      this.#member = member;
+    }
+    return this.#ownerRoute;
+  }
+}
 
 /** One Via, two Record-Route and a Path line, each at most 200 octets with the longest IPv6 tokens. */
 const BLOCK_OCTETS = 1024;
@@ -65,9 +78,7 @@ export class Stamp {
 
   /** A Record-Route whose user part names the owner of the dialog (RFC 3261 16.6 item 4). */
   recordRouteOwner(keys: Keyring, side: Side, member: number): void {
-    this.#put(RECORD_ROUTE);
-    this.length = writeToken(keys, TokenKind.dialog, member, NO_INCARNATION, NOTHING, 0, this.block, this.length);
-    this.#put(side.afterUser);
+    this.#put(side.ownerRoute(keys, member));
   }
 
   /** A Record-Route whose user part is the flow to the client (RFC 5626 5.3). */
