@@ -1,10 +1,13 @@
-// `npm test`: looks for the tools of the laboratory (installs them with apt where it may), builds, checks style and types, then runs all tests as one
-// node:test run, unit tests first. With CI=true a missing tool is a failure. `npm test -- PATH...` runs only the test files whose path contains a PATH.
+// `npm test`: looks for the tools of the laboratory (installs them with apt where it may), builds, checks style and types, then runs all tests: the
+// files of unit tests two at a time, then the others one by one, which measure or have the host to themselves. With CI=true a missing tool is a
+// failure. `npm test -- PATH...` runs only the test files whose path contains a PATH.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { Readable } from 'node:stream';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { limitFiles } from './file-limit.ts';
 
 interface Tool {
   readonly name: string;
@@ -33,6 +36,8 @@ const TOOLS: readonly Tool[] = [
 /** Compiles the module raw-socket; asked for only when that does not load. */
 const COMPILER: Tool = { name: 'g++', apt: 'g++', tests: 'transparent relay' };
 
+/** A test without a limit of its own that takes longer than this hangs, ms. */
+const TEST_TIMEOUT = 4 * 60_000;
 /** A test file that takes longer than this hangs, ms. */
 const FILE_TIMEOUT = 5 * 60_000;
 /** The whole run takes under ten minutes on two cores; on a machine that is slower by far it is broken off after this time, ms. */
@@ -140,30 +145,43 @@ function step(title: string, script: string): void {
   process.exit(1);
 }
 
-/** Test files in the order they run: what is quick and tells most first. */
-function testFiles(): string[] {
-  const wanted = process.argv.slice(2);
-  return ['test/unit/**/*.test.ts', 'test/program/**/*.test.ts', 'test/lab/**/*.test.ts']
-    .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
-    .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
-    .map((file) => join(root, file));
+interface Stage {
+  readonly files: readonly string[];
+  /** Files that run at the same time. */
+  readonly concurrency: number;
 }
 
-function runTests(files: readonly string[]): void {
-  say(`${files.length} test files`);
-  let succeeded = false;
-  const tests = run({ files, cwd: root, concurrency: 1, timeout: FILE_TIMEOUT });
-  tests.on('test:summary', (summary) => {
-    // One summary per file, then one without a file for the whole run.
-    if (summary.file === undefined) succeeded = summary.success && summary.counts.tests > 0;
-  });
-  tests.on('test:fail', () => {
-    process.exitCode = 1;
-  });
-  tests.once('end', () => {
-    if (!succeeded) process.exitCode = 1;
-  });
-  tests.compose(spec).pipe(process.stdout);
+/** Test files in the order they run: what is quick and tells most first. */
+function stages(): Stage[] {
+  const wanted = process.argv.slice(2);
+  const find = (...patterns: readonly string[]): string[] =>
+    patterns
+      .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
+      .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
+      .map((file) => join(root, file));
+  return [
+    { files: find('test/unit/**/*.test.ts'), concurrency: 2 },
+    { files: find('test/program/**/*.test.ts', 'test/lab/**/*.test.ts'), concurrency: 1 },
+  ].filter(({ files }) => files.length > 0);
+}
+
+/** The events of all stages, one stage after the other. Sets the exit code to 1 unless each has tests and all succeed. */
+async function* runTests(todo: readonly Stage[]) {
+  process.exitCode = 1;
+  let succeeded = 0;
+  let failed = 0;
+  for (const { files, concurrency } of todo) {
+    say(`${files.length} test files, ${concurrency} at a time`);
+    const tests = run({ files: [...files], cwd: root, concurrency, timeout: TEST_TIMEOUT });
+    limitFiles(tests, FILE_TIMEOUT, say);
+    tests.on('test:summary', (summary) => {
+      // One summary per file, then one without a file for the whole run.
+      if (summary.file === undefined && summary.success && summary.counts.tests > 0) succeeded++;
+    });
+    tests.on('test:fail', () => failed++);
+    yield* tests;
+  }
+  if (todo.length > 0 && succeeded === todo.length && failed === 0) process.exitCode = 0;
 }
 
 setTimeout(() => {
@@ -180,4 +198,4 @@ Object.assign(process.env, { SIPFARM_MISSING: missing.join(',') });
 step('build', 'build');
 step('style', 'lint');
 step('types', 'typecheck');
-runTests(testFiles());
+Readable.from(runTests(stages())).compose(spec).pipe(process.stdout);
