@@ -2,12 +2,13 @@
 // `run` ends that one.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type { run } from 'node:test';
+import { type Clock, systemClock, type Timer } from '../src/base/clock.ts';
 
 /** Time to clean up between the polite signal and the other, ms. */
 const GRACE = 5000;
 
 interface RunningFile {
-  readonly timer: NodeJS.Timeout;
+  readonly timer: Timer;
   /** Tests that have begun and have not ended, or that ran into a limit of their own, as `name (line)`. */
   readonly tests: Set<string>;
 }
@@ -16,7 +17,12 @@ interface RunningFile {
  * Ends every file of `tests` that takes longer than `ms`, and tells which and in what it hung; the run goes on and counts it as failed.
  * Where processes cannot be found (no /proc) the whole run ends, with exit code 1.
  */
-export function limitFiles(tests: ReturnType<typeof run>, ms: number, tell: (text: string) => void): void {
+export function limitFiles(
+  tests: ReturnType<typeof run>,
+  ms: number,
+  tell: (text: string) => void,
+  after: Clock['after'] = systemClock.after,
+): void {
   const running = new Map<string, RunningFile>();
 
   const end = (file: string): void => {
@@ -26,21 +32,21 @@ export function limitFiles(tests: ReturnType<typeof run>, ms: number, tell: (tex
     );
     if (!existsSync('/proc/self/stat')) process.exit(1);
     for (const pid of processesOf(file)) signal(pid, 'SIGTERM');
-    setTimeout(() => {
+    after(GRACE, () => {
       if (running.has(file)) for (const pid of processesOf(file)) signal(pid, 'SIGKILL');
-    }, GRACE).unref();
+    });
   };
 
   // A file is itself a test, named like its path.
   tests.on('test:dequeue', ({ name, file, line }) => {
     if (file === undefined) return;
-    if (name === file) running.set(file, { timer: setTimeout(end, ms, file), tests: new Set() });
+    if (name === file) running.set(file, { timer: after(ms, () => end(file)), tests: new Set() });
     else running.get(file)?.tests.add(`${name} (line ${line})`);
   });
   tests.on('test:complete', ({ name, file, line, details }) => {
     if (file === undefined) return;
     if (name === file) {
-      clearTimeout(running.get(file)?.timer);
+      running.get(file)?.timer.cancel();
       running.delete(file);
     } else if (failureType(details) !== 'testTimeoutFailure') running.get(file)?.tests.delete(`${name} (line ${line})`);
   });

@@ -1,0 +1,54 @@
+// A test file that hangs is ended and named, and the run goes on. In a process of its own, because a run within a run does nothing.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+
+const HANGS = `
+import { test } from 'node:test';
+test('is quick', () => {});
+test('waits for ever', { timeout: 1 }, async () => {
+  for (;;) await new Promise((resolve) => setTimeout(resolve, 10));
+});`;
+const FOLLOWS = `
+import { test } from 'node:test';
+test('comes after', () => {});`;
+/** The limit of the file is over when its test has run into the test's own. */
+const RUNS = `
+import { run } from 'node:test';
+const { limitFiles } = await import(process.argv[2]);
+const files = process.argv.slice(3);
+const limits = [];
+const tests = run({ files, concurrency: 1 });
+limitFiles(tests, 1000, (text) => console.log(text), (ms, run) => {
+  limits.push(run);
+  return { cancel() {} };
+});
+tests.on('test:fail', ({ name }) => {
+  console.log('failed: ' + name);
+  if (name === 'waits for ever') limits[0]();
+});
+tests.on('test:pass', ({ name }) => console.log('passed: ' + name));
+tests.resume();`;
+
+test('a test file that goes on after its time is ended, with the name of the test that hangs, and the run goes on', async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'sipfarm-limit-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const [hangs, follows, runs] = ['1.test.mjs', '2.test.mjs', 'run.mjs'].map((name) => path.join(folder, name));
+  await Promise.all([writeFile(hangs!, HANGS), writeFile(follows!, FOLLOWS), writeFile(runs!, RUNS)]);
+  const limit = path.join(import.meta.dirname, '../../file-limit.ts');
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  const { stdout } = await promisify(execFile)(process.execPath, [runs!, limit, hangs!, follows!], { env });
+  assert.deepEqual(
+    stdout.trim().split('\n').toSorted(),
+    [
+      `${hangs} takes longer than 1 s and is ended. It hangs in: waits for ever (line 4)`,
+      'failed: waits for ever',
+      'passed: comes after',
+      'passed: is quick',
+    ].toSorted(),
+  );
+});
