@@ -105,7 +105,8 @@ export function memberConfig({ address }: Place, changes: Readonly<Record<string
       bind: `${address}:${PORTS.inner}`,
       health: { method: 'none' },
     },
-    log: { level: 'warn' },
+    // Results are read from the standard output.
+    log: { level: 'silent' },
     ...changes,
   });
   return parseConfig('bench', text, {}).config;
