@@ -25,8 +25,8 @@ export class World implements LookupWorld {
   readonly #calls: CallTable;
   readonly #clock: Clock;
   readonly #apart: boolean;
-  /** What is being built, and the view that came meanwhile. */
-  #building: Generator<void, OwnerTables, void> | undefined;
+  #building = false;
+  /** The view that came meanwhile. */
   #next: { readonly view: View; readonly onBuilt: () => void } | undefined;
 
   /** `apart`: this node's role is not `member`. */
@@ -67,14 +67,14 @@ export class World implements LookupWorld {
     this.#next = undefined;
     const { number, incarnation } = this.identity;
     const building = ownerTablesBuilding(next.view, number, incarnation, this.#apart);
-    this.#building = building;
+    this.#building = true;
     const slice = (): void => {
       const { done, value } = building.next();
       if (!done) {
         this.#clock.after(0, slice);
         return;
       }
-      this.#building = undefined;
+      this.#building = false;
       // The member may have joined anew meanwhile. The hot path sees the whole table with one assignment.
       this.tables = { ...value, self: this.identity.number, incarnation: this.identity.incarnation };
       next.onBuilt();

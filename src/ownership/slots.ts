@@ -10,8 +10,8 @@ const slotPart = (slot: number): number => Math.imul(slot + 1, 0x9e3779b1);
 const memberPart = (number: number): number => Math.imul(number, 0x85ebca77);
 
 /** A mix of slot and member to 32 signed bits (the finaliser of MurmurHash3). Not secret: the slot itself comes from a keyed hash. */
-function mix(slotPart: number, memberPart: number): number {
-  let h = slotPart ^ memberPart;
+function mix(ofSlot: number, ofMember: number): number {
+  let h = ofSlot ^ ofMember;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   // The order of unsigned numbers in signed ones, which the engine compares without going by floating point.
