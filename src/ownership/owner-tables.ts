@@ -19,6 +19,8 @@ export interface OwnerTables {
   readonly seats: ReadonlyMap<number, Seat>;
   /** The seats of members: who is in the farm. */
   readonly members: readonly Seat[];
+  /** Some member takes no new calls: it drains, or has no weight. */
+  readonly someIdle: boolean;
   /** This node is not in the farm (role disabled or relay): what names nobody and comes to it is its own. */
   readonly apart: boolean;
 }
@@ -88,6 +90,7 @@ export function* ownerTablesBuilding(
     previousUntil,
     seats,
     members,
+    someIdle: members.some(({ state, weight }) => state !== 'active' || weight === 0),
     apart,
   };
 }

@@ -104,9 +104,9 @@ function weighted(hash: number, weight: number): number {
   return -weight / Math.log((hash + 2147483648.5) / 4294967296);
 }
 
-/** The score of a member for what has this 53-bit key: the highest of all members wins, and each wins by its weight's share. */
-export function rendezvousScore(key: number, number: number, weight: number): number {
-  return weighted(mix(slotPart(key ^ (key / 4294967296)), memberPart(number)), weight);
+/** The score of a member in a slot, by which the table is drawn: the highest wins. */
+export function scoreIn(slot: number, number: number, weight: number): number {
+  return weighted(mix(slotPart(slot), memberPart(number)), weight);
 }
 
 /** In how many shares two generations differ. */

@@ -1,7 +1,7 @@
-// Through which member a node that is not in the farm sends what its SIP server starts: weighted rendezvous over the Call-ID, so that INVITE,
-// CANCEL, ACK and BYE of a call leave by one member as long as it is there, and another takes over when it is not.
+// Through which member a node that is not in the farm sends what its SIP server starts: the owner of the Call-ID's slot, so that INVITE,
+// CANCEL, ACK and BYE of a call leave by one member as long as it is there; when it is not, the next in the drawing of that slot.
 import type { OwnerTables } from '../ownership/owner-tables.ts';
-import { rendezvousScore } from '../ownership/slots.ts';
+import { scoreIn } from '../ownership/slots.ts';
 import type { Door, Doors } from './doors.ts';
 
 export interface ExitsOptions {
@@ -26,13 +26,19 @@ export class Exits {
    * only by members that take new calls. What belongs to something that began goes by draining ones too: by the one it began at, when that was
    * before the drain.
    */
-  choose(callKey: number, transport: 'udp' | 'tcp', ipv6: boolean, begins: boolean): Door | undefined {
+  choose(slot: number, transport: 'udp' | 'tcp', ipv6: boolean, begins: boolean): Door | undefined {
     const { world, doors, reachable } = this.#options;
+    const { slots, members, someIdle } = world.tables;
+    const owner = slots[slot]!;
+    if (begins || !someIdle) {
+      const door = owner !== 0 && reachable(owner) ? doors.fitting(owner, transport, ipv6) : undefined;
+      if (door) return door;
+    }
     let best: Door | undefined;
     let highest = Number.NEGATIVE_INFINITY;
-    for (const { number, weight, state } of world.tables.members) {
+    for (const { number, weight, state } of members) {
       if (begins && (state !== 'active' || weight === 0)) continue;
-      const score = rendezvousScore(callKey, number, weight || LEAST_WEIGHT);
+      const score = scoreIn(slot, number, weight || LEAST_WEIGHT);
       if (score <= highest || !reachable(number)) continue;
       const door = doors.fitting(number, transport, ipv6);
       if (!door) continue;

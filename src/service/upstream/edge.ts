@@ -77,6 +77,12 @@ export function callKey(edge: Edge, scan: Scan): number {
   return edge.hash.key;
 }
 
+/** The slot of the Call-ID. */
+export function slotOf(edge: Edge, scan: Scan): number {
+  callKey(edge, scan);
+  return edge.hash.slot;
+}
+
 /**
  * Where a call stands in the call table. Calls of clients stand under the key of their Call-ID, calls that the server makes under the
  * negative key: a proxy behind us sends out under the Call-ID that came in. What belongs to a call that stands there already goes to

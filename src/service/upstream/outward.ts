@@ -12,7 +12,7 @@ import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Packet } from '../../transport/packet.ts';
 import { Direction, writeBranchValue } from './branch.ts';
-import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow } from './edge.ts';
+import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow, slotOf } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import type { ForbiddenTargets } from './forbidden-targets.ts';
 import type { Locator, Target } from './locate.ts';
@@ -156,7 +156,7 @@ export class Outward {
     if (forbidden.has(target.address, target.port)) return 503;
     const begins = scan.toTagStart < 0 && scan.method !== Method.CANCEL;
     const ipv6 = target.address.includes(':');
-    const door = exits.choose(callKey(edge, scan), target.transport, ipv6, begins);
+    const door = exits.choose(slotOf(edge, scan), target.transport, ipv6, begins);
     if (!door) return 503;
     const flow = this.#flow;
     flow.member = door.member;

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { parseEndpoint } from '../../../src/base/endpoint.ts';
 import { listenerCode } from '../../../src/base/listener-code.ts';
 import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
+import { SLOTS } from '../../../src/ownership/slots.ts';
 import type { Seat, SeatRole } from '../../../src/ownership/view.ts';
 import { type DoorRecord, Doors } from '../../../src/relay/doors.ts';
 import { Exits } from '../../../src/relay/exits.ts';
@@ -116,7 +117,7 @@ describe('the entrance of a packet', () => {
 });
 
 describe('the member to send through', () => {
-  const KEYS = Array.from({ length: 300 }, (_, key) => key * 7919);
+  const SOME = Array.from({ length: 300 }, (_, i) => (i * 7919) % SLOTS);
   const edges = [door(), door({ name: 'edge-tcp', transport: 'tcp' })];
 
   function exitsOf(
@@ -135,8 +136,8 @@ describe('the member to send through', () => {
   /** How many of the calls go by each member. */
   const spread = (exits: Exits, begins: boolean): Record<number, number> => {
     const counts: Record<number, number> = {};
-    for (const key of KEYS) {
-      const { member } = exits.choose(key, 'udp', false, begins) ?? { member: 0 };
+    for (const slot of SOME) {
+      const { member } = exits.choose(slot, 'udp', false, begins) ?? { member: 0 };
       counts[member] = (counts[member] ?? 0) + 1;
     }
     return counts;
@@ -146,12 +147,21 @@ describe('the member to send through', () => {
     const exits = exitsOf([seat(2), seat(3, { weight: 300 })]);
     const counts = spread(exits, true);
     assert.ok(counts[3]! > 2 * counts[2]! && counts[2]! > 40, JSON.stringify(counts));
-    for (const key of KEYS)
-      assert.equal(exits.choose(key, 'udp', false, true)?.member, exits.choose(key, 'udp', false, false)?.member);
+    for (const slot of SOME)
+      assert.equal(exits.choose(slot, 'udp', false, true)?.member, exits.choose(slot, 'udp', false, false)?.member);
+  });
+
+  it('is the next in the drawing of the slot when the owner is not there: what went by others stays', () => {
+    const seats = [seat(2), seat(3, { weight: 300 }), seat(4)];
+    const [all, without, twoOnly] = [exitsOf(seats), exitsOf(seats, { down: [3] }), exitsOf([seat(2), seat(4)])];
+    for (const slot of SOME) {
+      const [owner, instead] = [all, without].map((exits) => exits.choose(slot, 'udp', false, true)?.member);
+      assert.equal(instead, owner === 3 ? twoOnly.choose(slot, 'udp', false, true)?.member : owner);
+    }
   });
 
   it('is never one that does not answer, and none when nobody answers', () => {
-    assert.deepEqual(spread(exitsOf([seat(2), seat(3)], { down: [2] }), true), { 3: KEYS.length });
+    assert.deepEqual(spread(exitsOf([seat(2), seat(3)], { down: [2] }), true), { 3: SOME.length });
     const nobody = exitsOf([seat(2), seat(3)], { down: [2, 3] });
     assert.equal(nobody.choose(1, 'udp', false, false), undefined);
     assert.equal(nobody.open, false);
@@ -159,17 +169,17 @@ describe('the member to send through', () => {
 
   it('is one without weight only for what has begun, and only when no other is there', () => {
     const idle = seat(2, { weight: 0 });
-    assert.deepEqual(spread(exitsOf([idle]), true), { 0: KEYS.length });
+    assert.deepEqual(spread(exitsOf([idle]), true), { 0: SOME.length });
     assert.equal(exitsOf([idle]).open, false);
-    assert.deepEqual(spread(exitsOf([idle]), false), { 2: KEYS.length });
-    assert.ok((spread(exitsOf([idle, seat(3)]), false)[2] ?? 0) < KEYS.length / 50);
-    assert.ok((spread(exitsOf([idle, seat(3, { weight: 0 })]), false)[3] ?? 0) > KEYS.length / 4);
+    assert.deepEqual(spread(exitsOf([idle]), false), { 2: SOME.length });
+    assert.ok((spread(exitsOf([idle, seat(3)]), false)[2] ?? 0) < SOME.length / 50);
+    assert.ok((spread(exitsOf([idle, seat(3, { weight: 0 })]), false)[3] ?? 0) > SOME.length / 4);
   });
 
   it('is one that drains only for what has begun', () => {
     const leaving = seat(2, { state: 'draining' });
-    assert.deepEqual(spread(exitsOf([leaving, seat(3)]), true), { 3: KEYS.length });
-    assert.ok((spread(exitsOf([leaving, seat(3)]), false)[2] ?? 0) > KEYS.length / 4);
+    assert.deepEqual(spread(exitsOf([leaving, seat(3)]), true), { 3: SOME.length });
+    assert.ok((spread(exitsOf([leaving, seat(3)]), false)[2] ?? 0) > SOME.length / 4);
     assert.equal(exitsOf([leaving]).open, false);
     assert.equal(exitsOf([leaving, seat(3)]).open, true);
   });
