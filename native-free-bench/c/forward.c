@@ -2,16 +2,12 @@
 //
 //    forward FRONT CLIENT BACK SERVER     each ip:port: what comes to FRONT goes to SERVER, what comes to BACK goes to CLIENT
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define PROGRAM "forward"
+#include "endpoint.h"
 
 #define BATCH 64
 #define ROOM 65536
@@ -20,25 +16,6 @@ static uint8_t (*room)[ROOM];
 static struct mmsghdr msgs[BATCH];
 static struct iovec vecs[BATCH];
 static struct sockaddr_in from[BATCH];
-
-static void fail(const char *what) {
-  fprintf(stderr, "forward: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-static struct sockaddr_in endpoint(const char *text) {
-  char host[64];
-  struct sockaddr_in at;
-  const char *colon = strrchr(text, ':');
-  memset(&at, 0, sizeof at);
-  if (!colon || (size_t)(colon - text) >= sizeof host) fail("not ip:port");
-  memcpy(host, text, (size_t)(colon - text));
-  host[colon - text] = 0;
-  at.sin_family = AF_INET;
-  at.sin_port = htons((uint16_t)atoi(colon + 1));
-  if (inet_pton(AF_INET, host, &at.sin_addr) != 1) fail("not an address");
-  return at;
-}
 
 static int open_socket(const char *text) {
   int octets = 4 * 1024 * 1024;

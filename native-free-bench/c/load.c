@@ -10,18 +10,14 @@
 // that plays the SIP server and answers 200. `sign`: the messages are relay frames; number them and make their MAC (SipHash-2-4).
 // A file of messages: length (4 octets, little endian), then the octets, again and again.
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#define PROGRAM "load"
+#include "endpoint.h"
 
 #define BATCH 64
 #define ROOM 2048
@@ -59,25 +55,6 @@ static uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void fail(const char *what) {
-  fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-static struct sockaddr_in endpoint(const char *text) {
-  char host[64];
-  struct sockaddr_in at;
-  const char *colon = strrchr(text, ':');
-  memset(&at, 0, sizeof at);
-  if (!colon || (size_t)(colon - text) >= sizeof host) fail("not ip:port");
-  memcpy(host, text, (size_t)(colon - text));
-  host[colon - text] = 0;
-  at.sin_family = AF_INET;
-  at.sin_port = htons((uint16_t)atoi(colon + 1));
-  if (inet_pton(AF_INET, host, &at.sin_addr) != 1) fail("not an address");
-  return at;
 }
 
 static int open_socket(const char *text) {

@@ -1,22 +1,11 @@
 // Whole calls through a farm whose balancer gives every packet to another member.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { FakeFarm, type FarmOptions } from '../../fake/farm.ts';
 import { seededRandom } from '../../fake/network.ts';
 import { parameterOf } from '../../fake/sip.ts';
-import { Call, serve } from './calls.ts';
+import { Call, serve, start, stopFarms } from './calls.ts';
 
-const farms: FakeFarm[] = [];
-
-async function start(options: FarmOptions): Promise<FakeFarm> {
-  const farm = await FakeFarm.start(options);
-  farms.push(farm);
-  return farm;
-}
-
-afterEach(async () => {
-  for (const farm of farms.splice(0)) await farm.stop();
-});
+afterEach(stopFarms);
 
 const RELAY_PORT = 5064;
 

@@ -1,10 +1,31 @@
 // Both ends of calls, for the tests of this folder: a user agent server behind each member, and a caller that retransmits as RFC 3261 17 says.
-import type { FakeFarm, FakeServer, Phone, TcpPhone, UdpPhone } from '../../fake/farm.ts';
+import {
+  FakeFarm,
+  type FakeServer,
+  type FarmOptions,
+  type Phone,
+  type TcpPhone,
+  type UdpPhone,
+} from '../../fake/farm.ts';
 import { Message, request, respond, uriOf } from '../../fake/sip.ts';
 
 const T1_MS = 500;
 const T2_MS = 4000;
 const TIMER_B_MS = 64 * T1_MS;
+
+const farms: FakeFarm[] = [];
+
+/** Starts a farm that `stopFarms` stops. */
+export async function start(options: FarmOptions): Promise<FakeFarm> {
+  const farm = await FakeFarm.start(options);
+  farms.push(farm);
+  return farm;
+}
+
+/** Stops what `start` has started: `afterEach(stopFarms)` in each test file. */
+export async function stopFarms(): Promise<void> {
+  for (const farm of farms.splice(0)) await farm.stop();
+}
 
 interface Dialog {
   readonly invite: Message;
@@ -243,4 +264,12 @@ export class Call {
       this.#phone.send(ack.text.replace(/^ACK \S+/, 'ACK sip:bob@example.org').replace(/^Route:.*\r\n/gm, ''));
     }
   }
+}
+
+/** So many calls of the phone, after their INVITEs have had their way. */
+export async function invited(farm: FakeFarm, phone: UdpPhone | TcpPhone, count: number): Promise<Call[]> {
+  const calls = Array.from({ length: count }, () => new Call(farm, phone));
+  for (const call of calls) void call.invite();
+  await farm.settle();
+  return calls;
 }

@@ -1,20 +1,10 @@
 // Members come, drain, die and lose the store while calls ring: no call that can live is lost.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { FakeFarm, type FakeMember, type FarmOptions } from '../../fake/farm.ts';
-import { Call, type CallServer, serve } from './calls.ts';
+import { FakeFarm, type FakeMember } from '../../fake/farm.ts';
+import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
 
-const farms: FakeFarm[] = [];
-
-async function start(options: FarmOptions): Promise<FakeFarm> {
-  const farm = await FakeFarm.start(options);
-  farms.push(farm);
-  return farm;
-}
-
-afterEach(async () => {
-  for (const farm of farms.splice(0)) await farm.stop();
-});
+afterEach(stopFarms);
 
 async function ringing(farm: FakeFarm, count: number): Promise<{ servers: CallServer[]; calls: Call[] }> {
   const servers = serve(farm, { rings: true });

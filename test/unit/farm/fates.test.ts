@@ -2,21 +2,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, test } from 'node:test';
-import { FakeFarm, type FakeMember, type FarmOptions, type Phone, type TcpPhone } from '../../fake/farm.ts';
+import type { FakeFarm, FakeMember, Phone, TcpPhone } from '../../fake/farm.ts';
 import { type Message, request, respond } from '../../fake/sip.ts';
-import { Call, type CallServer, serve } from './calls.ts';
+import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
 
-const farms: FakeFarm[] = [];
-
-async function start(options: FarmOptions): Promise<FakeFarm> {
-  const farm = await FakeFarm.start(options);
-  farms.push(farm);
-  return farm;
-}
-
-afterEach(async () => {
-  for (const farm of farms.splice(0)) await farm.stop();
-});
+afterEach(stopFarms);
 
 /** Kills the member and waits until the view of the others knows. */
 async function lose(farm: FakeFarm, member: FakeMember): Promise<void> {

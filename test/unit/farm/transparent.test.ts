@@ -1,21 +1,11 @@
 // Whole calls in a farm of relay.mode transparent, and of both modes.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { FakeFarm, type FakeMember, type FarmOptions, VIP } from '../../fake/farm.ts';
+import { type FakeFarm, type FakeMember, VIP } from '../../fake/farm.ts';
 import { request } from '../../fake/sip.ts';
-import { Call, serve } from './calls.ts';
+import { invited, serve, start, stopFarms } from './calls.ts';
 
-const farms: FakeFarm[] = [];
-
-async function start(options: FarmOptions): Promise<FakeFarm> {
-  const farm = await FakeFarm.start(options);
-  farms.push(farm);
-  return farm;
-}
-
-afterEach(async () => {
-  for (const farm of farms.splice(0)) await farm.stop();
-});
+afterEach(stopFarms);
 
 const transparent = (): { mode: string } => ({ mode: 'transparent' });
 /** Of the only UDP listener, the first: one behind the port of the relay link. */
@@ -36,9 +26,7 @@ describe('calls in transparent mode', () => {
     const farm = await start({ members: 3, relay: transparent });
     const servers = serve(farm);
     const phone = await farm.phone('192.0.2.7');
-    const calls = Array.from({ length: 60 }, () => new Call(farm, phone));
-    for (const call of calls) void call.invite();
-    await farm.settle();
+    const calls = await invited(farm, phone, 60);
     for (const call of calls) void call.bye();
     await farm.settle();
     assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
@@ -60,9 +48,7 @@ describe('calls in transparent mode', () => {
     const farm = await start({ members: 4, relay: transparent });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
-    const calls = Array.from({ length: 40 }, () => new Call(farm, phone));
-    for (const call of calls) void call.invite();
-    await farm.settle();
+    const calls = await invited(farm, phone, 40);
     for (const call of calls) void call.cancel();
     await farm.settle();
     assert.deepEqual(new Set(calls.map(({ status }) => status)), new Set([487]));
@@ -73,9 +59,7 @@ describe('calls in transparent mode', () => {
     const farm = await start({ members: 3, relay: transparent });
     const servers = serve(farm);
     const phone = await farm.phone('192.0.2.7');
-    const calls = Array.from({ length: 20 }, () => new Call(farm, phone));
-    for (const call of calls) void call.invite();
-    await farm.settle();
+    const calls = await invited(farm, phone, 20);
     for (const { callId } of calls) servers.find(({ dialogs }) => dialogs.has(callId))!.inDialog(callId, 'INFO');
     await farm.settle();
     const answered = servers.flatMap(({ server }) => server.responses.filter(({ method }) => method === 'INFO'));
@@ -90,9 +74,7 @@ describe('calls in transparent mode', () => {
     const farm = await start({ members: 4, relay: (index) => (index <= 2 ? { mode: 'transparent' } : {}) });
     serve(farm);
     const phone = await farm.phone('192.0.2.7');
-    const calls = Array.from({ length: 60 }, () => new Call(farm, phone));
-    for (const call of calls) void call.invite();
-    await farm.settle();
+    const calls = await invited(farm, phone, 60);
     for (const call of calls) void call.bye();
     await farm.settle();
     assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
@@ -107,9 +89,7 @@ describe('calls in transparent mode', () => {
     const farm = await start({ members: 3, relay: transparent });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
-    const calls = Array.from({ length: 60 }, () => new Call(farm, phone));
-    for (const call of calls) void call.invite();
-    await farm.settle();
+    const calls = await invited(farm, phone, 60);
     const newcomer = await farm.add();
     const moved = calls.filter(({ callId }) => farm.ownerOf(callId) === newcomer);
     assert.ok(moved.length > 3);
