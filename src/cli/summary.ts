@@ -2,7 +2,8 @@
 import type { Decoded } from '../admin/decode.ts';
 import type { MemberSummary, OwnerAnswer, OwnerMember } from '../admin/farm-face.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
-import { type Config, transparentHatches } from '../config/schema.ts';
+import { transparentHatches } from '../config/hatches.ts';
+import type { Config } from '../config/schema.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
 import { pairs, printable, table } from './table.ts';
 

@@ -5,8 +5,9 @@ import { z } from 'zod';
 import { isNetworkText } from '../base/address-list.ts';
 import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
+import { answersDirect, hatchFaults } from './hatches.ts';
 import { Secret } from './secret.ts';
-import { portFaults, workerEndpoint } from './worker-ports.ts';
+import { portFaults } from './worker-ports.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
 interface ServerAddress {
@@ -421,10 +422,6 @@ type ListenerConfig = Parsed['listeners'][number] & {
   readonly advertise: Endpoint;
   readonly answer: 'direct' | 'ingress';
 };
-interface Hatchways extends Pick<Parsed, 'role' | 'workers' | 'relay' | 'balancer'> {
-  readonly worker?: WorkerPlace;
-  readonly listeners: readonly Parsed['listeners'][number][];
-}
 type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
 type Limits = Parsed['limits'];
 /** A role in force. */
@@ -536,67 +533,6 @@ function checkListeners(config: Parsed, complain: Complain): void {
   }
 }
 
-function answersDirect(
-  { transport, proxyProtocol, answer }: Parsed['listeners'][number],
-  mode: Parsed['balancer']['mode'],
-): boolean {
-  if (answer) return answer === 'direct';
-  return mode === 'dsr' && !(transport === 'udp' && proxyProtocol !== 'off');
-}
-
-/** A listener that takes and gives packets with the client's own source (relay.mode transparent). */
-export interface TransparentHatch {
-  readonly name: string;
-  /** Index among the listeners. */
-  readonly listener: number;
-  /** Where the other members send them. */
-  readonly hatch: Endpoint;
-}
-
-/**
- * The hatches of relay.mode transparent: one for each UDP listener that answers directly and speaks the address family of relay.bind, of
- * this member, or of worker `index` of this host. Their ports come behind those that the workers' relay links count up. Nodes outside the farm
- * have none: their clients know them by another address, and where a packet came to stands in frames only.
- */
-export function transparentHatches(config: Hatchways, index = config.worker?.index ?? 0): TransparentHatch[] {
-  const { role, workers, worker, relay: link, listeners, balancer } = config;
-  if (link.mode !== 'transparent' || role === 'disabled' || role === 'relay') return [];
-  const { address, port } = link.bind;
-  const first = port - (worker?.index ?? 0) + workers + index * listeners.length;
-  return [...listeners.entries()]
-    .filter(([, entry]) => entry.transport === 'udp' && isIP(entry.bind.address) === isIP(address))
-    .filter(([, entry]) => answersDirect(entry, balancer.mode))
-    .map(([listener, { name }]) => ({
-      name,
-      listener,
-      hatch: { address, port: port === 0 ? 0 : first + listener },
-    }));
-}
-
-function checkHatches(config: Parsed, complain: Complain): void {
-  const { workers, listeners } = config;
-  const taken = [
-    ...listeners.flatMap(({ name, transport, bind }) =>
-      transport === 'udp' ? [{ what: `which listener ${name} binds`, at: bind }] : [],
-    ),
-    ...Array.from({ length: workers }, (_, index) => ({
-      what: 'which is service.bind',
-      at: workerEndpoint(config.service.bind, index),
-    })),
-  ];
-  const hatches = Array.from({ length: workers }, (_, index) => transparentHatches(config, index)).flat();
-  for (const { name, hatch } of hatches) {
-    const opened = `(relay.mode transparent) opens ${formatEndpoint(hatch)} for listener ${name}`;
-    const fault =
-      hatch.port > 65_535
-        ? 'and there is no such port; lower the port'
-        : taken.find(({ at }) => same(hatch, at) || (isWildcard(at.address) && at.port === hatch.port))?.what;
-    if (fault === undefined) continue;
-    complain(['relay', 'bind'], `${opened}, ${fault}${fault.startsWith('which') ? '; move one of the two' : ''}`);
-    return;
-  }
-}
-
 function same(a: Endpoint, b: Endpoint): boolean {
   return a.port !== 0 && a.port === b.port && a.address === b.address;
 }
@@ -694,7 +630,7 @@ export const configSchema = shape.superRefine((config, context) => {
   checkRole(config, complain);
   checkListeners(config, complain);
   checkAddresses(config, complain);
-  checkHatches(config, complain);
+  for (const message of hatchFaults(config)) complain(['relay', 'bind'], message);
   checkStore(config, complain);
   checkSections(config, complain);
   checkWorkers(config, complain);

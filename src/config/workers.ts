@@ -1,5 +1,6 @@
 // One file for all processes of a host: what each worker's configuration is.
-import { type Config, transparentHatches } from './schema.ts';
+import { transparentHatches } from './hatches.ts';
+import type { Config } from './schema.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
 /** The member id of worker `index`. */

@@ -1,7 +1,8 @@
 // What the rooms of a member are given, made of its configuration.
 import { formatEndpoint, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
-import { type Config, transparentHatches } from '../config/schema.ts';
+import { transparentHatches } from '../config/hatches.ts';
+import type { Config } from '../config/schema.ts';
 import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
 import type { ErrorLimits } from '../relay/answers.ts';
 import type { Hatch, PeerInfo, TransparentListener } from '../relay/relay-link.ts';

@@ -1,0 +1,81 @@
+// The hatches of relay.mode transparent: which listeners have one, at which port, and what is in its way.
+import { isIP } from 'node:net';
+import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { workerEndpoint } from './worker-ports.ts';
+
+interface HatchListener {
+  readonly name: string;
+  readonly transport: string;
+  readonly bind: Endpoint;
+  readonly proxyProtocol: string;
+  readonly answer?: 'direct' | 'ingress' | undefined;
+}
+
+/** What of a configuration decides about hatches. */
+export interface Hatchways {
+  readonly role: string;
+  readonly workers: number;
+  readonly worker?: { readonly index: number };
+  readonly relay: { readonly mode: string; readonly bind: Endpoint };
+  readonly balancer: { readonly mode: string };
+  readonly listeners: readonly HatchListener[];
+}
+
+/** Whether the owner of what came to this listener elsewhere answers by itself: what the listener says, else what its balancer allows. */
+export function answersDirect({ transport, proxyProtocol, answer }: HatchListener, mode: string): boolean {
+  if (answer) return answer === 'direct';
+  return mode === 'dsr' && !(transport === 'udp' && proxyProtocol !== 'off');
+}
+
+/** A listener that takes and gives packets with the client's own source (relay.mode transparent). */
+export interface TransparentHatch {
+  readonly name: string;
+  /** Index among the listeners. */
+  readonly listener: number;
+  /** Where the other members send them. */
+  readonly hatch: Endpoint;
+}
+
+/**
+ * The hatches of relay.mode transparent: one for each UDP listener that answers directly and speaks the address family of relay.bind, of
+ * this member, or of worker `index` of this host. Their ports come behind those that the workers' relay links count up. Nodes outside the farm
+ * have none: their clients know them by another address, and where a packet came to stands in frames only.
+ */
+export function transparentHatches(config: Hatchways, index = config.worker?.index ?? 0): TransparentHatch[] {
+  const { role, workers, worker, relay: link, listeners, balancer } = config;
+  if (link.mode !== 'transparent' || role === 'disabled' || role === 'relay') return [];
+  const { address, port } = link.bind;
+  const first = port - (worker?.index ?? 0) + workers + index * listeners.length;
+  return [...listeners.entries()]
+    .filter(([, entry]) => entry.transport === 'udp' && isIP(entry.bind.address) === isIP(address))
+    .filter(([, entry]) => answersDirect(entry, balancer.mode))
+    .map(([listener, { name }]) => ({
+      name,
+      listener,
+      hatch: { address, port: port === 0 ? 0 : first + listener },
+    }));
+}
+
+/** Hatches whose port does not exist, or is another's in the configuration: the first of them. */
+export function hatchFaults(config: Hatchways & { readonly service: { readonly bind: Endpoint } }): string[] {
+  const { workers, listeners, service } = config;
+  const taken = [
+    ...listeners.flatMap(({ name, transport, bind }) =>
+      transport === 'udp' ? [{ what: `listener ${name} binds`, at: bind }] : [],
+    ),
+    ...Array.from({ length: workers }, (_, index) => ({
+      what: 'is service.bind',
+      at: workerEndpoint(service.bind, index),
+    })),
+  ];
+  const hatches = Array.from({ length: workers }, (_, index) => transparentHatches(config, index)).flat();
+  for (const { name, hatch } of hatches) {
+    const opened = `(relay.mode transparent) opens ${formatEndpoint(hatch)} for listener ${name}`;
+    if (hatch.port > 65_535) return [`${opened}, and there is no such port; lower the port`];
+    const other = taken.find(
+      ({ at }) => at.port === hatch.port && (at.address === hatch.address || isWildcard(at.address)),
+    );
+    if (other && hatch.port !== 0) return [`${opened}, which ${other.what}; move one of the two`];
+  }
+  return [];
+}
