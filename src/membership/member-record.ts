@@ -1,7 +1,7 @@
 // The store's key members/<id>: what a member says of itself, bound to its lease. And numbers/<n>: to whom a member number is given.
 import { parseEndpoint } from '../base/endpoint.ts';
+import { isInteger, isList, isObject, isOneOf, isText } from '../base/shape.ts';
 import { SEAT_ROLES, type SeatRole, type SeatState } from '../ownership/view.ts';
-import { isInteger, isList, isObject, isOneOf, isText } from './shape.ts';
 
 const STATES = ['active', 'draining'] as const;
 const TRANSPORTS = ['udp', 'tcp', 'tls'] as const;

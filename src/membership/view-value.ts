@@ -1,7 +1,8 @@
 // The value of the store's key `view`, checked before anything is built from it.
+
+import { isInteger, isList, isObject, isOneOf } from '../base/shape.ts';
 import { type Generation, HISTORY_LENGTH, SEAT_ROLES, type Seat, type SeatRole, type View } from '../ownership/view.ts';
 import { isMemberId, MAX_INCARNATION, MAX_NUMBER } from './member-record.ts';
-import { isInteger, isList, isObject, isOneOf } from './shape.ts';
 
 /** Relay frames carry the epoch in 32 bits. */
 const MAX_EPOCH = 0xffffffff;
