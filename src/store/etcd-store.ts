@@ -80,6 +80,15 @@ export class EtcdStore implements Store {
     return (await this.#list(prefix, this.#requests)).entries;
   }
 
+  async page(prefix: string, after: string, most: number): Promise<readonly Entry[]> {
+    const { key, range_end } = this.#range(prefix);
+    const start = after < prefix ? key : Buffer.concat([this.#key(after), Buffer.of(0)]);
+    const answer = await this.#ask('list', this.#requests, (client) =>
+      client.kv.range({ key: start, range_end, limit: most }),
+    );
+    return answer.kvs.map((kv) => this.#decode(kv));
+  }
+
   async commit(writes: readonly Write[]): Promise<boolean> {
     const encoded = encodeWrites(writes);
     if (encoded.length === 0) return true;
@@ -192,11 +201,11 @@ export class EtcdStore implements Store {
   #transaction(encoded: readonly EncodedWrite[]): ITxnRequest {
     const expecting = encoded.filter(({ write }) => write.expect !== undefined);
     return {
-      compare: expecting.map(({ write }) => ({
-        key: this.#key(write.key),
+      compare: expecting.map(({ write: { key, expect } }) => ({
+        key: this.#key(key),
         target: 'Mod',
-        result: 'Equal',
-        mod_revision: write.expect!.toString(),
+        result: expect === 'present' ? 'Greater' : 'Equal',
+        mod_revision: expect === 'present' ? '0' : expect!.toString(),
       })),
       success: encoded.map(({ write, octets }) => {
         const key = this.#key(write.key);

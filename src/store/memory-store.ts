@@ -54,8 +54,12 @@ export class MemoryFarm {
   }
 
   readAll(prefix: string): readonly Entry[] {
-    const keys = [...this.#held.keys()].filter((key) => key.startsWith(prefix)).sort();
-    return keys.map((key) => this.read(key)!);
+    return this.readPage(prefix, '', Number.POSITIVE_INFINITY);
+  }
+
+  readPage(prefix: string, after: string, most: number): readonly Entry[] {
+    const keys = [...this.#held.keys()].filter((key) => key.startsWith(prefix) && key > after).sort();
+    return keys.slice(0, most).map((key) => this.read(key)!);
   }
 
   apply(writes: readonly Write[]): boolean {
@@ -64,7 +68,9 @@ export class MemoryFarm {
       if (lease && !this.#leases.has(lease as MemoryLease)) throw leaseGone();
     }
     for (const { key, expect } of writes) {
-      if (expect !== undefined && (this.#held.get(key)?.revision ?? 0n) !== expect) return false;
+      if (expect === undefined) continue;
+      const revision = this.#held.get(key)?.revision ?? 0n;
+      if (expect === 'present' ? revision === 0n : revision !== expect) return false;
     }
     this.#revision++;
     for (const { write, octets } of encoded) {
@@ -180,6 +186,11 @@ export class MemoryStore implements Store {
   async list(prefix: string): Promise<readonly Entry[]> {
     await this.reach();
     return this.#farm.readAll(prefix);
+  }
+
+  async page(prefix: string, after: string, most: number): Promise<readonly Entry[]> {
+    await this.reach();
+    return this.#farm.readPage(prefix, after, most);
   }
 
   async commit(writes: readonly Write[]): Promise<boolean> {

@@ -18,8 +18,8 @@ export interface Write {
   readonly key: string;
   /** undefined deletes the key. */
   readonly value: unknown;
-  /** Only if the key's revision is still this one; 0n = only if the key is absent; left out = always. */
-  readonly expect?: bigint;
+  /** Only if the key's revision is still this one; 0n = only if the key is absent; `present` = only if there is one; left out = always. */
+  readonly expect?: bigint | 'present';
   /** Bind the key to the lease: it goes when the lease goes. */
   readonly lease?: Lease;
 }
@@ -43,6 +43,8 @@ export interface Store {
   get(key: string): Promise<Entry | undefined>;
   /** Linearizable, all keys that start with `prefix`, ordered by key; paged inside, all pages at one revision. */
   list(prefix: string): Promise<readonly Entry[]>;
+  /** Linearizable, the first `most` keys that start with `prefix` and come behind the key `after` ('' = from the first), ordered by key. */
+  page(prefix: string, after: string, most: number): Promise<readonly Entry[]>;
   /**
    * All writes or none. Resolves to true when applied, false when an expectation failed. When an answer is lost the same writes are
    * asked again, and found already there they count as ours: so a claim must hold something that no other claimant would write.

@@ -133,6 +133,36 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.equal(await store.get('b'), undefined);
     });
 
+    it('changes and deletes a key only while it is there, when asked so', async () => {
+      fresh();
+      assert.equal(await store.commit([{ key: 'a', value: 1, expect: 'present' }]), false);
+      assert.equal(await store.get('a'), undefined, 'an absent key is not made');
+      await store.commit([{ key: 'a', value: 1 }]);
+      assert.equal(await store.commit([{ key: 'a', value: 2, expect: 'present' }]), true);
+      assert.equal((await store.get('a'))?.value, 2);
+      const move = [
+        { key: 'a', value: undefined, expect: 'present' as const },
+        { key: 'b', value: 2 },
+      ];
+      assert.equal(await store.commit(move), true);
+      assert.equal(await store.commit(move), false, 'it has been moved already');
+      assert.deepEqual(
+        (await store.list('')).map(({ key }) => key),
+        ['b'],
+      );
+    });
+
+    it('lists a prefix in pages', async () => {
+      fresh();
+      await store.commit(['a/1', 'a/2', 'a/3', 'b/1'].map((key) => ({ key, value: key })));
+      const page = async (after: string, most: number): Promise<string[]> =>
+        (await store.page('a/', after, most)).map(({ key }) => key);
+      assert.deepEqual(await page('', 2), ['a/1', 'a/2']);
+      assert.deepEqual(await page('a/2', 2), ['a/3']);
+      assert.deepEqual(await page('a/3', 2), []);
+      assert.deepEqual((await store.page('a/', 'a/2', 1))[0]?.value, 'a/3');
+    });
+
     it('creates a key only once', async () => {
       fresh();
       assert.equal(await store.commit([{ key: 'a', value: 1, expect: 0n }]), true);
