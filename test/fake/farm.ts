@@ -129,6 +129,8 @@ export class FakeServer {
   /** Answers to what the member itself asks of its server. */
   readonly asked: Message[] = [];
   script: (request: Message, server: FakeServer) => void = () => {};
+  /** Called for each response. */
+  onResponse: (response: Message) => void = () => {};
   /** False: it does not answer the member's own OPTIONS. */
   healthy = true;
   readonly #network: FakeNetwork;
@@ -153,8 +155,9 @@ export class FakeServer {
     this.#socket = undefined;
   }
 
-  send(text: string): void {
-    this.#socket?.send(Buffer.from(text, 'latin1'), this.edge.address, this.edge.port);
+  /** To the member, unless it is `to` somebody else. */
+  send(text: string, to = this.edge): void {
+    this.#socket?.send(Buffer.from(text, 'latin1'), to.address, to.port);
   }
 
   /** The last request it got. Throws when there is none. */
@@ -165,8 +168,10 @@ export class FakeServer {
   }
 
   #take(message: Message): void {
-    if (message.status !== 0) this.responses.push(message);
-    else if (message.callId.startsWith('health-')) this.#answerHealth(message);
+    if (message.status !== 0) {
+      this.responses.push(message);
+      this.onResponse(message);
+    } else if (message.callId.startsWith('health-')) this.#answerHealth(message);
     else if (message.startLine !== '') {
       this.requests.push(message);
       this.script(message, this);

@@ -31,6 +31,8 @@ export interface Edge {
   readonly ownEndpoints: ReadonlySet<string>;
   /** The one of them that faces the server. */
   readonly serverEndpoint: string;
+  /** The same as it stands in a URI. */
+  readonly serverHostPort: string;
   readonly stamp: Stamp;
   readonly edit: Edit;
   readonly hash: CallHash;

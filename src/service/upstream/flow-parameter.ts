@@ -7,13 +7,17 @@ import { FLOW_PARAMETER } from './stamp.ts';
 
 /** Reads the flow that our own top Via carries. False when it carries none, or none of ours. */
 export function readFlowParameter(edge: Edge, scan: Scan, token: Token, flow: Flow): boolean {
-  const { viaEnd } = scan;
-  const bytes = scan.bytes.subarray(0, viaEnd);
   // Behind sent-by: an element may have put the parameters in another order.
-  const at = bytes.indexOf(FLOW_PARAMETER, scan.sentByEnd);
+  return readFlowBetween(edge, scan.bytes, scan.sentByEnd, scan.viaEnd, token, flow);
+}
+
+/** The same of the parameters in `all[from..to)`. */
+export function readFlowBetween(edge: Edge, all: Buffer, from: number, to: number, token: Token, flow: Flow): boolean {
+  const bytes = all.subarray(0, to);
+  const at = bytes.indexOf(FLOW_PARAMETER, from);
   if (at < 0) return false;
   const start = at + FLOW_PARAMETER.length;
   let end = start;
-  while (end < viaEnd && bytes[end] !== 0x3b) end++;
+  while (end < to && bytes[end] !== 0x3b) end++;
   return readToken(edge.world.keys, bytes, start, end, token) === 'valid' && readFlow(token, flow);
 }

@@ -12,7 +12,7 @@ import type { Listener } from '../../transport/transport.ts';
 import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
 import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
-import { RouteReading, takeOwnRoutes } from './own-routes.ts';
+import { RouteReading, readdressRoutes, takeOwnRoutes } from './own-routes.ts';
 
 export interface InwardOptions {
   readonly edge: Edge;
@@ -56,7 +56,8 @@ export class Inward {
       return;
     }
     edge.edit.beginScan(scan);
-    takeOwnRoutes(edge, scan, true, this.#routes);
+    takeOwnRoutes(edge, scan, true, this.#routes, packet.orphan);
+    if (packet.orphan) readdressRoutes(edge, scan, this.#routes);
     const refusal = this.#refusal(scan);
     if (refusal !== 0) {
       answers.answer(packet, scan, refusal, refusal === 503 ? RETRY_AFTER : []);

@@ -16,6 +16,7 @@ import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideO
 import { readFlowParameter } from './flow-parameter.ts';
 import type { ForbiddenTargets } from './forbidden-targets.ts';
 import type { Locator, Target } from './locate.ts';
+import { cutToCaller } from './orphan-vias.ts';
 import { RouteReading, takeOwnRoutes } from './own-routes.ts';
 
 export interface OutwardOptions {
@@ -28,6 +29,7 @@ export interface OutwardOptions {
   /** The server's own address and port, once known: a request from there needs no flow for its response. */
   readonly isServer: (address: string, port: number) => boolean;
   readonly forbidden: ForbiddenTargets;
+  readonly dialogs: 'own' | 'shared';
   /** The members to send through; undefined: this node sends from its own listeners. */
   readonly exits: Exits | undefined;
 }
@@ -216,8 +218,9 @@ export class Outward {
 
   /** A response of a client to a request of the server. Its top Via is ours, or that of a member that is gone (`packet.orphan`). */
   responseFromClient(packet: Packet, scan: Scan): void {
-    const { edge, toServer } = this.#options;
+    const { edge, toServer, dialogs } = this.#options;
     this.#responses.n++;
+    if (packet.orphan && dialogs === 'shared' && this.#passOver(packet, scan)) return;
     if (!this.#leadsOn(scan)) {
       edge.drops['next-via'].n++;
       return;
@@ -229,6 +232,19 @@ export class Outward {
     if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
       toServer(message, this.#back.address, this.#back.port);
     else toServer(message);
+  }
+
+  /**
+   * The response to a request that a proxy had passed on before it died with its member: no other server knows the transaction, so it goes past
+   * all of that host to whoever had sent the request to the farm (RFC 3261 16.7, as a stateless element). False when its Vias do not lead there.
+   */
+  #passOver(packet: Packet, scan: Scan): boolean {
+    const { edge } = this.#options;
+    edge.edit.beginScan(scan);
+    if (!cutToCaller(edge, scan, this.#token, this.#back)) return false;
+    edge.calls.onResponse(entryOf(edge, packet.callKey, false), scan.method, scan.status, edge.clock.now());
+    if (!edge.egress.send(this.#back, edge.edit.apply())) edge.drops['flow-lost'].n++;
+    return true;
   }
 
   /** Below our Via stands one that names a host (RFC 4475 3.3.10). */

@@ -100,6 +100,7 @@ export class Upstream implements Service {
       serverSide: new Side('udp', settings.advertise),
       listenerSides: transport.listeners.map((listener) => new Side(listener.transport, listener.advertise)),
       serverEndpoint: `${settings.advertise.address}:${settings.advertise.port}`.toLowerCase(),
+      serverHostPort: formatEndpoint(settings.advertise),
       ownEndpoints: new Set(own.map((endpoint) => `${endpoint.address}:${endpoint.port}`.toLowerCase())),
       ...edgeScratch(),
     };
@@ -117,6 +118,7 @@ export class Upstream implements Service {
       toServer: (message, address, port) => this.#toServer(message, address, port),
       forbidden: settings.forbidden,
       exits: options.exits,
+      dialogs: settings.dialogs,
       isServer: (address, port) => address === this.#server?.address && port === this.#server.port,
     });
     this.#health = new ServerHealth(

@@ -5,6 +5,7 @@ import { afterEach, describe, test } from 'node:test';
 import type { FakeFarm, FakeMember, Phone, TcpPhone } from '../../fake/farm.ts';
 import { type Message, request, respond } from '../../fake/sip.ts';
 import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
+import { Callee, proxies } from './proxies.ts';
 
 afterEach(stopFarms);
 
@@ -72,7 +73,8 @@ test('the table in the documentation has the rows that are tested here', () => {
   assert.deepEqual(
     rows.map((row) => row.split('|')[1]?.trim()),
     [
-      'response',
+      'response, `dialogs: shared`, to a request that came through the farm',
+      'response else',
       'in-dialog request, `dialogs: shared`',
       'in-dialog request, `dialogs: own`',
       'its ACK',
@@ -103,6 +105,37 @@ describe('the owner is gone', () => {
     const other = farm.live.find((member) => member !== heir);
     assert.deepEqual(other?.server.responses, []);
   });
+
+  for (const answer of ['direct', 'ingress'] as const)
+    test(`response, dialogs: shared, to a request that came through the farm: past the dead server to the caller, answer: ${answer}; the call works`, async () => {
+      const farm = await start({ members: 3, dialogs: 'shared', answer });
+      const callee = new Callee(farm, await farm.phone('192.0.2.9'));
+      const servers = proxies(farm, [callee.uri]);
+      callee.tells = false;
+      const call = new Call(farm, await farm.phone('192.0.2.7'), farm.callIdOf(farm.member(2)));
+      call.invite();
+      await farm.settle();
+      assert.equal(callee.state, 'ringing');
+      await lose(farm, farm.member(2));
+      callee.ring();
+      await farm.settle();
+      assert.equal(call.ringing, true);
+      callee.answer();
+      await farm.settle();
+      assert.deepEqual([call.status, callee.state], [200, 'confirmed']);
+      call.send('INFO');
+      callee.send('UPDATE');
+      await farm.settle();
+      assert.deepEqual([call.final.get('INFO'), callee.final('UPDATE')], [200, 200]);
+      call.bye();
+      await farm.settle();
+      assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
+      assert.deepEqual(callee.seen, ['INVITE', 'ACK', 'INFO', 'BYE']);
+      assert.deepEqual(
+        servers.flatMap(({ strays }) => strays),
+        [],
+      );
+    });
 
   test("response to a request that the server sent from another port: to the heir's own server, not to that port", async () => {
     const farm = await start({ members: 3 });

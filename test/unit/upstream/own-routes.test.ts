@@ -16,6 +16,20 @@ function dialogRoute({ number }: FakeMember, host = '198.51.100.1:5060'): string
   return `<sip:${mintToken(KEYS, TokenKind.dialog, number, 0)}@${host};lr>`;
 }
 
+test('a request in the dialog of a dead member loses the two values that lead in; those that lead out again get the address of this member', async () => {
+  const edge = await rig({ dialogs: 'shared' });
+  const phone = await edge.farm.phone('192.0.2.7');
+  const dead = mintToken(KEYS, TokenKind.dialog, 9, 0);
+  const [outside, inside] = [`<sip:${dead}@198.51.100.1:5060;lr>`, `<sip:${dead}@10.0.0.9:5062;lr>`];
+  const readdressed = `<sip:${dead}@10.0.0.1:5062;lr>`;
+  for (const between of [[], ['<sip:10.0.0.9:5070;lr>']])
+    for (const separator of ['\r\nRoute: ', ', ']) {
+      const headers = [`Route: ${[outside, inside, ...between, inside, outside].join(separator)}`];
+      const got = await inward(edge, phone, from(phone, { method: 'BYE', toTag: 'b', headers }));
+      assert.deepEqual(got.all('Route'), [...between, readdressed, outside]);
+    }
+});
+
 describe('a request of a client loses', () => {
   for (const [name, lines, left] of [
     ['a token of ours', ['Route: OURS'], []],

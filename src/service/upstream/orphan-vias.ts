@@ -1,0 +1,54 @@
+// The way back of a response whose farm member is gone, out of the message alone: below the dead member's outer Via stand those of its SIP
+// server, and below them the inner one that the farm had put on the request when it came in, with the signed flow to the caller.
+import type { Flow } from '../../ownership/flow.ts';
+import { readBranchToken, type Token, TokenKind } from '../../ownership/token.ts';
+import { HeaderName } from '../../sip/header-name.ts';
+import { findHeader, HeaderLine } from '../../sip/headers.ts';
+import { skipBlanks } from '../../sip/octets.ts';
+import type { Scan } from '../../sip/scan.ts';
+import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
+import type { Edge } from './edge.ts';
+import { readFlowBetween } from './flow-parameter.ts';
+
+/** Via values that are looked at: a request that has crossed so many elements has used up its Max-Forwards. */
+const MAX_VIAS = 72;
+
+const line = new HeaderLine();
+const via = new Via();
+
+/**
+ * Deletes in `edge.edit`, begun over `scan`, every Via down to and with the first that the farm has put on a client's request, when the member
+ * in it has no seat any more; fills `flow` with what it carries. False, and nothing deleted, when there is no such Via, when that member lives,
+ * or when no Via would be left.
+ */
+export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Flow): boolean {
+  const { bytes } = scan;
+  const { keys, tables } = edge.world;
+  let seen = 0;
+  for (let from = scan.headersStart; findHeader(scan, HeaderName.VIA, from, line); from = line.lineEnd) {
+    for (let at = line.valueStart; at < line.valueEnd; at = skipBlanks(bytes, via.next + 1, line.valueEnd)) {
+      if (++seen > MAX_VIAS || parseVia(bytes, at, line.valueEnd, via) === ViaOutcome.UNREADABLE) return false;
+      if (via.branchStart < 0) continue;
+      if (readBranchToken(keys, bytes, via.branchStart, via.branchEnd, token) !== 'valid') continue;
+      if (token.kind !== TokenKind.inward) continue;
+      if (tables.seats.has(token.member)) return false;
+      if (!readFlowBetween(edge, bytes, via.sentByEnd, via.end, token, flow)) return false;
+      return cutBehind(edge, scan, line, via.next < line.valueEnd);
+    }
+  }
+  return false;
+}
+
+/** Deletes all Via values up to the one in `via`; `more`: others follow it in its line `last`. */
+function cutBehind(edge: Edge, scan: Scan, last: HeaderLine, more: boolean): boolean {
+  const { lineStart, valueStart, lineEnd } = last;
+  const rest = more ? skipBlanks(scan.bytes, via.next + 1, last.valueEnd) : -1;
+  if (!more && !findHeader(scan, HeaderName.VIA, lineEnd, line)) return false;
+  for (let from = scan.headersStart; findHeader(scan, HeaderName.VIA, from, line); from = line.lineEnd) {
+    if (line.lineStart === lineStart) break;
+    edge.edit.delete(line.lineStart, line.lineEnd);
+  }
+  if (more) edge.edit.delete(valueStart, rest);
+  else edge.edit.delete(lineStart, lineEnd);
+  return true;
+}
