@@ -220,6 +220,18 @@ export class CallTable {
     }
   }
 
+  /** Forgets every call: somebody else owns them now. Some milliseconds. */
+  clear(): void {
+    this.#buckets.fill(0);
+    this.#counts.fill(0);
+    this.#oldest.fill(0);
+    this.#newest.fill(0);
+    this.#epochCounts.clear();
+    this.#free = 0;
+    this.#unused = 1;
+    this.#size = 0;
+  }
+
   /** Removes what has outlived its time, a bounded number; to be called each second. `now` in monotonic milliseconds. */
   sweep(now: number): void {
     const seconds = Math.floor(now / 1000);

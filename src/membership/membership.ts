@@ -192,6 +192,11 @@ export class Membership {
     this.#views.refetch();
   }
 
+  /** Asks the store whether this member has the seat it had; when it has lost it, `onSeatLost` comes before the answer. Rejects as Store.get does. */
+  confirmSeat(): Promise<boolean> {
+    return this.#views.stillSeated();
+  }
+
   /** Numbers of members that a majority cannot reach now; replaces what was said before. */
   suspect(numbers: ReadonlySet<number>): void {
     this.#views.suspect(numbers);
@@ -297,7 +302,7 @@ export class Membership {
       const resumed = old && (await this.#resume(old));
       if (resumed === 'over') old = undefined;
       if (resumed !== true && resumed !== false) {
-        const outcome = await this.#claimOnce(false).catch((error: unknown) => {
+        const outcome = await this.#claimAgain().catch((error: unknown) => {
           log.error({ err: error }, 'cannot rejoin the farm');
           return 'refused' as const;
         });
@@ -315,6 +320,15 @@ export class Membership {
       }
       await this.#pause.pause();
     }
+  }
+
+  /** Claims anew, but not before it is known whether the seat of the old incarnation was lost: afterwards nobody would find out. */
+  async #claimAgain(): Promise<GivenNumber | 'taken' | 'unreachable'> {
+    const known = await this.confirmSeat().then(
+      () => true,
+      () => false,
+    );
+    return known ? this.#claimOnce(false) : 'unreachable';
   }
 
   /**

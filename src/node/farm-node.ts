@@ -27,6 +27,7 @@ import { Upstream } from '../service/upstream/upstream.ts';
 import type { Store } from '../store/store.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
 import { Transport } from '../transport/transport.ts';
+import { Fence } from './fence.ts';
 import {
   errorLimits,
   familiesOf,
@@ -75,6 +76,7 @@ export class FarmNode {
   readonly #upstream: Upstream;
   readonly #answers: Answers;
   readonly #membership: Membership;
+  readonly #fence: Fence;
   readonly #admin: AdminServer | undefined;
   readonly face: FarmFace;
   readonly #settings: Settings;
@@ -153,6 +155,13 @@ export class FarmNode {
         onSuspects: (numbers) => this.#membership.suspect(numbers),
       },
     });
+    this.#fence = new Fence({
+      clock,
+      log: log.child({ room: 'fence' }),
+      confirm: () => this.#membership.confirmSeat(),
+      witnesses: (wokeAt) => this.#witnesses(wokeAt),
+    });
+    const fence = this.#fence;
     world.heldSince = (member) => this.#link.heldSince(member);
     const egress = new Egress(this.transport, this.#link, world, doors);
     this.#answers = new Answers({
@@ -195,6 +204,7 @@ export class FarmNode {
       handled: metrics.handled,
       sendErrors: metrics.sendErrors,
       drops,
+      fence,
       onHealth: () => void this.#membership.publish().catch(() => {}),
     });
     const way = new PacketWay({
@@ -207,6 +217,7 @@ export class FarmNode {
       ownHosts: ownHosts(config),
       probes: () => this.#settings.probes,
       forbidden,
+      fence,
       ready: () => this.face.ready().ready,
     });
     this.#membership = new Membership({
@@ -221,7 +232,7 @@ export class FarmNode {
       onMembers: (records) => this.#takeRecords(records),
       onIsolated: () => this.#becomeIsolated(),
       onRejoined: (identity) => this.#becomeRejoined(identity),
-      onSeatLost: () => log.warn('this member has lost its seat in the view; it goes on with the calls it has'),
+      onSeatLost: () => this.#giveUpCalls(),
     });
     this.face = new NodeFace({
       config: () => this.#settings.now,
@@ -235,6 +246,7 @@ export class FarmNode {
       link: this.#link,
       store,
       service: this.#upstream,
+      fence,
       ...(exits && { exits }),
     });
     this.#admin =
@@ -288,6 +300,7 @@ export class FarmNode {
       throw error;
     }
     this.#sweeper = clock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
+    this.#fence.start();
     if (this.#state === 'joining') this.#state = 'active';
     const listeners = this.transport.listeners.map(
       ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
@@ -323,6 +336,7 @@ export class FarmNode {
     this.#state = 'stopping';
     this.#seated.resolve();
     this.#sweeper?.cancel();
+    this.#fence.stop();
     this.#settings.close();
     const steps = [
       // The doors first: what comes in after the seat is gone would be refused by the others.
@@ -373,6 +387,22 @@ export class FarmNode {
       this.#seated.resolve();
   }
 
+  /** The farm has given this member's seat up: its calls are others' from now on, also when it comes back. */
+  #giveUpCalls(): void {
+    const { calls } = this.#calls;
+    this.#calls.clear();
+    this.#options.log.warn({ calls }, 'this member has lost its seat in the view; its calls belong to others now');
+  }
+
+  /** What the other members say of the view, as far as they have answered since `wokeAt`. */
+  #witnesses(wokeAt: number): 'seated' | 'newer' | 'too few' {
+    const { members, self, incarnation } = this.#world.tables;
+    const seat = this.#view?.seats.find(({ number }) => number === self);
+    if (this.#link.outrunFor() > 0 || seat?.incarnation !== incarnation) return 'newer';
+    const answered = new Set(this.#link.answeredSince(wokeAt)).add(self);
+    return members.filter(({ number }) => answered.has(number)).length * 2 > members.length ? 'seated' : 'too few';
+  }
+
   #becomeIsolated(): void {
     if (this.#state === 'active') this.#state = 'isolated';
     this.#options.log.warn(
@@ -382,6 +412,7 @@ export class FarmNode {
 
   #becomeRejoined(identity: Identity): void {
     this.#become(identity);
+    this.#fence.rejoined();
     if (this.#state === 'isolated') this.#state = 'active';
     this.#options.log.info(identity, 'joined again');
   }

@@ -35,6 +35,7 @@ export interface NodeFaceOptions {
   readonly link: RelayLink;
   readonly store: Store;
   readonly service: Service;
+  readonly fence: { readonly up: boolean };
   /** Given to a node that sends through members. */
   readonly exits?: { readonly open: boolean };
 }
@@ -54,12 +55,13 @@ export class NodeFace implements FarmFace {
 
   /** The store's absence alone changes nothing: the farm goes on with its last view. A member that alone is cut off is outrun. */
   ready(): Readiness {
-    const { state, view, identity, service, store, link, exits } = this.#of;
+    const { state, view, identity, service, store, link, exits, fence } = this.#of;
     const reasons: string[] = [];
     const now = state();
     if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
+    if (fence.up) reasons.push('the member stood still, and does not know yet whether it has its seat');
     if (service.trouble) reasons.push(service.trouble);
     if (exits?.open === false) reasons.push('no member takes new calls: there is none to send through');
     if (!store.up && link.outrunFor() > OUTRUN_MS)

@@ -38,6 +38,8 @@ export interface PacketWayOptions {
   readonly probes: () => AddressList;
   /** Where no request that a peer has sent through here may go. Left out: anywhere. */
   readonly forbidden?: { has(address: string, port: number): boolean };
+  /** Up while this member must not act as owner. */
+  readonly fence: { readonly up: boolean };
   /** Whether this member takes new calls: what a probe is told. */
   readonly ready: () => boolean;
 }
@@ -141,8 +143,11 @@ export class PacketWay {
   #act(verdict: Verdict, packet: Packet, message: Scan): void {
     switch (verdict.kind) {
       case 'local':
-        this.#local.n++;
-        this.#options.service.handle(packet, message);
+        if (this.#options.fence.up) this.#drops.fenced.n++;
+        else {
+          this.#local.n++;
+          this.#options.service.handle(packet, message);
+        }
         break;
       case 'relay':
         if (this.#options.link.relay(verdict.to, packet)) this.#relayed.n++;

@@ -15,6 +15,8 @@ export const DROP_REASONS = {
   'rate-limit': 'an error answer above the rate allowed to one source prefix',
   amplification: 'an error answer that would be larger than the request',
   'service-busy': 'the service holds too many messages that wait for a name to be resolved',
+  fenced:
+    'a packet for this member as owner, which has stood still and does not know yet whether it still has its seat',
   'from-stranger': 'a packet at the service port that does not come from the SIP server',
 } as const;
 

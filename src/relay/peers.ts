@@ -49,6 +49,8 @@ export class Peer {
   doubted = false;
   /** `clock.now()` of the last answer, or of the moment it became known. */
   heardAt: number;
+  /** When the youngest question was asked that it has answered. */
+  provenAt = Number.NEGATIVE_INFINITY;
   heldSince = HELD_UNKNOWN;
   /** The members it cannot reach. */
   readonly misses = new Set<number>();

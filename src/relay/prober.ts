@@ -4,8 +4,8 @@ import type { Peer, Peers } from './peers.ts';
 import { MAX_PROBE_OCTETS, PROBE_ANSWER, PROBE_QUESTION, type Probe, writeProbe } from './probe.ts';
 
 /** Four questions fit into the time of silence: one lost datagram, or two, says nothing. */
-const INTERVAL_MS = 250;
-const SILENCE_MS = 1000;
+export const INTERVAL_MS = 250;
+export const SILENCE_MS = 1000;
 /** A connection outlives a cable that is put back; after this it is doubted. */
 const LONG_SILENCE_MS = 5000;
 
@@ -68,18 +68,26 @@ export class Prober {
   /** A probe from `peer`. Answers a question; takes note of what the peer says. */
   onProbe(peer: Peer, probe: Probe): void {
     peer.heldSince = probe.heldSince;
-    peer.misses.clear();
-    for (const number of probe.unreachable) peer.misses.add(number);
-    if (!probe.answer) {
-      this.#say(peer, PROBE_ANSWER, probe.question);
-      return;
+    const news = !same(peer.misses, probe.unreachable);
+    if (news) {
+      peer.misses.clear();
+      for (const number of probe.unreachable) peer.misses.add(number);
     }
+    if (probe.answer) this.#onAnswer(peer, probe);
+    else this.#say(peer, PROBE_ANSWER, probe.question);
+    // Not at the next tick: a death must be told within two seconds.
+    if (news) this.#vote();
+  }
+
+  #onAnswer(peer: Peer, probe: Probe): void {
     // Only an answer to one of the last four questions proves that the way there and back is open now.
     const age = peer.question - probe.question;
     if (age < 0 || age > 3) return;
     const now = this.#options.clock.now();
-    this.#options.observeHop((now - peer.askedAt[probe.question & 3]!) / 2000);
+    const askedAt = peer.askedAt[probe.question & 3]!;
+    this.#options.observeHop((now - askedAt) / 2000);
     peer.heardAt = now;
+    peer.provenAt = Math.max(peer.provenAt, askedAt);
     peer.reachable = true;
     peer.doubted = false;
     this.#misses.delete(peer.number);

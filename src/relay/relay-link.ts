@@ -274,6 +274,11 @@ export class RelayLink {
     return this.#newest > this.#options.self().epoch ? Math.max(this.#options.clock.now() - this.#outrunAt, 1) : 0;
   }
 
+  /** Numbers of the peers that have answered a question which was asked at `since` (Clock.now) or later. */
+  answeredSince(since: number): readonly number[] {
+    return [...this.#peers.all()].filter(({ provenAt }) => provenAt >= since).map(({ number }) => number);
+  }
+
   /** Numbers of the peers that answer probes. */
   reachablePeers(): readonly number[] {
     return [...this.#peers.all()].filter(({ reachable }) => reachable).map(({ number }) => number);

@@ -14,6 +14,7 @@ import { FarmNode } from '../../src/node/farm-node.ts';
 import { DROP_REASONS, type DropReason } from '../../src/ownership/verdict.ts';
 import { MemoryFarm, type MemoryStore } from '../../src/store/memory-store.ts';
 import { FakeClock } from './clock.ts';
+import { Ice, IcyClock, IcyStore } from './ice.ts';
 import { FakeNetwork } from './network.ts';
 import { Message } from './sip.ts';
 
@@ -68,16 +69,19 @@ class MortalNetwork implements Network {
   readonly #network: FakeNetwork;
   readonly #closers: (() => void)[] = [];
   readonly streams = new Set<ByteStream>();
+  readonly #ice: Ice;
   dead = false;
 
-  constructor(network: FakeNetwork) {
+  constructor(network: FakeNetwork, ice: Ice) {
     this.#network = network;
+    this.#ice = ice;
   }
 
   async bindUdp(local: Endpoint, handlers: Parameters<Network['bindUdp']>[1]): Promise<DatagramSocket> {
     const socket = await this.#network.bindUdp(local, {
       ...handlers,
-      onDatagram: (bytes, address, port) => this.dead || handlers.onDatagram(bytes, address, port),
+      onDatagram: (bytes, address, port) =>
+        this.#ice.packet(() => this.dead || handlers.onDatagram(bytes, address, port)),
     });
     this.#closers.push(() => void socket.close());
     return { ...socket, send: (bytes, address, port) => this.dead || socket.send(bytes, address, port) };
@@ -196,6 +200,7 @@ export class FakeMember {
   readonly store: MemoryStore;
   readonly network: MortalNetwork;
   readonly clock: MortalClock;
+  readonly ice = new Ice();
   readonly role: 'member' | 'disabled' | 'relay';
   readonly config: Config;
   /** Datagrams it has sent from the VIP itself. */
@@ -212,7 +217,7 @@ export class FakeMember {
     this.role = options.roles?.[index] ?? 'member';
     this.server = server;
     this.store = farm.memory.open();
-    this.network = new MortalNetwork(farm.network);
+    this.network = new MortalNetwork(farm.network, this.ice);
     this.clock = new MortalClock(farm.clock);
     this.metrics = makeMetrics(makeRegistry(), { version: 'test', dropReasons: Object.keys(DROP_REASONS) });
     const own = formatEndpoint(this.role === 'member' ? VIP : { address: this.address, port: VIP.port });
@@ -252,8 +257,8 @@ export class FakeMember {
       config: { ...config, ownership },
       version: 'test',
       network: this.network,
-      clock: this.clock,
-      store: this.store,
+      clock: new IcyClock(this.clock, this.ice),
+      store: new IcyStore(this.store, this.ice),
       log: pino({ level: 'silent' }),
       metrics: this.metrics,
       admin: 'none',
@@ -329,7 +334,7 @@ export class FakeFarm {
       onDatagram: (bytes, address, port) => {
         const member = this.choose(this.behind);
         member?.entered.push(new Message(bytes.toString('latin1')));
-        member?.node.transport.inject(UDP, bytes, address, port);
+        member?.ice.packet(() => member.node.transport.inject(UDP, bytes, address, port));
       },
       onSendError: () => {},
     });
@@ -411,6 +416,19 @@ export class FakeFarm {
     member.network.die();
     member.store.cut();
     if (!serverLives) await member.server.stop();
+    await this.settle();
+  }
+
+  /** As SIGSTOP does: its process stands still, its SIP server goes on. What comes meanwhile waits. */
+  freeze(member: FakeMember): void {
+    member.ice.freeze();
+    for (const stream of member.network.streams) stream.pause();
+  }
+
+  /** As SIGCONT does. */
+  async thaw(member: FakeMember): Promise<void> {
+    for (const stream of member.network.streams) stream.resume();
+    member.ice.thaw();
     await this.settle();
   }
 

@@ -60,6 +60,8 @@ export interface UpstreamOptions {
   readonly handled: CellFamily<'from' | 'kind'>;
   readonly sendErrors: CellFamily<'listener'>;
   readonly drops: Readonly<Record<DropReason, Cell>>;
+  /** Up while this member must not act as owner. Left out: it never is. */
+  readonly fence?: { readonly up: boolean };
   /** The server has come up or gone down. */
   readonly onHealth: (up: boolean) => void;
 }
@@ -212,9 +214,13 @@ export class Upstream implements Service {
   }
 
   #fromServer(bytes: Buffer, address: string, port: number): void {
-    const { settings, drops, world } = this.#options;
+    const { settings, drops, world, fence } = this.#options;
     if (port === 0 || !(settings.allow ? settings.allow.matches(address) : address === this.#server?.address)) {
       drops['from-stranger'].n++;
+      return;
+    }
+    if (fence?.up) {
+      drops.fenced.n++;
       return;
     }
     const message = this.#scan;

@@ -16,8 +16,9 @@ function reasons(change: {
   outrunFor?: number;
   trouble?: string;
   number?: number;
+  fenced?: boolean;
 }): readonly string[] {
-  const { storeUp = true, outrunFor = 0, trouble, number = 1 } = change;
+  const { storeUp = true, outrunFor = 0, trouble, number = 1, fenced = false } = change;
   const parts = {
     state: () => 'active',
     view: () => VIEW,
@@ -25,6 +26,7 @@ function reasons(change: {
     service: { trouble },
     store: { up: storeUp },
     link: { outrunFor: () => outrunFor },
+    fence: { up: fenced },
   };
   return new NodeFace(parts as unknown as NodeFaceOptions).ready().reasons;
 }
@@ -44,5 +46,9 @@ describe('readiness', () => {
   test('is lost with the seat and with the service, and each says so', () => {
     assert.match(reasons({ number: 2 }).join(), /no seat/);
     assert.deepEqual(reasons({ trouble: 'no answer' }), ['no answer']);
+  });
+
+  test('is lost while the member does not know whether it has its seat', () => {
+    assert.match(reasons({ fenced: true }).join(), /stood still/);
   });
 });

@@ -179,6 +179,7 @@ export class WayMember implements LookupWorld {
       ownHosts: [this.address, hostText(this.address6)],
       probes: () => this.probes,
       ready: () => this.ready,
+      fence: { up: false },
       ...(options.forbidden && { forbidden: options.forbidden }),
     });
   }

@@ -1,0 +1,139 @@
+// A member's process stands still, as SIGSTOP or a paused machine does, and goes on; and how soon a member that is dead loses its seat.
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import type { FakeFarm, FakeMember } from '../../fake/farm.ts';
+import { Call, type CallServer, invited, serve, start, stopFarms } from './calls.ts';
+
+afterEach(stopFarms);
+
+/** Longest time from a death to the view without the dead member, at every survivor. */
+const DEATH_MS = 2000;
+const LEASE_MS = 10_000;
+
+/** Lets the clock run while `member` stands still. */
+async function standStill(farm: FakeFarm, member: FakeMember, ms: number): Promise<void> {
+  farm.freeze(member);
+  await farm.pass(ms, 50);
+}
+
+/** A farm with a call that is up at member 2, whose every further packet the balancer brings to member 2. */
+async function withCall(members = 3): Promise<{ farm: FakeFarm; sleeper: FakeMember; server: CallServer; call: Call }> {
+  const farm = await start({ members });
+  const servers = serve(farm);
+  await farm.pass(2000, 50);
+  const sleeper = farm.member(2);
+  const call = new Call(farm, await farm.phone('192.0.2.7'), farm.callIdOf(sleeper));
+  call.invite();
+  await farm.settle();
+  assert.equal(call.status, 200);
+  assert.equal(sleeper.node.ownedCalls, 1);
+  farm.choose = () => sleeper;
+  return { farm, sleeper, server: servers[1]!, call };
+}
+
+describe('a member that stood still for longer than its lease', () => {
+  test('acts on nothing that waited for it, gives its calls up, and takes part anew', async () => {
+    const { farm, sleeper, server, call } = await withCall();
+    farm.freeze(sleeper);
+    const { length } = sleeper.server.requests;
+    const left = sleeper.left.length;
+    call.bye();
+    await farm.settle();
+    await farm.pass(2 * LEASE_MS, 50);
+    // And the other side: a request of the SIP server, in time to be first in the queue, too.
+    server.inDialog(call.callId, 'OPTIONS');
+    await farm.settle();
+    await farm.thaw(sleeper);
+    assert.ok(sleeper.drops('fenced') >= 2, `${sleeper.drops('fenced')} dropped`);
+    assert.equal(sleeper.server.requests.length, length, 'its server has got nothing');
+    assert.equal(sleeper.left.length, left, 'no client has got anything');
+    assert.equal(sleeper.node.face.ready().ready, false);
+    assert.equal(sleeper.node.ownedCalls, 0);
+    await farm.seated();
+    assert.equal(sleeper.node.face.farm().incarnation, 2);
+    assert.equal(sleeper.node.face.ready().ready, true);
+    const fresh = await invited(farm, await farm.phone('192.0.2.8'), 30);
+    await farm.until(() => fresh.every(({ status }) => status === 200), 'new calls are answered', 5000);
+    assert.ok(sleeper.node.ownedCalls > 0);
+  });
+
+  test('though its lease ran out and it claims a new incarnation at once', async () => {
+    const { farm, sleeper } = await withCall(2);
+    // Of two members neither can outvote the other: the lease alone has ended the seat.
+    await standStill(farm, sleeper, 2 * LEASE_MS);
+    await farm.thaw(sleeper);
+    await farm.seated();
+    assert.deepEqual([sleeper.node.face.farm().incarnation, sleeper.node.ownedCalls], [2, 0]);
+  });
+});
+
+describe('a member that stood still and has its seat yet', () => {
+  test('is fenced until the store has said so, and keeps its calls', async () => {
+    const { farm, sleeper, call } = await withCall();
+    await standStill(farm, sleeper, 800);
+    call.bye();
+    await farm.settle();
+    await farm.thaw(sleeper);
+    assert.equal(sleeper.drops('fenced'), 1);
+    assert.equal(sleeper.node.face.ready().ready, true);
+    assert.equal(sleeper.node.ownedCalls, 1);
+    await farm.until(() => call.final.get('BYE') === 200, 'the client asks again', 2000);
+    assert.equal(sleeper.node.face.farm().incarnation, 1);
+  });
+
+  test('takes the word of the others when the store is silent', async () => {
+    const { farm, sleeper } = await withCall();
+    farm.memory.down();
+    await standStill(farm, sleeper, 3000);
+    await farm.thaw(sleeper);
+    assert.equal(sleeper.node.face.ready().ready, false);
+    await farm.until(() => sleeper.node.face.ready().ready, 'the others have answered', 2000);
+    assert.equal(sleeper.node.ownedCalls, 1);
+  });
+
+  test('goes on by what it knows when nobody answers at all', async () => {
+    const { farm, sleeper } = await withCall();
+    farm.memory.down();
+    farm.network.reaches = (from, to) => from.address === to.address || (from.port !== 5064 && to.port !== 5064);
+    await standStill(farm, sleeper, 3000);
+    await farm.thaw(sleeper);
+    await farm.pass(4000, 50);
+    assert.equal(sleeper.node.face.ready().ready, false);
+    await farm.pass(2000, 50);
+    assert.equal(sleeper.node.face.ready().ready, true);
+    assert.equal(sleeper.node.ownedCalls, 1);
+  });
+});
+
+test('a member that has lost its seat and cannot ask the store stays fenced while the others know a newer view', async () => {
+  const { farm, sleeper } = await withCall();
+  await standStill(farm, sleeper, 3000);
+  sleeper.store.cut();
+  await farm.thaw(sleeper);
+  await farm.pass(8000, 50);
+  assert.match(sleeper.node.face.ready().reasons.join(), /stood still/);
+  sleeper.store.heal();
+  await farm.seated();
+  assert.deepEqual([sleeper.node.face.farm().incarnation, sleeper.node.ownedCalls], [2, 0]);
+});
+
+describe('a member that is killed has lost its seat at every survivor within two seconds', () => {
+  for (const members of [3, 5])
+    test(`${members} members, whatever the phase of their probes`, async () => {
+      const farm = await start({ members });
+      farm.network.delay = { min: 1, max: 5 };
+      let worst = 0;
+      for (let phase = 0; phase < 250; phase += 25) {
+        await farm.pass(3000 + phase, 25);
+        const victim = farm.member(1 + (phase % members));
+        const died = farm.clock.now();
+        await farm.kill(victim);
+        await farm.seated();
+        worst = Math.max(worst, farm.clock.now() - died);
+        await farm.add(victim.index);
+      }
+      assert.ok(worst <= DEATH_MS, `${worst} ms`);
+      // What the store may take of it: some round trips, each below 100 ms.
+      assert.ok(worst <= DEATH_MS - 400, `${worst} ms`);
+    });
+});
