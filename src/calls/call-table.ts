@@ -30,6 +30,10 @@ type State = (typeof State)[keyof typeof State];
 
 export type CallState = keyof typeof State;
 
+/** What a packet did to a call: nothing that a record would tell, made it (or brought it back to life), confirmed it, ended it. */
+export const Step = { none: 0, began: 1, confirmed: 2, over: 3 } as const;
+export type Step = (typeof Step)[keyof typeof Step];
+
 const STATE_NAMES = Object.keys(State) as CallState[];
 
 /** Groups of states with one lifetime, in the order in which a full table gives them up. */
@@ -67,10 +71,13 @@ export interface CallTableOptions extends CallLifetimes {
   readonly maxEntries?: number;
   /** Adds up the entries given up because the table was full. */
   readonly evicted: Cell;
+  /** An entry of an INVITE or SUBSCRIBE call has been forgotten, by its age or for want of room. It may have been over before. */
+  readonly onForgotten?: (key: number) => void;
 }
 
 export class CallTable {
   readonly #evicted: Cell;
+  readonly #onForgotten: ((key: number) => void) | undefined;
   readonly #maxEntries: number;
   /** Seconds, per group. */
   readonly #lifetimes = new Uint32Array(GROUPS);
@@ -101,6 +108,7 @@ export class CallTable {
     const entries = options.maxEntries ?? 2_000_000;
     this.#maxEntries = entries;
     this.#evicted = options.evicted;
+    this.#onForgotten = options.onForgotten;
     this.setLifetimes(options);
     const buckets = 2 ** Math.ceil(Math.log2(Math.max(entries, 2)));
     this.#mask = buckets - 1;
@@ -165,59 +173,77 @@ export class CallTable {
 
   /**
    * A request that this member handles as owner. `method` is a number of `Method`; `inDialog`: it has a To tag.
-   * `now` in monotonic milliseconds, `epoch` of the view in force.
+   * `now` in monotonic milliseconds, `epoch` of the view in force. Tells `Step.began` or `Step.none`.
    */
-  onRequest(key: number, method: number, inDialog: boolean, now: number, epoch: number): void {
+  onRequest(key: number, method: number, inDialog: boolean, now: number, epoch: number): Step {
     this.#lastPacket = now;
     const seconds = Math.floor(now / 1000);
     const entry = this.#find(key);
     if (entry === 0) {
       // An ACK starts nothing: were it entered, a stray one would hide that the call lives at another member.
-      if (method === Method.ACK) return;
+      if (method === Method.ACK) return Step.none;
       const state =
         method === Method.INVITE ? State.inviting : method === Method.SUBSCRIBE ? State.subscribing : State.transaction;
       this.#insert(key, state, seconds, epoch);
-      return;
+      return state === State.transaction ? Step.none : Step.began;
     }
     this.#touch(entry, seconds);
     const state = this.#states[entry]!;
     if (method === Method.INVITE) {
       // An INVITE after the end is the retry with credentials, or a call that goes on in another dialog of this Call-ID.
-      if (state !== State.confirmed && state !== State.ending) this.#move(entry, State.inviting, seconds, epoch);
-    } else if (method === Method.SUBSCRIBE) {
-      if (state === State.transaction || isOver(state)) this.#move(entry, State.subscribing, seconds, epoch);
-    } else if (method === Method.BYE) {
+      if (state === State.inviting || state === State.confirmed || state === State.ending) return Step.none;
+      this.#move(entry, State.inviting, seconds, epoch);
+      return Step.began;
+    }
+    if (method === Method.SUBSCRIBE) {
+      if (state !== State.transaction && !isOver(state)) return Step.none;
+      this.#move(entry, State.subscribing, seconds, epoch);
+      return Step.began;
+    }
+    if (method === Method.BYE) {
       // RFC 3261 15.1.1: whoever sent a BYE is done with the session, answered or not. In an early dialog the answer to the INVITE decides.
       if (state === State.confirmed && inDialog) this.#move(entry, State.ending, seconds, epoch);
     }
+    return Step.none;
   }
 
-  /** A response that this member handles as owner, to a request of method `cseqMethod`. `now` in monotonic milliseconds. */
-  onResponse(key: number, cseqMethod: number, status: number, now: number): void {
+  /**
+   * A response that this member handles as owner, to a request of method `cseqMethod`. `now` in monotonic milliseconds. Tells
+   * `Step.confirmed`, `Step.over` or `Step.none`.
+   */
+  onResponse(key: number, cseqMethod: number, status: number, now: number): Step {
     const entry = this.#find(key);
-    if (entry === 0) return;
+    if (entry === 0) return Step.none;
     this.#lastPacket = now;
     const seconds = Math.floor(now / 1000);
     this.#touch(entry, seconds);
-    if (status < 200) return;
-    const state = this.#states[entry]!;
-    const epoch = this.#epochs[entry]!;
-    if (cseqMethod === Method.INVITE) {
-      if (status < 300) {
-        // After `failed`: a late retransmission of the challenge came behind the retry. After `ended` it is a retransmission itself.
-        if (state === State.inviting || state === State.failed) this.#move(entry, State.confirmed, seconds, epoch);
-      } else if (state === State.inviting) this.#move(entry, State.failed, seconds, epoch);
-      else if (state === State.confirmed && status === 481) this.#move(entry, State.ended, seconds, epoch);
-    } else if (cseqMethod === Method.BYE) {
-      // A challenge does not end it yet: the BYE comes again with credentials, or the entry runs out.
-      if ((state === State.confirmed || state === State.ending) && status !== 401 && status !== 407)
-        this.#move(entry, State.ended, seconds, epoch);
-    } else if (cseqMethod === Method.SUBSCRIBE) {
-      if (status < 300) {
-        if (state === State.subscribing || state === State.failed) this.#move(entry, State.subscribed, seconds, epoch);
-      } else if (state === State.subscribing) this.#move(entry, State.failed, seconds, epoch);
-      else if (state === State.subscribed && status === 481) this.#move(entry, State.ended, seconds, epoch);
-    }
+    if (status < 200) return Step.none;
+    const next = afterFinal(this.#states[entry]! as State, cseqMethod, status);
+    if (next === undefined) return Step.none;
+    this.#move(entry, next, seconds, this.#epochs[entry]!);
+    return isOver(next) ? Step.over : Step.confirmed;
+  }
+
+  /**
+   * Puts in a call that this member has read from its record: an INVITE call, or a `subscription`, that rings or is `confirmed`. One that is
+   * here already stays as it is. `now` in monotonic milliseconds, `epoch` in which the call began.
+   */
+  restore(key: number, subscription: boolean, confirmed: boolean, now: number, epoch: number): void {
+    if (this.#find(key) !== 0) return;
+    const state = subscription
+      ? confirmed
+        ? State.subscribed
+        : State.subscribing
+      : confirmed
+        ? State.confirmed
+        : State.inviting;
+    this.#insert(key, state, Math.floor(now / 1000), epoch);
+  }
+
+  /** Forgets a call that is another member's now. `onForgotten` is not called. */
+  giveUp(key: number): void {
+    const entry = this.#find(key);
+    if (entry !== 0) this.#remove(entry);
   }
 
   /** Forgets every call: somebody else owns them now. Some milliseconds. */
@@ -240,7 +266,7 @@ export class CallTable {
       const before = seconds - this.#lifetimes[group]!;
       for (let entry = this.#oldest[group]!; entry !== 0 && left > 0; entry = this.#oldest[group]!) {
         if (this.#touched[entry]! >= before) break;
-        this.#remove(entry);
+        this.#forget(entry);
         left--;
       }
     }
@@ -292,8 +318,15 @@ export class CallTable {
   #evict(): void {
     let group = 0;
     while (this.#oldest[group] === 0) group++;
-    this.#remove(this.#oldest[group]!);
+    this.#forget(this.#oldest[group]!);
     this.#evicted.n++;
+  }
+
+  #forget(entry: number): void {
+    const key = this.#keys[entry]!;
+    const state = this.#states[entry]!;
+    this.#remove(entry);
+    if (state !== State.transaction) this.#onForgotten?.(key);
   }
 
   /** Moves the entry to the end of its list, once a second at most. */
@@ -344,6 +377,25 @@ export class CallTable {
     if (after === 0) this.#newest[group] = before;
     else this.#before[after] = before;
   }
+}
+
+/** The state that follows `state` after a final response; undefined when it stays. */
+function afterFinal(state: State, cseqMethod: number, status: number): State | undefined {
+  if (cseqMethod === Method.INVITE) {
+    // After `failed`: a late retransmission of the challenge came behind the retry. After `ended` it is a retransmission itself.
+    if (status < 300) return state === State.inviting || state === State.failed ? State.confirmed : undefined;
+    if (state === State.inviting) return State.failed;
+    return state === State.confirmed && status === 481 ? State.ended : undefined;
+  }
+  if (cseqMethod === Method.BYE) {
+    // A challenge does not end it yet: the BYE comes again with credentials, or the entry runs out.
+    if (status === 401 || status === 407) return undefined;
+    return state === State.confirmed || state === State.ending ? State.ended : undefined;
+  }
+  if (cseqMethod !== Method.SUBSCRIBE) return undefined;
+  if (status < 300) return state === State.subscribing || state === State.failed ? State.subscribed : undefined;
+  if (state === State.subscribing) return State.failed;
+  return state === State.subscribed && status === 481 ? State.ended : undefined;
 }
 
 function isOver(state: number): boolean {

@@ -1,0 +1,529 @@
+// Writes the records of this member's calls into the store, behind the packet path: what happens to a call is noted here by a few assignments,
+// made into text and written later, many at a time, one commit under way. Nothing waits for it.
+//
+//    began    -> 50 ms, or as soon as the request has left the server again -> pending/<key>        (a call that fails before is never written)
+//    answered -> dialog/<key> in place of pending/<key>
+//    over     -> deleted
+//
+// The journal keeps what it has written as one text per call, so that a store that has lost everything gets it again, slowly. A write that
+// finds its key gone asks whether this member still has its seat: if not, another member has adopted the call, and it is given up here.
+import type { Clock, Timer } from '../base/clock.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { MAX_WRITES } from '../store/store.ts';
+import { type CallRecord, MAX_CALL_ID, MAX_LEGS, type RecordMethod, recordPrefix } from './call-record.ts';
+import { HeldCall, type SeenLeg, Stored, storedAs } from './held-call.ts';
+import type { Sighting } from './leg-text.ts';
+import { recordPages } from './record-pages.ts';
+import { type Move, RecordWriter, type WriterOptions } from './record-writer.ts';
+
+/** none: no records. dialogs: of confirmed calls only. calls: of those that ring, too. */
+export type RecordsMode = 'none' | 'dialogs' | 'calls';
+
+export interface JournalOptions extends WriterOptions {
+  readonly clock: Clock;
+  readonly mode: RecordsMode;
+  /** False while this member may write nothing (it is isolated, or has not joined). */
+  readonly mayWrite: () => boolean;
+  /** Another member has adopted this call; it is forgotten here. */
+  readonly onTaken: (entry: number) => void;
+  readonly dropped: CellFamily<'reason'>;
+}
+
+/** Why a record was not written, or not in time: the label `reason` of call_records_dropped_total. */
+export const RECORD_DROPS = ['queue', 'size', 'room'] as const;
+type RecordDrop = (typeof RECORD_DROPS)[number];
+
+/** A call whose end comes sooner, as that of most challenges, is never written. */
+const FIRST_WRITE_MS = 50;
+const FLUSH_MS = 20;
+/** Calls that wait for their write. */
+const MAX_WAITING = 20_000;
+/** After a commit that failed. */
+const RETRY_MS = 500;
+/** What is behind is queued again in steps of so many calls: a thousand a second. */
+const HEAL_MS = 100;
+const HEALED_PER_STEP = 100;
+const SEEN_PER_STEP = 5000;
+/** How often the store is asked whether it still has our records, and what it has refused is tried again. */
+const MARK_MS = 30_000;
+/** Octets of all texts kept; some 300,000 calls. */
+const MAX_OCTETS = 512 * 1024 * 1024;
+
+export class CallJournal {
+  readonly #options: JournalOptions;
+  readonly #writer: RecordWriter;
+  readonly #drops: Readonly<Record<RecordDrop, Cell>>;
+  readonly #held = new Map<number, HeldCall>();
+  // A call waits in one of these: until its first write is due, until its texts are made, until it is written.
+  readonly #fresh = new Set<HeldCall>();
+  readonly #soon = new Set<HeldCall>();
+  readonly #ready = new Set<HeldCall>();
+  /** What the store has refused, until it is tried again. */
+  readonly #refused = new Set<HeldCall>();
+  #mode: RecordsMode;
+  #octets = 0;
+  #timer: Timer | undefined;
+  #healer: Timer | undefined;
+  #marker: Timer | undefined;
+  /** Where the healer is, and whether it has to begin again. */
+  #walk: Iterator<HeldCall> | undefined;
+  #walkAgain = false;
+  #flushing: Promise<void> | undefined;
+  /** Records are being read from the store: nothing is written until it is known what stands there. */
+  #reading = false;
+  #readings = 0;
+  #notBefore = 0;
+  /** Calls in one commit. */
+  #most = MAX_WRITES;
+  #number = 0;
+  #closed = false;
+  readonly #tick = (): void => {
+    this.#timer = undefined;
+    this.#work();
+  };
+
+  constructor(options: JournalOptions) {
+    this.#options = options;
+    this.#mode = options.mode;
+    this.#writer = new RecordWriter(options);
+    const cells = RECORD_DROPS.map((reason) => [reason, options.dropped.cell({ reason })] as const);
+    this.#drops = Object.fromEntries(cells) as Record<RecordDrop, Cell>;
+  }
+
+  /** Calls that wait to be written. */
+  get waiting(): number {
+    return this.#fresh.size + this.#soon.size + this.#ready.size;
+  }
+
+  /** Calls that are kept here. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** Counts for calls that begin from now on. */
+  setMode(mode: RecordsMode): void {
+    this.#mode = mode;
+  }
+
+  /** Is there such a call, and is it not over? */
+  has(entry: number): boolean {
+    const held = this.#held.get(entry);
+    return held !== undefined && held.state !== 'gone';
+  }
+
+  /** The record of a call, as it would be written now; undefined when there is none. */
+  recordOf(entry: number): CallRecord | undefined {
+    const held = this.#held.get(entry);
+    return held && this.#recordOf(held);
+  }
+
+  /** The calls that are not over, oldest first. They may change while they are walked. */
+  *held(): Generator<{ readonly entry: number; readonly record: CallRecord }, void, void> {
+    for (const held of this.#held.values()) {
+      const record = this.#recordOf(held);
+      if (record) yield { entry: held.entry, record };
+    }
+  }
+
+  /** A request has begun the call. What was there under this entry is over. */
+  began(entry: number, method: RecordMethod, callId: string, leg: SeenLeg): void {
+    if (this.#mode === 'none' || callId.length > MAX_CALL_ID) return;
+    const { clock } = this.#options;
+    let held = this.#held.get(entry);
+    if (!held) {
+      if (this.#octets >= MAX_OCTETS) {
+        this.#drops.room.n++;
+        return;
+      }
+      held = new HeldCall(entry, method, callId, clock.wall());
+      this.#held.set(entry, held);
+    } else {
+      this.#empty(held);
+      held.method = method;
+      held.callId = callId;
+      held.since = clock.wall();
+      held.state = 'trying';
+    }
+    held.addLeg(leg);
+    held.due = clock.now() + FIRST_WRITE_MS;
+    this.#wait(held, leg.from === 'server' ? this.#soon : this.#fresh);
+  }
+
+  /** The SIP server has sent the call's request out. A retransmission changes nothing. */
+  branched(entry: number, leg: SeenLeg): void {
+    const held = this.#held.get(entry);
+    if (!held?.open || held.legs >= MAX_LEGS || held.hasBranch(leg.branch)) return;
+    held.addLeg(leg);
+    this.#wait(held, this.#soon);
+  }
+
+  /** A provisional response with a To tag. Not worth a write of its own. */
+  rings(entry: number): void {
+    const held = this.#held.get(entry);
+    if (held?.state === 'trying') held.state = 'early';
+  }
+
+  /** A 2xx for the leg of `branch` (empty: the `client` leg), as it stood outside. `confirms`: the call is a dialog now. */
+  answered(entry: number, branch: string, answer: Sighting, confirms: boolean): void {
+    const held = this.#held.get(entry);
+    if (!held?.open) return;
+    held.setAnswer(branch, answer);
+    if (!confirms) return;
+    held.state = 'confirmed';
+    this.#wait(held, this.#soon);
+  }
+
+  /** The call has failed, ended, or been forgotten. */
+  over(entry: number): void {
+    const held = this.#held.get(entry);
+    if (!held || held.state === 'gone') return;
+    held.state = 'gone';
+    this.#empty(held);
+    if (held.stored === Stored.nowhere && !held.unsure && !held.writing) this.#drop(held);
+    else this.#wait(held, this.#soon);
+  }
+
+  /**
+   * A call whose record stands in the store under this member's number: it was read there, or this member has just adopted it. False when
+   * the entry is in use, or there is no room.
+   */
+  restore(entry: number, record: CallRecord): boolean {
+    if (this.#held.has(entry) || this.#octets >= MAX_OCTETS) return false;
+    const held = new HeldCall(
+      entry,
+      record.method,
+      record.callId,
+      Date.parse(record.since) || this.#options.clock.wall(),
+    );
+    held.state = record.state;
+    held.stored = storedAs(record.state);
+    held.takeLegs(record.legs);
+    if (record.state === 'confirmed') held.pack();
+    this.#held.set(entry, held);
+    this.#octets += held.octets;
+    return true;
+  }
+
+  /** Forgets a call that is another member's now, and writes nothing. */
+  giveUp(entry: number): void {
+    const held = this.#held.get(entry);
+    if (held) this.#drop(held);
+  }
+
+  /** Forgets all calls, and writes nothing. */
+  clear(): void {
+    for (const held of [...this.#held.values()]) this.#drop(held);
+  }
+
+  /**
+   * Reads this member's records after it has joined, or joined anew: what is not known here is given to `onRecord`, which calls `restore`;
+   * what should stand there and does not has been adopted, unless the store has lost everything. Resolves when done; never rejects.
+   */
+  async regain(onRecord: (entry: number, record: CallRecord) => void): Promise<void> {
+    if (this.#mode === 'none' || this.#closed) return;
+    const { clock } = this.#options;
+    const run = ++this.#readings;
+    this.#reading = true;
+    this.#marker ??= clock.every(MARK_MS, () => void this.#lookAfter());
+    await this.#flushing;
+    while (run === this.#readings && !this.#closed) {
+      try {
+        if (await this.#readOwn(run, onRecord)) {
+          this.#reading = false;
+          this.#arm();
+          return;
+        }
+      } catch (error) {
+        this.#noteTrouble(error);
+        await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
+      }
+    }
+  }
+
+  /** Writes what waits, as far as the store takes it at once. Never rejects. */
+  async flush(): Promise<void> {
+    await this.#flushing;
+    for (const held of this.#fresh) held.due = 0;
+    this.#work();
+    await this.#flushing;
+  }
+
+  /** Ends all timers. */
+  close(): void {
+    this.#closed = true;
+    for (const timer of [this.#timer, this.#healer, this.#marker]) timer?.cancel();
+  }
+
+  #recordOf(held: HeldCall): CallRecord | undefined {
+    const { incarnation, epoch } = this.#options.self();
+    return held.state === 'gone' ? undefined : held.record(held.state, incarnation, epoch);
+  }
+
+  /** Puts a call that has changed into `queue`, and out of the others. */
+  #wait(held: HeldCall, queue: Set<HeldCall>): void {
+    held.dirty = true;
+    this.#unqueue(held);
+    if (this.waiting < MAX_WAITING) {
+      queue.add(held);
+      this.#arm();
+      return;
+    }
+    this.#drops.queue.n++;
+    this.#makeTexts(held);
+    this.#fallBehind();
+  }
+
+  #unqueue(held: HeldCall): void {
+    this.#fresh.delete(held);
+    this.#soon.delete(held);
+    this.#ready.delete(held);
+  }
+
+  #isQueued(held: HeldCall): boolean {
+    return this.#fresh.has(held) || this.#soon.has(held) || this.#ready.has(held);
+  }
+
+  #arm(): void {
+    if (!this.#timer && !this.#closed && this.waiting > 0)
+      this.#timer = this.#options.clock.after(FLUSH_MS, this.#tick);
+  }
+
+  #work(): void {
+    this.#prepare();
+    const { mayWrite, clock } = this.#options;
+    const may = !this.#flushing && !this.#reading && this.#ready.size > 0 && clock.now() >= this.#notBefore;
+    if (may && mayWrite())
+      this.#flushing = this.#flush().finally(() => {
+        this.#flushing = undefined;
+        this.#arm();
+      });
+    this.#arm();
+  }
+
+  /** Makes the texts of what is due. */
+  #prepare(): void {
+    const now = this.#options.clock.now();
+    for (const held of this.#fresh) {
+      if (held.due > now) break;
+      this.#fresh.delete(held);
+      this.#soon.add(held);
+    }
+    for (const held of this.#soon) {
+      this.#soon.delete(held);
+      if (this.#makeTexts(held)) this.#ready.add(held);
+    }
+  }
+
+  /** False when the call is too long for a record: it is forgotten. */
+  #makeTexts(held: HeldCall): boolean {
+    const before = held.octets;
+    const made = held.makeTexts();
+    this.#octets += held.octets - before;
+    if (made) return true;
+    this.#drops.size.n++;
+    this.over(held.entry);
+    return false;
+  }
+
+  #empty(held: HeldCall): void {
+    this.#octets -= held.octets;
+    held.empty();
+  }
+
+  #drop(held: HeldCall): void {
+    this.#empty(held);
+    held.dirty = false;
+    this.#unqueue(held);
+    this.#refused.delete(held);
+    if (this.#held.get(held.entry) === held) this.#held.delete(held.entry);
+  }
+
+  /** Writes what is ready, commit after commit. */
+  async #flush(): Promise<void> {
+    try {
+      while (this.#ready.size > 0 && !this.#reading && this.#options.mayWrite()) {
+        const moves = this.#writer.take(this.#ready, this.#most, this.#mode === 'calls', (held) => this.#settle(held));
+        if (moves.length > 0) await this.#write(moves);
+      }
+    } catch (error) {
+      this.#notBefore = this.#options.clock.now() + RETRY_MS;
+      this.#noteTrouble(error);
+    }
+  }
+
+  /** Rejects when this had better wait; what was not written is in the queue again. */
+  async #write(moves: readonly Move[]): Promise<void> {
+    try {
+      if (moves.some(({ held }) => held.unsure)) await this.#makeSure();
+      const missing = await this.#writer.commit(moves);
+      for (const { held } of moves) if (!held.writing) this.#settle(held);
+      if (missing.length > 0) await this.#judge(missing);
+      this.#most = MAX_WRITES;
+    } catch (error) {
+      const refused = isRefused(error);
+      for (const { held } of moves) {
+        if (!held.writing) continue;
+        held.writing = false;
+        held.unsure ||= !refused && !(error instanceof NotSure);
+        this.#again(held);
+      }
+      if (refused) this.#writeFewer(moves);
+      this.#writer.outcomes.failed.n++;
+      throw error;
+    }
+  }
+
+  /** After a write, or when none was needed. */
+  #settle(held: HeldCall): void {
+    if (held.dirty || this.#held.get(held.entry) !== held) return;
+    if (held.state === 'gone') this.#drop(held);
+    else if (held.state === 'confirmed' && held.stored === Stored.dialog) {
+      const before = held.octets;
+      held.pack();
+      this.#octets += held.octets - before;
+    }
+  }
+
+  /** Before a write whose predecessor had no answer: nobody else may have adopted the call. Rejects when that is not known. */
+  async #makeSure(): Promise<void> {
+    const standing = await this.#writer.standing();
+    if (standing === 'wiped') this.#wiped();
+    if (standing !== 'kept') throw new NotSure();
+  }
+
+  /** The keys of these calls are gone although we wrote them. */
+  async #judge(missing: readonly HeldCall[]): Promise<void> {
+    const standing = await this.#writer.standing();
+    if (standing === 'wiped') this.#wiped();
+    for (const held of missing) {
+      held.writing = false;
+      held.stored = Stored.nowhere;
+      if (standing === 'lost') this.#taken(held);
+      else this.#again(held);
+    }
+  }
+
+  #taken(held: HeldCall): void {
+    if (this.#held.get(held.entry) !== held) return;
+    this.#writer.outcomes.taken.n++;
+    this.#drop(held);
+    this.#options.onTaken(held.entry);
+  }
+
+  /** Nothing of ours is in the store: all is written anew, bit by bit. */
+  #wiped(): void {
+    this.#writer.marked = false;
+    for (const held of this.#held.values()) {
+      held.stored = Stored.nowhere;
+      held.unsure = false;
+      if (held.state === 'gone' && !held.writing) this.#drop(held);
+      else held.dirty = true;
+    }
+    if (this.#held.size > 0) this.#fallBehind();
+  }
+
+  /** Back into the queue, when it is still a call of ours and waits for nothing else. */
+  #again(held: HeldCall): void {
+    if (this.#held.get(held.entry) !== held) return;
+    held.dirty = true;
+    if (!this.#isQueued(held)) this.#ready.add(held);
+  }
+
+  /** The store takes none of these: fewer at a time. What it does not take alone is left for half a minute. */
+  #writeFewer(moves: readonly Move[]): void {
+    this.#most = Math.max(1, moves.length >> 1);
+    if (moves.length > 1) return;
+    this.#drops.size.n++;
+    for (const { held } of moves) if (this.#ready.delete(held)) this.#refused.add(held);
+  }
+
+  #noteTrouble(error: unknown): void {
+    if (!(error instanceof SipfarmError) && !(error instanceof NotSure)) throw error;
+    this.#options.log.debug({ err: error }, 'call records wait: the store does not take or tell them');
+  }
+
+  #fallBehind(): void {
+    if (this.#closed) return;
+    this.#walkAgain = true;
+    this.#healer ??= this.#options.clock.every(HEAL_MS, () => this.#heal());
+  }
+
+  /** Queues some of what is behind; ends when a whole walk has found nothing that it had to leave. */
+  #heal(): void {
+    if (this.waiting > MAX_WAITING / 2 || this.#reading || !this.#options.mayWrite()) return;
+    if (!this.#walk) {
+      this.#walkAgain = false;
+      this.#walk = this.#held.values();
+    }
+    let queued = 0;
+    for (let seen = 0; seen < SEEN_PER_STEP && queued < HEALED_PER_STEP; seen++) {
+      const { done, value: held } = this.#walk.next();
+      if (done) {
+        this.#walk = undefined;
+        if (this.#walkAgain) return;
+        this.#healer?.cancel();
+        this.#healer = undefined;
+        return;
+      }
+      if (!held.dirty || held.writing || this.#isQueued(held)) continue;
+      this.#wait(held, this.#soon);
+      queued++;
+    }
+  }
+
+  /** Now and then: tries again what was refused, and looks whether the store still has what is ours. */
+  async #lookAfter(): Promise<void> {
+    for (const held of this.#refused) this.#again(held);
+    this.#refused.clear();
+    this.#arm();
+    const idle = (): boolean => this.#writer.marked && !this.#reading && !this.#flushing && this.#options.mayWrite();
+    if (!idle()) return;
+    try {
+      if (!(await this.#writer.markStands()) && idle()) this.#wiped();
+    } catch (error) {
+      this.#noteTrouble(error);
+    }
+  }
+
+  /** One reading of all that is ours; false when another has begun meanwhile. Rejects as Store.page does. */
+  async #readOwn(run: number, onRecord: (entry: number, record: CallRecord) => void): Promise<boolean> {
+    const { store, self } = this.#options;
+    const { number } = self();
+    if (number !== this.#number) this.#wiped();
+    this.#number = number;
+    const expected = [...this.#held.values()].filter((held) => held.stored !== Stored.nowhere || held.unsure);
+    const marked = await this.#writer.markStands();
+    const seen = new Set<number>();
+    for await (const page of recordPages(store, recordPrefix(number))) {
+      if (run !== this.#readings || this.#closed) return false;
+      for (const { entry, record } of page) {
+        seen.add(entry);
+        const held = this.#held.get(entry);
+        if (!held) onRecord(entry, record);
+        else if (held.stored === Stored.nowhere || held.unsure) {
+          held.stored = storedAs(record.state);
+          held.unsure = false;
+        }
+      }
+    }
+    this.#writer.marked = marked;
+    if (!marked) {
+      this.#wiped();
+      return true;
+    }
+    for (const held of expected) {
+      if (seen.has(held.entry)) continue;
+      if (held.state === 'gone') this.#drop(held);
+      else this.#taken(held);
+    }
+    return true;
+  }
+}
+
+/** It is not known whether a call is still ours. */
+class NotSure extends Error {}
+
+function isRefused(error: unknown): boolean {
+  return error instanceof SipfarmError && error.code === 'SF_STORE_REFUSED';
+}

@@ -1,0 +1,146 @@
+// One call as the journal keeps it: what its record says, and how that stands in the store.
+import type { Flow } from '../ownership/flow.ts';
+import type { CallRecord, Leg, RecordMethod, RecordState } from './call-record.ts';
+import { legText, type Sighting, topBranch, type Vias, withoutVia } from './leg-text.ts';
+
+/** A leg as the packet path hands it over. */
+export interface SeenLeg {
+  readonly from: Leg['from'];
+  /** Kept: give a copy of a reused one. */
+  readonly flow: Readonly<Flow>;
+  readonly request: Sighting;
+  /** Of our Via on a `server` leg; empty for a `client` leg. */
+  readonly branch: string;
+}
+
+interface HeldLeg {
+  readonly from: Leg['from'];
+  readonly flow: Readonly<Flow>;
+  readonly branch: string;
+  request: string | Sighting;
+  answer: string | Sighting | undefined;
+}
+
+/** Where a record stands in the store. */
+export const Stored = { nowhere: 0, pending: 1, dialog: 2 } as const;
+export type Stored = (typeof Stored)[keyof typeof Stored];
+
+/** Where a record in this state belongs. */
+export function storedAs(state: RecordState): Stored {
+  return state === 'confirmed' ? Stored.dialog : Stored.pending;
+}
+
+export class HeldCall {
+  readonly entry: number;
+  method: RecordMethod;
+  callId: string;
+  /** Milliseconds since 1970. */
+  since: number;
+  state: RecordState | 'gone' = 'trying';
+  /** The legs; their JSON once the call is confirmed and written. */
+  #legs: HeldLeg[] | string = [];
+  stored: Stored = Stored.nowhere;
+  /** A write of it had no answer: it may stand or not. */
+  unsure = false;
+  /** What stands in the store is not what should. */
+  dirty = false;
+  /** It is in the commit that is under way. */
+  writing = false;
+  /** When its first write is due, monotonic milliseconds. */
+  due = 0;
+
+  constructor(entry: number, method: RecordMethod, callId: string, since: number) {
+    this.entry = entry;
+    this.method = method;
+    this.callId = callId;
+    this.since = since;
+  }
+
+  /** Rings, or is tried: it may get further legs and answers. */
+  get open(): boolean {
+    return this.state === 'trying' || this.state === 'early';
+  }
+
+  get legs(): number {
+    return typeof this.#legs === 'string' ? 0 : this.#legs.length;
+  }
+
+  /** Octets of the texts that have been made. */
+  get octets(): number {
+    if (typeof this.#legs === 'string') return this.#legs.length;
+    let octets = 0;
+    for (const { request, answer } of this.#legs) octets += lengthOf(request) + lengthOf(answer);
+    return octets;
+  }
+
+  hasBranch(branch: string): boolean {
+    return typeof this.#legs !== 'string' && this.#legs.some((leg) => leg.branch === branch);
+  }
+
+  addLeg({ from, flow, request, branch }: SeenLeg): void {
+    if (typeof this.#legs !== 'string') this.#legs.push({ from, flow, branch, request, answer: undefined });
+  }
+
+  /** The first 2xx of the leg of `branch` stays. */
+  setAnswer(branch: string, answer: Sighting): void {
+    if (typeof this.#legs === 'string') return;
+    const leg = this.#legs.find((each) => each.branch === branch);
+    if (leg) leg.answer ??= answer;
+  }
+
+  /** Forgets the legs. */
+  empty(): void {
+    this.#legs = [];
+  }
+
+  /** Takes the legs of a record that was read. */
+  takeLegs(legs: readonly Leg[]): void {
+    this.#legs = legs.map(({ from, flow, request, answer }) => {
+      return { from, flow, branch: from === 'server' ? topBranch(request) : '', request, answer };
+    });
+  }
+
+  /** Makes the texts, so that the messages themselves are kept no longer. False when a request is too long for a record. */
+  makeTexts(): boolean {
+    if (typeof this.#legs === 'string') return true;
+    for (const leg of this.#legs) {
+      const vias = this.#vias(leg);
+      if (typeof leg.request !== 'string') {
+        const text = legText(leg.request, vias);
+        if (text === undefined) return false;
+        leg.request = text;
+      } else if (vias === 'none') leg.request = withoutVia(leg.request);
+      if (typeof leg.answer === 'object') leg.answer = legText(leg.answer, 'none');
+    }
+    return true;
+  }
+
+  /** Makes one text of the legs, for the long time that a confirmed call is kept. */
+  pack(): void {
+    if (typeof this.#legs !== 'string') this.#legs = JSON.stringify(this.#plainLegs(this.#legs));
+  }
+
+  /** The record of a call in `state`, as this incarnation of its owner would write it now. */
+  record(state: RecordState, incarnation: number, epoch: number): CallRecord {
+    const { method, callId } = this;
+    const legs = typeof this.#legs === 'string' ? (JSON.parse(this.#legs) as Leg[]) : this.#plainLegs(this.#legs);
+    return { v: 1, state, method, callId, incarnation, epoch, since: new Date(this.since).toISOString(), legs };
+  }
+
+  #vias(leg: HeldLeg): Vias {
+    return this.state === 'confirmed' ? 'none' : leg.from === 'client' ? 'all' : 'top';
+  }
+
+  #plainLegs(legs: readonly HeldLeg[]): Leg[] {
+    return legs.flatMap((leg) => {
+      const { from, flow, request, answer } = leg;
+      const asked = typeof request === 'string' ? request : legText(request, this.#vias(leg));
+      const told = typeof answer === 'object' ? legText(answer, 'none') : answer;
+      return asked === undefined ? [] : [{ from, flow, request: asked, ...(told !== undefined && { answer: told }) }];
+    });
+  }
+}
+
+function lengthOf(text: string | Sighting | undefined): number {
+  return typeof text === 'string' ? text.length : 0;
+}

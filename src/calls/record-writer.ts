@@ -1,0 +1,153 @@
+// Brings the store up to date with calls, many in one commit, and tells which of their records have gone meanwhile.
+import type { Logger } from 'pino';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../store/store.ts';
+import { recordKey, recordPrefix } from './call-record.ts';
+import { type HeldCall, Stored, storedAs } from './held-call.ts';
+
+export interface WriterOptions {
+  readonly store: Store;
+  readonly log: Logger;
+  /** This member as of now. */
+  readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
+  /** Asks the store whether this member still has its seat, under its incarnation. Rejects when the store does not answer. */
+  readonly stillSeated: () => Promise<boolean>;
+  readonly writes: CellFamily<'outcome'>;
+}
+
+/** One call in a commit. */
+export interface Move {
+  readonly held: HeldCall;
+  readonly to: Stored;
+  readonly writes: readonly Write[];
+}
+
+/** What a commit made of a record: the label `outcome` of call_record_writes_total. */
+export const WRITE_OUTCOMES = ['written', 'deleted', 'taken', 'failed'] as const;
+type Outcome = (typeof WRITE_OUTCOMES)[number];
+
+/**
+ * Whether somebody can have adopted our calls. kept: this member has had its seat all the time. wiped: the store has lost all that was ours,
+ * and who adopts must find a record there. lost: the seat is gone, and our calls with it.
+ */
+export type Standing = 'kept' | 'wiped' | 'lost';
+
+/** A text in JSON, with its line ends and quotes escaped, and the other fields. */
+const JSON_FACTOR = 1.2;
+const JSON_OCTETS = 500;
+
+export class RecordWriter {
+  readonly #options: WriterOptions;
+  readonly outcomes: Readonly<Record<Outcome, Cell>>;
+  /** The mark stands in the store: a key that stays as long as the store keeps what is ours. */
+  marked = false;
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    const cells = WRITE_OUTCOMES.map((outcome) => [outcome, options.writes.cell({ outcome })] as const);
+    this.outcomes = Object.fromEntries(cells) as Record<Outcome, Cell>;
+  }
+
+  /** Takes calls off `ready`, as many as fit into a commit and at most `most`. Those that need no write are given to `onIdle`. */
+  take(ready: Set<HeldCall>, most: number, pending: boolean, onIdle: (held: HeldCall) => void): readonly Move[] {
+    const moves: Move[] = [];
+    // The first is for the mark.
+    let writes = 1;
+    let octets = 0;
+    for (const held of ready) {
+      const size = held.octets * JSON_FACTOR + JSON_OCTETS;
+      const full = writes + 2 > MAX_WRITES || (moves.length > 0 && octets + size > MAX_COMMIT_OCTETS / 2);
+      if (full || moves.length >= most) break;
+      ready.delete(held);
+      held.dirty = false;
+      const move = this.#moveOf(held, pending);
+      if (!move) {
+        onIdle(held);
+        continue;
+      }
+      held.writing = true;
+      moves.push(move);
+      writes += move.writes.length;
+      octets += size;
+    }
+    return moves;
+  }
+
+  /** Commits, in halves when an expectation fails; the calls whose keys are gone. Rejects as Store.commit does: what still says `writing` may stand or not. */
+  async commit(moves: readonly Move[]): Promise<readonly HeldCall[]> {
+    const writes = moves.flatMap((move) => move.writes);
+    if (await this.#options.store.commit(this.marked ? writes : [this.#mark(), ...writes])) {
+      this.marked = true;
+      for (const move of moves) this.#written(move);
+      return [];
+    }
+    if (moves.length === 1) return moves.map(({ held }) => held);
+    const middle = moves.length >> 1;
+    return [...(await this.commit(moves.slice(0, middle))), ...(await this.commit(moves.slice(middle)))];
+  }
+
+  /** Rejects as Store.get does. */
+  async standing(): Promise<Standing> {
+    if (!(await this.markStands())) return 'wiped';
+    return (await this.#options.stillSeated()) ? 'kept' : 'lost';
+  }
+
+  /** Asks the store. Rejects as Store.get does. */
+  async markStands(): Promise<boolean> {
+    return (await this.#options.store.get(this.#markKey)) !== undefined;
+  }
+
+  get #markKey(): string {
+    return `${recordPrefix(this.#options.self().number)}mark`;
+  }
+
+  #mark(): Write {
+    return { key: this.#markKey, value: { v: 1, incarnation: this.#options.self().incarnation } };
+  }
+
+  /** What brings the store up to date with a call; undefined when nothing need be written. `pending`: calls that ring are written, too. */
+  #moveOf(held: HeldCall, writePending: boolean): Move | undefined {
+    const { number, incarnation, epoch } = this.#options.self();
+    const { state, stored, unsure, entry } = held;
+    const pending = recordKey(number, 'trying', entry);
+    const dialog = recordKey(number, 'confirmed', entry);
+    if (state === 'gone') {
+      if (unsure) return { held, to: Stored.nowhere, writes: [removal(pending), removal(dialog)] };
+      if (stored === Stored.nowhere) return undefined;
+      return { held, to: Stored.nowhere, writes: [removal(stored === Stored.pending ? pending : dialog)] };
+    }
+    const to = storedAs(state);
+    if (to === Stored.pending && stored === Stored.nowhere && !unsure && !writePending) return undefined;
+    const [key, other] = to === Stored.pending ? [pending, dialog] : [dialog, pending];
+    const value = held.record(state, incarnation, epoch);
+    // Nobody else writes under our number: a first write needs to expect nothing.
+    if (unsure) return { held, to, writes: [{ key, value }, removal(other)] };
+    if (stored === Stored.nowhere) return { held, to, writes: [{ key, value }] };
+    if (stored === to) return { held, to, writes: [{ key, value, expect: 'present' }] };
+    return {
+      held,
+      to,
+      writes: [
+        { key, value },
+        { ...removal(other), expect: 'present' },
+      ],
+    };
+  }
+
+  #written({ held, to, writes }: Move): void {
+    const { log, self } = this.#options;
+    held.writing = false;
+    held.stored = to;
+    held.unsure = false;
+    this.outcomes[to === Stored.nowhere ? 'deleted' : 'written'].n++;
+    if (!log.isLevelEnabled('debug')) return;
+    const { number, incarnation } = self();
+    const state = to === Stored.nowhere ? 'gone' : to === Stored.dialog ? 'confirmed' : 'pending';
+    const { callId } = held;
+    log.debug({ record: writes[0]?.key, callId, state, owner: number, incarnation }, 'call record written');
+  }
+}
+
+function removal(key: string): Write {
+  return { key, value: undefined };
+}
