@@ -2,7 +2,10 @@
 import wabt from 'wabt';
 
 /** Text in, TypeScript module out; paths from the root of the project. */
-export const wasmModules = [{ text: 'src/base/siphash.wat', module: 'src/base/siphash-wasm.ts' }] as const;
+export const wasmModules = [
+  { text: 'src/base/siphash.wat', module: 'src/base/siphash-wasm.ts' },
+  { text: 'src/sip/lines.wat', module: 'src/sip/lines-wasm.ts' },
+] as const;
 
 /** The TypeScript module that holds the assembled `source` of the file `text`. */
 export async function assemble(text: string, source: string): Promise<string> {

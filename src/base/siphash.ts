@@ -1,6 +1,7 @@
 // SipHash-2-4 (Aumasson and Bernstein, 2012) over octets: the keyed hash behind tokens, slots and frames. Own code because it runs
 // several times per packet and must not allocate; npm `siphash` is its oracle in the tests.
 import { WASM } from './siphash-wasm.ts';
+import { instantiate, type WithMemory } from './web-assembly.ts';
 
 /** A 128-bit key as four little-endian words. */
 export type SipKey = Uint32Array;
@@ -24,18 +25,11 @@ const MESSAGE = 16;
 /** Octets up to which a loop is quicker than a call that copies. */
 const FEW = 48;
 
-interface Exports {
-  readonly memory: { readonly buffer: ArrayBuffer };
+interface Exports extends WithMemory {
   readonly hash: (k0l: number, k0h: number, k1l: number, k1h: number, length: number) => void;
 }
 
-/** The part of the global that is used here; the types of Node.js do not have it. */
-declare const WebAssembly: {
-  readonly Module: new (octets: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: unknown };
-};
-
-const { memory, hash } = new WebAssembly.Instance(new WebAssembly.Module(WASM)).exports as Exports;
+const { memory, hash } = instantiate<Exports>(WASM);
 const octets = new Uint8Array(memory.buffer);
 const result = new Uint32Array(memory.buffer, 0, 2);
 

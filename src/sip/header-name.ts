@@ -50,22 +50,34 @@ const COMPACT: Record<string, HeaderName> = {
   x: HeaderName.SESSION_EXPIRES,
 };
 
+/** A name as it may be written, in lower case. */
+interface Spelling {
+  readonly letters: Buffer;
+  readonly name: HeaderName;
+  readonly place: number;
+}
+
 /** Every spelling has a place of its own, so that a name is compared with one at most: 32 octets of letters, its length, its number. */
 const PLACES = 256;
 const LETTERS = new Uint8Array(PLACES * 32);
 const LENGTHS = new Uint8Array(PLACES);
 const NAMES = new Uint8Array(PLACES);
-for (const [key, name] of Object.entries({ ...HeaderName, ...COMPACT })) {
-  if (name === HeaderName.OTHER) continue;
-  const octets = Buffer.from(key.toLowerCase().replaceAll('_', '-'));
-  const place = placeOf(octets, 0, octets.length);
-  if (NAMES[place] !== HeaderName.OTHER) throw new Error(`${key} needs another place: change placeOf`);
-  LETTERS.set(octets, place * 32);
-  LENGTHS[place] = octets.length;
+
+/** All spellings, long and compact. */
+export const SPELLINGS: readonly Spelling[] = Object.entries({ ...HeaderName, ...COMPACT })
+  .filter(([, name]) => name !== HeaderName.OTHER)
+  .map(([key, name]) => {
+    const letters = Buffer.from(key.toLowerCase().replaceAll('_', '-'));
+    return { letters, name, place: placeOf(letters, 0, letters.length) };
+  });
+for (const { letters, name, place } of SPELLINGS) {
+  if (NAMES[place] !== HeaderName.OTHER) throw new Error(`${letters} needs another place: change placeOf`);
+  LETTERS.set(letters, place * 32);
+  LENGTHS[place] = letters.length;
   NAMES[place] = name;
 }
 
-/** The place of `[start, end)`: by its first and last letter in any case, and its length. */
+/** The place of `[start, end)`: by its first and last letter in any case, and its length. lines.wat has it once more. */
 function placeOf(bytes: Uint8Array, start: number, end: number): number {
   return (((bytes[start]! & 31) << 3) + ((bytes[end - 1]! & 31) << 2) + end - start) & (PLACES - 1);
 }

@@ -31,7 +31,7 @@ export const HOST = 8;
 export const URI = 16;
 
 /** Class bits per octet. */
-export const CLASS = new Uint8Array(256);
+const classes = new Uint8Array(256);
 for (let octet = 0; octet < 256; octet++) {
   const char = String.fromCharCode(octet);
   let bits = 0;
@@ -40,8 +40,10 @@ for (let octet = 0; octet < 256; octet++) {
   if (/[ \t\r\n]/.test(char)) bits |= BLANK;
   if (/[A-Za-z0-9\-._]/.test(char)) bits |= HOST;
   if (octet > SP && octet !== 0x7f && !/[<>"]/.test(char)) bits |= URI;
-  CLASS[octet] = bits;
+  classes[octet] = bits;
 }
+
+export const CLASS = classes;
 
 /** True for 0-9. */
 export function isDigit(octet: number): boolean {
@@ -51,21 +53,21 @@ export function isDigit(octet: number): boolean {
 /** First offset at or behind `at` that is not SP, HT or part of a fold. */
 export function skipBlanks(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
-  while (i < end && bytes[i]! <= SP && (CLASS[bytes[i]!]! & BLANK) !== 0) i++;
+  while (i < end && bytes[i]! <= SP && (classes[bytes[i]!]! & BLANK) !== 0) i++;
   return i;
 }
 
 /** Offset behind the last octet of `[start, end)` that is not blank. */
 export function trimEnd(bytes: Uint8Array, start: number, end: number): number {
   let i = end;
-  while (i > start && bytes[i - 1]! <= SP && (CLASS[bytes[i - 1]!]! & BLANK) !== 0) i--;
+  while (i > start && bytes[i - 1]! <= SP && (classes[bytes[i - 1]!]! & BLANK) !== 0) i--;
   return i;
 }
 
 /** Offset behind the last octet of the run of class `bits` that starts at `at`. */
 export function skipClass(bytes: Uint8Array, at: number, end: number, bits: number): number {
   let i = at;
-  while (i < end && (CLASS[bytes[i]!]! & bits) !== 0) i++;
+  while (i < end && (classes[bytes[i]!]! & bits) !== 0) i++;
   return i;
 }
 

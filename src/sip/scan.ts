@@ -1,8 +1,18 @@
 // The scanner of the hot path: one forward pass over a message, integer offsets out, nothing allocated, nothing thrown.
 // Strict where two readers could disagree about where a field is; all it does not need it passes over unread.
-import { HeaderName, headerName } from './header-name.ts';
+import { HeaderName } from './header-name.ts';
 import {
-  COLON,
+  FOUND_WORDS,
+  findLines,
+  found as foundLines,
+  LINE_END,
+  NAME,
+  NO_NAME,
+  VALUE_END,
+  VALUE_START,
+  WORD_END,
+} from './lines.ts';
+import {
   CR,
   DOT,
   EQUAL,
@@ -27,7 +37,10 @@ import {
   VALUE,
   valueEnd,
 } from './octets.ts';
-import { parseVia, resetVia, Via, ViaOutcome } from './via.ts';
+import { readVia, resetVia, Via, ViaOutcome } from './via.ts';
+
+/** Of this module's own, which the compiler takes for constant; an import is looked up each time. */
+const found = foundLines;
 
 export const Method = {
   INVITE: 1,
@@ -135,8 +148,6 @@ export class Scan {
   /** The whole value of From and To, without blanks around it. */
   fromStart = -1;
   fromEnd = -1;
-  fromTagStart = -1;
-  fromTagEnd = -1;
   toStart = -1;
   toEnd = -1;
   toTagStart = -1;
@@ -162,6 +173,14 @@ export class Scan {
   /** The value of the first Replaces, Join or Target-Dialog header. */
   namedDialogStart = -1;
   namedDialogEnd = -1;
+
+  /** The tag of From is read when it is asked for: no owner depends on it. */
+  get fromTagStart(): number {
+    return tagOf(this.bytes, this.fromStart, this.fromEnd).start;
+  }
+  get fromTagEnd(): number {
+    return tagOf(this.bytes, this.fromStart, this.fromEnd).end;
+  }
 }
 
 function reset(scan: Scan, bytes: Buffer, start: number, end: number): void {
@@ -193,8 +212,6 @@ function reset(scan: Scan, bytes: Buffer, start: number, end: number): void {
   scan.callIdEnd = -1;
   scan.fromStart = -1;
   scan.fromEnd = -1;
-  scan.fromTagStart = -1;
-  scan.fromTagEnd = -1;
   scan.toStart = -1;
   scan.toEnd = -1;
   scan.toTagStart = -1;
@@ -297,8 +314,13 @@ function scanStatusLine(bytes: Uint8Array, start: number, end: number, scan: Sca
   return null;
 }
 
-/** The tag of a From or To value: only parameters of the header, never of a display name, a quoted string or a URI in `<>`. */
-function scanTag(bytes: Uint8Array, start: number, end: number, scan: Scan, to: boolean): void {
+/** What `tagOf` found last. */
+const tag = { start: -1, end: -1 };
+
+/** The tag of a From or To value: only parameters of the header, never of a display name, a quoted string or a URI in `<>`. Read it at once. */
+function tagOf(bytes: Uint8Array, start: number, end: number): { readonly start: number; readonly end: number } {
+  tag.start = -1;
+  tag.end = -1;
   let i = start;
   while (i < end) {
     const octet = bytes[i]!;
@@ -326,19 +348,21 @@ function scanTag(bytes: Uint8Array, start: number, end: number, scan: Scan, to: 
           (bytes[name + 1]! | 0x20) === 0x61 &&
           (bytes[name + 2]! | 0x20) === 0x67
         ) {
-          if (to) {
-            scan.toTagStart = value;
-            scan.toTagEnd = i;
-          } else {
-            scan.fromTagStart = value;
-            scan.fromTagEnd = i;
-          }
-          return;
+          tag.start = value;
+          tag.end = i;
+          return tag;
         }
       }
     }
     while (i < end && bytes[i]! !== SEMICOLON) i++;
   }
+  return tag;
+}
+
+function scanToTag(bytes: Uint8Array, start: number, end: number, scan: Scan): void {
+  const { start: tagStart, end: tagEnd } = tagOf(bytes, start, end);
+  scan.toTagStart = tagStart;
+  scan.toTagEnd = tagEnd;
 }
 
 function scanCseq(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
@@ -356,13 +380,13 @@ function scanCseq(bytes: Uint8Array, start: number, end: number, scan: Scan): Sc
   return null;
 }
 
-function scanCallId(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
+/** `wordEnd`: the first blank or control octet, or `end`. */
+function scanCallId(start: number, wordEnd: number, end: number, scan: Scan): ScanFault | null {
   if (scan.callIdStart >= 0) return 'duplicate-header';
   if (start === end) return 'missing-header';
   scan.callIdStart = start;
   scan.callIdEnd = end;
-  for (let i = start; i < end; i++) if (bytes[i]! <= SP || bytes[i]! === 0x7f) return 'call-id';
-  return null;
+  return wordEnd === end ? null : 'call-id';
 }
 
 function scanContentLength(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
@@ -374,7 +398,7 @@ function scanContentLength(bytes: Uint8Array, start: number, end: number, scan: 
 
 function scanTopVia(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
   const via = scan.via;
-  const outcome = parseVia(bytes, start, end, via);
+  const outcome = readVia(bytes, start, end, via);
   if (outcome === ViaOutcome.UNREADABLE) return 'no-via';
   scan.viaStart = via.start;
   scan.viaEnd = via.end;
@@ -391,17 +415,12 @@ function scanTopVia(bytes: Uint8Array, start: number, end: number, scan: Scan): 
   return null;
 }
 
-/** One header line `[lineStart, lineEnd)` whose value without blanks around it is `[start, end)`. */
-function scanHeader(
-  bytes: Uint8Array,
-  name: HeaderName,
-  lineStart: number,
-  lineEnd: number,
-  start: number,
-  end: number,
-  scan: Scan,
-): ScanFault | null {
-  switch (name) {
+/** The header line that begins at `lineStart`, found in `row`. */
+function scanHeader(bytes: Uint8Array, row: number, lineStart: number, scan: Scan): ScanFault | null {
+  const start = found[row + VALUE_START]!;
+  const end = found[row + VALUE_END]!;
+  const lineEnd = found[row + LINE_END]!;
+  switch (found[row + NAME]! as HeaderName) {
     case HeaderName.VIA:
       if (scan.viaLineStart >= 0) {
         if (scan.nextViaStart < 0) {
@@ -417,16 +436,15 @@ function scanHeader(
       if (scan.fromStart >= 0) return 'duplicate-header';
       scan.fromStart = start;
       scan.fromEnd = end;
-      scanTag(bytes, start, end, scan, false);
       return null;
     case HeaderName.TO:
       if (scan.toStart >= 0) return 'duplicate-header';
       scan.toStart = start;
       scan.toEnd = end;
-      scanTag(bytes, start, end, scan, true);
+      scanToTag(bytes, start, end, scan);
       return null;
     case HeaderName.CALL_ID:
-      return scanCallId(bytes, start, end, scan);
+      return scanCallId(start, found[row + WORD_END]!, end, scan);
     case HeaderName.CSEQ:
       return scanCseq(bytes, start, end, scan);
     case HeaderName.CONTENT_LENGTH:
@@ -499,7 +517,8 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
   if (at < end && (bytes[at]! === SP || bytes[at]! === HT)) fault ??= 'start-line';
 
   // Header lines.
-  for (let lines = 0; ; lines++) {
+  const whole = findLines(bytes, at, end, SCAN_LIMITS.headerLines);
+  for (let line = 0, row = 0; ; line++, row += FOUND_WORDS) {
     if (at >= end) {
       // A datagram may lack the empty line (RFC 4475 3.1.2.15): the relay can still tell whose it is.
       if (stream) fault ??= 'truncated';
@@ -511,38 +530,17 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
       out.bodyStart = at + 2;
       break;
     }
-    if (lines === SCAN_LIMITS.headerLines) return fault ?? 'header-limit';
+    if (line === SCAN_LIMITS.headerLines) return fault ?? 'header-limit';
 
     const lineStart = at;
-    while (at < end && bytes[at]! > SP && bytes[at]! !== COLON) at++;
-    const nameEnd = at;
-    const name = headerName(bytes, lineStart, nameEnd);
-    while (at < end && (bytes[at]! === SP || bytes[at]! === HT)) at++;
-    const named =
-      at < end &&
-      bytes[at]! === COLON &&
-      (name !== HeaderName.OTHER || (nameEnd > lineStart && skipClass(bytes, lineStart, nameEnd, TOKEN) === nameEnd));
-    if (named) at++;
-    else fault ??= 'header-name';
-
-    const afterColon = at;
-    for (;;) {
-      at = lineBreak(bytes, at, end);
-      if (at + 1 >= end) return fault ?? (at < end && bytes[at]! === LF ? 'line-end' : 'truncated');
-      if (bytes[at]! !== CR || bytes[at + 1]! !== LF) return fault ?? 'line-end';
-      at += 2;
-      // A fold: the header goes on in the next line (RFC 3261 7.3.1).
-      if (at >= end || (bytes[at]! !== SP && bytes[at]! !== HT)) break;
-    }
+    const name = found[row + NAME]!;
+    if (name === NO_NAME) fault ??= 'header-name';
+    at = found[row + LINE_END]!;
+    if (line === whole) return fault ?? (at + 1 < end || (at < end && bytes[at]! === LF) ? 'line-end' : 'truncated');
     if (at - lineStart > SCAN_LIMITS.headerLine) return fault ?? 'header-limit';
     out.headersEnd = at;
-    if (!named) continue;
-
-    if (name === HeaderName.OTHER || name > HeaderName.TARGET_DIALOG) continue;
-    let valueStart = skipBlanks(bytes, afterColon, at);
-    // An empty value lies in its own line: what is written there must not land in the next.
-    if (valueStart === at) valueStart = afterColon;
-    const headerFault = scanHeader(bytes, name, lineStart, at, valueStart, trimEnd(bytes, valueStart, at - 2), out);
+    if (name === HeaderName.OTHER || name === NO_NAME) continue;
+    const headerFault = scanHeader(bytes, row, lineStart, out);
     if (headerFault) fault ??= headerFault;
   }
   const wholeFault = wholeMessageFault(out, stream);

@@ -24,26 +24,48 @@ import {
 export const Transport = { OTHER: 0, UDP: 1, TCP: 2, TLS: 3, SCTP: 4, WS: 5, WSS: 6 } as const;
 export type Transport = (typeof Transport)[keyof typeof Transport];
 
-const TRANSPORTS: readonly (readonly [Uint8Array, Transport])[] = [
-  [Buffer.from('udp'), Transport.UDP],
-  [Buffer.from('tcp'), Transport.TCP],
-  [Buffer.from('tls'), Transport.TLS],
-  [Buffer.from('sctp'), Transport.SCTP],
-  [Buffer.from('ws'), Transport.WS],
-  [Buffer.from('wss'), Transport.WSS],
-];
+/** The names of the transports as numbers, which one comparison each tells apart (`lettersOf`). */
+const UDP = letters('udp');
+const TCP = letters('tcp');
+const TLS = letters('tls');
+const SCTP = letters('sctp');
+const WS = letters('ws');
+const WSS = letters('wss');
 const BRANCH = Buffer.from('branch');
 const RECEIVED = Buffer.from('received');
 const RPORT = Buffer.from('rport');
 const MADDR = Buffer.from('maddr');
 
+function letters(name: string): number {
+  return lettersOf(Buffer.from(name), 0, name.length);
+}
+
+/** The letters of `[start, end)`, at most four of them, as one number, in any case the same. */
+function lettersOf(bytes: Uint8Array, start: number, end: number): number {
+  let word = 0;
+  for (let i = start; i < end; i++) word = (word << 8) | bytes[i]! | 0x20;
+  return word;
+}
+
 /** The transport that `[start, end)` names; OTHER for an unknown one. */
 export function transportOf(bytes: Uint8Array, start: number, end: number): Transport {
-  for (let i = 0; i < TRANSPORTS.length; i++) {
-    const [name, transport] = TRANSPORTS[i]!;
-    if (equalsIgnoreCase(bytes, start, end, name)) return transport;
+  if (end - start > 4) return Transport.OTHER;
+  switch (lettersOf(bytes, start, end)) {
+    case UDP:
+      return Transport.UDP;
+    case TCP:
+      return Transport.TCP;
+    case TLS:
+      return Transport.TLS;
+    case SCTP:
+      return Transport.SCTP;
+    case WS:
+      return Transport.WS;
+    case WSS:
+      return Transport.WSS;
+    default:
+      return Transport.OTHER;
   }
-  return Transport.OTHER;
 }
 
 /** What `parseVia` says: read; sent-by read but a parameter breaks the grammar; no sent-by to be found. */
@@ -219,6 +241,11 @@ function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number
  */
 export function parseVia(bytes: Uint8Array, start: number, end: number, via: Via): ViaOutcome {
   resetVia(via);
+  return readVia(bytes, start, end, via);
+}
+
+/** `parseVia` into a `via` that has been reset. */
+export function readVia(bytes: Uint8Array, start: number, end: number, via: Via): ViaOutcome {
   const from = skipBlanks(bytes, start, end);
   let i = protocol(bytes, from, end, via);
   if (i < 0 || i >= end || (CLASS[bytes[i]!]! & BLANK) === 0) return ViaOutcome.UNREADABLE;
