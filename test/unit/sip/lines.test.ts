@@ -16,6 +16,21 @@ import {
   WORD_END,
 } from '../../../src/sip/lines.ts';
 
+/** The names that the scanner reads. */
+const WANTED = new Set<HeaderName>([
+  HeaderName.VIA,
+  HeaderName.FROM,
+  HeaderName.TO,
+  HeaderName.CALL_ID,
+  HeaderName.CSEQ,
+  HeaderName.CONTENT_LENGTH,
+  HeaderName.MAX_FORWARDS,
+  HeaderName.ROUTE,
+  HeaderName.REPLACES,
+  HeaderName.JOIN,
+  HeaderName.TARGET_DIALOG,
+]);
+
 const names = fc.oneof(
   fc.constantFrom(
     'Via',
@@ -55,9 +70,8 @@ test('whatever the lines are and wherever they begin, name, value and end of eac
       const line = new HeaderLine();
       for (let at = start, row = 0; nextHeader(bytes, at, end, line); at = line.lineEnd, row += FOUND_WORDS) {
         assert.equal(found[row + LINE_END], line.lineEnd);
-        const name = found[row + NAME]!;
-        if (name === HeaderName.OTHER) continue;
-        assert.equal(name, line.name);
+        assert.equal(found[row + NAME], WANTED.has(line.name) ? line.name : HeaderName.OTHER);
+        if (!WANTED.has(line.name)) continue;
         const [valueStart, valueEnd] = [found[row + VALUE_START]!, found[row + VALUE_END]!];
         assert.equal(valueEnd - valueStart, line.valueEnd - line.valueStart);
         if (valueStart < valueEnd) assert.equal(valueStart, line.valueStart);
