@@ -112,6 +112,12 @@ export class CallJournal {
     return held !== undefined && held.state !== 'gone';
   }
 
+  /** May the call get a leg of this branch? False for one that has it already. */
+  lacks(entry: number, branch: string): boolean {
+    const held = this.#held.get(entry);
+    return held?.open === true && held.legs < MAX_LEGS && !held.hasBranch(branch);
+  }
+
   /** The record of a call, as it would be written now; undefined when there is none. */
   recordOf(entry: number): CallRecord | undefined {
     const held = this.#held.get(entry);
@@ -144,6 +150,7 @@ export class CallJournal {
       held.callId = callId;
       held.since = clock.wall();
       held.state = 'trying';
+      held.forfeited = false;
     }
     held.addLeg(leg);
     held.due = clock.now() + FIRST_WRITE_MS;
@@ -153,7 +160,7 @@ export class CallJournal {
   /** The SIP server has sent the call's request out. A retransmission changes nothing. */
   branched(entry: number, leg: SeenLeg): void {
     const held = this.#held.get(entry);
-    if (!held?.open || held.legs >= MAX_LEGS || held.hasBranch(leg.branch)) return;
+    if (!held || !this.lacks(entry, leg.branch)) return;
     held.addLeg(leg);
     this.#wait(held, this.#soon);
   }
@@ -216,12 +223,19 @@ export class CallJournal {
     for (const held of [...this.#held.values()]) this.#drop(held);
   }
 
+  /** The member has lost its seat: others may adopt its calls. Nothing is written until `regain` has seen which are left. */
+  forfeit(): void {
+    this.#readings++;
+    this.#reading = true;
+    for (const held of this.#held.values()) held.forfeited = true;
+  }
+
   /**
-   * Reads this member's records after it has joined, or joined anew: what is not known here is given to `onRecord`, which calls `restore`;
-   * what should stand there and does not has been adopted, unless the store has lost everything. Resolves when done; never rejects.
+   * Reads this member's records after it has joined, or joined anew: what is not known here, or was forfeited, is given to `onRecord`, which
+   * calls `restore`; what should stand there and does not has been adopted, unless the store has lost everything. Resolves when done; never rejects.
    */
   async regain(onRecord: (entry: number, record: CallRecord) => void): Promise<void> {
-    if (this.#mode === 'none' || this.#closed) return;
+    if (this.#closed) return;
     const { clock } = this.#options;
     const run = ++this.#readings;
     this.#reading = true;
@@ -492,33 +506,43 @@ export class CallJournal {
     const { number } = self();
     if (number !== this.#number) this.#wiped();
     this.#number = number;
-    const expected = [...this.#held.values()].filter((held) => held.stored !== Stored.nowhere || held.unsure);
+    const expected = [...this.#held.values()].filter((held) => held.forfeited || isWritten(held));
     const marked = await this.#writer.markStands();
-    const seen = new Set<number>();
+    const seen = new Set<HeldCall>();
     for await (const page of recordPages(store, recordPrefix(number))) {
       if (run !== this.#readings || this.#closed) return false;
       for (const { entry, record } of page) {
-        seen.add(entry);
         const held = this.#held.get(entry);
         if (!held) onRecord(entry, record);
-        else if (held.stored === Stored.nowhere || held.unsure) {
-          held.stored = storedAs(record.state);
+        else {
+          seen.add(held);
+          if (!isWritten(held) || held.unsure) held.stored = storedAs(record.state);
           held.unsure = false;
         }
       }
     }
+    if (run !== this.#readings || this.#closed) return false;
     this.#writer.marked = marked;
-    if (!marked) {
-      this.#wiped();
-      return true;
-    }
+    if (!marked) this.#wiped();
     for (const held of expected) {
-      if (seen.has(held.entry)) continue;
-      if (held.state === 'gone') this.#drop(held);
+      if (this.#held.get(held.entry) !== held) continue;
+      if (!marked || seen.has(held)) this.#keep(held, onRecord);
+      else if (held.state === 'gone' || !isWritten(held)) this.#drop(held);
       else this.#taken(held);
     }
     return true;
   }
+
+  /** It is ours after all. */
+  #keep(held: HeldCall, onRecord: (entry: number, record: CallRecord) => void): void {
+    const record = held.forfeited ? this.#recordOf(held) : undefined;
+    held.forfeited = false;
+    if (record) onRecord(held.entry, record);
+  }
+}
+
+function isWritten(held: HeldCall): boolean {
+  return held.stored !== Stored.nowhere || held.unsure;
 }
 
 /** It is not known whether a call is still ours. */

@@ -46,6 +46,8 @@ export class HeldCall {
   dirty = false;
   /** It is in the commit that is under way. */
   writing = false;
+  /** The seat was lost while it was held: whose it is will be seen when there is a seat again. */
+  forfeited = false;
   /** When its first write is due, monotonic milliseconds. */
   due = 0;
 

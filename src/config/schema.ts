@@ -330,6 +330,12 @@ const ownership = z.strictObject({
     .max(3600)
     .default(300)
     .describe('Seconds a call may ring without a message until it is forgotten here.'),
+  records: z
+    .enum(['none', 'dialogs', 'calls'])
+    .default('calls')
+    .describe(
+      'Which calls are recorded in the store, so that others can go on with them when this member dies: calls (those that ring, too), dialogs (answered ones only) or none. Less spares the store: a call costs three writes with calls, two with dialogs. A change counts for calls that begin after it.',
+    ),
 });
 
 const drain = z.strictObject({

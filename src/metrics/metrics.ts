@@ -15,6 +15,8 @@ interface Sources {
   storeUp: () => boolean;
   tcpConnections: () => number;
   upstreamUp: () => boolean;
+  callRecords: () => number;
+  callRecordQueue: () => number;
 }
 
 export interface Metrics {
@@ -37,6 +39,8 @@ export interface Metrics {
   readonly storeRequest: Histogram<'operation'>;
   /** lookups_total */
   readonly lookups: CellFamily<'result'>;
+  readonly callRecordWrites: CellFamily<'outcome'>;
+  readonly callRecordsDropped: CellFamily<'reason'>;
   /** evicted_calls_total */
   readonly evicted: Cell;
   /** bad_store_entries_total */
@@ -73,6 +77,10 @@ function makeGauges(registry: Registry, sources: Sources): void {
   );
   single('tcp_connections', 'Open TCP connections.', () => sources.tcpConnections());
   single('upstream_up', '1 while the SIP server behind this member answers.', () => Number(sources.upstreamUp()));
+  single('call_records', 'Calls whose records this member keeps.', () => sources.callRecords());
+  single('call_record_queue', 'Calls whose records wait to be written. Grows while the store is slow or away.', () =>
+    sources.callRecordQueue(),
+  );
 }
 
 function makeProcessGauges(registry: Registry, version: string): void {
@@ -107,6 +115,8 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     storeUp: () => false,
     tcpConnections: () => 0,
     upstreamUp: () => false,
+    callRecords: () => 0,
+    callRecordQueue: () => 0,
   };
   const metrics: Metrics = {
     registry,
@@ -194,6 +204,18 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
       'lookups_total',
       'Names looked up by RFC 3263, by how it ended: found, nothing, failed, busy. Answers from memory are not counted.',
       ['result'],
+    ),
+    callRecordWrites: counter(
+      registry,
+      'call_record_writes_total',
+      'Call records, by what came of them in the store: written, deleted, taken (another member has adopted the call), failed (a commit of many, tried again).',
+      ['outcome'],
+    ),
+    callRecordsDropped: counter(
+      registry,
+      'call_records_dropped_total',
+      'Call records not written, or not in time: queue (no room among those that wait; written later), size (too long, or refused by the store), room (the memory for records is full).',
+      ['reason'],
     ),
     evicted: counter(
       registry,

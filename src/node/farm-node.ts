@@ -27,6 +27,7 @@ import { Upstream } from '../service/upstream/upstream.ts';
 import type { Store } from '../store/store.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
 import { Transport } from '../transport/transport.ts';
+import { CallRecords } from './call-records.ts';
 import { Fence } from './fence.ts';
 import {
   errorLimits,
@@ -77,6 +78,8 @@ export class FarmNode {
   readonly #answers: Answers;
   readonly #membership: Membership;
   readonly #fence: Fence;
+  /** undefined where no call is recorded: in a node that is no member. */
+  readonly #callRecords: CallRecords | undefined;
   readonly #admin: AdminServer | undefined;
   readonly face: FarmFace;
   readonly #settings: Settings;
@@ -97,7 +100,11 @@ export class FarmNode {
     this.#settings = new Settings({ config, log, onApply: (now, before) => this.#apply(now, before) });
     this.#relayAt = config.relay.bind;
     this.#startedAt = new Date(clock.wall()).toISOString();
-    this.#calls = new CallTable({ ...config.ownership, evicted: metrics.evicted });
+    this.#calls = new CallTable({
+      ...config.ownership,
+      evicted: metrics.evicted,
+      onForgotten: (entry) => this.#callRecords?.journal.over(entry),
+    });
     this.#world = new World(
       keyring(config.keys.map((key) => key.reveal())),
       this.#calls,
@@ -106,6 +113,20 @@ export class FarmNode {
     );
     this.#limits = { ...DEFAULT_LIMITS, ...transportLimits(config) };
     const world = this.#world;
+    this.#callRecords =
+      config.role !== 'member'
+        ? undefined
+        : new CallRecords({
+            store,
+            clock,
+            log: log.child({ room: 'calls' }),
+            metrics,
+            world,
+            calls: this.#calls,
+            mode: config.ownership.records,
+            isolated: () => this.#membership.isolated,
+            confirmSeat: () => this.#membership.confirmSeat(),
+          });
     const drops = dropCells(metrics.verdicts);
 
     this.transport = new Transport({
@@ -194,6 +215,7 @@ export class FarmNode {
       ...(exits && { exits }),
       answers: this.#answers,
       calls: this.#calls,
+      ...(this.#callRecords && { journal: this.#callRecords.journal }),
       locator: new Locator({
         resolver: nodeResolver(resolver.servers.map(formatEndpoint)),
         clock,
@@ -341,6 +363,7 @@ export class FarmNode {
     const steps = [
       // The doors first: what comes in after the seat is gone would be refused by the others.
       () => this.transport.stop(),
+      () => this.#callRecords?.stop(),
       () => this.#membership.leave(),
       () => this.#upstream.stop(),
       () => this.#link.stop(),
@@ -369,6 +392,7 @@ export class FarmNode {
     this.#world.keys = keyring(config.keys.map((key) => key.reveal()));
     Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
     this.#calls.setLifetimes(config.ownership);
+    this.#callRecords?.journal.setMode(config.ownership.records);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
       this.#answers.limits = errorLimits(config);
     setLogLevel(this.#options.log, config.log.level);
@@ -379,6 +403,7 @@ export class FarmNode {
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#doors.setRecords(this.#records, identity.number);
     this.#noteSeat();
+    this.#callRecords?.joined();
   }
 
   #noteSeat(): void {
@@ -391,6 +416,7 @@ export class FarmNode {
   #giveUpCalls(): void {
     const { calls } = this.#calls;
     this.#calls.clear();
+    this.#callRecords?.journal.forfeit();
     this.#options.log.warn({ calls }, 'this member has lost its seat in the view; its calls belong to others now');
   }
 

@@ -1,5 +1,6 @@
 // What both directions of the edge share: the member's identity, its sides, and one set of reused readers and writers.
 import type { Clock } from '../../base/clock.ts';
+import type { CallJournal } from '../../calls/call-journal.ts';
 import type { CallTable } from '../../calls/call-table.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Flow } from '../../ownership/flow.ts';
@@ -20,6 +21,8 @@ export interface Edge {
   readonly transport: Transport;
   readonly egress: Egress;
   readonly calls: CallTable;
+  /** Of the calls that are recorded; undefined where none is. */
+  readonly journal?: CallJournal;
   readonly drops: Readonly<Record<DropReason, Cell>>;
   readonly handled: CellFamily<'from' | 'kind'>;
   /** The side that faces the server, and the side of each listener. */

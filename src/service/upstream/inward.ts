@@ -1,5 +1,6 @@
 // From the client to the server: a request gets our Via, Record-Route and Path on top and goes to the SIP server; its response comes back
 // to `responseFromServer`, loses our Via and leaves by the flow that the Via carries.
+import { Step } from '../../calls/call-table.ts';
 import type { Flow } from '../../ownership/flow.ts';
 import { readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
 import type { ReplyStatus } from '../../ownership/verdict.ts';
@@ -12,6 +13,7 @@ import type { Listener } from '../../transport/transport.ts';
 import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
 import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
+import { noteClientLeg, noteServerResponse } from './legs.ts';
 import { RouteReading, readdressRoutes, takeOwnRoutes } from './own-routes.ts';
 
 export interface InwardOptions {
@@ -88,8 +90,10 @@ export class Inward {
     }
     const inDialog = scan.toTagStart >= 0;
     const entry = entryOf(edge, packet.callKey, !inDialog);
-    edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
-    toServer(edit.apply());
+    const step = edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
+    const message = edit.apply();
+    if (step === Step.began) noteClientLeg(edge, scan, entry, message, this.#back);
+    toServer(message);
   }
 
   /** Why the request goes no further; 0 when it does. */
@@ -143,9 +147,11 @@ export class Inward {
       edge.drops['stray-response'].n++;
       return;
     }
-    edge.calls.onResponse(entryOf(edge, callKey(edge, scan), false), scan.method, scan.status, edge.clock.now());
-    edge.edit.beginScan(scan).popVia(scan);
-    if (!edge.egress.send(this.#back, edge.edit.apply())) edge.drops['flow-lost'].n++;
+    const entry = entryOf(edge, callKey(edge, scan), false);
+    const step = edge.calls.onResponse(entry, scan.method, scan.status, edge.clock.now());
+    const message = edge.edit.beginScan(scan).popVia(scan).apply();
+    noteServerResponse(edge, scan, entry, step, message);
+    if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;
   }
 }
 

@@ -15,6 +15,7 @@ import { Direction, writeBranchValue } from './branch.ts';
 import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow, slotOf } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import type { ForbiddenTargets } from './forbidden-targets.ts';
+import { noteClientResponse, noteOrphanResponse, noteServerLeg } from './legs.ts';
 import type { Locator, Target } from './locate.ts';
 import { cutToCaller } from './orphan-vias.ts';
 import { RouteReading, takeOwnRoutes } from './own-routes.ts';
@@ -199,9 +200,12 @@ export class Outward {
       return;
     }
     const inDialog = scan.toTagStart >= 0;
-    const entry = entryOf(edge, -callKey(edge, scan), !inDialog);
-    edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
-    if (!edge.egress.send(flow, edit.apply())) answerServer(scan, named ? 430 : 503, address, port);
+    const key = callKey(edge, scan);
+    const entry = entryOf(edge, -key, !inDialog);
+    const step = edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
+    const message = edit.apply();
+    if (!inDialog) noteServerLeg(edge, scan, key, step, message, side, flow);
+    if (!edge.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
   }
 
   /** The way back to the server, where it is not the server's own address. */
@@ -226,9 +230,10 @@ export class Outward {
       return;
     }
     const named = readFlowParameter(edge, scan, this.#token, this.#back);
-    edge.calls.onResponse(entryOf(edge, -packet.callKey, false), scan.method, scan.status, edge.clock.now());
-    edge.edit.beginScan(scan).popVia(scan);
-    const message = edge.edit.apply();
+    const entry = entryOf(edge, -packet.callKey, false);
+    const step = edge.calls.onResponse(entry, scan.method, scan.status, edge.clock.now());
+    const message = edge.edit.beginScan(scan).popVia(scan).apply();
+    noteClientResponse(edge, scan, packet.callKey, entry, step, message);
     if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
       toServer(message, this.#back.address, this.#back.port);
     else toServer(message);
@@ -242,8 +247,11 @@ export class Outward {
     const { edge } = this.#options;
     edge.edit.beginScan(scan);
     if (!cutToCaller(edge, scan, this.#token, this.#back)) return false;
-    edge.calls.onResponse(entryOf(edge, packet.callKey, false), scan.method, scan.status, edge.clock.now());
-    if (!edge.egress.send(this.#back, edge.edit.apply())) edge.drops['flow-lost'].n++;
+    const entry = entryOf(edge, packet.callKey, false);
+    const step = edge.calls.onResponse(entry, scan.method, scan.status, edge.clock.now());
+    const message = edge.edit.apply();
+    noteOrphanResponse(edge, scan, entry, step, message);
+    if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;
     return true;
   }
 

@@ -7,6 +7,7 @@ import type { Clock } from '../../base/clock.ts';
 import { type Endpoint, formatEndpoint, hostText } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
+import type { CallJournal } from '../../calls/call-journal.ts';
 import type { CallTable } from '../../calls/call-table.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
@@ -56,6 +57,8 @@ export interface UpstreamOptions {
   readonly exits?: Exits;
   readonly answers: Answers;
   readonly calls: CallTable;
+  /** Left out: no call is recorded. */
+  readonly journal?: CallJournal;
   readonly locator: Locator;
   readonly handled: CellFamily<'from' | 'kind'>;
   readonly sendErrors: CellFamily<'listener'>;

@@ -1,0 +1,123 @@
+// Call records of whole farms: what a member that starts again in front of a living server finds, and one that had lost its seat.
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { parseRecordKey } from '../../../src/calls/call-record.ts';
+import type { FakeFarm, FakeMember } from '../../fake/farm.ts';
+import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
+
+afterEach(stopFarms);
+
+const WRITTEN_MS = 100;
+
+/** `pending` or `dialog` of each record under the member's number. */
+function kinds(farm: FakeFarm, number: number): string[] {
+  const keys = farm.memory.readAll(`calls/${number}/`).map(({ key }) => key);
+  return keys.filter((key) => parseRecordKey(key)).map((key) => key.split('/')[2]!);
+}
+
+interface Ringing {
+  readonly farm: FakeFarm;
+  readonly owner: FakeMember;
+  readonly servers: readonly CallServer[];
+  readonly call: Call;
+}
+
+/** Three members, and a call that rings at the second. */
+async function ringing(): Promise<Ringing> {
+  const farm = await start({ members: 3 });
+  const servers = serve(farm, { rings: true });
+  await farm.pass(2000, 50);
+  const owner = farm.member(2);
+  const call = new Call(farm, await farm.phone('192.0.2.7'), farm.callIdOf(owner));
+  call.invite();
+  await farm.pass(WRITTEN_MS);
+  return { farm, owner, servers, call };
+}
+
+test('a record stands under the owner from the first ring to the end of the call, at no other member', async () => {
+  const { farm, owner, servers, call } = await ringing();
+  assert.deepEqual(
+    [1, 2, 3].map((index) => kinds(farm, farm.member(index).number)),
+    [[], ['pending'], []],
+  );
+  servers[1]!.answer(call.callId);
+  await farm.pass(WRITTEN_MS);
+  assert.deepEqual(kinds(farm, owner.number), ['dialog']);
+  call.bye();
+  await farm.pass(WRITTEN_MS);
+  assert.equal(call.final.get('BYE'), 200);
+  assert.deepEqual(kinds(farm, owner.number), []);
+});
+
+describe('a member that starts again in front of a server that lived on', () => {
+  test('holds its calls again: those that are up and those that ring', async () => {
+    const { farm, owner, servers, call } = await ringing();
+    const up = new Call(farm, await farm.phone('192.0.2.8'), farm.callIdOf(owner, 'up'));
+    up.invite();
+    await farm.settle();
+    servers[1]!.answer(up.callId);
+    await farm.pass(WRITTEN_MS);
+    assert.equal(owner.node.ownedCalls, 2);
+    await farm.kill(owner, { serverLives: true });
+    const again = await farm.add(2);
+    await farm.until(() => again.node.ownedCalls === 2, 'it has read its records', 1000);
+    servers[1]!.answer(call.callId);
+    await farm.pass(WRITTEN_MS);
+    assert.equal(call.status, 200);
+    assert.deepEqual(kinds(farm, again.number), ['dialog', 'dialog']);
+    for (const each of [call, up]) each.bye();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([again.node.ownedCalls, kinds(farm, again.number)], [0, []]);
+  });
+
+  test('has written what it could before it stopped in order', async () => {
+    const { farm, owner, servers, call } = await ringing();
+    servers[1]!.answer(call.callId);
+    await farm.settle();
+    assert.equal(call.status, 200);
+    assert.deepEqual(kinds(farm, owner.number), ['pending'], 'the answer is not written yet');
+    await farm.drive(owner.node.stop());
+    owner.alive = false;
+    assert.deepEqual(kinds(farm, owner.number), ['dialog']);
+  });
+});
+
+describe('a member that had lost its seat', () => {
+  async function back(adopted: boolean): Promise<{ farm: FakeFarm; owner: FakeMember }> {
+    const { farm, owner } = await ringing();
+    farm.freeze(owner);
+    await farm.pass(3000, 50);
+    if (adopted) {
+      const [record] = farm.memory.readAll(`calls/${owner.number}/pending/`);
+      farm.memory.apply([{ key: record!.key, value: undefined, expect: record!.revision }]);
+    }
+    await farm.thaw(owner);
+    await farm.seated();
+    await farm.pass(1000, 50);
+    assert.equal(owner.node.face.farm().incarnation, 2);
+    return { farm, owner };
+  }
+
+  test('goes on with a call that nobody has adopted meanwhile', async () => {
+    const { farm, owner } = await back(false);
+    assert.deepEqual([owner.node.ownedCalls, kinds(farm, owner.number)], [1, ['pending']]);
+  });
+
+  test('has given up a call that another member has adopted, and writes it never again', async () => {
+    const { farm, owner } = await back(true);
+    assert.deepEqual([owner.node.ownedCalls, kinds(farm, owner.number)], [0, []]);
+    await farm.pass(60_000, 250);
+    assert.deepEqual(kinds(farm, owner.number), []);
+  });
+});
+
+test('while the store is away calls go on, and are in it once it is back', async () => {
+  const { farm, owner, servers, call } = await ringing();
+  farm.memory.down();
+  servers[1]!.answer(call.callId);
+  await farm.pass(60_000, 100);
+  assert.equal(call.status, 200);
+  assert.deepEqual(kinds(farm, owner.number), ['pending']);
+  farm.memory.up();
+  await farm.until(() => kinds(farm, owner.number)[0] === 'dialog', 'the record is written', 5000);
+});
