@@ -1,6 +1,7 @@
 // A process of its own for the small rows, bound to the measured core by whoever starts it: `node --expose-gc micro.ts OPTIONS`, OPTIONS as
 // JSON. Writes one line of JSON: nanoseconds and allocated octets per operation, by row and round.
 import { Session } from 'node:inspector/promises';
+import { setTimeout as wait } from 'node:timers/promises';
 import { type MicroRow, microRows } from './micro-rows.ts';
 
 export interface MicroOptions {
@@ -28,8 +29,12 @@ const WARM_UP = 10_000;
 /** Operations of one measurement at most: what `prepare` makes is kept in memory. */
 const MOST = 200_000;
 
+/** As sockets would: the event loop turns, and what is due gets done. A member that was kept from it for long takes itself for one that stood still. */
+const turn = (): Promise<void> => wait(1);
+
 /** Nanoseconds of processor time per operation, collector and compiler threads included: others on the machine do not count. */
-function timed(row: MicroRow, times: number): number {
+async function timed(row: MicroRow, times: number): Promise<number> {
+  await turn();
   row.prepare?.(times);
   const before = process.cpuUsage();
   row.run(times);
@@ -38,11 +43,12 @@ function timed(row: MicroRow, times: number): number {
 }
 
 /** Octets that one operation allocates, on the heap and in buffers outside of it. NaN without --expose-gc. */
-function allocated(row: MicroRow, times: number): number {
+async function allocated(row: MicroRow, times: number): Promise<number> {
   if (!globalThis.gc) return Number.NaN;
   // A collection in between hides what was allocated before it: the most of several looks is nearest to the truth.
   let most = 0;
   for (let attempt = 0; attempt < 3; attempt++) {
+    await turn();
     row.prepare?.(times);
     globalThis.gc();
     const before = process.memoryUsage();
@@ -58,7 +64,7 @@ const { operations } = options;
 const rows = (await microRows()).filter(({ name }) => options.rows?.includes(name) ?? true);
 
 async function profile(row: MicroRow): Promise<void> {
-  timed(row, WARM_UP);
+  await timed(row, WARM_UP);
   const session = new Session();
   session.connect();
   await session.post('Profiler.enable');
@@ -67,24 +73,29 @@ async function profile(row: MicroRow): Promise<void> {
   for (const end = performance.now() + options.ms; performance.now() < end; ) {
     row.prepare?.(WARM_UP);
     row.run(WARM_UP);
+    await turn();
   }
   const { profile: found } = await session.post('Profiler.stop');
   process.stdout.write(`${JSON.stringify(found)}\n`);
 }
 
-function measure(): void {
+async function measure(): Promise<void> {
   // Operations per round, from a look at each warm row.
-  const times = rows.map((row) => {
-    if (operations !== undefined) return operations;
-    timed(row, WARM_UP);
-    timed(row, WARM_UP);
-    return Math.min(MOST, Math.max(1000, Math.round((options.ms * 1e6) / timed(row, WARM_UP))));
-  });
+  const times: number[] = [];
+  for (const row of rows) {
+    if (operations === undefined) {
+      await timed(row, WARM_UP);
+      await timed(row, WARM_UP);
+    }
+    const enough = async () =>
+      Math.min(MOST, Math.max(1000, Math.round((options.ms * 1e6) / (await timed(row, WARM_UP)))));
+    times.push(operations ?? (await enough()));
+  }
   const samples = rows.map(({ name, what }): MicroSamples => ({ name, what, ns: [], octets: [] }));
   for (let round = 0; round < options.rounds; round++)
     for (const [index, row] of rows.entries()) {
-      samples[index]!.ns.push(timed(row, times[index]!));
-      const octets = allocated(row, operations ?? HEAP_OPERATIONS);
+      samples[index]!.ns.push(await timed(row, times[index]!));
+      const octets = await allocated(row, operations ?? HEAP_OPERATIONS);
       if (!Number.isNaN(octets)) samples[index]!.octets.push(octets);
     }
   process.stdout.write(`${JSON.stringify(samples)}\n`);
@@ -92,5 +103,5 @@ function measure(): void {
 
 const [only] = rows;
 if (options.profile && only) await profile(only);
-else measure();
+else await measure();
 process.exit();
