@@ -1,49 +1,10 @@
-// Octet classes and small range tests that every reader of SIP bytes needs. Ranges are [start, end) of integer offsets; -1 = absent.
+// Small range tests that every reader of SIP bytes needs. Ranges are [start, end) of integer offsets; -1 = absent.
+import * as octet from './octet.ts';
 
-export const HT = 0x09;
-export const LF = 0x0a;
-export const CR = 0x0d;
-export const SP = 0x20;
-export const QUOTE = 0x22;
-export const COMMA = 0x2c;
-export const DOT = 0x2e;
-export const SLASH = 0x2f;
-export const COLON = 0x3a;
-export const SEMICOLON = 0x3b;
-export const LESS = 0x3c;
-export const EQUAL = 0x3d;
-export const GREATER = 0x3e;
-export const QUESTION = 0x3f;
-export const AT = 0x40;
-export const OPEN_BRACKET = 0x5b;
-export const BACKSLASH = 0x5c;
-export const CLOSE_BRACKET = 0x5d;
+export * from './octet.ts';
 
-/** RFC 3261 25.1 `token`. */
-export const TOKEN = 1;
-/** SP, HT, CR, LF: inside a header value CR and LF only stand in a fold, the scanner has seen to that. */
-export const BLANK = 2;
-/** Octets that end no parameter value: wider than the `gen-value` of RFC 3261 25.1, because branches in the field hold `=`, `/` and `@`. */
-export const VALUE = 4;
-/** Letters, digits, `-`, `.` (RFC 3261 25.1 `hostname`, `IPv4address`) and the underscore, which real hosts have. */
-export const HOST = 8;
-/** Octets that may stand in a Request-URI: no blank, control octet, `<`, `>` or `"`. */
-export const URI = 16;
-
-/** Class bits per octet. */
-const classes = new Uint8Array(256);
-for (let octet = 0; octet < 256; octet++) {
-  const char = String.fromCharCode(octet);
-  let bits = 0;
-  if (/[A-Za-z0-9\-.!%*_+`'~]/.test(char)) bits |= TOKEN;
-  if (octet > SP && octet !== 0x7f && !/[;,"]/.test(char)) bits |= VALUE;
-  if (/[ \t\r\n]/.test(char)) bits |= BLANK;
-  if (/[A-Za-z0-9\-._]/.test(char)) bits |= HOST;
-  if (octet > SP && octet !== 0x7f && !/[<>"]/.test(char)) bits |= URI;
-  classes[octet] = bits;
-}
-
-export const CLASS = classes;
+// Constants of this module: an imported one is a variable to the compiler, and these are read for every octet.
+const { BACKSLASH, BLANK, CLASS, COMMA, CR, GREATER, LESS, LF, QUOTE, SP } = octet;
 
 /** True for 0-9. */
 export function isDigit(octet: number): boolean {
@@ -53,21 +14,21 @@ export function isDigit(octet: number): boolean {
 /** First offset at or behind `at` that is not SP, HT or part of a fold. */
 export function skipBlanks(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
-  while (i < end && bytes[i]! <= SP && (classes[bytes[i]!]! & BLANK) !== 0) i++;
+  while (i < end && bytes[i]! <= SP && (CLASS[bytes[i]!]! & BLANK) !== 0) i++;
   return i;
 }
 
 /** Offset behind the last octet of `[start, end)` that is not blank. */
 export function trimEnd(bytes: Uint8Array, start: number, end: number): number {
   let i = end;
-  while (i > start && bytes[i - 1]! <= SP && (classes[bytes[i - 1]!]! & BLANK) !== 0) i--;
+  while (i > start && bytes[i - 1]! <= SP && (CLASS[bytes[i - 1]!]! & BLANK) !== 0) i--;
   return i;
 }
 
 /** Offset behind the last octet of the run of class `bits` that starts at `at`. */
 export function skipClass(bytes: Uint8Array, at: number, end: number, bits: number): number {
   let i = at;
-  while (i < end && (classes[bytes[i]!]! & bits) !== 0) i++;
+  while (i < end && (CLASS[bytes[i]!]! & bits) !== 0) i++;
   return i;
 }
 

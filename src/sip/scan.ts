@@ -1,18 +1,12 @@
 // The scanner of the hot path: one forward pass over a message, integer offsets out, nothing allocated, nothing thrown.
 // Strict where two readers could disagree about where a field is; all it does not need it passes over unread.
-import { HeaderName } from './header-name.ts';
-import {
-  FOUND_WORDS,
-  findLines,
-  found as foundLines,
-  LINE_END,
-  NAME,
-  NO_NAME,
-  VALUE_END,
-  VALUE_START,
-  WORD_END,
-} from './lines.ts';
-import {
+import * as headers from './header-name.ts';
+import * as lines from './lines.ts';
+import * as octets from './octets.ts';
+import * as vias from './via.ts';
+
+// Constants of this module: an imported one is a variable to the compiler, and these are read for every octet.
+const {
   CR,
   DOT,
   EQUAL,
@@ -36,11 +30,10 @@ import {
   URI,
   VALUE,
   valueEnd,
-} from './octets.ts';
-import { readVia, resetVia, Via, ViaOutcome } from './via.ts';
-
-/** Of this module's own, which the compiler takes for constant; an import is looked up each time. */
-const found = foundLines;
+} = octets;
+const { HeaderName } = headers;
+const { FOUND_WORDS, findLines, found, LINE_END, NAME, NO_NAME, VALUE_END, VALUE_START, WORD_END } = lines;
+const { readVia, resetVia, Via, ViaOutcome } = vias;
 
 export const Method = {
   INVITE: 1,
@@ -135,7 +128,7 @@ export class Scan {
   /** Another value follows in the same header line. */
   viaMore = false;
   /** The first Via value, read; its parameters are offsets into `bytes`. */
-  readonly via: Via = new Via();
+  readonly via = new Via();
   /** The rest of the header line, or the second Via line: where the next Via value of a response begins and its line ends. */
   nextViaStart = -1;
   nextViaEnd = -1;
@@ -283,19 +276,19 @@ function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault 
   return 'version';
 }
 
-function scanRequestLine(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
-  scan.isRequest = true;
+/** Reads method and URI of a request line as far as they go, and returns where that is: no line break is before it. `end` is that of the message. */
+function scanRequest(bytes: Uint8Array, start: number, end: number, scan: Scan): number {
   const methodEnd = skipClass(bytes, start, end, TOKEN);
+  scan.isRequest = true;
   scan.methodStart = start;
   scan.methodEnd = methodEnd;
   scan.method = methodOf(bytes, start, methodEnd);
-  if (methodEnd === start || methodEnd >= end || bytes[methodEnd]! !== SP) return 'start-line';
+  if (methodEnd === start || methodEnd >= end || bytes[methodEnd]! !== SP) return methodEnd;
   const uriEnd = skipClass(bytes, methodEnd + 1, end, URI);
-  if (uriEnd === methodEnd + 1) return 'start-line';
+  if (uriEnd === methodEnd + 1) return uriEnd;
   scan.uriStart = methodEnd + 1;
   scan.uriEnd = uriEnd;
-  if (uriEnd >= end || bytes[uriEnd]! !== SP) return 'start-line';
-  return versionFault(bytes, uriEnd + 1, end);
+  return uriEnd;
 }
 
 /** A status line may lack its reason phrase and the blank before it: the status says all. */
@@ -420,7 +413,7 @@ function scanHeader(bytes: Uint8Array, row: number, lineStart: number, scan: Sca
   const start = found[row + VALUE_START]!;
   const end = found[row + VALUE_END]!;
   const lineEnd = found[row + LINE_END]!;
-  switch (found[row + NAME]! as HeaderName) {
+  switch (found[row + NAME]!) {
     case HeaderName.VIA:
       if (scan.viaLineStart >= 0) {
         if (scan.nextViaStart < 0) {
@@ -504,10 +497,18 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
   let fault: ScanFault | null = null;
 
   // Start line.
-  let at = lineBreak(bytes, start, end);
-  fault = startsWithSip(bytes, start, at)
-    ? scanStatusLine(bytes, start, at, out)
-    : scanRequestLine(bytes, start, at, out);
+  let at: number;
+  if (startsWithSip(bytes, start, end)) {
+    at = lineBreak(bytes, start, end);
+    fault = scanStatusLine(bytes, start, at, out);
+  } else {
+    const behindUri = scanRequest(bytes, start, end, out);
+    at = lineBreak(bytes, behindUri, end);
+    fault =
+      out.uriStart >= 0 && behindUri < at && bytes[behindUri]! === SP
+        ? versionFault(bytes, behindUri + 1, at)
+        : 'start-line';
+  }
   if (end - start > SCAN_LIMITS.message) return fault ?? 'header-limit';
   if (at + 1 >= end) return fault ?? 'truncated';
   if (bytes[at]! !== CR || bytes[at + 1]! !== LF) return fault ?? 'line-end';

@@ -1,5 +1,8 @@
 // One Via value (RFC 3261 20.42, RFC 3581) as offsets and small numbers. Instances are reused.
-import {
+import * as octets from './octets.ts';
+
+// Constants of this module: an imported one is a variable to the compiler, and these are read for every octet.
+const {
   BLANK,
   CLASS,
   CLOSE_BRACKET,
@@ -19,7 +22,7 @@ import {
   TOKEN,
   trimEnd,
   VALUE,
-} from './octets.ts';
+} = octets;
 
 export const Transport = { OTHER: 0, UDP: 1, TCP: 2, TLS: 3, SCTP: 4, WS: 5, WSS: 6 } as const;
 export type Transport = (typeof Transport)[keyof typeof Transport];
