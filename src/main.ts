@@ -1,8 +1,10 @@
 // The bin: joins the command line to the process. The only process.exit.
 import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
 import { runDoctor } from './cli/doctor.ts';
 import { type ProgramDeps, runProgram } from './cli/program.ts';
 import { runDemo, runNode } from './cli/run.ts';
+import { firstSignal } from './cli/signals.ts';
 import { processChannel, runWorker } from './cli/workers/worker.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
@@ -27,6 +29,11 @@ const deps: ProgramDeps = {
   runWorker: () => runWorker(processChannel(), version, process.env),
   runDoctor: (options) => runDoctor(options, process.env, out, err),
   runDemo: (options) => runDemo(options, version),
+  following: {
+    pause: (ms) => pause(ms),
+    interrupted: firstSignal,
+    ...(process.stdout.isTTY && { terminal: (text: string) => void process.stdout.write(text) }),
+  },
 };
 
 process.exit(await runProgram(process.argv.slice(2), deps));

@@ -6,10 +6,12 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
+import { isInteger, isObject, isOneOf } from '../base/shape.ts';
 import { parseClusterSettings } from '../config/live.ts';
 import { isLoopback } from '../config/schema.ts';
 import type { Secret } from '../config/secret.ts';
-import type { FarmFace } from './farm-face.ts';
+import { MAX_DEADLINE_SECONDS, ORDER_KINDS } from '../membership/order.ts';
+import type { FarmFace, OrderRequest } from './farm-face.ts';
 
 /** What a member answers with. */
 interface MemberAnswers {
@@ -55,6 +57,8 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   SF_CONFIG_INVALID: 400,
   SF_DECODE_FAILED: 400,
   SF_USAGE: 400,
+  SF_MEMBER_UNKNOWN: 404,
+  SF_ORDER_REFUSED: 409,
   SF_STORE_CONFLICT: 409,
   SF_STORE_REFUSED: 502,
   SF_STORE_UNREACHABLE: 503,
@@ -111,7 +115,7 @@ function addRoutes(app: FastifyInstance, { face, registry }: MemberAnswers): voi
   });
   app.get('/metrics', async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()));
   app.get('/v1/farm', async () => face.farm());
-  app.get('/v1/members', async () => ({ members: face.members() }));
+  app.get('/v1/members', async () => ({ members: face.members(), absent: face.absent() }));
   app.get('/v1/peers', async () => ({ peers: face.peers() }));
   app.get('/v1/view', async () => ({ view: face.view() ?? null }));
   app.get('/v1/calls', async () => face.calls());
@@ -122,6 +126,46 @@ function addRoutes(app: FastifyInstance, { face, registry }: MemberAnswers): voi
     const settings = parseClusterSettings(request.body);
     await face.putConfig(settings);
     return { config: settings };
+  });
+}
+
+function addOrderRoutes(app: FastifyInstance, { orders }: FarmFace): void {
+  const idOf = (request: FastifyRequest): string => (request.params as { readonly id: string }).id;
+  app.get('/v1/orders', async () => ({ orders: orders.all() }));
+  app.get('/v1/orders/:id', async (request) => orders.status(idOf(request)));
+  app.post('/v1/orders/:id', async (request) => orders.give(idOf(request), wantedOrder(request.body)));
+  app.delete('/v1/orders/:id', async (request) => {
+    const kinds = wanted(request, 'order', 64).split(',');
+    if (kinds.every((kind) => isOneOf(kind, ORDER_KINDS))) return orders.lift(idOf(request), kinds);
+    throw new SipfarmError('SF_USAGE', `order must name some of ${ORDER_KINDS.join(',')}`);
+  });
+  app.delete('/v1/members/:id', async (request) => {
+    const { force } = request.query as Readonly<Record<string, unknown>>;
+    await orders.remove(idOf(request), force === 'true');
+    return { removed: idOf(request) };
+  });
+}
+
+function wantedOrder(body: unknown): OrderRequest {
+  const { order, deadlineSeconds } = (isObject(body) ? body : {}) as Readonly<Record<string, unknown>>;
+  if (!isOneOf(order, ORDER_KINDS))
+    throw new SipfarmError('SF_USAGE', `order must be one of ${ORDER_KINDS.join(', ')}`);
+  if (deadlineSeconds === undefined) return { order };
+  if (order === 'drain' && isInteger(deadlineSeconds, 0, MAX_DEADLINE_SECONDS)) return { order, deadlineSeconds };
+  throw new SipfarmError('SF_USAGE', `deadlineSeconds goes with a drain and is 0 to ${MAX_DEADLINE_SECONDS}`);
+}
+
+/** A page of another site may have a browser send simple requests; JSON is none, so the browser would ask first, and is not answered. */
+function demandJson(app: FastifyInstance): void {
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.method === 'GET' || request.method === 'HEAD') return;
+    if (/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? '')) return;
+    return refuse(
+      reply,
+      415,
+      'SF_ADMIN_REFUSED',
+      'what changes something is asked with content-type: application/json',
+    );
   });
 }
 
@@ -154,8 +198,12 @@ export class AdminServer {
     this.#app = fastify({ logger: false, bodyLimit: BODY_BYTES, forceCloseConnections: true, requestTimeout: 10_000 });
     this.#app.removeContentTypeParser('text/plain');
     guard(this.#app, options.token);
+    demandJson(this.#app);
     if ('routes' in options) options.routes(this.#app);
-    else addRoutes(this.#app, options);
+    else {
+      addRoutes(this.#app, options);
+      addOrderRoutes(this.#app, options.face);
+    }
     answerErrors(this.#app, options.log);
   }
 

@@ -1,5 +1,6 @@
 // What the admin server asks of the running node. The node implements it; tests hand in a plain object.
 import type { ClusterSettings } from '../config/schema.ts';
+import type { DrainProgress, Order, OrderKind } from '../membership/order.ts';
 import type { SeatRole, SeatState, View } from '../ownership/view.ts';
 import type { Decoded } from './decode.ts';
 
@@ -15,7 +16,7 @@ export interface FarmSummary {
   /** Given by the store; 0 before the member has joined. */
   readonly number: number;
   readonly incarnation: number;
-  readonly state: 'joining' | SeatState | 'isolated' | 'stopping';
+  readonly state: 'joining' | SeatState | 'drained' | 'banned' | 'isolated' | 'stopping';
   readonly role: SeatRole;
   /** Why role auto became that; empty when the configuration names the role. */
   readonly roleChosenBecause: string;
@@ -52,6 +53,52 @@ export interface MemberSummary {
   readonly reachable: boolean;
   readonly version: string;
   readonly self: boolean;
+  /** What an operator wants of it; left out: nothing. */
+  readonly order?: OrderKind;
+}
+
+/** Somebody who has no seat: by an order, by its own will, or because it is not there. */
+export interface AbsentSummary {
+  readonly id: string;
+  /** null when it is not there. */
+  readonly number: number | null;
+  /** gone: no process of that name is in the farm. joining: its seat is on its way. */
+  readonly state: 'banned' | 'drained' | 'joining' | 'gone';
+  readonly order?: OrderKind;
+}
+
+export interface OrderRequest {
+  readonly order: OrderKind;
+  /** Of a drain. */
+  readonly deadlineSeconds?: number | undefined;
+}
+
+/** What an operator wants of a member, and what has become of it. */
+export interface OrderStatus {
+  readonly member: string;
+  readonly order: Order | null;
+  /** A process of that name is in the farm. */
+  readonly alive: boolean;
+  readonly seated: boolean;
+  /** What the member has told of its drain; null before it has. */
+  readonly progress: DrainProgress | null;
+  /** Some other member takes new calls. */
+  readonly othersTakeCalls: boolean;
+  /** The order that was lifted just now, null when there was none; only in the answer to lifting. */
+  readonly lifted?: OrderKind | null;
+}
+
+/** Orders for any member. What is about one member rejects with SF_MEMBER_UNKNOWN, and with SF_STORE_*. */
+export interface OrderDesk {
+  /** Every order that stands, without progress. */
+  all(): readonly OrderStatus[];
+  status(id: string): Promise<OrderStatus>;
+  /** Replaces an order that stands, but no ban. Rejects with SF_ORDER_REFUSED. */
+  give(id: string, request: OrderRequest): Promise<OrderStatus>;
+  /** Lifts an order of one of these kinds. Rejects with SF_ORDER_REFUSED when another stands. */
+  lift(id: string, kinds: readonly OrderKind[]): Promise<OrderStatus>;
+  /** Forgets a member that is gone for good. Rejects with SF_ORDER_REFUSED while it lives, unless forced. */
+  remove(id: string, force: boolean): Promise<void>;
 }
 
 /** Another member as the relay link knows it, with a seat or without. */
@@ -86,11 +133,14 @@ export interface OwnerAnswer {
   readonly heldHere: boolean;
 }
 
-/** Every method answers from tables at hand, but the two that read and write the store. */
+/** Every method answers from tables at hand, but those that read and write the store. */
 export interface FarmFace {
+  readonly orders: OrderDesk;
   ready(): Readiness;
   farm(): FarmSummary;
   members(): readonly MemberSummary[];
+  /** Who is known without a seat. */
+  absent(): readonly AbsentSummary[];
   /** The other members by their records in the store, those without a seat included. */
   peers(): readonly PeerSummary[];
   /** undefined before the first view. */

@@ -20,6 +20,10 @@ export const ERRORS = {
     'The store did not answer while the member started. Check store.hosts; the member goes on trying.',
   SF_STORE_CONFLICT:
     'A transaction in the store lost against another member. Retried by the caller; seen by an operator only when it lasts.',
+  SF_MEMBER_UNKNOWN:
+    'No member of that name is in the farm, nor was one lately. sipfarm members lists them; with several workers on a host each is a member of its own (fe1.0, fe1.1).',
+  SF_ORDER_REFUSED:
+    'The order cannot be given now: the member is banned, has another order, or lives although it is to be removed. The message says what to do first.',
   SF_STORE_REFUSED: 'The store refused a request (too large, no permission, no space). The message carries its answer.',
   SF_MEMBER_ID_TAKEN: 'Another live process holds this member id. Give each member its own `member` name.',
   SF_NUMBERS_EXHAUSTED: 'All 65,535 member numbers are taken. Remove members that are gone for good.',

@@ -1,5 +1,5 @@
 // The calls this member owns, by the 53-bit key of their Call-ID: answers "do I hold it?" for the owner lookup, and says when a drain is over.
-// One entry per Call-ID, some 33 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
+// One entry per Call-ID, some 37 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
 //
 //    transaction   any other request                                    32 s after its last packet
 //    inviting      INVITE without a final answer                        ringingSeconds
@@ -58,6 +58,8 @@ const SUBSCRIPTION_SECONDS = 3900;
 const LINGER_MS = 4000;
 /** Entries that one sweep removes at most: some milliseconds. */
 const MAX_SWEPT = 50_000;
+/** Entries that a look for the oldest call sees at most. */
+const MAX_SEEN = 50_000;
 
 export interface CallLifetimes {
   /** Seconds an INVITE may go without a packet before its final answer; RFC 3261 timer C asks for more than 180. */
@@ -86,6 +88,8 @@ export class CallTable {
   readonly #states: Uint8Array;
   readonly #epochs: Uint32Array;
   readonly #touched: Uint32Array;
+  /** When the call began, or began anew. */
+  readonly #began: Uint32Array;
   /** Neighbours in the group's list, oldest packet first; `#after` also chains the free entries. */
   readonly #before: Uint32Array;
   readonly #after: Uint32Array;
@@ -117,6 +121,7 @@ export class CallTable {
     this.#states = new Uint8Array(entries + 1);
     this.#epochs = new Uint32Array(entries + 1);
     this.#touched = new Uint32Array(entries + 1);
+    this.#began = new Uint32Array(entries + 1);
     this.#before = new Uint32Array(entries + 1);
     this.#after = new Uint32Array(entries + 1);
     this.#chain = new Uint32Array(entries + 1);
@@ -246,6 +251,23 @@ export class CallTable {
     if (entry !== 0) this.#remove(entry);
   }
 
+  /**
+   * Seconds since the oldest INVITE call began that is not over; 0 when there is none. Looks at a bounded number of calls, those without a packet
+   * for longest first: among more than that it may be older. `now` in monotonic milliseconds.
+   */
+  oldestCallSeconds(now: number): number {
+    const seconds = Math.floor(now / 1000);
+    let began = seconds;
+    let left = MAX_SEEN;
+    for (const group of [Group.confirmed, Group.pending, Group.short])
+      for (let entry = this.#oldest[group]!; entry !== 0 && left > 0; entry = this.#after[entry]!, left--) {
+        const state = this.#states[entry]!;
+        const isCall = state === State.inviting || state === State.confirmed || state === State.ending;
+        if (isCall && this.#began[entry]! < began) began = this.#began[entry]!;
+      }
+    return seconds - began;
+  }
+
   /** Forgets every call: somebody else owns them now. Some milliseconds. */
   clear(): void {
     this.#buckets.fill(0);
@@ -290,6 +312,7 @@ export class CallTable {
     this.#states[entry] = state;
     this.#epochs[entry] = epoch;
     this.#touched[entry] = seconds;
+    this.#began[entry] = seconds;
     this.#counts[state]!++;
     this.#size++;
     this.#countEpoch(epoch, 1);
@@ -347,6 +370,7 @@ export class CallTable {
     this.#states[entry] = state;
     if (isOver(last) && !isOver(state)) {
       this.#epochs[entry] = epoch;
+      this.#began[entry] = seconds;
       this.#countEpoch(epoch, 1);
     } else if (!isOver(last) && isOver(state)) this.#countEpoch(this.#epochs[entry]!, -1);
     this.#unlink(entry, GROUP_OF[last]!);

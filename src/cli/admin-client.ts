@@ -1,10 +1,12 @@
 // Asks the running member over its admin API.
 import { formatEndpoint, isWildcard } from '../base/endpoint.ts';
-import { SipfarmError } from '../base/errors.ts';
+import { type ErrorCode, SipfarmError } from '../base/errors.ts';
 import type { AdminAddress } from '../config/load.ts';
 
 /** Milliseconds a member may take to answer; the slowest answer waits for the store. */
 const PATIENCE_MS = 10_000;
+/** What these say needs no word about who said it. */
+const OWN_CODES: readonly ErrorCode[] = ['SF_MEMBER_UNKNOWN', 'SF_ORDER_REFUSED'];
 
 export class AdminClient {
   readonly #base: string;
@@ -16,7 +18,7 @@ export class AdminClient {
     this.#headers = token ? { authorization: `Bearer ${token.reveal()}` } : {};
   }
 
-  /** Rejects with SF_ADMIN_UNREACHABLE, or SF_ADMIN_REFUSED with the member's answer. */
+  /** Rejects with SF_ADMIN_UNREACHABLE, SF_MEMBER_UNKNOWN, SF_ORDER_REFUSED, or SF_ADMIN_REFUSED with the member's answer. */
   get(path: string): Promise<unknown> {
     return this.#ask(path, { headers: this.#headers });
   }
@@ -28,8 +30,22 @@ export class AdminClient {
 
   /** As `get`; `value` goes as JSON. */
   put(path: string, value: unknown): Promise<unknown> {
+    return this.#change('PUT', path, value);
+  }
+
+  /** As `put`. */
+  post(path: string, value: unknown): Promise<unknown> {
+    return this.#change('POST', path, value);
+  }
+
+  /** As `get`. */
+  delete(path: string): Promise<unknown> {
+    return this.#change('DELETE', path, {});
+  }
+
+  #change(method: string, path: string, value: unknown): Promise<unknown> {
     const headers = { ...this.#headers, 'content-type': 'application/json' };
-    return this.#ask(path, { method: 'PUT', headers, body: JSON.stringify(value) });
+    return this.#ask(path, { method, headers, body: JSON.stringify(value) });
   }
 
   async #fetch(path: string, request: RequestInit): Promise<{ readonly status: number; readonly text: string }> {
@@ -52,6 +68,8 @@ export class AdminClient {
     const answer = parse(text);
     if (status < 300 && answer !== undefined) return answer;
     const { code, message } = (answer as { error?: { code?: string; message?: string } } | undefined)?.error ?? {};
+    const own = OWN_CODES.find((known) => known === code);
+    if (own) throw new SipfarmError(own, message ?? '');
     throw new SipfarmError(
       'SF_ADMIN_REFUSED',
       `${this.#base}${path} answered ${status}: ${code ?? ''} ${message ?? ''}`.trimEnd(),

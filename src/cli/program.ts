@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { SocketAddress } from 'node:net';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { decode } from '../admin/decode.ts';
-import type { FarmSummary, MemberSummary, OwnerAnswer } from '../admin/farm-face.ts';
+import type { AbsentSummary, FarmSummary, MemberSummary, OwnerAnswer } from '../admin/farm-face.ts';
 import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import {
@@ -24,6 +24,7 @@ import { AdminClient } from './admin-client.ts';
 import { addRenderOptions, planFor, type RenderOptions, showFiles } from './balancer/command.ts';
 import type { BalancerKind } from './balancer/render.ts';
 import type { DoctorOptions } from './doctor.ts';
+import { addOrderCommands, OrderCommands, type OrderDeps } from './orders.ts';
 import { showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
 import { printable } from './table.ts';
 
@@ -43,6 +44,8 @@ export interface ProgramDeps {
   runDoctor(options: DoctorOptions): Promise<boolean>;
   /** Runs the demo farm; resolves when it has stopped. */
   runDemo(options: DemoOptions): Promise<void>;
+  /** Time, terminal and Ctrl-C for commands that follow something. */
+  readonly following: Omit<OrderDeps, 'out' | 'err'>;
 }
 
 interface ConfigOption {
@@ -142,8 +145,11 @@ class Commands {
   }
 
   async members(options: AskOptions): Promise<void> {
-    const answer = (await this.#ask(options).get('/v1/members')) as { readonly members: readonly MemberSummary[] };
-    this.#show(options, answer.members, showMembers);
+    const { members, absent } = (await this.#ask(options).get('/v1/members')) as {
+      readonly members: readonly MemberSummary[];
+      readonly absent: readonly AbsentSummary[];
+    };
+    this.#show(options, [...members, ...absent], () => showMembers(members, absent));
   }
 
   async owner(callId: string, options: AskOptions): Promise<void> {
@@ -197,6 +203,11 @@ class Commands {
     this.#json(config);
   }
 
+  orders(options: AskOptions): OrderCommands {
+    const { out, err, following } = this.#deps;
+    return new OrderCommands(this.#ask(options), { ...following, out, err }, options);
+  }
+
   #ask(options: AskOptions): AdminClient {
     return new AdminClient(adminAddress(options, this.#deps.environment));
   }
@@ -238,6 +249,14 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
     .action((options: DemoOptions) => deps.runDemo(options));
   asking(program.command('members').description('list the members of the farm')).action((options) =>
     commands.members(options),
+  );
+  addOrderCommands(
+    program,
+    asking,
+    (options: AskOptions) => commands.orders(options),
+    () => {
+      commands.failed = true;
+    },
   );
   asking(program.command('owner').description('tell which member owns a Call-ID').argument('<call-id>')).action(
     (callId: string, options) => commands.owner(callId, options),

@@ -1,6 +1,6 @@
 // What `sipfarm check` shows of a good configuration, and what the other commands show of the member's answers.
 import type { Decoded } from '../admin/decode.ts';
-import type { MemberSummary, OwnerAnswer, OwnerMember } from '../admin/farm-face.ts';
+import type { AbsentSummary, MemberSummary, OwnerAnswer, OwnerMember } from '../admin/farm-face.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { transparentHatches } from '../config/hatches.ts';
 import type { Config } from '../config/schema.ts';
@@ -49,22 +49,52 @@ export function summarizeConfig(config: Config): string {
   ]);
 }
 
-/** One line per member. */
-export function showMembers(members: readonly MemberSummary[]): string {
+/** One line per member, then those without a seat; orders where there are some. */
+export function showMembers(members: readonly MemberSummary[], absent: readonly AbsentSummary[]): string {
+  const ordered = [...members, ...absent].some(({ order }) => order !== undefined);
+  const orderOf = ({ order = '' }: { readonly order?: string }): string[] => (ordered ? [order] : []);
+  const headings = [
+    'MEMBER',
+    'NUMBER',
+    'INCARNATION',
+    'ROLE',
+    'STATE',
+    'WEIGHT',
+    'SHARE',
+    'RELAY',
+    'REACHABLE',
+    'VERSION',
+  ];
   return table(
-    ['MEMBER', 'NUMBER', 'INCARNATION', 'ROLE', 'STATE', 'WEIGHT', 'SHARE', 'RELAY', 'REACHABLE', 'VERSION'],
-    members.map((member) => [
-      member.self ? `${member.id} (asked)` : member.id,
-      member.number,
-      member.incarnation,
-      member.role,
-      member.state,
-      member.weight,
-      `${(member.share * 100).toFixed(1)} %`,
-      member.relay,
-      member.self ? '-' : member.reachable ? 'yes' : 'no',
-      member.version,
-    ]),
+    [...headings, ...(ordered ? ['ORDER'] : [])],
+    [
+      ...members.map((member) => [
+        member.self ? `${member.id} (asked)` : member.id,
+        member.number,
+        member.incarnation,
+        member.role,
+        member.state,
+        member.weight,
+        `${(member.share * 100).toFixed(1)} %`,
+        member.relay,
+        member.self ? '-' : member.reachable ? 'yes' : 'no',
+        member.version,
+        ...orderOf(member),
+      ]),
+      ...absent.map((one) => [
+        one.id,
+        one.number ?? '-',
+        '-',
+        '-',
+        one.state,
+        '-',
+        '-',
+        '-',
+        '-',
+        '-',
+        ...orderOf(one),
+      ]),
+    ],
   );
 }
 

@@ -5,11 +5,12 @@ import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import type { SeatState, View } from '../ownership/view.ts';
+import type { View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
 import type { Lease, Store } from '../store/store.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
-import { type MemberRecord, type MemberRecordParts, parseMemberRecord } from './member-record.ts';
+import { type MemberRecord, type MemberRecordParts, parseMemberRecord, type RecordState } from './member-record.ts';
+import type { Orders } from './order.ts';
 import { claimSeat, type GivenNumber, LAST_SEEN_MS, type SeatRecord, touchNumber } from './seat-claim.ts';
 import { ViewKeeper } from './view-keeper.ts';
 
@@ -37,6 +38,8 @@ export interface MembershipOptions {
   readonly onView: (view: View) => void;
   /** All member records, this one's included, ordered by number, whenever they change. */
   readonly onMembers: (records: readonly MemberRecord[]) => void;
+  /** What operators want of members; told again whenever it was read. */
+  readonly onOrders?: (orders: Orders) => void;
   /** From now on adopt nothing and write nothing; go on with what is here, on the last view. */
   readonly onIsolated: () => void;
   /** Isolation is over. The incarnation is the old one when the store has not missed us, else a higher one. */
@@ -54,7 +57,7 @@ export class Membership {
   readonly #claim = randomBytes(8).toString('hex');
   readonly #views: ViewKeeper;
   #phase: Phase = 'outside';
-  #state: SeatState = 'active';
+  #state: RecordState = 'active';
   /** The record in the store says less than `record` and `#state`. */
   #unpublished = false;
   #given: GivenNumber | undefined;
@@ -83,6 +86,7 @@ export class Membership {
       inFarm: () => options.record().role === 'member',
       onView: options.onView,
       onMembers: options.onMembers,
+      onOrders: (orders) => options.onOrders?.(orders),
       onSeatLost: () => this.#seatLost(),
     });
   }
@@ -102,7 +106,7 @@ export class Membership {
     return this.#given;
   }
 
-  get state(): SeatState {
+  get state(): RecordState {
     return this.#state;
   }
 
@@ -140,8 +144,8 @@ export class Membership {
     }
   }
 
-  /** Says in the record that the member is active or draining; the view follows. Resolves when written, or at once while isolated: then it is written on the return. Rejects as Store.commit does, and is tried again with each keepalive. */
-  async setState(state: SeatState): Promise<void> {
+  /** Says in the record that the member is active, draining or away; the view follows. Resolves when written, or at once while isolated: then it is written on the return. Rejects as Store.commit does, and is tried again with each keepalive. */
+  async setState(state: RecordState): Promise<void> {
     this.#state = state;
     await this.publish();
   }
@@ -160,6 +164,13 @@ export class Membership {
       this.#unpublished = false;
       return;
     }
+  }
+
+  /** Writes a key that goes with this member's lease; undefined deletes it. Does nothing while isolated. Rejects as Store.commit does. */
+  async note(key: string, value: unknown): Promise<void> {
+    const lease = this.#keeper?.lease;
+    if (this.isolated || !lease) return;
+    await this.#options.store.commit([value === undefined ? { key, value } : { key, value, lease }]);
   }
 
   /** Gives up seat, record and lease. The view without this member is written in the same transaction. Never rejects; takes at most two seconds. */

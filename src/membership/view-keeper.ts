@@ -8,8 +8,9 @@ import type { Cell } from '../metrics/counters.ts';
 import { isMember, nextView, type Seat, type View } from '../ownership/view.ts';
 import type { Entry, PrefixWatch, Store } from '../store/store.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
+import { type Orders, readOrders } from './order.ts';
 import type { GivenNumber } from './seat-claim.ts';
-import { parseView, seatOf } from './view-value.ts';
+import { parseView, seatByOrder } from './view-value.ts';
 
 /** Changes within this time make one view. */
 const DAMPING_MS = 300;
@@ -41,6 +42,8 @@ export interface ViewKeeperOptions {
   readonly inFarm: () => boolean;
   readonly onView: (view: View) => void;
   readonly onMembers: (records: readonly MemberRecord[]) => void;
+  /** All orders there are, whenever they were read. */
+  readonly onOrders: (orders: Orders) => void;
   /** The view has no longer the seat that this member had. Once per incarnation. */
   readonly onSeatLost: () => void;
 }
@@ -57,6 +60,8 @@ export class ViewKeeper {
   /** False until the first telling of a watch, and while it may be behind. */
   #membersFresh = false;
   #viewFresh = false;
+  #ordersFresh = false;
+  #orders: Orders = new Map();
   /** The view in force here: the newest ever seen. */
   #view: View | undefined;
   /** The key `view` as it stands in the store; its revision is 0n when it is absent. */
@@ -101,6 +106,17 @@ export class ViewKeeper {
         },
         () => {
           this.#viewFresh = false;
+        },
+      ),
+      store.watch(
+        'orders/',
+        (entries) => {
+          this.#ordersFresh = true;
+          this.#takeOrders(entries);
+          this.#consider();
+        },
+        () => {
+          this.#ordersFresh = false;
         },
       ),
     ];
@@ -184,6 +200,15 @@ export class ViewKeeper {
     onMembers(this.#members);
   }
 
+  #takeOrders(entries: readonly Entry[]): void {
+    const { badEntries, log, onOrders } = this.#options;
+    this.#orders = readOrders(entries, (key) => {
+      badEntries.n++;
+      log.warn({ key }, 'this entry of the store is no order; it is ignored');
+    });
+    onOrders(this.#orders);
+  }
+
   #takeView(entry: Entry | undefined): void {
     const { badEntries, log, onView } = this.#options;
     const view = parseView(entry?.value);
@@ -234,8 +259,10 @@ export class ViewKeeper {
   #desired(members: readonly MemberRecord[]): readonly Seat[] {
     const self = this.#options.self()?.number;
     const now = this.#options.clock.now();
-    const candidates = members.filter(isMember);
-    const reached = members.filter((record) => {
+    // Whom an order keeps out is no candidate, and does not count where a majority is asked for.
+    const wanted = members.filter((record) => this.#seatFor(record));
+    const candidates = wanted.filter(isMember);
+    const reached = wanted.filter((record) => {
       const { number, incarnation } = record;
       // A node that is not in the farm may see little of it; its lease alone decides.
       if (number === self || !isMember(record)) return true;
@@ -245,7 +272,11 @@ export class ViewKeeper {
     });
     // Half of the members or more cannot be taken out by suspicion: of two members none, there the lease decides alone.
     const believable = reached.filter(isMember).length * 2 > candidates.length;
-    return (believable ? reached : members).map(seatOf);
+    return (believable ? reached : wanted).map((record) => this.#seatFor(record)!);
+  }
+
+  #seatFor(record: MemberRecord): Seat | undefined {
+    return seatByOrder(record, this.#orders.get(record.id)?.order);
   }
 
   /**
@@ -280,7 +311,7 @@ export class ViewKeeper {
 
   #consider(waitMs = DAMPING_MS): void {
     const { clock, random, mayPropose } = this.#options;
-    const fresh = this.#membersFresh && this.#viewFresh && this.#watches.length > 0;
+    const fresh = this.#membersFresh && this.#viewFresh && this.#ordersFresh && this.#watches.length > 0;
     if (!fresh || this.#proposing || !mayPropose() || !this.#mayDecide(this.#members) || !this.#next()) {
       this.#rest();
       return;
@@ -321,8 +352,13 @@ export class ViewKeeper {
 
   async #read(): Promise<void> {
     const { store } = this.#options;
-    const [members, view] = await Promise.all([store.list('members/'), store.get('view')]);
+    const [members, orders, view] = await Promise.all([
+      store.list('members/'),
+      store.list('orders/'),
+      store.get('view'),
+    ]);
     this.#takeMembers(members);
+    this.#takeOrders(orders);
     this.#takeView(view);
   }
 }

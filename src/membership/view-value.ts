@@ -2,7 +2,8 @@
 
 import { isInteger, isList, isObject, isOneOf } from '../base/shape.ts';
 import { type Generation, HISTORY_LENGTH, SEAT_ROLES, type Seat, type SeatRole, type View } from '../ownership/view.ts';
-import { isMemberId, MAX_INCARNATION, MAX_NUMBER } from './member-record.ts';
+import { isMemberId, MAX_INCARNATION, MAX_NUMBER, type MemberRecord } from './member-record.ts';
+import type { OrderKind } from './order.ts';
 
 /** Relay frames carry the epoch in 32 bits. */
 const MAX_EPOCH = 0xffffffff;
@@ -43,6 +44,17 @@ type SeatParts = Omit<Seat, 'role'> & { readonly role: SeatRole };
 export function seatOf({ id, number, incarnation, weight, state, role }: SeatParts): Seat {
   if (role === 'member') return { id, number, incarnation, weight, state };
   return { id, number, incarnation, weight: 0, state, role };
+}
+
+/** The seat that this record and this order make; undefined when it is none. */
+export function seatByOrder(record: MemberRecord, order: OrderKind | undefined): Seat | undefined {
+  const { state, weight } = record;
+  if (state === 'away' || order === 'ban') return undefined;
+  return seatOf({
+    ...record,
+    state: order === 'drain' ? 'draining' : state,
+    weight: order === 'pause' ? 0 : weight,
+  });
 }
 
 function parseGeneration(value: unknown): Generation | undefined {

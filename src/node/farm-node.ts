@@ -13,6 +13,7 @@ import type { Changes } from '../config/live.ts';
 import type { Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import { Membership } from '../membership/membership.ts';
+import type { Orders } from '../membership/order.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import { OwnerLookup } from '../ownership/owner-lookup.ts';
@@ -42,6 +43,8 @@ import {
   transportsOf,
 } from './from-config.ts';
 import { NodeFace } from './node-face.ts';
+import { Obedience } from './obedience.ts';
+import { StoreOrderDesk } from './order-desk.ts';
 import { dropCells, PacketWay } from './packet-way.ts';
 import { Settings } from './settings.ts';
 import { type Identity, World } from './world.ts';
@@ -61,7 +64,7 @@ export interface NodeOptions {
   readonly admin?: 'none' | 'asked';
 }
 
-export type NodeState = 'joining' | 'active' | 'draining' | 'isolated' | 'stopping';
+export type NodeState = 'joining' | 'active' | 'draining' | 'drained' | 'banned' | 'isolated' | 'stopping';
 
 /** Milliseconds between two looks at what has outlived its time, and at a drain. */
 const SWEEP_MS = 1000;
@@ -80,6 +83,8 @@ export class FarmNode {
   readonly #fence: Fence;
   /** undefined where no call is recorded: in a node that is no member. */
   readonly #callRecords: CallRecords | undefined;
+  readonly #obedience: Obedience;
+  #orders: Orders = new Map();
   readonly #admin: AdminServer | undefined;
   readonly face: FarmFace;
   readonly #settings: Settings;
@@ -183,6 +188,17 @@ export class FarmNode {
       witnesses: (wokeAt) => this.#witnesses(wokeAt),
     });
     const fence = this.#fence;
+    this.#obedience = new Obedience({
+      clock,
+      log: log.child({ room: 'orders' }),
+      calls: this.#calls,
+      deadlineSeconds: () => this.#settings.now.drain.deadlineSeconds,
+      // A stop is not taken back by an order that ends.
+      setState: (state) =>
+        this.#state === 'draining' || this.#stopping ? Promise.resolve() : this.#membership.setState(state),
+      tell: (progress) => this.#membership.note(`drains/${config.member}`, progress),
+      letGo: () => this.transport.moveAllOn(),
+    });
     world.heldSince = (member) => this.#link.heldSince(member);
     const egress = new Egress(this.transport, this.#link, world, doors);
     this.#answers = new Answers({
@@ -240,6 +256,7 @@ export class FarmNode {
       probes: () => this.#settings.probes,
       forbidden,
       fence,
+      moving: this.#moving,
       ready: () => this.face.ready().ready,
     });
     this.#membership = new Membership({
@@ -252,6 +269,7 @@ export class FarmNode {
       record: () => this.#record(),
       onView: (view) => this.#takeView(view),
       onMembers: (records) => this.#takeRecords(records),
+      onOrders: (orders) => this.#takeOrders(orders),
       onIsolated: () => this.#becomeIsolated(),
       onRejoined: (identity) => this.#becomeRejoined(identity),
       onSeatLost: () => this.#giveUpCalls(),
@@ -259,7 +277,7 @@ export class FarmNode {
     this.face = new NodeFace({
       config: () => this.#settings.now,
       version: options.version,
-      state: () => this.#state,
+      state: () => this.state,
       identity: () => this.#world.identity,
       view: () => this.#view,
       records: () => this.#records,
@@ -269,6 +287,14 @@ export class FarmNode {
       store,
       service: this.#upstream,
       fence,
+      orders: () => this.#orders,
+      desk: new StoreOrderDesk({
+        ...{ clock, store, self: config.member },
+        view: () => this.#view,
+        records: () => this.#records,
+        orders: () => this.#orders,
+        obey: (order) => this.#obedience.take(order),
+      }),
       ...(exits && { exits }),
     });
     this.#admin =
@@ -284,8 +310,23 @@ export class FarmNode {
   }
 
   get state(): NodeState {
-    return this.#state;
+    const { standing } = this.#obedience;
+    if (this.#state === 'stopping' || this.#state === 'draining') return this.#state;
+    if (standing === 'banned') return 'banned';
+    if (this.#state === 'joining' || standing === 'free' || standing === 'paused') return this.#state;
+    return standing === 'draining' ? 'draining' : 'drained';
   }
+
+  readonly #moving = (() => {
+    const node = this;
+    return {
+      get on() {
+        const { state } = node;
+        return state === 'draining' || state === 'drained' || state === 'banned';
+      },
+      close: (connection: number) => node.transport.moveOn(connection),
+    };
+  })();
 
   /** `stop` may be called at any time, also while `start` waits. */
   get #stopping(): boolean {
@@ -359,6 +400,7 @@ export class FarmNode {
     this.#seated.resolve();
     this.#sweeper?.cancel();
     this.#fence.stop();
+    this.#obedience.stop();
     this.#settings.close();
     const steps = [
       // The doors first: what comes in after the seat is gone would be refused by the others.
@@ -403,7 +445,12 @@ export class FarmNode {
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#doors.setRecords(this.#records, identity.number);
     this.#noteSeat();
-    this.#callRecords?.joined();
+    this.#readCalls();
+  }
+
+  /** The calls that are still this member's by their records; none while an order keeps it out. */
+  #readCalls(): void {
+    if (!this.#obedience.out) this.#callRecords?.joined();
   }
 
   #noteSeat(): void {
@@ -439,6 +486,7 @@ export class FarmNode {
   #becomeRejoined(identity: Identity): void {
     this.#become(identity);
     this.#fence.rejoined();
+    this.#obedience.rejoined();
     if (this.#state === 'isolated') this.#state = 'active';
     this.#options.log.info(identity, 'joined again');
   }
@@ -455,11 +503,16 @@ export class FarmNode {
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
   }
 
+  #takeOrders(orders: Orders): void {
+    this.#orders = orders;
+    this.#obedience.take(orders.get(this.#options.config.member));
+    this.#readCalls();
+  }
+
   #record() {
     const { config } = this.#options;
     return {
       role: config.role,
-      state: this.#state === 'draining' ? ('draining' as const) : ('active' as const),
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
       weight: this.#upstream.up ? this.#settings.own.weight : 0,
       relay: formatEndpoint(this.#relayAt),

@@ -1,9 +1,11 @@
 // What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
 import { type Decoded, decode } from '../admin/decode.ts';
 import type {
+  AbsentSummary,
   FarmFace,
   FarmSummary,
   MemberSummary,
+  OrderDesk,
   OwnerAnswer,
   OwnerMember,
   PeerSummary,
@@ -15,6 +17,7 @@ import type { CallTable } from '../calls/call-table.ts';
 import { parseClusterSettings } from '../config/live.ts';
 import type { ClusterSettings, Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
+import type { Orders } from '../membership/order.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import { CallHash, hashCallId, SLOTS } from '../ownership/slots.ts';
@@ -36,6 +39,8 @@ export interface NodeFaceOptions {
   readonly store: Store;
   readonly service: Service;
   readonly fence: { readonly up: boolean };
+  readonly orders: () => Orders;
+  readonly desk: OrderDesk;
   /** Given to a node that sends through members. */
   readonly exits?: { readonly open: boolean };
 }
@@ -48,9 +53,11 @@ const PUT_ATTEMPTS = 5;
 
 export class NodeFace implements FarmFace {
   readonly #of: NodeFaceOptions;
+  readonly orders: OrderDesk;
 
   constructor(options: NodeFaceOptions) {
     this.#of = options;
+    this.orders = options.desk;
   }
 
   /** The store's absence alone changes nothing: the farm goes on with its last view. A member that alone is cut off is outrun. */
@@ -58,7 +65,8 @@ export class NodeFace implements FarmFace {
     const { state, view, identity, service, store, link, exits, fence } = this.#of;
     const reasons: string[] = [];
     const now = state();
-    if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
+    if (now === 'banned') reasons.push('the member is banned by an operator: sipfarm unban lets it in');
+    else if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
     if (fence.up) reasons.push('the member stood still, and does not know yet whether it has its seat');
@@ -89,12 +97,13 @@ export class NodeFace implements FarmFace {
   }
 
   members(): readonly MemberSummary[] {
-    const { view, records, world, link, identity } = this.#of;
+    const { view, records, world, link, identity, orders } = this.#of;
     const owned = new Map<number, number>();
     for (const number of world.tables.slots) owned.set(number, (owned.get(number) ?? 0) + 1);
     return (view()?.seats ?? []).map((seat) => {
       const record = records().find(({ number }) => number === seat.number);
       const self = seat.number === identity().number;
+      const order = orders().get(seat.id)?.order;
       return {
         id: seat.id,
         number: seat.number,
@@ -108,7 +117,22 @@ export class NodeFace implements FarmFace {
         reachable: self || link.reachable(seat.number),
         version: record?.versions.sipfarm ?? '',
         self,
+        ...(order && { order }),
       };
+    });
+  }
+
+  absent(): readonly AbsentSummary[] {
+    const { view, records, orders } = this.#of;
+    const seated = new Set(view()?.seats.map(({ id }) => id));
+    const numbers = new Map(records().map(({ id, number }) => [id, number]));
+    const ids = [...numbers.keys(), ...orders().keys()].filter((id) => !seated.has(id));
+    return [...new Set(ids)].map((id) => {
+      const number = numbers.get(id) ?? null;
+      const order = orders().get(id)?.order;
+      const record = records().find((one) => one.id === id);
+      const here = order === 'ban' ? 'banned' : record?.state === 'away' ? 'drained' : 'joining';
+      return { id, number, state: record ? here : 'gone', ...(order && { order }) };
     });
   }
 

@@ -38,6 +38,8 @@ export interface PacketWayOptions {
   readonly probes: () => AddressList;
   /** Where no request that a peer has sent through here may go. Left out: anywhere. */
   readonly forbidden?: { has(address: string, port: number): boolean };
+  /** Whether this member sends clients on to others (it drains, or has drained), and how a connection is closed for it. */
+  readonly moving: { readonly on: boolean; close(connection: number): void };
   /** Up while this member must not act as owner. */
   readonly fence: { readonly up: boolean };
   /** Whether this member takes new calls: what a probe is told. */
@@ -88,6 +90,8 @@ export class PacketWay {
     packet.end = message.end;
     if (fault) this.#act(faultVerdict(fault, message), packet, message);
     else if (message.isRequest && this.#isProbe(packet, message)) this.#answerProbe(packet, message);
+    else if (message.isRequest && message.method === Method.REGISTER && this.#movesOn(packet))
+      this.#sendOn(packet, message);
     else this.#act(this.#options.lookup.decide(message, packet), packet, message);
   }
 
@@ -138,6 +142,19 @@ export class PacketWay {
     packet.end = top.end;
     packet.hops = 0;
     this.#act(this.#options.lookup.decide(top, packet), packet, top);
+  }
+
+  #movesOn(packet: Packet): boolean {
+    return packet.connection !== 0 && this.#options.moving.on;
+  }
+
+  /**
+   * A client registers anew over a connection that ends with this member. 503 with Retry-After has it try again (RFC 3261 21.5.4), the closed
+   * connection has it open another (RFC 5626 4.4.1), which the balancer gives to a member that is ready.
+   */
+  #sendOn(packet: Packet, message: Scan): void {
+    this.#reply(packet, message, 503);
+    this.#options.moving.close(packet.connection);
   }
 
   #act(verdict: Verdict, packet: Packet, message: Scan): void {

@@ -28,6 +28,7 @@ export const CLOSE_REASONS = {
   'connect-failed': 'it could not be opened, or not in time',
   'source-limit': 'refused: too many connections of one source',
   'connection-limit': 'refused: too many connections in all',
+  'moved-on': 'its client shall come back to another member: this one drains, or has no seat any more',
   stop: 'the member stops',
 } as const;
 export type CloseReason = keyof typeof CLOSE_REASONS;
@@ -52,6 +53,9 @@ const SWEEP_MS = 1_000;
 const KERNEL_KEEPALIVE_MS = 60_000;
 const PONG = Buffer.from('\r\n');
 const NOTHING = Buffer.alloc(0);
+
+/** `I`: both INVITE and INFO belong to a call (RFC 6086 4.2.1). */
+const INVITE_OR_INFO = 0x49;
 
 /** The last connection id; one count for the process, so that members of one process never share an id. */
 let lastConnection = 0;
@@ -86,6 +90,8 @@ interface Connection {
   held: number;
   /** When it stopped taking messages to flush and close, or -1. */
   closingSince: number;
+  /** An INVITE has passed it, one way or the other. */
+  hasCalls: boolean;
   gone: boolean;
 }
 
@@ -178,7 +184,19 @@ export class ConnectionTable {
   send(id: number, bytes: Uint8Array): boolean {
     const connection = this.#connections.get(id);
     if (!connection || connection.closingSince >= 0) return false;
+    if (bytes[0] === INVITE_OR_INFO) connection.hasCalls = true;
     return this.#write(connection, Buffer.from(bytes));
+  }
+
+  /** Closes a connection that no call has used, once what is queued has left: its client comes back elsewhere. */
+  moveOn(id: number): void {
+    const connection = this.#connections.get(id);
+    if (connection && !connection.hasCalls) this.#closeFlushed(connection, 'moved-on');
+  }
+
+  /** Closes all connections, each once what is queued has left. */
+  moveAllOn(): void {
+    for (const connection of this.#connections.values()) this.#closeFlushed(connection, 'moved-on');
   }
 
   #add(
@@ -221,6 +239,7 @@ export class ConnectionTable {
       halfSince: -1,
       held: 0,
       closingSince: -1,
+      hasCalls: false,
       gone: false,
     };
     this.#connections.set(connection.id, connection);
@@ -346,6 +365,7 @@ export class ConnectionTable {
 
   #message(connection: Connection, bytes: Buffer, start: number, end: number): void {
     this.#options.received[connection.listener]![PacketClass.sip]!.n++;
+    if (bytes[start] === INVITE_OR_INFO) connection.hasCalls = true;
     this.#options.onPacket(this.#fill(connection, bytes, start, end));
   }
 

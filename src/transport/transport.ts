@@ -176,6 +176,16 @@ export class Transport {
     else this.#connections.accept(listener, stream);
   }
 
+  /** Closes the connection after what is queued on it, so that its client comes back to another member; not one that calls have used. */
+  moveOn(connection: number): void {
+    this.#connections.moveOn(connection);
+  }
+
+  /** Closes all connections so. */
+  moveAllOn(): void {
+    this.#connections.moveAllOn();
+  }
+
   /** Takes a datagram for a UDP listener, as if its socket had received it. */
   inject(listener: number, bytes: Buffer, address: string, port: number): void {
     if (!this.#stopped) this.#udp[listener]?.receive(bytes, address, port);

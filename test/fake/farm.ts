@@ -415,6 +415,7 @@ export class FakeFarm {
     member.clock.dead = true;
     member.network.die();
     member.store.cut();
+    member.ice.melt();
     if (!serverLives) await member.server.stop();
     await this.settle();
   }

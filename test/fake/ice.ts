@@ -22,6 +22,13 @@ export class Ice {
     for (const run of waiting) run();
   }
 
+  /** The process is killed: what waited is lost. */
+  melt(): void {
+    this.#packets = [];
+    this.#timers = new Map();
+    this.thaw();
+  }
+
   packet(run: () => void): void {
     if (this.frozen) this.#packets.push(run);
     else run();

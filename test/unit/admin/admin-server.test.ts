@@ -35,7 +35,10 @@ async function start(t: TestContext, token?: string): Promise<Started> {
   const ask: Started['ask'] = (path, request = {}) =>
     new Promise((resolve, reject) => {
       const { body, ...rest } = request;
-      const asked = http.request({ host: '127.0.0.1', port, path, ...rest }, (response) => {
+      // Node tells the length of a body by itself, but not with DELETE.
+      const length = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
+      const headers = { ...(rest.headers as http.OutgoingHttpHeaders), ...length };
+      const asked = http.request({ host: '127.0.0.1', port, path, ...rest, headers }, (response) => {
         let text = '';
         response.on('data', (chunk) => {
           text += chunk;
@@ -178,4 +181,71 @@ test('what this process asks it is answered without a port and without the token
   assert.equal((await server.answer({ method: 'PUT', url: '/v1/config', body })).status, 200);
   assert.deepEqual(face.settings, { log: { level: 'debug' } });
   assert.equal((await server.answer({ method: 'PUT', url: '/v1/config', body: '{"keys":1}' })).status, 400);
+});
+
+test('orders are given, told, and lifted', async (t) => {
+  const { face, ask } = await start(t);
+  const post = (path: string, body: string) => ask(path, { method: 'POST', headers: JSON_TYPE, body });
+  const end = (path: string) => ask(path, { method: 'DELETE', headers: JSON_TYPE, body: '{}' });
+  const given = await post('/v1/orders/fe1', '{"order":"drain","deadlineSeconds":90}');
+  assert.deepEqual([given.status, given.json<typeof face.status>().order?.order], [200, 'drain']);
+  assert.equal((await ask('/v1/orders')).json<{ orders: unknown[] }>().orders.length, 1);
+  assert.equal((await ask('/v1/orders/fe1')).status, 200);
+  assert.equal((await end('/v1/orders/fe1?order=drain,pause')).status, 200);
+  assert.equal((await end('/v1/members/fe1?force=true')).status, 200);
+  assert.deepEqual(face.asked, ['drain fe1 90', 'lift fe1 drain,pause', 'remove fe1 true']);
+
+  const unknown = await post('/v1/orders/fe7', '{"order":"ban"}');
+  assert.deepEqual(
+    [unknown.status, unknown.json<{ error: { code: string } }>().error.code],
+    [404, 'SF_MEMBER_UNKNOWN'],
+  );
+  const wrong = [
+    '{}',
+    'null',
+    '[]',
+    '{"order":"stop"}',
+    '{"order":"ban","deadlineSeconds":5}',
+    '{"order":"drain","deadlineSeconds":-1}',
+  ];
+  for (const body of wrong) assert.equal((await post('/v1/orders/fe1', body)).status, 400, body);
+  for (const query of ['', '?order=', '?order=stop', '?order=ban,stop'])
+    assert.equal((await end(`/v1/orders/fe1${query}`)).status, 400, query);
+  assert.equal((await post(`/v1/orders/${'x'.repeat(90)}`, '{"order":"ban"}')).status, 404);
+});
+
+test('nothing is changed by what a page of another site can have a browser send', async (t) => {
+  const { face, ask } = await start(t);
+  const types = [
+    undefined,
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data',
+    'application/jsonp',
+  ];
+  const changes = [
+    ['POST', '/v1/orders/fe1'],
+    ['DELETE', '/v1/orders/fe1?order=ban'],
+    ['DELETE', '/v1/members/fe1?force=true'],
+    ['PUT', '/v1/config'],
+  ] as const;
+  for (const [method, path] of changes)
+    for (const type of types) {
+      const { status } = await ask(path, {
+        method,
+        headers: type ? { 'content-type': type } : {},
+        body: '{"order":"ban"}',
+      });
+      assert.equal(status, 415, `${method} ${path} ${type}`);
+    }
+  assert.deepEqual(face.asked, []);
+});
+
+test('orders need the token where there is one', async (t) => {
+  const { face, ask } = await start(t, 'secret');
+  const post = (headers: Record<string, string>) =>
+    ask('/v1/orders/fe1', { method: 'POST', headers: { ...JSON_TYPE, ...headers }, body: '{"order":"ban"}' });
+  assert.equal((await post({})).status, 401);
+  assert.deepEqual(face.asked, []);
+  assert.equal((await post({ authorization: 'Bearer secret' })).status, 200);
 });

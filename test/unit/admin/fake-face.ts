@@ -1,6 +1,6 @@
 // A node that answers the admin server's questions from a few constants.
 import { decode } from '../../../src/admin/decode.ts';
-import type { FarmFace, Readiness } from '../../../src/admin/farm-face.ts';
+import type { FarmFace, OrderStatus, Readiness } from '../../../src/admin/farm-face.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import type { ClusterSettings } from '../../../src/config/schema.ts';
 
@@ -8,13 +8,42 @@ export interface FakeFace extends FarmFace {
   readiness: Readiness;
   settings: ClusterSettings;
   storeDown: boolean;
+  /** What is answered about fe1; every other member is unknown. */
+  status: OrderStatus;
+  /** What was asked of the order desk. */
+  readonly asked: string[];
 }
 
 export function fakeFace(): FakeFace {
+  const known = (id: string): OrderStatus => {
+    if (id === 'fe1') return face.status;
+    throw new SipfarmError('SF_MEMBER_UNKNOWN', `there is no member ${id}`);
+  };
   const face: FakeFace = {
     readiness: { ready: true, reasons: [] },
     settings: {},
     storeDown: false,
+    status: { member: 'fe1', order: null, alive: true, seated: true, progress: null, othersTakeCalls: true },
+    asked: [],
+    orders: {
+      all: () => [face.status],
+      status: async (id) => known(id),
+      give: async (id, { order, deadlineSeconds }) => {
+        face.asked.push(`${order} ${id} ${deadlineSeconds ?? '-'}`);
+        const since = '2026-01-01T00:00:00.000Z';
+        face.status = { ...known(id), progress: null, order: { v: 1, order, since, by: 'fe1' } };
+        return face.status;
+      },
+      lift: async (id, kinds) => {
+        face.asked.push(`lift ${id} ${kinds.join()}`);
+        return { ...known(id), lifted: face.status.order?.order ?? null };
+      },
+      remove: async (id, force) => {
+        face.asked.push(`remove ${id} ${force}`);
+        known(id);
+      },
+    },
+    absent: () => [{ id: 'fe9', number: null, state: 'gone', order: 'ban' }],
     ready: () => face.readiness,
     farm: () => ({
       farm: 'lab',

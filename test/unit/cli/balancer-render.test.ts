@@ -310,6 +310,7 @@ async function ask(
     runDemo: never,
     runWorker: never,
     runDoctor: never,
+    following: { pause: never, interrupted: never },
   });
   return { code, out: out.join('\n'), err: err.join('\n') };
 }

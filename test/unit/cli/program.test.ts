@@ -44,6 +44,7 @@ async function run(argv: readonly string[], given: Partial<ProgramDeps> = {}): P
     runDoctor: () => Promise.reject(new Error('not asked for')),
     runDemo: () => Promise.reject(new Error('not asked for')),
     runWorker: () => Promise.reject(new Error('not asked for')),
+    following: { pause: () => Promise.resolve(), interrupted: () => new Promise(() => {}) },
     ...given,
   });
   return { code, out: out.join('\n'), err: err.join('\n') };

@@ -180,6 +180,7 @@ export class WayMember implements LookupWorld {
       probes: () => this.probes,
       ready: () => this.ready,
       fence: { up: false },
+      moving: { on: false, close: () => {} },
       ...(options.forbidden && { forbidden: options.forbidden }),
     });
   }

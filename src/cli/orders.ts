@@ -1,0 +1,233 @@
+// `sipfarm drain`, `pause`, `resume`, `ban`, `unban`, `remove`: orders for any member, given to any member.
+import { type Command, InvalidArgumentError } from 'commander';
+import type { OrderRequest, OrderStatus } from '../admin/farm-face.ts';
+import { SipfarmError } from '../base/errors.ts';
+import { MAX_DEADLINE_SECONDS, type OrderKind } from '../membership/order.ts';
+import type { AdminClient } from './admin-client.ts';
+import { parseDuration, showDuration } from './duration.ts';
+import { printable } from './table.ts';
+
+/** What following a drain needs of the world. */
+export interface OrderDeps {
+  out(text: string): void;
+  err(text: string): void;
+  /** Writes to a terminal whose last line may be written anew; left out where the standard output is none. */
+  readonly terminal?: (text: string) => void;
+  /** Resolves after so many milliseconds. */
+  pause(ms: number): Promise<void>;
+  /** Resolves when the operator has had enough (Ctrl-C). */
+  interrupted(): Promise<void>;
+}
+
+interface OrderOptions {
+  readonly json?: boolean;
+}
+
+export interface DrainOptions extends OrderOptions {
+  /** Seconds. */
+  readonly deadline?: number;
+  readonly wait: boolean;
+}
+
+const LOOK_MS = 1000;
+/** A member that was asked may be restarting, or the store be away for a moment. */
+const PATIENT_LOOKS = 10;
+/** Where no line can be written anew, one that says the same is left out so often. */
+const SAME_LOOKS = 10;
+const CLEAR_LINE = '\r\x1b[K';
+
+export class OrderCommands {
+  readonly #client: AdminClient;
+  readonly #deps: OrderDeps;
+  readonly #json: boolean;
+
+  constructor(client: AdminClient, deps: OrderDeps, { json = false }: OrderOptions) {
+    this.#client = client;
+    this.#deps = deps;
+    this.#json = json;
+  }
+
+  /** True when the member has drained; false at the deadline with calls left, when another order came, or when the operator stopped looking. */
+  async drain(id: string, { deadline, wait }: DrainOptions): Promise<boolean> {
+    const given = await this.#give(id, { order: 'drain', deadlineSeconds: deadline });
+    if (wait) return this.#follow(id, given);
+    this.#say(given, `${id} drains; sipfarm resume ${id} ends it`);
+    return true;
+  }
+
+  async pause(id: string): Promise<void> {
+    const given = await this.#give(id, { order: 'pause' });
+    this.#say(given, `${id} takes no new calls; sipfarm resume ${id} ends it`);
+  }
+
+  async ban(id: string): Promise<void> {
+    const given = await this.#give(id, { order: 'ban' });
+    this.#say(given, `${id} has no seat from now on; sipfarm unban ${id} ends it`);
+  }
+
+  resume(id: string): Promise<void> {
+    return this.#lift(id, ['drain', 'pause']);
+  }
+
+  unban(id: string): Promise<void> {
+    return this.#lift(id, ['ban']);
+  }
+
+  async remove(id: string, force: boolean): Promise<void> {
+    const answer = await this.#client.delete(`/v1/members/${encodeURIComponent(id)}${force ? '?force=true' : ''}`);
+    this.#say(answer, `${id} is forgotten: its record, its number and its order`);
+  }
+
+  async #give(id: string, request: OrderRequest): Promise<OrderStatus> {
+    const given = (await this.#client.post(`/v1/orders/${encodeURIComponent(id)}`, request)) as OrderStatus;
+    if (!given.othersTakeCalls) this.#deps.err('warning: no other member takes new calls now');
+    if (!given.alive) this.#deps.err(`warning: ${printable(id)} is not in the farm now; it obeys when it comes`);
+    return given;
+  }
+
+  async #lift(id: string, kinds: readonly OrderKind[]): Promise<void> {
+    const path = `/v1/orders/${encodeURIComponent(id)}?order=${kinds.join(',')}`;
+    const answer = (await this.#client.delete(path)) as OrderStatus;
+    this.#say(answer, answer.lifted ? `${id} is free again: ${answer.lifted} has ended` : `${id} had no order`);
+  }
+
+  async #follow(id: string, given: OrderStatus): Promise<boolean> {
+    const { pause, interrupted } = this.#deps;
+    const screen = new DrainScreen(id, this.#deps, this.#json);
+    let stopped = false;
+    const stop = interrupted().then(() => {
+      stopped = true;
+    });
+    let last = given;
+    for (let failures = 0; ; ) {
+      const status = await this.#look(id, failures === PATIENT_LOOKS);
+      failures = status ? 0 : failures + 1;
+      if (status) {
+        const end = endOf(id, given, last, status);
+        last = status;
+        if (end) return screen.end(status, end.words, end.drained);
+        screen.show(status);
+      }
+      await Promise.race([pause(LOOK_MS), stop]);
+      if (stopped) return screen.end(last, `the drain of ${id} goes on; sipfarm resume ${id} ends it`, false);
+    }
+  }
+
+  /** undefined when nobody can say now; `last`: then it rejects. */
+  async #look(id: string, last: boolean): Promise<OrderStatus | undefined> {
+    try {
+      return (await this.#client.get(`/v1/orders/${encodeURIComponent(id)}`)) as OrderStatus;
+    } catch (error) {
+      if (last || !(error instanceof SipfarmError)) throw error;
+      return undefined;
+    }
+  }
+
+  #say(answer: unknown, words: string): void {
+    this.#deps.out(this.#json ? JSON.stringify(answer) : printable(words));
+  }
+}
+
+interface End {
+  readonly words: string;
+  readonly drained: boolean;
+}
+
+/** How the drain has ended; undefined while it goes on. */
+function endOf(id: string, given: OrderStatus, before: OrderStatus, now: OrderStatus): End | undefined {
+  const { order, alive, progress } = now;
+  if (order?.order !== 'drain' || order.since !== given.order?.since)
+    return { words: `another order has ended the drain of ${id}: ${order?.order ?? 'resume'}`, drained: false };
+  if (!alive && !before.alive) return { words: `${id} is not in the farm: it has no calls`, drained: true };
+  const left = (progress ?? before.progress)?.calls ?? 0;
+  if (!alive) return { words: `${id} has left the farm, with ${callsOf(left)}`, drained: left === 0 };
+  if (progress?.state === 'drained') return { words: `${id} has drained: no calls are left`, drained: true };
+  if (progress?.state !== 'handed-over') return undefined;
+  return { words: `${id} has come to its deadline; it hands over ${callsOf(left)}`, drained: left === 0 };
+}
+
+function callsOf(count: number): string {
+  return count === 1 ? '1 call' : `${count} calls`;
+}
+
+/** Shows how a drain goes: one line that is written anew, or a line where something has changed, or one of JSON for each look. */
+class DrainScreen {
+  readonly #id: string;
+  readonly #out: OrderDeps['out'];
+  readonly #terminal: OrderDeps['terminal'];
+  readonly #json: boolean;
+  #shown = '';
+  #same = 0;
+
+  constructor(id: string, deps: OrderDeps, json: boolean) {
+    this.#id = id;
+    this.#out = deps.out;
+    this.#terminal = json ? undefined : deps.terminal;
+    this.#json = json;
+  }
+
+  show(status: OrderStatus): void {
+    const { progress } = status;
+    if (this.#json) {
+      this.#out(JSON.stringify(status));
+      return;
+    }
+    const calls = progress ? `${callsOf(progress.calls)} left` : 'told to drain';
+    const oldest = progress && progress.calls > 0 ? `, the oldest ${showDuration(progress.oldestSeconds)}` : '';
+    const deadline = progress ? `, ${showDuration(progress.leftSeconds)} to the deadline` : '';
+    const line = printable(`${this.#id}: ${calls}${oldest}${deadline}`);
+    if (this.#terminal) {
+      this.#terminal(CLEAR_LINE + line);
+      return;
+    }
+    this.#same = calls === this.#shown ? this.#same + 1 : 0;
+    this.#shown = calls;
+    if (this.#same % SAME_LOOKS === 0) this.#out(line);
+  }
+
+  end(status: OrderStatus, words: string, drained: boolean): boolean {
+    this.#terminal?.(CLEAR_LINE);
+    this.#out(this.#json ? JSON.stringify({ ...status, drained, end: words }) : printable(words));
+    return drained;
+  }
+}
+
+function deadline(text: string): number {
+  const seconds = parseDuration(text);
+  if (seconds !== undefined && seconds <= MAX_DEADLINE_SECONDS) return seconds;
+  throw new InvalidArgumentError('it must be a time up to a day, like 90s, 10m or 1h30m');
+}
+
+/** The commands that give and lift orders. `asking` adds what all commands have that ask a member; `commandsFor` is asked when one runs. */
+export function addOrderCommands<O extends OrderOptions>(
+  program: Command,
+  asking: (command: Command) => Command,
+  commandsFor: (options: O) => OrderCommands,
+  onFailed: () => void,
+): void {
+  const add = (name: string, description: string): Command =>
+    asking(program.command(name).description(description).argument('<member>'));
+  add('drain', 'let a member take no new calls, and follow until its calls have ended')
+    .option(
+      '--deadline <time>',
+      'hand the rest over after so long, like 10m (default: its drain.deadlineSeconds)',
+      deadline,
+    )
+    .option('--no-wait', 'do not follow')
+    .action(async (id: string, options: O & DrainOptions) => {
+      if (!(await commandsFor(options).drain(id, options))) onFailed();
+    });
+  add('pause', 'let a member take no new calls; it stays as it is').action((id: string, options: O) =>
+    commandsFor(options).pause(id),
+  );
+  add('resume', 'end a drain or pause').action((id: string, options: O) => commandsFor(options).resume(id));
+  add('ban', 'take the seat of a member, and keep it away').action((id: string, options: O) =>
+    commandsFor(options).ban(id),
+  );
+  add('unban', 'let a banned member in again').action((id: string, options: O) => commandsFor(options).unban(id));
+  add('remove', 'forget a member that is gone for good')
+    .option('--force', 'though it lives: it would come back under another number')
+    .action((id: string, options: O & { readonly force?: boolean }) =>
+      commandsFor(options).remove(id, options.force === true),
+    );
+}

@@ -1,0 +1,152 @@
+// What this member does when an operator has given it an order: it drains, lets itself be paused, or stays out.
+import type { Logger } from 'pino';
+import type { Clock, Timer } from '../base/clock.ts';
+import type { RecordState } from '../membership/member-record.ts';
+import type { DrainProgress, Order } from '../membership/order.ts';
+
+/** Milliseconds between two looks at a drain. */
+const LOOK_MS = 1000;
+
+/** handed-over: the deadline of a drain has come, and the seat was given up with the calls that were left. */
+export type Standing = 'free' | 'paused' | 'draining' | 'drained' | 'handed-over' | 'banned';
+
+export interface ObedienceOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly calls: {
+    readonly calls: number;
+    quiet(now: number): boolean;
+    oldestCallSeconds(now: number): number;
+  };
+  /** Of a drain whose order names none. */
+  readonly deadlineSeconds: () => number;
+  /** Says it to the others in this member's record. Rejects when the store does not take it now. */
+  readonly setState: (state: RecordState) => Promise<void>;
+  /** Tells how far the drain has come; undefined: there is none. Rejects as `setState`. */
+  readonly tell: (progress: DrainProgress | undefined) => Promise<void>;
+  /** This member keeps neither calls nor connections: others have them, or shall. */
+  readonly letGo: () => void;
+}
+
+export class Obedience {
+  readonly #options: ObedienceOptions;
+  #order: Order | undefined;
+  #standing: Standing = 'free';
+  #deadline = 0;
+  /** Calls that were left at the deadline. */
+  #handedOver = 0;
+  #told = '';
+  #timer: Timer | undefined;
+
+  constructor(options: ObedienceOptions) {
+    this.#options = options;
+  }
+
+  get standing(): Standing {
+    return this.#standing;
+  }
+
+  /** True while this member shall have no seat. */
+  get out(): boolean {
+    return this.#standing === 'banned' || this.#standing === 'handed-over';
+  }
+
+  /** The order in force for this member; undefined: it is free. Told again, the same one changes nothing. */
+  take(order: Order | undefined): void {
+    if (order?.order === this.#order?.order && order?.since === this.#order?.since) return;
+    this.#order = order;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    if (order?.order === 'drain') this.#drain(order);
+    else {
+      this.#tell(undefined);
+      this.#stand(order);
+    }
+  }
+
+  /** The member has joined anew: what it has told went with its old lease. */
+  rejoined(): void {
+    this.#told = '';
+    this.#look();
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  #stand(order: Order | undefined): void {
+    const { log, letGo } = this.#options;
+    const before = this.#standing;
+    if (order?.order === 'ban') {
+      this.#standing = 'banned';
+      log.warn({ by: order.by }, 'an operator has banned this member: it has no seat, and waits for sipfarm unban');
+      this.#say('away');
+      letGo();
+      return;
+    }
+    this.#standing = order ? 'paused' : 'free';
+    if (order) log.info({ by: order.by }, 'an operator has paused this member: no new calls until sipfarm resume');
+    else if (before !== 'free') log.info({ before }, 'no order stands any more: this member takes part again');
+    this.#say('active');
+  }
+
+  #drain(order: Order): void {
+    const { clock, log, calls, deadlineSeconds } = this.#options;
+    const seconds = order.deadlineSeconds ?? deadlineSeconds();
+    this.#standing = 'draining';
+    this.#deadline = clock.now() + seconds * 1000;
+    log.info({ by: order.by, calls: calls.calls, deadlineSeconds: seconds }, 'draining by order');
+    this.#say('draining');
+    this.#timer = clock.every(LOOK_MS, () => this.#look());
+    this.#look();
+  }
+
+  #look(): void {
+    const { clock, log, calls, letGo } = this.#options;
+    const now = clock.now();
+    if (this.#standing === 'draining' && calls.quiet(now)) {
+      this.#standing = 'drained';
+      log.info('drained: this member stays, and waits for sipfarm resume or its stop');
+    } else if (this.#standing === 'draining' && now >= this.#deadline) {
+      this.#standing = 'handed-over';
+      this.#handedOver = calls.calls;
+      log.warn(
+        { calls: this.#handedOver },
+        'drain deadline reached: this member gives its seat up, and its calls to others',
+      );
+      this.#say('away');
+      letGo();
+    }
+    this.#tellProgress(now);
+  }
+
+  #tellProgress(now: number): void {
+    const { calls } = this.#options;
+    const state = this.#standing;
+    if (!this.#order || (state !== 'draining' && state !== 'drained' && state !== 'handed-over')) return;
+    const going = state === 'draining';
+    this.#tell({
+      ...{ v: 1, state, since: this.#order.since },
+      calls: state === 'handed-over' ? this.#handedOver : calls.calls,
+      oldestSeconds: going ? calls.oldestCallSeconds(now) : 0,
+      leftSeconds: going ? Math.max(0, Math.ceil((this.#deadline - now) / 1000)) : 0,
+    });
+  }
+
+  #tell(progress: DrainProgress | undefined): void {
+    const text = progress ? JSON.stringify(progress) : '';
+    if (text === this.#told) return;
+    this.#told = text;
+    this.#options.tell(progress).catch(() => {
+      // The next look tells it again.
+      if (this.#told === text) this.#told = '?';
+    });
+  }
+
+  #say(state: RecordState): void {
+    const { log, setState } = this.#options;
+    setState(state).catch((error: unknown) => {
+      log.warn({ err: error }, 'the store does not take our state now; it is told again');
+    });
+  }
+}

@@ -1,0 +1,233 @@
+// The commands that give orders, against an admin server whose member answers as the test says.
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import { Registry } from 'prom-client';
+import { AdminServer } from '../../../src/admin/admin-server.ts';
+import type { OrderStatus } from '../../../src/admin/farm-face.ts';
+import { makeLog } from '../../../src/base/log.ts';
+import { parseDuration, showDuration } from '../../../src/cli/duration.ts';
+import { type ProgramDeps, runProgram } from '../../../src/cli/program.ts';
+import type { DrainProgress } from '../../../src/membership/order.ts';
+import { type FakeFace, fakeFace } from '../admin/fake-face.ts';
+
+interface Operator {
+  readonly face: FakeFace;
+  /** Runs a command line; `steps` run one by one, where the command waits for the next look; `terminal` collects what a terminal would get. */
+  run(argv: readonly string[], steps?: readonly (() => void)[], terminal?: string[]): Promise<Ran>;
+}
+
+interface Ran {
+  readonly code: number;
+  readonly out: readonly string[];
+  readonly err: readonly string[];
+}
+
+async function operator(t: TestContext): Promise<Operator> {
+  const face = fakeFace();
+  const bind = { address: '127.0.0.1', port: 0 };
+  const log = makeLog({ level: 'silent' });
+  const server = new AdminServer({ bind, token: undefined, face, registry: new Registry(), log });
+  const { port } = await server.start();
+  t.after(() => server.stop());
+  const never = () => Promise.reject(new Error('not asked for'));
+  return {
+    face,
+    run: async (argv, steps = [], terminal) => {
+      const out: string[] = [];
+      const err: string[] = [];
+      const left = [...steps];
+      const interrupt = Promise.withResolvers<void>();
+      const deps: ProgramDeps = {
+        version: '1.2.3',
+        environment: {},
+        out: (text) => void out.push(text),
+        err: (text) => void err.push(text),
+        ...{ runNode: never, runDemo: never, runWorker: never, runDoctor: never },
+        following: {
+          pause: async () => {
+            const step = left.shift();
+            if (step) step();
+            else interrupt.resolve();
+            // Ctrl-C comes while nothing else does.
+            if (!step) await new Promise(() => {});
+          },
+          interrupted: () => interrupt.promise,
+          ...(terminal && { terminal: (text: string) => void terminal.push(text) }),
+        },
+      };
+      const code = await runProgram([...argv, '--admin', `127.0.0.1:${port}`], deps);
+      return { code, out, err };
+    },
+  };
+}
+
+/** The member tells of its drain. */
+function told(face: FakeFace, more: Partial<DrainProgress>): () => void {
+  return () => {
+    const { order } = face.status;
+    const since = order?.since ?? '';
+    const progress = { v: 1, state: 'draining', since, calls: 0, oldestSeconds: 0, leftSeconds: 0, ...more } as const;
+    face.status = { ...face.status, progress };
+  };
+}
+
+function now(face: FakeFace, more: Partial<OrderStatus>): () => void {
+  return () => {
+    face.status = { ...face.status, ...more };
+  };
+}
+
+describe('drain', () => {
+  test('tells how many calls are left and how old they are, and ends with 0 when none is', async (t) => {
+    const { face, run } = await operator(t);
+    const { code, out, err } = await run(
+      ['drain', 'fe1', '--deadline', '10m'],
+      [
+        told(face, { calls: 12, oldestSeconds: 200, leftSeconds: 580 }),
+        told(face, { calls: 1, oldestSeconds: 3700, leftSeconds: 60 }),
+        told(face, { state: 'drained' }),
+      ],
+    );
+    assert.deepEqual(face.asked, ['drain fe1 600']);
+    assert.deepEqual([code, err], [0, []]);
+    assert.deepEqual(out, [
+      'fe1: told to drain',
+      'fe1: 12 calls left, the oldest 3m20s, 9m40s to the deadline',
+      'fe1: 1 call left, the oldest 1h1m40s, 1m to the deadline',
+      'fe1 has drained: no calls are left',
+    ]);
+  });
+
+  test('writes one line anew on a terminal, and says nothing twice elsewhere', async (t) => {
+    const { face, run } = await operator(t);
+    const steps = [...Array(5).fill(told(face, { calls: 2, leftSeconds: 9 })), told(face, { state: 'drained' })];
+    const lines: string[] = [];
+    const live = await run(['drain', 'fe1'], steps, lines);
+    assert.deepEqual(live.out, ['fe1 has drained: no calls are left']);
+    assert.deepEqual(
+      new Set(lines),
+      new Set(
+        ['fe1: told to drain', 'fe1: 2 calls left, the oldest 0s, 9s to the deadline', ''].map(
+          (line) => `\r\x1b[K${line}`,
+        ),
+      ),
+    );
+    const plain = await run(['drain', 'fe1'], steps);
+    assert.equal(plain.out.length, 3);
+  });
+
+  test('prints a line of JSON for each look with --json, and nothing for a terminal', async (t) => {
+    const { face, run } = await operator(t);
+    const lines: string[] = [];
+    const { out } = await run(
+      ['drain', 'fe1', '--json'],
+      [told(face, { calls: 2 }), told(face, { state: 'drained' })],
+      lines,
+    );
+    const looks = out.map((line) => JSON.parse(line) as OrderStatus & { drained?: boolean });
+    assert.deepEqual(
+      looks.map(({ progress }) => progress?.calls ?? null),
+      [null, 2, 0],
+    );
+    assert.equal(looks.at(-1)?.drained, true);
+    assert.deepEqual(lines, []);
+  });
+
+  test('ends with 1 at the deadline when calls are left, with 0 when none is', async (t) => {
+    const { face, run } = await operator(t);
+    const some = await run(['drain', 'fe1'], [told(face, { state: 'handed-over', calls: 3 })]);
+    assert.deepEqual([some.code, some.out.at(-1)], [1, 'fe1 has come to its deadline; it hands over 3 calls']);
+    const none = await run(['drain', 'fe1'], [told(face, { state: 'handed-over' })]);
+    assert.equal(none.code, 0);
+  });
+
+  test('goes on when the operator stops looking, and the command says so', async (t) => {
+    const { face, run } = await operator(t);
+    const { code, out } = await run(['drain', 'fe1'], [told(face, { calls: 2 })]);
+    assert.deepEqual([code, out.at(-1)], [1, 'the drain of fe1 goes on; sipfarm resume fe1 ends it']);
+    assert.deepEqual(face.asked, ['drain fe1 -']);
+  });
+
+  test('does not wait with --no-wait', async (t) => {
+    const { run } = await operator(t);
+    const { code, out } = await run(['drain', 'fe1', '--no-wait']);
+    assert.deepEqual([code, out], [0, ['fe1 drains; sipfarm resume fe1 ends it']]);
+  });
+
+  test('ends when another order comes, and when the member leaves the farm', async (t) => {
+    const { face, run } = await operator(t);
+    const resumed = await run(['drain', 'fe1'], [now(face, { order: null })]);
+    assert.deepEqual([resumed.code, resumed.out.at(-1)], [1, 'another order has ended the drain of fe1: resume']);
+    const left = await run(['drain', 'fe1'], [told(face, { calls: 2 }), now(face, { alive: false })]);
+    assert.deepEqual([left.code, left.out.at(-1)], [1, 'fe1 has left the farm, with 2 calls']);
+    face.status = { ...face.status, alive: true, progress: null };
+    const empty = await run(['drain', 'fe1'], [told(face, {}), now(face, { alive: false })]);
+    assert.equal(empty.code, 0);
+    face.status = { ...face.status, progress: null };
+    const absent = await run(['drain', 'fe1']);
+    assert.deepEqual([absent.code, absent.out.at(-1)], [0, 'fe1 is not in the farm: it has no calls']);
+    assert.deepEqual(absent.err, ['warning: fe1 is not in the farm now; it obeys when it comes']);
+  });
+
+  test('warns when nobody else takes new calls', async (t) => {
+    const { face, run } = await operator(t);
+    face.status = { ...face.status, othersTakeCalls: false };
+    const { err } = await run(['drain', 'fe1', '--no-wait']);
+    assert.deepEqual(err, ['warning: no other member takes new calls now']);
+  });
+});
+
+test('pause, resume, ban, unban and remove ask for what they say', async (t) => {
+  const { face, run } = await operator(t);
+  const outs: string[] = [];
+  for (const argv of [['pause'], ['resume'], ['ban'], ['unban'], ['remove'], ['remove', '--force']])
+    outs.push(...(await run([argv[0]!, 'fe1', ...argv.slice(1)])).out);
+  assert.deepEqual(face.asked, [
+    'pause fe1 -',
+    'lift fe1 drain,pause',
+    'ban fe1 -',
+    'lift fe1 ban',
+    'remove fe1 false',
+    'remove fe1 true',
+  ]);
+  assert.equal(outs.length, 6);
+  assert.equal(outs[1], 'fe1 is free again: pause has ended');
+  const json = await run(['pause', 'fe1', '--json']);
+  assert.equal((JSON.parse(json.out[0]!) as OrderStatus).order?.order, 'pause');
+});
+
+test('a name that nobody has ends with its code and 1; wrong times and names are usage', async (t) => {
+  const { run } = await operator(t);
+  for (const command of ['drain', 'pause', 'resume', 'ban', 'unban', 'remove']) {
+    const { code, err, out } = await run([command, 'fe7']);
+    assert.deepEqual([code, err, out], [1, ['SF_MEMBER_UNKNOWN: there is no member fe7'], []], command);
+    assert.equal((await run([command])).code, 2);
+  }
+  for (const time of ['10', 'm', '-5s', '1.5h', '10m5', '5s10m', '25h', '10 m', '1e2s', ''])
+    assert.equal((await run(['drain', 'fe1', '--deadline', time])).code, 2, time);
+});
+
+test('members shows orders, and who has no seat, only where there are some', async (t) => {
+  const { face, run } = await operator(t);
+  const some = await run(['members']);
+  assert.match(some.out[0]!, /VERSION +ORDER\n/);
+  assert.match(some.out[0]!, /\nfe9 +- +- +- +gone .* ban$/);
+  face.absent = () => [];
+  const none = await run(['members']);
+  assert.match(none.out[0]!, /VERSION\n/);
+});
+
+test('times are read and written alike', () => {
+  for (const [text, seconds] of [
+    ['90s', 90],
+    ['10m', 600],
+    ['1h30m', 5400],
+    ['1h2m5s', 3725],
+    ['0s', 0],
+    ['24h', 86_400],
+  ] as const) {
+    assert.equal(parseDuration(text), seconds);
+    assert.equal(parseDuration(showDuration(seconds)), seconds);
+  }
+  assert.equal(showDuration(90), '1m30s');
+});
