@@ -36,11 +36,14 @@ export interface SocketlessMember {
   relay(bytes: Buffer): void;
 }
 
-/** Member 1 in a farm of so many. */
-export async function socketlessMember(members: number): Promise<SocketlessMember> {
+/** Member 1 in a farm of so many; `changes` of its configuration. */
+export async function socketlessMember(
+  members: number,
+  changes: Readonly<Record<string, unknown>> = {},
+): Promise<SocketlessMember> {
   const nowhere = new Void();
   const node = await startMember({
-    config: memberConfig(PLACE),
+    config: memberConfig(PLACE, changes),
     members,
     place: PLACE,
     clock: systemClock,

@@ -37,6 +37,9 @@ type RecordDrop = (typeof RECORD_DROPS)[number];
 /** A call whose end comes sooner, as that of most challenges, is never written. */
 const FIRST_WRITE_MS = 50;
 const FLUSH_MS = 20;
+/** Of calls whose texts are made, and of commits, in one step: some milliseconds. */
+const TEXTS_PER_STEP = 500;
+const COMMITS_PER_STEP = 10;
 /** Calls that wait for their write. */
 const MAX_WAITING = 20_000;
 /** After a commit that failed. */
@@ -257,10 +260,14 @@ export class CallJournal {
 
   /** Writes what waits, as far as the store takes it at once. Never rejects. */
   async flush(): Promise<void> {
-    await this.#flushing;
     for (const held of this.#fresh) held.due = 0;
-    this.#work();
-    await this.#flushing;
+    let waiting: number;
+    do {
+      await this.#flushing;
+      waiting = this.waiting;
+      this.#work(waiting);
+      await this.#flushing;
+    } while (this.waiting > 0 && this.waiting < waiting);
   }
 
   /** Ends all timers. */
@@ -303,8 +310,8 @@ export class CallJournal {
       this.#timer = this.#options.clock.after(FLUSH_MS, this.#tick);
   }
 
-  #work(): void {
-    this.#prepare();
+  #work(texts = TEXTS_PER_STEP): void {
+    this.#prepare(texts);
     const { mayWrite, clock } = this.#options;
     const may = !this.#flushing && !this.#reading && this.#ready.size > 0 && clock.now() >= this.#notBefore;
     if (may && mayWrite())
@@ -315,15 +322,17 @@ export class CallJournal {
     this.#arm();
   }
 
-  /** Makes the texts of what is due. */
-  #prepare(): void {
+  /** Makes the texts of what is due, of so many calls. */
+  #prepare(atOnce: number): void {
     const now = this.#options.clock.now();
     for (const held of this.#fresh) {
       if (held.due > now) break;
       this.#fresh.delete(held);
       this.#soon.add(held);
     }
+    let left = atOnce;
     for (const held of this.#soon) {
+      if (left-- === 0) break;
       this.#soon.delete(held);
       if (this.#makeTexts(held)) this.#ready.add(held);
     }
@@ -353,10 +362,11 @@ export class CallJournal {
     if (this.#held.get(held.entry) === held) this.#held.delete(held.entry);
   }
 
-  /** Writes what is ready, commit after commit. */
+  /** Writes what is ready, one commit after the other. */
   async #flush(): Promise<void> {
     try {
-      while (this.#ready.size > 0 && !this.#reading && this.#options.mayWrite()) {
+      for (let left = COMMITS_PER_STEP; left > 0; left--) {
+        if (this.#ready.size === 0 || this.#reading || !this.#options.mayWrite()) return;
         const moves = this.#writer.take(this.#ready, this.#most, this.#mode === 'calls', (held) => this.#settle(held));
         if (moves.length > 0) await this.#write(moves);
       }
