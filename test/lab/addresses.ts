@@ -6,11 +6,13 @@
  */
 export type Mode = 'nat' | 'session' | 'dsr' | 'tunnel' | 'none';
 /** A host of the laboratory. */
-export type Host = 'c' | 'lb' | 'sw' | 'r' | 'e' | 'k' | `m${number}`;
+export type Host = 'c' | 'lb' | 'sw' | 'r' | EtcdHost | 'k' | `m${number}`;
+/** A host for one server of etcd each; most farms have but the first. */
+export type EtcdHost = 'e' | 'e2' | 'e3';
 
 export const VIP = '198.51.100.1';
 export const VIP6 = '2001:db8:51::1';
-export const ETCD = '10.0.0.31';
+export const ETCD: Readonly<Record<EtcdHost, string>> = { e: '10.0.0.31', e2: '10.0.0.32', e3: '10.0.0.33' };
 export const SHARED_SERVER = '10.0.0.40';
 export const MEMBERS = [1, 2, 3, 4] as const;
 /** The balancer's own address and MAC address towards the members, and its devices: FRONT to the clients, BACK to the members. */

@@ -5,9 +5,9 @@ import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { SHARED_PORT } from './kamailio.ts';
+import { Etcd } from './etcd.ts';
+import { PROXY, SHARED_PORT, startProxy } from './kamailio.ts';
 import {
-  ETCD,
   type Finished,
   type Host,
   isDirectReturn,
@@ -24,7 +24,6 @@ import { until } from './until.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const MAIN = join(ROOT, 'bin', 'sipfarm.js');
-const ETCD_URL = `http://${ETCD}:2379`;
 /** Name of the farm: what it has in etcd is under /sipfarm/lab/. */
 export const FARM = 'lab';
 /** Characters of a member's log in the message of an error. */
@@ -48,6 +47,12 @@ export interface FarmOptions {
   readonly counted?: number;
   /** True: one Kamailio behind all members (start it with `startSharedServer`). False: a SIPp server of its own behind each. */
   readonly shared?: boolean;
+  /** Behind each member a Kamailio of its own that calls every user at this address:port, through the farm. */
+  readonly proxiesTo?: string;
+  /** Servers of etcd; left out: one. */
+  readonly etcd?: 1 | 3;
+  /** Environment of member k, besides this process's own. */
+  readonly env?: (k: number) => Readonly<Record<string, string>>;
   readonly adjust?: Farm['adjust'];
 }
 
@@ -84,21 +89,25 @@ export class Farm {
   readonly servers = new Map<number, Sipp>();
   /** Changes what is written into the configuration file of a member, from the next `writeConfig` or `startMember` on. */
   adjust: (k: number, config: LabConfig) => object = (_, config) => config;
-  readonly #shared: boolean;
+  readonly etcd: Etcd;
+  readonly #options: FarmOptions;
   readonly #key = randomBytes(32).toString('hex');
   readonly #members = new Map<number, ChildProcess>();
+  /** Members whose proxy runs. */
+  readonly #proxies = new Set<number>();
 
-  private constructor(lab: Lab, shared: boolean) {
+  private constructor(lab: Lab, options: FarmOptions) {
     this.lab = lab;
-    this.#shared = shared;
+    this.#options = options;
+    this.etcd = new Etcd(lab, options.etcd === 3 ? ['e', 'e2', 'e3'] : ['e']);
+    if (options.adjust) this.adjust = options.adjust;
   }
 
   /** Starts etcd, the SIP servers and the members, and waits until all members are ready. */
   static async start(lab: Lab, options: FarmOptions = {}): Promise<Farm> {
     if (!existsSync(join(ROOT, 'dist', 'main.js'))) throw new Error('the farm is not built: npm run build');
-    const farm = new Farm(lab, options.shared ?? false);
-    if (options.adjust) farm.adjust = options.adjust;
-    await farm.#startEtcd();
+    const farm = new Farm(lab, options);
+    await farm.etcd.start();
     await Promise.all((options.members ?? [1, 2, 3]).map((k) => farm.startMember(k)));
     await farm.seesMembers(options.counted ?? options.members?.length ?? 3);
     return farm;
@@ -107,12 +116,17 @@ export class Farm {
   /** Starts member k, with its SIP server, and waits until it is ready. */
   async startMember(k: number): Promise<void> {
     const host: Host = `m${k}`;
-    if (!this.#shared && !this.servers.has(k)) {
+    const { shared, proxiesTo, env } = this.#options;
+    if (proxiesTo !== undefined && !this.#proxies.has(k)) {
+      this.#proxies.add(k);
+      await startProxy(this.lab, k, proxiesTo);
+    } else if (!shared && proxiesTo === undefined && !this.servers.has(k)) {
       const server = { name: `server-${k}`, host, scenario: 'uas', load: true, ...OWN_SERVER } as const;
       this.servers.set(k, Sipp.start(this.lab, server));
     }
     const file = this.writeConfig(k);
-    const child = this.lab.exec(host, process.execPath, [MAIN, 'run', '-c', file], host);
+    const options = { env: { ...process.env, ...env?.(k) } };
+    const child = this.lab.exec(host, process.execPath, [MAIN, 'run', '-c', file], host, options);
     this.#members.set(k, child);
     let ended = false;
     child.once('exit', () => {
@@ -134,6 +148,19 @@ export class Farm {
   command(k: number, ...args: readonly string[]): Promise<Finished> {
     const file = join(this.lab.dir, `m${k}.yaml`);
     return this.lab.run(`m${k}`, process.execPath, [MAIN, ...args, '-c', file]);
+  }
+
+  /** The host of member k loses its power: member and SIP server end, and nothing answers there any more. `revive` starts it again. */
+  die(k: number): void {
+    this.lab.die(`m${k}`);
+    this.servers.delete(k);
+    this.#proxies.delete(k);
+  }
+
+  /** Starts a host that died: its SIP server, which knows nothing of before, and its member. */
+  revive(k: number): Promise<void> {
+    this.lab.filter(`m${k}`, '');
+    return this.startMember(k);
   }
 
   /** Sends a signal to member k. SIGTERM drains it. */
@@ -180,26 +207,12 @@ export class Farm {
   }
 
   etcdctl(...args: readonly string[]): Promise<Finished> {
-    return this.lab.run('e', 'etcdctl', [`--endpoints=${ETCD_URL}`, ...args]);
+    return this.etcd.ctl(...args);
   }
 
   /** The end of a member's log. */
   logTail(k: number): string {
     return this.lab.log(`m${k}`).slice(-LOG_TAIL);
-  }
-
-  async #startEtcd(): Promise<void> {
-    const env = { ...process.env, ...(process.arch === 'arm64' ? { ETCD_UNSUPPORTED_ARCH: 'arm64' } : {}) };
-    const args = [
-      ...['--name', 'e', '--data-dir', join(this.lab.dir, 'etcd'), '--logger', 'zap', '--log-level', 'warn'],
-      ...['--listen-client-urls', ETCD_URL, '--advertise-client-urls', ETCD_URL],
-      ...['--listen-peer-urls', 'http://127.0.0.1:2380', '--grpc-keepalive-min-time', '500ms'],
-    ];
-    this.lab.exec('e', 'etcd', args, 'etcd', { env });
-    await until(
-      async () => (await this.etcdctl('endpoint', 'health')).code === 0,
-      () => `etcd does not answer: ${this.lab.log('etcd').slice(-LOG_TAIL)}`,
-    );
   }
 
   #config(k: number): LabConfig {
@@ -209,23 +222,10 @@ export class Farm {
     const bind = isDirectReturn(mode) ? vip : own;
     const advertise = mode === 'none' ? own : vip;
     const { balancer, answer } = WAYS[mode];
-    const service = this.#shared
-      ? {
-          server: `sip:${SHARED_SERVER}:${SHARED_PORT}`,
-          bind: `${memberAddress(k)}:5062`,
-          dialogs: 'shared',
-          health: { method: 'options' },
-        }
-      : {
-          server: `sip:${OWN_SERVER.address}:${OWN_SERVER.port}`,
-          bind: '127.0.0.1:5062',
-          dialogs: 'own',
-          health: { method: 'keepalive' },
-        };
     return {
       farm: FARM,
       member: `m${k}`,
-      store: { kind: 'etcd', hosts: [ETCD_URL] },
+      store: { kind: 'etcd', hosts: this.etcd.urls },
       listeners: [
         { name: 'edge', transport: 'udp', bind: bind.v4, advertise: advertise.v4, answer },
         { name: 'edge-tcp', transport: 'tcp', bind: bind.v4, advertise: advertise.v4 },
@@ -235,8 +235,20 @@ export class Farm {
       balancer: { mode: balancer, probes: [] },
       keys: [this.#key],
       relay: { bind: `${memberAddress(k)}:5064` },
-      service: { kind: 'upstream', ...service },
+      service: { kind: 'upstream', ...this.#service(k) },
       admin: { bind: '127.0.0.1:8060' },
     };
+  }
+
+  #service(k: number): object {
+    const { shared, proxiesTo } = this.#options;
+    if (proxiesTo !== undefined) {
+      const proxy = { server: `sip:${PROXY.server}`, bind: PROXY.member };
+      return { ...proxy, dialogs: 'shared', health: { method: 'options' } };
+    }
+    const common = { server: `sip:${SHARED_SERVER}:${SHARED_PORT}`, bind: `${memberAddress(k)}:5062` };
+    if (shared) return { ...common, dialogs: 'shared', health: { method: 'options' } };
+    const own = { server: `sip:${OWN_SERVER.address}:${OWN_SERVER.port}`, bind: '127.0.0.1:5062' };
+    return { ...own, dialogs: 'own', health: { method: 'keepalive' } };
   }
 }

@@ -7,6 +7,9 @@ import { until } from './until.ts';
 /** The shared server listens here. */
 export const SHARED_PORT = 5070;
 
+/** A proxy behind a member, in its namespace, listens and finds the member here; the same everywhere, so that each proxy takes the others' routes for its own. */
+export const PROXY = { server: '127.0.0.1:5070', member: '127.0.0.1:5062' } as const;
+
 function start(lab: Lab, host: Host, name: string, config: string, values: ReadonlyMap<string, string>): void {
   let text = readFileSync(join(import.meta.dirname, config), 'utf8');
   for (const [word, value] of values) text = text.replaceAll(new RegExp(`\\b${word}\\b`, 'g'), value);
@@ -48,4 +51,19 @@ export async function startStandIn(lab: Lab, k: number, server: string): Promise
   ]);
   start(lab, `m${k}`, `stand-in-${k}`, 'kamailio-edge.cfg', values);
   await listening(lab, `m${k}`, inner, 5062, `stand-in-${k}`);
+}
+
+/** Name of the log of the proxy behind member k. It has a line `began CALL-ID` for each new call. */
+export const proxyLog = (k: number): string => `proxy-${k}`;
+
+/** Record-routing stateful proxy behind member k: calls every user at `callee` (address:port), through the farm. */
+export async function startProxy(lab: Lab, k: number, callee: string): Promise<void> {
+  const values = new Map([
+    ['LISTEN', PROXY.server],
+    ['CALLEE', callee],
+    ['MEMBER', PROXY.member],
+  ]);
+  start(lab, `m${k}`, proxyLog(k), 'kamailio-proxy.cfg', values);
+  const [address = '', port] = PROXY.server.split(':');
+  await listening(lab, `m${k}`, address, Number(port), proxyLog(k));
 }

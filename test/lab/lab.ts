@@ -1,5 +1,5 @@
-// A laboratory of network namespaces: client, balancer (nftables), switch, a router, four members, one host for etcd, one for a SIP server
-// that members share. Addresses and MAC addresses are those of deploy/lb-examples. Everything is made by this process, named after it, and
+// A laboratory of network namespaces: client, balancer (nftables), switch, a router, four members, three hosts for etcd, one for a SIP
+// server that members share. Addresses and MAC addresses are those of deploy/lb-examples. Everything is made by this process, named after it, and
 // gone when it ends. Needs root on Linux.
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -12,6 +12,7 @@ import {
   clientAddress,
   clientAddress6,
   ETCD,
+  type EtcdHost,
   FRONT,
   type Host,
   isDirectReturn,
@@ -28,7 +29,8 @@ import { RULES } from './balancer-rules.ts';
 
 export * from './addresses.ts';
 
-const HOSTS: readonly Host[] = ['c', 'lb', 'sw', 'r', 'm1', 'm2', 'm3', 'm4', 'e', 'k'];
+const HOSTS: readonly Host[] = ['c', 'lb', 'sw', 'r', 'm1', 'm2', 'm3', 'm4', 'e', 'e2', 'e3', 'k'];
+const ETCD_HOSTS = Object.keys(ETCD) as readonly EtcdHost[];
 const CLIENT_MAC = '00:00:5e:00:53:fd';
 /** MAC address of member k inside its tunnel. */
 const tunnelMac = (k: number): string => `00:00:5e:00:53:2${k}`;
@@ -237,6 +239,33 @@ export class Lab {
     });
   }
 
+  /** Processes in a host. */
+  #pids(host: Host): number[] {
+    const { stdout } = spawnSync('ip', ['netns', 'pids', this.ns(host)], { encoding: 'utf8' });
+    return (stdout ?? '')
+      .split('\n')
+      .map(Number)
+      .filter((pid) => pid > 1 && pid !== process.pid);
+  }
+
+  /** Puts packet rules in force in a host, as the text of one table of family inet named `faults`, in place of the ones before; '' takes them away. */
+  filter(host: Host, chains: string): void {
+    const clean = 'table inet faults {}\ndelete table inet faults\n';
+    const input = chains === '' ? clean : `${clean}table inet faults {\n${chains}\n}\n`;
+    execFileSync('ip', ['netns', 'exec', this.ns(host), 'nft', '-f', '-'], { input });
+  }
+
+  /** The power fails: not a packet comes from the host any more, no program of it lives. `filter(host, '')` plugs it in again. */
+  die(host: Host): void {
+    const [incoming, outgoing] = ['iifname != "lo" drop', 'oifname != "lo" drop'];
+    this.filter(
+      host,
+      `chain in { type filter hook prerouting priority -400; ${incoming}; }
+       chain out { type filter hook postrouting priority 400; ${outgoing}; }`,
+    );
+    for (const pid of this.#pids(host)) process.kill(pid, 'SIGKILL');
+  }
+
   /** Text of a log file written by `exec`; empty when there is none. */
   log(name: string): string {
     try {
@@ -336,7 +365,8 @@ export class Lab {
     }
     this.#ip('sw', ['link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0', 'link set br0 up']);
     this.#leg('lb', BACK, BALANCER_MAC, [`${BALANCER}/24`, 'fd09::1/64']);
-    this.#leg('e', 'eth0', '00:00:5e:00:53:31', [`${ETCD}/24`]);
+    for (const [i, host] of ETCD_HOSTS.entries())
+      this.#leg(host, 'eth0', `00:00:5e:00:53:3${i + 1}`, [`${ETCD[host]}/24`]);
     this.#leg('k', 'eth0', '00:00:5e:00:53:40', [`${SHARED_SERVER}/24`]);
     this.#ip('k', [`route add default via ${BALANCER}`]);
     // The client's second leg is the members' way back under DSR; as a /32 it gives the client no route to the members.

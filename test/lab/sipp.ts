@@ -112,10 +112,10 @@ export class Sipp {
     return readFileSync(join(this.#dir, 'messages.log'), 'latin1');
   }
 
-  /** Ends a server after the calls it has; what it counted comes with `done`. */
-  async stop(): Promise<SippResult> {
+  /** Ends a server, or a caller, after the calls it has; what it counted comes with `done`. After `limitMs` it is killed. */
+  async stop(limitMs = STOP_MS): Promise<SippResult> {
     this.#child.kill('SIGUSR1');
-    const late = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS);
+    const late = setTimeout(() => this.#child.kill('SIGKILL'), limitMs);
     const result = await this.done;
     clearTimeout(late);
     return result;

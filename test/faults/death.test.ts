@@ -1,0 +1,53 @@
+// A member dies or hangs while calls run: `npm run test:faults`.
+import { after, before, describe, it } from 'node:test';
+import { LAB_TOOLS, without } from '../lab/missing.ts';
+import {
+  assertPoint,
+  dieAtEveryPoint,
+  hostDeath,
+  POINTS,
+  type Points,
+  restart,
+  rollingRestart,
+  standstill,
+} from './deaths.ts';
+import { FAULT_TOOLS, Rig } from './rig.ts';
+
+const LIMIT = { timeout: 180_000 };
+const LOAD = { rate: 80, seconds: 10 };
+
+describe('under load', { skip: without(...LAB_TOOLS, ...FAULT_TOOLS), timeout: 600_000 }, () => {
+  let rig: Rig;
+  before(async () => {
+    rig = await Rig.start();
+  }, LIMIT);
+  after(() => rig?.close());
+
+  it(
+    'SIGKILL of a member and its server: nothing that rings or is established is lost, all else is answered',
+    LIMIT,
+    (t) => hostDeath(t, rig, LOAD),
+  );
+  it('SIGKILL of sipfarm alone, restarted: nothing is lost', LIMIT, (t) => restart(t, rig, LOAD));
+  it('SIGSTOP for twice the lease, then SIGCONT: no call is handled by two members, none is lost', LIMIT, (t) =>
+    standstill(t, rig, LOAD),
+  );
+  it('rolling restart of every member: 0 failed', LIMIT, (t) => rollingRestart(t, rig, { rate: 60 }));
+});
+
+describe('SIGKILL of the owner at each point of a call', {
+  skip: without(...LAB_TOOLS, ...FAULT_TOOLS),
+  timeout: 200_000,
+}, () => {
+  let rig: Rig;
+  let points: Points;
+  before(async () => {
+    rig = await Rig.start();
+    points = await dieAtEveryPoint(rig);
+  }, LIMIT);
+  after(() => rig?.close());
+
+  for (const [kind, { says }] of Object.entries(POINTS)) it(says, (t) => assertPoint(t, points, kind));
+  it('while it rings, given up by the caller: the callee stops ringing, the caller has 487', (t) =>
+    assertPoint(t, points, 'cancel'));
+});

@@ -1,0 +1,205 @@
+// Members that die and hang while calls run: what each case does, and what must hold.
+import assert from 'node:assert/strict';
+import type { TestContext } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { until } from '../lab/until.ts';
+import { fate, type History, phase } from './histories.ts';
+import { ANSWERED, type Kind, NOTICED, type Rig } from './rig.ts';
+
+/** The lease of the members, in seconds: the default. */
+const LEASE = 5;
+
+/**
+ * Calls that a member's end at `at` may have hurt: nothing that rang or was established is lost, what it had only begun ends well or is answered in
+ * time, and so is what began until the others had noticed. Everything else is good.
+ */
+export function assertSurvived(rig: Rig, calls: readonly History[], at: number, noticed: number): void {
+  const wrong = calls.filter((call) => fate(call) !== 'complete');
+  const lost = (which: ReturnType<typeof phase>): History[] => wrong.filter((call) => phase(call, at) === which);
+  assert.deepEqual(rig.describe(lost('established')), [], 'established calls were lost');
+  assert.deepEqual(rig.describe(lost('ringing')), [], 'ringing calls were lost');
+  const inTime = ({ refused, invited }: History): boolean =>
+    refused !== undefined && refused.at <= Math.max(at, invited) + ANSWERED * 1000;
+  const young = wrong.filter((call) => phase(call, at) === 'trying' || call.invited > at);
+  assert.deepEqual(rig.describe(young.filter((call) => !inTime(call))), [], 'calls failed without an answer in time');
+  const late = young.filter(({ invited }) => invited > at + noticed * 1000);
+  assert.deepEqual(rig.describe(late), [], 'calls failed that began after the member was known to be gone');
+}
+
+/** Calls that had gone further than the moment of their begin when it happened: no second member may ever have begun them. */
+const settled = (calls: readonly History[], at: number): History[] =>
+  calls.filter((call) => phase(call, at) !== 'trying');
+
+export interface Span {
+  /** Calls a second. */
+  readonly rate: number;
+  /** What happens does so in the middle. */
+  readonly seconds: number;
+  readonly kinds?: readonly Kind[];
+}
+
+export async function hostDeath(t: TestContext, rig: Rig, options: Span): Promise<void> {
+  const load = rig.load(options);
+  await wait((options.seconds * 1000) / 2);
+  const at = Date.now();
+  rig.farm.die(2);
+  const noticed = await rig.noticed(2, at);
+  await wait((options.seconds * 1000) / 2);
+  const calls = await load.stop();
+  const phases = (['trying', 'ringing', 'established'] as const).map((each) => {
+    const mine = calls.filter((call) => rig.owners().get(call.callId)?.[0] === 2 && phase(call, at) === each);
+    return `${each} there ${mine.length}`;
+  });
+  rig.tell(t, 'host death', calls, ...phases, `noticed after ${noticed.toFixed(2)} s`);
+  await rig.revive(2);
+  assertSurvived(rig, calls, at, NOTICED);
+  rig.assertOnce(settled(calls, at));
+  assert.ok(noticed <= NOTICED, `noticed after ${noticed} s`);
+}
+
+export async function restart(t: TestContext, rig: Rig, options: Span): Promise<void> {
+  const load = rig.load(options);
+  await wait((options.seconds * 1000) / 2);
+  rig.farm.signal(2, 'SIGKILL');
+  await rig.farm.ended(2);
+  const at = Date.now();
+  await rig.farm.startMember(2);
+  const took = (Date.now() - at) / 1000;
+  await wait((options.seconds * 1000) / 2);
+  const calls = await load.stop();
+  await rig.whole();
+  rig.assertAllGood(t, `sipfarm killed, back after ${took.toFixed(2)} s`, calls);
+}
+
+export async function standstill(t: TestContext, rig: Rig, options: Span & { readonly still?: number }): Promise<void> {
+  const load = rig.load(options);
+  await wait((options.seconds * 1000) / 2);
+  const at = Date.now();
+  rig.farm.signal(2, 'SIGSTOP');
+  let noticed = Number.NaN;
+  try {
+    noticed = await rig.noticed(2, at);
+    await wait((options.still ?? 2 * LEASE) * 1000 - (Date.now() - at));
+  } finally {
+    rig.farm.signal(2, 'SIGCONT');
+  }
+  const woke = Date.now();
+  await until(
+    () => rig.logged(2, woke).some(({ msg }) => /^(?:re)?joined/.test(msg) || msg === 'rejoined the farm'),
+    () => `member 2 does not join anew: ${rig.farm.logTail(2)}`,
+    30,
+  );
+  await wait((options.seconds * 1000) / 2);
+  const calls = await load.stop();
+  await rig.whole();
+  rig.tell(t, `stopped for ${((woke - at) / 1000).toFixed(1)} s`, calls, `noticed after ${noticed.toFixed(2)} s`);
+  rig.assertOnce(settled(calls, at));
+  assertSurvived(rig, calls, at, NOTICED);
+}
+
+export async function rollingRestart(t: TestContext, rig: Rig, options: { rate: number }): Promise<void> {
+  const load = rig.load({ rate: options.rate });
+  await wait(2000);
+  const took: string[] = [];
+  for (const k of rig.members) {
+    const at = Date.now();
+    rig.farm.signal(k, 'SIGTERM');
+    assert.equal(await rig.farm.ended(k), 0, rig.farm.logTail(k));
+    took.push(((Date.now() - at) / 1000).toFixed(1));
+    await rig.farm.startMember(k);
+    await rig.whole();
+  }
+  const calls = await load.stop();
+  rig.assertAllGood(t, `rolling restart, drained in ${took.join(', ')} s`, calls);
+}
+
+const UNHEARD: Omit<Kind, 'kind'> = { callee: [20, 500, 20], caller: [10, 10, 10] };
+/** Calls that are held at one point each, and go on some seconds after the death. */
+const HOLD = 9000;
+export const POINTS: Readonly<
+  Record<string, { readonly says: string; readonly kind: Omit<Kind, 'kind'>; readonly may?: number }>
+> = {
+  unheard: {
+    says: 'after INVITE, before any answer: the retransmission makes a call at the heir',
+    kind: UNHEARD,
+  },
+  late: {
+    says: 'after 100, before anybody was called: the caller has 500 within ten seconds',
+    kind: { callee: [20, 500, 20], caller: [10, 10, 10] },
+    may: 500,
+  },
+  trying: {
+    says: 'after the 100 of the callee: 180 and 200 come through',
+    kind: { callee: [HOLD, 500, 20], caller: [10, 10, 10] },
+  },
+  ringing: {
+    says: 'after 180: the 200 comes through',
+    kind: { callee: [20, HOLD, 20], caller: [10, 10, 10] },
+  },
+  answered: {
+    says: 'after 200: the ACK goes to the callee',
+    kind: { callee: [20, 20, 20], caller: [HOLD, 10, 10] },
+  },
+  acked: {
+    says: 'after ACK: re-INVITE and BYE go to the callee',
+    kind: { callee: [20, 20, 20], caller: [10, HOLD, 10] },
+  },
+  renewing: {
+    says: 'after the re-INVITE: its 200 comes through',
+    kind: { callee: [20, 20, HOLD], caller: [10, 10, 10] },
+  },
+  renewed: {
+    says: 'before BYE: it goes to the callee',
+    kind: { callee: [20, 20, 20], caller: [10, 10, HOLD] },
+  },
+};
+const CANCELS: readonly Kind[] = [
+  { kind: 'cancel', callee: [20, 0, 0], caller: [5000, 0, 0] },
+  { kind: 'cancel', callee: [20, 0, 0], caller: [HOLD, 0, 0] },
+];
+
+export interface Points {
+  readonly at: number;
+  readonly calls: readonly History[];
+  /** Calls of the member that died. */
+  readonly orphans: readonly History[];
+  /** `unheard` calls have no owner before they begin. */
+  readonly rig: Rig;
+}
+
+/** Has calls at every point, kills their owner, and lets them go on. */
+export async function dieAtEveryPoint(rig: Rig): Promise<Points> {
+  const each = 24;
+  const held = Object.entries(POINTS).filter(([name]) => name !== 'unheard');
+  const kinds = [...held.map(([kind, { kind: how }]) => ({ kind, ...how })), ...CANCELS];
+  // All have begun, and are where they wait, when those begin that the member shall just have taken in.
+  const load = rig.load({ kinds, calls: each * kinds.length, rate: 80 });
+  await wait(((each * kinds.length) / 80) * 1000 + 800);
+  const unheard = rig.load({ kinds: [{ kind: 'unheard', ...UNHEARD }], calls: each, rate: 100 });
+  await wait(400);
+  const at = Date.now();
+  rig.farm.die(2);
+  await rig.noticed(2, at);
+  await wait(at + ANSWERED * 1000 + HOLD - Date.now());
+  const calls = (await Promise.all([load.stop(1000), unheard.stop(1000)])).flat();
+  const owners = rig.owners();
+  return {
+    rig,
+    at,
+    calls,
+    orphans: calls.filter(({ callId, kind }) => kind === 'unheard' || owners.get(callId)?.[0] === 2),
+  };
+}
+
+/** What became of the calls that were held at one point. */
+export function assertPoint(t: TestContext, { rig, at, calls, orphans }: Points, kind: string): void {
+  const mine = orphans.filter((call) => call.kind === kind);
+  rig.tell(t, kind, mine);
+  assert.ok(mine.length > 0, 'the member that died had none of these');
+  const { may } = POINTS[kind] ?? {};
+  const isGood = (call: History): boolean => {
+    if (may === undefined || !orphans.includes(call)) return fate(call) === 'complete';
+    return call.refused?.status === may && call.refused.at <= at + ANSWERED * 1000;
+  };
+  assert.deepEqual(rig.describe(calls.filter((call) => call.kind === kind && !isGood(call))), []);
+}

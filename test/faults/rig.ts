@@ -1,0 +1,305 @@
+// What every case of the fault suite begins with: a farm whose members have a stateful proxy each, three servers of etcd, a caller and a callee
+// that write every message down, and the figures that come out.
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { clientAddress, VIP } from '../lab/addresses.ts';
+import { Farm, type FarmOptions } from '../lab/farm.ts';
+import { proxyLog } from '../lab/kamailio.ts';
+import { Lab } from '../lab/lab.ts';
+import { Sipp } from '../lab/sipp.ts';
+import { until } from '../lab/until.ts';
+import { fate, type History, histories, type Leg, legs } from './histories.ts';
+
+/** Tools of every case. */
+export const FAULT_TOOLS = ['etcd', 'etcdctl', 'kamailio'] as const;
+/** A dead member is noticed within so many seconds. */
+export const NOTICED = 2;
+/** And a caller whose call cannot go on is told so within so many. */
+export const ANSWERED = 10;
+const CALLEE = `${clientAddress(5)}:5060`;
+
+/** A kind of call: milliseconds from 100 to 180, from there to 200 and from the re-INVITE to its 200, then those before ACK, re-INVITE and BYE. */
+export interface Kind {
+  readonly kind: string;
+  readonly callee: readonly [number, number, number];
+  readonly caller: readonly [number, number, number];
+}
+
+export interface LoadOptions {
+  readonly kinds?: readonly Kind[];
+  /** Left out: until `stop`. */
+  readonly calls?: number;
+  /** Calls a second. */
+  readonly rate: number;
+}
+
+/** A call of some seconds, ringing for a second, with a re-INVITE: most of what runs under load. */
+export const LOAD: readonly Kind[] = [
+  { kind: 'load', callee: [20, 1000, 20], caller: [10, 1500, 2500] },
+  { kind: 'load', callee: [20, 2000, 200], caller: [10, 3000, 6000] },
+  { kind: 'load', callee: [200, 700, 20], caller: [200, 500, 5000] },
+];
+
+/** The same in three seconds. */
+export const SHORT: readonly Kind[] = [
+  { kind: 'load', callee: [20, 500, 20], caller: [10, 700, 1500] },
+  { kind: 'load', callee: [100, 900, 100], caller: [200, 500, 1000] },
+];
+
+/** Calls under way. */
+export interface Load {
+  /** Ends when `calls` have been made and are over. */
+  readonly done: Promise<readonly History[]>;
+  /** Begins no more calls and waits for the end of those there are, up to `patience` milliseconds. */
+  stop(patience?: number): Promise<readonly History[]>;
+}
+
+/** The longest that a call may hang before its caller gives it up, ms. */
+const PATIENCE = 45_000;
+
+export class Rig {
+  readonly lab: Lab;
+  readonly farm: Farm;
+  readonly members: readonly number[];
+
+  #loads = 0;
+  #closed = false;
+
+  private constructor(lab: Lab, farm: Farm, members: readonly number[]) {
+    this.lab = lab;
+    this.farm = farm;
+    this.members = members;
+  }
+
+  static async start(members: readonly number[] = [1, 2, 3], options: Partial<FarmOptions> = {}): Promise<Rig> {
+    const lab = Lab.open('nat', members);
+    try {
+      const farm = await Farm.start(lab, { members, etcd: 3, proxiesTo: CALLEE, ...options });
+      const rig = new Rig(lab, farm, members);
+      rig.#startCallee();
+      rig.#probe().catch(() => undefined);
+      return rig;
+    } catch (error) {
+      lab.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.lab.close();
+  }
+
+  #startCallee(): void {
+    const [address = '', port] = CALLEE.split(':');
+    const at = { address, port: Number(port) };
+    Sipp.start(this.lab, {
+      name: 'callee',
+      host: 'c',
+      scenario: 'uas-long',
+      load: true,
+      trace: true,
+      ...at,
+    });
+  }
+
+  /** Begins to make calls, of all kinds in turn. */
+  load({ kinds = LOAD, calls, rate }: LoadOptions): Load {
+    const share = (some: readonly Kind[], of: number): number =>
+      Math.max(1, Math.round((of * some.length) / kinds.length));
+    const runs = [kinds.filter(({ kind }) => kind !== 'cancel'), kinds.filter(({ kind }) => kind === 'cancel')]
+      .filter((some) => some.length > 0)
+      .map((some) => this.#run(some, share(some, rate), calls === undefined ? undefined : share(some, calls)));
+    const done = Promise.all(runs.map((run) => run.done)).then((parts) => parts.flat());
+    return {
+      done,
+      stop: (patience = PATIENCE) => {
+        for (const { sipp } of runs) void sipp.stop(patience);
+        return done;
+      },
+    };
+  }
+
+  #run(kinds: readonly Kind[], rate: number, calls: number | undefined): { sipp: Sipp; done: Promise<History[]> } {
+    this.#loads += 1;
+    const name = `caller-${this.#loads}`;
+    const users = join(this.lab.dir, `${name}.csv`);
+    const lines = kinds.map(({ kind, callee, caller }) => `${kind}-${callee.join('-')};${caller.join(';')};`);
+    writeFileSync(users, `SEQUENTIAL\n${lines.join('\n')}\n`);
+    const scenario = kinds[0]?.kind === 'cancel' ? 'uac-late-cancel' : 'uac-long';
+    const to = { remote: `${VIP}:5060`, address: clientAddress(0), port: 5060 + this.#loads };
+    const count = calls === undefined ? {} : { calls };
+    const plain = { host: 'c', scenario, users, rate, trace: true, load: true, timeoutSeconds: 600 } as const;
+    const sipp = Sipp.start(this.lab, { name, ...plain, ...to, ...count });
+    const done = sipp.done.then(({ created, errors }) => {
+      // SIPp that was killed had calls that hang: what became of each tells its trace.
+      assert.ok(calls === undefined ? created > 0 : created === calls, `${name}: ${errors}`);
+      return histories(join(this.lab.dir, name, 'messages.log'));
+    });
+    return { sipp, done };
+  }
+
+  /** What the callee has seen of all calls so far. */
+  legs(): Map<string, Leg> {
+    return legs(join(this.lab.dir, 'callee', 'messages.log'));
+  }
+
+  /** Member whose proxy began a call, by Call-ID; several when several did. */
+  owners(): Map<string, readonly number[]> {
+    const owners = new Map<string, number[]>();
+    for (const k of this.members)
+      for (const [, callId] of this.lab.log(proxyLog(k)).matchAll(/began (\S+)/g))
+        owners.set(callId!, [...(owners.get(callId!) ?? []), k]);
+    return owners;
+  }
+
+  /** Lines of a member's log from a moment on (milliseconds of the wall clock). */
+  logged(k: number, since = 0): LogLine[] {
+    return this.lab
+      .log(`m${k}`)
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as LogLine)
+      .filter(({ time }) => Date.parse(time) >= since);
+  }
+
+  /** The balancer asks each member every second whether it is ready, and gives it no packets while it is not. Goes on until `close`. */
+  async #probe(): Promise<void> {
+    let before = this.members.join();
+    while (!this.#closed) {
+      const ready = await Promise.all(this.members.map((k) => this.#isReady(k)));
+      const pool = this.members.filter((_, i) => ready[i]);
+      if (this.#closed) return;
+      // A balancer without anybody spreads over all.
+      const next = pool.length > 0 ? pool : this.members;
+      if (next.join() !== before) this.lab.pool(next);
+      before = next.join();
+      await wait(1000);
+    }
+  }
+
+  async #isReady(k: number): Promise<boolean> {
+    const ask = "exec 3<>/dev/tcp/127.0.0.1/8060 && printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3";
+    const { stdout } = await this.lab.run(`m${k}`, 'timeout', ['1', 'bash', '-c', ask]);
+    return / 200 /.test(stdout);
+  }
+
+  /** Starts a host that died, and waits until all is as before. */
+  async revive(k: number): Promise<void> {
+    await this.farm.revive(k);
+    await this.whole();
+  }
+
+  /** Waits until all members are ready and agree on each other, and the balancer has seen it. */
+  async whole(): Promise<void> {
+    await this.farm.seesMembers(this.members.length);
+    for (const k of this.members)
+      await until(
+        () => this.#isReady(k),
+        () => `member ${k} is not ready: ${this.farm.logTail(k)}`,
+        30,
+      );
+    await wait(1500);
+  }
+
+  /** The epoch that each member works by, as its log tells. */
+  epochs(): number[] {
+    return this.members.map((k) => this.logged(k).findLast(({ msg }) => msg === 'new view')?.epoch ?? 0);
+  }
+
+  /** Seconds from `since` until each of the others works by a view without member k. */
+  async noticed(k: number, since: number): Promise<number> {
+    let last = 0;
+    for (const other of this.members.filter((each) => each !== k)) {
+      const isWithout = ({ msg, seats }: LogLine): boolean =>
+        msg === 'new view' && !seats!.some((seat) => seat.startsWith(`m${k} `));
+      await until(
+        () => this.logged(other, since).some(isWithout),
+        () => `member ${other} does not notice that ${k} is gone: ${this.farm.logTail(other)}`,
+        15,
+      );
+      const line = this.logged(other, since).find(isWithout)!;
+      last = Math.max(last, (Date.parse(line.time) - since) / 1000);
+    }
+    return last;
+  }
+
+  /** Calls by what became of them, as a line of the test's output. */
+  tell(t: TestContext, what: string, calls: readonly History[], ...more: readonly string[]): void {
+    const fates: Record<string, number> = {};
+    for (const call of calls) {
+      const word = fate(call) === 'refused' ? `refused ${call.refused!.status}` : fate(call);
+      fates[word] = (fates[word] ?? 0) + 1;
+    }
+    t.diagnostic(
+      [`${what}: ${calls.length} calls`, ...Object.entries(fates).map(([word, n]) => `${word} ${n}`), ...more].join(
+        ', ',
+      ),
+    );
+  }
+
+  /** No call failed, none was begun by two members, and the callee was called once for each and saw its end. */
+  assertAllGood(t: TestContext, what: string, calls: readonly History[]): void {
+    this.tell(t, what, calls);
+    this.assertOnce(calls);
+    assert.deepEqual(this.describe(calls.filter((call) => fate(call) !== 'complete')), []);
+  }
+
+  /** No call was handled by two members: one proxy began it and the callee got one INVITE of it. */
+  assertOnce(calls: readonly History[]): void {
+    const owners = this.owners();
+    const legs = this.legs();
+    const twice = calls.filter(
+      ({ callId }) => (owners.get(callId)?.length ?? 0) > 1 || (legs.get(callId)?.branches.size ?? 0) > 1,
+    );
+    const by = ({ callId }: History): string =>
+      `members ${owners.get(callId)}, INVITEs ${[...(legs.get(callId)?.branches ?? [])]}`;
+    assert.deepEqual(twice.map((call) => `${call.callId}: ${by(call)}`).slice(0, 5), []);
+  }
+
+  /** The first few of `calls`, for the message of an assertion. */
+  describe(calls: readonly History[]): string[] {
+    const owners = this.owners();
+    return calls.slice(0, 5).map((call) => {
+      const { callId, kind, refused, faults, invited, finals: _, ...times } = call;
+      const since = Object.entries(times).map(([name, at]) => `${name} +${(at as number) - invited}`);
+      const wrong = refused ? [`refused ${refused.status} +${refused.at - invited}`] : [];
+      return [
+        `${kind} ${callId} at ${new Date(invited).toISOString()} by ${owners.get(callId) ?? '-'}`,
+        ...since,
+        ...wrong,
+        ...faults,
+      ].join(', ');
+    });
+  }
+
+  /** Cuts member k off from some servers of etcd, both ways. */
+  cutFromEtcd(k: number, addresses: readonly string[]): void {
+    const set = `{ ${addresses.join(', ')} }`;
+    this.lab.filter(
+      `m${k}`,
+      `chain in { type filter hook input priority -10; ip saddr ${set} drop; }
+       chain out { type filter hook output priority -10; ip daddr ${set} drop; }`,
+    );
+  }
+
+  /** Cuts the relay link of member k, both ways. */
+  cutFromPeers(k: number): void {
+    this.lab.filter(
+      `m${k}`,
+      `chain in { type filter hook input priority -10; iifname != "lo" meta l4proto { tcp, udp } th dport 5064 drop; iifname != "lo" meta l4proto { tcp, udp } th sport 5064 drop; }
+       chain out { type filter hook output priority -10; oifname != "lo" meta l4proto { tcp, udp } th dport 5064 drop; oifname != "lo" meta l4proto { tcp, udp } th sport 5064 drop; }`,
+    );
+  }
+}
+
+export interface LogLine {
+  readonly time: string;
+  readonly level: string;
+  readonly msg: string;
+  readonly epoch?: number;
+  readonly seats?: readonly string[];
+}
