@@ -11,7 +11,7 @@ import { parseClusterSettings } from '../config/live.ts';
 import { isLoopback } from '../config/schema.ts';
 import type { Secret } from '../config/secret.ts';
 import { MAX_DEADLINE_SECONDS, ORDER_KINDS } from '../membership/order.ts';
-import type { FarmFace, OrderRequest } from './farm-face.ts';
+import type { FarmFace, OrderRequest, OwnerReport } from './farm-face.ts';
 
 /** What a member answers with. */
 interface MemberAnswers {
@@ -51,6 +51,8 @@ export interface Answer {
 const BODY_BYTES = 64 * 1024;
 /** Call-IDs in the wild stay below 256 characters. */
 const MAX_CALL_ID = 1024;
+/** Calls in one answer: some MB. */
+export const MAX_LISTED_CALLS = 10_000;
 const OPEN_PATHS: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 
 const STATUS: Partial<Record<ErrorCode, number>> = {
@@ -107,6 +109,24 @@ function wanted(request: FastifyRequest, name: string, longest: number): string 
   throw new SipfarmError('SF_USAGE', `the query must hold ${name} once, with 1 to ${longest} characters`);
 }
 
+function wantedLimit(limit: unknown): number {
+  const value = Number(limit);
+  if (typeof limit === 'string' && /^\d{1,9}$/.test(limit) && value >= 1 && value <= MAX_LISTED_CALLS) return value;
+  throw new SipfarmError('SF_USAGE', `limit must be a number from 1 to ${MAX_LISTED_CALLS}`);
+}
+
+/** Who owns a call follows from tables; only its record needs the store, and is left out when that does not answer. */
+async function ownerReport(face: FarmFace, callId: string): Promise<OwnerReport> {
+  const answer = face.owner(callId);
+  try {
+    return { ...answer, record: await face.recordOf(callId), recordKnown: true };
+  } catch (error) {
+    const silent = error instanceof SipfarmError && (STATUS[error.code] === 503 || STATUS[error.code] === 502);
+    if (!silent) throw error;
+    return { ...answer, record: null, recordKnown: false };
+  }
+}
+
 function addRoutes(app: FastifyInstance, { face, registry }: MemberAnswers): void {
   app.get('/livez', async () => ({ live: true }));
   app.get('/readyz', async (_request, reply) => {
@@ -118,8 +138,12 @@ function addRoutes(app: FastifyInstance, { face, registry }: MemberAnswers): voi
   app.get('/v1/members', async () => ({ members: face.members(), absent: face.absent() }));
   app.get('/v1/peers', async () => ({ peers: face.peers() }));
   app.get('/v1/view', async () => ({ view: face.view() ?? null }));
-  app.get('/v1/calls', async () => face.calls());
-  app.get('/v1/owner', async (request) => face.owner(wanted(request, 'callId', MAX_CALL_ID)));
+  app.get('/v1/calls', async (request) => {
+    const { limit, all } = request.query as Readonly<Record<string, unknown>>;
+    if (limit === undefined) return face.calls();
+    return { ...face.calls(), ...(await face.callList(wantedLimit(limit), all !== undefined)) };
+  });
+  app.get('/v1/owner', async (request) => ownerReport(face, wanted(request, 'callId', MAX_CALL_ID)));
   app.get('/v1/decode', async (request) => face.decode(wanted(request, 'text', 8192)));
   app.get('/v1/config', async () => ({ config: await face.getConfig() }));
   app.put('/v1/config', { bodyLimit: BODY_BYTES }, async (request) => {

@@ -133,7 +133,47 @@ export interface OwnerAnswer {
   readonly heldHere: boolean;
 }
 
-/** Every method answers from tables at hand, but those that read and write the store. */
+/** A call by its record. Its texts were written by strangers. */
+export interface CallSummary {
+  readonly callId: string;
+  readonly state: 'trying' | 'early' | 'confirmed';
+  readonly method: 'INVITE' | 'SUBSCRIBE';
+  /** ISO 8601. */
+  readonly since: string;
+  /** Under whose number the record stands; the id is empty when that has no seat. */
+  readonly owner: OwnerMember;
+  /** Of the owner, and the epoch it worked by, when it wrote the record. */
+  readonly incarnation: number;
+  readonly epoch: number;
+  /** URI of From and To. */
+  readonly from: string;
+  readonly to: string;
+  readonly legs: readonly CallLegSummary[];
+}
+
+interface CallLegSummary {
+  /** Who sent the request: somebody outside, or the SIP server. */
+  readonly from: 'client' | 'server';
+  /** `ip:port` of the outside, or which connection it is on. */
+  readonly remote: string;
+  readonly answered: boolean;
+}
+
+export interface CallList {
+  readonly calls: readonly CallSummary[];
+  /** There are more than were asked for. */
+  readonly more: boolean;
+}
+
+/** What `GET /v1/owner` tells. */
+export interface OwnerReport extends OwnerAnswer {
+  /** The call's record; null when there is none, or when the store does not tell. */
+  readonly record: CallSummary | null;
+  /** False when the store did not answer. */
+  readonly recordKnown: boolean;
+}
+
+/** What gives a promise may ask the store; all else answers from tables at hand. */
 export interface FarmFace {
   readonly orders: OrderDesk;
   ready(): Readiness;
@@ -147,7 +187,11 @@ export interface FarmFace {
   view(): View | undefined;
   /** Calls this member owns; numbers only, never content. */
   calls(): { readonly owned: number };
+  /** At most `limit` calls of this member that are recorded; with `all` of every member, out of the store. Rejects with SF_STORE_*. */
+  callList(limit: number, all: boolean): Promise<CallList>;
   owner(callId: string): OwnerAnswer;
+  /** The record of a Call-ID, whoever owns it. Rejects with SF_STORE_*. */
+  recordOf(callId: string): Promise<CallSummary | null>;
   /** Throws SF_DECODE_FAILED. */
   decode(text: string): Decoded;
   /** The cluster-wide settings as they stand in the store; empty when nobody has put any. Rejects with SF_STORE_*. */

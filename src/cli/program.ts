@@ -2,8 +2,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { SocketAddress } from 'node:net';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { MAX_LISTED_CALLS } from '../admin/admin-server.ts';
 import { decode } from '../admin/decode.ts';
-import type { AbsentSummary, FarmSummary, MemberSummary, OwnerAnswer } from '../admin/farm-face.ts';
+import type { AbsentSummary, CallList, FarmSummary, MemberSummary, OwnerReport } from '../admin/farm-face.ts';
 import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import {
@@ -25,7 +26,7 @@ import { addRenderOptions, planFor, type RenderOptions, showFiles } from './bala
 import type { BalancerKind } from './balancer/render.ts';
 import type { DoctorOptions } from './doctor.ts';
 import { addOrderCommands, OrderCommands, type OrderDeps } from './orders.ts';
-import { showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
+import { showCalls, showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
 import { printable } from './table.ts';
 
 /** Everything the commands need of the world. */
@@ -152,8 +153,13 @@ class Commands {
     this.#show(options, [...members, ...absent], () => showMembers(members, absent));
   }
 
+  async calls(options: AskOptions & { readonly all?: boolean; readonly limit: number }): Promise<void> {
+    const path = `/v1/calls?limit=${options.limit}${options.all ? '&all=1' : ''}`;
+    this.#show(options, (await this.#ask(options).get(path)) as CallList, showCalls);
+  }
+
   async owner(callId: string, options: AskOptions): Promise<void> {
-    const answer = (await this.#ask(options).get(`/v1/owner?callId=${encodeURIComponent(callId)}`)) as OwnerAnswer;
+    const answer = (await this.#ask(options).get(`/v1/owner?callId=${encodeURIComponent(callId)}`)) as OwnerReport;
     this.#show(options, answer, showOwner);
   }
 
@@ -258,9 +264,16 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
       commands.failed = true;
     },
   );
-  asking(program.command('owner').description('tell which member owns a Call-ID').argument('<call-id>')).action(
-    (callId: string, options) => commands.owner(callId, options),
-  );
+  asking(program.command('calls').description('list the recorded calls of the member that is asked'))
+    .option('--all', 'the calls of every member, as they stand in the store')
+    .option('--limit <n>', 'at most so many', integer(1, MAX_LISTED_CALLS), 100)
+    .action((options) => commands.calls(options));
+  asking(
+    program
+      .command('owner')
+      .description('tell which member owns a Call-ID, and what its record says')
+      .argument('<call-id>'),
+  ).action((callId: string, options) => commands.owner(callId, options));
   asking(program.command('doctor').description('check this host and its place in the farm, and say what to type'))
     .option('--fix', 'make the changes that are safe, after asking')
     .option('--yes', 'with --fix: do not ask')

@@ -1,6 +1,13 @@
 // What `sipfarm check` shows of a good configuration, and what the other commands show of the member's answers.
 import type { Decoded } from '../admin/decode.ts';
-import type { AbsentSummary, MemberSummary, OwnerAnswer, OwnerMember } from '../admin/farm-face.ts';
+import type {
+  AbsentSummary,
+  CallList,
+  CallSummary,
+  MemberSummary,
+  OwnerMember,
+  OwnerReport,
+} from '../admin/farm-face.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { transparentHatches } from '../config/hatches.ts';
 import type { Config } from '../config/schema.ts';
@@ -102,8 +109,47 @@ function nameMember(member: OwnerMember | null): string {
   return member ? `${member.id} (number ${member.number})` : 'nobody';
 }
 
-/** Who owns a Call-ID, and why. */
-export function showOwner(answer: OwnerAnswer): string {
+/** Characters of a text of strangers that a table shows. */
+const MAX_SHOWN = 60;
+
+function clipped(text: string): string {
+  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN - 3)}...`;
+}
+
+function showLegs({ legs }: CallSummary): string {
+  return legs.map(({ from, remote, answered }) => `${from} ${remote}${answered ? ' answered' : ''}`).join(', ');
+}
+
+function ownerOf({ owner, incarnation, epoch }: CallSummary): string {
+  return `${owner.id || 'no seat'} (number ${owner.number}), incarnation ${incarnation}, epoch ${epoch}`;
+}
+
+/** One line per call. */
+export function showCalls({ calls, more }: CallList): string {
+  const headings = ['CALL-ID', 'METHOD', 'STATE', 'SINCE', 'OWNER', 'FROM', 'TO', 'LEGS'];
+  const rows = calls.map((call) => {
+    const { callId, method, state, since, owner, from, to } = call;
+    return [callId, method, state, since, owner.id || String(owner.number), from, to]
+      .map(clipped)
+      .concat(showLegs(call));
+  });
+  return [table(headings, rows), ...(more ? ['There are more: --limit shows them.'] : [])].join('\n');
+}
+
+function showRecord({ record, recordKnown }: OwnerReport): [string, string][] {
+  if (!record) return [['record', recordKnown ? 'none' : 'not known: the store does not answer']];
+  const { method, state, since, from, to } = record;
+  return [
+    ['record', `${method} ${state} since ${since}`],
+    ['recorded by', ownerOf(record)],
+    ['from', from],
+    ['to', to],
+    ['legs', showLegs(record)],
+  ];
+}
+
+/** Who owns a Call-ID, and why; and what its record says. */
+export function showOwner(answer: OwnerReport): string {
   return pairs([
     ['call-id', answer.callId],
     ['slot', answer.slot],
@@ -111,6 +157,7 @@ export function showOwner(answer: OwnerAnswer): string {
     ['owner', nameMember(answer.owner)],
     ['before', nameMember(answer.previous)],
     ['held here', answer.heldHere ? 'yes' : 'no'],
+    ...showRecord(answer),
   ]);
 }
 

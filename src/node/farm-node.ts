@@ -29,6 +29,7 @@ import type { Store } from '../store/store.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
 import { Transport } from '../transport/transport.ts';
 import { CallRecords } from './call-records.ts';
+import { CallsFace } from './calls-face.ts';
 import { Fence } from './fence.ts';
 import {
   errorLimits,
@@ -283,6 +284,7 @@ export class FarmNode {
       records: () => this.#records,
       world,
       calls: this.#calls,
+      callsFace: new CallsFace({ store, world, callRecords: this.#callRecords }),
       link: this.#link,
       store,
       service: this.#upstream,

@@ -2,6 +2,8 @@
 import { type Decoded, decode } from '../admin/decode.ts';
 import type {
   AbsentSummary,
+  CallList,
+  CallSummary,
   FarmFace,
   FarmSummary,
   MemberSummary,
@@ -25,6 +27,7 @@ import type { View } from '../ownership/view.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Service } from '../service/service.ts';
 import type { Store } from '../store/store.ts';
+import type { CallsFace } from './calls-face.ts';
 
 export interface NodeFaceOptions {
   readonly config: () => Config;
@@ -35,6 +38,7 @@ export interface NodeFaceOptions {
   readonly records: () => readonly MemberRecord[];
   readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly calls: CallTable;
+  readonly callsFace: CallsFace;
   readonly link: RelayLink;
   readonly store: Store;
   readonly service: Service;
@@ -154,6 +158,14 @@ export class NodeFace implements FarmFace {
 
   view(): View | undefined {
     return this.#of.view();
+  }
+
+  callList(limit: number, all: boolean): Promise<CallList> {
+    return this.#of.callsFace.list(limit, all);
+  }
+
+  recordOf(callId: string): Promise<CallSummary | null> {
+    return this.#of.callsFace.recordOf(callId);
   }
 
   calls(): { readonly owned: number } {

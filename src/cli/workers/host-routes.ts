@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Answer, Question } from '../../admin/admin-server.ts';
-import type { OwnerAnswer } from '../../admin/farm-face.ts';
+import type { CallList, OwnerAnswer, OwnerReport } from '../../admin/farm-face.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { Host, WorkerSummary } from './host.ts';
 import { mergeMetrics } from './metrics-page.ts';
@@ -35,6 +35,12 @@ function parsed<T>(answers: readonly { readonly answer: Answer | null }[]): T[] 
   return answers.flatMap(({ answer }) => (answer?.status === 200 ? [JSON.parse(answer.body) as T] : []));
 }
 
+/** The calls of several workers, oldest first. */
+function joined(lists: readonly Partial<CallList>[], limit: number): CallList {
+  const calls = lists.flatMap((list) => list.calls ?? []).sort((a, b) => (a.since < b.since ? -1 : 1));
+  return { calls: calls.slice(0, limit), more: calls.length > limit || lists.some(({ more }) => more) };
+}
+
 /** `registry`: what the host itself counts. */
 export function hostRoutes(host: Asked, registry: Registry): (app: FastifyInstance) => void {
   return (app) => {
@@ -52,16 +58,23 @@ export function hostRoutes(host: Asked, registry: Registry): (app: FastifyInstan
     app.get('/v1/calls', async (request, reply) => {
       const one = wantedWorker(request, host.workers);
       if (one !== undefined) return send(reply, await host.askOne(questionOf(request), one));
-      const answers = parsed<{ readonly owned: number }>(await host.askAll(questionOf(request)));
-      if (answers.length === 0) throw noWorker();
-      return { owned: answers.reduce((sum, { owned }) => sum + owned, 0) };
+      const { limit, all } = request.query as { readonly limit?: string; readonly all?: unknown };
+      // The calls of every member stand in the store, which each worker can read.
+      if (all !== undefined) return send(reply, await host.askOne(questionOf(request), undefined));
+      const answers = await host.askAll(questionOf(request));
+      const good = parsed<{ readonly owned: number } & Partial<CallList>>(answers);
+      const wrong = answers.find(({ answer }) => answer?.status === 400)?.answer;
+      if (wrong) return send(reply, wrong);
+      if (good.length === 0) throw noWorker();
+      const owned = good.reduce((sum, each) => sum + each.owned, 0);
+      return limit === undefined ? { owned } : { owned, ...joined(good, Number(limit)) };
     });
     app.get('/v1/owner', async (request, reply) => {
       const answer = await host.askOne(questionOf(request), wantedWorker(request, host.workers));
       if (answer?.status !== 200 || 'worker' in (request.query as object)) return send(reply, answer);
       // Who asks wants to know of this host, not of one of its processes.
       const others = parsed<OwnerAnswer>(await host.askAll(questionOf(request)));
-      const first = JSON.parse(answer.body) as OwnerAnswer;
+      const first = JSON.parse(answer.body) as OwnerReport;
       return { ...first, heldHere: first.heldHere || others.some(({ heldHere }) => heldHere) };
     });
     app.all('/v1/*', async (request, reply) =>

@@ -7,7 +7,7 @@ import { SipfarmError } from '../../../src/base/errors.ts';
 import { makeLog } from '../../../src/base/log.ts';
 import { Secret } from '../../../src/config/secret.ts';
 import { makeMetrics } from '../../../src/metrics/metrics.ts';
-import { type FakeFace, fakeFace } from './fake-face.ts';
+import { callOf, type FakeFace, fakeFace } from './fake-face.ts';
 
 interface Answer {
   readonly status: number;
@@ -86,12 +86,38 @@ test('each question gets its answer', async (t) => {
   assert.ok(!owner.text.includes('\u0001'));
 });
 
+test('calls are listed as far as asked for, of this member or of all', async (t) => {
+  const { face, ask } = await start(t);
+  face.records.push(callOf('one'), callOf('two'));
+  const listed = (await ask('/v1/calls?limit=1')).json<{ owned: number; calls: { callId: string }[]; more: boolean }>();
+  assert.deepEqual([listed.owned, listed.calls.map(({ callId }) => callId), listed.more], [2, ['one'], true]);
+  await ask('/v1/calls?limit=5&all=1');
+  assert.deepEqual(face.asked, ['calls 1', 'calls 5 all']);
+});
+
+test('the owner of a Call-ID is told with the record, and without it when the store is away', async (t) => {
+  const { face, ask } = await start(t);
+  face.records.push(callOf('one'));
+  type Told = { owner: { id: string }; record: { state: string } | null; recordKnown: boolean };
+  const of = async (callId: string): Promise<unknown[]> => {
+    const { owner, record, recordKnown } = (await ask(`/v1/owner?callId=${callId}`)).json<Told>();
+    return [owner.id, record?.state, recordKnown];
+  };
+  assert.deepEqual(await of('one'), ['fe1', 'early', true]);
+  assert.deepEqual(await of('two'), ['fe1', undefined, true]);
+  face.storeDown = true;
+  assert.deepEqual(await of('one'), ['fe1', undefined, false]);
+});
+
 test('a wrong question is refused with a code', async (t) => {
   const { ask } = await start(t);
   for (const [path, status, code] of [
     ['/v1/owner', 400, 'SF_USAGE'],
     ['/v1/owner?callId=a&callId=b', 400, 'SF_USAGE'],
     [`/v1/owner?callId=${'x'.repeat(1025)}`, 400, 'SF_USAGE'],
+    ['/v1/calls?limit=0', 400, 'SF_USAGE'],
+    ['/v1/calls?limit=10001', 400, 'SF_USAGE'],
+    ['/v1/calls?limit=1&limit=2', 400, 'SF_USAGE'],
     ['/v1/decode?text=zzz', 400, 'SF_DECODE_FAILED'],
     ['/v1/nothing', 404, 'SF_ADMIN_REFUSED'],
   ] as const) {

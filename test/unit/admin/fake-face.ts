@@ -1,6 +1,6 @@
 // A node that answers the admin server's questions from a few constants.
 import { decode } from '../../../src/admin/decode.ts';
-import type { FarmFace, OrderStatus, Readiness } from '../../../src/admin/farm-face.ts';
+import type { CallSummary, FarmFace, OrderStatus, Readiness } from '../../../src/admin/farm-face.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import type { ClusterSettings } from '../../../src/config/schema.ts';
 
@@ -8,6 +8,7 @@ export interface FakeFace extends FarmFace {
   readiness: Readiness;
   settings: ClusterSettings;
   storeDown: boolean;
+  records: CallSummary[];
   /** What is answered about fe1; every other member is unknown. */
   status: OrderStatus;
   /** What was asked of the order desk. */
@@ -23,6 +24,7 @@ export function fakeFace(): FakeFace {
     readiness: { ready: true, reasons: [] },
     settings: {},
     storeDown: false,
+    records: [],
     status: { member: 'fe1', order: null, alive: true, seated: true, progress: null, othersTakeCalls: true },
     asked: [],
     orders: {
@@ -91,6 +93,14 @@ export function fakeFace(): FakeFace {
     ],
     view: () => undefined,
     calls: () => ({ owned: 2 }),
+    callList: async (limit, all) => {
+      face.asked.push(`calls ${limit}${all ? ' all' : ''}`);
+      return { calls: face.records.slice(0, limit), more: face.records.length > limit };
+    },
+    recordOf: async (callId) => {
+      if (face.storeDown) throw new SipfarmError('SF_STORE_UNREACHABLE', 'the store does not answer');
+      return face.records.find((record) => record.callId === callId) ?? null;
+    },
     owner: (callId) => ({
       callId,
       slot: 17,
@@ -109,4 +119,20 @@ export function fakeFace(): FakeFace {
     },
   };
   return face;
+}
+
+/** A call whose texts a stranger has chosen. */
+export function callOf(callId: string, from = 'sip:alice@example.org'): CallSummary {
+  return {
+    callId,
+    state: 'early',
+    method: 'INVITE',
+    since: '2026-01-01T00:00:00.000Z',
+    owner: { number: 2, id: 'fe2' },
+    incarnation: 3,
+    epoch: 7,
+    from,
+    to: 'sip:bob@example.org',
+    legs: [{ from: 'client', remote: '192.0.2.7:5060', answered: false }],
+  };
 }

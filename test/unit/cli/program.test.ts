@@ -13,7 +13,7 @@ import { Secret } from '../../../src/config/secret.ts';
 import type { DemoOptions } from '../../../src/demo/demo.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
-import { type FakeFace, fakeFace } from '../admin/fake-face.ts';
+import { callOf, type FakeFace, fakeFace } from '../admin/fake-face.ts';
 
 const KEY = 'ab'.repeat(32);
 const FILE = `farm: lab
@@ -96,7 +96,7 @@ test('help and version go to the standard output with exit code 0', async () => 
   assert.deepEqual(await run(['--version']), { code: 0, out: '1.2.3', err: '' });
   const { code, out } = await run(['--help']);
   assert.equal(code, 0);
-  for (const command of ['run', 'check', 'demo', 'members', 'owner', 'decode', 'config'])
+  for (const command of ['run', 'check', 'demo', 'members', 'calls', 'owner', 'decode', 'config'])
     assert.ok(out.includes(`\n  ${command} `), command);
 });
 
@@ -242,4 +242,37 @@ test('doctor --through takes the VIP in any of its texts, and nothing that belon
   assert.deepEqual(asked, { address: '2001:db8::1', port: 5080 });
   for (const wrong of [['vip'], ['198.51.100.1:0'], ['198.51.100.1', '--fix'], ['198.51.100.1', '-c', 'x.yaml']])
     assert.equal((await run(['doctor', '--through', ...wrong], { runDoctor })).code, 2, wrong.join(' '));
+});
+
+test('calls are listed, with nothing in their texts that a terminal would obey', async (t) => {
+  const { face, address } = await admin(t);
+  face.records.push(callOf('one'), callOf('\u001b[2Jtwo\u202e', `sip:${'x'.repeat(200)}@example.org`));
+  const shown = await run(['calls', '--admin', address]);
+  assert.equal(shown.code, 0);
+  assert.match(
+    shown.out,
+    /^one +INVITE +early +2026\S+ +fe2 +sip:alice@example.org +sip:bob@example.org +client 192.0.2.7:5060$/m,
+  );
+  assert.match(shown.out, /\\u001b\[2Jtwo\\u202e/);
+  assert.ok(!shown.out.includes('\u001b') && !shown.out.includes('x'.repeat(100)));
+  const first = await run(['calls', '--all', '--limit', '1', '--admin', address]);
+  assert.match(first.out, /There are more/);
+  const { calls } = JSON.parse((await run(['calls', '--json', '--admin', address])).out) as { calls: unknown[] };
+  assert.equal(calls.length, 2);
+  assert.deepEqual(face.asked, ['calls 100', 'calls 1 all', 'calls 100']);
+  assert.equal((await run(['calls', '--limit', '0', '--admin', address])).code, 2);
+});
+
+test('the owner of a call is told with its record, when there is one', async (t) => {
+  const { face, address } = await admin(t);
+  face.records.push(callOf('one'));
+  const found = (await run(['owner', 'one', '--admin', address])).out;
+  assert.match(found, /^record +INVITE early since 2026\S+$/m);
+  assert.match(found, /^recorded by +fe2 \(number 2\), incarnation 3, epoch 7$/m);
+  assert.match((await run(['owner', 'two', '--admin', address])).out, /^record +none$/m);
+  face.storeDown = true;
+  assert.match(
+    (await run(['owner', 'one', '--admin', address])).out,
+    /^record +not known: the store does not answer$/m,
+  );
 });

@@ -49,6 +49,25 @@ test('a record stands under the owner from the first ring to the end of the call
   assert.deepEqual(kinds(farm, owner.number), []);
 });
 
+test('any member tells the calls of all and the record of a Call-ID; the owner tells its own', async () => {
+  const { farm, owner, call } = await ringing();
+  const other = farm.member(1);
+  const ids = async (member: FakeMember, all: boolean): Promise<string[]> =>
+    (await farm.drive(member.node.face.callList(10, all))).calls.map(({ callId }) => callId);
+  assert.deepEqual(
+    [await ids(owner, false), await ids(other, false), await ids(other, true)],
+    [[call.callId], [], [call.callId]],
+  );
+  const told = (await farm.drive(other.node.face.recordOf(call.callId)))!;
+  assert.deepEqual(
+    [told.owner, told.incarnation, told.from],
+    [{ number: owner.number, id: 'fe2' }, 1, 'sip:alice@example.org'],
+  );
+  assert.deepEqual(told.legs, [{ from: 'client', remote: '192.0.2.7:5060', answered: false }]);
+  assert.equal((await farm.drive(owner.node.face.recordOf(call.callId)))?.state, 'early');
+  assert.equal(await farm.drive(other.node.face.recordOf('unknown')), null);
+});
+
 describe('a member that starts again in front of a server that lived on', () => {
   test('holds its calls again: those that are up and those that ring', async () => {
     const { farm, owner, servers, call } = await ringing();

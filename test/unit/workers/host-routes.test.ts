@@ -53,6 +53,24 @@ test('calls are summed over the workers, or those of the one that is named', asy
   assert.deepEqual(await get('/v1/calls?worker=1'), { status: 200, value: { owned: 5 } });
 });
 
+test('calls of the workers are listed together, oldest first; those of the whole farm any worker tells', async () => {
+  const list =
+    (...since: string[]) =>
+    () =>
+      json({ owned: 1, calls: since.map((each) => ({ since: each })), more: false });
+  const { get, asked } = setUp(list('2026-03', '2026-01'), list('2026-02'));
+  const since = (...each: string[]) => each.map((one) => ({ since: one }));
+  const two = { owned: 2, calls: since('2026-01', '2026-02'), more: true };
+  assert.deepEqual((await get('/v1/calls?limit=2')).value, two);
+  const three = { owned: 2, calls: since('2026-01', '2026-02', '2026-03'), more: false };
+  assert.deepEqual((await get('/v1/calls?limit=3')).value, three);
+  asked.length = 0;
+  await get('/v1/calls?limit=3&all=1');
+  assert.equal(asked.length, 1);
+  const refused = setUp(() => ({ status: 400, type: 'application/json', body: '{"error":{}}' }));
+  assert.equal((await refused.get('/v1/calls?limit=0')).status, 400);
+});
+
 test('a call is held here when any worker holds it', async () => {
   const owner = (heldHere: boolean) => () => json({ callId: 'a', slot: 1, heldHere });
   const { get } = setUp(owner(false), owner(true));
