@@ -22,6 +22,7 @@ interface Sources {
 export interface Metrics {
   readonly registry: Registry;
   readonly sources: Sources;
+  readonly adopted: CellFamily<'why' | 'outcome'>;
   readonly received: CellFamily<'listener' | 'class'>;
   readonly verdicts: CellFamily<'verdict' | 'reason'>;
   readonly relayed: CellFamily<'direction' | 'peer'>;
@@ -121,6 +122,12 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
   const metrics: Metrics = {
     registry,
     sources,
+    adopted: counter(
+      registry,
+      'adopted_calls_total',
+      'Calls of members that are gone, by why they were adopted (need: a packet asked for it; sweep: nobody did) and what became of them (ownership.md).',
+      ['why', 'outcome'],
+    ),
     received: counter(registry, 'received_packets_total', 'Packets that came in from outside, by listener and class.', [
       'listener',
       'class',

@@ -43,6 +43,7 @@ import {
   transportLimits,
   transportsOf,
 } from './from-config.ts';
+import { Inheritance } from './inheritance.ts';
 import { NodeFace } from './node-face.ts';
 import { Obedience } from './obedience.ts';
 import { StoreOrderDesk } from './order-desk.ts';
@@ -86,6 +87,7 @@ export class FarmNode {
   readonly #callRecords: CallRecords | undefined;
   readonly #obedience: Obedience;
   #orders: Orders = new Map();
+  readonly #inheritance: Inheritance | undefined;
   readonly #admin: AdminServer | undefined;
   readonly face: FarmFace;
   readonly #settings: Settings;
@@ -244,6 +246,8 @@ export class FarmNode {
       sendErrors: metrics.sendErrors,
       drops,
       fence,
+      ringingSeconds: () => this.#settings.now.ownership.ringingSeconds,
+      again: (packet) => way.relayed(packet),
       onHealth: () => void this.#membership.publish().catch(() => {}),
     });
     const way = new PacketWay({
@@ -275,6 +279,19 @@ export class FarmNode {
       onRejoined: (identity) => this.#becomeRejoined(identity),
       onSeatLost: () => this.#giveUpCalls(),
     });
+    this.#inheritance =
+      this.#callRecords &&
+      new Inheritance({
+        store,
+        clock,
+        log: log.child({ room: 'adoption' }),
+        world,
+        heir: this.#upstream.heir,
+        keeper: this.#callRecords.journal,
+        membership: this.#membership,
+        fence,
+        metrics,
+      });
     this.face = new NodeFace({
       config: () => this.#settings.now,
       version: options.version,
@@ -404,6 +421,7 @@ export class FarmNode {
     this.#fence.stop();
     this.#obedience.stop();
     this.#settings.close();
+    this.#inheritance?.stop();
     const steps = [
       // The doors first: what comes in after the seat is gone would be refused by the others.
       () => this.transport.stop(),
@@ -466,6 +484,7 @@ export class FarmNode {
     const { calls } = this.#calls;
     this.#calls.clear();
     this.#callRecords?.journal.forfeit();
+    this.#upstream.heir.clear();
     this.#options.log.warn({ calls }, 'this member has lost its seat in the view; its calls belong to others now');
   }
 
@@ -496,7 +515,10 @@ export class FarmNode {
   #takeView(view: View): void {
     this.#view = view;
     this.#link.setSeats(view.seats);
-    this.#world.takeView(view, () => this.#noteSeat());
+    this.#world.takeView(view, () => {
+      this.#noteSeat();
+      this.#inheritance?.takeView(view);
+    });
   }
 
   #takeRecords(records: readonly MemberRecord[]): void {

@@ -152,6 +152,7 @@ export class OwnerLookup {
     if (member === tables.self) return LOCAL;
     if (tables.seats.has(member)) return packet.hops >= HOP_LIMIT ? LOCAL : relayTo(member);
     packet.orphan = true;
+    packet.owner = member;
     const owner = tables.slots[packet.slot]!;
     return owner === tables.self || owner === 0 || packet.hops >= HOP_LIMIT ? LOCAL : relayTo(owner);
   }

@@ -34,4 +34,6 @@ export class Packet {
   slot = 0;
   /** The owner named by the packet has no seat any more: set by the owner lookup, read by the service. */
   orphan = false;
+  /** Number of that owner; only meaningful in an orphan. */
+  owner = 0;
 }

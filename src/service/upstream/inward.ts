@@ -13,12 +13,14 @@ import type { Listener } from '../../transport/transport.ts';
 import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
 import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
+import type { Heir } from './heir.ts';
 import { noteClientLeg, noteServerResponse } from './legs.ts';
 import { RouteReading, readdressRoutes, takeOwnRoutes } from './own-routes.ts';
 
 export interface InwardOptions {
   readonly edge: Edge;
   readonly answers: Answers;
+  readonly heir: Heir;
   readonly toServer: (message: Buffer) => void;
   readonly serverUp: () => boolean;
   readonly dialogs: 'own' | 'shared';
@@ -49,8 +51,9 @@ export class Inward {
 
   /** A request of a client that this member owns. */
   request(packet: Packet, scan: Scan): void {
-    const { edge, answers, toServer, dialogs } = this.#options;
+    const { edge, answers, toServer, dialogs, heir } = this.#options;
     this.#requests.n++;
+    if (heir.active && heir.request(packet, scan)) return;
     if (packet.orphan && dialogs === 'own' && scan.toTagStart >= 0) {
       // The dialog died with its owner's server.
       if (scan.method === Method.ACK) edge.drops['owner-gone'].n++;

@@ -42,6 +42,15 @@ export function branchOf(leg: Leg): string {
   return own ? slice(own, own.branchStart, own.branchEnd) : '';
 }
 
+/** The tag by which the leg's party names itself; '' when it is not known. */
+export function partyTag(leg: Leg): string {
+  const said = leg.from === 'client' ? readLeg(leg.request) : readLeg(leg.answer ?? '');
+  if (!said) return '';
+  return leg.from === 'client'
+    ? slice(said, said.fromTagStart, said.fromTagEnd)
+    : slice(said, said.toTagStart, said.toTagEnd);
+}
+
 /** CANCEL of the leg's INVITE (RFC 3261 9.1). */
 export function cancelOf(leg: Leg): Buffer | undefined {
   return inTransaction(leg, 'CANCEL', undefined);

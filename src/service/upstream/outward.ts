@@ -15,6 +15,7 @@ import { Direction, writeBranchValue } from './branch.ts';
 import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow, slotOf } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import type { ForbiddenTargets } from './forbidden-targets.ts';
+import type { Heir } from './heir.ts';
 import { noteClientResponse, noteOrphanResponse, noteServerLeg } from './legs.ts';
 import type { Locator, Target } from './locate.ts';
 import { cutToCaller } from './orphan-vias.ts';
@@ -31,6 +32,7 @@ export interface OutwardOptions {
   readonly isServer: (address: string, port: number) => boolean;
   readonly forbidden: ForbiddenTargets;
   readonly dialogs: 'own' | 'shared';
+  readonly heir: Heir;
   /** The members to send through; undefined: this node sends from its own listeners. */
   readonly exits: Exits | undefined;
 }
@@ -222,11 +224,12 @@ export class Outward {
 
   /** A response of a client to a request of the server. Its top Via is ours, or that of a member that is gone (`packet.orphan`). */
   responseFromClient(packet: Packet, scan: Scan): void {
-    const { edge, toServer, dialogs } = this.#options;
+    const { edge, toServer, dialogs, heir } = this.#options;
     this.#responses.n++;
+    if (heir.active && heir.response(packet, scan)) return;
     if (packet.orphan && dialogs === 'shared' && this.#passOver(packet, scan)) return;
     if (!this.#leadsOn(scan)) {
-      edge.drops['next-via'].n++;
+      if (!heir.takes(scan)) edge.drops['next-via'].n++;
       return;
     }
     const named = readFlowParameter(edge, scan, this.#token, this.#back);

@@ -26,6 +26,7 @@ import type { Transport } from '../../transport/transport.ts';
 import type { Service } from '../service.ts';
 import { type Edge, edgeScratch } from './edge.ts';
 import type { ForbiddenTargets } from './forbidden-targets.ts';
+import { Heir } from './heir.ts';
 import { Inward } from './inward.ts';
 import type { Locator } from './locate.ts';
 import { Outward } from './outward.ts';
@@ -65,6 +66,9 @@ export interface UpstreamOptions {
   readonly drops: Readonly<Record<DropReason, Cell>>;
   /** Up while this member must not act as owner. Left out: it never is. */
   readonly fence?: { readonly up: boolean };
+  readonly ringingSeconds: () => number;
+  /** Sends a packet on its way once more, from the owner lookup on. */
+  readonly again: (packet: Packet) => void;
   /** The server has come up or gone down. */
   readonly onHealth: (up: boolean) => void;
 }
@@ -78,6 +82,8 @@ const KEEPALIVE = Buffer.from('\r\n\r\n');
 export class Upstream implements Service {
   readonly #options: UpstreamOptions;
   readonly #edge: Edge;
+  /** What becomes of the calls of members that are gone. */
+  readonly heir: Heir;
   readonly #inward: Inward;
   readonly #outward: Outward;
   readonly #health: ServerHealth;
@@ -109,7 +115,10 @@ export class Upstream implements Service {
       ownEndpoints: new Set(own.map((endpoint) => `${endpoint.address}:${endpoint.port}`.toLowerCase())),
       ...edgeScratch(),
     };
+    const heir = new Heir({ ...options, edge: this.#edge, dialogs: settings.dialogs });
+    this.heir = heir;
     this.#inward = new Inward({
+      heir,
       edge: this.#edge,
       answers: options.answers,
       toServer: (message) => this.#toServer(message),
@@ -117,6 +126,7 @@ export class Upstream implements Service {
       dialogs: settings.dialogs,
     });
     this.#outward = new Outward({
+      heir,
       edge: this.#edge,
       locator: options.locator,
       answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
@@ -174,6 +184,7 @@ export class Upstream implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#health.stop();
+    this.heir.clear();
     this.#lookups?.cancel();
     await Promise.all([this.#socket?.close(), this.#knocker?.close()]);
     this.#socket = undefined;

@@ -159,9 +159,11 @@ export class Call {
   readonly #farm: FakeFarm;
   readonly #inviteVia: string;
   #invite = '';
+  /** RFC 3261 17.1.1.2: after a provisional response the INVITE is not sent again. */
+  #proceeding = false;
   readonly #reliable: boolean;
 
-  constructor(farm: FakeFarm, phone: UdpPhone | TcpPhone, callId = `call-${++calls}`) {
+  constructor(farm: FakeFarm, phone: UdpPhone | TcpPhone, callId = `made-${++calls}`) {
     this.#farm = farm;
     this.#phone = phone;
     this.callId = callId;
@@ -230,7 +232,7 @@ export class Call {
     const text = this.#text(method, via, cseq, headers, body);
     if (method === 'INVITE') this.#invite = text;
     const again = (interval: number, left: number): void => {
-      if (this.final.has(method) || (method === 'INVITE' && this.ringing)) return;
+      if (this.final.has(method) || (method === 'INVITE' && this.#proceeding)) return;
       if (left <= 0) {
         this.final.set(method, 408);
         return;
@@ -251,6 +253,7 @@ export class Call {
     if (method === 'INVITE') {
       if (message.toTag !== '') this.toTag = message.toTag;
       this.ringing ||= status > 100;
+      this.#proceeding = true;
     }
     if (status < 200) return;
     if (!this.final.has(method)) this.final.set(method, status);

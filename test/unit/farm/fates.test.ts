@@ -1,7 +1,9 @@
-// What becomes of a packet whose owner is gone: the table "When the owner is gone" of docs/ownership.md, row by row.
+// What becomes of a packet whose owner is gone: the table "When the owner is gone" of docs/ownership.md, row by row; calls with a record are in
+// adoption.test.ts.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, test } from 'node:test';
+import { GRACE_MS } from '../../../src/calls/adoption.ts';
 import type { FakeFarm, FakeMember, Phone, TcpPhone } from '../../fake/farm.ts';
 import { type Message, request, respond } from '../../fake/sip.ts';
 import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
@@ -15,6 +17,12 @@ async function lose(farm: FakeFarm, member: FakeMember): Promise<void> {
   await farm.seated();
 }
 
+/** The same, and until it can no longer come back as if nothing had been. */
+async function loseForGood(farm: FakeFarm, member: FakeMember): Promise<void> {
+  await lose(farm, member);
+  await farm.pass(GRACE_MS + 1000, 100);
+}
+
 /** A call that is up, owned by member 2, which is then lost. */
 async function orphaned(
   dialogs: 'own' | 'shared',
@@ -26,7 +34,7 @@ async function orphaned(
   call.invite();
   await farm.settle();
   assert.equal(call.status, 200);
-  await lose(farm, farm.member(2));
+  await loseForGood(farm, farm.member(2));
   const heir = farm.ownerOf(call.callId);
   heir.server.requests.length = 0;
   return { farm, servers, call, heir };
@@ -68,7 +76,7 @@ async function registered(
 
 test('the table in the documentation has the rows that are tested here', () => {
   const text = readFileSync(new URL('../../../docs/ownership.md', import.meta.url), 'utf8');
-  const table = text.slice(text.indexOf('## When the owner is gone'), text.indexOf('## In the store'));
+  const [, table = ''] = /## When the owner is gone\n([\s\S]*?)\n### /.exec(text) ?? [];
   const rows = table.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| packet'));
   assert.deepEqual(
     rows.map((row) => row.split('|')[1]?.trim()),
@@ -78,7 +86,10 @@ test('the table in the documentation has the rows that are tested here', () => {
       'in-dialog request, `dialogs: shared`',
       'in-dialog request, `dialogs: own`',
       'its ACK',
-      'CANCEL',
+      'CANCEL, call with a record',
+      'CANCEL, call without a record',
+      'INVITE again, call with a record',
+      'INVITE again, call without a record',
       'request to a client on a connection that is gone',
       'response to such a client',
     ],
@@ -91,7 +102,7 @@ describe('the owner is gone', () => {
     const phone = await farm.phone('192.0.2.7');
     const lost = farm.member(2);
     const invite = await callOut(farm, lost, phone, 'call-out');
-    await lose(farm, lost);
+    await loseForGood(farm, lost);
     const heir = farm.ownerOf('call-out');
     for (let packet = 0; packet < 2; packet++) phone.send(respond(invite, 200, { toTag: 'b', body: 'answer' }));
     await farm.settle();
@@ -145,7 +156,7 @@ describe('the owner is gone', () => {
     const via = 'SIP/2.0/UDP 10.0.0.2:5071;branch=z9hG4bKworker';
     worker.send(request({ method: 'INVITE', uri: 'sip:bob@192.0.2.7', via, callId: 'worker' }), lost.server.edge);
     await farm.settle();
-    await lose(farm, lost);
+    await loseForGood(farm, lost);
     phone.send(respond(phone.got[0]!, 200, { toTag: 'b' }));
     await farm.settle();
     assert.deepEqual([worker.got.length, farm.ownerOf('worker').server.responses.length], [0, 1]);
@@ -192,7 +203,7 @@ describe('the owner is gone', () => {
       assert.equal(lost.strayAcks.length, 0);
     });
 
-  test("CANCEL: goes to the slot's new owner, whose server answers 481", async () => {
+  test("CANCEL, call without a record: goes to the slot's new owner, whose server answers 481", async () => {
     const farm = await start({ members: 3 });
     serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -211,7 +222,7 @@ describe('the owner is gone', () => {
     );
   });
 
-  test('INVITE that is sent again: a new call comes of it at the new owner', async () => {
+  test('INVITE again, call without a record: a new call comes of it at the new owner', async () => {
     const farm = await start({ members: 3 });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -276,7 +287,7 @@ describe('the owner is gone', () => {
       assert.equal(farm.member(3).server.responses.length, 1);
     });
 
-  test('an in-dialog request between death and new view is lost on the link, and its retransmission is not', async () => {
+  test('an in-dialog request between death and new view is lost on the link; its retransmission waits for the end of the grace', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     serve(farm);
     const phone = await farm.phone('192.0.2.7');
@@ -287,7 +298,7 @@ describe('the owner is gone', () => {
     call.bye();
     await farm.settle();
     assert.equal(call.final.has('BYE'), false);
-    await farm.until(() => call.final.has('BYE'), 'an answer', 6000);
+    await farm.until(() => call.final.has('BYE'), 'an answer', 10_000);
     assert.equal(call.final.get('BYE'), 481);
   });
 });

@@ -1,0 +1,438 @@
+// A member dies at each point of a call that its record tells of: what rings goes on ringing or is answered, dialogs go on or are ended, and
+// all of it happens once, by one member.
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { GRACE_MS } from '../../../src/calls/adoption.ts';
+import { parseCallRecord, parseRecordKey } from '../../../src/calls/call-record.ts';
+import type { FakeFarm, FakeMember, FarmOptions, UdpPhone } from '../../fake/farm.ts';
+import { request, respond, uriOf } from '../../fake/sip.ts';
+import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
+import { Callee, type ProxyServer, proxies } from './proxies.ts';
+
+afterEach(stopFarms);
+
+/** Milliseconds of the clock after which what happened to a call stands in the store. */
+const WRITTEN_MS = 200;
+
+interface Scene {
+  readonly farm: FakeFarm;
+  readonly callee: Callee;
+  readonly servers: readonly ProxyServer[];
+  readonly phone: UdpPhone;
+  readonly call: Call;
+  readonly lost: FakeMember;
+}
+
+/** A call through the proxy of member 2, which rings, and stands in the store. */
+async function ringing(options: FarmOptions = {}, targets?: (uri: string) => string[]): Promise<Scene> {
+  const farm = await start({ members: 3, dialogs: 'shared', ...options });
+  const callee = new Callee(farm, await farm.phone('192.0.2.9'));
+  const servers = proxies(farm, targets?.(callee.uri) ?? [callee.uri]);
+  const phone = await farm.phone('192.0.2.7');
+  const lost = farm.member(2);
+  const call = new Call(farm, phone, farm.callIdOf(lost));
+  call.invite();
+  await farm.pass(WRITTEN_MS);
+  return { farm, callee, servers, phone, call, lost };
+}
+
+/** Kills the member, and waits for the view without it. */
+async function lose({ farm, lost }: Pick<Scene, 'farm' | 'lost'>, serverLives = false): Promise<void> {
+  await farm.kill(lost, { serverLives });
+  await farm.seated();
+}
+
+/** What stands in the store: owner and state of each record. */
+async function records(farm: FakeFarm): Promise<string[]> {
+  const entries = await farm.drive(farm.live[0]!.store.list('calls/'));
+  return entries.flatMap(({ key, value }) => {
+    const parsed = parseRecordKey(key);
+    return parsed ? [`${parsed.owner} ${parseCallRecord(value)?.state}`] : [];
+  });
+}
+
+function adopted(farm: FakeFarm, why: 'need' | 'sweep', outcome: string): number {
+  return farm.sum((metrics) => metrics.adopted, { why, outcome });
+}
+
+/** How often the phone got the status as a new message of the method. */
+function got(phone: UdpPhone, status: number, method = 'INVITE'): number {
+  return phone.got.filter((message) => message.status === status && message.method === method).length;
+}
+
+describe('dialogs: shared, the member dies', () => {
+  test('before anything went out: the caller gets 500 within 10 s of the death, once and repeated, and nobody else hears of it', async () => {
+    const scene = await ringing({}, () => []);
+    const { farm, call, phone, lost } = scene;
+    assert.deepEqual(await records(farm), [`${lost.number} trying`]);
+    const died = farm.clock.now();
+    await lose(scene);
+    await farm.until(() => call.status !== 0, 'an answer', 10_000);
+    assert.ok(farm.clock.now() - died < 10_000);
+    assert.equal(call.status, 500);
+    const [refusal] = phone.got.filter(({ status }) => status === 500);
+    assert.equal(refusal?.one('Retry-After'), '5');
+    await farm.pass(10_000, 100);
+    assert.equal(got(phone, 500), 4);
+    assert.equal(new Set(phone.got.filter(({ status }) => status === 500).map(({ text }) => text)).size, 1);
+    assert.deepEqual(await records(farm), []);
+    assert.equal(adopted(farm, 'sweep', 'refused'), 1);
+  });
+
+  test('before anything went out, and the caller sends the INVITE again: it is a new call at the heir', async () => {
+    const scene = await ringing({}, () => []);
+    const { farm, call, callee, servers } = scene;
+    await lose(scene);
+    for (const server of servers) server.targets = [callee.uri];
+    call.inviteAgain();
+    await farm.pass(GRACE_MS * 2, 100);
+    assert.equal(call.ringing, true);
+    callee.answer();
+    await farm.settle();
+    assert.deepEqual([call.status, callee.state], [200, 'confirmed']);
+    assert.equal(adopted(farm, 'need', 'over-already'), 1);
+  });
+
+  for (const grace of ['in the grace', 'after it'] as const)
+    test(`while it rings; the callee answers ${grace}: 200, ACK, requests of both sides and BYE arrive, and the record follows`, async () => {
+      const scene = await ringing();
+      const { farm, call, callee, servers, lost } = scene;
+      assert.deepEqual(await records(farm), [`${lost.number} trying`]);
+      await lose(scene);
+      const heir = farm.ownerOf(call.callId);
+      if (grace === 'after it') {
+        await farm.pass(GRACE_MS + 1000, 100);
+        assert.deepEqual(await records(farm), [`${heir.number} trying`]);
+      }
+      callee.answer();
+      await farm.pass(WRITTEN_MS);
+      assert.deepEqual([call.status, callee.state], [200, 'confirmed']);
+      assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
+      assert.equal(heir.node.ownedCalls, 1);
+      call.send('INFO');
+      callee.send('UPDATE');
+      await farm.settle();
+      assert.deepEqual([call.final.get('INFO'), callee.final('UPDATE')], [200, 200]);
+      call.bye();
+      await farm.pass(WRITTEN_MS);
+      assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
+      assert.deepEqual(callee.seen, ['INVITE', 'ACK', 'INFO', 'BYE']);
+      assert.deepEqual(await records(farm), []);
+      assert.equal(heir.node.ownedCalls, 0);
+      assert.deepEqual(
+        servers.flatMap(({ strays }) => strays),
+        [],
+      );
+    });
+
+  for (const grace of ['in the grace', 'after it'] as const)
+    test(`while it rings; the caller cancels ${grace}: 200, one CANCEL to the callee, 487 and its ACK`, async () => {
+      const scene = await ringing();
+      const { farm, call, callee, phone } = scene;
+      await lose(scene);
+      if (grace === 'after it') await farm.pass(GRACE_MS + 1000, 100);
+      call.cancel();
+      await farm.pass(WRITTEN_MS);
+      assert.deepEqual([call.final.get('CANCEL'), call.status, callee.state, callee.acked], [200, 487, 'over', 1]);
+      await farm.pass(40_000, 500);
+      assert.deepEqual(callee.seen, ['INVITE', 'CANCEL', 'ACK']);
+      assert.equal(callee.phone.got.filter(({ method }) => method === 'CANCEL').length, 1);
+      assert.equal(got(phone, 487), 1);
+      assert.deepEqual(await records(farm), []);
+      assert.equal(adopted(farm, grace === 'after it' ? 'sweep' : 'need', 'ringing'), 1);
+    });
+
+  test('while it rings; the callee refuses: the caller hears it, and its ACK reaches the callee', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    await lose(scene);
+    callee.refuse(486);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, callee.state, callee.acked], [486, 'over', 1]);
+    assert.deepEqual(await records(farm), []);
+  });
+
+  test('while it rings; the INVITE comes again: absorbed with 100, the callee hears nothing', async () => {
+    const scene = await ringing();
+    const { farm, call, callee, phone } = scene;
+    await lose(scene);
+    const before = got(phone, 100);
+    call.inviteAgain();
+    await farm.pass(GRACE_MS + 1000, 100);
+    call.inviteAgain();
+    await farm.settle();
+    assert.equal(got(phone, 100), before + 2);
+    assert.deepEqual([callee.seen, callee.phone.got.length], [['INVITE'], 1]);
+  });
+
+  test('while it rings at two: a refusal waits for the other, whose refusal ends the call', async () => {
+    const farm = await start({ members: 3, dialogs: 'shared' });
+    const callees = [
+      new Callee(farm, await farm.phone('192.0.2.9'), 'bob'),
+      new Callee(farm, await farm.phone('192.0.2.10'), 'desk'),
+    ];
+    proxies(
+      farm,
+      callees.map(({ uri }) => uri),
+    );
+    const call = new Call(farm, await farm.phone('192.0.2.7'), farm.callIdOf(farm.member(2)));
+    call.invite();
+    await farm.pass(WRITTEN_MS);
+    await farm.kill(farm.member(2));
+    await farm.seated();
+    callees[0]!.refuse(486);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, callees[0]!.acked, callees[1]!.state], [0, 1, 'ringing']);
+    callees[1]!.refuse(603);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, callees[1]!.acked], [603, 1]);
+  });
+
+  test('while it rings, and nobody answers: CANCEL and 408 when the ringing time is over, once', async () => {
+    const scene = await ringing({ config: { ownership: { ringingSeconds: 200 } } });
+    const { farm, call, callee, phone } = scene;
+    await lose(scene);
+    await farm.pass(GRACE_MS + 1000, 100);
+    await farm.pass(210_000, 500);
+    assert.deepEqual([call.status, callee.state], [408, 'over']);
+    await farm.pass(60_000, 500);
+    assert.deepEqual(callee.seen, ['INVITE', 'CANCEL', 'ACK']);
+    assert.equal(got(phone, 487), 0);
+    assert.ok(got(phone, 408) >= 1 && got(phone, 408) <= 4);
+    assert.deepEqual(await records(farm), []);
+  });
+
+  test('in the dialog: its record goes to the heir by sweep, and a BYE ends it there', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    await lose(scene);
+    await farm.pass(GRACE_MS + 1000, 100);
+    const heir = farm.ownerOf(call.callId);
+    assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
+    assert.deepEqual([heir.node.ownedCalls, adopted(farm, 'sweep', 'dialog')], [1, 1]);
+    callee.send('BYE');
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([callee.final('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
+  });
+
+  test('and is back within the grace, before its living server: nothing has been adopted, and the call goes on there', async () => {
+    const scene = await ringing();
+    const { farm, call, callee, lost } = scene;
+    await lose(scene, true);
+    await farm.pass(1000, 100);
+    const back = await farm.add(2);
+    await farm.pass(GRACE_MS * 2, 100);
+    assert.deepEqual(await records(farm), [`${lost.number} trying`]);
+    assert.equal(back.node.ownedCalls, 1);
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, callee.state], [200, 'confirmed']);
+    for (const outcome of ['ringing', 'dialog', 'refused', 'by-another'])
+      assert.equal(adopted(farm, 'sweep', outcome) + adopted(farm, 'need', outcome), 0);
+  });
+
+  test('and its heir, too: the next one has the call', async () => {
+    const scene = await ringing({ members: 4 });
+    const { farm, call, callee } = scene;
+    await lose(scene);
+    await farm.pass(GRACE_MS + 1000, 100);
+    await farm.kill(farm.ownerOf(call.callId));
+    await farm.seated();
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual(await records(farm), [`${farm.ownerOf(call.callId).number} trying`]);
+    call.cancel();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, callee.acked], [487, 1]);
+    assert.deepEqual(callee.seen, ['INVITE', 'CANCEL', 'ACK']);
+  });
+});
+
+interface OwnScene {
+  readonly farm: FakeFarm;
+  readonly phone: UdpPhone;
+  readonly call: Call;
+  readonly lost: FakeMember;
+  readonly server: CallServer;
+}
+
+/** One side of a back-to-back user agent's call: alice has called the server of member 2. */
+async function calledIn({ rings = false } = {}): Promise<OwnScene> {
+  const farm = await start({ members: 3, dialogs: 'own' });
+  const servers = serve(farm, { rings });
+  const phone = await farm.phone('192.0.2.7');
+  const lost = farm.member(2);
+  const call = new Call(farm, phone, farm.callIdOf(lost));
+  call.invite();
+  await farm.pass(WRITTEN_MS);
+  return { farm, phone, call, lost, server: servers[1]! };
+}
+
+/** The other side: the server of member 2 has called bob, who rings. Its ACK of a 2xx goes out by the route set. */
+async function calledOut(): Promise<{ farm: FakeFarm; callee: Callee; lost: FakeMember }> {
+  const farm = await start({ members: 3, dialogs: 'own' });
+  const callee = new Callee(farm, await farm.phone('192.0.2.9'));
+  const lost = farm.member(2);
+  const { address, port } = lost.server.at;
+  const same = { callId: 'side-b', uri: callee.uri, via: `SIP/2.0/UDP ${address}:${port};branch=z9hG4bKside-b` };
+  const contact = `Contact: <sip:server@${address}:${port}>`;
+  lost.server.onResponse = (message) => {
+    if (message.status !== 200 || message.method !== 'INVITE') return;
+    const headers = message
+      .all('Record-Route')
+      .reverse()
+      .map((route) => `Route: ${route}`);
+    const uri = uriOf(message.one('Contact'));
+    lost.server.send(request({ ...same, method: 'ACK', uri, via: `${same.via}-ack`, toTag: message.toTag, headers }));
+  };
+  lost.server.send(request({ ...same, method: 'INVITE', headers: [contact] }));
+  await farm.pass(WRITTEN_MS);
+  assert.equal(callee.state, 'ringing');
+  return { farm, callee, lost };
+}
+
+/** Requests that the phone got, by method, in order. */
+function asked(phone: UdpPhone): string[] {
+  return phone.got.filter(({ status }) => status === 0).map(({ method }) => method);
+}
+
+describe('dialogs: own, the member dies', () => {
+  test('while its server thinks or rings: after the grace the caller gets 500, within 10 s of the death', async () => {
+    const scene = await calledIn({ rings: true });
+    const { farm, call } = scene;
+    const died = farm.clock.now();
+    await lose(scene);
+    await farm.pass(GRACE_MS - 1000, 100);
+    assert.equal(call.status, 0);
+    await farm.until(() => call.status !== 0, 'an answer', 5000);
+    assert.ok(farm.clock.now() - died < 10_000);
+    assert.equal(call.status, 500);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([await records(farm), adopted(farm, 'sweep', 'refused')], [[], 1]);
+  });
+
+  test('while it rings, and the caller cancels: after the grace 200 and 487', async () => {
+    const scene = await calledIn({ rings: true });
+    const { farm, call } = scene;
+    await lose(scene);
+    call.cancel();
+    await farm.pass(GRACE_MS - 1000, 100);
+    assert.equal(call.final.has('CANCEL'), false);
+    await farm.pass(2000, 100);
+    assert.deepEqual([call.final.get('CANCEL'), call.status], [200, 487]);
+    assert.equal(adopted(farm, 'need', 'cancelled'), 1);
+  });
+
+  test('while it calls somebody: after the grace one CANCEL, and the 487 is acknowledged', async () => {
+    const scene = await calledOut();
+    const { farm, callee } = scene;
+    await lose(scene);
+    await farm.pass(GRACE_MS - 1000, 100);
+    assert.deepEqual(callee.seen, ['INVITE']);
+    await farm.pass(40_000, 200);
+    assert.deepEqual([callee.seen, callee.state, callee.acked], [['INVITE', 'CANCEL', 'ACK'], 'over', 1]);
+    assert.equal(asked(callee.phone).filter((method) => method === 'CANCEL').length, 1);
+    assert.deepEqual([await records(farm), adopted(farm, 'sweep', 'cancelled')], [[], 1]);
+  });
+
+  test('while it calls somebody who answers before the CANCEL is there: ACK and one BYE', async () => {
+    const scene = await calledOut();
+    const { farm, callee } = scene;
+    await lose(scene);
+    await farm.pass(GRACE_MS - 300, 100);
+    callee.answer();
+    await farm.pass(2000);
+    await farm.pass(40_000, 200);
+    assert.deepEqual(
+      callee.seen.filter((method) => method !== 'CANCEL'),
+      ['INVITE', 'ACK', 'BYE'],
+    );
+    assert.equal(callee.state, 'over');
+    assert.equal(asked(callee.phone).filter((method) => method === 'BYE').length, 1);
+  });
+
+  test('in the dialog: after the grace both kinds of party get one BYE, with a CSeq above any the server can have used', async () => {
+    const [incoming, outgoing] = [await calledIn(), await calledOut()];
+    outgoing.callee.answer();
+    await outgoing.farm.pass(WRITTEN_MS);
+    assert.equal(outgoing.callee.state, 'confirmed');
+    for (const [scene, phone] of [
+      [incoming, incoming.phone],
+      [outgoing, outgoing.callee.phone],
+    ] as const) {
+      await lose(scene);
+      await scene.farm.pass(GRACE_MS - 1000, 100);
+      assert.equal(asked(phone).includes('BYE'), false);
+      await scene.farm.pass(2000);
+      await scene.farm.pass(40_000, 200);
+      const byes = phone.got.filter(({ status, method }) => status === 0 && method === 'BYE');
+      assert.equal(byes.length, 1);
+      assert.ok(Number.parseInt(byes[0]!.one('CSeq'), 10) >= 1_000_000_000);
+      assert.deepEqual([await records(scene.farm), adopted(scene.farm, 'sweep', 'ended')], [[], 1]);
+      assert.equal(
+        scene.farm.sum((metrics) => metrics.verdicts, { verdict: 'drop', reason: 'next-via' }),
+        0,
+      );
+    }
+  });
+
+  for (const grace of ['in the grace', 'after it'] as const)
+    test(`and a party hangs up ${grace}: 481, and no BYE comes back`, async () => {
+      const scene = await calledIn();
+      const { farm, call, phone } = scene;
+      await lose(scene);
+      if (grace === 'after it') {
+        // The store is away, so that the sweep has not been there before.
+        farm.memory.down();
+        await farm.pass(GRACE_MS + 200, 50);
+      }
+      call.bye();
+      await farm.pass(100);
+      farm.memory.up();
+      await farm.pass(40_000, 200);
+      assert.equal(call.final.get('BYE'), 481);
+      assert.deepEqual([asked(phone), await records(farm)], [[], []]);
+    });
+
+  test('and is back within the grace, before its living server: what came meanwhile has waited and goes there', async () => {
+    const scene = await calledIn();
+    const { farm, call, phone, server } = scene;
+    await lose(scene, true);
+    call.send('INFO');
+    await farm.pass(1000, 100);
+    assert.equal(call.final.has('INFO'), false);
+    await farm.add(2);
+    await farm.pass(GRACE_MS * 2, 100);
+    assert.equal(call.final.get('INFO'), 200);
+    assert.equal(server.server.requests.filter(({ method }) => method === 'INFO').length > 0, true);
+    assert.deepEqual(asked(phone), []);
+    call.bye();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.final.get('BYE'), await records(farm)], [200, []]);
+  });
+
+  test('and a subscription ends with a NOTIFY that asks the subscriber to come again', async () => {
+    const farm = await start({ members: 3, dialogs: 'own' });
+    const lost = farm.member(2);
+    lost.server.script = (message) =>
+      lost.server.send(
+        respond(message, 200, { toTag: 's', headers: ['Contact: <sip:s@10.0.0.2:5070>', 'Expires: 3600'] }),
+      );
+    const phone = await farm.phone('192.0.2.7');
+    phone.onMessage = (message) => message.status === 0 && phone.send(respond(message, 200));
+    const via = 'SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKsub';
+    const headers = ['Event: presence', 'Contact: <sip:alice@192.0.2.7:5060>', 'Expires: 3600'];
+    phone.send(request({ method: 'SUBSCRIBE', uri: 'sip:bob@example.org', via, callId: farm.callIdOf(lost), headers }));
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost });
+    await farm.pass(GRACE_MS + 1000);
+    await farm.pass(40_000, 200);
+    const notifies = phone.got.filter(({ status }) => status === 0);
+    assert.deepEqual(
+      notifies.map((message) => [message.method, message.one('Event'), message.one('Subscription-State')]),
+      [['NOTIFY', 'presence', 'terminated;reason=deactivated']],
+    );
+    assert.deepEqual(await records(farm), []);
+  });
+});
