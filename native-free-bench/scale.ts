@@ -140,6 +140,9 @@ async function settledMemory(): Promise<number> {
 /** Fewer members than this are lost among the some megabytes by which two measurements of the heap differ. */
 const TELLING = 100;
 
+/** Packets between two turns of the event loop: a member that is kept from it for long takes itself for one that stood still. */
+const STRETCH = 1000;
+
 interface Standing {
   readonly members: number;
   readonly member: SocketlessMember;
@@ -179,16 +182,21 @@ async function measurePackets(): Promise<void> {
     const { tables } = build({ ...freshView(1), seats: Array.from({ length: members }, (_, i) => seat(OWN + i)) });
     standing.push({ members, member, messages: (await sortedInvites(1024, tables)).others, ns: [] });
   }
-  for (let round = -2; round < options.rounds; round++)
-    for (const { member, messages, ns } of standing) {
-      // A member that is kept from its timers for long takes itself for one that stood still, and acts as nobody's owner.
-      await wait(1);
-      const [before, sent] = [processorMs(), member.sent()];
-      for (let i = 0; i < options.packets; i++) member.front(messages[i & 1023]!);
-      const took = ((processorMs() - before) * 1e6) / options.packets;
-      if (member.sent() - sent < options.packets) throw new Error('packets were dropped');
-      if (round >= 0) ns.push(took);
-    }
+  for (let round = -2; round < options.rounds; round++) {
+    // In turn after every stretch: what slows the machine meanwhile slows the farms of every size.
+    const micros = standing.map(() => 0);
+    for (let done = 0; done < options.packets; done += STRETCH)
+      for (const [index, { member, messages }] of standing.entries()) {
+        await wait(1);
+        const [before, sent] = [process.cpuUsage(), member.sent()];
+        for (let i = 0; i < STRETCH; i++) member.front(messages[i % messages.length]!);
+        const { user, system } = process.cpuUsage(before);
+        micros[index]! += user + system;
+        if (member.sent() - sent < STRETCH) throw new Error('packets were dropped');
+      }
+    if (round >= 0)
+      for (const [index, { ns }] of standing.entries()) ns.push((micros[index]! * 1000) / options.packets);
+  }
   for (const { members, ns } of standing) add('cost of a packet, whole ingress way', members, 'ns/op', ns);
   const [first] = standing;
   for (const { members, ns } of standing.slice(1))
