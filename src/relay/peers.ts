@@ -2,6 +2,7 @@
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { isMember, type SeatRole } from '../ownership/view.ts';
+import { ipOverhead } from './datagram-link.ts';
 import { SequenceWindow } from './sequence-window.ts';
 import { type Hatch, type Targets, targetsOf } from './transparent-link.ts';
 
@@ -30,15 +31,21 @@ export interface PeerSeat {
 export const HELD_UNKNOWN = 1;
 
 export class Peer {
+  // What each frame asks stands together and at hand: in a large farm every further object is one more wait for memory.
   readonly number: number;
-  /** The record as it stands in the store. */
-  info: PeerInfo;
+  /** Where its relay link listens. */
+  relay: Endpoint;
+  /** Headers in front of a frame to there. */
+  overhead: number;
+  readonly sent: Cell;
   /** Its hatches by listener code. */
   targets: Targets;
+
+  /** The record as it stands in the store. */
+  info: PeerInfo;
   /** The youngest incarnation that record or frames told of. */
   incarnation: number;
   readonly window = new SequenceWindow();
-  readonly sent: Cell;
   readonly received: Cell;
   /** `clock.now()` of its last refusal; one a second is enough. */
   refusedAt = Number.NEGATIVE_INFINITY;
@@ -60,12 +67,22 @@ export class Peer {
 
   constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: number) {
     this.number = info.number;
-    this.info = info;
-    this.targets = targetsOf(info.hatches ?? []);
-    this.incarnation = info.incarnation;
+    this.relay = info.relay;
+    this.overhead = ipOverhead(info.relay.address);
     this.sent = relayed.cell({ direction: 'out', peer: info.id });
+    this.targets = targetsOf(info.hatches ?? []);
+    this.info = info;
+    this.incarnation = info.incarnation;
     this.received = relayed.cell({ direction: 'in', peer: info.id });
     this.heardAt = now;
+  }
+
+  /** Its record is another one now; what frames told of it stays. */
+  recorded(info: PeerInfo): void {
+    this.info = info;
+    this.relay = info.relay;
+    this.overhead = ipOverhead(info.relay.address);
+    this.targets = targetsOf(info.hatches ?? []);
   }
 
   /** The member has started anew: nothing it said before counts. */
@@ -121,8 +138,7 @@ export class Peers {
       // A record that has not changed may lag behind what frames told of.
       if (info.incarnation !== peer.info.incarnation && info.incarnation !== peer.incarnation)
         peer.restarted(info.incarnation, now);
-      peer.info = info;
-      peer.targets = targetsOf(info.hatches ?? []);
+      peer.recorded(info);
     }
     this.#forgetTheGone();
   }

@@ -14,7 +14,7 @@ import type { Flow } from '../ownership/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
 import { Packet, type SecondChance } from '../transport/packet.ts';
-import { DatagramLink, ipOverhead, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
+import { DatagramLink, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 import { decodeFrame, encodeFrame, Frame, FrameKind, headOctets, MAX_FRAME_OCTETS } from './envelope.ts';
 import { type Peer, type PeerInfo, type PeerSeat, Peers } from './peers.ts';
 import { Probe, readProbe } from './probe.ts';
@@ -299,7 +299,7 @@ export class RelayLink {
     const octets = headOctets(frame) + end - start;
     if (octets > MAX_FRAME_OCTETS) return false;
     this.#stamp(peer.number, self);
-    const oversized = octets + ipOverhead(peer.info.relay.address) > this.#mtu;
+    const oversized = octets + peer.overhead > this.#mtu;
     // A datagram may be lost, so in IP fragments it is better off than waiting for a connection.
     const byStream =
       frame.connection !== 0 || (oversized && (octets > MAX_DATAGRAM_OCTETS || this.#streams.up(peer.number)));
@@ -313,7 +313,7 @@ export class RelayLink {
       // Its own memory for each frame: the socket reads it later.
       const room = Buffer.allocUnsafe(octets);
       encodeFrame(keys(), frame, bytes, start, end, room, 0);
-      this.#datagrams.send(room, peer.info.relay);
+      this.#datagrams.send(room, peer.relay);
     }
     peer.sent.n++;
     return true;
