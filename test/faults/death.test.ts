@@ -23,6 +23,7 @@ describe('under load', { skip: without(...LAB_TOOLS, ...FAULT_TOOLS), timeout: 6
   }, LIMIT);
   after(() => rig?.close());
 
+  it('rolling restart of every member: 0 failed', LIMIT, (t) => rollingRestart(t, rig, { rate: 60 }));
   it(
     'SIGKILL of a member and its server: nothing that rings or is established is lost, all else is answered',
     LIMIT,
@@ -32,7 +33,6 @@ describe('under load', { skip: without(...LAB_TOOLS, ...FAULT_TOOLS), timeout: 6
   it('SIGSTOP for twice the lease, then SIGCONT: no call is handled by two members, none is lost', LIMIT, (t) =>
     standstill(t, rig, LOAD),
   );
-  it('rolling restart of every member: 0 failed', LIMIT, (t) => rollingRestart(t, rig, { rate: 60 }));
 });
 
 describe('SIGKILL of the owner at each point of a call', {

@@ -50,8 +50,8 @@ export async function hostDeath(t: TestContext, rig: Rig, options: Span): Promis
     const mine = calls.filter((call) => rig.owners().get(call.callId)?.[0] === 2 && phase(call, at) === each);
     return `${each} there ${mine.length}`;
   });
-  rig.tell(t, 'host death', calls, ...phases, `noticed after ${noticed.toFixed(2)} s`);
   await rig.revive(2);
+  rig.tell(t, 'host death', calls, ...phases, `noticed after ${noticed.toFixed(2)} s`, await rig.left());
   assertSurvived(rig, calls, at, NOTICED);
   rig.assertOnce(settled(calls, at));
   assert.ok(noticed <= NOTICED, `noticed after ${noticed} s`);
@@ -68,6 +68,7 @@ export async function restart(t: TestContext, rig: Rig, options: Span): Promise<
   await wait((options.seconds * 1000) / 2);
   const calls = await load.stop();
   await rig.whole();
+  t.diagnostic(await rig.left());
   rig.assertAllGood(t, `sipfarm killed, back after ${took.toFixed(2)} s`, calls);
 }
 
@@ -92,7 +93,13 @@ export async function standstill(t: TestContext, rig: Rig, options: Span & { rea
   await wait((options.seconds * 1000) / 2);
   const calls = await load.stop();
   await rig.whole();
-  rig.tell(t, `stopped for ${((woke - at) / 1000).toFixed(1)} s`, calls, `noticed after ${noticed.toFixed(2)} s`);
+  rig.tell(
+    t,
+    `stopped for ${((woke - at) / 1000).toFixed(1)} s`,
+    calls,
+    `noticed after ${noticed.toFixed(2)} s`,
+    await rig.left(),
+  );
   rig.assertOnce(settled(calls, at));
   assertSurvived(rig, calls, at, NOTICED);
 }

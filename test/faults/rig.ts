@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { clientAddress, VIP } from '../lab/addresses.ts';
-import { Farm, type FarmOptions } from '../lab/farm.ts';
+import { Farm, type FarmOptions, sumOf } from '../lab/farm.ts';
 import { proxyLog } from '../lab/kamailio.ts';
 import { Lab } from '../lab/lab.ts';
 import { Sipp } from '../lab/sipp.ts';
@@ -77,7 +77,8 @@ export class Rig {
   static async start(members: readonly number[] = [1, 2, 3], options: Partial<FarmOptions> = {}): Promise<Rig> {
     const lab = Lab.open('nat', members);
     try {
-      const farm = await Farm.start(lab, { members, etcd: 3, proxiesTo: CALLEE, ...options });
+      const adjust: Farm['adjust'] = (_, config) => ({ ...config, log: { level: 'debug' } });
+      const farm = await Farm.start(lab, { members, etcd: 3, proxiesTo: CALLEE, adjust, ...options });
       const rig = new Rig(lab, farm, members);
       rig.#startCallee();
       rig.#probe().catch(() => undefined);
@@ -205,6 +206,12 @@ export class Rig {
     await wait(1500);
   }
 
+  /** Calls that each member believes to be there, for the test's output once all are over. */
+  async left(): Promise<string> {
+    const counts = (await this.farm.metrics()).map((text) => sumOf(text, 'sipfarm_owned_calls'));
+    return `still counted by members ${counts.join(', ')}`;
+  }
+
   /** The epoch that each member works by, as its log tells. */
   epochs(): number[] {
     return this.members.map((k) => this.logged(k).findLast(({ msg }) => msg === 'new view')?.epoch ?? 0);
@@ -248,7 +255,7 @@ export class Rig {
     assert.deepEqual(this.describe(calls.filter((call) => fate(call) !== 'complete')), []);
   }
 
-  /** No call was handled by two members: one proxy began it and the callee got one INVITE of it. */
+  /** No call was handled by two members: one proxy began it, the callee got one INVITE of it, and nobody wrote its record after another had. */
   assertOnce(calls: readonly History[]): void {
     const owners = this.owners();
     const legs = this.legs();
@@ -258,6 +265,26 @@ export class Rig {
     const by = ({ callId }: History): string =>
       `members ${owners.get(callId)}, INVITEs ${[...(legs.get(callId)?.branches ?? [])]}`;
     assert.deepEqual(twice.map((call) => `${call.callId}: ${by(call)}`).slice(0, 5), []);
+    const writers = this.writers();
+    const taken = calls.filter(({ callId }) => hasReturned(writers.get(callId) ?? []));
+    assert.deepEqual(taken.map(({ callId }) => `${callId}: records by ${writers.get(callId)}`).slice(0, 5), []);
+  }
+
+  /** Members that wrote the record of a call, in the order of their event logs, by Call-ID. */
+  writers(): Map<string, number[]> {
+    const lines = this.members.flatMap((k) =>
+      this.logged(k)
+        .filter(({ msg, callId }) => msg === 'call record written' && callId !== undefined)
+        .map(({ time, callId }) => ({ k, at: Date.parse(time), callId: callId! })),
+    );
+    lines.sort((a, b) => a.at - b.at);
+    const writers = new Map<string, number[]>();
+    for (const { k, callId } of lines) {
+      const known = writers.get(callId);
+      if (!known) writers.set(callId, [k]);
+      else if (known.at(-1) !== k) known.push(k);
+    }
+    return writers;
   }
 
   /** The first few of `calls`, for the message of an assertion. */
@@ -302,4 +329,8 @@ export interface LogLine {
   readonly msg: string;
   readonly epoch?: number;
   readonly seats?: readonly string[];
+  readonly callId?: string;
 }
+
+/** Somebody stands there twice: it went on after another had taken the call. */
+const hasReturned = (writers: readonly number[]): boolean => new Set(writers).size < writers.length;
