@@ -99,6 +99,7 @@ export function memberConfig({ address }: Place, changes: Readonly<Record<string
     balancer: { mode: 'dsr' },
     keys: [SECRET],
     relay: { bind: `${address}:${PORTS.relay}` },
+    rampSeconds: 0,
     service: {
       kind: 'upstream',
       server: `sip:${address}:${PORTS.server}`,

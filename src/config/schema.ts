@@ -382,6 +382,14 @@ const shape = z.strictObject({
     .max(1000)
     .default(100)
     .describe("This member's share of new calls, relative to the other members. 0 takes none."),
+  rampSeconds: z
+    .int()
+    .min(0)
+    .max(600)
+    .default(10)
+    .describe(
+      'Seconds in which a member that joins a farm at work comes to its weight: a quarter at first, half of it after half the time, then all. The first members of a farm, and members that start at the same time, begin with all. 0 does so always. Each step moves slots.',
+    ),
   role: z
     .enum(['member', 'disabled', 'relay', 'auto'])
     .default('member')

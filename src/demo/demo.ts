@@ -128,6 +128,7 @@ export class Demo {
         ],
         balancer: { mode: 'dsr' },
         relay: { bind: `${ADDRESS}:0` },
+        rampSeconds: 0,
         service: {
           kind: 'upstream',
           server: `sip:${formatEndpoint(serverAt)}`,

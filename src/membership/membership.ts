@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import type { View } from '../ownership/view.ts';
+import { isMember, type View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
 import type { Lease, Store } from '../store/store.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
@@ -13,6 +13,7 @@ import { type MemberRecord, type MemberRecordParts, parseMemberRecord, type Reco
 import type { Orders } from './order.ts';
 import { claimSeat, type GivenNumber, LAST_SEEN_MS, type SeatRecord, touchNumber } from './seat-claim.ts';
 import { ViewKeeper } from './view-keeper.ts';
+import { parseView } from './view-value.ts';
 
 /** Longest time that leaving may take when the store does not answer. */
 const LEAVE_MS = 2000;
@@ -34,6 +35,8 @@ export interface MembershipOptions {
   readonly badEntries?: Cell;
   /** What the member says of itself now. */
   readonly record: () => MemberRecordParts;
+  /** Before each claim of a process that starts: whether other members have a weight in the view. Left out: it is not looked up. */
+  readonly onJoining?: (farmAtWork: boolean) => void;
   /** Each newer view; epochs only rise. */
   readonly onView: (view: View) => void;
   /** All member records, this one's included, ordered by number, whenever they change. */
@@ -230,6 +233,7 @@ export class Membership {
     const conflict = new Backoff(clock, this.#random, 10, 250);
     let outcome: Awaited<ReturnType<typeof claimSeat>> = 'conflict';
     try {
+      if (starting) await this.#lookAtFarm();
       for (let conflicts = 0; outcome === 'conflict' && this.#phase !== 'left'; conflicts++) {
         if (conflicts > 0) await conflict.pause();
         this.#unpublished = false;
@@ -252,6 +256,31 @@ export class Membership {
     }
     this.#enter(outcome, held.lease, held.sentAt);
     return outcome;
+  }
+
+  /** Rejects as Store.list does. */
+  async #lookAtFarm(): Promise<void> {
+    const { store, id, onJoining } = this.#options;
+    if (!onJoining) return;
+    const [entry, members] = await Promise.all([store.get('view'), store.list('members/')]);
+    // What is left of a farm that was killed has seats, but no records.
+    const incarnations = new Map(
+      members.map(({ key, value }) => {
+        const other = key.slice('members/'.length);
+        return [other, parseMemberRecord(other, value)?.incarnation];
+      }),
+    );
+    const seats = parseView(entry?.value)?.seats ?? [];
+    onJoining(
+      seats.some(
+        (seat) =>
+          seat.id !== id &&
+          isMember(seat) &&
+          seat.state === 'active' &&
+          seat.weight > 0 &&
+          incarnations.get(seat.id) === seat.incarnation,
+      ),
+    );
   }
 
   #enter(given: GivenNumber, lease: Lease, sentAt: number): void {

@@ -48,6 +48,7 @@ import { NodeFace } from './node-face.ts';
 import { Obedience } from './obedience.ts';
 import { StoreOrderDesk } from './order-desk.ts';
 import { dropCells, PacketWay } from './packet-way.ts';
+import { Ramp } from './ramp.ts';
 import { Settings } from './settings.ts';
 import { type Identity, World } from './world.ts';
 
@@ -86,6 +87,7 @@ export class FarmNode {
   /** undefined where no call is recorded: in a node that is no member. */
   readonly #callRecords: CallRecords | undefined;
   readonly #obedience: Obedience;
+  readonly #ramp: Ramp;
   #orders: Orders = new Map();
   readonly #inheritance: Inheritance | undefined;
   readonly #admin: AdminServer | undefined;
@@ -191,6 +193,11 @@ export class FarmNode {
       witnesses: (wokeAt) => this.#witnesses(wokeAt),
     });
     const fence = this.#fence;
+    this.#ramp = new Ramp({
+      clock,
+      seconds: config.rampSeconds,
+      onStep: () => void this.#membership.publish().catch(() => {}),
+    });
     this.#obedience = new Obedience({
       clock,
       log: log.child({ room: 'orders' }),
@@ -272,6 +279,7 @@ export class FarmNode {
       leaseSeconds: config.store.leaseSeconds,
       badEntries: metrics.badEntries,
       record: () => this.#record(),
+      onJoining: (atWork) => this.#ramp.prepare(atWork),
       onView: (view) => this.#takeView(view),
       onMembers: (records) => this.#takeRecords(records),
       onOrders: (orders) => this.#takeOrders(orders),
@@ -384,6 +392,7 @@ export class FarmNode {
     this.#sweeper = clock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
     this.#fence.start();
     if (this.#state === 'joining') this.#state = 'active';
+    this.#beginRamp();
     const listeners = this.transport.listeners.map(
       ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
     );
@@ -420,6 +429,7 @@ export class FarmNode {
     this.#sweeper?.cancel();
     this.#fence.stop();
     this.#obedience.stop();
+    this.#ramp.stop();
     this.#settings.close();
     this.#inheritance?.stop();
     const steps = [
@@ -531,6 +541,18 @@ export class FarmNode {
     this.#orders = orders;
     this.#obedience.take(orders.get(this.#options.config.member));
     this.#readCalls();
+    this.#beginRamp();
+  }
+
+  /** Not while an order keeps new calls away: a member that is restarted during a drain ramps up after its resume. */
+  #beginRamp(): void {
+    if (this.#state === 'active' && this.#obedience.standing === 'free') this.#ramp.begin();
+  }
+
+  /** What its own file says, a part of it while it ramps up; never nothing of something. */
+  get #weight(): number {
+    const { weight } = this.#settings.own;
+    return weight === 0 ? 0 : Math.max(1, Math.round(weight * this.#ramp.share));
   }
 
   #record() {
@@ -538,7 +560,7 @@ export class FarmNode {
     return {
       role: config.role,
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
-      weight: this.#upstream.up ? this.#settings.own.weight : 0,
+      weight: this.#upstream.up ? this.#weight : 0,
       relay: formatEndpoint(this.#relayAt),
       listeners: listenerRecords(config, this.#link.hatches),
       versions: { sipfarm: this.#options.version, min: 1, max: 1 },

@@ -41,12 +41,12 @@ export interface View {
   readonly seed: string;
   /** Ordered by number. */
   readonly seats: readonly Seat[];
-  /** Earlier generations that moved slots, newest first, at most 4: where a slot's calls may still live (second chance). */
+  /** Earlier generations that moved slots, newest first, at most 8: where a slot's calls may still live (second chance). */
   readonly history: readonly Generation[];
 }
 
-/** How many earlier generations a view remembers: the restart of a member makes two, so two restarts fit into one ringing time. */
-export const HISTORY_LENGTH = 4;
+/** How many earlier generations a view remembers: the restart of a member makes four, with its ramp, so two restarts fit into one ringing time. */
+export const HISTORY_LENGTH = 8;
 
 /** The shares of a view: active members with a weight. */
 export function generationOf(view: View): Generation {

@@ -230,6 +230,7 @@ export class FakeMember {
       JSON.stringify({
         farm: 'test',
         member: this.id,
+        rampSeconds: 0,
         role: this.role,
         store: this.role === 'relay' ? { kind: 'etcd', hosts: ['http://10.0.0.254:2379'] } : { kind: 'memory' },
         keys: [SECRET],

@@ -235,6 +235,7 @@ export class Farm {
       balancer: { mode: balancer, probes: [] },
       keys: [this.#key],
       relay: { bind: `${memberAddress(k)}:5064` },
+      rampSeconds: 0,
       service: { kind: 'upstream', ...this.#service(k) },
       admin: { bind: '127.0.0.1:8060' },
     };

@@ -198,6 +198,7 @@ export class Place {
       // biome-ignore lint/suspicious/noTemplateCurlyInString: this is how the file takes a secret from the environment
       keys: ['${SIPFARM_KEY}'],
       relay: { bind: `${address}:5064` },
+      rampSeconds: 0,
       service: {
         kind: 'upstream',
         server: `sip:${address}:5070`,

@@ -502,6 +502,20 @@ describe('membership', () => {
     assert.equal(fe1!.view?.seats.length, 4);
   });
 
+  it('tells a member that joins whether others are at work: not those that start with it, nor who is gone', async () => {
+    const told: string[] = [];
+    const joining = (id: string) => ({ onJoining: (atWork: boolean) => void told.push(`${id} ${atWork}`) });
+    const together = ['fe1', 'fe2', 'fe3'].map((id) => make(id, joining(id)));
+    const joins = together.map(({ membership }) => membership.join());
+    await clock.pass(SETTLE_MS, 10);
+    await Promise.all(joins);
+    assert.deepEqual(new Set(told), new Set(['fe1 false', 'fe2 false', 'fe3 false']));
+    const late = make('fe4', joining('fe4'));
+    void late.membership.join();
+    await clock.pass(SETTLE_MS, 10);
+    assert.equal(told.at(-1), 'fe4 true');
+  });
+
   it('writes from time to time that it was seen', async () => {
     await start('fe1');
     const first = farm.read('numbers/1')?.value as { lastSeen: string };

@@ -74,12 +74,12 @@ describe('the next view', () => {
     assert.deepEqual(view.history, []);
   });
 
-  test('remembers the newest four', () => {
-    const view = history(...Array.from({ length: 8 }, (_, i) => [seat(i + 1)]));
+  test('remembers the newest eight', () => {
+    const view = history(...Array.from({ length: 12 }, (_, i) => [seat(i + 1)]));
     assert.equal(view.history.length, HISTORY_LENGTH);
     assert.deepEqual(
       view.history.map(({ epoch }) => epoch),
-      [7, 6, 5, 4],
+      [11, 10, 9, 8, 7, 6, 5, 4],
     );
   });
 
