@@ -125,7 +125,7 @@ describe('a view', () => {
     ['a seat that is none', { seats: [null] }],
     ['a seat of no role that is known', { seats: [{ ...SEAT, role: 'boss' }] }],
     ['too many seats', { seats: Array.from({ length: 1025 }, (_, i) => ({ ...SEAT, number: i + 1 })) }],
-    ['too long a history', { epoch: 9, history: [5, 4, 3, 2, 1].map((epoch) => ({ epoch, shares: [] })) }],
+    ['too long a history', { epoch: 99, history: [9, 8, 7, 6, 5, 4, 3, 2, 1].map((epoch) => ({ epoch, shares: [] })) }],
     ['a history of the future', { history: [{ epoch: 3, shares: [] }] }],
     ['a history out of order', { history: [...VIEW.history].reverse() }],
     ['a share without weight', { history: [{ epoch: 2, shares: [{ number: 1, weight: 0 }] }] }],
