@@ -379,19 +379,20 @@ export class CallJournal {
   /** Rejects when this had better wait; what was not written is in the queue again. */
   async #write(moves: readonly Move[]): Promise<void> {
     try {
-      if (moves.some(({ held }) => held.unsure)) await this.#makeSure();
+      const unsure = moves.map(({ held }) => held).filter((held) => held.unsure);
+      if (unsure.length > 0) {
+        await this.#makeSure(unsure);
+        this.#putBack(moves);
+        return;
+      }
       const missing = await this.#writer.commit(moves);
       for (const { held } of moves) if (!held.writing) this.#settle(held);
       if (missing.length > 0) await this.#judge(missing);
       this.#most = MAX_WRITES;
     } catch (error) {
       const refused = isRefused(error);
-      for (const { held } of moves) {
-        if (!held.writing) continue;
-        held.writing = false;
-        held.unsure ||= !refused && !(error instanceof NotSure);
-        this.#again(held);
-      }
+      for (const { held } of moves) held.unsure ||= held.writing && !refused;
+      this.#putBack(moves);
       if (refused) this.#writeFewer(moves);
       this.#writer.outcomes.failed.n++;
       throw error;
@@ -409,11 +410,15 @@ export class CallJournal {
     }
   }
 
-  /** Before a write whose predecessor had no answer: nobody else may have adopted the call. Rejects when that is not known. */
-  async #makeSure(): Promise<void> {
+  /** Finds out where calls stand whose last write had no answer. Rejects as Store.get does. */
+  async #makeSure(unsure: readonly HeldCall[]): Promise<void> {
+    await this.#writer.lookUp(unsure);
     const standing = await this.#writer.standing();
     if (standing === 'wiped') this.#wiped();
-    if (standing !== 'kept') throw new NotSure();
+    for (const held of unsure) {
+      held.unsure = false;
+      if (held.stored === Stored.nowhere && standing === 'lost') this.#taken(held);
+    }
   }
 
   /** The keys of these calls are gone although we wrote them. */
@@ -447,6 +452,14 @@ export class CallJournal {
     if (this.#held.size > 0) this.#fallBehind();
   }
 
+  #putBack(moves: readonly Move[]): void {
+    for (const { held } of moves) {
+      if (!held.writing) continue;
+      held.writing = false;
+      this.#again(held);
+    }
+  }
+
   /** Back into the queue, when it is still a call of ours and waits for nothing else. */
   #again(held: HeldCall): void {
     if (this.#held.get(held.entry) !== held) return;
@@ -463,7 +476,7 @@ export class CallJournal {
   }
 
   #noteTrouble(error: unknown): void {
-    if (!(error instanceof SipfarmError) && !(error instanceof NotSure)) throw error;
+    if (!(error instanceof SipfarmError)) throw error;
     this.#options.log.debug({ err: error }, 'call records wait: the store does not take or tell them');
   }
 
@@ -554,9 +567,6 @@ export class CallJournal {
 function isWritten(held: HeldCall): boolean {
   return held.stored !== Stored.nowhere || held.unsure;
 }
-
-/** It is not known whether a call is still ours. */
-class NotSure extends Error {}
 
 function isRefused(error: unknown): boolean {
   return error instanceof SipfarmError && error.code === 'SF_STORE_REFUSED';

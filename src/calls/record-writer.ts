@@ -86,6 +86,21 @@ export class RecordWriter {
     return [...(await this.commit(moves.slice(0, middle))), ...(await this.commit(moves.slice(middle)))];
   }
 
+  /** Looks where the records stand of calls whose last write had no answer. Rejects as Store.get does. */
+  async lookUp(unsure: readonly HeldCall[]): Promise<void> {
+    const { store, self } = this.#options;
+    const { number } = self();
+    await Promise.all(
+      unsure.map(async (held) => {
+        const [pending, dialog] = await Promise.all([
+          store.get(recordKey(number, 'trying', held.entry)),
+          store.get(recordKey(number, 'confirmed', held.entry)),
+        ]);
+        held.stored = dialog ? Stored.dialog : pending ? Stored.pending : Stored.nowhere;
+      }),
+    );
+  }
+
   /** Rejects as Store.get does. */
   async standing(): Promise<Standing> {
     if (!(await this.markStands())) return 'wiped';
@@ -108,20 +123,18 @@ export class RecordWriter {
   /** What brings the store up to date with a call; undefined when nothing need be written. `pending`: calls that ring are written, too. */
   #moveOf(held: HeldCall, writePending: boolean): Move | undefined {
     const { number, incarnation, epoch } = this.#options.self();
-    const { state, stored, unsure, entry } = held;
+    const { state, stored, entry } = held;
     const pending = recordKey(number, 'trying', entry);
     const dialog = recordKey(number, 'confirmed', entry);
     if (state === 'gone') {
-      if (unsure) return { held, to: Stored.nowhere, writes: [removal(pending), removal(dialog)] };
       if (stored === Stored.nowhere) return undefined;
       return { held, to: Stored.nowhere, writes: [removal(stored === Stored.pending ? pending : dialog)] };
     }
     const to = storedAs(state);
-    if (to === Stored.pending && stored === Stored.nowhere && !unsure && !writePending) return undefined;
+    if (to === Stored.pending && stored === Stored.nowhere && !writePending) return undefined;
     const [key, other] = to === Stored.pending ? [pending, dialog] : [dialog, pending];
     const value = held.record(state, incarnation, epoch);
-    // Nobody else writes under our number: a first write needs to expect nothing.
-    if (unsure) return { held, to, writes: [{ key, value }, removal(other)] };
+    // Nobody else writes under our number, and what does not stand there cannot have been adopted: a first write needs to expect nothing.
     if (stored === Stored.nowhere) return { held, to, writes: [{ key, value }] };
     if (stored === to) return { held, to, writes: [{ key, value, expect: 'present' }] };
     return {
@@ -138,7 +151,6 @@ export class RecordWriter {
     const { log, self } = this.#options;
     held.writing = false;
     held.stored = to;
-    held.unsure = false;
     this.outcomes[to === Stored.nowhere ? 'deleted' : 'written'].n++;
     if (!log.isLevelEnabled('debug')) return;
     const { number, incarnation } = self();

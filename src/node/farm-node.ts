@@ -134,7 +134,7 @@ export class FarmNode {
             world,
             calls: this.#calls,
             mode: config.ownership.records,
-            isolated: () => this.#membership.isolated,
+            isolated: () => this.#membership.isolated || this.#fence.up,
             confirmSeat: () => this.#membership.confirmSeat(),
           });
     const drops = dropCells(metrics.verdicts);
