@@ -11,7 +11,8 @@ import {
   readProbe,
   writeProbe,
 } from '../../../src/relay/probe.ts';
-import { suspectsOf } from '../../../src/relay/prober.ts';
+import { INTERVAL_MS, Prober, SILENCE_MS, suspectsOf } from '../../../src/relay/prober.ts';
+import { FakeClock } from '../../fake/clock.ts';
 
 describe('a member is suspected when a majority of the other seated members cannot reach it', () => {
   const rows: readonly [string, number, Record<number, number[]>, number[]][] = [
@@ -32,6 +33,42 @@ describe('a member is suspected when a majority of the other seated members cann
       const misses = (reporter: number): Set<number> | undefined => reports[reporter] && new Set(reports[reporter]);
       assert.deepEqual([...suspectsOf(seated, misses)], expected);
     });
+});
+
+test('a report that makes a majority is acted on when it comes, not at the next tick', () => {
+  const clock = new FakeClock();
+  const relayed = new CellFamily({ name: 'x', help: '', labels: ['direction', 'peer'] });
+  const peers = new Peers(relayed, () => clock.now());
+  const relay = { address: '10.0.0.9', port: 5064 };
+  peers.setRecords(
+    [2, 3].map((number) => ({ number, incarnation: 1, id: `fe${number}`, relay })),
+    1,
+  );
+  peers.setSeats([1, 2, 3].map((number) => ({ number, incarnation: 1 })));
+  const suspected: number[][] = [];
+  const prober = new Prober({
+    clock,
+    peers,
+    self: () => ({ number: 1, heldSince: 0 }),
+    send: () => {},
+    onSuspects: (numbers) => suspected.push([...numbers]),
+    onLongSilence: () => {},
+    observeHop: () => {},
+  });
+  prober.start();
+  const report = new Probe();
+  report.answer = true;
+  // Member 2 answers each question, member 3 none.
+  for (let passed = 0; passed <= SILENCE_MS + INTERVAL_MS; passed += INTERVAL_MS) {
+    clock.advance(INTERVAL_MS);
+    report.question = peers.get(2)!.question;
+    prober.onProbe(peers.get(2)!, report);
+  }
+  assert.deepEqual(suspected, []);
+  report.unreachable.add(3);
+  prober.onProbe(peers.get(2)!, report);
+  assert.deepEqual(suspected, [[3]]);
+  prober.stop();
 });
 
 test('nodes that are not in the farm neither accuse nor are accused', () => {
