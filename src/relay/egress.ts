@@ -33,6 +33,14 @@ export class Egress {
     return this.#indexes[flow.listener]!;
   }
 
+  /** The flow's connection is known to be gone: it was here, or at a member that has no seat any more. What another member holds only that member knows. */
+  isGone(flow: Readonly<Flow>): boolean {
+    if (flow.connection === 0) return false;
+    const { tables, incarnations } = this.#world;
+    if (flow.member !== tables.self) return !tables.seats.has(flow.member);
+    return !incarnations.has(flow.incarnation) || !this.#transport.holdsStream(flow.connection);
+  }
+
   /**
    * Sends a whole message by `flow`. A flow without connection at a listener of TCP asks for one: that which the member has opened to the
    * flow's address, or a new one. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied.

@@ -180,6 +180,12 @@ export class ConnectionTable {
     return connection.id;
   }
 
+  /** Messages can be sent on the connection. */
+  holds(id: number): boolean {
+    const connection = this.#connections.get(id);
+    return connection !== undefined && connection.closingSince < 0;
+  }
+
   /** Queues a copy of `bytes`; false when the connection is gone or goes now. */
   send(id: number, bytes: Uint8Array): boolean {
     const connection = this.#connections.get(id);

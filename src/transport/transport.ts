@@ -161,6 +161,11 @@ export class Transport {
     return this.#connections.send(connection, bytes);
   }
 
+  /** False when that connection of this member is gone. */
+  holdsStream(connection: number): boolean {
+    return this.#connections.holds(connection);
+  }
+
   /** The connection this member has opened from this listener to `remote`, or a new one (messages may be sent at once); 0 when refused by a limit or not an address of the listener's family. */
   connectStream(listener: number, remote: Endpoint): number {
     const config = this.listeners[listener];

@@ -13,6 +13,7 @@ import type { Egress } from '../../relay/egress.ts';
 import { Edit } from '../../sip/edit.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Transport } from '../../transport/transport.ts';
+import { Rebound } from './rebound.ts';
 import { Side, Stamp } from './stamp.ts';
 
 export interface Edge {
@@ -36,6 +37,8 @@ export interface Edge {
   readonly serverEndpoint: string;
   /** The same as it stands in a URI. */
   readonly serverHostPort: string;
+  /** Clients that have come back on a new connection. */
+  readonly rebound: Rebound;
   readonly stamp: Stamp;
   readonly edit: Edit;
   readonly hash: CallHash;
@@ -65,8 +68,14 @@ export function sideOfFlow(edge: Edge, flow: Readonly<Flow>): Side | undefined {
 }
 
 /** The reused parts of an edge. */
-export function edgeScratch(): Pick<Edge, 'stamp' | 'edit' | 'hash' | 'branchValue'> {
-  return { stamp: new Stamp(), edit: new Edit(), hash: new CallHash(), branchValue: new Uint8Array(8) };
+export function edgeScratch(): Pick<Edge, 'rebound' | 'stamp' | 'edit' | 'hash' | 'branchValue'> {
+  return {
+    rebound: new Rebound(),
+    stamp: new Stamp(),
+    edit: new Edit(),
+    hash: new CallHash(),
+    branchValue: new Uint8Array(8),
+  };
 }
 
 /** Methods that open a dialog when they have no To tag (RFC 3261 12.1, RFC 6665 4.1, RFC 3515 2.4.4). */

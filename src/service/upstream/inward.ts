@@ -77,6 +77,7 @@ export class Inward {
     returnFlow(scan, packet, tables, entrance, this.#back);
     const side = sideOfFlow(edge, this.#back);
     if (!side) return;
+    if (packet.connection !== 0 && this.#routes.hasFlow) this.#noteConnection(packet, scan);
     writeBranchValue(keys.primary.branch, scan, this.#routes, Direction.inward, branchValue);
     stamp.via(keys, TokenKind.inward, edge.serverSide, tables.self, branchValue, this.#back);
     if (opensDialog(scan)) {
@@ -97,6 +98,15 @@ export class Inward {
     const message = edit.apply();
     if (step === Step.began) noteClientLeg(edge, scan, entry, message, this.#back);
     toServer(message);
+  }
+
+  /** A request in a dialog that names another connection than the one it came by: its client has come back. */
+  #noteConnection(packet: Packet, scan: Scan): void {
+    const { flow } = this.#routes;
+    if (flow.connection === 0 || scan.toTagStart < 0) return;
+    if (flow.connection === packet.connection && flow.member === packet.ingress) return;
+    const tag = scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd);
+    this.#options.edge.rebound.note(packet.callKey, tag, flow, this.#back);
   }
 
   /** Why the request goes no further; 0 when it does. */

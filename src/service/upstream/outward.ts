@@ -75,7 +75,7 @@ export class Outward {
     edge.edit.beginScan(scan);
     takeOwnRoutes(edge, scan, false, this.#routes);
     if (this.#routes.hasFlow) {
-      this.#send(scan, address, port, this.#routes.flow, true);
+      this.#send(scan, address, port, this.#wayTo(scan, this.#routes.flow), true);
       return;
     }
     const { nextStart, nextEnd } = this.#routes;
@@ -173,8 +173,16 @@ export class Outward {
     return 0;
   }
 
+  /** The flow that a request in a dialog names, or where its client is now that this one is gone. */
+  #wayTo(scan: Scan, named: Flow): Readonly<Flow> {
+    const { edge } = this.#options;
+    if (!edge.rebound.some || named.connection === 0 || scan.toTagStart < 0) return named;
+    const tag = scan.bytes.toString('latin1', scan.toTagStart, scan.toTagEnd);
+    return edge.rebound.wayTo(callKey(edge, scan), tag, named, edge.egress.isGone(named)) ?? named;
+  }
+
   /** Stamps the request and sends it by `flow`; `named`: the request named the flow itself. */
-  #send(scan: Scan, address: string, port: number, flow: Flow, named: boolean): void {
+  #send(scan: Scan, address: string, port: number, flow: Readonly<Flow>, named: boolean): void {
     const { edge, answerServer, isServer } = this.#options;
     const { world, stamp, edit, branchValue } = edge;
     const { keys, tables } = world;
@@ -232,6 +240,7 @@ export class Outward {
       if (!heir.takes(scan)) edge.drops['next-via'].n++;
       return;
     }
+    if (scan.status === 430 && edge.rebound.some) edge.rebound.failed(packet.callKey);
     const named = readFlowParameter(edge, scan, this.#token, this.#back);
     const entry = entryOf(edge, -packet.callKey, false);
     const step = edge.calls.onResponse(entry, scan.method, scan.status, edge.clock.now());

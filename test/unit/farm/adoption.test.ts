@@ -436,3 +436,82 @@ describe('dialogs: own, the member dies', () => {
     assert.deepEqual(await records(farm), []);
   });
 });
+
+describe('a client whose connection is gone comes back on another', () => {
+  /** A call from a TCP phone whose connection `holder` holds, up at the server of member 2; then another connection at `next`. */
+  async function comesBack(holder: number, next: number, gone: 'closed' | 'member dead') {
+    const farm = await start({ members: 4, dialogs: 'own' });
+    const [, server] = serve(farm);
+    const { choose } = farm;
+    farm.choose = () => farm.member(holder);
+    const first = await farm.tcpPhone('192.0.2.7');
+    const call = new Call(farm, first, farm.callIdOf(farm.member(2)));
+    call.invite();
+    await farm.until(() => call.status === 200, 'the call is up');
+    if (gone === 'closed') first.close();
+    else await lose({ farm, lost: farm.member(holder) });
+    await farm.settle();
+    farm.choose = () => farm.member(next);
+    const second = await farm.tcpPhone('192.0.2.7');
+    farm.choose = choose;
+    const invite = server!.dialogs.get(call.callId)!.invite;
+    const routes = invite.all('Record-Route').reverse();
+    const say = async (fromTag: string): Promise<void> => {
+      second.send(
+        request({
+          method: 'INFO',
+          uri: 'sip:bob@10.0.0.2:5070',
+          via: `SIP/2.0/TCP 192.0.2.7:${second.at.port};branch=z9hG4bKback-${fromTag}`,
+          callId: call.callId,
+          fromTag,
+          toTag: call.toTag,
+          cseq: 9,
+          headers: routes.map((route) => `Route: ${route}`),
+        }),
+      );
+      await farm.until(() => second.got.some(({ status }) => status >= 200), 'an answer on the new connection');
+    };
+    return { farm, server: server!, call, second, say };
+  }
+
+  for (const [where, holder, next, gone] of [
+    ['at the owner, which held the old one', 2, 2, 'closed'],
+    ['at another member; the owner held the old one', 2, 3, 'closed'],
+    ['and the member that held the old one is gone', 3, 4, 'member dead'],
+  ] as const)
+    test(`${where}: the server's requests reach it there`, async () => {
+      const { farm, server, call, second, say } = await comesBack(holder, next, gone);
+      await say(call.fromTag);
+      server.inDialog(call.callId, 'OPTIONS');
+      await farm.until(
+        () => second.got.some(({ method, status }) => status === 0 && method === 'OPTIONS'),
+        'it arrives',
+      );
+      assert.deepEqual(
+        server.server.responses.map(({ status }) => status),
+        [],
+      );
+    });
+
+  test('at another member; a third holds the old one, and says once that it is gone', async () => {
+    const { farm, server, call, second, say } = await comesBack(3, 4, 'closed');
+    await say(call.fromTag);
+    server.inDialog(call.callId, 'OPTIONS');
+    await farm.until(() => server.server.responses.length === 1, 'an answer');
+    assert.equal(server.server.responses[0]?.status, 430);
+    server.inDialog(call.callId, 'UPDATE');
+    await farm.until(() => second.got.some(({ method, status }) => status === 0 && method === 'UPDATE'), 'it arrives');
+  });
+
+  test('and speaks with another tag: the requests for the client are not its', async () => {
+    const { farm, server, call, second, say } = await comesBack(2, 3, 'closed');
+    await say('stranger');
+    server.inDialog(call.callId, 'OPTIONS');
+    await farm.until(() => server.server.responses.length === 1, 'an answer');
+    assert.equal(server.server.responses[0]?.status, 430);
+    assert.equal(
+      second.got.some(({ status }) => status === 0),
+      false,
+    );
+  });
+});
