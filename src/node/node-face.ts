@@ -21,7 +21,7 @@ import type { ClusterSettings, Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import type { Orders } from '../membership/order.ts';
 import type { Keyring } from '../ownership/keyring.ts';
-import type { OwnerTables } from '../ownership/owner-tables.ts';
+import { earlierOwner, type OwnerTables } from '../ownership/owner-tables.ts';
 import { CallHash, hashCallId, SLOTS } from '../ownership/slots.ts';
 import type { View } from '../ownership/view.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
@@ -185,7 +185,7 @@ export class NodeFace implements FarmFace {
       slot: hash.slot,
       epoch: tables.epoch,
       owner: member(tables.slots[hash.slot]!),
-      previous: member(tables.previous[hash.slot]!),
+      previous: member(earlierOwner(tables, hash.slot, 0, { generation: 0 })),
       heldHere: calls.has(hash.key) || calls.has(-hash.key),
     };
   }

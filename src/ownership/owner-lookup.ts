@@ -2,21 +2,24 @@
 //   1. a valid token: response -> top Via branch; request -> top Route, else Request-URI, then To tag
 //   2. a header that names another dialog (Replaces RFC 3891, Join RFC 3911, Target-Dialog RFC 4538): the owner of that dialog
 //   3. the calls this member holds
-//   4. the slot of the Call-ID in the current view, with a second chance to the slot's previous owner;
+//   4. the slot of the Call-ID in the current view, with a second chance to those who owned the slot before;
 //      a node that is not in the farm keeps what came to it instead
 // Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, node/packet-way.ts.)
 import type { CellFamily } from '../metrics/counters.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import { type Packet, SecondChance } from '../transport/packet.ts';
 import type { Keyring } from './keyring.ts';
-import type { OwnerTables } from './owner-tables.ts';
+import { earlierOwner, type OwnerTables } from './owner-tables.ts';
 import { Redirects } from './redirects.ts';
 import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
 import { drop, LOCAL, relayTo, type Verdict } from './verdict.ts';
 
-/** A packet that has been relayed this often stays where it is: views that disagree must not play ping-pong with it (RFC 5393 is about the same fear). */
-export const HOP_LIMIT = 3;
+/**
+ * A packet that has been relayed this often stays where it is: views that disagree must not play ping-pong with it (RFC 5393 is about the same
+ * fear). It is enough to go to the slot's owner, to four that owned the slot before, and back.
+ */
+export const HOP_LIMIT = 6;
 
 /** Where a forged token stood: the label `place` of sipfarm_forged_tokens_total. */
 export const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
@@ -40,6 +43,7 @@ export class OwnerLookup {
   readonly #token = new Token();
   readonly #hash = new CallHash();
   readonly #redirects = new Redirects();
+  readonly #found = { generation: 0 };
 
   constructor(world: LookupWorld, forged: CellFamily<'place'>) {
     this.#world = world;
@@ -106,15 +110,7 @@ export class OwnerLookup {
     this.#hashNamedDialog(scan);
     const { key, slot } = this.#hash;
     if (this.#world.holds(key) || this.#world.holds(-key)) return LOCAL;
-    const owner = slots[slot]!;
-    let verdict: Verdict;
-    // At one hop the owner could not offer it on any more: the second chance is given from here.
-    const before = packet.hops === 1 && owner !== self && owner !== 0 ? this.#mayStillHold(slot, packet) : 0;
-    if (before === 0) verdict = this.#toSlot(slot, packet);
-    else {
-      packet.secondChance = SecondChance.offered;
-      verdict = relayTo(before);
-    }
+    const verdict = this.#toSlot(slot, packet);
     if (verdict.kind === 'relay') this.#redirects.set(packet.callKey, verdict.to);
     return verdict;
   }
@@ -161,24 +157,40 @@ export class OwnerLookup {
     const { tables } = this.#world;
     const owner = tables.slots[slot]!;
     if (packet.hops >= HOP_LIMIT || (tables.apart && packet.hops === 0)) return LOCAL;
-    if (owner !== tables.self && owner !== 0) {
-      // We were offered it as the previous owner and do not know it: back, marked, so that it is not offered again.
-      if (packet.secondChance === SecondChance.offered) packet.secondChance = SecondChance.returned;
-      return relayTo(owner);
-    }
     const before = this.#mayStillHold(slot, packet);
-    if (before === 0) return LOCAL;
-    packet.secondChance = SecondChance.offered;
-    return relayTo(before);
+    if (before !== 0) {
+      packet.secondChance = SecondChance.offered;
+      return relayTo(before);
+    }
+    if (owner === tables.self || owner === 0) return LOCAL;
+    // Whoever it was offered to last hands it back, marked, so that it is not offered again.
+    if (packet.secondChance === SecondChance.offered) packet.secondChance = SecondChance.returned;
+    return relayTo(owner);
   }
 
-  /** The slot's previous owner, when it may hold a call of its time and the packet can still go there and come back; 0 = none. */
+  /**
+   * Who may hold a call that this member does not know: asked by the slot's owner and by each that it was offered to, of those who owned the
+   * slot before. One that holds no call of its time is left out, and so is everybody when the packet could not go there and come back. 0 = none.
+   */
   #mayStillHold(slot: number, packet: Packet): number {
-    const { previous, previousUntil, self } = this.#world.tables;
-    const before = previous[slot]!;
-    if (before === 0 || before === self || packet.secondChance !== SecondChance.none) return 0;
-    if (packet.hops > HOP_LIMIT - 2) return 0;
-    const heldSince = this.#world.heldSince(before);
-    return heldSince === 0 || heldSince > previousUntil[slot]! ? 0 : before;
+    const { tables } = this.#world;
+    const { self, earlier } = tables;
+    const owner = tables.slots[slot]!;
+    const offered = packet.secondChance === SecondChance.offered;
+    if (packet.secondChance === SecondChance.returned || packet.hops > HOP_LIMIT - 2) return 0;
+    if (!offered && owner !== self && owner !== 0) return 0;
+    let from = 0;
+    if (offered && owner !== self) {
+      while (from < earlier.length && earlier[from]!.slots[slot] !== self) from++;
+      from++;
+    }
+    const found = this.#found;
+    let before = earlierOwner(tables, slot, from, found);
+    while (before !== 0) {
+      const heldSince = before === self ? 0 : this.#world.heldSince(before);
+      if (heldSince !== 0 && heldSince <= earlier[found.generation]!.epoch) return before;
+      before = earlierOwner(tables, slot, found.generation + 1, found);
+    }
+    return 0;
   }
 }

@@ -3,6 +3,13 @@ import { type SipKey, sipKey } from '../base/siphash.ts';
 import { finish, type SlotTable, sharesBetween, slotBuilding } from './slots.ts';
 import { type Generation, generationOf, HISTORY_LENGTH, isMember, type Seat, type View } from './view.ts';
 
+/** Who owned the slots in an earlier generation. */
+export interface EarlierSlots {
+  /** The last epoch of it: calls that its owners hold may be that young. */
+  readonly epoch: number;
+  readonly slots: Uint16Array;
+}
+
 export interface OwnerTables {
   readonly epoch: number;
   /** This member's number and incarnation. */
@@ -11,10 +18,8 @@ export interface OwnerTables {
   readonly slotKey: SipKey;
   /** Slot to member number; 0 = nobody takes new calls. */
   readonly slots: Uint16Array;
-  /** Slot to the member that owned it before, if it is still in the farm; 0 = no second chance. */
-  readonly previous: Uint16Array;
-  /** Slot to the last epoch in which that member owned it: calls it holds may be that young. */
-  readonly previousUntil: Uint32Array;
+  /** The generations before, newest first: where a slot's calls may still live (second chance). */
+  readonly earlier: readonly EarlierSlots[];
   /** Seats by member number. */
   readonly seats: ReadonlyMap<number, Seat>;
   /** The seats of members: who is in the farm. */
@@ -66,18 +71,10 @@ export function* ownerTablesBuilding(
 ): Generator<void, OwnerTables, void> {
   const seats = new Map(view.seats.map((seat) => [seat.number, seat]));
   const members = view.seats.filter(isMember);
-  const held = new Set(members.map(({ number }) => number));
   const slots = yield* slotsOf(generationOf(view));
-  const previous = new Uint16Array(slots.length);
-  const previousUntil = new Uint32Array(slots.length);
+  const earlier: EarlierSlots[] = [];
   for (const generation of view.history) {
-    const earlier = yield* slotsOf(generation);
-    for (let slot = 0; slot < slots.length; slot++) {
-      const owner = earlier[slot]!;
-      if (previous[slot] !== 0 || owner === slots[slot] || !held.has(owner)) continue;
-      previous[slot] = owner;
-      previousUntil[slot] = generation.epoch;
-    }
+    earlier.push({ epoch: generation.epoch, slots: yield* slotsOf(generation) });
     if (seats.size > SMALL_FARM) yield;
   }
   return {
@@ -86,13 +83,31 @@ export function* ownerTablesBuilding(
     incarnation,
     slotKey: sipKey(Buffer.from(view.seed, 'hex')),
     slots,
-    previous,
-    previousUntil,
+    earlier,
     seats,
     members,
     someIdle: members.some(({ state, weight }) => state !== 'active' || weight === 0),
     apart,
   };
+}
+
+/**
+ * The member that owned `slot` last before its owner, counted from generation `from` of `earlier`, and is still in the farm; its generation in
+ * `found`. Members that owned the slot in a newer generation too are left out: they come up there. 0 = there is none.
+ */
+export function earlierOwner(tables: OwnerTables, slot: number, from: number, found: { generation: number }): number {
+  const { earlier, slots, seats } = tables;
+  for (let generation = from; generation < earlier.length; generation++) {
+    const owner = earlier[generation]!.slots[slot]!;
+    let newer = generation - 1;
+    while (newer >= 0 && earlier[newer]!.slots[slot] !== owner) newer--;
+    if (owner === 0 || owner === slots[slot] || newer >= 0) continue;
+    const seat = seats.get(owner);
+    if (!seat || !isMember(seat)) continue;
+    found.generation = generation;
+    return owner;
+  }
+  return 0;
 }
 
 /** `ownerTablesBuilding` in one go. */

@@ -374,6 +374,11 @@ export class FakeFarm {
     return member;
   }
 
+  /** As `add`, and does not wait for the others to see it. */
+  async enter(index = this.members.length + 1): Promise<FakeMember> {
+    return this.#join(index);
+  }
+
   async #join(index: number): Promise<FakeMember> {
     const before = this.members.findLast((member) => member.index === index);
     const address = `10.0.0.${index}`;

@@ -2,7 +2,7 @@
 import { CellFamily } from '../../../src/metrics/counters.ts';
 import { type Keyring, keyring } from '../../../src/ownership/keyring.ts';
 import { type LookupWorld, OwnerLookup, type TokenPlace } from '../../../src/ownership/owner-lookup.ts';
-import type { OwnerTables } from '../../../src/ownership/owner-tables.ts';
+import { earlierOwner, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { CallHash, hashCallId } from '../../../src/ownership/slots.ts';
 import { mintToken, type TokenKind } from '../../../src/ownership/token.ts';
 import type { Verdict } from '../../../src/ownership/verdict.ts';
@@ -54,12 +54,20 @@ export function keyOf(tables: OwnerTables, callId: string): number {
   return hash.key;
 }
 
+/** Who owned the slot before its owner, and until which epoch; 0 = nobody that is there. */
+export function previousOf(tables: OwnerTables, slot: number): { readonly owner: number; readonly until: number } {
+  const found = { generation: 0 };
+  const owner = earlierOwner(tables, slot, 0, found);
+  return { owner, until: owner === 0 ? 0 : tables.earlier[found.generation]!.epoch };
+}
+
 /** A Call-ID whose slot has this owner, and this previous owner when one is given. */
 export function callIdOf(tables: OwnerTables, owner: number, previous?: number): string {
   for (let i = 0; i < 100_000; i++) {
     const callId = `call-${i}@192.0.2.7`;
     const slot = slotOf(tables, callId);
-    if (tables.slots[slot] === owner && (previous === undefined || tables.previous[slot] === previous)) return callId;
+    if (tables.slots[slot] === owner && (previous === undefined || previousOf(tables, slot).owner === previous))
+      return callId;
   }
   throw new Error(`no slot of member ${owner} with previous owner ${previous}`);
 }

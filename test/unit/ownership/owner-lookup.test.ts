@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
 import { buildOwnerTables, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
+import { SLOTS } from '../../../src/ownership/slots.ts';
 import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
 import { drop, LOCAL, relayTo, type Verdict } from '../../../src/ownership/verdict.ts';
 import { nextView, type View } from '../../../src/ownership/view.ts';
@@ -15,6 +16,7 @@ import {
   KEYS,
   keyOf,
   Member,
+  previousOf,
   request,
   response,
   SEED,
@@ -293,14 +295,6 @@ describe('a header that names another dialog', () => {
     }
   });
 
-  test('is offered to the previous owner of that dialog from its own slot: the owner would be a hop too far', () => {
-    const { member, callId } = moved(3);
-    member.told.set(2, 1);
-    const invite = request('INVITE', { 'Call-ID': callIdOf(member.tables, 3), Replaces: `${callId};to-tag=1` });
-    const { verdict, packet } = member.decide(invite, { hops: 1 });
-    assert.deepEqual([verdict, packet.secondChance], [relayTo(2), SecondChance.offered]);
-  });
-
   test('brings it to the owner of its own slot first, which then tells its CANCEL and ACK the way', () => {
     const replaces = { 'Call-ID': OWN_CALL, Replaces: `${named};to-tag=1` };
     const elsewhere = new Member(buildOwnerTables(FIVE, 2, 12));
@@ -424,7 +418,7 @@ describe('a node that is not in the farm', () => {
       [seat(1), seat(3, { incarnation: 2, weight: 0, role: 'disabled' })],
     ] as const;
     const after = buildOwnerTables(viewOf(...steps), 1, 1);
-    assert.ok(!after.previous.includes(3));
+    for (let slot = 0; slot < SLOTS; slot++) assert.notEqual(previousOf(after, slot).owner, 3);
   });
 });
 
@@ -476,8 +470,34 @@ describe('the second chance', () => {
   test('is given once: what comes back stays', () => {
     const { member, callId } = moved();
     member.told.set(2, 1);
-    for (const secondChance of [SecondChance.offered, SecondChance.returned])
-      assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: 2, secondChance }), LOCAL);
+    const returned = { hops: 2, secondChance: SecondChance.returned };
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), returned), LOCAL);
+  });
+
+  test('goes on from one that does not hold the call to the one that had the slot before it, and only then back', () => {
+    const history = viewOf([seat(1)], [seat(1), seat(2)], [seat(1), seat(2), seat(3)]);
+    const at = (self: number): Member => new Member(buildOwnerTables(history, self, 1));
+    const callId = callIdOf(at(3).tables, 3, 2);
+    const ask = (self: number, packet: Partial<Packet>): readonly [Verdict, SecondChance] => {
+      const member = at(self);
+      for (const number of [1, 2, 3]) member.told.set(number, 1);
+      const decision = member.decide(request('CANCEL', { 'Call-ID': callId }), packet);
+      return [decision.verdict, decision.packet.secondChance];
+    };
+    const { none, offered, returned } = SecondChance;
+    assert.deepEqual(ask(3, { hops: 1, secondChance: none }), [relayTo(2), offered]);
+    assert.deepEqual(ask(2, { hops: 2, secondChance: offered }), [relayTo(1), offered]);
+    assert.deepEqual(ask(1, { hops: 3, secondChance: offered }), [relayTo(3), returned]);
+    assert.deepEqual(ask(3, { hops: 4, secondChance: returned }), [LOCAL, returned]);
+  });
+
+  test('leaves out one that holds nothing of its time for the one before it', () => {
+    const history = viewOf([seat(1)], [seat(1), seat(2)], [seat(1), seat(2), seat(3)]);
+    const member = new Member(buildOwnerTables(history, 3, 1));
+    member.told.set(1, 1);
+    member.told.set(2, 0);
+    const callId = callIdOf(member.tables, 3, 2);
+    assert.equal(member.verdict(request('CANCEL', { 'Call-ID': callId })), relayTo(1));
   });
 
   test('is the new owner’s to give, no other member’s', () => {
@@ -510,7 +530,7 @@ describe('the second chance', () => {
   });
 });
 
-describe('a packet that has been relayed three times', () => {
+describe('a packet that has been relayed as often as the limit says', () => {
   const cases: readonly (readonly [string, Buffer, Verdict])[] = [
     ['by its slot', request('INVITE', { 'Call-ID': CALL }), relayTo(5)],
     ['by a token in Route', request('BYE', route(dialog(3))), relayTo(3)],
@@ -675,8 +695,9 @@ describe('in a farm of five', () => {
     let found = 0;
     fc.assert(
       fc.property(callId, fc.constantFrom('INVITE', 'CANCEL', 'ACK'), (id, method) => {
-        const home = tables.previous[slotOf(tables, id)]! || tables.slots[slotOf(tables, id)]!;
-        if (tables.previous[slotOf(tables, id)] !== 0) found++;
+        const { owner } = previousOf(tables, slotOf(tables, id));
+        const home = owner || tables.slots[slotOf(tables, id)]!;
+        if (owner !== 0) found++;
         const farm = farmAt(() => after);
         for (const member of farm.values()) member.told.set(home, 1);
         farm.get(home)!.held.add(keyOf(tables, id));

@@ -1,7 +1,9 @@
 // What one member hands to another, and from whom it takes it.
+
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { keyring } from '../../../src/ownership/keyring.ts';
+import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
 import { encodeFrame, Frame, FrameKind, headOctets } from '../../../src/relay/envelope.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
@@ -131,8 +133,8 @@ describe('a packet that is relayed', () => {
   test('more often than the hop limit is dropped and counted', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
-    a.link.relay(2, a.packet('x', { hops: 2 }));
-    a.link.relay(2, a.packet('x', { hops: 3 }));
+    a.link.relay(2, a.packet('x', { hops: HOP_LIMIT - 1 }));
+    a.link.relay(2, a.packet('x', { hops: HOP_LIMIT }));
     await network.settle();
     assert.equal(b.packets.length, 1);
     assert.equal(b.refused('hops'), 1);
@@ -195,7 +197,7 @@ describe('a frame is refused and counted', () => {
     ['for another member', 'not-for-me', { receiver: 3 }],
     ['of a kind that is not known', 'kind', { kind: 99 as FrameKind }],
     ['as a probe that is none', 'kind', { kind: FrameKind.probe }],
-    ['with too many hops', 'hops', { hops: 4 }],
+    ['with too many hops', 'hops', { hops: HOP_LIMIT + 1 }],
     ['for a listener nobody has', 'listener', { listener: 200 }],
   ];
   for (const [what, reason, change] of rows)
