@@ -582,7 +582,8 @@ export class FarmNode {
         return node.#world.tables.epoch;
       },
       get heldSince() {
-        return node.#calls.oldestEpoch();
+        // Without a call now, it may have one of the view in force before the next probe says so.
+        return node.#calls.oldestEpoch() || node.#world.tables.epoch;
       },
     };
   })();

@@ -31,7 +31,7 @@ export interface LookupWorld {
   readonly tables: OwnerTables;
   /** True when this member holds the call with this key; negative for calls that its SIP server has made. */
   holds(callKey: number): boolean;
-  /** The oldest epoch of a call that the peer says it still holds; 0 = it holds none. A peer that has said nothing yet may hold any: 1. */
+  /** The oldest epoch of which the peer may hold a call, by its own word; 0 = it does not answer. A peer that has said nothing yet may hold any: 1. */
   heldSince(member: number): number;
 }
 

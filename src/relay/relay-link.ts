@@ -34,7 +34,7 @@ export interface RelaySelf {
   readonly incarnation: number;
   /** Epoch of the view this member decides by. */
   readonly epoch: number;
-  /** Oldest epoch of a call this member still holds; 0 = none. */
+  /** Oldest epoch of which this member may hold a call: of its oldest call, else its own. */
   readonly heldSince: number;
 }
 
@@ -263,7 +263,7 @@ export class RelayLink {
     return this.#peers.get(number)?.reachable === true;
   }
 
-  /** Oldest epoch of a call that peer still holds; 0 = it holds none, or it cannot be asked; 1 = it has not told yet. */
+  /** Oldest epoch of which that peer may hold a call; 0 = it cannot be asked; 1 = it has not told yet. */
   heldSince(number: number): number {
     const peer = this.#peers.get(number);
     return peer?.reachable ? peer.heldSince : 0;
