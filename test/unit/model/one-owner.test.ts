@@ -11,6 +11,8 @@ const RUNS = Number(process.env['SIPFARM_MODEL_RUNS'] ?? 40);
 const AGAIN: { seed?: number; path?: string } = JSON.parse(process.env['SIPFARM_MODEL_AGAIN'] ?? '{}');
 const MEMBERS = 3;
 const MOST_MEMBERS = 5;
+/** Calls that begin with one step. */
+const CALLS = 4;
 
 /** One step of a schedule. `which` picks among what there is then, by remainder. */
 interface Step {
@@ -25,6 +27,7 @@ interface Step {
     | 'drain'
     | 'cutStore'
     | 'cutLink'
+    | 'freeze'
     | 'heal';
   readonly which: number;
   /** Milliseconds that pass behind it. */
@@ -42,6 +45,7 @@ const WEIGHTS: readonly (readonly [number, Step['what']])[] = [
   [1, 'drain'],
   [1, 'cutStore'],
   [1, 'cutLink'],
+  [2, 'freeze'],
   [2, 'heal'],
 ];
 
@@ -62,6 +66,8 @@ interface Transaction {
   readonly callId: string;
   /** Lives that have handled it, in this order. */
   readonly lives: Life[];
+  /** It has gone to a member that did not reach its owner: from then on it may be anywhere. */
+  split: boolean;
 }
 
 class Model {
@@ -72,6 +78,7 @@ class Model {
   #calls = 0;
   #fault: string | undefined;
   #cut = false;
+  #frozen: FakeMember | undefined;
 
   constructor(farm: FakeFarm, phone: UdpPhone) {
     this.farm = farm;
@@ -97,13 +104,14 @@ class Model {
     if (last && same(last, life)) return;
     const { epoch } = member.node.face.farm();
     this.trace.push(`${this.farm.clock.now()} ${callId} at ${member.id}/${life.incarnation} of epoch ${epoch}`);
-    if (transaction.lives.some((earlier) => same(earlier, life)))
-      this.#fail(`${callId} came back to ${member.id}, which it had left`);
-    // The server is the same, and a restarted sipfarm in front of it goes on with its calls.
-    // Nor can two that do not reach each other be one: what the other may hold cannot be asked for.
-    if (last && last.member.server !== member.server && this.#lives(last) && this.#linked(last.member, member))
-      this.#fail(`${callId} has two owners: ${last.member.id} lives and is seated, and ${member.id} has it too`);
     transaction.lives.push(life);
+    if (!last || last.member.server === member.server || transaction.split) return;
+    // Two that do not reach each other cannot be one: what the other may hold cannot be asked for.
+    if (!this.#linked(last.member, member)) transaction.split = true;
+    else if (this.#lives(last))
+      this.#fail(`${callId} has two owners: ${last.member.id} lives and is seated, and ${member.id} has it too`);
+    else if (transaction.lives.some((earlier) => earlier !== life && same(earlier, life)))
+      this.#fail(`${callId} came back to ${member.id}, which it had left`);
   }
 
   #lives({ member, incarnation }: Life): boolean {
@@ -127,15 +135,16 @@ class Model {
 
   async run({ what, which, ms }: Step): Promise<void> {
     const { farm } = this;
-    const live = farm.behind;
+    const live = farm.behind.filter((member) => member !== this.#frozen);
     const one = live[which % live.length];
     const pending = [...this.transactions.values()];
     const call = pending[which % Math.max(pending.length, 1)];
     this.trace.push(`${farm.clock.now()} ${what} ${one?.id ?? ''} ${ms}`);
-    if (what === 'call') this.#invite();
-    else if (what === 'again' && call) this.phone.send(call.invite);
+    if (what === 'call') for (let i = 0; i < CALLS; i++) this.#invite();
+    else if (what === 'again') for (const { invite } of pending) this.phone.send(invite);
     else if (what === 'cancel' && call) this.phone.send(call.invite.replaceAll('INVITE', 'CANCEL'));
     else if (what === 'join' && farm.members.length < MOST_MEMBERS) this.#watch(await farm.enter());
+    else if (what === 'freeze' && one && live.length > 2) this.#freeze(one);
     else if (what === 'kill' && live.length > 1 && one) await farm.kill(one);
     else if (what === 'restart' && one) {
       await farm.kill(one, { serverLives: true });
@@ -149,6 +158,7 @@ class Model {
       farm.network.reaches = (from, to) =>
         !(from.port === 5064 && pair.includes(from.address) && pair.includes(to.address));
     } else if (what === 'heal') {
+      await this.thaw();
       for (const { store } of live) store.heal();
       this.#cut = false;
       farm.network.reaches = () => true;
@@ -158,12 +168,24 @@ class Model {
     if (this.#fault) throw new Error(`${this.#fault}\n${this.trace.join('\n')}`);
   }
 
+  /** One at a time: of a farm whose majority stands still nobody loses his seat. */
+  #freeze(member: FakeMember): void {
+    if (this.#frozen) return;
+    this.#frozen = member;
+    this.farm.freeze(member);
+  }
+
+  async thaw(): Promise<void> {
+    if (this.#frozen?.alive) await this.farm.thaw(this.#frozen);
+    this.#frozen = undefined;
+  }
+
   #invite(): void {
     const callId = `call-${++this.#calls}`;
     const { address, port } = this.phone.at;
     const via = `SIP/2.0/UDP ${address}:${port};branch=z9hG4bK${callId}`;
     const invite = request({ method: 'INVITE', uri: 'sip:bob@example.org', via, callId });
-    this.transactions.set(callId, { invite, callId, lives: [] });
+    this.transactions.set(callId, { invite, callId, lives: [], split: false });
     this.phone.send(invite);
   }
 }
@@ -181,6 +203,7 @@ test('at no time does a transaction have two owners, whatever members come, go, 
         farm.network.delay = { min: 0, max: 20 };
         const model = new Model(farm, await farm.phone('192.0.2.7'));
         for (const each of steps) await model.run(each);
+        await model.thaw();
         handled += [...model.transactions.values()].reduce((sum, { lives }) => sum + lives.length, 0);
       } finally {
         farm.network.reaches = () => true;
