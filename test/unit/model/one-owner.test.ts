@@ -45,7 +45,7 @@ const WEIGHTS: readonly (readonly [number, Step['what']])[] = [
   [1, 'drain'],
   [1, 'cutStore'],
   [1, 'cutLink'],
-  [2, 'freeze'],
+  [3, 'freeze'],
   [2, 'heal'],
 ];
 
@@ -54,6 +54,13 @@ const step: fc.Arbitrary<Step> = fc.record({
   which: fc.nat(999),
   ms: fc.oneof(fc.constant(0), fc.nat(100), fc.nat(2500)),
 });
+
+const ENDING: readonly Step[] = [
+  { what: 'pass', which: 0, ms: 2500 },
+  { what: 'again', which: 0, ms: 300 },
+  { what: 'heal', which: 0, ms: 500 },
+  { what: 'again', which: 0, ms: 300 },
+];
 
 /** The life of a member as an owner: it ends with its process and with its seat. */
 interface Life {
@@ -158,7 +165,7 @@ class Model {
       farm.network.reaches = (from, to) =>
         !(from.port === 5064 && pair.includes(from.address) && pair.includes(to.address));
     } else if (what === 'heal') {
-      await this.thaw();
+      await this.#thaw();
       for (const { store } of live) store.heal();
       this.#cut = false;
       farm.network.reaches = () => true;
@@ -175,7 +182,7 @@ class Model {
     this.farm.freeze(member);
   }
 
-  async thaw(): Promise<void> {
+  async #thaw(): Promise<void> {
     if (this.#frozen?.alive) await this.farm.thaw(this.#frozen);
     this.#frozen = undefined;
   }
@@ -203,7 +210,8 @@ test('at no time does a transaction have two owners, whatever members come, go, 
         farm.network.delay = { min: 0, max: 20 };
         const model = new Model(farm, await farm.phone('192.0.2.7'));
         for (const each of steps) await model.run(each);
-        await model.thaw();
+        // Whoever stands still has lost its seat by now, and finds in its sockets what others have handled since.
+        for (const each of ENDING) await model.run(each);
         handled += [...model.transactions.values()].reduce((sum, { lives }) => sum + lives.length, 0);
       } finally {
         farm.network.reaches = () => true;
