@@ -125,7 +125,7 @@ export interface OwnerAnswer {
   /** 0-65535. */
   readonly slot: number;
   readonly epoch: number;
-  /** Who owns the slot; null when nobody takes new calls. A dialog in progress follows its tokens instead. */
+  /** Who owns the slot; null when no member has a weight. A dialog in progress follows its tokens instead. */
   readonly owner: OwnerMember | null;
   /** Who owned it before and may still hold a call of that time. */
   readonly previous: OwnerMember | null;

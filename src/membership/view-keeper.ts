@@ -6,7 +6,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { isMember, nextView, type Seat, type View } from '../ownership/view.ts';
-import type { Entry, PrefixWatch, Store } from '../store/store.ts';
+import { type Entry, MAX_WRITES, type PrefixWatch, type Store, type Write } from '../store/store.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
 import { type Orders, readOrders } from './order.ts';
 import type { GivenNumber } from './seat-claim.ts';
@@ -21,12 +21,6 @@ const URGENT_DAMPING_MS = 100;
 const URGENT_SPREAD_MS = 200;
 /** After a proposal that failed. */
 const RETRY_MS = 1000;
-/**
- * How long a seat that a view dropped stays out, unless the member comes with a new incarnation: members need not agree at once about who is
- * unreachable, and a process that slept through it must not find its seat again as if nothing had been. Longer than a lease lives.
- */
-const DROPPED_MS = 600_000;
-
 export interface ViewKeeperOptions {
   readonly store: Store;
   readonly clock: Clock;
@@ -69,7 +63,8 @@ export class ViewKeeper {
   #storedRevision = 0n;
   /** Number to incarnation. */
   #suspected: ReadonlyMap<number, number> = new Map();
-  readonly #dropped = new Map<number, { readonly incarnation: number; readonly until: number }>();
+  /** Revisions of the members' records, by id. */
+  readonly #revisions = new Map<string, bigint>();
   /** The last incarnation in which this member has had a seat, and the last of which it was told that the seat is lost; 0 = none. */
   #seatedAs = 0;
   #lostAs = 0;
@@ -186,13 +181,15 @@ export class ViewKeeper {
   #takeMembers(entries: readonly Entry[]): void {
     const { badEntries, log, onMembers } = this.#options;
     const byNumber = new Map<number, MemberRecord>();
-    for (const { key, value } of entries) {
+    this.#revisions.clear();
+    for (const { key, value, revision } of entries) {
       const record = parseMemberRecord(key.slice('members/'.length), value);
       if (!record) {
         badEntries.n++;
         log.warn({ key }, 'this entry of the store is no member record; it is ignored');
         continue;
       }
+      this.#revisions.set(record.id, revision);
       const other = byNumber.get(record.number);
       if (!other || other.incarnation < record.incarnation) byNumber.set(record.number, record);
     }
@@ -219,7 +216,6 @@ export class ViewKeeper {
     this.#stored = view;
     this.#storedRevision = entry?.revision ?? 0n;
     if (!view || (this.#view && view.epoch <= this.#view.epoch)) return;
-    this.#noteDropped(view);
     this.#view = view;
     log.info(
       { epoch: view.epoch, seats: view.seats.map((seat) => `${seat.id} ${seat.role ?? seat.state}`) },
@@ -227,16 +223,6 @@ export class ViewKeeper {
     );
     onView(view);
     this.#checkSeat();
-  }
-
-  #noteDropped(next: View): void {
-    const now = this.#options.clock.now();
-    for (const [number, { until }] of this.#dropped) if (until <= now) this.#dropped.delete(number);
-    for (const { number, incarnation } of this.#view?.seats ?? []) {
-      if (!next.seats.some((seat) => seat.number === number && seat.incarnation === incarnation)) {
-        this.#dropped.set(number, { incarnation, until: now + DROPPED_MS });
-      }
-    }
   }
 
   #checkSeat(): void {
@@ -258,7 +244,6 @@ export class ViewKeeper {
   /** The seats that these members should have. */
   #desired(members: readonly MemberRecord[]): readonly Seat[] {
     const self = this.#options.self()?.number;
-    const now = this.#options.clock.now();
     // Whom an order keeps out is no candidate, and does not count where a majority is asked for.
     const wanted = members.filter((record) => this.#seatFor(record));
     const candidates = wanted.filter(isMember);
@@ -266,8 +251,6 @@ export class ViewKeeper {
       const { number, incarnation } = record;
       // A node that is not in the farm may see little of it; its lease alone decides.
       if (number === self || !isMember(record)) return true;
-      const dropped = this.#dropped.get(number);
-      if (dropped?.incarnation === incarnation && now < dropped.until) return false;
       return this.#suspected.get(number) !== incarnation;
     });
     // Half of the members or more cannot be taken out by suspicion: of two members none, there the lease decides alone.
@@ -304,6 +287,25 @@ export class ViewKeeper {
     return JSON.stringify(this.#stored) === JSON.stringify(last) ? undefined : { ...last, epoch: last.epoch + 1 };
   }
 
+  /**
+   * The view, and with a seat that suspicion takes the record that asked for it, while its lease lives on: no member that joins later, and
+   * suspects nobody yet, may give the seat back to a process that slept. It comes again by joining anew, with a new incarnation.
+   */
+  #writesOf(next: View): readonly Write[] {
+    const seated = new Set(next.seats.map(({ number }) => number));
+    const out = this.#members.filter(
+      ({ number, incarnation }) => this.#suspected.get(number) === incarnation && !seated.has(number),
+    );
+    return [
+      { key: 'view', value: next, expect: this.#storedRevision },
+      ...out.slice(0, MAX_WRITES - 1).map(({ id }) => ({
+        key: `members/${id}`,
+        value: undefined,
+        expect: this.#revisions.get(id) ?? 0n,
+      })),
+    ];
+  }
+
   #rest(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
@@ -338,7 +340,7 @@ export class ViewKeeper {
       await this.#read();
       const next = this.#mayDecide(this.#members) ? this.#next() : undefined;
       if (next && mayPropose()) {
-        await store.commit([{ key: 'view', value: next, expect: this.#storedRevision }]);
+        await store.commit(this.#writesOf(next));
         this.#takeView(await store.get('view'));
       }
     } catch (error) {

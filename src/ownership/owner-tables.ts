@@ -16,7 +16,7 @@ export interface OwnerTables {
   readonly self: number;
   readonly incarnation: number;
   readonly slotKey: SipKey;
-  /** Slot to member number; 0 = nobody takes new calls. */
+  /** Slot to member number; 0 = no member has a weight. */
   readonly slots: Uint16Array;
   /** The generations before, newest first: where a slot's calls may still live (second chance). */
   readonly earlier: readonly EarlierSlots[];

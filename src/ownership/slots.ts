@@ -32,7 +32,7 @@ interface Group {
 /** A finished table and what it was built from. */
 export interface SlotTable {
   readonly generation: Generation;
-  /** Owner of each slot, by member number; 0 everywhere when nobody takes new calls. */
+  /** Owner of each slot, by member number; 0 everywhere when no member has a weight. */
   readonly slots: Uint16Array;
 }
 
@@ -117,7 +117,7 @@ export function sharesBetween(a: Generation, b: Generation): number {
 }
 
 /**
- * Builds the owners of all slots, by member number (0 everywhere when nobody takes new calls), and pauses when a slice is done. From a table
+ * Builds the owners of all slots, by member number (0 everywhere when no member has a weight), and pauses when a slice is done. From a table
  * that is `known` only what has changed is reckoned: a member that joined against each slot's owner, and the slots of one that left.
  */
 export function* slotBuilding(generation: Generation, known?: SlotTable): Generator<void, Uint16Array, void> {

@@ -48,13 +48,13 @@ export interface View {
 /** How many earlier generations a view remembers: the restart of a member makes four, with its ramp, so two restarts fit into one ringing time. */
 export const HISTORY_LENGTH = 8;
 
-/** The shares of a view: active members with a weight. */
+/** The shares of a view: active members with a weight; when there are none, those that drain: a call has one owner in a farm that shuts down, too. */
 export function generationOf(view: View): Generation {
+  const weighty = view.seats.filter((seat) => isMember(seat) && seat.weight > 0);
+  const active = weighty.filter(({ state }) => state === 'active');
   return {
     epoch: view.epoch,
-    shares: view.seats
-      .filter((seat) => isMember(seat) && seat.state === 'active' && seat.weight > 0)
-      .map(({ number, weight }) => ({ number, weight })),
+    shares: (active.length > 0 ? active : weighty).map(({ number, weight }) => ({ number, weight })),
   };
 }
 

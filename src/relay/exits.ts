@@ -28,9 +28,10 @@ export class Exits {
    */
   choose(slot: number, transport: 'udp' | 'tcp', ipv6: boolean, begins: boolean): Door | undefined {
     const { world, doors, reachable } = this.#options;
-    const { slots, members, someIdle } = world.tables;
+    const { slots, members, seats, someIdle } = world.tables;
     const owner = slots[slot]!;
-    if (begins || !someIdle) {
+    // When all members drain, one that does owns the slot.
+    if (!someIdle || (begins && seats.get(owner)?.state === 'active')) {
       const door = owner !== 0 && reachable(owner) ? doors.fitting(owner, transport, ipv6) : undefined;
       if (door) return door;
     }

@@ -367,13 +367,27 @@ describe('membership', () => {
     assert.ok(stored().epoch <= epoch + 1);
   });
 
+  it('gives no seat back to a member that sleeps, also when one proposes that has come later and suspects nobody', async () => {
+    const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
+    const { number } = fe3!.membership.given!;
+    for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([number]));
+    while (fe1!.seats.includes('fe3')) await clock.pass(10);
+    fe3!.store.cut();
+    const [fe4] = await start('fe4');
+    for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set());
+    await clock.pass(1000, 10);
+    assert.deepEqual([fe1!.seats.includes('fe3'), fe4!.seats.includes('fe3')], [false, false]);
+  });
+
   it('gives a member a new incarnation that lost its seat while it was isolated, though its lease still ran', async () => {
     const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
+    const cutAt = clock.now();
     fe3!.store.cut();
     while (!fe3!.membership.isolated) await clock.pass(10);
     for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([fe3!.membership.given!.number]));
     while (fe1!.seats.includes('fe3')) await clock.pass(10);
-    assert.ok(farm.read('members/fe3'), 'the lease has run out: this test shows nothing');
+    assert.ok(clock.now() < cutAt + LEASE_MS, 'the lease has run out: this test shows nothing');
+    assert.equal(farm.read('members/fe3'), undefined, 'the record goes with the seat');
     fe3!.store.heal();
     await clock.pass(SETTLE_MS, 50);
     assert.equal(fe3!.events.at(-1), 'rejoined 2');

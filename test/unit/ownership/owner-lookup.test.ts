@@ -359,8 +359,16 @@ describe('the slot of the Call-ID', () => {
     assert.equal(member.verdict(request('BYE', { 'Call-ID': 'old' })), LOCAL);
   });
 
-  test('is wherever the packet came to when nobody takes new calls', () => {
-    const view = viewOf([seat(1, { state: 'draining' }), seat(2, { state: 'draining' })]);
+  test('has one owner while all members drain, too', () => {
+    const draining = viewOf([seat(1, { state: 'draining' }), seat(2, { state: 'draining' })]);
+    const both = [1, 2].map((number) => new Member(buildOwnerTables(draining, number, 1)));
+    const callId = callIdOf(both[0]!.tables, 2);
+    const verdicts = both.map((member) => member.verdict(request('INVITE', { 'Call-ID': callId })));
+    assert.deepEqual(verdicts, [relayTo(2), LOCAL]);
+  });
+
+  test('is wherever the packet came to when no member has a weight', () => {
+    const view = viewOf([seat(1, { weight: 0 }), seat(2, { weight: 0 })]);
     for (const number of [1, 2]) {
       const member = new Member(buildOwnerTables(view, number, 1));
       assert.equal(member.verdict(request('INVITE')), LOCAL);
@@ -514,10 +522,10 @@ describe('the second chance', () => {
     assert.equal(member.verdict(request('BYE', { 'Call-ID': callId, ...route(dialog(1)) })), LOCAL);
   });
 
-  test('is not this member’s own: when nobody takes new calls, the previous owner keeps what comes to it', () => {
+  test('is not this member’s own: when no member has a weight, the previous owner keeps what comes to it', () => {
     const active = [seat(1), seat(2)];
-    const draining = active.map((each) => ({ ...each, state: 'draining' as const }));
-    const member = new Member(buildOwnerTables(viewOf(active, draining), 1, 1));
+    const idle = active.map((each) => ({ ...each, weight: 0 }));
+    const member = new Member(buildOwnerTables(viewOf(active, idle), 1, 1));
     member.told.set(1, 1);
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': callIdOf(member.tables, 0, 1) })), LOCAL);
   });
@@ -679,11 +687,10 @@ describe('in a farm of five', () => {
         const farm = farmAt(() => view);
         for (const member of farm.values()) for (const [n, since] of told.entries()) member.told.set(n, since);
         const ends = seated.map((ingress) => follow(farm, ingress, bytes));
-        const nobody = view.seats.every(({ state }) => state === 'draining');
         const { verdict } = ends[0]!;
         for (const end of ends) assert.deepEqual(end.verdict, verdict);
-        // A drop needs no owner; nor is there one when nobody takes new calls, but for what a token names.
-        if (verdict.kind === 'local' && !nobody) for (const end of ends) assert.equal(end.at, ends[0]!.at);
+        // A drop needs no owner.
+        if (verdict.kind === 'local') for (const end of ends) assert.equal(end.at, ends[0]!.at);
       }),
       { numRuns: 400 },
     );
