@@ -52,7 +52,8 @@ export class CallsFace {
       const record = callRecords?.journal.recordOf(entry);
       if (record) return this.#summary(identity.number, record);
     }
-    const likely = [tables.slots[hash.slot]!, tables.previous[hash.slot]!].filter((number) => number !== 0);
+    const owners = [tables.slots[hash.slot]!, ...tables.earlier.map(({ slots }) => slots[hash.slot]!)];
+    const likely = [...new Set(owners)].filter((number) => number !== 0);
     const rest = [...tables.seats.keys()].filter((number) => !likely.includes(number));
     for (const numbers of [likely, ...chunks(rest)]) {
       const found = await Promise.all(numbers.map((number) => this.#stands(number, hash.key, callId)));

@@ -527,6 +527,7 @@ export class FarmNode {
     this.#link.setSeats(view.seats);
     this.#world.takeView(view, () => {
       this.#noteSeat();
+      this.#link.tell();
       this.#inheritance?.takeView(view);
     });
   }

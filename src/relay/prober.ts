@@ -93,6 +93,16 @@ export class Prober {
     this.#misses.delete(peer.number);
   }
 
+  /** Asks all peers now, and so tells them what the probes tell: also out of turn, when that has changed. */
+  ask(): void {
+    const now = this.#options.clock.now();
+    for (const peer of this.#options.peers.all()) {
+      peer.question = (peer.question + 1) >>> 0;
+      peer.askedAt[peer.question & 3] = now;
+      this.#say(peer, PROBE_QUESTION, peer.question);
+    }
+  }
+
   #say(peer: Peer, type: typeof PROBE_QUESTION | typeof PROBE_ANSWER, question: number): void {
     const octets = writeProbe(type, question, this.#options.self().heldSince, this.#misses, this.#body);
     this.#options.send(peer, this.#body, octets);
@@ -115,11 +125,7 @@ export class Prober {
         this.#options.onLongSilence(peer);
       }
     }
-    for (const peer of peers.all()) {
-      peer.question = (peer.question + 1) >>> 0;
-      peer.askedAt[peer.question & 3] = now;
-      this.#say(peer, PROBE_QUESTION, peer.question);
-    }
+    this.ask();
     this.#vote();
   }
 

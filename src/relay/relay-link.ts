@@ -216,6 +216,11 @@ export class RelayLink {
     this.#connect();
   }
 
+  /** Tells the peers at once since when this member may hold calls, instead of with the next probe: what ends second chances after a new view. */
+  tell(): void {
+    this.#prober.ask();
+  }
+
   /** Passes the packet to member `to`, one hop further. False when there is no such peer, or no room for it: the packet is still yours. */
   relay(to: number, packet: Packet): boolean {
     const peer = this.#peers.get(to);

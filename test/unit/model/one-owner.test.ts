@@ -6,9 +6,10 @@ import fc from 'fast-check';
 import { FakeFarm, type FakeMember, type UdpPhone } from '../../fake/farm.ts';
 import { type Message, request, respond } from '../../fake/sip.ts';
 
-const RUNS = Number(process.env['SIPFARM_MODEL_RUNS'] ?? 40);
+const { SIPFARM_MODEL_RUNS = '40', SIPFARM_MODEL_AGAIN = '{}' } = process.env;
+const RUNS = Number(SIPFARM_MODEL_RUNS);
 /** What fast-check has printed of a schedule that failed, to run it again: {"seed":1,"path":"0:1"}. */
-const AGAIN: { seed?: number; path?: string } = JSON.parse(process.env['SIPFARM_MODEL_AGAIN'] ?? '{}');
+const AGAIN: { seed?: number; path?: string } = JSON.parse(SIPFARM_MODEL_AGAIN);
 const MEMBERS = 3;
 const MOST_MEMBERS = 5;
 /** Calls that begin with one step. */
