@@ -49,8 +49,10 @@ export interface RecordKeeper {
 
 /** What is done with calls: the service. */
 export interface Heir {
-  /** The call is this member's now, and nobody else's. Once per adoption. */
-  onAdopted(entry: number, record: CallRecord, why: AdoptionReason): AdoptionOutcome;
+  /** The call, which was `owner`'s, is this member's now, and nobody else's. Once per adoption. */
+  onAdopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome;
+  /** That member has a seat again: the dialogs that name it are its own. */
+  onSeated(owner: number): void;
   /** That member is back, or its grace is over: what waits for either goes on. */
   onDecided(owner: number): void;
   /** What rang at the members that are gone is known, or has not been told in time. */
@@ -157,7 +159,10 @@ export class Adoption {
     if (this.#closed) return;
     const before = this.#seated;
     this.#seated = numbers;
-    for (const number of numbers) this.#back(number);
+    for (const number of numbers) {
+      if (before && !before.has(number)) this.#options.heir.onSeated(number);
+      this.#back(number);
+    }
     if (!before) void this.#discover();
     else for (const number of before) if (!numbers.has(number)) this.#lose(number, false);
     for (const gone of this.#gone.values()) if (gone.phase === 'open') void this.#sweep(gone);
@@ -453,7 +458,7 @@ export class Adoption {
     if (how === 'won') {
       const record = this.#own(known.record);
       const kept = keeper.restore(entry, record);
-      outcome = heir.onAdopted(entry, record, why);
+      outcome = heir.onAdopted(entry, record, owner);
       log.info({ callId: record.callId, from: owner, why, outcome, state: record.state }, 'call adopted');
       if (!kept) store.commit([{ key: this.#ownKey(known), value: undefined }]).catch(() => {});
     }

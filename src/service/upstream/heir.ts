@@ -6,7 +6,7 @@
 //    dialogs: own      the call is over: callers get 500, callees CANCEL, both ends of a dialog BYE. But not before the grace is over: in it
 //                      all that comes waits, and goes on to the member if it is back.
 import type { Clock, Timer } from '../../base/clock.ts';
-import type { Adoption, AdoptionOutcome, AdoptionReason, LeftCall, Heir as Successor } from '../../calls/adoption.ts';
+import type { Adoption, AdoptionOutcome, LeftCall, Heir as Successor } from '../../calls/adoption.ts';
 import type { CallRecord, Leg } from '../../calls/call-record.ts';
 import { legText, type Sighting } from '../../calls/leg-text.ts';
 import type { Flow } from '../../ownership/flow.ts';
@@ -72,6 +72,8 @@ const LINGER_MS = 32_000;
 const NOBODY = 0;
 /** Calls that are remembered before they are adopted. */
 const MAX_REMEMBERED = 5000;
+/** Adopted calls whose member is remembered, for each member. */
+const MAX_OF_ORIGIN = 200_000;
 
 export class Heir implements Successor {
   readonly #options: HeirOptions;
@@ -83,6 +85,8 @@ export class Heir implements Successor {
   readonly #cancelling = new Set<number>();
   /** Tag of the party that has sent a BYE, by the key of the Call-ID. */
   readonly #hungUp = new Map<number, string>();
+  /** Calls that go on here, by the number of the member they were adopted from. */
+  readonly #origins = new Map<number, Set<number>>();
   /** Calls without an outgoing leg in their record, from whose callee something has come all the same. */
   readonly #alive = new Set<number>();
   #adoption: Adoption | undefined;
@@ -114,6 +118,7 @@ export class Heir implements Successor {
     this.#repeats.close();
     this.#calls.clear();
     this.#alive.clear();
+    this.#origins.clear();
   }
 
   // What the packet path asks.
@@ -182,22 +187,42 @@ export class Heir implements Successor {
     this.onDecided(NOBODY);
   }
 
-  onAdopted(entry: number, record: CallRecord, _why: AdoptionReason): AdoptionOutcome {
+  onAdopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome {
     const { edge, dialogs, clock } = this.#options;
     const { epoch } = edge.world.tables;
     const confirmed = record.state === 'confirmed';
     const goesOn = dialogs === 'shared' && (confirmed || (record.method === 'INVITE' && this.#canRing(entry, record)));
+    if (goesOn && confirmed && this.#hungUp.delete(Math.abs(entry))) {
+      edge.journal?.over(entry);
+      return 'over-already';
+    }
     if (goesOn) {
+      this.#noteOrigin(owner, entry);
       edge.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, clock.now(), epoch);
-      if (confirmed && this.#hungUp.has(Math.abs(entry))) {
-        edge.calls.onRequest(entry, Method.BYE, true, clock.now(), epoch);
-        this.#hungUp.delete(Math.abs(entry));
-      } else if (!confirmed) this.#inherit(entry, record);
+      if (!confirmed) this.#inherit(entry, record);
       return confirmed ? 'dialog' : 'ringing';
     }
     if (!confirmed) return this.#endRinging(entry, record);
     edge.journal?.over(entry);
     return this.#endDialog(entry, record);
+  }
+
+  onSeated(owner: number): void {
+    const { edge } = this.#options;
+    for (const entry of this.#origins.get(owner) ?? []) {
+      // What rings yet stays: its caller's CANCEL comes here.
+      if (this.#calls.has(Math.abs(entry))) continue;
+      edge.calls.giveUp(entry);
+      edge.journal?.over(entry);
+    }
+    this.#origins.delete(owner);
+  }
+
+  /** A dialog names the member that it began at: when that has a seat again, its end is not heard of here. */
+  #noteOrigin(owner: number, entry: number): void {
+    const entries = this.#origins.get(owner) ?? new Set();
+    this.#origins.set(owner, entries);
+    if (entries.size < MAX_OF_ORIGIN) entries.add(entry);
   }
 
   // Calls that ring.

@@ -217,6 +217,37 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([callee.final('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
+  test('in the dialog, and is back after the grace: the dialog names it and is its own again, the heir counts it no longer', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    await lose(scene, true);
+    await farm.pass(GRACE_MS + 1000, 100);
+    const heir = farm.ownerOf(call.callId);
+    assert.equal(heir.node.ownedCalls, 1);
+    await farm.add(2);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([heir.node.ownedCalls, await records(farm)], [0, []]);
+    call.bye();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
+  });
+
+  test('in the dialog, which ends in the grace: nothing is left of it', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    await lose(scene);
+    call.bye();
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual(
+      [call.final.get('BYE'), await records(farm), adopted(farm, 'sweep', 'over-already')],
+      [200, [], 1],
+    );
+  });
+
   test('and is back within the grace, before its living server: nothing has been adopted, and the call goes on there', async () => {
     const scene = await ringing();
     const { farm, call, callee, lost } = scene;
