@@ -388,8 +388,10 @@ export class Adoption {
       together = await store.commit(fresh.flatMap((known) => this.#writes(known))).catch(() => undefined);
     let left = 0;
     for (const known of free) {
-      if (together === true && fresh.includes(known)) this.#decided(known, 'sweep', 'won');
-      else if (!(await this.#takeOne(known, 'sweep', together === undefined))) left++;
+      const tried = fresh.includes(known);
+      if (together === true && tried) this.#decided(known, 'sweep', 'won');
+      // What was ours before, from a page read too early, is not to be taken for what this transaction has done.
+      else if (!(await this.#takeOne(known, 'sweep', together === undefined && tried))) left++;
     }
     return left;
   }

@@ -256,6 +256,20 @@ test('whatever the store loses, whoever races, and whenever the dead member come
       for (const { adoption } of heirs) adoption.close();
       assert.equal(clock.timers, 0);
     }),
-    { numRuns: 60 },
+    {
+      numRuns: 200,
+      examples: [
+        [
+          {
+            faults: [['none', 'question lost'], []],
+            late: [667, 0],
+            pending: 3,
+            dialogs: 0,
+            needs: [[0, 2, 4234]],
+            back: null,
+          },
+        ],
+      ],
+    },
   );
 });
