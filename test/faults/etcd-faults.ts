@@ -24,14 +24,16 @@ export interface EtcdFault {
 }
 
 /** Makes calls, has `happen` do its harm and mend it, waits until the farm is whole again, and makes calls for a while longer. */
-async function during(rig: Rig, happen: () => Promise<void>): Promise<readonly History[]> {
+async function during(t: TestContext, rig: Rig, happen: () => Promise<void>): Promise<readonly History[]> {
   await rig.whole();
   const load = rig.load({ rate: RATE });
   await wait(CALM);
   await happen();
   await rig.whole();
   await wait(CALM);
-  return load.stop();
+  const calls = await load.stop();
+  t.diagnostic(`${await rig.drops()}; ${await rig.left()}`);
+  return calls;
 }
 
 /** Nobody has left or joined the view since `before`. */
@@ -54,7 +56,7 @@ async function isolatedAndReady(rig: Rig, at: number): Promise<void> {
 async function outage(t: TestContext, rig: Rig, what: string, hosts: readonly EtcdHost[]): Promise<void> {
   const { etcd } = rig.farm;
   let before: number[] = [];
-  const calls = await during(rig, async () => {
+  const calls = await during(t, rig, async () => {
     before = rig.epochs();
     const at = Date.now();
     await etcd.kill(hosts);
@@ -73,7 +75,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
     run: async (t, rig) => {
       const { etcd } = rig.farm;
       let before: number[] = [];
-      const calls = await during(rig, async () => {
+      const calls = await during(t, rig, async () => {
         before = rig.epochs();
         const leader = await etcd.leader();
         await etcd.kill([leader]);
@@ -103,7 +105,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
       const { etcd } = rig.farm;
       let back = 0;
       let died = 0;
-      const calls = await during(rig, async () => {
+      const calls = await during(t, rig, async () => {
         await etcd.kill();
         await wait(8000);
         died = Date.now();
@@ -132,7 +134,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
     holds: '0 failed calls; the members write what they know again',
     run: async (t, rig) => {
       const { etcd } = rig.farm;
-      const calls = await during(rig, async () => {
+      const calls = await during(t, rig, async () => {
         await etcd.kill();
         etcd.wipe();
         await wait(8000);
@@ -155,7 +157,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
     holds: '0 failed calls; the member reads all anew and ends with the view of the others',
     run: async (t, rig) => {
       const { etcd } = rig.farm;
-      const calls = await during(rig, async () => {
+      const calls = await during(t, rig, async () => {
         rig.cutFromEtcd(3, SERVERS);
         for (let i = 0; i < 20; i++) await etcd.ctl('put', `/sipfarm/${FARM}/v1/aor/history`, String(i));
         await etcd.ctl('del', `/sipfarm/${FARM}/v1/aor/history`);
@@ -175,7 +177,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
     run: async (t, rig) => {
       const { etcd } = rig.farm;
       let before: number[] = [];
-      const calls = await during(rig, async () => {
+      const calls = await during(t, rig, async () => {
         before = rig.epochs();
         // Each stands still for most of a second, again and again, as one does that waits for its disk.
         for (let i = 0; i < 15; i++) {
@@ -194,7 +196,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
     holds: '0 failed calls; it loses its seat, is taken out of the balancer, and joins anew',
     run: async (t, rig) => {
       const at = Date.now();
-      const calls = await during(rig, async () => {
+      const calls = await during(t, rig, async () => {
         rig.cutFromEtcd(3, SERVERS);
         await rig.noticed(3, at);
         await until(
@@ -214,7 +216,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
       'nothing that rings or is established is lost, all else is answered; it loses its seat within two seconds and comes back by itself',
     run: async (t, rig) => {
       let at = 0;
-      const calls = await during(rig, async () => {
+      const calls = await during(t, rig, async () => {
         at = Date.now();
         rig.cutFromPeers(3);
         const noticed = await rig.noticed(3, at);

@@ -102,6 +102,7 @@ export class Rig {
       host: 'c',
       scenario: 'uas-long',
       load: true,
+      exact: true,
       trace: true,
       ...at,
     });
@@ -133,7 +134,16 @@ export class Rig {
     const scenario = kinds[0]?.kind === 'cancel' ? 'uac-late-cancel' : 'uac-long';
     const to = { remote: `${VIP}:5060`, address: clientAddress(0), port: 5060 + this.#loads };
     const count = calls === undefined ? {} : { calls };
-    const plain = { host: 'c', scenario, users, rate, trace: true, load: true, timeoutSeconds: 600 } as const;
+    const plain = {
+      host: 'c',
+      scenario,
+      users,
+      rate,
+      trace: true,
+      load: true,
+      exact: true,
+      timeoutSeconds: 600,
+    } as const;
     const sipp = Sipp.start(this.lab, { name, ...plain, ...to, ...count });
     const done = sipp.done.then(({ created, errors }) => {
       // SIPp that was killed had calls that hang: what became of each tells its trace.
@@ -210,6 +220,18 @@ export class Rig {
   async left(): Promise<string> {
     const counts = (await this.farm.metrics()).map((text) => sumOf(text, 'sipfarm_owned_calls'));
     return `still counted by members ${counts.join(', ')}`;
+  }
+
+  /** What members have dropped or refused so far, by reason, for the test's output. */
+  async drops(): Promise<string> {
+    const sums = new Map<string, number>();
+    const lines = (await this.farm.metrics()).flatMap((text) => text.split('\n'));
+    for (const line of lines) {
+      const match =
+        /^sipfarm_(?:verdicts_total\{.*verdict="drop"|relay_refused_total\{).*reason="([^"]+)".* (\d+)$/.exec(line);
+      if (match && match[2] !== '0') sums.set(match[1]!, (sums.get(match[1]!) ?? 0) + Number(match[2]));
+    }
+    return `dropped so far: ${[...sums].map(([reason, n]) => `${reason} ${n}`).join(', ') || 'nothing'}`;
   }
 
   /** The epoch that each member works by, as its log tells. */
