@@ -102,7 +102,6 @@ export class Rig {
       host: 'c',
       scenario: 'uas-long',
       load: true,
-      exact: true,
       trace: true,
       ...at,
     });
@@ -141,7 +140,6 @@ export class Rig {
       rate,
       trace: true,
       load: true,
-      exact: true,
       timeoutSeconds: 600,
     } as const;
     const sipp = Sipp.start(this.lab, { name, ...plain, ...to, ...count });

@@ -1,8 +1,8 @@
-// The short part of the fault suite (test/faults): a host dies, and a member stands still, while calls run through proxies.
+// The short part of the fault suite: a host dies, and a member stands still, while calls run through proxies.
 import { after, before, describe, it } from 'node:test';
-import { hostDeath, standstill } from '../faults/deaths.ts';
-import { FAULT_TOOLS, Rig, SHORT } from '../faults/rig.ts';
-import { LAB_TOOLS, without } from './missing.ts';
+import { LAB_TOOLS, without } from '../lab/missing.ts';
+import { hostDeath, standstill } from './deaths.ts';
+import { FAULT_TOOLS, Rig, SHORT } from './rig.ts';
 
 const LIMIT = { timeout: 90_000 };
 const LOAD = { rate: 60, seconds: 5, kinds: SHORT };
