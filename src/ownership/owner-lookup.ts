@@ -165,6 +165,8 @@ export class OwnerLookup {
     if (owner === tables.self || owner === 0) return LOCAL;
     // Whoever it was offered to last hands it back, marked, so that it is not offered again.
     if (packet.secondChance === SecondChance.offered) packet.secondChance = SecondChance.returned;
+    // By our view it is the sender's, by the sender's newer one it is ours: a member that cannot read the store would send it back for ever.
+    else if (owner === packet.newerFrom) return LOCAL;
     return relayTo(owner);
   }
 

@@ -436,6 +436,7 @@ export class RelayLink {
     packet.ingressIncarnation = frame.ingressIncarnation;
     packet.hops = frame.hops;
     packet.secondChance = frame.secondChance as SecondChance;
+    packet.newerFrom = frame.epoch > this.#options.self().epoch ? frame.sender : 0;
     packet.orphan = false;
     this.#options.handlers.onPacket(packet);
   }

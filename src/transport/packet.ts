@@ -29,6 +29,8 @@ export class Packet {
   /** Relay hops so far; 0 when it came from outside. */
   hops = 0;
   secondChance: SecondChance = SecondChance.none;
+  /** The member that relayed it, when it decided by a newer view than ours; else 0. */
+  newerFrom = 0;
   /** The 53-bit key of its Call-ID in local tables, and its slot: set by the owner lookup. */
   callKey = 0;
   slot = 0;

@@ -499,6 +499,15 @@ describe('the second chance', () => {
     assert.deepEqual(ask(3, { hops: 4, secondChance: returned }), [LOCAL, returned]);
   });
 
+  test('ends where a member sends it that knows a newer view, though ours says that it is that member’s', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 1, 1));
+    const invite = request('INVITE', { 'Call-ID': callIdOf(member.tables, 2) });
+    assert.equal(member.verdict(invite, { hops: 1 }), relayTo(2));
+    assert.equal(member.verdict(invite, { hops: 1, newerFrom: 2 }), LOCAL);
+    assert.equal(member.verdict(invite, { hops: 1, newerFrom: 3 }), relayTo(2));
+    assert.equal(member.verdict(invite, { hops: 1, newerFrom: 2, secondChance: SecondChance.offered }), relayTo(2));
+  });
+
   test('leaves out one that holds nothing of its time for the one before it', () => {
     const history = viewOf([seat(1)], [seat(1), seat(2)], [seat(1), seat(2), seat(3)]);
     const member = new Member(buildOwnerTables(history, 3, 1));
