@@ -48,7 +48,10 @@ export class RecordWriter {
     this.outcomes = Object.fromEntries(cells) as Record<Outcome, Cell>;
   }
 
-  /** Takes calls off `ready`, as many as fit into a commit and at most `most`. Those that need no write are given to `onIdle`. */
+  /**
+   * Takes calls off `ready`, as many as fit into a commit and at most `most`. Those that need no write are given to `onIdle`; one that is unsure is
+   * to be looked up first, also when it is over.
+   */
   take(ready: Set<HeldCall>, most: number, pending: boolean, onIdle: (held: HeldCall) => void): readonly Move[] {
     const moves: Move[] = [];
     // The first is for the mark.
@@ -60,7 +63,7 @@ export class RecordWriter {
       if (full || moves.length >= most) break;
       ready.delete(held);
       held.dirty = false;
-      const move = this.#moveOf(held, pending);
+      const move = held.unsure ? { held, to: held.stored, writes: [] } : this.#moveOf(held, pending);
       if (!move) {
         onIdle(held);
         continue;

@@ -26,13 +26,18 @@ export function readLeg(text: string): Scan | undefined {
   return read.callIdStart < 0 || read.cseq < 0 || read.fromStart < 0 || read.toStart < 0 ? undefined : read;
 }
 
-/** Is `message`, a request or response seen outside, of the transaction or dialog that the leg's request has opened? Compares From tag and CSeq number. */
-export function isOfRequest(leg: Leg, message: Scan): boolean {
+/**
+ * Is `request` the leg's own request once more, its CANCEL, or the ACK of its error? Compares branch and sent-by of the top Via (RFC 3261 17.2.3), From
+ * tag and CSeq number: whoever has only seen the call's messages further on does not know the branch.
+ */
+export function isOfTransaction(leg: Leg, request: Scan): boolean {
   const own = readLeg(leg.request);
   return (
     own !== undefined &&
-    own.cseq === message.cseq &&
-    slice(own, own.fromTagStart, own.fromTagEnd) === slice(message, message.fromTagStart, message.fromTagEnd)
+    own.cseq === request.cseq &&
+    slice(own, own.branchStart, own.branchEnd) === slice(request, request.branchStart, request.branchEnd) &&
+    slice(own, own.sentByStart, own.sentByEnd) === slice(request, request.sentByStart, request.sentByEnd) &&
+    slice(own, own.fromTagStart, own.fromTagEnd) === slice(request, request.fromTagStart, request.fromTagEnd)
   );
 }
 

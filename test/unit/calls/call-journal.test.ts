@@ -290,6 +290,20 @@ describe('a member that joins anew', () => {
   });
 });
 
+test('a call that ends before it is known whether its first write has arrived leaves nothing in the store', async () => {
+  for (const fault of ['answer-lost', 'unheard'] as const) {
+    const rig = new JournalRig();
+    rig.fault = fault;
+    rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
+    await rig.clock.pass(SOON_MS);
+    assert.equal(rig.stored().size, fault === 'answer-lost' ? 1 : 0);
+    rig.journal.over(77);
+    rig.fault = 'none';
+    await rig.clock.pass(SURELY_MS);
+    assert.deepEqual([rig.stored().size, rig.journal.size], [0, 0]);
+  }
+});
+
 test('a member that gives all up writes nothing of it', async () => {
   const rig = new JournalRig();
   await talking(rig, 1);
@@ -309,7 +323,7 @@ test('a member that stops writes what waits', async () => {
 });
 
 const FAULTS: readonly Fault[] = ['none', 'unheard', 'answer-lost', 'refused', 'slow'];
-const ENTRIES = 6;
+const ENTRIES = 3;
 const CALLS = ['began', 'branched', 'rings', 'answered', 'over'] as const;
 
 /** What may happen to a journal, and what must be in the store in the end. */

@@ -152,6 +152,63 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual(await records(farm), []);
   });
 
+  test('while it rings; the callee refuses, and the caller tries again at once: that is a call of its own, and its ACK arrives', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    await lose(scene);
+    callee.refuse(407);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, callee.state], [407, 'over']);
+    callee.expectAnother();
+    call.tryAgain();
+    await farm.pass(WRITTEN_MS);
+    assert.equal(callee.state, 'ringing');
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, callee.state], [200, 'confirmed']);
+    const acks = callee.phone.got.filter(({ method }) => method === 'ACK');
+    assert.deepEqual(new Set(acks.map((ack) => ack.one('CSeq'))), new Set(['1 ACK', '2 ACK']));
+  });
+
+  test('while it rings; somebody who does not know the branch of the INVITE cancels it: 481, it goes on ringing', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    await lose(scene);
+    for (const _ of ['in the grace', 'after it']) {
+      call.final.clear();
+      call.cancelAsAnother();
+      await farm.pass(GRACE_MS + 1000, 100);
+      assert.deepEqual([call.final.get('CANCEL'), call.status, callee.state], [481, 0, 'ringing']);
+    }
+  });
+
+  test('while it rings at two: one answers, the other gets a CANCEL, and the caller hears of the 200 only', async () => {
+    const farm = await start({ members: 3, dialogs: 'shared' });
+    const callees = [
+      new Callee(farm, await farm.phone('192.0.2.9'), 'bob'),
+      new Callee(farm, await farm.phone('192.0.2.10'), 'desk'),
+    ] as const;
+    proxies(
+      farm,
+      callees.map(({ uri }) => uri),
+    );
+    const phone = await farm.phone('192.0.2.7');
+    const call = new Call(farm, phone, farm.callIdOf(farm.member(2)));
+    call.invite();
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost: farm.member(2) });
+    callees[0].answer();
+    await farm.pass(2000);
+    assert.deepEqual(
+      [call.status, callees[0].state, callees[1].state, callees[1].acked],
+      [200, 'confirmed', 'over', 1],
+    );
+    await farm.pass(40_000, 500);
+    assert.deepEqual(callees[1].seen, ['INVITE', 'CANCEL', 'ACK']);
+    assert.equal(got(phone, 487), 0);
+    assert.deepEqual(await records(farm), [`${farm.ownerOf(call.callId).number} confirmed`]);
+  });
+
   test('while it rings; the INVITE comes again: absorbed with 100, the callee hears nothing', async () => {
     const scene = await ringing();
     const { farm, call, callee, phone } = scene;
@@ -232,6 +289,18 @@ describe('dialogs: shared, the member dies', () => {
     call.bye();
     await farm.pass(WRITTEN_MS);
     assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
+  });
+
+  test('in the dialog; a BYE of neither party comes: the dialog goes on', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    await lose(scene);
+    call.byeAs('stranger');
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual(await records(farm), [`${farm.ownerOf(call.callId).number} confirmed`]);
+    assert.equal(adopted(farm, 'sweep', 'dialog'), 1);
   });
 
   test('in the dialog, which ends in the grace: nothing is left of it', async () => {

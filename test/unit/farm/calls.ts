@@ -157,7 +157,8 @@ export class Call {
   #target = 'sip:bob@example.org';
   readonly #phone: Phone;
   readonly #farm: FakeFarm;
-  readonly #inviteVia: string;
+  #inviteVia: string;
+  #cseq = 1;
   #invite = '';
   /** RFC 3261 17.1.1.2: after a provisional response the INVITE is not sent again. */
   #proceeding = false;
@@ -181,7 +182,17 @@ export class Call {
   invite(): void {
     const { address, port } = this.#phone.at;
     const contact = `Contact: <sip:alice@${address}:${port}>`;
-    this.#send('INVITE', this.#inviteVia, 1, [contact], 'v=0\r\n');
+    this.#send('INVITE', this.#inviteVia, this.#cseq, [contact], 'v=0\r\n');
+  }
+
+  /** A new INVITE under the same Call-ID after an error (RFC 3261 8.1.3.5). */
+  tryAgain(): void {
+    this.#inviteVia = this.#via();
+    this.#cseq++;
+    this.toTag = '';
+    this.#proceeding = false;
+    this.final.delete('INVITE');
+    this.invite();
   }
 
   /** Once more the same, as a client does that has got no answer. */
@@ -191,20 +202,30 @@ export class Call {
 
   /** The ACK of the 2xx once more, in a transaction of its own (RFC 3261 13.2.2.4). */
   ackAgain(): void {
-    this.#phone.send(this.#text('ACK', this.#via(), 1));
+    this.#phone.send(this.#text('ACK', this.#via(), this.#cseq));
+  }
+
+  /** A CANCEL as somebody else makes it who does not know the branch. */
+  cancelAsAnother(): void {
+    this.#send('CANCEL', this.#via(), this.#cseq);
   }
 
   cancel(): void {
-    this.#send('CANCEL', this.#inviteVia, 1);
+    this.#send('CANCEL', this.#inviteVia, this.#cseq);
   }
 
   /** A request inside the dialog. */
   send(method: string): void {
-    this.#send(method, this.#via(), 2);
+    this.#send(method, this.#via(), this.#cseq + 1);
   }
 
   bye(): void {
     this.send('BYE');
+  }
+
+  /** A BYE of somebody who knows the dialog's route and Call-ID, and not its tag. */
+  byeAs(fromTag: string): void {
+    this.#phone.send(this.#text('BYE', this.#via(), this.#cseq + 1).replace(/^(From:.*;tag=).*$/m, `$1${fromTag}`));
   }
 
   #via(): string {
@@ -261,9 +282,9 @@ export class Call {
     if (status < 300) {
       this.#routes = message.all('Record-Route').reverse();
       this.#target = uriOf(message.one('Contact'));
-      this.#phone.send(this.#text('ACK', this.#via(), 1));
+      this.#phone.send(this.#text('ACK', this.#via(), this.#cseq));
     } else {
-      const ack = new Message(this.#text('ACK', this.#inviteVia, 1));
+      const ack = new Message(this.#text('ACK', this.#inviteVia, this.#cseq));
       this.#phone.send(ack.text.replace(/^ACK \S+/, 'ACK sip:bob@example.org').replace(/^Route:.*\r\n/gm, ''));
     }
   }

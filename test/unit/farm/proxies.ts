@@ -184,6 +184,12 @@ export class Callee {
     return this.#final.get(method) ?? 0;
   }
 
+  /** The call is over, and another INVITE may come. */
+  expectAnother(): void {
+    this.state = 'idle';
+    this.invite = undefined;
+  }
+
   ring(): void {
     this.phone.send(respond(this.invite!, 180, { toTag: this.tag, headers: [`Contact: <${this.uri}>`] }));
   }

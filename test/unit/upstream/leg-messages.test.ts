@@ -10,7 +10,7 @@ import {
   branchOf,
   byeOf,
   cancelOf,
-  isOfRequest,
+  isOfTransaction,
   lastNotifyOf,
   readLeg,
 } from '../../../src/service/upstream/leg-messages.ts';
@@ -162,28 +162,18 @@ test('nothing is made of a leg of the other kind, without an answer, or without 
   assert.equal(cancelOf({ ...OUT, request: OUT.request.replace(/Via:.*\r\n/, '') }), undefined);
 });
 
-test('a retransmission is of the same request, a retry with credentials and another caller are not', () => {
-  const invite = (change: (text: string) => string): Scan => readLeg(change(IN.request))!;
-  assert.equal(
-    isOfRequest(
-      IN,
-      invite((same) => same),
-    ),
-    true,
-  );
-  assert.equal(
-    isOfRequest(
-      IN,
-      invite((same) => same.replace('CSeq: 3', 'CSeq: 4')),
-    ),
-    false,
-  );
-  assert.equal(
-    isOfRequest(
-      IN,
-      invite((same) => same.replace('tag=a', 'tag=z')),
-    ),
-    false,
+test('a retransmission is of the same transaction; a retry with credentials, another caller and another branch are not', () => {
+  const sameAfter = (change: (text: string) => string): boolean => isOfTransaction(IN, readLeg(change(IN.request))!);
+  const [, sentBy, branch] = /Via: SIP\/2.0\/UDP ([^;]*).*;branch=([^;\r]*)/.exec(IN.request)!;
+  assert.deepEqual(
+    [
+      sameAfter((text) => text),
+      sameAfter((text) => text.replace('CSeq: 3', 'CSeq: 4')),
+      sameAfter((text) => text.replace('tag=a', 'tag=z')),
+      sameAfter((text) => text.replace(branch!, 'z9hG4bKother')),
+      sameAfter((text) => text.replace(sentBy!, '192.0.2.99')),
+    ],
+    [true, false, false, false, false],
   );
   assert.equal(branchOf(OUT), 'z9hG4bKout');
 });

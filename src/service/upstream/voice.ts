@@ -1,0 +1,105 @@
+// Says in the farm's name what the server of a member that is gone can say no more: CANCEL, ACK, BYE, the last NOTIFY, an answer. Over UDP all but
+// ACK is repeated as that server's transactions would have done it.
+import type { Clock } from '../../base/clock.ts';
+import type { Leg } from '../../calls/call-record.ts';
+import type { Flow } from '../../ownership/flow.ts';
+import { mintToken, TokenKind } from '../../ownership/token.ts';
+import { type Edge, sideOfFlow } from './edge.ts';
+import { ackOfAnswer, ackOfError, byeOf, cancelOf, lastNotifyOf } from './leg-messages.ts';
+import { Repeats } from './repeats.ts';
+
+/** The Via of a transaction of our own. */
+interface OwnVia {
+  readonly value: string;
+  readonly branch: string;
+  readonly sentBy: string;
+}
+
+export class Voice {
+  readonly #edge: Edge;
+  readonly #repeats: Repeats;
+  #branches = 0;
+
+  constructor(edge: Edge, clock: Clock) {
+    this.#edge = edge;
+    this.#repeats = new Repeats(clock, (flow, message) => this.say(flow, message));
+  }
+
+  /** Says it once. */
+  say(flow: Readonly<Flow>, message: Buffer): void {
+    const { egress, drops } = this.#edge;
+    if (!egress.send(flow, message)) drops['flow-lost'].n++;
+  }
+
+  /** CANCEL of the leg's INVITE, which left under `branch`, until `cancelHeard`. */
+  cancel(leg: Leg, branch: string): void {
+    const cancel = cancelOf(leg);
+    if (cancel) this.#repeats.request(`CANCEL ${branch}`, leg.flow, cancel);
+  }
+
+  /** That branch has answered. False when it is not being cancelled. */
+  cancelHeard(branch: string): boolean {
+    return this.#repeats.stop(`CANCEL ${branch}`);
+  }
+
+  /** ACK of an error, whose To value is `to`. */
+  ackError(leg: Leg, to: string): void {
+    const ack = ackOfError(leg, to);
+    if (ack) this.say(leg.flow, ack);
+  }
+
+  /** ACK of the leg's 2xx. */
+  ackAnswer(leg: Leg): void {
+    const via = this.#via(leg.flow);
+    const ack = via && ackOfAnswer(leg, via.value);
+    if (ack) this.say(leg.flow, ack);
+  }
+
+  /** The answer to the caller of the call `key`, a few times more until `answerHeard`. */
+  answer(key: number, flow: Readonly<Flow>, answer: Buffer): void {
+    this.#repeats.answer(`answer ${key}`, flow, answer);
+  }
+
+  answerHeard(key: number): void {
+    this.#repeats.stop(`answer ${key}`);
+  }
+
+  /** BYE to the leg's party, until it is answered. */
+  bye(leg: Leg): void {
+    this.#request(leg, ({ value }) => byeOf(leg, value));
+  }
+
+  /** NOTIFY to the leg's subscriber that the subscription has ended, until it is answered. */
+  lastNotify(leg: Leg): void {
+    this.#request(leg, ({ value, sentBy }) => lastNotifyOf(leg, value, `<sip:${sentBy}>`));
+  }
+
+  /** A final response has come to a request of a transaction of ours under this branch. False when there is none. */
+  heard(branch: string): boolean {
+    return this.#repeats.stop(branch);
+  }
+
+  /** Says no more. */
+  close(): void {
+    this.#repeats.close();
+  }
+
+  #request(leg: Leg, make: (via: OwnVia) => Buffer | undefined): void {
+    const via = this.#via(leg.flow);
+    const message = via && make(via);
+    if (message) this.#repeats.request(via.branch, leg.flow, message);
+  }
+
+  /** undefined when there is no such listener. */
+  #via(flow: Readonly<Flow>): OwnVia | undefined {
+    const side = sideOfFlow(this.#edge, flow);
+    if (!side) return undefined;
+    const { keys, tables } = this.#edge.world;
+    const unique = Buffer.alloc(8);
+    unique.writeUInt32BE(tables.incarnation, 0);
+    unique.writeUInt32BE(++this.#branches >>> 0, 4);
+    const value = `${side.via.toString('latin1').slice('Via: '.length)}${mintToken(keys, TokenKind.edge, tables.self, 0, unique)}`;
+    const [sentBy = '', branch = ''] = value.slice(value.indexOf(' ') + 1).split(';branch=');
+    return { value, branch, sentBy };
+  }
+}
