@@ -1,4 +1,4 @@
-// A process that stood still (SIGSTOP, a paused virtual machine, a long stall) may have lost its seat to others and not know it. Until it knows
+// A process that stood still (SIGSTOP, a long stall) may have lost its seat to others and not know it. Until it knows
 // better it acts as nobody's owner: what waited in its sockets is dropped, and comes again to whoever owns it now.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
@@ -90,17 +90,20 @@ export class Fence {
 
   #hearWitnesses(wokeAt: number, now: number): void {
     // A member that has lost its seat joins anew, and is told so.
-    if (this.#seatLost || now - wokeAt < STORE_MS) return;
+    if (this.#seatLost) return;
+    // The first question after a long sleep may have gone into a connection that had died meanwhile.
+    void this.#ask(wokeAt);
+    if (now - wokeAt < STORE_MS) return;
     const said = this.#options.witnesses(wokeAt);
     if (said === 'seated') this.#lift('the store is silent; the other members know no newer view');
     else if (said === 'too few' && now - wokeAt >= NOBODY_MS) this.#lift('nobody answers; the last view counts');
-    else void this.#ask(wokeAt);
   }
 
   #lift(because: string): void {
+    // It has stood still once more, and no tick has noticed yet: what would lift the fence is old news.
+    if (this.#options.clock.now() - this.#tickedAt >= STOOD_STILL_MS) return;
     this.#wokeAt = undefined;
-    this.#until = this.#options.clock.now() + STOOD_STILL_MS;
-    this.#tickedAt = this.#options.clock.now();
+    this.#until = this.#tickedAt + STOOD_STILL_MS;
     this.#options.log.info({ because }, 'no longer fenced');
   }
 }

@@ -92,6 +92,22 @@ describe('a member that stood still and has its seat yet', () => {
     assert.equal(sleeper.node.ownedCalls, 1);
   });
 
+  test('does not take the word of half of the members for that of a majority', async () => {
+    const { farm, sleeper } = await withCall(4);
+    farm.memory.down();
+    const heard = [sleeper, farm.member(1)].map(({ address }) => address);
+    farm.network.reaches = (from, to) =>
+      (from.port !== 5064 && to.port !== 5064) ||
+      from.address === to.address ||
+      (heard.includes(from.address) && heard.includes(to.address));
+    await standStill(farm, sleeper, 3000);
+    await farm.thaw(sleeper);
+    await farm.pass(4000, 50);
+    assert.equal(sleeper.node.face.ready().ready, false);
+    farm.network.reaches = () => true;
+    await farm.until(() => sleeper.node.face.ready().ready, 'a third member has answered', 800);
+  });
+
   test('goes on by what it knows when nobody answers at all', async () => {
     const { farm, sleeper } = await withCall();
     farm.memory.down();
@@ -108,8 +124,10 @@ describe('a member that stood still and has its seat yet', () => {
 
 test('a member that has lost its seat and cannot ask the store stays fenced while the others know a newer view', async () => {
   const { farm, sleeper } = await withCall();
-  await standStill(farm, sleeper, 3000);
+  farm.freeze(sleeper);
+  // From the first moment: what a watch has told meanwhile would wait to be read.
   sleeper.store.cut();
+  await farm.pass(3000, 50);
   await farm.thaw(sleeper);
   await farm.pass(8000, 50);
   assert.match(sleeper.node.face.ready().reasons.join(), /stood still/);
