@@ -7,6 +7,8 @@ import type { AdminAddress } from '../config/load.ts';
 const PATIENCE_MS = 10_000;
 /** What these say needs no word about who said it. */
 const OWN_CODES: readonly ErrorCode[] = ['SF_MEMBER_UNKNOWN', 'SF_ORDER_REFUSED'];
+/** These are the store's, not the member's. */
+const STORE_CODES: readonly ErrorCode[] = ['SF_STORE_UNREACHABLE', 'SF_STORE_CONFLICT', 'SF_STORE_REFUSED'];
 
 export class AdminClient {
   readonly #base: string;
@@ -18,7 +20,7 @@ export class AdminClient {
     this.#headers = token ? { authorization: `Bearer ${token.reveal()}` } : {};
   }
 
-  /** Rejects with SF_ADMIN_UNREACHABLE, SF_MEMBER_UNKNOWN, SF_ORDER_REFUSED, or SF_ADMIN_REFUSED with the member's answer. */
+  /** Rejects with SF_ADMIN_UNREACHABLE, SF_MEMBER_UNKNOWN, SF_ORDER_REFUSED, SF_STORE_*, or SF_ADMIN_REFUSED with the member's answer. */
   get(path: string): Promise<unknown> {
     return this.#ask(path, { headers: this.#headers });
   }
@@ -70,6 +72,8 @@ export class AdminClient {
     const { code, message } = (answer as { error?: { code?: string; message?: string } } | undefined)?.error ?? {};
     const own = OWN_CODES.find((known) => known === code);
     if (own) throw new SipfarmError(own, message ?? '');
+    const stored = STORE_CODES.find((known) => known === code);
+    if (stored) throw new SipfarmError(stored, `says ${this.#base}: ${message ?? ''}`);
     throw new SipfarmError(
       'SF_ADMIN_REFUSED',
       `${this.#base}${path} answered ${status}: ${code ?? ''} ${message ?? ''}`.trimEnd(),

@@ -139,9 +139,16 @@ function endOf(id: string, given: OrderStatus, before: OrderStatus, now: OrderSt
   if (order?.order !== 'drain' || order.since !== given.order?.since)
     return { words: `another order has ended the drain of ${id}: ${order?.order ?? 'resume'}`, drained: false };
   if (!alive && !before.alive) return { words: `${id} is not in the farm: it has no calls`, drained: true };
-  const left = (progress ?? before.progress)?.calls ?? 0;
+  const told = progress ?? before.progress;
+  if (!alive && !told) return { words: `${id} has left the farm before it told of its calls`, drained: false };
+  const left = told?.calls ?? 0;
   if (!alive) return { words: `${id} has left the farm, with ${callsOf(left)}`, drained: left === 0 };
   if (progress?.state === 'drained') return { words: `${id} has drained: no calls are left`, drained: true };
+  if (progress?.state === 'draining' && progress.leftSeconds === 0)
+    return {
+      words: `${id} has come to its deadline, and keeps ${callsOf(left)}: no other member takes any`,
+      drained: false,
+    };
   if (progress?.state !== 'handed-over') return undefined;
   return { words: `${id} has come to its deadline; it hands over ${callsOf(left)}`, drained: left === 0 };
 }

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { isMember, type View } from '../ownership/view.ts';
+import { takesCalls, type View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
 import type { Lease, Store } from '../store/store.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
@@ -272,14 +272,7 @@ export class Membership {
     );
     const seats = parseView(entry?.value)?.seats ?? [];
     onJoining(
-      seats.some(
-        (seat) =>
-          seat.id !== id &&
-          isMember(seat) &&
-          seat.state === 'active' &&
-          seat.weight > 0 &&
-          incarnations.get(seat.id) === seat.incarnation,
-      ),
+      seats.some((seat) => seat.id !== id && takesCalls(seat) && incarnations.get(seat.id) === seat.incarnation),
     );
   }
 

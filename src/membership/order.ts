@@ -28,7 +28,7 @@ export interface Order {
 /** Orders by member id. */
 export type Orders = ReadonlyMap<string, Order>;
 
-/** draining: calls are left. drained: none is. handed-over: the deadline came first, and the seat was given up. */
+/** draining: calls are left (with leftSeconds 0 also past the deadline: no other member could take them). drained: none is. handed-over: the deadline came first, and the seat was given up. */
 const DRAIN_STATES = ['draining', 'drained', 'handed-over'] as const;
 
 /** How far a drain has come. */

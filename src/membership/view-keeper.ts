@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { isMember, nextView, type Seat, type View } from '../ownership/view.ts';
+import { isMember, nextView, type Seat, takesCalls, type View } from '../ownership/view.ts';
 import { type Entry, MAX_WRITES, type PrefixWatch, type Store, type Write } from '../store/store.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
 import { type Orders, readOrders } from './order.ts';
@@ -255,11 +255,19 @@ export class ViewKeeper {
     });
     // Half of the members or more cannot be taken out by suspicion: of two members none, there the lease decides alone.
     const believable = reached.filter(isMember).length * 2 > candidates.length;
-    return (believable ? reached : wanted).map((record) => this.#seatFor(record)!);
+    return this.#seatsOf(believable ? reached : wanted);
   }
 
-  #seatFor(record: MemberRecord): Seat | undefined {
-    return seatByOrder(record, this.#orders.get(record.id)?.order);
+  /** Where nobody else takes new calls a pause takes none away: a call has one owner in a farm that is paused as a whole, too. */
+  #seatsOf(records: readonly MemberRecord[]): readonly Seat[] {
+    const seats = records.map((record) => this.#seatFor(record)!);
+    return seats.some(takesCalls) ? seats : records.map((record) => this.#seatFor(record, false)!);
+  }
+
+  /** The seat of this record by the order that stands; `pauses` false: as if no member were paused. */
+  #seatFor(record: MemberRecord, pauses = true): Seat | undefined {
+    const order = this.#orders.get(record.id)?.order;
+    return seatByOrder(record, order === 'pause' && !pauses ? undefined : order);
   }
 
   /**

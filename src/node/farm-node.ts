@@ -17,7 +17,7 @@ import type { Orders } from '../membership/order.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import { OwnerLookup } from '../ownership/owner-lookup.ts';
-import { isMember, type SeatRole, type View } from '../ownership/view.ts';
+import { isMember, type SeatRole, takesCalls, type View } from '../ownership/view.ts';
 import { Answers } from '../relay/answers.ts';
 import { Doors } from '../relay/doors.ts';
 import { Egress } from '../relay/egress.ts';
@@ -202,6 +202,7 @@ export class FarmNode {
       clock,
       log: log.child({ room: 'orders' }),
       calls: this.#calls,
+      heirs: () => this.#view?.seats.some((seat) => seat.id !== config.member && takesCalls(seat)) ?? false,
       deadlineSeconds: () => this.#settings.now.drain.deadlineSeconds,
       // A stop is not taken back by an order that ends.
       setState: (state) =>
@@ -550,18 +551,12 @@ export class FarmNode {
     if (this.#state === 'active' && this.#obedience.standing === 'free') this.#ramp.begin();
   }
 
-  /** What its own file says, a part of it while it ramps up; never nothing of something. */
-  get #weight(): number {
-    const { weight } = this.#settings.own;
-    return weight === 0 ? 0 : Math.max(1, Math.round(weight * this.#ramp.share));
-  }
-
   #record() {
     const { config } = this.#options;
     return {
       role: config.role,
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
-      weight: this.#upstream.up ? this.#weight : 0,
+      weight: this.#upstream.up ? this.#ramp.of(this.#settings.own.weight) : 0,
       relay: formatEndpoint(this.#relayAt),
       listeners: listenerRecords(config, this.#link.hatches),
       versions: { sipfarm: this.#options.version, min: 1, max: 1 },

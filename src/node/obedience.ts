@@ -18,6 +18,8 @@ export interface ObedienceOptions {
     quiet(now: number): boolean;
     oldestCallSeconds(now: number): number;
   };
+  /** Whether other members take new calls now: those that this one gives up would go there. */
+  readonly heirs: () => boolean;
   /** Of a drain whose order names none. */
   readonly deadlineSeconds: () => number;
   /** Says it to the others in this member's record. Rejects when the store does not take it now. */
@@ -35,6 +37,8 @@ export class Obedience {
   #deadline = 0;
   /** Calls that were left at the deadline. */
   #handedOver = 0;
+  /** The deadline has come, and there was nobody to hand over to. */
+  #alone = false;
   #told = '';
   #timer: Timer | undefined;
 
@@ -94,6 +98,7 @@ export class Obedience {
     const { clock, log, calls, deadlineSeconds } = this.#options;
     const seconds = order.deadlineSeconds ?? deadlineSeconds();
     this.#standing = 'draining';
+    this.#alone = false;
     this.#deadline = clock.now() + seconds * 1000;
     log.info({ by: order.by, calls: calls.calls, deadlineSeconds: seconds }, 'draining by order');
     this.#say('draining');
@@ -102,22 +107,34 @@ export class Obedience {
   }
 
   #look(): void {
-    const { clock, log, calls, letGo } = this.#options;
+    const { clock, log, calls } = this.#options;
     const now = clock.now();
     if (this.#standing === 'draining' && calls.quiet(now)) {
       this.#standing = 'drained';
       log.info('drained: this member stays, and waits for sipfarm resume or its stop');
-    } else if (this.#standing === 'draining' && now >= this.#deadline) {
-      this.#standing = 'handed-over';
-      this.#handedOver = calls.calls;
-      log.warn(
-        { calls: this.#handedOver },
-        'drain deadline reached: this member gives its seat up, and its calls to others',
-      );
-      this.#say('away');
-      letGo();
-    }
+    } else if (this.#standing === 'draining' && now >= this.#deadline) this.#handOver();
     this.#tellProgress(now);
+  }
+
+  #handOver(): void {
+    const { log, calls, heirs, letGo } = this.#options;
+    if (!heirs()) {
+      if (!this.#alone)
+        log.warn(
+          { calls: calls.calls },
+          'drain deadline reached: no other member takes calls, so this one keeps its own',
+        );
+      this.#alone = true;
+      return;
+    }
+    this.#standing = 'handed-over';
+    this.#handedOver = calls.calls;
+    log.warn(
+      { calls: this.#handedOver },
+      'drain deadline reached: this member gives its seat up, and its calls to others',
+    );
+    this.#say('away');
+    letGo();
   }
 
   #tellProgress(now: number): void {

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { isMemberId, type MemberRecord, parseNumberRecord } from '../membership/member-record.ts';
 import { type Order, type OrderKind, type Orders, parseDrainProgress, parseOrder } from '../membership/order.ts';
-import { isMember, type View } from '../ownership/view.ts';
+import { takesCalls, type View } from '../ownership/view.ts';
 import type { Store } from '../store/store.ts';
 
 /** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
@@ -99,21 +99,27 @@ export class StoreOrderDesk implements OrderDesk {
     throw new SipfarmError('SF_STORE_CONFLICT', `${id} changes at the same time; try again`);
   }
 
-  /** Puts what `next` makes of the order that stands. */
+  /** Puts what `next` makes of the order that stands. This member obeys its own at once, and takes that back when nothing comes of it. */
   async #change(id: string, next: (present: Order | undefined) => Order | undefined): Promise<void> {
-    const { store, self, orders, obey } = this.#of;
+    const { self, orders, obey } = this.#of;
     await this.#mustKnow(id);
+    try {
+      await this.#put(id, next);
+    } catch (error) {
+      if (id === self) obey(orders().get(self));
+      throw error;
+    }
+  }
+
+  async #put(id: string, next: (present: Order | undefined) => Order | undefined): Promise<void> {
+    const { store, self, obey } = this.#of;
     const key = `orders/${id}`;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const entry = await store.get(key);
       const value = next(parseOrder(entry?.value));
       if (!entry && !value) return;
       if (id === self) obey(value);
-      const done = await store.commit([{ key, value, expect: entry?.revision ?? 0n }]).catch((error: unknown) => {
-        if (id === self) obey(orders().get(self));
-        throw error;
-      });
-      if (done) return;
+      if (await store.commit([{ key, value, expect: entry?.revision ?? 0n }])) return;
     }
     throw new SipfarmError('SF_STORE_CONFLICT', `others give orders to ${id} at the same time; try again`);
   }
@@ -135,7 +141,7 @@ export class StoreOrderDesk implements OrderDesk {
   #status(id: string, order: Order | undefined, progress: ReturnType<typeof parseDrainProgress>): OrderStatus {
     const { records, view } = this.#of;
     const seats = view()?.seats ?? [];
-    const others = seats.some((seat) => seat.id !== id && isMember(seat) && seat.state === 'active' && seat.weight > 0);
+    const others = seats.some((seat) => seat.id !== id && takesCalls(seat));
     return {
       member: id,
       order: order ?? null,

@@ -15,6 +15,7 @@ export interface RampOptions {
 
 export class Ramp {
   readonly #options: RampOptions;
+  /** Above 0 to 1. */
   #share = 1;
   #timer: Timer | undefined;
 
@@ -22,9 +23,9 @@ export class Ramp {
     this.#options = options;
   }
 
-  /** Share of the weight in force now, above 0 to 1. */
-  get share(): number {
-    return this.#share;
+  /** As much of `weight` as is in force now; never nothing of something. */
+  of(weight: number): number {
+    return weight === 0 ? 0 : Math.max(1, Math.round(weight * this.#share));
   }
 
   /** Before the member joins. `atWork`: others have calls already. */

@@ -26,6 +26,11 @@ export function isMember(seat: { readonly role?: SeatRole }): boolean {
   return seat.role === undefined || seat.role === 'member';
 }
 
+/** True for a seat that new calls go to. */
+export function takesCalls(seat: Seat): boolean {
+  return isMember(seat) && seat.state === 'active' && seat.weight > 0;
+}
+
 /** What decides the owners of slots in one generation. */
 export interface Generation {
   readonly epoch: number;

@@ -157,14 +157,15 @@ export class Peers {
 
   /**
    * Judges the sender of a frame with a good MAC. An incarnation younger than the known one is believed: the record is on its way.
-   * `seatNeeded`: refuse a member without a seat, unless its `epoch` is newer than `ownEpoch` and it may know better.
+   * `seatNeeded`: refuse a member without a seat whose `epoch` is older than `ownEpoch`: it does not know that it has none. One that knows (it
+   * is banned, has handed over, or joins anew) brings what the balancer gives it until the balancer has noticed, by the view in force.
    */
   check(number: number, incarnation: number, seatNeeded: boolean, epoch: number, ownEpoch: number): SenderFault | null {
     const peer = this.#peers.get(number);
     if (!peer) return 'unknown-sender';
     const seat = this.#seats?.get(number);
     if (incarnation < peer.incarnation || (seat !== undefined && incarnation < seat)) return 'old-incarnation';
-    if (seatNeeded && this.#seats !== undefined && seat === undefined && epoch <= ownEpoch) return 'no-seat';
+    if (seatNeeded && this.#seats !== undefined && seat === undefined && epoch < ownEpoch) return 'no-seat';
     if (incarnation > peer.incarnation) peer.restarted(incarnation, this.#now());
     return null;
   }

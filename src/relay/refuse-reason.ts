@@ -9,7 +9,7 @@ export const REFUSE_REASONS = {
   replayed: 'a datagram whose sequence number was seen before, or is too old to tell',
   'unknown-sender': 'a member that has neither record nor seat',
   'old-incarnation': 'a member that has been replaced by a newer start of itself',
-  'no-seat': 'a member that has lost its seat in the view',
+  'no-seat': 'a member that has lost its seat in the view and does not know it yet',
   kind: 'a kind of frame this member does not know, or a probe that is none',
   hops: 'relayed more often than the hop limit allows',
   listener: 'the packet came to a listener that this member does not have, and that no record of another tells of',

@@ -219,7 +219,8 @@ test('orders are given, told, and lifted', async (t) => {
   assert.equal((await ask('/v1/orders/fe1')).status, 200);
   assert.equal((await end('/v1/orders/fe1?order=drain,pause')).status, 200);
   assert.equal((await end('/v1/members/fe1?force=true')).status, 200);
-  assert.deepEqual(face.asked, ['drain fe1 90', 'lift fe1 drain,pause', 'remove fe1 true']);
+  assert.equal((await end('/v1/members/fe1?force=1')).status, 200);
+  assert.deepEqual(face.asked, ['drain fe1 90', 'lift fe1 drain,pause', 'remove fe1 true', 'remove fe1 false']);
 
   const unknown = await post('/v1/orders/fe7', '{"order":"ban"}');
   assert.deepEqual(
@@ -248,6 +249,8 @@ test('nothing is changed by what a page of another site can have a browser send'
     'application/x-www-form-urlencoded',
     'multipart/form-data',
     'application/jsonp',
+    // A browser sends this without asking first.
+    'text/plain; charset=application/json',
   ];
   const changes = [
     ['POST', '/v1/orders/fe1'],

@@ -4,6 +4,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { Registry } from 'prom-client';
 import { AdminServer } from '../../../src/admin/admin-server.ts';
 import type { OrderStatus } from '../../../src/admin/farm-face.ts';
+import { SipfarmError } from '../../../src/base/errors.ts';
 import { makeLog } from '../../../src/base/log.ts';
 import { parseDuration, showDuration } from '../../../src/cli/duration.ts';
 import { type ProgramDeps, runProgram } from '../../../src/cli/program.ts';
@@ -66,7 +67,7 @@ function told(face: FakeFace, more: Partial<DrainProgress>): () => void {
   return () => {
     const { order } = face.status;
     const since = order?.since ?? '';
-    const progress = { v: 1, state: 'draining', since, calls: 0, oldestSeconds: 0, leftSeconds: 0, ...more } as const;
+    const progress = { v: 1, state: 'draining', since, calls: 0, oldestSeconds: 0, leftSeconds: 9, ...more } as const;
     face.status = { ...face.status, progress };
   };
 }
@@ -139,6 +140,28 @@ describe('drain', () => {
     assert.deepEqual([some.code, some.out.at(-1)], [1, 'fe1 has come to its deadline; it hands over 3 calls']);
     const none = await run(['drain', 'fe1'], [told(face, { state: 'handed-over' })]);
     assert.equal(none.code, 0);
+    const kept = await run(['drain', 'fe1'], [told(face, { calls: 3, leftSeconds: 0 })]);
+    assert.deepEqual(
+      [kept.code, kept.out.at(-1)],
+      [1, 'fe1 has come to its deadline, and keeps 3 calls: no other member takes any'],
+    );
+  });
+
+  test('has patience with a member that does not answer for a moment, each time anew, and then tells why', async (t) => {
+    const { face, run } = await operator(t);
+    const { status } = face.orders;
+    const silent = async (): Promise<OrderStatus> => {
+      throw new SipfarmError('SF_STORE_UNREACHABLE', 'no answer');
+    };
+    const silence = (): void => void Object.assign(face.orders, { status: silent });
+    const answer = (): void => void Object.assign(face.orders, { status });
+    const wait = (): void => {};
+    const away = [silence, ...Array(9).fill(wait), answer];
+    const patient = await run(['drain', 'fe1'], [...away, ...away, told(face, { state: 'drained' })]);
+    assert.equal(patient.code, 0);
+    const given = await run(['drain', 'fe1'], [silence, ...Array(20).fill(wait)]);
+    assert.equal(given.code, 1);
+    assert.match(given.err.join(), /^SF_STORE_UNREACHABLE: says http:\/\/127\.0\.0\.1:\d+: no answer$/);
   });
 
   test('goes on when the operator stops looking, and the command says so', async (t) => {
@@ -163,6 +186,17 @@ describe('drain', () => {
     face.status = { ...face.status, alive: true, progress: null };
     const empty = await run(['drain', 'fe1'], [told(face, {}), now(face, { alive: false })]);
     assert.equal(empty.code, 0);
+    face.status = { ...face.status, alive: true, progress: null };
+    const unheard = await run(['drain', 'fe1'], [now(face, { alive: false })]);
+    assert.deepEqual([unheard.code, unheard.out.at(-1)], [1, 'fe1 has left the farm before it told of its calls']);
+    face.status = { ...face.status, alive: true };
+    const since = '2026-02-02T00:00:00.000Z';
+    const other = await run(
+      ['drain', 'fe1'],
+      [now(face, { order: { v: 1, order: 'drain', since, by: 'fe2' } }), now(face, { alive: false })],
+    );
+    assert.deepEqual([other.code, other.out.at(-1)], [1, 'another order has ended the drain of fe1: drain']);
+    face.status = { ...face.status, alive: false };
     face.status = { ...face.status, progress: null };
     const absent = await run(['drain', 'fe1']);
     assert.deepEqual([absent.code, absent.out.at(-1)], [0, 'fe1 is not in the farm: it has no calls']);

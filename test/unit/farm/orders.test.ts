@@ -123,6 +123,20 @@ describe('drain', () => {
     assert.ok(up.length > 0);
   });
 
+  test('of a whole farm hands nothing over at its deadline, for there is nobody: calls go on to their end', async () => {
+    const farm = await start({ members: 2 });
+    serve(farm);
+    const up = await calls(farm);
+    const members = [farm.member(1), farm.member(2)] as const;
+    for (const member of members) await order(farm, members[0], member, 'drain', 10);
+    await farm.pass(20_000, 50);
+    assert.equal(members[0].seats, 'fe1* fe2*');
+    assert.ok(members.every(({ node }) => node.state === 'draining'));
+    for (const call of up) call.bye();
+    await farm.until(() => members.every(({ node }) => node.state === 'drained'), 'drained', 5000);
+    assert.ok(up.every(({ final }) => final.get('BYE') === 200));
+  });
+
   test('holds for a member that is deaf, and for one that comes later', async () => {
     const farm = await start({ members: 3 });
     const fe3 = farm.member(3);
@@ -246,6 +260,20 @@ describe('ban', () => {
     const again = await starting;
     await farm.seated();
     assert.equal(again.node.face.ready().ready, true);
+  });
+
+  test('loses no call of others: what the balancer still gives the banned member comes to its owner', async () => {
+    const farm = await start({ members: 3 });
+    serve(farm);
+    const [fe1, fe2] = [farm.member(1), farm.member(2)];
+    await order(farm, fe1, fe2, 'ban');
+    await farm.until(() => fe1.seats === 'fe1 fe3', 'no seat');
+    await farm.pass(1000, 50);
+    farm.choose = () => fe2;
+    const made = await calls(farm);
+    for (const call of made) call.bye();
+    await farm.until(() => made.every(({ final }) => final.get('BYE') === 200), 'each has its end', 5000);
+    assert.equal(fe2.server.requests.length, 0);
   });
 
   test('leaves a running member running: after unban it takes part with a new incarnation', async () => {

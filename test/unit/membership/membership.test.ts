@@ -1,6 +1,8 @@
 // A farm of members on one memory store and one clock: who has a seat, when, and who may act.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { SipfarmError } from '../../../src/base/errors.ts';
+import type { OrderKind } from '../../../src/membership/order.ts';
 import { generationOf, type View } from '../../../src/ownership/view.ts';
 import { MemoryFarm, type MemoryStore } from '../../../src/store/memory-store.ts';
 import { FakeClock } from '../../fake/clock.ts';
@@ -415,6 +417,144 @@ describe('membership', () => {
       await clock.pass(SETTLE_MS, 50);
       assert.equal(fe1!.view?.seats.length, 4);
     }
+    assert.deepEqual(fe1!.events, []);
+  });
+
+  it('takes a suspected seat without the patience that other changes are given, also when these wait already', async () => {
+    const slow = { random: () => 0.999 };
+    const [fe1, fe2] = [make('fe1', slow), make('fe2', slow)];
+    for (const { membership } of [fe1, fe2]) await membership.join();
+    await start('fe3', 'fe4');
+    for (const index of [2, 3]) members[index]!.store.cut();
+    const changed = fe2.membership.setState('draining');
+    await clock.pass(20);
+    await changed;
+    fe1.membership.suspect(new Set([4]));
+    await clock.pass(310, 10);
+    assert.equal(fe1.seats, 'fe1/1 fe2/1* fe3/1');
+  });
+
+  it('deletes no record but that of the incarnation that was suspected', async () => {
+    const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
+    for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([3]));
+    while (fe3!.events.at(-1) !== 'rejoined 2') await clock.pass(50);
+    await fe3!.membership.setState('away');
+    await clock.pass(SETTLE_MS, 50);
+    await fe1!.membership.setState('draining');
+    await clock.pass(SETTLE_MS, 50);
+    assert.equal(fe1!.seats, 'fe1/1* fe2/1');
+    assert.notEqual(farm.read('members/fe3'), undefined);
+  });
+
+  it('takes no seat with a record that has changed in the same moment', async () => {
+    const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
+    fe2!.membership.suspect(new Set([3]));
+    const commit = fe1!.store.commit.bind(fe1!.store);
+    const outcomes: boolean[] = [];
+    fe1!.store.commit = async (writes) => {
+      const takesIt = writes.some(({ key, value }) => key === 'members/fe3' && value === undefined);
+      if (takesIt && outcomes.length === 0) await fe3!.membership.publish();
+      const done = await commit(writes);
+      if (takesIt) outcomes.push(done);
+      return done;
+    };
+    fe2!.store.commit = async () => false;
+    fe1!.membership.suspect(new Set([3]));
+    await clock.pass(SETTLE_MS, 10);
+    assert.deepEqual(outcomes.slice(0, 2), [false, true]);
+  });
+
+  it('does not claim anew before it knows whether the seat was lost', async () => {
+    const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
+    const get = fe3!.store.get.bind(fe3!.store);
+    let mute = true;
+    fe3!.store.get = async (key) => {
+      if (key === 'view' && mute) throw new SipfarmError('SF_STORE_UNREACHABLE', 'not this key');
+      return get(key);
+    };
+    fe3!.store.cut();
+    while (!fe3!.membership.isolated) await clock.pass(10);
+    for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([3]));
+    await clock.pass(LEASE_MS, 50);
+    fe3!.store.heal();
+    await clock.pass(5000, 50);
+    assert.equal(fe3!.events.includes('rejoined 2'), false);
+    mute = false;
+    await clock.pass(5000, 50);
+    assert.ok(fe3!.events.includes('seat-lost'));
+    assert.equal(fe3!.events.at(-1), 'rejoined 2');
+  });
+
+  describe('orders', () => {
+    const order = (id: string, kind: OrderKind): void => {
+      const value = { v: 1, order: kind, since: '2026-01-01T00:00:00.000Z', by: 'fe1' };
+      farm.apply([{ key: `orders/${id}`, value }]);
+    };
+    const shares = (member: Member): string =>
+      generationOf(member.view!)
+        .shares.map(({ number, weight }) => `${number}:${weight}`)
+        .join(' ');
+
+    it('pause takes the weight, but not where nobody else takes calls: a call has one owner in a paused farm, too', async () => {
+      const [fe1] = await start('fe1', 'fe2', 'fe3');
+      for (const [id, left] of [
+        ['fe1', '2:100 3:100'],
+        ['fe2', '3:100'],
+        ['fe3', '1:100 2:100 3:100'],
+      ] as const) {
+        order(id, 'pause');
+        await clock.pass(SETTLE_MS, 50);
+        assert.equal(shares(fe1!), left);
+      }
+      order('fe2', 'drain');
+      await clock.pass(SETTLE_MS, 50);
+      assert.equal(shares(fe1!), '1:100 3:100', 'rather the paused than those that drain');
+      order('fe2', 'ban');
+      await clock.pass(SETTLE_MS, 50);
+      assert.equal(shares(fe1!), '1:100 3:100');
+      farm.apply([{ key: 'orders/fe3', value: undefined }]);
+      await clock.pass(SETTLE_MS, 50);
+      assert.equal(shares(fe1!), '3:100');
+    });
+
+    it('leave those that are kept out uncounted where a majority is asked for', async () => {
+      const [fe1, fe2] = await start('fe1', 'fe2', 'fe3', 'fe4');
+      order('fe4', 'ban');
+      await clock.pass(SETTLE_MS, 50);
+      assert.equal(fe1!.seats, 'fe1/1 fe2/1 fe3/1');
+      for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([3]));
+      await clock.pass(400, 10);
+      assert.equal(fe1!.seats, 'fe1/1 fe2/1');
+    });
+
+    it('are read anew for each view: a watch may be late', async () => {
+      const fe1 = make('fe1');
+      const watch = fe1.store.watch.bind(fe1.store);
+      let told = 0;
+      fe1.store.watch = (prefix, onChange, onStale) =>
+        watch(prefix, (entries) => (prefix === 'orders/' && told++ > 0 ? undefined : onChange(entries)), onStale);
+      await fe1.membership.join();
+      const [fe2] = await start('fe2');
+      await clock.pass(SETTLE_MS, 50);
+      fe2!.store.cut();
+      order('fe2', 'drain');
+      await clock.pass(SETTLE_MS, 50);
+      assert.equal(fe1.seats, 'fe1/1 fe2/1', 'this member does not hear of it');
+      await fe1.membership.setState('draining');
+      await clock.pass(SETTLE_MS, 50);
+      assert.equal(fe1.seats, 'fe1/1* fe2/1*');
+    });
+
+    it('that keep a member out cost it no incarnation when the store is away', async () => {
+      await start('fe1', 'fe2');
+      order('fe3', 'ban');
+      const [fe3] = await start('fe3');
+      farm.down();
+      await clock.pass(2 * LEASE_MS, 50);
+      farm.up();
+      await clock.pass(SETTLE_MS, 50);
+      assert.deepEqual(fe3!.events, ['isolated', 'rejoined 1']);
+    });
   });
 
   it('waits with joining for a store that is down, and gives up when told to leave', async () => {
@@ -529,6 +669,17 @@ describe('membership', () => {
     void late.membership.join();
     await clock.pass(SETTLE_MS, 10);
     assert.equal(told.at(-1), 'fe4 true');
+  });
+
+  it('does not take the seat that a member had before its restart for one at work', async () => {
+    const [old] = await start('fe1');
+    kill(old!);
+    const told: boolean[] = [];
+    const [fe1, fe2] = [make('fe1'), make('fe2', { onJoining: (atWork) => void told.push(atWork) })];
+    await fe1.membership.join();
+    assert.equal(stored().seats[0]?.incarnation, 1, 'the view has moved on: this test shows nothing');
+    await fe2.membership.join();
+    assert.deepEqual(told, [false]);
   });
 
   it('writes from time to time that it was seen', async () => {

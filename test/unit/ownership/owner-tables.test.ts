@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { sipKey } from '../../../src/base/siphash.ts';
-import { aloneTables, buildOwnerTables, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
+import { aloneTables, buildOwnerTables, earlierOwner, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { buildSlots, SLOTS } from '../../../src/ownership/slots.ts';
 import { generationOf, nextView, type Seat, type View } from '../../../src/ownership/view.ts';
 import { previousOf } from './lookups.ts';
@@ -95,6 +95,16 @@ describe('owner tables', () => {
       last.some((owner, slot) => owner === 4 && second[slot] === 3),
       'the case is there',
     );
+  });
+
+  test('ask nobody twice: who owned a slot in a newer generation, too, has been asked there', () => {
+    const slots = (owner: number) => new Uint16Array(SLOTS).fill(owner);
+    const earlier = [2, 3, 2].map((owner, age) => ({ epoch: 9 - age, slots: slots(owner) }));
+    const built: OwnerTables = { ...tables([seat(1), seat(2), seat(3)]), slots: slots(1), earlier };
+    const found = { generation: -1 };
+    assert.deepEqual([earlierOwner(built, 7, 0, found), found.generation], [2, 0]);
+    assert.deepEqual([earlierOwner(built, 7, 1, found), found.generation], [3, 1]);
+    assert.equal(earlierOwner(built, 7, 2, found), 0);
   });
 
   test('after a member came and went send its slots home, with nobody else to ask', () => {

@@ -316,6 +316,19 @@ describe('views that differ', () => {
     assert.deepEqual(a.newer, [5]);
   });
 
+  test('a member that knows that it has no seat is heard: it brings what the balancer still gives it', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    for (const each of [a, b]) {
+      each.self.epoch = 5;
+      each.link.setSeats([b.record]);
+    }
+    a.link.relay(2, a.packet('x'));
+    await network.settle();
+    assert.equal(b.packets.length, 1);
+    assert.equal(b.refused('no-seat'), 0);
+  });
+
   test('a refusal comes at most once a second, and never for a refusal', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
@@ -324,6 +337,7 @@ describe('views that differ', () => {
       if (from.address === b.endpoint.address && bytes[32] === FrameKind.refusal) refusals++;
     };
     for (const each of [a, b]) each.link.setSeats([]);
+    b.self.epoch = 5;
     for (let i = 0; i < 50; i++) a.link.relay(2, a.packet('x'));
     await network.settle();
     assert.equal(b.refused('no-seat'), 50);
