@@ -5,14 +5,16 @@
 //    back in time   the member restarted in front of a server that lived on: all that was read is forgotten
 //    grace over     by sweep: every record of a slot of ours, first what rings, then the dialogs; again while records are left
 //
-// To adopt is one transaction that deletes the record under the dead member's number, if it is still the one that was read, and puts it under
-// our own. Whoever wins it acts; an answer of the store that got lost is made up for by looking what stands there.
+// Whoever wins the claim of a record (claim.ts) acts.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { RateLimit } from '../base/rate-limit.ts';
 import type { CellFamily } from '../metrics/counters.ts';
-import { type Entry, MAX_COMMIT_OCTETS, type Store, type Write } from '../store/store.ts';
-import { type CallRecord, parseCallRecord, parseRecordKey, recordKey, recordPrefix } from './call-record.ts';
+import { type Entry, MAX_COMMIT_OCTETS } from '../store/store.ts';
+import { type CallRecord, recordKey, recordPrefix } from './call-record.ts';
+import { Claim, type ClaimOptions } from './claim.ts';
+import { recordPages, type StoredRecord, storedRecord } from './record-pages.ts';
 
 /** Milliseconds after the loss of its seat in which a member may come back and go on as if nothing had been. */
 export const GRACE_MS = 5000;
@@ -59,16 +61,12 @@ export interface Heir {
   onRead(): void;
 }
 
-export interface AdoptionOptions {
-  readonly store: Store;
+/** `mayAdopt` is false while this member is isolated, or has no seat. */
+export interface AdoptionOptions extends ClaimOptions {
   readonly clock: Clock;
   readonly log: Logger;
-  /** This member as of now. */
-  readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
   /** The Call-ID's slot is this member's. */
   readonly owns: (callId: string) => boolean;
-  /** False while this member may adopt nothing: it is isolated, or has no seat. */
-  readonly mayAdopt: () => boolean;
   readonly keeper: RecordKeeper;
   readonly heir: Heir;
   readonly adopted: CellFamily<'why' | 'outcome'>;
@@ -76,7 +74,7 @@ export interface AdoptionOptions {
 
 /** Records kept in memory of what rang at members that are gone. What is more waits for the sweep. */
 const MAX_KNOWN = 20_000;
-const PAGE_KEYS = 200;
+const MAX_KNOWN_OCTETS = 128 * 1024 * 1024;
 /** Records adopted in one transaction of a sweep, two writes each. */
 const BATCH = 40;
 /** Milliseconds between two batches. */
@@ -89,16 +87,17 @@ const SWEEP_MS = 10_000;
 const LONGEST_SWEEP_MS = 300_000;
 /** So long at most may packets wait for the reading. */
 const READING_MS = 1000;
-/** Calls looked for by need at one time. */
+/** Packets that wait for one adoption by need. */
+const MAX_WAITING = 8;
+/** Dialogs looked for by need at one time, and in a second: whoever has had a call here can make up Call-IDs. */
 const MAX_WANTED = 1000;
+const WANTED_PER_SECOND = 200;
 /** Nobody asks for the records of a number that was not seen since. */
 const FORGOTTEN_MS = 86_400_000;
 /** Of a record in JSON, beside its texts. */
 const RECORD_OCTETS = 2000;
 
-interface Known extends LeftCall {
-  readonly key: string;
-  readonly revision: bigint;
+interface Known extends StoredRecord {
   /** Those who asked for it by need; undefined while nobody takes it. */
   waiting: ((won: boolean) => void)[] | undefined;
 }
@@ -119,13 +118,17 @@ export class Adoption {
   readonly #options: AdoptionOptions;
   readonly #gone = new Map<number, Gone>();
   #seated: ReadonlySet<number> | undefined;
+  readonly #claim: Claim;
   #known = 0;
+  #knownOctets = 0;
   readonly #timers = new Set<Timer>();
   readonly #wanted = new Set<number>();
+  readonly #wants = new RateLimit({ perSecond: WANTED_PER_SECOND, burst: WANTED_PER_SECOND, maxSources: 1 });
   #closed = false;
 
   constructor(options: AdoptionOptions) {
     this.#options = options;
+    this.#claim = new Claim(options);
   }
 
   /** True while a member is gone and its calls are not all in other hands. */
@@ -168,12 +171,16 @@ export class Adoption {
     for (const gone of this.#gone.values()) if (gone.phase === 'open') void this.#sweep(gone);
   }
 
-  /** Adopts the call at once, because a packet needs it. `then` is told whether it is ours; the heir has heard of it before. */
+  /**
+   * Adopts the call at once, because a packet needs it. `then` is told whether it is ours; the heir has heard of it before. Whoever comes when too
+   * many wait already is not told.
+   */
   take(left: LeftCall, then: (won: boolean) => void): void {
     const known = this.#gone.get(left.owner)?.pending.get(left.entry);
     if (!known) then(false);
-    else if (known.waiting) known.waiting.push(then);
-    else {
+    else if (known.waiting) {
+      if (known.waiting.length < MAX_WAITING) known.waiting.push(then);
+    } else {
       known.waiting = [then];
       void this.#takeOne(known, 'need');
     }
@@ -184,16 +191,15 @@ export class Adoption {
     const known = this.#gone.get(left.owner)?.pending.get(left.entry);
     if (!known || known.waiting) return;
     this.#forget(known);
-    const { store, adopted } = this.#options;
-    adopted.cell({ why: 'need', outcome: 'over-already' }).n++;
-    store.commit([{ key: known.key, value: undefined, expect: known.revision }]).catch(() => {});
+    this.#options.adopted.cell({ why: 'need', outcome: 'over-already' }).n++;
+    void this.#claim.discard(known);
   }
 
   /** A packet of a dialog of that member has come: its record is adopted before its turn. Only after the grace. */
   wantDialog(owner: number, callKey: number): void {
-    const { keeper } = this.#options;
+    const { keeper, clock } = this.#options;
     if (this.#gone.get(owner)?.phase !== 'open' || keeper.has(callKey) || keeper.has(-callKey)) return;
-    if (this.#wanted.has(callKey) || this.#wanted.size >= MAX_WANTED) return;
+    if (this.#wanted.has(callKey) || this.#wanted.size >= MAX_WANTED || !this.#wants.allow(0, clock.now())) return;
     this.#wanted.add(callKey);
     void this.#fetchDialog(owner, callKey).finally(() => this.#wanted.delete(callKey));
   }
@@ -208,14 +214,28 @@ export class Adoption {
 
   /** Members that were gone before this one has seen its first view: their numbers are given, and have no seat. */
   async #discover(): Promise<void> {
-    const { store, clock } = this.#options;
-    const entries = await store.list('numbers/').catch(() => []);
+    const { clock } = this.#options;
+    const entries = await this.#numbers();
     for (const { key, value } of entries) {
       const number = Number(key.slice('numbers/'.length));
       const seen = Date.parse(String((value as { lastSeen?: unknown } | undefined)?.lastSeen));
       if (!Number.isInteger(number) || clock.wall() - seen > FORGOTTEN_MS) continue;
       if (!this.#closed && !this.#seated?.has(number)) this.#lose(number, true);
     }
+  }
+
+  async #numbers(): Promise<readonly Entry[]> {
+    const { store, log } = this.#options;
+    while (!this.#closed) {
+      try {
+        return await store.list('numbers/');
+      } catch (error) {
+        if (!(error instanceof SipfarmError)) throw error;
+        log.debug({ err: error }, 'who was a member before cannot be read yet');
+        await this.#pause(RETRY_MS);
+      }
+    }
+    return [];
   }
 
   #lose(number: number, longAgo: boolean): void {
@@ -243,7 +263,7 @@ export class Adoption {
     gone.timer?.cancel();
     this.#gone.delete(number);
     // What is being adopted at this moment is decided by the store.
-    this.#known -= gone.pending.size;
+    for (const known of gone.pending.values()) this.#uncount(known);
     this.#options.heir.onDecided(number);
     this.#options.heir.onRead();
   }
@@ -252,11 +272,22 @@ export class Adoption {
     return !this.#closed && this.#gone.get(gone.number) === gone;
   }
 
+  #remember(gone: Gone, known: Known): void {
+    gone.pending.set(known.entry, known);
+    this.#known++;
+    this.#knownOctets += octetsOf(known.record);
+  }
+
   #forget(known: Known): void {
     const pending = this.#gone.get(known.owner)?.pending;
     if (pending?.get(known.entry) !== known) return;
     pending.delete(known.entry);
+    this.#uncount(known);
+  }
+
+  #uncount({ record }: Known): void {
     this.#known--;
+    this.#knownOctets -= octetsOf(record);
   }
 
   /** Never resolves once all is closed. */
@@ -277,9 +308,8 @@ export class Adoption {
       try {
         for await (const entry of this.#records(gone, 'pending')) {
           if (!this.#isCurrent(gone)) return;
-          if (!owns(entry.record.callId) || this.#known >= MAX_KNOWN || gone.pending.has(entry.entry)) continue;
-          gone.pending.set(entry.entry, entry);
-          this.#known++;
+          const full = this.#known >= MAX_KNOWN || this.#knownOctets >= MAX_KNOWN_OCTETS;
+          if (!full && owns(entry.record.callId) && !gone.pending.has(entry.entry)) this.#remember(gone, entry);
         }
         gone.read = true;
         log.info({ member: gone.number, calls: gone.pending.size }, 'a member is gone; what rang there is known');
@@ -295,17 +325,8 @@ export class Adoption {
 
   /** The records of one kind, page by page. Rejects as Store.page does. */
   async *#records({ number }: Gone, kind: 'pending' | 'dialog'): AsyncGenerator<Known, void, void> {
-    const prefix = recordPrefix(number, kind);
-    for (let after = ''; ; ) {
-      const page = await this.#options.store.page(prefix, after, PAGE_KEYS);
-      for (const entry of page) {
-        const known = knownOf(entry);
-        if (known) yield known;
-      }
-      const last = page.at(-1);
-      if (!last || page.length < PAGE_KEYS) return;
-      after = last.key;
-    }
+    for await (const page of recordPages(this.#options.store, recordPrefix(number, kind)))
+      for (const record of page) yield { ...record, waiting: undefined };
   }
 
   #open(gone: Gone): void {
@@ -325,8 +346,7 @@ export class Adoption {
     gone.timer?.cancel();
     let left = 1;
     try {
-      if (this.#options.mayAdopt())
-        left = (await this.#sweepKind(gone, 'pending')) + (await this.#sweepKind(gone, 'dialog'));
+      if (this.#options.mayAdopt()) left = await this.#sweepOnce(gone);
     } catch (error) {
       if (!(error instanceof SipfarmError)) throw error;
       this.#options.log.debug({ err: error }, 'the sweep of a member that is gone is interrupted');
@@ -342,10 +362,17 @@ export class Adoption {
     gone.pause = Math.min(gone.pause * 2, LONGEST_SWEEP_MS);
   }
 
-  /** Adopts what is ours of one kind. Resolves to the number of records that are left. */
-  async #sweepKind(gone: Gone, kind: 'pending' | 'dialog'): Promise<number> {
-    const { owns } = this.#options;
+  /** Adopts what is ours. Resolves to the number of records that are left. */
+  async #sweepOnce(gone: Gone): Promise<number> {
     const seen = new Set<number>();
+    const left = (await this.#sweepKind(gone, 'pending', seen)) + (await this.#sweepKind(gone, 'dialog', seen));
+    // Of what had been read before, the rest has gone meanwhile.
+    for (const known of gone.pending.values()) if (!seen.has(known.entry) && !known.waiting) this.#forget(known);
+    return left;
+  }
+
+  async #sweepKind(gone: Gone, kind: 'pending' | 'dialog', seen: Set<number>): Promise<number> {
+    const { owns } = this.#options;
     let left = 0;
     let batch: Known[] = [];
     let octets = 0;
@@ -359,8 +386,7 @@ export class Adoption {
       }
       // What has been read before may have changed since: its owner was slow to die.
       if (before) this.#forget(before);
-      gone.pending.set(found.entry, found);
-      this.#known++;
+      this.#remember(gone, found);
       batch.push(found);
       octets += 2 * octetsOf(found.record);
       if (batch.length < BATCH && octets < MAX_COMMIT_OCTETS / 2) continue;
@@ -369,23 +395,18 @@ export class Adoption {
       octets = 0;
       await this.#pause(BATCH_PAUSE_MS);
     }
-    left += await this.#takeMany(batch);
-    if (kind === 'pending')
-      for (const known of gone.pending.values()) if (!seen.has(known.entry) && !known.waiting) this.#forget(known);
-    return left;
+    return left + (await this.#takeMany(batch));
   }
 
   /** Resolves to the number of those that could not be decided. */
   async #takeMany(batch: readonly Known[]): Promise<number> {
-    const { store, keeper, mayAdopt } = this.#options;
+    const { keeper } = this.#options;
     const free = batch.filter(
       (known) => !known.waiting && this.#gone.get(known.owner)?.pending.get(known.entry) === known,
     );
     for (const known of free) known.waiting = [];
     const fresh = free.filter(({ entry }) => !keeper.has(entry));
-    let together: boolean | undefined = false;
-    if (fresh.length > 1 && mayAdopt())
-      together = await store.commit(fresh.flatMap((known) => this.#writes(known))).catch(() => undefined);
+    const together = fresh.length > 1 ? await this.#claim.together(fresh) : false;
     let left = 0;
     for (const known of free) {
       const tried = fresh.includes(known);
@@ -398,17 +419,17 @@ export class Adoption {
 
   /** Takes one; `waiting` is set. `maybe`: it may be ours already. Resolves to false when it is still open whose it is. Never rejects. */
   async #takeOne(known: Known, why: AdoptionReason, maybe = false): Promise<boolean> {
-    const { store, keeper, log } = this.#options;
+    const { keeper, log } = this.#options;
     if (!maybe && keeper.has(known.entry)) {
       // Here it has begun anew.
-      await store.commit([{ key: known.key, value: undefined, expect: known.revision }]).catch(() => false);
+      await this.#claim.discard(known);
       this.#decided(known, why, 'over-already');
       return true;
     }
     let unsure = maybe;
     for (let tries = 0; tries < MAX_TRIES && !this.#closed; tries++) {
       try {
-        const outcome = await this.#claim(known, unsure);
+        const outcome = await this.#claim.one(known, unsure);
         this.#decided(known, why, outcome);
         return true;
       } catch (error) {
@@ -422,47 +443,19 @@ export class Adoption {
     return false;
   }
 
-  /** `unsure`: it was tried before, and the answer was lost. Rejects as the store does. */
-  async #claim(known: Known, unsure: boolean): Promise<'won' | 'by-another'> {
-    const { store, mayAdopt, self } = this.#options;
-    if (unsure) {
-      const own = parseCallRecord((await store.get(this.#ownKey(known)))?.value);
-      if (own?.incarnation === self().incarnation && own.callId === known.record.callId) return 'won';
-      if ((await store.get(known.key))?.revision !== known.revision) return 'by-another';
-    }
-    if (!mayAdopt()) throw new SipfarmError('SF_STORE_UNREACHABLE', 'this member is isolated');
-    return (await store.commit(this.#writes(known))) ? 'won' : 'by-another';
-  }
-
-  #ownKey({ record, entry }: Known): string {
-    return recordKey(this.#options.self().number, record.state, entry);
-  }
-
-  #writes(known: Known): Write[] {
-    return [
-      { key: known.key, value: undefined, expect: known.revision },
-      { key: this.#ownKey(known), value: this.#own(known.record), expect: 0n },
-    ];
-  }
-
-  #own(record: CallRecord): CallRecord {
-    const { incarnation, epoch } = this.#options.self();
-    return { ...record, incarnation, epoch };
-  }
-
   #decided(known: Known, why: AdoptionReason, how: 'won' | AdoptionOutcome): void {
-    const { keeper, heir, adopted, log, store } = this.#options;
+    const { keeper, heir, adopted, log } = this.#options;
     const { entry, owner } = known;
     const waiting = known.waiting ?? [];
     this.#forget(known);
     known.waiting = undefined;
     let outcome = how as AdoptionOutcome;
     if (how === 'won') {
-      const record = this.#own(known.record);
+      const record = this.#claim.own(known);
       const kept = keeper.restore(entry, record);
       outcome = heir.onAdopted(entry, record, owner);
       log.info({ callId: record.callId, from: owner, why, outcome, state: record.state }, 'call adopted');
-      if (!kept) store.commit([{ key: this.#ownKey(known), value: undefined }]).catch(() => {});
+      if (!kept) void this.#claim.renounce(known);
     }
     adopted.cell({ why, outcome }).n++;
     for (const then of waiting) then(how === 'won');
@@ -474,21 +467,14 @@ export class Adoption {
       const gone = this.#gone.get(owner);
       if (!gone || gone.pending.has(entry)) return;
       const found = await store.get(recordKey(owner, 'confirmed', entry)).catch(() => undefined);
-      const known = found && knownOf(found);
-      if (!known || gone.pending.has(entry) || !this.#isCurrent(gone)) continue;
-      gone.pending.set(entry, known);
-      this.#known++;
-      known.waiting = [];
+      const record = found && storedRecord(found);
+      if (!record || gone.pending.has(entry) || !this.#isCurrent(gone)) continue;
+      const known: Known = { ...record, waiting: [] };
+      this.#remember(gone, known);
       await this.#takeOne(known, 'need');
       return;
     }
   }
-}
-
-function knownOf({ key, value, revision }: Entry): Known | undefined {
-  const parsed = parseRecordKey(key);
-  const record = parseCallRecord(value);
-  return parsed && record && { owner: parsed.owner, entry: parsed.entry, record, key, revision, waiting: undefined };
 }
 
 function octetsOf({ legs }: CallRecord): number {

@@ -201,6 +201,82 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
+  test('long before this member has started, which begins while the store is away', async () => {
+    const { clock, memory, store, acts, heir } = rig();
+    await leave(store, 'trying', 5);
+    const lastSeen = new Date(clock.wall()).toISOString();
+    await store.commit([{ key: `numbers/${DEAD}`, value: { v: 1, member: 'x', incarnation: 1, lastSeen } }]);
+    memory.down();
+    const one = heir(1);
+    one.adoption.takeSeats(LEFT);
+    await clock.pass(3000, 50);
+    memory.up();
+    await clock.pass(GRACE_MS + 1000, 50);
+    assert.deepEqual(acts, ['1 5']);
+    one.adoption.close();
+  });
+
+  test('a sweep that was interrupted, and what it had read was adopted by others meanwhile: the member is watched no longer', async () => {
+    const { clock, memory, store, acts, heir } = rig();
+    // The first page is read and in part adopted, the second is not.
+    const entries = Array.from({ length: 210 }, (_, i) => i + 1);
+    await leave(store, 'confirmed', ...entries);
+    const one = heir(1, {
+      lateMs: 100,
+      owns: (callId) => callId.endsWith('1') || callId.endsWith('2') || callId.endsWith('3'),
+    });
+    one.adoption.takeSeats(ALL);
+    one.adoption.takeSeats(LEFT);
+    await clock.pass(GRACE_MS + 120, 10);
+    assert.equal(acts.length, 40);
+    memory.down();
+    await clock.pass(1000, 10);
+    for (const { key } of memory.readAll(recordPrefix(DEAD))) memory.apply([{ key, value: undefined }]);
+    memory.up();
+    await clock.pass(60_000, 100);
+    assert.deepEqual([one.adoption.watching, new Set(acts).size], [false, acts.length]);
+    one.adoption.close();
+  });
+
+  test('packets that wait for a call while the store is slow are few', async () => {
+    const { clock, store, heir } = rig();
+    await leave(store, 'trying', 5);
+    const one = heir(1, { lateMs: 500 });
+    one.adoption.takeSeats(ALL);
+    one.adoption.takeSeats(LEFT);
+    await clock.pass(100);
+    const left = one.adoption.left(5)!;
+    let told = 0;
+    for (let i = 0; i < 100; i++) one.adoption.take(left, () => told++);
+    await clock.pass(1000);
+    assert.equal(told, 8);
+    one.adoption.close();
+  });
+
+  test('made-up dialogs of it cost the store a few hundred questions a second, and one that is there is found', async () => {
+    const { clock, store, acts, heir, memory } = rig();
+    await leave(store, 'confirmed', 5);
+    const one = heir(1, { owns: () => false });
+    one.adoption.takeSeats(ALL);
+    one.adoption.takeSeats(LEFT);
+    await clock.pass(GRACE_MS - 100, 50);
+    one.adoption.wantDialog(DEAD, 5);
+    await clock.pass(300, 50);
+    assert.deepEqual(acts, [], 'not in the grace');
+    let asked = 0;
+    const reads = memory.read.bind(memory);
+    memory.read = (key) => {
+      asked++;
+      return reads(key);
+    };
+    one.adoption.wantDialog(DEAD, 5);
+    for (let i = 0; i < 900; i++) one.adoption.wantDialog(DEAD, 1000 + i);
+    await clock.pass(100, 50);
+    assert.deepEqual(acts, ['1 5']);
+    assert.ok(asked <= 2 * 200, `${asked} questions`);
+    one.adoption.close();
+  });
+
   test('a call that is needed twice at once is adopted once, and both hear of it', async () => {
     const { clock, store, acts, heir } = rig();
     await leave(store, 'trying', 5);
