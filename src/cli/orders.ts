@@ -80,7 +80,10 @@ export class OrderCommands {
 
   async #give(id: string, request: OrderRequest): Promise<OrderStatus> {
     const given = (await this.#client.post(`/v1/orders/${encodeURIComponent(id)}`, request)) as OrderStatus;
-    if (!given.othersTakeCalls) this.#deps.err('warning: no other member takes new calls now');
+    if (!given.othersTakeCalls)
+      this.#deps.err(
+        `warning: no other member takes new calls now${request.order === 'ban' ? '' : `; ${printable(id)} goes on taking them until one does`}`,
+      );
     if (!given.alive) this.#deps.err(`warning: ${printable(id)} is not in the farm now; it obeys when it comes`);
     return given;
   }

@@ -1,6 +1,7 @@
 // The store's key orders/<id>: what an operator wants of a member, told to any member. The member obeys, and the view honours it also when the
 // member is deaf. And drains/<id>: how far a drain has come, told by the draining member while it lives.
 import { isInteger, isObject, isOneOf, isText } from '../base/shape.ts';
+import { takesCalls, type View } from '../ownership/view.ts';
 import type { Entry } from '../store/store.ts';
 import { isMemberId } from './member-record.ts';
 
@@ -65,6 +66,15 @@ export function parseDrainProgress(value: unknown): DrainProgress | undefined {
   if (!isInteger(calls, 0, MAX_COUNT) || !isInteger(oldestSeconds, 0, MAX_COUNT)) return undefined;
   if (!isInteger(leftSeconds, 0, MAX_DEADLINE_SECONDS)) return undefined;
   return { v, state, since, calls, oldestSeconds, leftSeconds };
+}
+
+/** Whether members other than `id` take new calls, also when the view does not know yet who of them has just been told to drain. */
+export function othersTakeCalls(id: string, view: View | undefined, orders: Orders): boolean {
+  const seats = view?.seats ?? [];
+  return seats.some((seat) => {
+    const order = orders.get(seat.id)?.order;
+    return seat.id !== id && takesCalls(seat) && order !== 'drain' && order !== 'ban';
+  });
 }
 
 /** The orders among these entries of the prefix orders/; `onBad` is told the keys that hold none. */

@@ -13,11 +13,11 @@ import type { Changes } from '../config/live.ts';
 import type { Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import { Membership } from '../membership/membership.ts';
-import type { Orders } from '../membership/order.ts';
+import { type Orders, othersTakeCalls } from '../membership/order.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import { OwnerLookup } from '../ownership/owner-lookup.ts';
-import { isMember, type SeatRole, takesCalls, type View } from '../ownership/view.ts';
+import type { View } from '../ownership/view.ts';
 import { Answers } from '../relay/answers.ts';
 import { Doors } from '../relay/doors.ts';
 import { Egress } from '../relay/egress.ts';
@@ -44,6 +44,7 @@ import {
   transportsOf,
 } from './from-config.ts';
 import { Inheritance } from './inheritance.ts';
+import { feedMetrics } from './metric-sources.ts';
 import { NodeFace } from './node-face.ts';
 import { Obedience } from './obedience.ts';
 import { StoreOrderDesk } from './order-desk.ts';
@@ -202,7 +203,7 @@ export class FarmNode {
       clock,
       log: log.child({ room: 'orders' }),
       calls: this.#calls,
-      heirs: () => this.#view?.seats.some((seat) => seat.id !== config.member && takesCalls(seat)) ?? false,
+      heirs: () => othersTakeCalls(config.member, this.#view, this.#orders),
       deadlineSeconds: () => this.#settings.now.drain.deadlineSeconds,
       // A stop is not taken back by an order that ends.
       setState: (state) =>
@@ -334,7 +335,10 @@ export class FarmNode {
             registry: metrics.registry,
             log: log.child({ room: 'admin' }),
           });
-    this.#feedMetrics();
+    feedMetrics(metrics.sources, {
+      ...{ world, store, calls: this.#calls, link: this.#link, transport: this.transport, service: this.#upstream },
+      view: () => this.#view,
+    });
   }
 
   get state(): NodeState {
@@ -583,26 +587,4 @@ export class FarmNode {
       },
     };
   })();
-
-  #feedMetrics(): void {
-    const { sources } = this.#options.metrics;
-    sources.ownedCalls = () => this.#calls.calls;
-    sources.viewEpoch = () => this.#world.tables.epoch;
-    sources.members = () => {
-      const seats = this.#view?.seats ?? [];
-      const members = seats.filter(isMember);
-      const draining = members.filter(({ state }) => state === 'draining').length;
-      const apart = (role: SeatRole): number => seats.filter((seat) => seat.role === role).length;
-      return {
-        active: members.length - draining,
-        draining,
-        disabled: apart('disabled'),
-        relay: apart('relay'),
-      };
-    };
-    sources.peersReachable = () => this.#link.reachablePeers().length;
-    sources.storeUp = () => this.#options.store.up;
-    sources.tcpConnections = () => this.transport.connections();
-    sources.upstreamUp = () => this.#upstream.up;
-  }
 }

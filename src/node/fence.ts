@@ -100,9 +100,8 @@ export class Fence {
   }
 
   #lift(because: string): void {
-    // It has stood still once more, and no tick has noticed yet: what would lift the fence is old news.
-    if (this.#options.clock.now() - this.#tickedAt >= STOOD_STILL_MS) return;
     this.#wokeAt = undefined;
+    // From the last tick, not from now: it may have stood still once more, and what lifts the fence be old news.
     this.#until = this.#tickedAt + STOOD_STILL_MS;
     this.#options.log.info({ because }, 'no longer fenced');
   }

@@ -3,8 +3,15 @@ import type { OrderDesk, OrderRequest, OrderStatus } from '../admin/farm-face.ts
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { isMemberId, type MemberRecord, parseNumberRecord } from '../membership/member-record.ts';
-import { type Order, type OrderKind, type Orders, parseDrainProgress, parseOrder } from '../membership/order.ts';
-import { takesCalls, type View } from '../ownership/view.ts';
+import {
+  type Order,
+  type OrderKind,
+  type Orders,
+  othersTakeCalls,
+  parseDrainProgress,
+  parseOrder,
+} from '../membership/order.ts';
+import type { View } from '../ownership/view.ts';
 import type { Store } from '../store/store.ts';
 
 /** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
@@ -139,9 +146,8 @@ export class StoreOrderDesk implements OrderDesk {
   }
 
   #status(id: string, order: Order | undefined, progress: ReturnType<typeof parseDrainProgress>): OrderStatus {
-    const { records, view } = this.#of;
+    const { records, view, orders } = this.#of;
     const seats = view()?.seats ?? [];
-    const others = seats.some((seat) => seat.id !== id && takesCalls(seat));
     return {
       member: id,
       order: order ?? null,
@@ -149,7 +155,7 @@ export class StoreOrderDesk implements OrderDesk {
       seated: seats.some((seat) => seat.id === id),
       // Progress of an order before this one says nothing.
       progress: progress && progress.since === order?.since ? progress : null,
-      othersTakeCalls: others,
+      othersTakeCalls: othersTakeCalls(id, view(), orders()),
     };
   }
 }

@@ -207,7 +207,9 @@ describe('drain', () => {
     const { face, run } = await operator(t);
     face.status = { ...face.status, othersTakeCalls: false };
     const { err } = await run(['drain', 'fe1', '--no-wait']);
-    assert.deepEqual(err, ['warning: no other member takes new calls now']);
+    assert.deepEqual(err, ['warning: no other member takes new calls now; fe1 goes on taking them until one does']);
+    const banned = await run(['ban', 'fe1']);
+    assert.deepEqual(banned.err, ['warning: no other member takes new calls now']);
   });
 });
 

@@ -128,7 +128,8 @@ describe('drain', () => {
     serve(farm);
     const up = await calls(farm);
     const members = [farm.member(1), farm.member(2)] as const;
-    for (const member of members) await order(farm, members[0], member, 'drain', 10);
+    await order(farm, members[0], members[0], 'drain', 10);
+    await order(farm, members[0], members[1], 'drain', 0);
     await farm.pass(20_000, 50);
     assert.equal(members[0].seats, 'fe1* fe2*');
     assert.ok(members.every(({ node }) => node.state === 'draining'));

@@ -81,7 +81,7 @@ describe('a drain', () => {
   });
 
   test('tells again what the store has not taken, and what went with a lease', async () => {
-    const { clock, told, world, obedience } = member();
+    const { clock, calls, told, world, obedience } = member();
     world.storeUp = false;
     obedience.take(order('drain'));
     await clock.pass(3000, 500);
@@ -89,10 +89,16 @@ describe('a drain', () => {
     world.storeUp = true;
     await clock.pass(1000, 500);
     assert.equal(told.length, 1);
+    world.storeUp = false;
+    calls.calls = 0;
+    await clock.pass(3000, 500);
+    world.storeUp = true;
+    await clock.pass(1000, 500);
+    assert.equal(told.at(-1)?.state, 'drained');
     const { length } = told;
     obedience.rejoined();
     assert.equal(told.length, length + 1);
-    assert.equal(told.at(-1)?.state, 'draining');
+    assert.equal(told.at(-1)?.state, 'drained');
   });
 
   test('leaves no word behind when it ends', async () => {

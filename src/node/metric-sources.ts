@@ -1,0 +1,40 @@
+// What metrics read of the node when they are scraped, instead of being told of each change.
+import type { CallTable } from '../calls/call-table.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import { isMember, type SeatRole, type View } from '../ownership/view.ts';
+import type { RelayLink } from '../relay/relay-link.ts';
+import type { Store } from '../store/store.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { World } from './world.ts';
+
+export interface Measured {
+  readonly world: World;
+  readonly store: Store;
+  readonly calls: CallTable;
+  readonly link: RelayLink;
+  readonly transport: Transport;
+  readonly service: { readonly up: boolean };
+  readonly view: () => View | undefined;
+}
+
+export function feedMetrics(sources: Metrics['sources'], of: Measured): void {
+  const { world, store, calls, link, transport, service, view } = of;
+  sources.ownedCalls = () => calls.calls;
+  sources.viewEpoch = () => world.tables.epoch;
+  sources.members = () => {
+    const seats = view()?.seats ?? [];
+    const members = seats.filter(isMember);
+    const draining = members.filter(({ state }) => state === 'draining').length;
+    const apart = (role: SeatRole): number => seats.filter((seat) => seat.role === role).length;
+    return {
+      active: members.length - draining,
+      draining,
+      disabled: apart('disabled'),
+      relay: apart('relay'),
+    };
+  };
+  sources.peersReachable = () => link.reachablePeers().length;
+  sources.storeUp = () => store.up;
+  sources.tcpConnections = () => transport.connections();
+  sources.upstreamUp = () => service.up;
+}
