@@ -15,6 +15,8 @@ const MOST_MEMBERS = 5;
 /** Calls that begin with one step. */
 const CALLS = 4;
 
+const ORDERS = ['pause', 'drain', 'ban', undefined, undefined] as const;
+
 /** One step of a schedule. `which` picks among what there is then, by remainder. */
 interface Step {
   readonly what:
@@ -26,6 +28,7 @@ interface Step {
     | 'kill'
     | 'restart'
     | 'drain'
+    | 'order'
     | 'cutStore'
     | 'cutLink'
     | 'freeze'
@@ -44,6 +47,7 @@ const WEIGHTS: readonly (readonly [number, Step['what']])[] = [
   [2, 'kill'],
   [2, 'restart'],
   [1, 'drain'],
+  [3, 'order'],
   [1, 'cutStore'],
   [1, 'cutLink'],
   [3, 'freeze'],
@@ -154,10 +158,11 @@ class Model {
     else if (what === 'join' && farm.members.length < MOST_MEMBERS) this.#watch(await farm.enter());
     else if (what === 'freeze' && one && live.length > 2) this.#freeze(one);
     else if (what === 'kill' && live.length > 1 && one) await farm.kill(one);
-    else if (what === 'restart' && one) {
+    else if (what === 'restart' && one && !this.#banned(one)) {
       await farm.kill(one, { serverLives: true });
       this.#watch(await farm.enter(one.index));
     } else if (what === 'drain' && one && live.length > 1) void one.node.drain();
+    else if (what === 'order' && one) this.#order(one, which);
     else if (what === 'cutStore' && one && !this.#cut) {
       this.#cut = true;
       one.store.cut();
@@ -174,6 +179,23 @@ class Model {
     await farm.pass(ms, 20);
     await farm.settle();
     if (this.#fault) throw new Error(`${this.#fault}\n${this.trace.join('\n')}`);
+  }
+
+  /** Its start would wait until the ban ends. */
+  #banned({ id }: FakeMember): boolean {
+    return (this.farm.memory.read(`orders/${id}`)?.value as { order?: string } | undefined)?.order === 'ban';
+  }
+
+  /** Drains hand over at once, or not before their calls have ended; a member that was told to lifts its order as often as it gets another. */
+  #order(member: FakeMember, which: number): void {
+    const { orders } = this.farm.live[0]!.node.face;
+    const kind = ORDERS[Math.floor(which / 8) % ORDERS.length];
+    this.trace.push(`${kind ?? 'lift'} ${member.id}`);
+    const deadlineSeconds = kind === 'drain' ? (which % 2) * 600 : undefined;
+    const given: Promise<unknown> = kind
+      ? orders.give(member.id, { order: kind, ...(deadlineSeconds !== undefined && { deadlineSeconds }) })
+      : orders.lift(member.id, ['drain', 'pause', 'ban']);
+    given.catch(() => {});
   }
 
   /** One at a time: of a farm whose majority stands still nobody loses his seat. */
