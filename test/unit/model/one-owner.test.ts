@@ -78,7 +78,7 @@ interface Transaction {
   readonly callId: string;
   /** Lives that have handled it, in this order. */
   readonly lives: Life[];
-  /** It has gone to a member that did not reach its owner: from then on it may be anywhere. */
+  /** It has gone to a second member while some did not reach each other: from then on it may be anywhere. */
   split: boolean;
 }
 
@@ -118,8 +118,8 @@ class Model {
     this.trace.push(`${this.farm.clock.now()} ${callId} at ${member.id}/${life.incarnation} of epoch ${epoch}`);
     transaction.lives.push(life);
     if (!last || last.member.server === member.server || transaction.split) return;
-    // Two that do not reach each other cannot be one: what the other may hold cannot be asked for.
-    if (!this.#linked(last.member, member)) transaction.split = true;
+    // Members that do not reach each other cannot be one: what an earlier owner may hold cannot be asked for, or not by way of the next.
+    if (!this.#whole) transaction.split = true;
     else if (this.#lives(last))
       this.#fail(`${callId} has two owners: ${last.member.id} lives and is seated, and ${member.id} has it too`);
     else if (transaction.lives.some((earlier) => earlier !== life && same(earlier, life)))
@@ -133,11 +133,13 @@ class Model {
     return member.alive && seats.some((seat) => seat.id === member.id && seat.incarnation === incarnation);
   }
 
-  #linked(a: FakeMember, b: FakeMember): boolean {
-    const sees = (one: FakeMember, other: FakeMember): boolean =>
-      one.node.face.members().some(({ id, reachable }) => id === other.id && reachable);
-    const relay = (of: FakeMember) => ({ address: of.address, port: 5064 });
-    return this.farm.network.reaches(relay(a), relay(b)) && sees(a, b) && sees(b, a);
+  /** All that live and do not stand still reach each other. */
+  get #whole(): boolean {
+    const awake = this.farm.behind.filter((member) => member !== this.#frozen);
+    return awake.every(({ node }) => {
+      const reached = node.face.members().filter(({ reachable }) => reachable);
+      return awake.every(({ id }) => reached.some((each) => each.id === id));
+    });
   }
 
   #fail(words: string): void {
