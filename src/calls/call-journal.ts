@@ -145,13 +145,14 @@ export class CallJournal {
         this.#drops.room.n++;
         return;
       }
-      held = new HeldCall(entry, method, callId, clock.wall());
+      held = new HeldCall(entry, method, callId, clock.wall(), this.#options.self().epoch);
       this.#held.set(entry, held);
     } else {
       this.#empty(held);
       held.method = method;
       held.callId = callId;
       held.since = clock.wall();
+      held.epoch = this.#options.self().epoch;
       held.state = 'trying';
       held.forfeited = false;
     }
@@ -205,6 +206,7 @@ export class CallJournal {
       record.method,
       record.callId,
       Date.parse(record.since) || this.#options.clock.wall(),
+      record.epoch,
     );
     held.state = record.state;
     held.stored = storedAs(record.state);
@@ -277,8 +279,7 @@ export class CallJournal {
   }
 
   #recordOf(held: HeldCall): CallRecord | undefined {
-    const { incarnation, epoch } = this.#options.self();
-    return held.state === 'gone' ? undefined : held.record(held.state, incarnation, epoch);
+    return held.state === 'gone' ? undefined : held.record(held.state, this.#options.self().incarnation);
   }
 
   /** Puts a call that has changed into `queue`, and out of the others. */

@@ -38,7 +38,7 @@ export interface CallRecord {
   readonly state: RecordState;
   readonly method: RecordMethod;
   readonly callId: string;
-  /** The incarnation of the owner when it wrote this, and the epoch it decided by. */
+  /** The incarnation of the owner when it wrote this, and the epoch in which the call became its own. */
   readonly incarnation: number;
   readonly epoch: number;
   /** ISO 8601, the owner's wall clock; for people. */

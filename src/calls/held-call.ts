@@ -36,6 +36,8 @@ export class HeldCall {
   callId: string;
   /** Milliseconds since 1970. */
   since: number;
+  /** Of the view in which it became this member's: the second chance goes by that. */
+  epoch: number;
   state: RecordState | 'gone' = 'trying';
   /** The legs; their JSON once the call is confirmed and written. */
   #legs: HeldLeg[] | string = [];
@@ -51,11 +53,12 @@ export class HeldCall {
   /** When its first write is due, monotonic milliseconds. */
   due = 0;
 
-  constructor(entry: number, method: RecordMethod, callId: string, since: number) {
+  constructor(entry: number, method: RecordMethod, callId: string, since: number, epoch: number) {
     this.entry = entry;
     this.method = method;
     this.callId = callId;
     this.since = since;
+    this.epoch = epoch;
   }
 
   /** Rings, or is tried: it may get further legs and answers. */
@@ -123,8 +126,8 @@ export class HeldCall {
   }
 
   /** The record of a call in `state`, as this incarnation of its owner would write it now. */
-  record(state: RecordState, incarnation: number, epoch: number): CallRecord {
-    const { method, callId } = this;
+  record(state: RecordState, incarnation: number): CallRecord {
+    const { method, callId, epoch } = this;
     const legs = typeof this.#legs === 'string' ? (JSON.parse(this.#legs) as Leg[]) : this.#plainLegs(this.#legs);
     return { v: 1, state, method, callId, incarnation, epoch, since: new Date(this.since).toISOString(), legs };
   }

@@ -125,7 +125,7 @@ export class RecordWriter {
 
   /** What brings the store up to date with a call; undefined when nothing need be written. `pending`: calls that ring are written, too. */
   #moveOf(held: HeldCall, writePending: boolean): Move | undefined {
-    const { number, incarnation, epoch } = this.#options.self();
+    const { number, incarnation } = this.#options.self();
     const { state, stored, entry } = held;
     const pending = recordKey(number, 'trying', entry);
     const dialog = recordKey(number, 'confirmed', entry);
@@ -136,7 +136,7 @@ export class RecordWriter {
     const to = storedAs(state);
     if (to === Stored.pending && stored === Stored.nowhere && !writePending) return undefined;
     const [key, other] = to === Stored.pending ? [pending, dialog] : [dialog, pending];
-    const value = held.record(state, incarnation, epoch);
+    const value = held.record(state, incarnation);
     // Nobody else writes under our number, and what does not stand there cannot have been adopted: a first write needs to expect nothing.
     if (stored === Stored.nowhere) return { held, to, writes: [{ key, value }] };
     if (stored === to) return { held, to, writes: [{ key, value, expect: 'present' }] };

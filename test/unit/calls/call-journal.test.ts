@@ -57,6 +57,14 @@ describe('a plain call', () => {
     assert.deepEqual(rig.journal.recordOf(77)!.legs, rig.stored().get(77)!.legs);
   });
 
+  test('keeps the epoch in which it began, whatever views come before it is written: by that its packets are brought here', async () => {
+    const rig = new JournalRig();
+    rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
+    rig.self.epoch += 2;
+    await rig.clock.pass(SOON_MS);
+    assert.equal(rig.stored().get(77)!.epoch, rig.self.epoch - 2);
+  });
+
   test('that fails within 50 ms is never written', async () => {
     const rig = new JournalRig();
     rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));

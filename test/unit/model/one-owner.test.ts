@@ -243,7 +243,8 @@ test('at no time does a transaction have two owners, whatever members come, go, 
         await farm.stop();
       }
     }),
-    { numRuns: RUNS, ...AGAIN },
+    // To find the shortest schedule takes minutes: that is for the second run.
+    { numRuns: RUNS, endOnFailure: AGAIN.seed === undefined, ...AGAIN },
   );
   t.diagnostic(`${RUNS} schedules, ${handled} times a server took a transaction`);
   assert.ok(handled > 0);
