@@ -119,7 +119,8 @@ class Model {
     transaction.lives.push(life);
     if (!last || last.member.server === member.server || transaction.split) return;
     // Members that do not reach each other cannot be one: what an earlier owner may hold cannot be asked for, or not by way of the next.
-    if (!this.#whole) transaction.split = true;
+    // Nor can one be asked that stands still and has its seat yet: a majority takes it, but not from half of the farm.
+    if (!this.#whole || last.member === this.#frozen) transaction.split = true;
     else if (this.#lives(last))
       this.#fail(`${callId} has two owners: ${last.member.id} lives and is seated, and ${member.id} has it too`);
     else if (transaction.lives.some((earlier) => earlier !== life && same(earlier, life)))
