@@ -1,17 +1,18 @@
 // The calls this member owns, by the 53-bit key of their Call-ID: answers "do I hold it?" for the owner lookup, and says when a drain is over.
-// One entry per Call-ID, some 37 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
+// One entry per Call-ID, some 38 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
 //
 //    transaction   any other request                                    32 s after its last packet
 //    inviting      INVITE without a final answer                        ringingSeconds
-//    confirmed     INVITE answered 2xx                                  longestCallSeconds
+//    confirmed     INVITE answered 2xx                                  longestCallSeconds, or by its Session-Expires
 //    ending        BYE passed on, not answered yet                      32 s
 //    subscribing   SUBSCRIBE without a final answer                     ringingSeconds
-//    subscribed    SUBSCRIBE answered 2xx                               3,900 s
+//    subscribed    SUBSCRIBE answered 2xx                               by its Expires; 3,900 s when there is none
 //    failed        final answer >= 300; a 2xx or a new request revives  32 s, for retransmissions and the retry with credentials
 //    ended         BYE answered; a new INVITE revives                   32 s, for retransmissions
 //
-// Each lifetime counts from the last packet and is one number per group of states, so a list per group in order of last packet is ordered by
-// deadline too: expiry takes from the front, and so does eviction.
+// Each lifetime counts from the last packet and is one number per group, so a list per group in order of last packet is ordered by deadline too:
+// expiry takes from the front, and so does eviction. A group is of states, or of dialogs that have named about the same lifetime: those are rounded
+// up to a power of two.
 // Limit: dialogs that share a Call-ID (forking) share an entry; the first BYE that is answered ends it. Their packets still arrive: they carry tokens.
 import type { Cell } from '../metrics/counters.ts';
 import { Method } from '../sip/scan.ts';
@@ -36,9 +37,17 @@ export type Step = (typeof Step)[keyof typeof Step];
 
 const STATE_NAMES = Object.keys(State) as CallState[];
 
-/** Groups of states with one lifetime, in the order in which a full table gives them up. */
-const Group = { short: 0, pending: 1, subscribed: 2, confirmed: 3 } as const;
-const GROUPS = 4;
+/** Lifetimes that dialogs name, in seconds as powers of two: from a minute to a day and a half. */
+const SHORTEST = 6;
+const LONGEST = 17;
+const NAMED = LONGEST - SHORTEST + 1;
+
+/**
+ * Groups of entries with one lifetime, in the order in which a full table gives them up. Those of a named lifetime stand in front of those of their state
+ * that have named none, the shortest first.
+ */
+const Group = { short: 0, pending: 1, subscribed: 2 + NAMED, confirmed: 3 + 2 * NAMED } as const;
+const GROUPS = Group.confirmed + 1;
 const GROUP_OF = Uint8Array.of(
   Group.short,
   Group.pending,
@@ -52,14 +61,14 @@ const GROUP_OF = Uint8Array.of(
 
 /** 64*T1, RFC 3261 17.1.1.2: as long may a retransmission be on its way. */
 const TRANSACTION_SECONDS = 32;
-/** An hour, the usual expiry of a subscription (RFC 6665 lets the package decide), and a margin for a late refresh. */
+/** Of a subscription whose 2xx names no time: an hour, the usual expiry (RFC 6665 lets the package decide), and a margin for a late refresh. */
 const SUBSCRIPTION_SECONDS = 3900;
 /** 8*T1: what a drain waits after the last packet of anything, so that its retransmissions find us. */
 const LINGER_MS = 4000;
 /** Entries that one sweep removes at most: some milliseconds. */
 const MAX_SWEPT = 50_000;
-/** Entries that a look for the oldest call sees at most. */
-const MAX_SEEN = 50_000;
+/** Entries of a group that a look for the oldest call sees at most. */
+const MAX_SEEN = 10_000;
 
 export interface CallLifetimes {
   /** Seconds an INVITE may go without a packet before its final answer; RFC 3261 timer C asks for more than 180. */
@@ -86,6 +95,7 @@ export class CallTable {
   // Entries are numbered from 1; 0 = none. All times in whole seconds of the monotonic clock.
   readonly #keys: Float64Array;
   readonly #states: Uint8Array;
+  readonly #groups: Uint8Array;
   readonly #epochs: Uint32Array;
   readonly #touched: Uint32Array;
   /** When the call began, or began anew. */
@@ -119,6 +129,7 @@ export class CallTable {
     this.#buckets = new Uint32Array(buckets);
     this.#keys = new Float64Array(entries + 1);
     this.#states = new Uint8Array(entries + 1);
+    this.#groups = new Uint8Array(entries + 1);
     this.#epochs = new Uint32Array(entries + 1);
     this.#touched = new Uint32Array(entries + 1);
     this.#began = new Uint32Array(entries + 1);
@@ -133,6 +144,11 @@ export class CallTable {
     this.#lifetimes[Group.pending] = lifetimes.ringingSeconds;
     this.#lifetimes[Group.subscribed] = SUBSCRIPTION_SECONDS;
     this.#lifetimes[Group.confirmed] = lifetimes.longestCallSeconds;
+    for (let named = 1; named <= NAMED; named++) {
+      const seconds = 2 ** (LONGEST - named + 1);
+      this.#lifetimes[Group.subscribed - named] = seconds;
+      this.#lifetimes[Group.confirmed - named] = Math.min(seconds, lifetimes.longestCallSeconds);
+    }
   }
 
   /** Entries of every state. */
@@ -230,10 +246,23 @@ export class CallTable {
   }
 
   /**
-   * Puts in a call that this member has read from its record: an INVITE call, or a `subscription`, that rings or is `confirmed`. One that is
-   * here already stays as it is. `now` in monotonic milliseconds, `epoch` in which the call began.
+   * A 2xx to a request of method `cseqMethod`, which `onResponse` has just been told of, gives the dialog `seconds` without a packet; 0: it names no
+   * time. What refreshes a dialog says it anew (RFC 4028 10).
    */
-  restore(key: number, subscription: boolean, confirmed: boolean, now: number, epoch: number): void {
+  setLife(key: number, cseqMethod: number, seconds: number): void {
+    const entry = this.#find(key);
+    if (entry === 0) return;
+    const state = this.#states[entry]!;
+    const named = cseqMethod === Method.SUBSCRIBE ? State.subscribed : State.confirmed;
+    if (state === named) this.#regroup(entry, groupOf(state, seconds));
+  }
+
+  /**
+   * Puts in a call that this member has read from its record: an INVITE call, or a `subscription`, that rings or is `confirmed`, and then lives
+   * `life` seconds without a packet; 0: it has named no time. One that is here already stays as it is. `now` in monotonic milliseconds, `epoch` in
+   * which the call began.
+   */
+  restore(key: number, subscription: boolean, confirmed: boolean, life: number, now: number, epoch: number): void {
     if (this.#find(key) !== 0) return;
     const state = subscription
       ? confirmed
@@ -243,6 +272,7 @@ export class CallTable {
         ? State.confirmed
         : State.inviting;
     this.#insert(key, state, Math.floor(now / 1000), epoch);
+    if (confirmed) this.#regroup(this.#find(key), groupOf(state, life));
   }
 
   /** Forgets a call that is another member's now. `onForgotten` is not called. */
@@ -258,13 +288,15 @@ export class CallTable {
   oldestCallSeconds(now: number): number {
     const seconds = Math.floor(now / 1000);
     let began = seconds;
-    let left = MAX_SEEN;
-    for (const group of [Group.confirmed, Group.pending, Group.short])
+    for (let group = GROUPS - 1; group >= 0; group--) {
+      if (group > Group.pending && group <= Group.subscribed) continue;
+      let left = MAX_SEEN;
       for (let entry = this.#oldest[group]!; entry !== 0 && left > 0; entry = this.#after[entry]!, left--) {
         const state = this.#states[entry]!;
         const isCall = state === State.inviting || state === State.confirmed || state === State.ending;
         if (isCall && this.#began[entry]! < began) began = this.#began[entry]!;
       }
+    }
     return seconds - began;
   }
 
@@ -321,7 +353,7 @@ export class CallTable {
 
   #remove(entry: number): void {
     const state = this.#states[entry]! as State;
-    this.#unlink(entry, GROUP_OF[state]!);
+    this.#unlink(entry);
     const bucket = this.#keys[entry]! & this.#mask;
     const next = this.#chain[entry]!;
     let at = this.#buckets[bucket]!;
@@ -355,10 +387,9 @@ export class CallTable {
   /** Moves the entry to the end of its list, once a second at most. */
   #touch(entry: number, seconds: number): void {
     if (this.#touched[entry] === seconds) return;
-    const group = GROUP_OF[this.#states[entry]!]!;
-    this.#unlink(entry, group);
+    this.#unlink(entry);
     this.#touched[entry] = seconds;
-    this.#append(entry, group);
+    this.#append(entry, this.#groups[entry]!);
   }
 
   /** Changes the state of an entry that was touched just now. An entry that comes back to life is as young as `epoch`. */
@@ -373,9 +404,15 @@ export class CallTable {
       this.#began[entry] = seconds;
       this.#countEpoch(epoch, 1);
     } else if (!isOver(last) && isOver(state)) this.#countEpoch(this.#epochs[entry]!, -1);
-    this.#unlink(entry, GROUP_OF[last]!);
     this.#touched[entry] = seconds;
-    this.#append(entry, GROUP_OF[state]!);
+    this.#regroup(entry, GROUP_OF[state]!);
+  }
+
+  /** Moves an entry that was touched just now to the end of the group's list. */
+  #regroup(entry: number, group: number): void {
+    if (this.#groups[entry] === group) return;
+    this.#unlink(entry);
+    this.#append(entry, group);
   }
 
   #countEpoch(epoch: number, change: number): void {
@@ -386,6 +423,7 @@ export class CallTable {
 
   #append(entry: number, group: number): void {
     const last = this.#newest[group]!;
+    this.#groups[entry] = group;
     this.#before[entry] = last;
     this.#after[entry] = 0;
     if (last === 0) this.#oldest[group] = entry;
@@ -393,7 +431,8 @@ export class CallTable {
     this.#newest[group] = entry;
   }
 
-  #unlink(entry: number, group: number): void {
+  #unlink(entry: number): void {
+    const group = this.#groups[entry]!;
     const before = this.#before[entry]!;
     const after = this.#after[entry]!;
     if (before === 0) this.#oldest[group] = after;
@@ -401,6 +440,13 @@ export class CallTable {
     if (after === 0) this.#newest[group] = before;
     else this.#before[after] = before;
   }
+}
+
+/** The group of a confirmed call or a subscription that lives so many seconds without a packet; 0: it has named no time. */
+function groupOf(state: number, seconds: number): number {
+  if (seconds === 0) return GROUP_OF[state]!;
+  const power = Math.min(Math.max(Math.ceil(Math.log2(seconds)), SHORTEST), LONGEST);
+  return GROUP_OF[state]! - 1 - (LONGEST - power);
 }
 
 /** The state that follows `state` after a final response; undefined when it stays. */

@@ -322,7 +322,7 @@ const ownership = z.strictObject({
     .max(604_800)
     .default(43_200)
     .describe(
-      'Seconds an answered call may go without a message until it is forgotten here. Raising it costs memory for calls whose BYE was lost.',
+      'Seconds an answered call may go without a message until it is forgotten here; one that names a session time (RFC 4028) goes when that has passed. Raising it costs memory for calls whose BYE was lost.',
     ),
   ringingSeconds: z
     .int()

@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { CallJournal, type RecordsMode } from '../calls/call-journal.ts';
 import type { CallRecord } from '../calls/call-record.ts';
 import type { CallTable } from '../calls/call-table.ts';
+import { lifeOfRecord } from '../calls/dialog-life.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { Store } from '../store/store.ts';
 import type { World } from './world.ts';
@@ -70,7 +71,7 @@ export class CallRecords {
   take(entry: number, record: CallRecord): void {
     const { calls, clock } = this.#options;
     const confirmed = record.state === 'confirmed';
-    calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, clock.now(), record.epoch);
+    calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), record.epoch);
     this.journal.restore(entry, record);
   }
 

@@ -1,7 +1,8 @@
 // What both directions of the edge share: the member's identity, its sides, and one set of reused readers and writers.
 import type { Clock } from '../../base/clock.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
-import type { CallTable } from '../../calls/call-table.ts';
+import type { CallTable, Step } from '../../calls/call-table.ts';
+import { lifeIn } from '../../calls/dialog-life.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Flow } from '../../ownership/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
@@ -104,6 +105,16 @@ export function slotOf(edge: Edge, scan: Scan): number {
  */
 export function entryOf(edge: Edge, key: number, starts: boolean): number {
   return starts || edge.calls.has(key) || !edge.calls.has(-key) ? key : -key;
+}
+
+/** Tells the call table of a response that is on its way out; what it has done to the call. */
+export function noteInTable(edge: Edge, scan: Scan, entry: number): Step {
+  const { calls, clock } = edge;
+  const { method, status } = scan;
+  const step = calls.onResponse(entry, method, status, clock.now());
+  const named = method === Method.INVITE || method === Method.UPDATE || method === Method.SUBSCRIBE;
+  if (named && status >= 200 && status < 300) calls.setLife(entry, method, lifeIn(scan));
+  return step;
 }
 
 /** Counts the hop: Max-Forwards one lower; 70 where there is none, or no number (RFC 3261 16.6 item 3, RFC 4475 3.1.2.4). */

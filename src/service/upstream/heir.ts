@@ -8,6 +8,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Adoption, AdoptionOutcome, LeftCall, Heir as Successor } from '../../calls/adoption.ts';
 import type { CallRecord } from '../../calls/call-record.ts';
+import { lifeOfRecord } from '../../calls/dialog-life.ts';
 import type { Answers } from '../../relay/answers.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
@@ -156,7 +157,7 @@ export class Heir implements Successor {
     }
     if (goesOn) {
       this.#noteOrigin(owner, entry);
-      edge.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, clock.now(), epoch);
+      edge.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), epoch);
       if (!confirmed) this.#calls.take(entry, record);
       return confirmed ? 'dialog' : 'ringing';
     }

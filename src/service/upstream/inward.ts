@@ -11,7 +11,7 @@ import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
 import type { Listener } from '../../transport/transport.ts';
 import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
-import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow } from './edge.ts';
+import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, noteInTable, opensDialog, sideOfFlow } from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import type { Heir } from './heir.ts';
 import { noteClientLeg, noteServerResponse } from './legs.ts';
@@ -161,7 +161,7 @@ export class Inward {
       return;
     }
     const entry = entryOf(edge, callKey(edge, scan), false);
-    const step = edge.calls.onResponse(entry, scan.method, scan.status, edge.clock.now());
+    const step = noteInTable(edge, scan, entry);
     const message = edge.edit.beginScan(scan).popVia(scan).apply();
     noteServerResponse(edge, scan, entry, step, message);
     if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;

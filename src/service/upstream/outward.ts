@@ -12,7 +12,17 @@ import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Packet } from '../../transport/packet.ts';
 import { Direction, writeBranchValue } from './branch.ts';
-import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, opensDialog, sideOfFlow, slotOf } from './edge.ts';
+import {
+  callKey,
+  countHop,
+  type Edge,
+  entryOf,
+  MAX_DATAGRAM,
+  noteInTable,
+  opensDialog,
+  sideOfFlow,
+  slotOf,
+} from './edge.ts';
 import { readFlowParameter } from './flow-parameter.ts';
 import type { ForbiddenTargets } from './forbidden-targets.ts';
 import type { Heir } from './heir.ts';
@@ -243,7 +253,7 @@ export class Outward {
     if (scan.status === 430 && edge.rebound.some) edge.rebound.failed(packet.callKey);
     const named = readFlowParameter(edge, scan, this.#token, this.#back);
     const entry = entryOf(edge, -packet.callKey, false);
-    const step = edge.calls.onResponse(entry, scan.method, scan.status, edge.clock.now());
+    const step = noteInTable(edge, scan, entry);
     const message = edge.edit.beginScan(scan).popVia(scan).apply();
     noteClientResponse(edge, scan, packet.callKey, entry, step, message);
     if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
@@ -260,7 +270,7 @@ export class Outward {
     edge.edit.beginScan(scan);
     if (!cutToCaller(edge, scan, this.#token, this.#back)) return false;
     const entry = entryOf(edge, packet.callKey, false);
-    const step = edge.calls.onResponse(entry, scan.method, scan.status, edge.clock.now());
+    const step = noteInTable(edge, scan, entry);
     const message = edge.edit.apply();
     noteOrphanResponse(edge, scan, entry, step, message);
     if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;

@@ -184,6 +184,73 @@ describe('other requests', () => {
     assert.equal(calls.size, 0);
   });
 
+  test('a call or subscription whose 2xx names a time lives about so long after its last packet, and what refreshes it names it anew', () => {
+    for (const [seconds, lives] of [
+      [122, 128],
+      [32, 64],
+      [1832, 2048],
+      [5032, 7200],
+      [999_999, 7200],
+      [0, 7200],
+    ] as const) {
+      const calls = talking();
+      calls.setLife(CALL, INVITE, seconds);
+      assert.deepEqual([calls.stateOf(CALL), calls.calls], ['confirmed', 1]);
+      calls.sweep(lives * 1000);
+      assert.equal(calls.size, 1, `${seconds} s`);
+      calls.sweep(lives * 1000 + 1000);
+      assert.equal(calls.size, 0, `${seconds} s`);
+    }
+    const calls = talking();
+    calls.setLife(CALL, INVITE, 122);
+    calls.onRequest(CALL, UPDATE, true, 100_000, EPOCH);
+    calls.onResponse(CALL, UPDATE, 200, 100_000);
+    calls.setLife(CALL, UPDATE, 250);
+    calls.sweep(350_000);
+    assert.equal(calls.size, 1);
+    calls.onResponse(CALL, INVITE, 200, 350_000);
+    calls.setLife(CALL, INVITE, 0);
+    calls.setLife(CALL, SUBSCRIBE, 64);
+    calls.sweep(7_000_000);
+    assert.equal(calls.size, 1);
+    calls.onRequest(CALL, BYE, true, 7_000_000, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 7_000_000);
+    calls.setLife(CALL, INVITE, 1832);
+    calls.sweep(7_033_000);
+    assert.equal(calls.size, 0, 'what is over lingers no longer');
+  });
+
+  test('a subscription that ends, or lives for a day, says so', () => {
+    const calls = table();
+    calls.onRequest(CALL, SUBSCRIBE, false, 0, EPOCH);
+    calls.setLife(CALL, SUBSCRIBE, 32);
+    calls.onResponse(CALL, SUBSCRIBE, 202, 0);
+    calls.setLife(CALL, SUBSCRIBE, 86_432);
+    calls.setLife(CALL, INVITE, 64);
+    calls.sweep(86_400_000);
+    assert.equal(calls.size, 1);
+    calls.onResponse(CALL, SUBSCRIBE, 200, 86_400_000);
+    calls.setLife(CALL, SUBSCRIBE, 32);
+    calls.sweep(86_465_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a call that is put in from its record lives as long as that says', () => {
+    const calls = table();
+    calls.restore(1, false, true, 122, 0, EPOCH);
+    calls.restore(2, true, true, 3632, 0, EPOCH);
+    calls.restore(3, false, false, 122, 0, EPOCH);
+    calls.restore(4, false, true, 0, 0, EPOCH);
+    const left = (second: number): number[] => {
+      calls.sweep(second * 1000);
+      return [1, 2, 3, 4].filter((key) => calls.has(key));
+    };
+    assert.deepEqual(
+      [left(128), left(129), left(201), left(4096), left(4097), left(7201)],
+      [[1, 2, 3, 4], [2, 3, 4], [2, 4], [2, 4], [4], []],
+    );
+  });
+
   test('a SUBSCRIBE within a call leaves the call as it is', () => {
     const calls = talking();
     calls.onRequest(CALL, SUBSCRIBE, true, 0, EPOCH);
@@ -250,7 +317,8 @@ describe('a full table', () => {
 test('the table agrees with a plain map on every history', () => {
   const step = fc.record({
     key: fc.nat(12).map((n) => n * 2 ** 49 + (n % 3)),
-    kind: fc.constantFrom('request', 'response', 'sweep'),
+    kind: fc.constantFrom('request', 'response', 'response', 'sweep'),
+    life: fc.constantFrom(0, 32, 100, 5000),
     method: fc.constantFrom(INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE),
     status: fc.constantFrom(180, 200, 202, 401, 407, 481, 486),
     inDialog: fc.boolean(),
@@ -262,11 +330,13 @@ test('the table agrees with a plain map on every history', () => {
       const calls = table(8);
       const known = new Map<number, number>();
       let now = 0;
-      for (const { key, kind, method, status, inDialog, pause, epoch } of steps) {
+      for (const { key, kind, method, status, inDialog, pause, epoch, life } of steps) {
         now += pause;
         if (kind === 'request') calls.onRequest(key, method, inDialog, now, epoch);
-        else if (kind === 'response') calls.onResponse(key, method, status, now);
-        else calls.sweep(now);
+        else if (kind === 'response') {
+          calls.onResponse(key, method, status, now);
+          calls.setLife(key, method, life);
+        } else calls.sweep(now);
         if (calls.has(key) || kind !== 'response') known.set(key, now);
         const states = [...known.keys()].map((at) => calls.stateOf(at)).filter((state) => state !== undefined);
         const counts = calls.counts();

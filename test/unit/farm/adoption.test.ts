@@ -274,6 +274,83 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([callee.final('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
+  test('in the dialog, whose ends name a session time and are gone, too: the heir forgets it after that time, with its record', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    callee.answer('Session-Expires: 90;refresher=uac');
+    await farm.pass(WRITTEN_MS);
+    await lose(scene);
+    await farm.pass(GRACE_MS + 1000, 100);
+    const heir = farm.ownerOf(call.callId);
+    assert.equal(heir.node.ownedCalls, 1);
+    await farm.pass(100_000, 1000);
+    assert.equal(heir.node.ownedCalls, 1);
+    await farm.pass(35_000, 1000);
+    assert.deepEqual([heir.node.ownedCalls, await records(farm)], [0, []]);
+  });
+
+  test('in a subscription: refresh and NOTIFY arrive, and the record goes with the subscription', async () => {
+    const farm = await start({ members: 3, dialogs: 'shared' });
+    const [lost, bob, alice] = [farm.member(2), await farm.phone('192.0.2.9'), await farm.phone('192.0.2.7')];
+    const contact = (phone: UdpPhone) => `Contact: <sip:${phone.at.address}:${phone.at.port}>`;
+    bob.onMessage = (message) => {
+      const headers = [contact(bob), `Expires: ${message.one('Expires')}`];
+      if (message.status === 0) bob.send(respond(message, 200, { toTag: 'bob', headers }));
+    };
+    alice.onMessage = (message) => message.status === 0 && alice.send(respond(message, 200));
+    proxies(farm, [`sip:bob@${bob.at.address}:${bob.at.port}`]);
+    const callId = farm.callIdOf(lost);
+    const subscribe = (cseq: number, expires: number, more: { uri?: string; toTag?: string; headers?: string[] }) => {
+      const via = `SIP/2.0/UDP 192.0.2.7:${alice.at.port};branch=z9hG4bKsub${cseq}`;
+      const headers = ['Event: presence', contact(alice), `Expires: ${expires}`, ...(more.headers ?? [])];
+      const uri = more.uri ?? 'sip:bob@example.org';
+      alice.send(request({ method: 'SUBSCRIBE', via, callId, cseq, ...more, uri, fromTag: 'alice', headers }));
+    };
+    subscribe(1, 3600, {});
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual(await records(farm), [`${lost.number} confirmed`]);
+    await lose({ farm, lost });
+    await farm.pass(GRACE_MS + 1000, 100);
+    const heir = farm.ownerOf(callId);
+    assert.deepEqual([await records(farm), adopted(farm, 'sweep', 'dialog')], [[`${heir.number} confirmed`], 1]);
+
+    const [accepted] = alice.got.filter(({ status }) => status === 200);
+    const routes = accepted!.all('Record-Route').reverse();
+    const refresh = {
+      uri: uriOf(accepted!.one('Contact')),
+      toTag: 'bob',
+      headers: routes.map((each) => `Route: ${each}`),
+    };
+    subscribe(2, 3600, refresh);
+    const [asked] = bob.got;
+    bob.send(
+      request({
+        method: 'NOTIFY',
+        uri: uriOf(asked!.one('Contact')),
+        via: `SIP/2.0/UDP 192.0.2.9:${bob.at.port};branch=z9hG4bKnotify`,
+        callId,
+        fromTag: 'bob',
+        toTag: 'alice',
+        headers: [...asked!.all('Record-Route').map((each) => `Route: ${each}`), 'Event: presence'],
+      }),
+    );
+    await farm.pass(WRITTEN_MS);
+    const heard = ({ got: all }: UdpPhone): string[] =>
+      all.flatMap(({ method, status }) => (status === 100 ? [] : [`${method} ${status}`])).sort();
+    assert.deepEqual(
+      [heard(alice), heard(bob)],
+      [
+        ['NOTIFY 0', 'SUBSCRIBE 200', 'SUBSCRIBE 200'],
+        ['NOTIFY 200', 'SUBSCRIBE 0', 'SUBSCRIBE 0'],
+      ],
+    );
+    await farm.pass(3_500_000, 10_000);
+    assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
+    subscribe(3, 0, refresh);
+    await farm.pass(80_000, 1000);
+    assert.deepEqual(await records(farm), []);
+  });
+
   test('in the dialog, and is back after the grace: the dialog names it and is its own again, the heir counts it no longer', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;

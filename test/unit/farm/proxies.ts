@@ -194,9 +194,10 @@ export class Callee {
     this.phone.send(respond(this.invite!, 180, { toTag: this.tag, headers: [`Contact: <${this.uri}>`] }));
   }
 
-  answer(): void {
+  answer(...headers: readonly string[]): void {
     this.state = 'answered';
-    this.#response = respond(this.invite!, 200, { toTag: this.tag, headers: [`Contact: <${this.uri}>`] });
+    const contact = `Contact: <${this.uri}>`;
+    this.#response = respond(this.invite!, 200, { toTag: this.tag, headers: [contact, ...headers] });
     this.#repeat('answered', T1_MS, TIMER_H_MS);
   }
 
