@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { CallsResult } from './calls.ts';
+import type { CallsOptions, CallsResult } from './calls.ts';
 import type { Column } from './forwarders.ts';
 import { type Cores, chooseCores, describeMachine, type Machine, onCore, Worker } from './machine.ts';
 import { MACRO_ROWS, type MacroRow, runMacro } from './macro.ts';
@@ -53,6 +53,16 @@ async function micro(cores: Cores | undefined, options: MicroOptions): Promise<R
   return [
     ...samples.map(({ name, ns }): Row => ({ group: 'micro', name, unit: 'ns/op', ...figure(ns) })),
     ...samples.map(({ name, octets }): Row => ({ group: 'micro allocated', name, unit: 'B/op', ...figure(octets) })),
+  ];
+}
+
+async function memory(cores: Cores | undefined, options: CallsOptions, what: string): Promise<Row[]> {
+  progress(`${options.calls} owned calls${what}`);
+  const { heap, rss } = await aside<CallsResult>(cores, 'calls.ts', options);
+  const group = `memory at ${options.calls.toLocaleString('en')} owned calls`;
+  return [
+    { group, name: `heap and buffers${what}`, unit: 'B/call', ...figure([heap]) },
+    { group, name: `RSS${what}`, unit: 'B/call', ...figure([rss]) },
   ];
 }
 
@@ -130,11 +140,12 @@ async function main(): Promise<void> {
   if (parts.includes('micro'))
     rows.push(...(await micro(cores, { rounds: quick ? rounds : rounds + 2, ms: quick ? 10 : 50 })));
   if (parts.includes('calls')) {
-    progress(`${CALLS} owned calls`);
-    const { heap, rss } = await aside<CallsResult>(cores, 'calls.ts', { calls: CALLS });
-    const group = `memory at ${CALLS.toLocaleString('en')} owned calls`;
-    rows.push({ group, name: 'heap and buffers', unit: 'B/call', ...figure([heap]) });
-    rows.push({ group, name: 'RSS', unit: 'B/call', ...figure([rss]) });
+    rows.push(...(await memory(cores, { calls: CALLS, records: 0 }, '')));
+    if (quick) notes.push('the memory of recorded calls takes minutes: not with --quick');
+    else {
+      rows.push(...(await memory(cores, { calls: CALLS, records: 1 }, ', recorded')));
+      rows.push(...(await memory(cores, { calls: CALLS, records: 2 }, ", recorded, both legs of a proxy's call")));
+    }
   }
   if (values.scale) {
     progress('simulated farms, a few minutes');

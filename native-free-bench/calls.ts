@@ -1,8 +1,16 @@
-// A process of its own for what an owned call costs in memory, its record left out: a member without sockets takes INVITEs of different Call-IDs.
-// `node --expose-gc calls.ts {"calls":N}`. Writes one line of JSON.
-
+// A process of its own for what an owned call costs in memory: a member without sockets takes INVITEs of different Call-IDs, and with records
+// their answers. `node --expose-gc calls.ts {"calls":N,"records":0|1|2}`: 0 = none, 1 = of calls with one leg, 2 = of a proxy's. Writes one line of JSON.
+import { type Clock, systemClock } from '../src/base/clock.ts';
+import { ServerAnswers } from './answers.ts';
 import { invite } from './messages.ts';
-import { CLIENT, FRONT, socketlessMember } from './socketless.ts';
+import { phoneCall } from './phones.ts';
+import { CLIENT, FRONT, type SocketlessMember, socketlessMember } from './socketless.ts';
+
+export interface CallsOptions {
+  readonly calls: number;
+  /** Legs per recorded call; 0 = nothing is recorded, and the calls ring. */
+  readonly records: 0 | 1 | 2;
+}
 
 export interface CallsResult {
   readonly calls: number;
@@ -10,9 +18,19 @@ export interface CallsResult {
   readonly heap: number;
   /** Octets per call: of the process. */
   readonly rss: number;
+  /** Octets per call of the records in JSON, as the store would keep them. */
+  readonly stored: number;
 }
 
-const { calls } = JSON.parse(process.argv[2] ?? '{}') as { readonly calls: number };
+const { calls, records } = JSON.parse(process.argv[2] ?? '{}') as CallsOptions;
+
+/** Records are written at once, not 20 ms later: so many calls would take minutes. */
+const hastyClock: Clock = { ...systemClock, after: (ms, run) => systemClock.after(ms <= 20 ? 0 : ms, run) };
+
+/** As sockets would: the event loop turns, and what is due gets done. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
 
 function settled(): NodeJS.MemoryUsage {
   globalThis.gc?.();
@@ -20,23 +38,39 @@ function settled(): NodeJS.MemoryUsage {
   return process.memoryUsage();
 }
 
-const template = invite(0, CLIENT, FRONT);
-const places = ['bench-00000000', 'tag=a00000000', 'Call-ID: 00000000'].map(
-  (text) => template.indexOf(text) + text.length - 8,
-);
-const before = settled();
-const member = await socketlessMember(1, { ownership: { records: 'none' } });
-for (let index = 1; index <= calls; index++) {
-  const bytes = Buffer.from(template);
-  const id = index.toString(16).padStart(8, '0');
-  for (const at of places) bytes.write(id, at, 'latin1');
-  member.front(bytes);
-  // As sockets would: the event loop turns, and what is due gets done.
-  if (index % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+/** INVITEs that ring. */
+async function ring(member: SocketlessMember): Promise<void> {
+  const template = invite(0, CLIENT, FRONT);
+  const places = ['bench-00000000', 'tag=a00000000', 'Call-ID: 00000000'].map(
+    (text) => template.indexOf(text) + text.length - 8,
+  );
+  for (let index = 1; index <= calls; index++) {
+    const bytes = Buffer.from(template);
+    const id = index.toString(16).padStart(8, '0');
+    for (const at of places) bytes.write(id, at, 'latin1');
+    member.front(bytes);
+    if (index % 1000 === 0) await turn();
+  }
 }
+
+/** INVITEs that are answered, until their records are written. */
+async function answer(member: SocketlessMember): Promise<void> {
+  const server = new ServerAnswers(member, records === 2);
+  for (let index = 1; index <= calls; index++) {
+    while (!server.call(phoneCall(index))) await turn();
+    if (index % 100 === 0) while (member.written() < index - 1000) await turn();
+  }
+  while (member.written() < calls) await turn();
+}
+
+const before = settled();
+const member = await socketlessMember(1, { ownership: { records: records > 0 ? 'calls' : 'none' } }, hastyClock);
+await (records > 0 ? answer(member) : ring(member));
 const after = settled();
-if (member.node.ownedCalls !== calls) throw new Error(`${member.node.ownedCalls} calls are owned, not ${calls}`);
+// A proxy is a call to its client and has one to its callee: both are entries.
+const owned = calls * Math.max(records, 1);
+if (member.node.ownedCalls !== owned) throw new Error(`${member.node.ownedCalls} calls are owned, not ${owned}`);
 const heap = (after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers) / calls;
-const result: CallsResult = { calls, heap, rss: (after.rss - before.rss) / calls };
+const result: CallsResult = { calls, heap, rss: (after.rss - before.rss) / calls, stored: member.octets() / calls };
 process.stdout.write(`${JSON.stringify(result)}\n`);
 process.exit();

@@ -119,12 +119,21 @@ export interface MemberOptions {
   readonly members: number;
   readonly place: Place;
   readonly clock: Clock;
+  /** Left out: a memory store. */
+  readonly store?: Store;
   readonly network: (log: Logger, metrics: Metrics) => Network;
 }
 
 /** The real member, built and started in this process. */
-export async function startMember({ config, members, place, clock, network }: MemberOptions): Promise<FarmNode> {
-  const store = new MemoryFarm(clock).open();
+export async function startMember({
+  config,
+  members,
+  place,
+  clock,
+  network,
+  ...given
+}: MemberOptions): Promise<FarmNode> {
+  const store = given.store ?? new MemoryFarm(clock).open();
   await fillStore(store, members, place, config.relay.mode === 'transparent');
   const log = makeLog({ level: config.log.level });
   const metrics = makeMetrics(makeRegistry(), { version: 'bench', dropReasons: Object.keys(DROP_REASONS) });

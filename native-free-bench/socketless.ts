@@ -1,8 +1,12 @@
 // A real member without sockets, in this process: what goes into its doors is a call, what it sends goes nowhere and is counted.
 import { Duplex } from 'node:stream';
-import { systemClock } from '../src/base/clock.ts';
+import { type Clock, systemClock } from '../src/base/clock.ts';
+import type { Endpoint } from '../src/base/endpoint.ts';
 import { type DatagramHandlers, type Network, nodeNetwork } from '../src/base/network.ts';
+import { parseRecordKey } from '../src/calls/call-record.ts';
 import type { FarmNode } from '../src/node/farm-node.ts';
+import { MemoryFarm } from '../src/store/memory-store.ts';
+import type { Store, Write } from '../src/store/store.ts';
 import { memberConfig, type Place, PORTS, startMember } from './farm.ts';
 
 export const PLACE: Place = { address: '127.0.0.1', client: '127.0.0.1' };
@@ -14,12 +18,18 @@ setInterval(() => {}, 60_000);
 
 class Void {
   sent = 0;
+  /** What was sent last. */
+  last: Uint8Array = Buffer.alloc(0);
   readonly handlers = new Map<number, DatagramHandlers>();
   readonly network: Network = {
     ...nodeNetwork,
     bindUdp: async (local, handlers) => {
       this.handlers.set(local.port, handlers);
-      return { local, send: () => void this.sent++, close: async () => {} };
+      const send = (bytes: Uint8Array): void => {
+        this.sent++;
+        this.last = bytes;
+      };
+      return { local, send, close: async () => {} };
     },
     listenTcp: async (local) => ({ local, close: async () => {} }),
     // Nobody answers: the datagram side is what is measured.
@@ -27,11 +37,46 @@ class Void {
   };
 }
 
+/** A memory store that takes call records and keeps none: those of a real farm are in etcd. */
+class ForgetfulStore {
+  written = 0;
+  octets = 0;
+  readonly store: Store;
+
+  constructor(clock: Clock) {
+    const store = new MemoryFarm(clock).open();
+    this.store = new Proxy(store, {
+      get: (_target, name) => {
+        if (name === 'commit')
+          return (writes: readonly Write[]) => store.commit(writes.filter((each) => this.#keeps(each)));
+        const value = Reflect.get(store, name, store) as unknown;
+        return typeof value === 'function' ? value.bind(store) : value;
+      },
+    });
+  }
+
+  #keeps({ key, value }: Write): boolean {
+    if (!parseRecordKey(key)) return true;
+    if (value !== undefined && key.includes('/dialog/')) {
+      this.written++;
+      this.octets += JSON.stringify(value).length;
+    }
+    return false;
+  }
+}
+
 export interface SocketlessMember {
   readonly node: FarmNode;
   sent(): number;
+  /** The last datagram it has sent. */
+  last(): string;
+  /** Call records of dialogs that were given to the store, which forgets them; and their octets in JSON. */
+  written(): number;
+  octets(): number;
   /** A datagram from outside. */
-  front(bytes: Buffer): void;
+  front(bytes: Buffer, client?: Endpoint): void;
+  /** A datagram of the SIP server. */
+  inner(bytes: Buffer): void;
   /** A datagram on the relay link. */
   relay(bytes: Buffer): void;
 }
@@ -40,20 +85,31 @@ export interface SocketlessMember {
 export async function socketlessMember(
   members: number,
   changes: Readonly<Record<string, unknown>> = {},
+  clock: Clock = systemClock,
 ): Promise<SocketlessMember> {
   const nowhere = new Void();
+  const forgetful = new ForgetfulStore(clock);
   const node = await startMember({
     config: memberConfig(PLACE, changes),
     members,
     place: PLACE,
-    clock: systemClock,
+    clock,
+    store: forgetful.store,
     network: () => nowhere.network,
   });
-  const [front, relay] = [nowhere.handlers.get(PORTS.front)!, nowhere.handlers.get(PORTS.relay)!];
+  const [front, relay, inner] = [PORTS.front, PORTS.relay, PORTS.inner].map((port) => nowhere.handlers.get(port)!) as [
+    DatagramHandlers,
+    DatagramHandlers,
+    DatagramHandlers,
+  ];
   return {
     node,
     sent: () => nowhere.sent,
-    front: (bytes) => front.onDatagram(bytes, CLIENT.address, CLIENT.port),
+    last: () => Buffer.from(nowhere.last).toString('latin1'),
+    written: () => forgetful.written,
+    octets: () => forgetful.octets,
+    front: (bytes, { address, port } = CLIENT) => front.onDatagram(bytes, address, port),
+    inner: (bytes) => inner.onDatagram(bytes, PLACE.address, PORTS.server),
     relay: (bytes) => relay.onDatagram(bytes, PLACE.address, PORTS.peer),
   };
 }

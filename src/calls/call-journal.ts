@@ -5,15 +5,18 @@
 //    answered -> dialog/<key> in place of pending/<key>
 //    over     -> deleted
 //
-// The journal keeps what it has written as one text per call, so that a store that has lost everything gets it again, slowly. A write that
+// The journal keeps what it has written as one short text per call, so that a store that has lost everything gets it again, slowly: a call that
+// is confirmed and written rests (packed-calls.ts) until it ends. A write that
 // finds its key gone asks whether this member still has its seat: if not, another member has adopted the call, and it is given up here.
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { MAX_WRITES } from '../store/store.ts';
 import { type CallRecord, MAX_CALL_ID, MAX_LEGS, type RecordMethod, recordPrefix } from './call-record.ts';
-import { HeldCall, type SeenLeg, Stored, storedAs } from './held-call.ts';
+import { HeldCall, recordOf, type SeenLeg, Stored, storedAs } from './held-call.ts';
 import type { Sighting } from './leg-text.ts';
+import { Mark, PackedCalls } from './packed-calls.ts';
+import type { RecordBody } from './record-octets.ts';
 import { recordPages } from './record-pages.ts';
 import { type Move, RecordWriter, type WriterOptions } from './record-writer.ts';
 
@@ -50,14 +53,17 @@ const HEALED_PER_STEP = 100;
 const SEEN_PER_STEP = 5000;
 /** How often the store is asked whether it still has our records, and what it has refused is tried again. */
 const MARK_MS = 30_000;
-/** Octets of all texts kept; some 300,000 calls. */
+/** Octets of all texts kept: as many calls as the call table takes. */
 const MAX_OCTETS = 512 * 1024 * 1024;
 
 export class CallJournal {
   readonly #options: JournalOptions;
   readonly #writer: RecordWriter;
   readonly #drops: Readonly<Record<RecordDrop, Cell>>;
+  /** Calls that change, or whose records are not where they should be. */
   readonly #held = new Map<number, HeldCall>();
+  /** Those that rest. No call is in both. */
+  readonly #packed = new PackedCalls();
   // A call waits in one of these: until its first write is due, until its texts are made, until it is written.
   readonly #fresh = new Set<HeldCall>();
   readonly #soon = new Set<HeldCall>();
@@ -101,7 +107,7 @@ export class CallJournal {
 
   /** Calls that are kept here. */
   get size(): number {
-    return this.#held.size;
+    return this.#held.size + this.#packed.size;
   }
 
   /** Counts for calls that begin from now on. */
@@ -112,7 +118,7 @@ export class CallJournal {
   /** Is there such a call, and is it not over? */
   has(entry: number): boolean {
     const held = this.#held.get(entry);
-    return held !== undefined && held.state !== 'gone';
+    return held ? held.state !== 'gone' : this.#packed.has(entry);
   }
 
   /** May the call get a leg of this branch? False for one that has it already. */
@@ -124,11 +130,15 @@ export class CallJournal {
   /** The record of a call, as it would be written now; undefined when there is none. */
   recordOf(entry: number): CallRecord | undefined {
     const held = this.#held.get(entry);
-    return held && this.#recordOf(held);
+    return held ? this.#recordOf(held) : this.#packedRecord(entry);
   }
 
-  /** The calls that are not over, oldest first. They may change while they are walked. */
+  /** The calls that are not over: those that rest, for longest first, then those that change. They may change while they are walked. */
   *held(): Generator<{ readonly entry: number; readonly record: CallRecord }, void, void> {
+    for (const entry of this.#packed.entries()) {
+      const record = this.#packedRecord(entry);
+      if (record) yield { entry, record };
+    }
     for (const held of this.#held.values()) {
       const record = this.#recordOf(held);
       if (record) yield { entry: held.entry, record };
@@ -139,9 +149,9 @@ export class CallJournal {
   began(entry: number, method: RecordMethod, callId: string, leg: SeenLeg): void {
     if (this.#mode === 'none' || callId.length > MAX_CALL_ID) return;
     const { clock } = this.#options;
-    let held = this.#held.get(entry);
+    let held = this.#held.get(entry) ?? this.#rouse(entry);
     if (!held) {
-      if (this.#octets >= MAX_OCTETS) {
+      if (this.#full) {
         this.#drops.room.n++;
         return;
       }
@@ -187,11 +197,11 @@ export class CallJournal {
 
   /** The call has failed, ended, or been forgotten. */
   over(entry: number): void {
-    const held = this.#held.get(entry);
+    const held = this.#held.get(entry) ?? this.#rouse(entry);
     if (!held || held.state === 'gone') return;
     held.state = 'gone';
     this.#empty(held);
-    if (held.stored === Stored.nowhere && !held.unsure && !held.writing) this.#drop(held);
+    if (held.stored === Stored.nowhere && !held.unsure && !held.astray && !held.writing) this.#drop(held);
     else this.#wait(held, this.#soon);
   }
 
@@ -200,20 +210,14 @@ export class CallJournal {
    * the entry is in use, or there is no room.
    */
   restore(entry: number, record: CallRecord): boolean {
-    if (this.#held.has(entry) || this.#octets >= MAX_OCTETS) return false;
-    const held = new HeldCall(
-      entry,
-      record.method,
-      record.callId,
-      Date.parse(record.since) || this.#options.clock.wall(),
-      record.epoch,
-    );
+    if (this.#held.has(entry) || this.#packed.has(entry) || this.#full) return false;
+    const { method, callId, epoch, legs } = record;
+    const since = Date.parse(record.since) || this.#options.clock.wall();
+    const body = { method, callId, since, epoch, legs };
+    if (record.state === 'confirmed' && this.#packed.add(entry, body)) return true;
+    const held = this.#hold(entry, body);
     held.state = record.state;
     held.stored = storedAs(record.state);
-    held.takeLegs(record.legs);
-    if (record.state === 'confirmed') held.pack();
-    this.#held.set(entry, held);
-    this.#octets += held.octets;
     return true;
   }
 
@@ -221,11 +225,13 @@ export class CallJournal {
   giveUp(entry: number): void {
     const held = this.#held.get(entry);
     if (held) this.#drop(held);
+    else this.#packed.remove(entry);
   }
 
   /** Forgets all calls, and writes nothing. */
   clear(): void {
     for (const held of [...this.#held.values()]) this.#drop(held);
+    this.#packed.clear();
   }
 
   /** The member has lost its seat: others may adopt its calls. Nothing is written until `regain` has seen which are left. */
@@ -233,6 +239,7 @@ export class CallJournal {
     this.#readings++;
     this.#reading = true;
     for (const held of this.#held.values()) held.forfeited = true;
+    this.#packed.markAll(Mark.forfeited, true);
   }
 
   /**
@@ -280,6 +287,38 @@ export class CallJournal {
 
   #recordOf(held: HeldCall): CallRecord | undefined {
     return held.state === 'gone' ? undefined : held.record(held.state, this.#options.self().incarnation);
+  }
+
+  #packedRecord(entry: number): CallRecord | undefined {
+    const body = this.#packed.read(entry);
+    return body && recordOf(body, 'confirmed', this.#options.self().incarnation);
+  }
+
+  get #full(): boolean {
+    return this.#octets + this.#packed.octets >= MAX_OCTETS;
+  }
+
+  #hold(entry: number, { method, callId, since, epoch, legs }: RecordBody): HeldCall {
+    const held = new HeldCall(entry, method, callId, since, epoch);
+    held.takeLegs(legs);
+    this.#held.set(entry, held);
+    this.#octets += held.octets;
+    return held;
+  }
+
+  /** Takes a call that rests among those that change; undefined when there is none. */
+  #rouse(entry: number): HeldCall | undefined {
+    const body = this.#packed.read(entry);
+    if (!body) return undefined;
+    const marks = this.#packed.marksOf(entry);
+    this.#packed.remove(entry);
+    const held = this.#hold(entry, body);
+    held.state = 'confirmed';
+    held.astray = (marks & Mark.astray) !== 0;
+    held.dirty = held.astray;
+    held.stored = held.astray ? Stored.nowhere : Stored.dialog;
+    held.forfeited = (marks & Mark.forfeited) !== 0;
+    return held;
   }
 
   /** Puts a call that has changed into `queue`, and out of the others. */
@@ -404,11 +443,13 @@ export class CallJournal {
   #settle(held: HeldCall): void {
     if (held.dirty || this.#held.get(held.entry) !== held) return;
     if (held.state === 'gone') this.#drop(held);
-    else if (held.state === 'confirmed' && held.stored === Stored.dialog) {
-      const before = held.octets;
-      held.pack();
-      this.#octets += held.octets - before;
-    }
+    else if (held.state === 'confirmed' && held.stored === Stored.dialog) this.#rest(held);
+  }
+
+  /** Keeps a call as one short text from now on, if nothing is open about it. */
+  #rest(held: HeldCall): void {
+    if (held.unsure || held.writing || held.forfeited || !this.#packed.add(held.entry, held.body)) return;
+    this.#drop(held);
   }
 
   /** Finds out where calls stand whose last write had no answer. Rejects as Store.get does. */
@@ -436,21 +477,28 @@ export class CallJournal {
 
   #taken(held: HeldCall): void {
     if (this.#held.get(held.entry) !== held) return;
-    this.#writer.outcomes.taken.n++;
     this.#drop(held);
-    this.#options.onTaken(held.entry);
+    this.#noteTaken(held.entry);
+  }
+
+  #noteTaken(entry: number): void {
+    this.#writer.outcomes.taken.n++;
+    this.#options.onTaken(entry);
   }
 
   /** Nothing of ours is in the store: all is written anew, bit by bit. */
   #wiped(): void {
     this.#writer.marked = false;
     for (const held of this.#held.values()) {
+      // To delete expects nothing, and what was written since the loss has to go.
+      if (held.state === 'gone') continue;
+      held.astray ||= held.stored !== Stored.nowhere;
       held.stored = Stored.nowhere;
       held.unsure = false;
-      if (held.state === 'gone' && !held.writing) this.#drop(held);
-      else held.dirty = true;
+      held.dirty = true;
     }
-    if (this.#held.size > 0) this.#fallBehind();
+    this.#packed.markAll(Mark.astray, true);
+    if (this.size > 0) this.#fallBehind();
   }
 
   #putBack(moves: readonly Move[]): void {
@@ -492,7 +540,7 @@ export class CallJournal {
     if (this.waiting > MAX_WAITING / 2 || this.#reading || !this.#options.mayWrite()) return;
     if (!this.#walk) {
       this.#walkAgain = false;
-      this.#walk = this.#held.values();
+      this.#walk = this.#behind();
     }
     let queued = 0;
     for (let seen = 0; seen < SEEN_PER_STEP && queued < HEALED_PER_STEP; seen++) {
@@ -507,6 +555,15 @@ export class CallJournal {
       if (!held.dirty || held.writing || this.#isQueued(held)) continue;
       this.#wait(held, this.#soon);
       queued++;
+    }
+  }
+
+  /** The calls that change, and those that should rest and have no record any more. */
+  *#behind(): Generator<HeldCall, void, void> {
+    yield* this.#held.values();
+    for (const entry of this.#packed.marked(Mark.astray)) {
+      const held = this.#rouse(entry);
+      if (held) yield held;
     }
   }
 
@@ -531,11 +588,19 @@ export class CallJournal {
     if (number !== this.#number) this.#wiped();
     this.#number = number;
     const expected = [...this.#held.values()].filter((held) => held.forfeited || isWritten(held));
+    this.#packed.markAll(Mark.unseen, true);
     const marked = await this.#writer.markStands();
     const seen = new Set<HeldCall>();
     for await (const page of recordPages(store, recordPrefix(number))) {
       if (run !== this.#readings || this.#closed) return false;
       for (const { entry, record } of page) {
+        if (this.#packed.has(entry)) {
+          this.#packed.mark(entry, Mark.unseen, false);
+          if ((this.#packed.marksOf(entry) & Mark.astray) === 0) continue;
+          // Not so lost after all, but perhaps as it was before.
+          const roused = this.#rouse(entry)!;
+          expected.push(roused);
+        }
         const held = this.#held.get(entry);
         if (!held) onRecord(entry, record);
         else {
@@ -554,7 +619,23 @@ export class CallJournal {
       else if (held.state === 'gone' || !isWritten(held)) this.#drop(held);
       else this.#taken(held);
     }
+    for (const entry of this.#packed.marked(Mark.unseen | Mark.forfeited)) this.#judgePacked(entry, marked, onRecord);
+    this.#packed.markAll(Mark.unseen, false);
     return true;
+  }
+
+  /** The same for a call that rests. */
+  #judgePacked(entry: number, marked: boolean, onRecord: (entry: number, record: CallRecord) => void): void {
+    const marks = this.#packed.marksOf(entry);
+    const forfeited = (marks & Mark.forfeited) !== 0;
+    if (!marked || (marks & Mark.unseen) === 0) {
+      this.#packed.mark(entry, Mark.forfeited, false);
+      const record = forfeited ? this.#packedRecord(entry) : undefined;
+      if (record) onRecord(entry, record);
+    } else if ((marks & Mark.astray) === 0) {
+      this.#packed.remove(entry);
+      this.#noteTaken(entry);
+    } else if (forfeited) this.#packed.remove(entry);
   }
 
   /** It is ours after all. */
@@ -562,6 +643,7 @@ export class CallJournal {
     const record = held.forfeited ? this.#recordOf(held) : undefined;
     held.forfeited = false;
     if (record) onRecord(held.entry, record);
+    this.#settle(held);
   }
 }
 

@@ -1,7 +1,8 @@
-// One call as the journal keeps it: what its record says, and how that stands in the store.
+// One call as the journal keeps it while it changes: what its record says, and how that stands in the store. Calls that rest are in packed-calls.ts.
 import type { Flow } from '../ownership/flow.ts';
 import type { CallRecord, Leg, RecordMethod, RecordState } from './call-record.ts';
 import { legText, type Sighting, topBranch, type Vias, withoutVia } from './leg-text.ts';
+import type { RecordBody } from './record-octets.ts';
 
 /** A leg as the packet path hands it over. */
 export interface SeenLeg {
@@ -39,11 +40,12 @@ export class HeldCall {
   /** Of the view in which it became this member's: the second chance goes by that. */
   epoch: number;
   state: RecordState | 'gone' = 'trying';
-  /** The legs; their JSON once the call is confirmed and written. */
-  #legs: HeldLeg[] | string = [];
+  #legs: HeldLeg[] = [];
   stored: Stored = Stored.nowhere;
   /** A write of it had no answer: it may stand or not. */
   unsure = false;
+  /** The store has lost what was ours, but perhaps not this: it was written before that was noticed. */
+  astray = false;
   /** What stands in the store is not what should. */
   dirty = false;
   /** It is in the commit that is under way. */
@@ -67,28 +69,26 @@ export class HeldCall {
   }
 
   get legs(): number {
-    return typeof this.#legs === 'string' ? 0 : this.#legs.length;
+    return this.#legs.length;
   }
 
   /** Octets of the texts that have been made. */
   get octets(): number {
-    if (typeof this.#legs === 'string') return this.#legs.length;
     let octets = 0;
     for (const { request, answer } of this.#legs) octets += lengthOf(request) + lengthOf(answer);
     return octets;
   }
 
   hasBranch(branch: string): boolean {
-    return typeof this.#legs !== 'string' && this.#legs.some((leg) => leg.branch === branch);
+    return this.#legs.some((leg) => leg.branch === branch);
   }
 
   addLeg({ from, flow, request, branch }: SeenLeg): void {
-    if (typeof this.#legs !== 'string') this.#legs.push({ from, flow, branch, request, answer: undefined });
+    this.#legs.push({ from, flow, branch, request, answer: undefined });
   }
 
   /** The first 2xx of the leg of `branch` stays. */
   setAnswer(branch: string, answer: Sighting): void {
-    if (typeof this.#legs === 'string') return;
     const leg = this.#legs.find((each) => each.branch === branch);
     if (leg) leg.answer ??= answer;
   }
@@ -107,7 +107,6 @@ export class HeldCall {
 
   /** Makes the texts, so that the messages themselves are kept no longer. False when a request is too long for a record. */
   makeTexts(): boolean {
-    if (typeof this.#legs === 'string') return true;
     for (const leg of this.#legs) {
       const vias = this.#vias(leg);
       if (typeof leg.request !== 'string') {
@@ -120,30 +119,35 @@ export class HeldCall {
     return true;
   }
 
-  /** Makes one text of the legs, for the long time that a confirmed call is kept. */
-  pack(): void {
-    if (typeof this.#legs !== 'string') this.#legs = JSON.stringify(this.#plainLegs(this.#legs));
+  /** What a call that rests is kept as. */
+  get body(): RecordBody {
+    const { method, callId, since, epoch } = this;
+    return { method, callId, since, epoch, legs: this.#plainLegs() };
   }
 
   /** The record of a call in `state`, as this incarnation of its owner would write it now. */
   record(state: RecordState, incarnation: number): CallRecord {
-    const { method, callId, epoch } = this;
-    const legs = typeof this.#legs === 'string' ? (JSON.parse(this.#legs) as Leg[]) : this.#plainLegs(this.#legs);
-    return { v: 1, state, method, callId, incarnation, epoch, since: new Date(this.since).toISOString(), legs };
+    return recordOf(this.body, state, incarnation);
   }
 
   #vias(leg: HeldLeg): Vias {
     return this.state === 'confirmed' ? 'none' : leg.from === 'client' ? 'all' : 'top';
   }
 
-  #plainLegs(legs: readonly HeldLeg[]): Leg[] {
-    return legs.flatMap((leg) => {
+  #plainLegs(): Leg[] {
+    return this.#legs.flatMap((leg) => {
       const { from, flow, request, answer } = leg;
       const asked = typeof request === 'string' ? request : legText(request, this.#vias(leg));
       const told = typeof answer === 'object' ? legText(answer, 'none') : answer;
       return asked === undefined ? [] : [{ from, flow, request: asked, ...(told !== undefined && { answer: told }) }];
     });
   }
+}
+
+/** The record that says this of a call in `state`. */
+export function recordOf(body: RecordBody, state: RecordState, incarnation: number): CallRecord {
+  const { method, callId, since, epoch, legs } = body;
+  return { v: 1, state, method, callId, incarnation, epoch, since: new Date(since).toISOString(), legs };
 }
 
 function lengthOf(text: string | Sighting | undefined): number {

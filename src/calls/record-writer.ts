@@ -130,14 +130,17 @@ export class RecordWriter {
     const pending = recordKey(number, 'trying', entry);
     const dialog = recordKey(number, 'confirmed', entry);
     if (state === 'gone') {
-      if (stored === Stored.nowhere) return undefined;
+      // One whose write had no answer is looked up before anything is written.
+      if (held.astray) return { held, to: Stored.nowhere, writes: [removal(pending), removal(dialog)] };
+      if (stored === Stored.nowhere && !held.unsure) return undefined;
       return { held, to: Stored.nowhere, writes: [removal(stored === Stored.pending ? pending : dialog)] };
     }
     const to = storedAs(state);
-    if (to === Stored.pending && stored === Stored.nowhere && !writePending) return undefined;
+    if (to === Stored.pending && stored === Stored.nowhere && !held.astray && !writePending) return undefined;
     const [key, other] = to === Stored.pending ? [pending, dialog] : [dialog, pending];
     const value = held.record(state, incarnation);
     // Nobody else writes under our number, and what does not stand there cannot have been adopted: a first write needs to expect nothing.
+    if (held.astray) return { held, to, writes: [{ key, value }, removal(other)] };
     if (stored === Stored.nowhere) return { held, to, writes: [{ key, value }] };
     if (stored === to) return { held, to, writes: [{ key, value, expect: 'present' }] };
     return {
@@ -153,6 +156,7 @@ export class RecordWriter {
   #written({ held, to, writes }: Move): void {
     const { log, self } = this.#options;
     held.writing = false;
+    held.astray = false;
     held.stored = to;
     this.outcomes[to === Stored.nowhere ? 'deleted' : 'written'].n++;
     if (!log.isLevelEnabled('debug')) return;

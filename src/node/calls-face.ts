@@ -28,7 +28,7 @@ export class CallsFace {
     this.#of = options;
   }
 
-  /** The calls of this member, oldest first; with `all` those of every member, as they stand in the store. Rejects with SF_STORE_*. */
+  /** The calls of this member, those first that were answered first, then those that ring; with `all` those of every member, as they stand in the store. Rejects with SF_STORE_*. */
   async list(limit: number, all: boolean): Promise<CallList> {
     const calls: CallSummary[] = [];
     for await (const call of all ? this.#stored() : this.#own()) {

@@ -25,11 +25,13 @@ test('each small row does its step and tells what it allocates', async () => {
   for (const { name, ns, octets } of samples) assert.deepEqual([ns.length, octets.length], [1, 1], name);
 });
 
-test('each owned call is owned while its memory is measured', async () => {
-  const { calls, heap } = await script<CallsResult>('calls.ts', { calls: PACKETS });
-  assert.equal(calls, PACKETS);
-  assert.ok(heap > 0);
-});
+for (const records of [0, 1, 2])
+  test(`each owned call is owned while its memory is measured, with ${records} recorded legs`, async () => {
+    const { calls, heap, stored } = await script<CallsResult>('calls.ts', { calls: PACKETS, records });
+    assert.equal(calls, PACKETS);
+    assert.ok(heap > 0);
+    assert.ok(records === 0 ? stored === 0 : stored > 500 * records, 'records are told to the store');
+  });
 
 test('each row about simulated farms runs, and slots move no more than they must', async () => {
   const options = { sizes: [3, 20], rounds: 1, packets: PACKETS, etcdSeconds: 0, idleSeconds: 0.1 };

@@ -63,6 +63,9 @@ describe('a plain call', () => {
     rig.self.epoch += 2;
     await rig.clock.pass(SOON_MS);
     assert.equal(rig.stored().get(77)!.epoch, rig.self.epoch - 2);
+    rig.journal.answered(77, '', ok('call'), true);
+    await rig.clock.pass(SOON_MS);
+    assert.equal(rig.journal.recordOf(77)!.epoch, rig.self.epoch - 2, 'also when it rests');
   });
 
   test('that fails within 50 ms is never written', async () => {
@@ -386,6 +389,56 @@ class Schedule {
     if (this.#lost) this.regain();
   }
 }
+
+test('a call that rests and is found elsewhere in the store than it should be is put right', async () => {
+  const rig = new JournalRig();
+  void rig.journal.regain(() => {});
+  rig.journal.began(1, 'INVITE', 'one', clientLeg('one'));
+  rig.journal.answered(1, '', ok('one'), true);
+  await rig.clock.pass(100, 5);
+  const record = rig.stored().get(1)!;
+  assert.equal(record.kind, 'dialog');
+  rig.self.number = SELF + 1;
+  rig.memory.apply([{ key: `calls/${SELF + 1}/mark`, value: {} }]);
+  rig.memory.apply([{ key: recordKey(SELF + 1, 'early', 1), value: { ...record, state: 'early' } }]);
+  await rig.journal.regain(() => assert.fail('it is known'));
+  await rig.clock.pass(2000, 5);
+  const keys = rig.memory.readAll(`calls/${SELF + 1}/`).flatMap(({ key }) => (parseRecordKey(key) ? [key] : []));
+  assert.deepEqual(keys, [recordKey(SELF + 1, 'confirmed', 1)]);
+  assert.equal(rig.journal.recordOf(1)?.legs[0]?.answer, record.legs[0]?.answer);
+  rig.journal.close();
+});
+
+for (const end of ['answered', 'over'] as const)
+  test(`what was written after the store had lost everything, and before that was noticed, leaves nothing behind: ${end}`, async () => {
+    const rig = new JournalRig();
+    void rig.journal.regain(() => {});
+    await talking(rig, 1);
+    rig.wipe();
+    rig.journal.began(2, 'INVITE', 'two', clientLeg('two'));
+    await rig.clock.pass(SOON_MS);
+    assert.equal(rig.stored().get(2)?.kind, 'pending');
+    await rig.journal.regain(() => assert.fail('it is known'));
+    if (end === 'over') rig.journal.over(2);
+    else rig.journal.answered(2, '', ok('two'), true);
+    await rig.clock.pass(SURELY_MS);
+    assert.equal(rig.stored().get(1)?.kind, 'dialog');
+    assert.equal(rig.stored().get(2)?.kind, end === 'over' ? undefined : 'dialog');
+    rig.journal.close();
+  });
+
+test('a call that is over when its write had no answer is looked up and deleted', async () => {
+  const rig = new JournalRig();
+  void rig.journal.regain(() => {});
+  rig.fault = 'answer-lost';
+  rig.journal.began(1, 'INVITE', 'one', clientLeg('one'));
+  await rig.clock.pass(SOON_MS);
+  rig.fault = 'none';
+  rig.journal.over(1);
+  await rig.clock.pass(SURELY_MS);
+  assert.deepEqual([rig.stored().size, rig.journal.size], [0, 0]);
+  rig.journal.close();
+});
 
 test("whatever happens to calls, the seat and the store: once all is quiet, what is in the store are the calls that are this member's", async () => {
   const step = fc.record({

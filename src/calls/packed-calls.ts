@@ -1,0 +1,202 @@
+// The calls that rest: confirmed, and their records in the store as they should be. One short text per call and some 25 octets in flat arrays,
+// which grow by pieces, so that neither a rehash nor the garbage collector has much to do with a million of them.
+import type { RecordBody } from './record-octets.ts';
+import { RecordPacker } from './record-packer.ts';
+
+/** What can be said of a call that rests. astray: not in the store any more; forfeited: see HeldCall; unseen: not yet found in a reading. */
+export const Mark = { astray: 1, forfeited: 2, unseen: 4 } as const;
+
+/** Of a place in use. */
+const USED = 128;
+/** Places of one piece. */
+const PIECE_BITS = 14;
+const PIECE = 1 << PIECE_BITS;
+const INDEX = PIECE - 1;
+/** Entries are keyed hashes already: their low bits will do. With more calls than buckets the chains get longer, two or three. */
+const BUCKETS = 1 << 20;
+/** A string's head, its place, and what rounding adds. */
+const CALL_OCTETS = 56;
+/** Calls that a walk in order looks ahead. */
+const AHEAD = 100;
+
+/** Places are numbered from 1; 0 = none. */
+class Piece {
+  readonly entries = new Float64Array(PIECE);
+  readonly marks = new Uint8Array(PIECE);
+  /** Next of the same bucket, or next free one. */
+  readonly chain = new Uint32Array(PIECE);
+  /** Neighbours in the order in which they came. */
+  readonly before = new Uint32Array(PIECE);
+  readonly after = new Uint32Array(PIECE);
+  readonly texts: string[] = new Array<string>(PIECE).fill('');
+}
+
+export class PackedCalls {
+  readonly #packer = new RecordPacker();
+  readonly #buckets = new Uint32Array(BUCKETS);
+  #pieces: Piece[] = [];
+  #unused = 1;
+  #free = 0;
+  #oldest = 0;
+  #newest = 0;
+  #size = 0;
+  #octets = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** What they take in memory, about. */
+  get octets(): number {
+    return this.#octets;
+  }
+
+  has(entry: number): boolean {
+    return this.#find(entry) !== 0;
+  }
+
+  /** False when the record cannot be packed: it is too long or too strange. The entry must be new. */
+  add(entry: number, body: RecordBody): boolean {
+    const text = this.#packer.pack(body);
+    if (text === undefined) return false;
+    const place = this.#newPlace();
+    const piece = this.#pieces[place >>> PIECE_BITS]!;
+    const index = place & INDEX;
+    const bucket = bucketOf(entry);
+    piece.entries[index] = entry;
+    piece.marks[index] = USED;
+    piece.texts[index] = text;
+    piece.chain[index] = this.#buckets[bucket]!;
+    this.#buckets[bucket] = place;
+    piece.before[index] = this.#newest;
+    piece.after[index] = 0;
+    if (this.#newest === 0) this.#oldest = place;
+    else this.#pieces[this.#newest >>> PIECE_BITS]!.after[this.#newest & INDEX] = place;
+    this.#newest = place;
+    this.#size++;
+    this.#octets += text.length + CALL_OCTETS;
+    return true;
+  }
+
+  /** undefined when there is no such call. */
+  read(entry: number): RecordBody | undefined {
+    const place = this.#find(entry);
+    return place === 0 ? undefined : this.#packer.unpack(this.#pieces[place >>> PIECE_BITS]!.texts[place & INDEX]!);
+  }
+
+  /** False when there is no such call. */
+  remove(entry: number): boolean {
+    const place = this.#find(entry);
+    if (place === 0) return false;
+    const piece = this.#pieces[place >>> PIECE_BITS]!;
+    const index = place & INDEX;
+    const text = piece.texts[index]!;
+    this.#packer.release(text);
+    this.#octets -= text.length + CALL_OCTETS;
+    this.#size--;
+    piece.texts[index] = '';
+    piece.marks[index] = 0;
+    this.#unchain(place, bucketOf(entry));
+    const [before, after] = [piece.before[index]!, piece.after[index]!];
+    if (before === 0) this.#oldest = after;
+    else this.#pieces[before >>> PIECE_BITS]!.after[before & INDEX] = after;
+    if (after === 0) this.#newest = before;
+    else this.#pieces[after >>> PIECE_BITS]!.before[after & INDEX] = before;
+    piece.chain[index] = this.#free;
+    this.#free = place;
+    return true;
+  }
+
+  clear(): void {
+    for (const piece of this.#pieces) for (const text of piece.texts) if (text !== '') this.#packer.release(text);
+    this.#pieces = [];
+    this.#buckets.fill(0);
+    this.#unused = 1;
+    this.#free = this.#oldest = this.#newest = this.#size = this.#octets = 0;
+  }
+
+  /** Sets a mark on a call, or takes it off. */
+  mark(entry: number, mark: number, on: boolean): void {
+    const place = this.#find(entry);
+    if (place === 0) return;
+    const { marks } = this.#pieces[place >>> PIECE_BITS]!;
+    marks[place & INDEX] = on ? marks[place & INDEX]! | mark : marks[place & INDEX]! & ~mark;
+  }
+
+  /** Sets a mark on all calls, or takes it off. */
+  markAll(mark: number, on: boolean): void {
+    for (const { marks } of this.#pieces)
+      for (let index = 0; index < PIECE; index++)
+        if (marks[index]! >= USED) marks[index] = on ? marks[index]! | mark : marks[index]! & ~mark;
+  }
+
+  /** The call's marks; 0 also when there is no such call. */
+  marksOf(entry: number): number {
+    const place = this.#find(entry);
+    return place === 0 ? 0 : this.#pieces[place >>> PIECE_BITS]!.marks[place & INDEX]! & ~USED;
+  }
+
+  /** The calls with one of these marks, in no order. They may change while they are walked. */
+  *marked(marks: number): Generator<number, void, void> {
+    for (const piece of this.#pieces)
+      for (let index = 0; index < PIECE; index++) if ((piece.marks[index]! & marks) !== 0) yield piece.entries[index]!;
+  }
+
+  /** The calls, those first that have been here for longest. When many go while they are walked it may end early. */
+  *entries(): Generator<number, void, void> {
+    for (let place = this.#oldest; place !== 0; ) {
+      const ahead: number[] = [];
+      for (; place !== 0 && ahead.length < AHEAD; place = this.#after(place)) ahead.push(this.#entryAt(place));
+      for (const entry of ahead) if (this.has(entry)) yield entry;
+      const last = ahead.findLast((entry) => this.has(entry));
+      place = last === undefined ? 0 : this.#after(this.#find(last));
+    }
+  }
+
+  #after(place: number): number {
+    return this.#pieces[place >>> PIECE_BITS]!.after[place & INDEX]!;
+  }
+
+  #entryAt(place: number): number {
+    return this.#pieces[place >>> PIECE_BITS]!.entries[place & INDEX]!;
+  }
+
+  #find(entry: number): number {
+    let place = this.#buckets[bucketOf(entry)]!;
+    while (place !== 0 && this.#entryAt(place) !== entry)
+      place = this.#pieces[place >>> PIECE_BITS]!.chain[place & INDEX]!;
+    return place;
+  }
+
+  #newPlace(): number {
+    const place = this.#free;
+    if (place !== 0) {
+      this.#free = this.#pieces[place >>> PIECE_BITS]!.chain[place & INDEX]!;
+      return place;
+    }
+    if (this.#unused >>> PIECE_BITS === this.#pieces.length) this.#pieces.push(new Piece());
+    return this.#unused++;
+  }
+
+  #unchain(place: number, bucket: number): void {
+    const next = this.#pieces[place >>> PIECE_BITS]!.chain[place & INDEX]!;
+    let at = this.#buckets[bucket]!;
+    if (at === place) {
+      this.#buckets[bucket] = next;
+      return;
+    }
+    for (;;) {
+      const { chain } = this.#pieces[at >>> PIECE_BITS]!;
+      if (chain[at & INDEX] === place) {
+        chain[at & INDEX] = next;
+        return;
+      }
+      at = chain[at & INDEX]!;
+    }
+  }
+}
+
+/** Negative entries, of calls that the server has made, lie elsewhere than the same positive ones. */
+function bucketOf(entry: number): number {
+  return entry & (BUCKETS - 1);
+}

@@ -1,0 +1,88 @@
+// A confirmed call's record as octets: what its JSON says without the names, one octet per character of its texts.
+//
+//    method (1), since (6), epoch (4), length and Call-ID (2 + n), legs (1); per leg: from (1), member (2), incarnation (3), listener (1), connection (4),
+//    port (2), length and address (1 + n), length and request (2 + n), 1 + length and answer (2 + n; 0 = none)
+import { type Leg, RECORD_METHODS, type RecordMethod } from './call-record.ts';
+
+/** What of a record is not the same for all confirmed calls of a member. */
+export interface RecordBody {
+  readonly method: RecordMethod;
+  readonly callId: string;
+  /** Milliseconds since 1970. */
+  readonly since: number;
+  /** In which it became its owner's. */
+  readonly epoch: number;
+  readonly legs: readonly Leg[];
+}
+
+const FIXED_OCTETS = 14;
+const LEG_OCTETS = 18;
+const SIDES = ['client', 'server'] as const;
+
+/** Octets of the body; Infinity when it cannot be written: a text has characters above U+00FF, or the time is not of our age. */
+export function bodyLength({ callId, since, legs }: RecordBody): number {
+  let length = FIXED_OCTETS + callId.length;
+  let plain = isPlain(callId) && since >= 0 && since < 2 ** 48;
+  for (const { flow, request, answer = '' } of legs) {
+    length += LEG_OCTETS + flow.address.length + request.length + answer.length;
+    plain &&= isPlain(flow.address) && isPlain(request) && isPlain(answer);
+  }
+  return plain ? length : Number.POSITIVE_INFINITY;
+}
+
+/** Writes the body at `at`, where there is room for its length; behind its last octet. */
+export function writeBody({ method, callId, since, epoch, legs }: RecordBody, out: Buffer, at: number): number {
+  let to = out.writeUInt8(RECORD_METHODS.indexOf(method), at);
+  to = out.writeUIntBE(since, to, 6);
+  to = out.writeUInt32BE(epoch, to);
+  to = writeText(callId, 0, out, to);
+  to = out.writeUInt8(legs.length, to);
+  for (const { from, flow, request, answer } of legs) {
+    to = out.writeUInt8(SIDES.indexOf(from), to);
+    to = out.writeUInt16BE(flow.member, to);
+    to = out.writeUIntBE(flow.incarnation, to, 3);
+    to = out.writeUInt8(flow.listener, to);
+    to = out.writeUInt32BE(flow.connection, to);
+    to = out.writeUInt16BE(flow.port, to);
+    to = out.writeUInt8(flow.address.length, to);
+    to += out.write(flow.address, to, 'latin1');
+    to = writeText(request, 0, out, to);
+    to = answer === undefined ? out.writeUInt16BE(0, to) : writeText(answer, 1, out, to);
+  }
+  return to;
+}
+
+/** Reads what `writeBody` has written. */
+export function readBody(octets: Buffer, start: number): RecordBody {
+  let at = start;
+  const number = (width: number): number => {
+    at += width;
+    return octets.readUIntBE(at - width, width);
+  };
+  const text = (length: number): string => {
+    at += length;
+    return octets.toString('latin1', at - length, at);
+  };
+  const method = RECORD_METHODS[number(1)]!;
+  const since = number(6);
+  const epoch = number(4);
+  const callId = text(number(2));
+  const legs = Array.from({ length: number(1) }, (): Leg => {
+    const from = SIDES[number(1)]!;
+    const [member, incarnation, listener, connection, port] = [number(2), number(3), number(1), number(4), number(2)];
+    const flow = { member, incarnation, listener, connection, address: text(number(1)), port };
+    const request = text(number(2));
+    const answered = number(2);
+    return { from, flow, request, ...(answered > 0 && { answer: text(answered - 1) }) };
+  });
+  return { method, callId, since, epoch, legs };
+}
+
+function writeText(text: string, more: number, out: Buffer, at: number): number {
+  const to = out.writeUInt16BE(text.length + more, at);
+  return to + out.write(text, to, 'latin1');
+}
+
+function isPlain(text: string): boolean {
+  return !/[^\0-\xff]/.test(text);
+}

@@ -1,0 +1,69 @@
+// Makes one short text of a confirmed call's record, for the long time that the call lasts: some 180 octets instead of 800. Records of a member
+// resemble each other, so its dictionary is records it has packed before. It learns a new one now and then; the old ones stay as long as a text
+// needs them, whose number each text begins with.
+import { Compressor, Dictionary, MAX_DICTIONARY, MAX_TEXT } from './compression.ts';
+import { bodyLength, type RecordBody, readBody, writeBody } from './record-octets.ts';
+
+/** Dictionaries that can be in use, some 56 KB each. */
+const DICTIONARIES = 64;
+/** Records of one dictionary, and octets of the longest that is taken: two legs with long routes. */
+const SAMPLES = 16;
+const MAX_SAMPLE = 4096;
+/** Each so manieth record is a sample: the first ones all, then fewer and fewer. */
+const RARER = 4;
+const RAREST = 1024;
+
+/** Of all packers: no call of theirs leaves anything in it that the next would need. */
+const compressor = new Compressor();
+const input = Buffer.alloc(compressor.packed.length);
+
+export class RecordPacker {
+  readonly #dictionaries: Dictionary[] = [new Dictionary(Buffer.alloc(0))];
+  /** Texts per dictionary. */
+  readonly #users = new Uint32Array(DICTIONARIES);
+  #current = 0;
+  #samples: Buffer[] = [];
+  #interval = 1;
+  #unsampled = 0;
+
+  /** The text, one octet per character; to be given to `release` at its end. undefined when the record is too long or strange for it. */
+  pack(body: RecordBody): string | undefined {
+    const length = bodyLength(body);
+    if (length > MAX_TEXT) return undefined;
+    const start = compressor.load(this.#dictionaries[this.#current]!);
+    writeBody(body, compressor.space, start);
+    const { packed } = compressor;
+    packed[0] = this.#current;
+    const text = packed.toString('latin1', 0, compressor.compress(length, 1));
+    this.#users[this.#current]!++;
+    this.#learn(start, length);
+    return text;
+  }
+
+  unpack(text: string): RecordBody {
+    input.write(text, 0, 'latin1');
+    const start = compressor.load(this.#dictionaries[input[0]!]!);
+    compressor.expand(input, 1, text.length);
+    return readBody(compressor.space, start);
+  }
+
+  /** The text is needed no longer. */
+  release(text: string): void {
+    this.#users[text.charCodeAt(0)]!--;
+  }
+
+  #learn(start: number, length: number): void {
+    if (++this.#unsampled < this.#interval) return;
+    this.#unsampled = 0;
+    if (length > MAX_SAMPLE) return;
+    this.#samples.push(Buffer.from(compressor.space.subarray(start, start + length)));
+    if (this.#samples.length < SAMPLES) return;
+    const octets = Buffer.concat(this.#samples).subarray(0, MAX_DICTIONARY);
+    this.#samples = [];
+    this.#interval = Math.min(this.#interval * RARER, RAREST);
+    const unused = this.#users.findIndex((users, index) => users === 0 && index !== this.#current);
+    if (unused < 0) return;
+    this.#dictionaries[unused] = new Dictionary(octets);
+    this.#current = unused;
+  }
+}
