@@ -617,11 +617,18 @@ export class CallJournal {
       if (this.#held.get(held.entry) !== held) continue;
       if (!marked || seen.has(held)) this.#keep(held, onRecord);
       else if (held.state === 'gone' || !isWritten(held)) this.#drop(held);
+      // Its one write was never heard, and the seat was ours all the time: nobody can have adopted it.
+      else if (held.stored === Stored.nowhere && !held.forfeited) this.#unheard(held);
       else this.#taken(held);
     }
     for (const entry of this.#packed.marked(Mark.unseen | Mark.forfeited)) this.#judgePacked(entry, marked, onRecord);
     this.#packed.markAll(Mark.unseen, false);
     return true;
+  }
+
+  #unheard(held: HeldCall): void {
+    held.unsure = false;
+    this.#again(held);
   }
 
   /** The same for a call that rests. */

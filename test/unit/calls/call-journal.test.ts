@@ -373,7 +373,11 @@ class Schedule {
       for (const each of this.alive.keys()) this.doubtful.add(each);
     } else if (event === 'adopted' && this.#lost) {
       const stored = this.rig.memory.readAll(`calls/${SELF}/`).find(({ key }) => parseRecordKey(key)?.entry === entry);
-      if (stored && this.rig.memory.apply([{ key: stored.key, value: undefined }])) this.adopted.add(entry);
+      if (stored && this.rig.memory.apply([{ key: stored.key, value: undefined }])) {
+        this.adopted.add(entry);
+        // One that has begun anew meanwhile is given up with what stood of it before.
+        this.doubtful.add(entry);
+      }
     }
   }
 
@@ -437,6 +441,21 @@ test('a call that is over when its write had no answer is looked up and deleted'
   rig.journal.over(1);
   await rig.clock.pass(SURELY_MS);
   assert.deepEqual([rig.stored().size, rig.journal.size], [0, 0]);
+  rig.journal.close();
+});
+
+test('a call whose first write was not heard is kept and written when the records are read again with the seat kept', async () => {
+  const rig = new JournalRig();
+  void rig.journal.regain(() => {});
+  await talking(rig, 1);
+  rig.fault = 'unheard';
+  rig.journal.began(2, 'INVITE', 'two', clientLeg('two'));
+  await rig.clock.pass(SOON_MS);
+  rig.fault = 'none';
+  await rig.journal.regain(() => assert.fail('it is known'));
+  await rig.clock.pass(SURELY_MS);
+  assert.deepEqual(rig.taken, []);
+  assert.equal(rig.stored().get(2)?.kind, 'pending');
   rig.journal.close();
 });
 
