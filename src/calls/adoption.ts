@@ -204,6 +204,16 @@ export class Adoption {
     void this.#fetchDialog(owner, callKey).finally(() => this.#wanted.delete(callKey));
   }
 
+  /** A dialog of that member has ended here, in its grace: when it comes back it shall not find the record, and wait for the end of the call. */
+  endDialog(owner: number, callKey: number, concerns: (record: CallRecord) => boolean): void {
+    const { mayAdopt } = this.#options;
+    if (!this.inGrace(owner) || this.#wanted.has(callKey) || this.#wanted.size >= MAX_WANTED || !mayAdopt()) return;
+    const left = this.left(callKey);
+    if (left?.owner === owner && concerns(left.record)) this.supersede(left);
+    this.#wanted.add(callKey);
+    void this.#deleteDialog(owner, callKey, concerns).finally(() => this.#wanted.delete(callKey));
+  }
+
   /** Ends all timers; what is under way is left to itself. */
   close(): void {
     this.#closed = true;
@@ -459,6 +469,21 @@ export class Adoption {
     }
     adopted.cell({ why, outcome }).n++;
     for (const then of waiting) then(how === 'won');
+  }
+
+  /** Never rejects. What cannot be deleted now is adopted after the grace, and deleted then. */
+  async #deleteDialog(owner: number, callKey: number, concerns: (record: CallRecord) => boolean): Promise<void> {
+    const { store, adopted } = this.#options;
+    for (const entry of [callKey, -callKey]) {
+      const found = await store.get(recordKey(owner, 'confirmed', entry)).catch(() => undefined);
+      const record = found && storedRecord(found)?.record;
+      if (!record || !concerns(record)) continue;
+      const done = await store
+        .commit([{ key: found.key, value: undefined, expect: found.revision }])
+        .catch(() => undefined);
+      if (done) adopted.cell({ why: 'need', outcome: 'over-already' }).n++;
+      return;
+    }
   }
 
   async #fetchDialog(owner: number, callKey: number): Promise<void> {

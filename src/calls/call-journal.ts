@@ -8,7 +8,7 @@
 // The journal keeps what it has written as one short text per call, so that a store that has lost everything gets it again, slowly: a call that
 // is confirmed and written rests (packed-calls.ts) until it ends. A write that
 // finds its key gone asks whether this member still has its seat: if not, another member has adopted the call, and it is given up here.
-import type { Clock, Timer } from '../base/clock.ts';
+import type { Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { MAX_WRITES } from '../store/store.ts';
@@ -24,7 +24,6 @@ import { type Move, RecordWriter, type WriterOptions } from './record-writer.ts'
 export type RecordsMode = 'none' | 'dialogs' | 'calls';
 
 export interface JournalOptions extends WriterOptions {
-  readonly clock: Clock;
   readonly mode: RecordsMode;
   /** False while this member may write nothing (it is isolated, or has not joined). */
   readonly mayWrite: () => boolean;
@@ -191,6 +190,14 @@ export class CallJournal {
     if (!held?.open) return;
     held.setAnswer(branch, answer);
     if (!confirms) return;
+    held.state = 'confirmed';
+    this.#wait(held, this.#soon);
+  }
+
+  /** A call that rang by its record is a dialog, as a request in it shows; its 2xx was not seen here. */
+  confirmed(entry: number): void {
+    const held = this.#held.get(entry);
+    if (!held?.open) return;
     held.state = 'confirmed';
     this.#wait(held, this.#soon);
   }

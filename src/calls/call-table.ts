@@ -259,11 +259,12 @@ export class CallTable {
 
   /**
    * Puts in a call that this member has read from its record: an INVITE call, or a `subscription`, that rings or is `confirmed`, and then lives
-   * `life` seconds without a packet; 0: it has named no time. One that is here already stays as it is. `now` in monotonic milliseconds, `epoch` in
-   * which the call began.
+   * `life` seconds without a packet; 0: it has named no time. One that is here already stays as it is, unless only some request of its dialog is
+   * known. `now` in monotonic milliseconds, `epoch` in which the call began.
    */
   restore(key: number, subscription: boolean, confirmed: boolean, life: number, now: number, epoch: number): void {
-    if (this.#find(key) !== 0) return;
+    const entry = this.#find(key);
+    if (entry !== 0 && this.#states[entry] !== State.transaction) return;
     const state = subscription
       ? confirmed
         ? State.subscribed
@@ -271,7 +272,9 @@ export class CallTable {
       : confirmed
         ? State.confirmed
         : State.inviting;
-    this.#insert(key, state, Math.floor(now / 1000), epoch);
+    const seconds = Math.floor(now / 1000);
+    if (entry === 0) this.#insert(key, state, seconds, epoch);
+    else this.#move(entry, state, seconds, epoch);
     if (confirmed) this.#regroup(this.#find(key), groupOf(state, life));
   }
 

@@ -1,5 +1,6 @@
 // Brings the store up to date with calls, many in one commit, and tells which of their records have gone meanwhile.
 import type { Logger } from 'pino';
+import type { Clock } from '../base/clock.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../store/store.ts';
 import { recordKey, recordPrefix } from './call-record.ts';
@@ -7,6 +8,7 @@ import { type HeldCall, Stored, storedAs } from './held-call.ts';
 
 export interface WriterOptions {
   readonly store: Store;
+  readonly clock: Clock;
   readonly log: Logger;
   /** This member as of now. */
   readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
@@ -79,9 +81,10 @@ export class RecordWriter {
   /** Commits, in halves when an expectation fails; the calls whose keys are gone. Rejects as Store.commit does: what still says `writing` may stand or not. */
   async commit(moves: readonly Move[]): Promise<readonly HeldCall[]> {
     const writes = moves.flatMap((move) => move.writes);
+    const asked = this.#options.clock.now();
     if (await this.#options.store.commit(this.marked ? writes : [this.#mark(), ...writes])) {
       this.marked = true;
-      for (const move of moves) this.#written(move);
+      for (const move of moves) this.#written(move, asked);
       return [];
     }
     if (moves.length === 1) return moves.map(({ held }) => held);
@@ -153,8 +156,9 @@ export class RecordWriter {
     };
   }
 
-  #written({ held, to, writes }: Move): void {
-    const { log, self } = this.#options;
+  /** `asked`: monotonic milliseconds of the commit. */
+  #written({ held, to, writes }: Move, asked: number): void {
+    const { log, self, clock } = this.#options;
     held.writing = false;
     held.astray = false;
     held.stored = to;
@@ -163,7 +167,8 @@ export class RecordWriter {
     const { number, incarnation } = self();
     const state = to === Stored.nowhere ? 'gone' : to === Stored.dialog ? 'confirmed' : 'pending';
     const { callId } = held;
-    log.debug({ record: writes[0]?.key, callId, state, owner: number, incarnation }, 'call record written');
+    const tookMs = Math.round(clock.now() - asked);
+    log.debug({ record: writes[0]?.key, callId, state, owner: number, incarnation, tookMs }, 'call record written');
   }
 }
 

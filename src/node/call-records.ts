@@ -26,6 +26,9 @@ export interface CallRecordsOptions {
 /** Longest time that a member which stops waits for its last records to be written. */
 const FLUSH_MS = 1000;
 
+/** From the reading of the records until all members know that this one has its seat, and what they had under way is done. */
+const LATE_ENDS_MS = 5000;
+
 export class CallRecords {
   readonly journal: CallJournal;
   readonly #options: CallRecordsOptions;
@@ -56,14 +59,17 @@ export class CallRecords {
     const { incarnation } = this.#options.world.identity;
     if (incarnation === this.#readAs) return;
     this.#readAs = incarnation;
+    const { log, clock } = this.#options;
     let found = 0;
     const take = (entry: number, record: CallRecord): void => {
       found++;
       this.take(entry, record);
     };
-    const { log } = this.#options;
     void this.journal.regain(take).then(() => {
-      if (found > 0) log.info({ calls: found }, 'calls found again in the store');
+      if (found === 0) return;
+      log.info({ calls: found }, 'calls found again in the store');
+      // Until all others knew the view with this member in it, such calls may have ended elsewhere.
+      clock.after(LATE_ENDS_MS, () => void this.journal.regain(take));
     });
   }
 

@@ -26,9 +26,12 @@ export function assertSurvived(rig: Rig, calls: readonly History[], at: number, 
   assert.deepEqual(rig.describe(late), [], 'calls failed that began after the member was known to be gone');
 }
 
-/** Calls that had gone further than the moment of their begin when it happened: no second member may ever have begun them. */
-const settled = (calls: readonly History[], at: number): History[] =>
-  calls.filter((call) => phase(call, at) !== 'trying');
+/**
+ * Calls that nobody but one member may ever have begun: those that had gone further than the moment of their begin when it happened, and those
+ * that began when it was `over`.
+ */
+const settled = (calls: readonly History[], at: number, over: number): History[] =>
+  calls.filter((call) => phase(call, at) !== 'trying' && (call.invited <= at || call.invited > over));
 
 export interface Span {
   /** Calls a second. */
@@ -43,6 +46,7 @@ export async function hostDeath(t: TestContext, rig: Rig, options: Span): Promis
   await wait((options.seconds * 1000) / 2);
   const at = Date.now();
   rig.farm.die(2);
+  const dead = Date.now();
   const noticed = await rig.noticed(2, at);
   await wait((options.seconds * 1000) / 2);
   const calls = await load.stop();
@@ -53,7 +57,7 @@ export async function hostDeath(t: TestContext, rig: Rig, options: Span): Promis
   await rig.revive(2);
   rig.tell(t, 'host death', calls, ...phases, `noticed after ${noticed.toFixed(2)} s`, await rig.left());
   assertSurvived(rig, calls, at, NOTICED);
-  rig.assertOnce(settled(calls, at));
+  rig.assertOnce(settled(calls, at, dead));
   assert.ok(noticed <= NOTICED, `noticed after ${noticed} s`);
 }
 
@@ -77,6 +81,7 @@ export async function standstill(t: TestContext, rig: Rig, options: Span & { rea
   await wait((options.seconds * 1000) / 2);
   const at = Date.now();
   rig.farm.signal(2, 'SIGSTOP');
+  const stood = Date.now();
   let noticed = Number.NaN;
   try {
     noticed = await rig.noticed(2, at);
@@ -100,7 +105,7 @@ export async function standstill(t: TestContext, rig: Rig, options: Span & { rea
     `noticed after ${noticed.toFixed(2)} s`,
     await rig.left(),
   );
-  rig.assertOnce(settled(calls, at));
+  rig.assertOnce(settled(calls, at, stood));
   assertSurvived(rig, calls, at, NOTICED);
 }
 

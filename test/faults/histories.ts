@@ -100,6 +100,23 @@ function noteAnswer(call: History, cseq: string, status: number, at: number): vo
   else if (status >= 300) call.faults.push(`${cseq.slice(2)} ${status}`);
 }
 
+/** A message of one call, for people. */
+export interface Sight {
+  readonly at: number;
+  readonly text: string;
+}
+
+/** What one end has sent and got of a call, with the last octets of each Via branch, which tell whose they are. */
+export function sights(file: string, end: string, wanted: string): Sight[] {
+  return [...messages(file)]
+    .filter(({ callId }) => callId === wanted)
+    .map(({ at, isSent, start, cseq, text }) => {
+      const branches = [...text.matchAll(/;branch=([^;,\s]+)/g)].map(([, branch]) => branch!.slice(-8));
+      const what = start.startsWith('SIP/2.0 ') ? start.slice(8) : start.slice(0, start.indexOf(' '));
+      return { at, text: `${end} ${isSent ? '->' : '<-'} ${what} (${cseq}) via ${branches.join(' ')}` };
+    });
+}
+
 export function fate(call: History): Fate {
   if (call.kind === 'cancel') return call.cancelled !== undefined && call.refused?.status === 487 ? 'complete' : 'lost';
   if (call.answered !== undefined) return call.over !== undefined && call.faults.length === 0 ? 'complete' : 'lost';

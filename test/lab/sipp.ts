@@ -100,8 +100,10 @@ export class Sipp {
       ...(options.rate === undefined ? [] : ['-r', String(options.rate)]),
       ...(options.pauseMs === undefined ? [] : ['-d', String(options.pauseMs)]),
       ...(options.users === undefined ? [] : ['-inf', options.users]),
-      ...(isClient ? ['-timeout', `${options.timeoutSeconds ?? 60}s`, '-timeout_error'] : ['-rtcheck', 'loose']),
-      ...(options.load ? ['-default_behaviors', 'all,-abortunexp', '-pause_msg_ign'] : []),
+      ...(isClient ? ['-timeout', `${options.timeoutSeconds ?? 60}s`, '-timeout_error'] : []),
+      ...(isClient && !options.load ? [] : ['-rtcheck', 'loose']),
+      ...(options.load ? ['-default_behaviors', 'all,-abortunexp'] : []),
+      ...(options.load && !options.trace ? ['-pause_msg_ign'] : []),
     ];
     const child = lab.exec(options.host, 'sipp', args, `${options.name}/screen`, { cwd: dir });
     return new Sipp(dir, child);

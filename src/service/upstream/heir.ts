@@ -12,7 +12,7 @@ import { lifeOfRecord } from '../../calls/dialog-life.ts';
 import type { Answers } from '../../relay/answers.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
-import type { Edge } from './edge.ts';
+import { type Edge, entryOf } from './edge.ts';
 import { InheritedCalls, isOfCaller, topBranch } from './inherited-calls.ts';
 import { partyTag } from './leg-messages.ts';
 import { copyOf, Parked } from './parked.ts';
@@ -50,6 +50,8 @@ export class Heir implements Successor {
   readonly #origins = new Map<number, number>();
   /** Calls without an outgoing leg in their record, from whose callee something has come all the same. */
   readonly #alive = new Set<number>();
+  /** Calls in whose dialog something has come, and whose record may say that they ring. */
+  readonly #established = new Set<number>();
   #adoption: Adoption | undefined;
 
   constructor(options: HeirOptions) {
@@ -75,6 +77,7 @@ export class Heir implements Successor {
     this.#cancelling.clear();
     this.#hungUp.clear();
     this.#alive.clear();
+    this.#established.clear();
     this.#origins.clear();
   }
 
@@ -88,6 +91,7 @@ export class Heir implements Successor {
     if (packet.orphan) {
       if (this.#waits(packet.owner)) return this.#park(packet);
       if (scan.toTagStart < 0) return false;
+      if (this.#options.dialogs === 'shared') this.#heard(packet.owner, key, scan);
       if (scan.method === Method.BYE) this.#noteHungUp(key, scan);
       adoption.wantDialog(packet.owner, key);
       return false;
@@ -132,12 +136,43 @@ export class Heir implements Successor {
     return scan.status >= 200 && this.#voice.heard(topBranch(scan));
   }
 
+  /** A request in a dialog of that member passes on to the server here. It tells of the call what its record may not have been told any more. */
+  #heard(owner: number, key: number, scan: Scan): void {
+    const { method } = scan;
+    // The two that early dialogs have, too (RFC 3262, RFC 3311).
+    if (method === Method.PRACK || method === Method.UPDATE) return;
+    const { edge } = this.#options;
+    const call = this.#calls.get(key);
+    const rings = call?.end === 'none' && isOfParties(call.record, scan) ? call : undefined;
+    if (method === Method.BYE) {
+      const from = fromTag(scan);
+      this.#adoption?.endDialog(owner, key, (record) => isParty(record, from));
+      if (!rings) return;
+      this.#calls.end(rings, 'failed');
+      edge.calls.giveUp(rings.entry);
+      return;
+    }
+    if (method === Method.INVITE || method === Method.SUBSCRIBE) this.#noteOrigin(owner, entryOf(edge, key, false));
+    if (rings) {
+      this.#calls.answered(rings);
+      this.#confirm(rings.entry);
+    } else if (this.#established.size < MAX_REMEMBERED) this.#established.add(key);
+  }
+
+  /** A call that rings by its record is a dialog already. */
+  #confirm(entry: number): void {
+    const { edge, clock } = this.#options;
+    edge.calls.onResponse(entry, Method.INVITE, 200, clock.now());
+    edge.journal?.confirmed(entry);
+  }
+
   // What adoption tells.
 
   onDecided(owner: number): void {
     if (!this.#adoption?.watching) {
       this.#alive.clear();
       this.#hungUp.clear();
+      this.#established.clear();
     }
     for (const packet of this.#parked.release(owner)) this.#options.again(packet);
   }
@@ -150,16 +185,18 @@ export class Heir implements Successor {
     const { edge, dialogs, clock } = this.#options;
     const { epoch } = edge.world.tables;
     const confirmed = record.state === 'confirmed';
-    const goesOn = dialogs === 'shared' && (confirmed || (record.method === 'INVITE' && this.#canRing(entry, record)));
-    if (goesOn && confirmed && this.#hasHungUp(entry, record)) {
+    const isDialog = confirmed || this.#established.delete(Math.abs(entry));
+    const goesOn = dialogs === 'shared' && (isDialog || (record.method === 'INVITE' && this.#canRing(entry, record)));
+    if (goesOn && this.#hasHungUp(entry, record)) {
       edge.journal?.over(entry);
       return 'over-already';
     }
     if (goesOn) {
       this.#noteOrigin(owner, entry);
       edge.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), epoch);
-      if (!confirmed) this.#calls.take(entry, record);
-      return confirmed ? 'dialog' : 'ringing';
+      if (!isDialog) this.#calls.take(entry, record);
+      else if (!confirmed) this.#confirm(entry);
+      return isDialog ? 'dialog' : 'ringing';
     }
     if (!confirmed) return this.#endRinging(entry, record);
     edge.journal?.over(entry);
@@ -244,14 +281,14 @@ export class Heir implements Successor {
 
   #noteHungUp(key: number, scan: Scan): void {
     if (this.#hungUp.size >= MAX_REMEMBERED) this.#hungUp.delete(this.#hungUp.keys().next().value ?? 0);
-    this.#hungUp.set(key, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd));
+    this.#hungUp.set(key, fromTag(scan));
   }
 
   /** One of the two parties has sent a BYE. */
   #hasHungUp(entry: number, record: CallRecord): boolean {
     const tag = this.#hungUp.get(Math.abs(entry));
     this.#hungUp.delete(Math.abs(entry));
-    return tag !== undefined && record.legs.some((leg) => partyTag(leg) === tag);
+    return tag !== undefined && isParty(record, tag);
   }
 
   /** Tells each party that the dialog is over, but for one that has said so itself. */
@@ -265,4 +302,19 @@ export class Heir implements Successor {
     }
     return 'ended';
   }
+}
+
+function fromTag(scan: Scan): string {
+  return scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd);
+}
+
+function isParty(record: CallRecord, tag: string): boolean {
+  return record.legs.some((leg) => partyTag(leg) === tag);
+}
+
+/** The request has the tag of a party; the other's may not be known yet. */
+function isOfParties(record: CallRecord, scan: Scan): boolean {
+  return (
+    isParty(record, fromTag(scan)) || isParty(record, scan.bytes.toString('latin1', scan.toTagStart, scan.toTagEnd))
+  );
 }

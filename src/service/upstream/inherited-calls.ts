@@ -117,11 +117,7 @@ export class InheritedCalls {
     if (status < 300) {
       // A 2xx always goes on (RFC 3261 16.7 item 5): when we have told another end, its caller will have to end the call itself.
       if (branch) branch.state = 'answered';
-      if (call.end === 'none') {
-        this.#mark(call, 'answered');
-        // Item 10.
-        this.#cancelBranches(call);
-      }
+      if (call.end === 'none') this.answered(call);
       return false;
     }
     if (!branch) return call.end === 'told';
@@ -169,6 +165,12 @@ export class InheritedCalls {
       call.last = answer;
       voice.answer(Math.abs(call.entry), leg.flow, answer);
     }
+  }
+
+  /** One branch has a 2xx: the others are given up (item 10), where it is known which that is or there is but one. */
+  answered(call: Inherited): void {
+    this.#mark(call, 'answered');
+    if (call.branches.length > 1) this.#cancelBranches(call);
   }
 
   end(call: Inherited, end: 'failed' | 'told'): void {

@@ -96,7 +96,8 @@ export class Inward {
     const entry = entryOf(edge, packet.callKey, !inDialog);
     const step = edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
     const message = edit.apply();
-    if (step === Step.began) noteClientLeg(edge, scan, entry, message, this.#back);
+    // A dialog of a member that is gone has its record, which comes here by adoption, or stays that member's if it comes back.
+    if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(edge, scan, entry, message, this.#back);
     toServer(message);
   }
 

@@ -388,10 +388,80 @@ describe('dialogs: shared, the member dies', () => {
     await lose(scene);
     call.bye();
     await farm.pass(GRACE_MS + 1000, 100);
-    assert.deepEqual(
-      [call.final.get('BYE'), await records(farm), adopted(farm, 'sweep', 'over-already')],
-      [200, [], 1],
-    );
+    assert.deepEqual([call.final.get('BYE'), await records(farm), adopted(farm, 'need', 'over-already')], [200, [], 1]);
+  });
+
+  test('in the dialog, which goes on and ends elsewhere before it is back within the grace: nobody waits for its end', async () => {
+    const scene = await ringing();
+    const { farm, call, callee, lost } = scene;
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    await lose(scene, true);
+    const heir = farm.ownerOf(call.callId);
+    call.reinvite();
+    await farm.pass(WRITTEN_MS);
+    assert.equal(call.status, 200);
+    assert.deepEqual(await records(farm), [`${lost.number} confirmed`]);
+    call.bye();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.final.get('BYE'), await records(farm)], [200, []]);
+    const back = await farm.add(2);
+    await farm.pass(GRACE_MS * 2, 100);
+    assert.deepEqual([back.node.ownedCalls, heir.node.ownedCalls], [0, 0]);
+  });
+
+  test('in the dialog, in which a re-INVITE comes before it is back within the grace: the dialog is its own again, and only its own', async () => {
+    const scene = await ringing();
+    const { farm, call, callee, lost } = scene;
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    await lose(scene, true);
+    const heir = farm.ownerOf(call.callId);
+    call.reinvite();
+    await farm.pass(WRITTEN_MS);
+    const back = await farm.add(2);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([back.node.ownedCalls, heir.node.ownedCalls], [1, 0]);
+    assert.deepEqual(await records(farm), [`${lost.number} confirmed`]);
+    call.bye();
+    await farm.pass(GRACE_MS * 2, 100);
+    assert.deepEqual([call.final.get('BYE'), back.node.ownedCalls, await records(farm)], [200, 0, []]);
+  });
+
+  for (const [when, ackMs] of [
+    ['before', 0],
+    ['after', GRACE_MS + 1000],
+  ] as const)
+    test(`answered, which its record does not say yet; a request of the dialog comes ${when} the adoption: it is taken for a dialog`, async () => {
+      const scene = await ringing();
+      const { farm, call, callee } = scene;
+      callee.answer();
+      await farm.settle();
+      assert.equal(call.status, 200);
+      await lose(scene);
+      const heir = farm.ownerOf(call.callId);
+      await farm.pass(ackMs, 100);
+      call.send('INFO');
+      await farm.pass(GRACE_MS + 1000, 100);
+      assert.equal(call.final.get('INFO'), 200);
+      assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
+      call.bye();
+      await farm.pass(WRITTEN_MS);
+      assert.deepEqual([call.final.get('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
+    });
+
+  test('answered, which its record does not say yet, and the first that comes is a BYE: nobody waits for its end', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    callee.answer();
+    await farm.settle();
+    await lose(scene);
+    const heir = farm.ownerOf(call.callId);
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.equal(heir.node.ownedCalls, 1);
+    call.bye();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.final.get('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
   test('and is back within the grace, before its living server: nothing has been adopted, and the call goes on there', async () => {

@@ -145,6 +145,9 @@ export function serve(farm: FakeFarm, { shared = false, rings = false } = {}): C
 
 let calls = 0;
 
+/** Requests outside of a dialog. */
+const isEarly = (method: string): boolean => method === 'INVITE' || method === 'CANCEL';
+
 /** One call from a phone; its messages go one by one to whichever member the balancer picks. */
 export class Call {
   readonly callId: string;
@@ -162,6 +165,7 @@ export class Call {
   #invite = '';
   /** RFC 3261 17.1.1.2: after a provisional response the INVITE is not sent again. */
   #proceeding = false;
+  #inDialog = false;
   readonly #reliable: boolean;
 
   constructor(farm: FakeFarm, phone: UdpPhone | TcpPhone, callId = `made-${++calls}`) {
@@ -210,6 +214,15 @@ export class Call {
     this.#send('CANCEL', this.#via(), this.#cseq);
   }
 
+  /** INVITE inside the dialog, sent once: its final status takes the place of the first one's. */
+  reinvite(): void {
+    const { address, port } = this.#phone.at;
+    this.final.delete('INVITE');
+    this.#inDialog = true;
+    const headers = [`Contact: <sip:alice@${address}:${port}>`];
+    this.#phone.send(this.#text('INVITE', this.#via(), 2, headers, 'v=0\r\n', false));
+  }
+
   cancel(): void {
     this.#send('CANCEL', this.#inviteVia, this.#cseq);
   }
@@ -233,9 +246,15 @@ export class Call {
     return `SIP/2.0/${transport} ${at.address}:${at.port};branch=z9hG4bKcall-${++calls}`;
   }
 
-  #text(method: string, via: string, cseq: number, headers: readonly string[] = [], body = ''): string {
+  #text(
+    method: string,
+    via: string,
+    cseq: number,
+    headers: readonly string[] = [],
+    body = '',
+    early = isEarly(method),
+  ): string {
     const { callId, fromTag } = this;
-    const early = method === 'INVITE' || method === 'CANCEL';
     return request({
       method,
       uri: early ? 'sip:bob@example.org' : this.#target,
@@ -280,7 +299,8 @@ export class Call {
     if (!this.final.has(method)) this.final.set(method, status);
     if (method !== 'INVITE') return;
     if (status < 300) {
-      this.#routes = message.all('Record-Route').reverse();
+      // A re-INVITE changes no route set (RFC 3261 12.2.1.2).
+      if (!this.#inDialog) this.#routes = message.all('Record-Route').reverse();
       this.#target = uriOf(message.one('Contact'));
       this.#phone.send(this.#text('ACK', this.#via(), this.#cseq));
     } else {

@@ -239,7 +239,9 @@ export class Callee {
     const key = `${method} ${message.branch}`;
     if (!this.#known.has(key)) this.seen.push(method);
     this.#known.add(key);
-    if (method === 'INVITE') {
+    if (method === 'INVITE' && message.toTag !== '') {
+      this.phone.send(respond(message, 200, { headers: [`Contact: <${this.uri}>`] }));
+    } else if (method === 'INVITE') {
       this.invite ??= message;
       if (this.state === 'idle') this.state = 'ringing';
       if (this.tells && this.state === 'ringing') this.ring();
