@@ -161,7 +161,7 @@ function stages(): Stage[] {
       .map((file) => join(root, file));
   return [
     { files: find('test/unit/**/*.test.ts'), concurrency: 2 },
-    { files: find('test/program/**/*.test.ts', 'test/lab/**/*.test.ts'), concurrency: 1 },
+    { files: find('test/program/**/*.test.ts', 'test/lab/**/*.test.ts', 'test/faults/short.test.ts'), concurrency: 1 },
   ].filter(({ files }) => files.length > 0);
 }
 

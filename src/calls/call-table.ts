@@ -274,7 +274,10 @@ export class CallTable {
         : State.inviting;
     const seconds = Math.floor(now / 1000);
     if (entry === 0) this.#insert(key, state, seconds, epoch);
-    else this.#move(entry, state, seconds, epoch);
+    else {
+      this.#touch(entry, seconds);
+      this.#move(entry, state, seconds, epoch);
+    }
     if (confirmed) this.#regroup(this.#find(key), groupOf(state, life));
   }
 

@@ -41,24 +41,46 @@ export interface Span {
   readonly kinds?: readonly Kind[];
 }
 
-export async function hostDeath(t: TestContext, rig: Rig, options: Span): Promise<void> {
-  const load = rig.load(options);
-  await wait((options.seconds * 1000) / 2);
+/** A host that died. */
+interface Death {
+  readonly at: number;
+  /** By then it was really dead. */
+  readonly dead: number;
+  /** Seconds until the others worked by a view without it. */
+  readonly noticed: number;
+}
+
+async function die(rig: Rig): Promise<Death> {
   const at = Date.now();
   rig.farm.die(2);
   const dead = Date.now();
-  const noticed = await rig.noticed(2, at);
-  await wait((options.seconds * 1000) / 2);
-  const calls = await load.stop();
+  return { at, dead, noticed: await rig.noticed(2, at) };
+}
+
+export async function assertDeath(
+  t: TestContext,
+  rig: Rig,
+  { at, dead, noticed }: Death,
+  calls: readonly History[],
+): Promise<void> {
   const phases = (['trying', 'ringing', 'established'] as const).map((each) => {
     const mine = calls.filter((call) => rig.owners().get(call.callId)?.[0] === 2 && phase(call, at) === each);
     return `${each} there ${mine.length}`;
   });
-  await rig.revive(2);
   rig.tell(t, 'host death', calls, ...phases, `noticed after ${noticed.toFixed(2)} s`, await rig.left());
   assertSurvived(rig, calls, at, NOTICED);
   rig.assertOnce(settled(calls, at, dead));
   assert.ok(noticed <= NOTICED, `noticed after ${noticed} s`);
+}
+
+export async function hostDeath(t: TestContext, rig: Rig, options: Span): Promise<void> {
+  const load = rig.load(options);
+  await wait((options.seconds * 1000) / 2);
+  const death = await die(rig);
+  await wait((options.seconds * 1000) / 2);
+  const calls = await load.stop();
+  await rig.revive(2);
+  await assertDeath(t, rig, death, calls);
 }
 
 export async function restart(t: TestContext, rig: Rig, options: Span): Promise<void> {
@@ -76,37 +98,76 @@ export async function restart(t: TestContext, rig: Rig, options: Span): Promise<
   rig.assertAllGood(t, `sipfarm killed, back after ${took.toFixed(2)} s`, calls);
 }
 
-export async function standstill(t: TestContext, rig: Rig, options: Span & { readonly still?: number }): Promise<void> {
-  const load = rig.load(options);
-  await wait((options.seconds * 1000) / 2);
+/** A member that stood still. */
+interface Standstill extends Death {
+  readonly woke: number;
+}
+
+/** Stops the member for some seconds, and waits until it has joined anew. */
+async function standStill(rig: Rig, seconds: number): Promise<Standstill> {
   const at = Date.now();
   rig.farm.signal(2, 'SIGSTOP');
-  const stood = Date.now();
+  const dead = Date.now();
   let noticed = Number.NaN;
   try {
     noticed = await rig.noticed(2, at);
-    await wait((options.still ?? 2 * LEASE) * 1000 - (Date.now() - at));
+    await wait(seconds * 1000 - (Date.now() - at));
   } finally {
     rig.farm.signal(2, 'SIGCONT');
   }
   const woke = Date.now();
   await until(
-    () => rig.logged(2, woke).some(({ msg }) => /^(?:re)?joined/.test(msg) || msg === 'rejoined the farm'),
+    () => rig.logged(2, woke).some(({ msg }) => /^(?:re)?joined/.test(msg)),
     () => `member 2 does not join anew: ${rig.farm.logTail(2)}`,
     30,
   );
+  return { at, dead, noticed, woke };
+}
+
+export async function assertStandstill(
+  t: TestContext,
+  rig: Rig,
+  { at, dead, noticed, woke }: Standstill,
+  calls: readonly History[],
+): Promise<void> {
+  const seconds = ((woke - at) / 1000).toFixed(1);
+  rig.tell(t, `stopped for ${seconds} s`, calls, `noticed after ${noticed.toFixed(2)} s`, await rig.left());
+  rig.assertOnce(settled(calls, at, dead));
+  assertSurvived(rig, calls, at, NOTICED);
+}
+
+export async function standstill(t: TestContext, rig: Rig, options: Span): Promise<void> {
+  const load = rig.load(options);
+  await wait((options.seconds * 1000) / 2);
+  const still = await standStill(rig, 2 * LEASE);
   await wait((options.seconds * 1000) / 2);
   const calls = await load.stop();
   await rig.whole();
-  rig.tell(
-    t,
-    `stopped for ${((woke - at) / 1000).toFixed(1)} s`,
-    calls,
-    `noticed after ${noticed.toFixed(2)} s`,
-    await rig.left(),
-  );
-  rig.assertOnce(settled(calls, at, stood));
-  assertSurvived(rig, calls, at, NOTICED);
+  await assertStandstill(t, rig, still, calls);
+}
+
+export interface Both {
+  readonly rig: Rig;
+  readonly death: Death;
+  readonly still: Standstill;
+  /** Those that the death can have hurt, and the others. */
+  readonly before: readonly History[];
+  readonly later: readonly History[];
+}
+
+/** Under one load a host dies and comes back, and then its member stands still. */
+export async function dieAndStandStill(rig: Rig, options: Omit<Span, 'seconds'>): Promise<Both> {
+  const load = rig.load(options);
+  await wait(2000);
+  const death = await die(rig);
+  await wait(1000);
+  await rig.revive(2);
+  const until = Date.now() - 2000;
+  const still = await standStill(rig, 4);
+  await wait(500);
+  const calls = await load.stop();
+  const before = calls.filter(({ invited }) => invited < until);
+  return { rig, death, still, before, later: calls.filter((call) => !before.includes(call)) };
 }
 
 export async function rollingRestart(t: TestContext, rig: Rig, options: { rate: number }): Promise<void> {

@@ -295,20 +295,28 @@ export class Rig {
     assert.deepEqual(taken.map(({ callId }) => `${callId}: records by ${writers.get(callId)}`).slice(0, 5), []);
   }
 
-  /** Members that wrote the record of a call, in the order of their event logs, by Call-ID. */
+  /**
+   * Members that had the record of a call one after the other, by Call-ID: they adopted or wrote it, as their event logs say. Who deletes it has
+   * ended the call or given it back, and from then on anybody may have it.
+   */
   writers(): Map<string, number[]> {
     const lines = this.members.flatMap((k) =>
       this.logged(k)
-        .filter(({ msg, callId }) => msg === 'call record written' && callId !== undefined)
+        .filter(({ msg, callId }) => callId !== undefined && (msg === 'call record written' || msg === 'call adopted'))
         // When it was written: a member that stood still has the answer later.
-        .map(({ time, tookMs, callId }) => ({ k, at: Date.parse(time) - (tookMs ?? 0), callId: callId! })),
+        .map(({ time, tookMs, callId, msg, state }) => {
+          const isDeleted = msg === 'call record written' && state === 'gone';
+          return { k, at: Date.parse(time) - (tookMs ?? 0), callId: callId!, isDeleted };
+        }),
     );
     lines.sort((a, b) => a.at - b.at);
     const writers = new Map<string, number[]>();
-    for (const { k, callId } of lines) {
-      const known = writers.get(callId);
-      if (!known) writers.set(callId, [k]);
-      else if (known.at(-1) !== k) known.push(k);
+    for (const { k, callId, isDeleted } of lines) {
+      const known = writers.get(callId) ?? [];
+      // Once two have been in turn they stay to be told.
+      if (hasReturned(known)) continue;
+      if (known.at(-1) !== k) known.push(k);
+      writers.set(callId, isDeleted && !hasReturned(known) ? [] : known);
     }
     return writers;
   }

@@ -1,25 +1,25 @@
-// The short part of the fault suite: a host dies, and a member stands still, while calls run through proxies.
+// The short part of the fault suite, which `npm test` runs as well: a host dies, and a member stands still, while calls run through proxies.
 import { after, before, describe, it } from 'node:test';
 import { LAB_TOOLS, without } from '../lab/missing.ts';
-import { hostDeath, standstill } from './deaths.ts';
+import { assertDeath, assertStandstill, type Both, dieAndStandStill } from './deaths.ts';
 import { FAULT_TOOLS, Rig, SHORT } from './rig.ts';
-
-const LIMIT = { timeout: 90_000 };
-const LOAD = { rate: 60, seconds: 5, kinds: SHORT };
 
 describe('a farm of three with proxies and three servers of etcd', {
   skip: without(...LAB_TOOLS, ...FAULT_TOOLS),
 }, () => {
   let rig: Rig;
-  before(async () => {
-    rig = await Rig.start();
-  }, LIMIT);
+  let both: Both;
+  before(
+    async () => {
+      rig = await Rig.start();
+      both = await dieAndStandStill(rig, { rate: 50, kinds: SHORT });
+    },
+    { timeout: 120_000 },
+  );
   after(() => rig?.close());
 
-  it('loses no ringing and no established call when a host dies, and answers all else', LIMIT, (t) =>
-    hostDeath(t, rig, LOAD),
-  );
-  it('has no call handled by two members when one stands still and goes on', LIMIT, (t) =>
-    standstill(t, rig, { ...LOAD, still: 4 }),
-  );
+  it('loses no ringing and no established call when a host dies, and answers all else', (t) =>
+    assertDeath(t, rig, both.death, both.before));
+  it('loses none when a member stands still and goes on, and has no call handled by two', (t) =>
+    assertStandstill(t, rig, both.still, both.later));
 });

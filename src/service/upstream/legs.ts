@@ -69,9 +69,9 @@ export function noteClientResponse(
   if (!journal) return;
   if (step === Step.over) journal.over(entry);
   else if (step === Step.confirmed) {
-    // Of the call of a client it is the client's leg that confirms it.
+    // Of the call of a client it is the client's leg that confirms it; but a re-INVITE to the client's other party has no entry of its own.
     const own = !journal.has(key);
-    journal.answered(own ? -key : key, branchOf(scan), sightingOf(scan, message, 0), own);
+    journal.answered(own ? -key : key, branchOf(scan), sightingOf(scan, message, 0), own || entry === key);
   } else if (isRinging(scan)) journal.rings(-key);
 }
 

@@ -360,12 +360,15 @@ describe('dialogs: shared, the member dies', () => {
     await farm.pass(GRACE_MS + 1000, 100);
     const heir = farm.ownerOf(call.callId);
     assert.equal(heir.node.ownedCalls, 1);
-    await farm.add(2);
+    const back = await farm.add(2);
     await farm.pass(WRITTEN_MS);
     assert.deepEqual([heir.node.ownedCalls, await records(farm)], [0, []]);
+    call.reinvite();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.status, await records(farm)], [200, [`${back.number} confirmed`]]);
     call.bye();
     await farm.pass(WRITTEN_MS);
-    assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
+    assert.deepEqual([call.final.get('BYE'), callee.state, await records(farm)], [200, 'over', []]);
   });
 
   test('in the dialog; a BYE of neither party comes: the dialog goes on', async () => {
