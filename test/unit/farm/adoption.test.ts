@@ -431,6 +431,23 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), back.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
+  test('in the dialog, which ends at its heir while it comes back, when it has read its records already: it reads them again', async () => {
+    const scene = await ringing();
+    const { farm, callee } = scene;
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    await lose(scene, true);
+    const back = await farm.add(2);
+    await farm.pass(WRITTEN_MS);
+    assert.equal(back.node.ownedCalls, 1);
+    // As an heir does that gets the BYE and has not seen the view yet.
+    const { store } = farm.member(1);
+    const [left] = (await farm.drive(store.list('calls/'))).filter(({ value }) => parseCallRecord(value));
+    await farm.drive(store.commit([{ key: left!.key, value: undefined, expect: left!.revision }]));
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual([back.node.ownedCalls, await records(farm)], [0, []]);
+  });
+
   for (const [when, ackMs] of [
     ['before', 0],
     ['after', GRACE_MS + 1000],
