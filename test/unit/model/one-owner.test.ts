@@ -12,6 +12,8 @@ const RUNS = Number(SIPFARM_MODEL_RUNS);
 const AGAIN: { seed?: number; path?: string } = JSON.parse(SIPFARM_MODEL_AGAIN);
 const MEMBERS = 3;
 const MOST_MEMBERS = 5;
+/** What was decided before a link was whole is seen a moment later. */
+const HEALING_MS = 300;
 /** Calls that begin with one step. */
 const CALLS = 4;
 
@@ -91,6 +93,7 @@ class Model {
   #fault: string | undefined;
   #cut = false;
   #frozen: FakeMember | undefined;
+  #healedAt = 0;
 
   constructor(farm: FakeFarm, phone: UdpPhone) {
     this.farm = farm;
@@ -120,7 +123,8 @@ class Model {
     if (!last || last.member.server === member.server || transaction.split) return;
     // Members that do not reach each other cannot be one: what an earlier owner may hold cannot be asked for, or not by way of the next.
     // Nor can one be asked that stands still and has its seat yet: a majority takes it, but not from half of the farm.
-    if (!this.#whole || last.member === this.#frozen) transaction.split = true;
+    const healing = this.farm.clock.now() - this.#healedAt < HEALING_MS;
+    if (healing || !this.#whole || last.member === this.#frozen) transaction.split = true;
     else if (this.#lives(last))
       this.#fail(`${callId} has two owners: ${last.member.id} lives and is seated, and ${member.id} has it too`);
     else if (transaction.lives.some((earlier) => earlier !== life && same(earlier, life)))
@@ -175,6 +179,7 @@ class Model {
         !(from.port === 5064 && pair.includes(from.address) && pair.includes(to.address));
     } else if (what === 'heal') {
       await this.#thaw();
+      this.#healedAt = farm.clock.now();
       for (const { store } of live) store.heal();
       this.#cut = false;
       farm.network.reaches = () => true;
