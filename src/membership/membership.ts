@@ -239,7 +239,7 @@ export class Membership {
         this.#unpublished = false;
         const record = this.#record();
         outcome = await claimSeat({
-          ...{ store, record, starting, conflicts, lease },
+          ...{ store, record, starting, conflicts, lease, before: this.#given },
           wall: clock.wall(),
           random: this.#random,
         });

@@ -32,6 +32,8 @@ export interface SeatClaim {
   readonly random: () => number;
   /** How often this claim has lost already: the more often, the wider the choice among free numbers. */
   readonly conflicts: number;
+  /** What this process was given before: tokens name it. */
+  readonly before: GivenNumber | undefined;
   /** Only a process that starts may take over the record of its predecessor. */
   readonly starting: boolean;
   /** Asked for only when the claim has a chance. */
@@ -82,7 +84,7 @@ interface ChosenNumber {
 }
 
 async function chooseNumber(claim: SeatClaim, live: ReadonlySet<string>): Promise<ChosenNumber> {
-  const { store, record, wall, conflicts, random } = claim;
+  const { store, record, wall, conflicts, random, before } = claim;
   const used = new Map<number, ChosenNumber | undefined>();
   for (const { key, value, revision } of await store.list('numbers/')) {
     const number = Number(key.slice('numbers/'.length));
@@ -93,6 +95,8 @@ async function chooseNumber(claim: SeatClaim, live: ReadonlySet<string>): Promis
     if (given.member === record.id) return choice;
     if (!live.has(given.member) && Date.parse(given.lastSeen) + REUSE_MS < wall) used.set(number, choice);
   }
+  // The store has lost everything, and the members that live on come back in any order.
+  if (before && !used.has(before.number) && before.incarnation < MAX_INCARNATION) return { ...before, revision: 0n };
   // The lowest free number; after a conflict one of the lowest few, so that many members that start at once do not all want the same.
   let skip = Math.floor(random() * Math.min(2 * conflicts, 64));
   let found: ChosenNumber | undefined;

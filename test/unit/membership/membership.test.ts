@@ -641,6 +641,18 @@ describe('membership', () => {
     assert.deepEqual(fe2!.events, ['seat-lost', 'isolated', 'rejoined 2']);
   });
 
+  it('comes back under its number when the store has lost all, whoever is first, with a higher incarnation', async () => {
+    const started = await start('fe1', 'fe2', 'fe3');
+    const [, , last] = started;
+    assert.equal(last!.membership.given?.number, 3);
+    farm.apply(['numbers/1', 'numbers/2', 'numbers/3', 'members/fe3'].map((key) => ({ key, value: undefined })));
+    await clock.pass(LEASE_MS, 50);
+    assert.deepEqual(last!.membership.given, { number: 3, incarnation: 2 });
+    farm.apply([{ key: 'members/fe1', value: undefined }]);
+    await clock.pass(LEASE_MS, 50);
+    assert.deepEqual(started[0]!.membership.given, { number: 1, incarnation: 2 });
+  });
+
   it('reuses a number seven days after its member was seen last, with incarnations that go on rising', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     await fe2!.membership.leave();
