@@ -21,7 +21,7 @@ export type RecordMethod = (typeof RECORD_METHODS)[number];
 export interface Leg {
   /** `client`: somebody outside sent it to the SIP server. `server`: the SIP server sent it to somebody outside. */
   readonly from: 'client' | 'server';
-  /** The way to that somebody. */
+  /** The way to that somebody; of one who has come back over a new connection that one, whatever the messages name. */
   readonly flow: Readonly<Flow>;
   /**
    * The request as it stood outside (`client`: as it came, source stamped into its Via; `server`: as it left, under our Via): start line and

@@ -16,7 +16,7 @@ export interface SeenLeg {
 
 interface HeldLeg {
   readonly from: Leg['from'];
-  readonly flow: Readonly<Flow>;
+  flow: Readonly<Flow>;
   readonly branch: string;
   request: string | Sighting;
   answer: string | Sighting | undefined;
@@ -91,6 +91,12 @@ export class HeldCall {
   setAnswer(branch: string, answer: Sighting): void {
     const leg = this.#legs.find((each) => each.branch === branch);
     if (leg) leg.answer ??= answer;
+  }
+
+  /** The party of leg number `index` is reached by another flow now. */
+  moveLeg(index: number, flow: Readonly<Flow>): void {
+    const leg = this.#legs[index];
+    if (leg) leg.flow = flow;
   }
 
   /** Forgets the legs. */

@@ -19,6 +19,8 @@ export interface CallRecordsOptions {
   readonly mode: RecordsMode;
   /** True while this member may write nothing. */
   readonly isolated: () => boolean;
+  /** A call has been read from its record. */
+  readonly onFound: (entry: number, record: CallRecord) => void;
   /** Asks the store whether this member has its seat. */
   readonly confirmSeat: () => Promise<boolean>;
 }
@@ -79,6 +81,7 @@ export class CallRecords {
     const confirmed = record.state === 'confirmed';
     calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), record.epoch);
     this.journal.restore(entry, record);
+    this.#options.onFound(entry, record);
   }
 
   /** Writes what waits, as far as that is quickly done, and ends. */

@@ -136,6 +136,7 @@ export class FarmNode {
             calls: this.#calls,
             mode: config.ownership.records,
             isolated: () => this.#membership.isolated || this.#fence.up,
+            onFound: (entry, record) => this.#upstream.remember(entry, record),
             confirmSeat: () => this.#membership.confirmSeat(),
           });
     const drops = dropCells(metrics.verdicts);

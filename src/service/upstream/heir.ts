@@ -15,6 +15,7 @@ import type { Packet } from '../../transport/packet.ts';
 import { type Edge, entryOf } from './edge.ts';
 import { InheritedCalls, isOfCaller, topBranch } from './inherited-calls.ts';
 import { partyTag } from './leg-messages.ts';
+import { rememberMoves } from './moves.ts';
 import { copyOf, Parked } from './parked.ts';
 import { Voice } from './voice.ts';
 
@@ -195,7 +196,8 @@ export class Heir implements Successor {
       this.#noteOrigin(owner, entry);
       edge.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), epoch);
       if (!isDialog) this.#calls.take(entry, record);
-      else if (!confirmed) this.#confirm(entry);
+      else if (confirmed) rememberMoves(edge, entry, record);
+      else this.#confirm(entry);
       return isDialog ? 'dialog' : 'ringing';
     }
     if (!confirmed) return this.#endRinging(entry, record);
@@ -264,8 +266,7 @@ export class Heir implements Successor {
   /** Its callee has been asked, so an answer may come. */
   #canRing(entry: number, record: CallRecord): boolean {
     if (record.legs.some(({ from }) => from === 'server')) return true;
-    const key = Math.abs(entry);
-    return this.#alive.delete(key) && !this.#cancelling.has(key);
+    return this.#alive.delete(Math.abs(entry));
   }
 
   /** A call of a `dialogs: own` server, or one that had not left the server yet: there is no going on. */

@@ -15,6 +15,7 @@ import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, noteInTable, opens
 import { readFlowParameter } from './flow-parameter.ts';
 import type { Heir } from './heir.ts';
 import { noteClientLeg, noteServerResponse } from './legs.ts';
+import { recordMove } from './moves.ts';
 import { RouteReading, readdressRoutes, takeOwnRoutes } from './own-routes.ts';
 
 export interface InwardOptions {
@@ -106,8 +107,12 @@ export class Inward {
     const { flow } = this.#routes;
     if (flow.connection === 0 || scan.toTagStart < 0) return;
     if (flow.connection === packet.connection && flow.member === packet.ingress) return;
+    const { edge } = this.#options;
     const tag = scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd);
-    this.#options.edge.rebound.note(packet.callKey, tag, flow, this.#back);
+    const entry = entryOf(edge, packet.callKey, false);
+    const sure = edge.calls.stateOf(entry) === 'confirmed';
+    if (edge.rebound.note(packet.callKey, tag, flow, this.#back, sure) && sure)
+      recordMove(edge, entry, tag, this.#back);
   }
 
   /** Why the request goes no further; 0 when it does. */

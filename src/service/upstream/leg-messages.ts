@@ -56,6 +56,14 @@ export function partyTag(leg: Leg): string {
     : slice(said, said.toTagStart, said.toTagEnd);
 }
 
+/** The user parts of the URIs that a message's Record-Route names. */
+export function routeUsers(text: string): string[] {
+  const said = readLeg(text);
+  return (said ? allValues(said, HeaderName.RECORD_ROUTE) : []).flatMap(
+    (value) => /sip:([^@>;]*)@/i.exec(value)?.[1] ?? [],
+  );
+}
+
 /** CANCEL of the leg's INVITE (RFC 3261 9.1). */
 export function cancelOf(leg: Leg): Buffer | undefined {
   return inTransaction(leg, 'CANCEL', undefined);

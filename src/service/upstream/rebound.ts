@@ -23,20 +23,31 @@ interface Rebinding {
 export class Rebound {
   readonly #calls = new Map<number, Rebinding[]>();
 
-  /** A request in the dialog has come by `now`, from a client that the dialog looks for at `named`. */
-  note(callKey: number, tag: string, named: Readonly<Flow>, now: Readonly<Flow>): void {
+  /**
+   * A request in the dialog has come by `now`, from a client that the dialog looks for at `named`. `sure`: there is such a dialog; for others no
+   * room is made. True when that was not known.
+   */
+  note(callKey: number, tag: string, named: Readonly<Flow>, now: Readonly<Flow>, sure: boolean): boolean {
     const known = this.#calls.get(callKey);
     const found = known?.find((each) => isOf(each, named) && each.tag === tag);
     if (found) {
-      if (found.flow.connection !== now.connection || found.flow.member !== now.member) found.flow = { ...now };
-      return;
+      const changed = found.flow.connection !== now.connection || found.flow.member !== now.member;
+      if (changed) found.flow = { ...now };
+      return changed;
     }
     const { member, incarnation, connection } = named;
     const made = { member, incarnation, connection, tag, flow: { ...now }, lost: false };
-    if (!known) {
-      if (this.#calls.size >= MAX_CALLS) this.#calls.delete(this.#calls.keys().next().value ?? 0);
-      this.#calls.set(callKey, [made]);
-    } else if (known.length < MAX_OF_CALL) known.push(made);
+    if (known) {
+      if (known.length >= MAX_OF_CALL) return false;
+      known.push(made);
+      return true;
+    }
+    if (this.#calls.size >= MAX_CALLS) {
+      if (!sure) return false;
+      this.#calls.delete(this.#calls.keys().next().value ?? 0);
+    }
+    this.#calls.set(callKey, [made]);
+    return true;
   }
 
   /** Is there a call whose client has come back? */

@@ -8,6 +8,7 @@ import { type Endpoint, formatEndpoint, hostText } from '../../base/endpoint.ts'
 import { SipfarmError } from '../../base/errors.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
+import type { CallRecord } from '../../calls/call-record.ts';
 import type { CallTable } from '../../calls/call-table.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
@@ -29,6 +30,7 @@ import type { ForbiddenTargets } from './forbidden-targets.ts';
 import { Heir } from './heir.ts';
 import { Inward } from './inward.ts';
 import type { Locator } from './locate.ts';
+import { rememberMoves } from './moves.ts';
 import { Outward } from './outward.ts';
 import { type HealthSettings, ServerHealth } from './server-health.ts';
 import { Side } from './stamp.ts';
@@ -152,6 +154,11 @@ export class Upstream implements Service {
     const { host, port } = this.#options.settings.server;
     if (this.#server === undefined) return `the SIP server ${host} is not found in DNS`;
     return this.#health.up ? undefined : `the SIP server ${hostText(host)}:${port} does not answer`;
+  }
+
+  /** A call that this member has read again from its own record. */
+  remember(entry: number, record: CallRecord): void {
+    if (record.state === 'confirmed') rememberMoves(this.#edge, entry, record);
   }
 
   handle(packet: Packet, message: Scan): void {

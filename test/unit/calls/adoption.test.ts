@@ -66,6 +66,8 @@ interface Heir {
   readonly held: Map<number, CallRecord>;
   /** Whether it may adopt. */
   may: boolean;
+  /** Whether it has room for records. */
+  keeps: boolean;
 }
 
 function rig(): Rig {
@@ -78,6 +80,7 @@ function rig(): Rig {
     const made: Heir = {
       held,
       may: true,
+      keeps: true,
       adoption: new Adoption({
         store: faulty(memory.open(), clock, faults, lateMs),
         clock,
@@ -88,8 +91,8 @@ function rig(): Rig {
         keeper: {
           has: (entry) => held.has(entry),
           restore: (entry, record) => {
-            held.set(entry, record);
-            return true;
+            if (made.keeps) held.set(entry, record);
+            return made.keeps;
           },
         },
         heir: {
@@ -238,6 +241,24 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
+  test('what stands under the own number already is not written over, and what cannot be kept does not stay there', async () => {
+    const { clock, store, acts, heir } = rig();
+    await leave(store, 'confirmed', 5, 6);
+    const own = { ...recordOf(6, 'confirmed'), callId: 'another' };
+    await store.commit([{ key: recordKey(1, 'confirmed', 6), value: own }]);
+    const one = heir(1);
+    one.keeps = false;
+    one.adoption.takeSeats(ALL);
+    one.adoption.takeSeats(LEFT);
+    await clock.pass(GRACE_MS + 1000, 50);
+    assert.deepEqual(acts, ['1 5']);
+    assert.deepEqual(
+      (await store.list(recordPrefix(1))).map(({ value }) => value),
+      [own],
+    );
+    one.adoption.close();
+  });
+
   test('packets that wait for a call while the store is slow are few', async () => {
     const { clock, store, heir } = rig();
     await leave(store, 'trying', 5);
@@ -274,6 +295,11 @@ describe('a member is gone', () => {
     await clock.pass(100, 50);
     assert.deepEqual(acts, ['1 5']);
     assert.ok(asked <= 2 * 200, `${asked} questions`);
+    await clock.pass(1000, 50);
+    asked = 0;
+    one.adoption.wantDialog(DEAD, 5);
+    await clock.pass(100, 50);
+    assert.equal(asked, 0, 'it is known');
     one.adoption.close();
   });
 

@@ -315,6 +315,44 @@ test('a call that ends before it is known whether its first write has arrived le
   }
 });
 
+test('of calls that change at the same time only what was adopted is given up', async () => {
+  const rig = new JournalRig();
+  for (const entry of [1, 2, 3]) rig.journal.began(entry, 'INVITE', `call-${entry}`, clientLeg(`call-${entry}`));
+  await rig.clock.pass(SOON_MS);
+  rig.seated = false;
+  for (const entry of [1, 3]) rig.memory.apply([{ key: recordKey(SELF, 'trying', entry), value: undefined }]);
+  rig.journal.answered(1, '', ok('call-1'), true);
+  rig.journal.answered(2, '', ok('call-2'), true);
+  rig.journal.branched(3, serverLeg('call-3'));
+  await rig.clock.pass(SURELY_MS);
+  assert.deepEqual(
+    [rig.taken.sort(), [...rig.stored()].map(([entry, { kind }]) => [entry, kind])],
+    [[1, 3], [[2, 'dialog']]],
+  );
+});
+
+test('whose party has come back on another connection is written once more', async () => {
+  const rig = new JournalRig();
+  rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
+  await rig.clock.pass(SOON_MS);
+  const flow = { ...clientLeg('call').flow, connection: 9 };
+  rig.journal.moved(77, 0, flow);
+  await talking(rig, 78);
+  assert.equal(rig.stored().get(77)!.legs[0]!.flow.connection, 0, 'not while it rings');
+  rig.journal.answered(77, '', ok('call'), true);
+  await rig.clock.pass(SOON_MS);
+  const before = rig.stored().get(77)!;
+  rig.journal.moved(77, 0, flow);
+  rig.journal.moved(77, 5, flow);
+  await rig.clock.pass(SOON_MS);
+  const [leg] = before.legs;
+  assert.deepEqual(rig.stored().get(77), { ...before, legs: [{ ...leg, flow }] });
+  assert.equal(rig.writes.get(77), 3);
+  rig.journal.over(77);
+  await rig.clock.pass(SOON_MS);
+  assert.equal(rig.stored().has(77), false);
+});
+
 test('a member that gives all up writes nothing of it', async () => {
   const rig = new JournalRig();
   await talking(rig, 1);

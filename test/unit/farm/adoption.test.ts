@@ -77,6 +77,12 @@ describe('dialogs: shared, the member dies', () => {
     assert.equal(new Set(phone.got.filter(({ status }) => status === 500).map(({ text }) => text)).size, 1);
     assert.deepEqual(await records(farm), []);
     assert.equal(adopted(farm, 'sweep', 'refused'), 1);
+    // Long after that nothing is known of it.
+    await farm.pass(40_000, 500);
+    const before = farm.live.flatMap(({ server }) => server.requests).length;
+    call.inviteAgain();
+    await farm.settle();
+    assert.equal(farm.live.flatMap(({ server }) => server.requests).length, before + 1);
   });
 
   test('before anything went out, and the caller sends the INVITE again: it is a new call at the heir', async () => {
@@ -500,6 +506,21 @@ describe('dialogs: shared, the member dies', () => {
       assert.equal(adopted(farm, 'sweep', outcome) + adopted(farm, 'need', outcome), 0);
   });
 
+  test('while it rings, and is back after the grace: the heir keeps the call, and the CANCEL of the caller comes to it', async () => {
+    const scene = await ringing();
+    const { farm, call, callee } = scene;
+    await lose(scene, true);
+    await farm.pass(GRACE_MS + 1000, 100);
+    const heir = farm.ownerOf(call.callId);
+    farm.choose = () => heir;
+    await farm.add(2);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([heir.node.ownedCalls, await records(farm)], [1, [`${heir.number} trying`]]);
+    call.cancel();
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([call.final.get('CANCEL'), callee.seen.includes('CANCEL')], [200, true]);
+  });
+
   test('and its heir, too: the next one has the call', async () => {
     const scene = await ringing({ members: 4 });
     const { farm, call, callee } = scene;
@@ -679,6 +700,18 @@ describe('dialogs: own, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), await records(farm)], [200, []]);
   });
 
+  test('and more comes for it in the grace than there is room for: nothing is answered that would end a dialog', async () => {
+    const scene = await calledIn();
+    const { farm, call, phone } = scene;
+    await lose(scene);
+    for (let i = 0; i < 2000; i++) call.byeAs('stranger');
+    await farm.settle();
+    call.bye();
+    await farm.pass(1000, 100);
+    assert.equal(got(phone, 481, 'BYE'), 0);
+    assert.ok(farm.sum((metrics) => metrics.verdicts, { verdict: 'drop', reason: 'owner-gone' }) > 0);
+  });
+
   test('and a subscription ends with a NOTIFY that asks the subscriber to come again', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     const lost = farm.member(2);
@@ -768,6 +801,59 @@ describe('a client whose connection is gone comes back on another', () => {
     assert.equal(server.server.responses[0]?.status, 430);
     server.inDialog(call.callId, 'UPDATE');
     await farm.until(() => second.got.some(({ method, status }) => status === 0 && method === 'UPDATE'), 'it arrives');
+  });
+
+  test('and then the owner dies: with `own` the BYE reaches it there', async () => {
+    const { farm, call, second, say } = await comesBack(2, 3, 'closed');
+    await say(call.fromTag);
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost: farm.member(2) });
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual(
+      second.got.filter(({ status }) => status === 0).map(({ method }) => method),
+      ['BYE'],
+    );
+  });
+
+  test('and then the owner dies: with `shared` requests of the other side reach it there, from the heir', async () => {
+    const farm = await start({ members: 4, dialogs: 'shared' });
+    const callee = new Callee(farm, await farm.phone('192.0.2.9'));
+    proxies(farm, [callee.uri]);
+    const { choose } = farm;
+    farm.choose = () => farm.member(3);
+    const first = await farm.tcpPhone('192.0.2.7');
+    const call = new Call(farm, first, farm.callIdOf(farm.member(2)));
+    call.invite();
+    await farm.settle();
+    callee.answer();
+    await farm.until(() => callee.state === 'confirmed', 'the call is up');
+    first.close();
+    farm.choose = () => farm.member(4);
+    const second = await farm.tcpPhone('192.0.2.7');
+    farm.choose = choose;
+    call.moveTo(second);
+    call.send('INFO');
+    await farm.until(() => call.final.get('INFO') === 200, 'an answer on the new connection');
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost: farm.member(2) });
+    await farm.pass(GRACE_MS + 1000, 100);
+    // The member that held the old connection lives, so it has to say first that it is gone.
+    for (const method of ['OPTIONS', 'UPDATE']) {
+      callee.send(method);
+      await farm.until(() => callee.final(method) !== 0, 'an answer');
+    }
+    assert.deepEqual([callee.final('OPTIONS'), callee.final('UPDATE')], [430, 200]);
+  });
+
+  test('and then its sipfarm restarts before the living server: requests of the server still reach it', async () => {
+    const { farm, server, call, second, say } = await comesBack(2, 3, 'closed');
+    await say(call.fromTag);
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost: farm.member(2) }, true);
+    await farm.add(2);
+    await farm.pass(WRITTEN_MS);
+    server.inDialog(call.callId, 'OPTIONS');
+    await farm.until(() => second.got.some(({ method, status }) => status === 0 && method === 'OPTIONS'), 'it arrives');
   });
 
   test('and speaks with another tag: the requests for the client are not its', async () => {

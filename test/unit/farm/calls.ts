@@ -158,7 +158,7 @@ export class Call {
   toTag = '';
   #routes: readonly string[] = [];
   #target = 'sip:bob@example.org';
-  readonly #phone: Phone;
+  #phone: Phone;
   readonly #farm: FakeFarm;
   #inviteVia: string;
   #cseq = 1;
@@ -175,8 +175,18 @@ export class Call {
     this.fromTag = `alice-${callId}`;
     this.#reliable = phone.transport === 'TCP';
     this.#inviteVia = this.#via();
+    this.#listen(phone);
+  }
+
+  /** From now on the caller speaks by this connection. */
+  moveTo(phone: UdpPhone | TcpPhone): void {
+    this.#phone = phone;
+    this.#listen(phone);
+  }
+
+  #listen(phone: UdpPhone | TcpPhone): void {
     const before = phone.onMessage;
-    phone.onMessage = (message) => (message.callId === callId ? this.#take(message) : before(message));
+    phone.onMessage = (message) => (message.callId === this.callId ? this.#take(message) : before(message));
   }
 
   get status(): number {
