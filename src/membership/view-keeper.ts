@@ -5,8 +5,8 @@ import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { isMember, nextView, type Seat, takesCalls, type View } from '../ownership/view.ts';
-import { type Entry, MAX_WRITES, type PrefixWatch, type Store, type Write } from '../store/store.ts';
+import { isMember, nextView, type Outcast, type Seat, takesCalls, type View } from '../ownership/view.ts';
+import type { Entry, PrefixWatch, Store } from '../store/store.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
 import { type Orders, readOrders } from './order.ts';
 import type { GivenNumber } from './seat-claim.ts';
@@ -63,8 +63,6 @@ export class ViewKeeper {
   #storedRevision = 0n;
   /** Number to incarnation. */
   #suspected: ReadonlyMap<number, number> = new Map();
-  /** Revisions of the members' records, by id. */
-  readonly #revisions = new Map<string, bigint>();
   /** The last incarnation in which this member has had a seat, and the last of which it was told that the seat is lost; 0 = none. */
   #seatedAs = 0;
   #lostAs = 0;
@@ -181,15 +179,13 @@ export class ViewKeeper {
   #takeMembers(entries: readonly Entry[]): void {
     const { badEntries, log, onMembers } = this.#options;
     const byNumber = new Map<number, MemberRecord>();
-    this.#revisions.clear();
-    for (const { key, value, revision } of entries) {
+    for (const { key, value } of entries) {
       const record = parseMemberRecord(key.slice('members/'.length), value);
       if (!record) {
         badEntries.n++;
         log.warn({ key }, 'this entry of the store is no member record; it is ignored');
         continue;
       }
-      this.#revisions.set(record.id, revision);
       const other = byNumber.get(record.number);
       if (!other || other.incarnation < record.incarnation) byNumber.set(record.number, record);
     }
@@ -244,8 +240,8 @@ export class ViewKeeper {
   /** The seats that these members should have. */
   #desired(members: readonly MemberRecord[]): readonly Seat[] {
     const self = this.#options.self()?.number;
-    // Whom an order keeps out is no candidate, and does not count where a majority is asked for.
-    const wanted = members.filter((record) => this.#seatFor(record));
+    // Whom an order keeps out, or a taken seat, is no candidate, and does not count where a majority is asked for.
+    const wanted = members.filter((record) => this.#seatFor(record) && !this.#isOut(record));
     const candidates = wanted.filter(isMember);
     const reached = wanted.filter((record) => {
       const { number, incarnation } = record;
@@ -289,29 +285,27 @@ export class ViewKeeper {
   #next(seats = this.#desired(this.#members)): View | undefined {
     const last = this.#view;
     if (!last && seats.length === 0) return undefined;
-    const next = nextView(last, seats, randomBytes(16).toString('hex'));
+    const next = nextView(last, seats, randomBytes(16).toString('hex'), this.#outcasts(seats));
     if (next !== last) return next;
     // The store has lost the view, or been set back to an older one: epochs only rise.
     return JSON.stringify(this.#stored) === JSON.stringify(last) ? undefined : { ...last, epoch: last.epoch + 1 };
   }
 
-  /**
-   * The view, and with a seat that suspicion takes the record that asked for it, while its lease lives on: no member that joins later, and
-   * suspects nobody yet, may give the seat back to a process that slept. It comes again by joining anew, with a new incarnation.
-   */
-  #writesOf(next: View): readonly Write[] {
-    const seated = new Set(next.seats.map(({ number }) => number));
-    const out = this.#members.filter(
-      ({ number, incarnation }) => this.#suspected.get(number) === incarnation && !seated.has(number),
-    );
-    return [
-      { key: 'view', value: next, expect: this.#storedRevision },
-      ...out.slice(0, MAX_WRITES - 1).map(({ id }) => ({
-        key: `members/${id}`,
-        value: undefined,
-        expect: this.#revisions.get(id) ?? 0n,
-      })),
-    ];
+  /** Who gets no seat again with this incarnation, when the next seats are `seats`: as long as its record lives. */
+  #outcasts(seats: readonly Seat[]): readonly Outcast[] {
+    const seated = new Set(seats.map(({ number }) => number));
+    return this.#members
+      .filter((record) => !seated.has(record.number) && (this.#isOut(record) || this.#isTaken(record)))
+      .map(({ number, incarnation }) => ({ number, incarnation }));
+  }
+
+  #isOut({ number, incarnation }: Outcast): boolean {
+    return this.#view?.out?.some((each) => each.number === number && each.incarnation === incarnation) === true;
+  }
+
+  /** It is suspected, and has a seat to lose. */
+  #isTaken(record: MemberRecord): boolean {
+    return this.#suspected.get(record.number) === record.incarnation && this.#hasSeat(record);
   }
 
   #rest(): void {
@@ -348,7 +342,7 @@ export class ViewKeeper {
       await this.#read();
       const next = this.#mayDecide(this.#members) ? this.#next() : undefined;
       if (next && mayPropose()) {
-        await store.commit(this.#writesOf(next));
+        await store.commit([{ key: 'view', value: next, expect: this.#storedRevision }]);
         this.#takeView(await store.get('view'));
       }
     } catch (error) {

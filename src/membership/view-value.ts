@@ -1,7 +1,15 @@
 // The value of the store's key `view`, checked before anything is built from it.
 
 import { isInteger, isList, isObject, isOneOf } from '../base/shape.ts';
-import { type Generation, HISTORY_LENGTH, SEAT_ROLES, type Seat, type SeatRole, type View } from '../ownership/view.ts';
+import {
+  type Generation,
+  HISTORY_LENGTH,
+  type Outcast,
+  SEAT_ROLES,
+  type Seat,
+  type SeatRole,
+  type View,
+} from '../ownership/view.ts';
 import { isMemberId, MAX_INCARNATION, MAX_NUMBER, type MemberRecord } from './member-record.ts';
 import type { OrderKind } from './order.ts';
 
@@ -13,16 +21,33 @@ const MAX_SEATS = 1024;
 /** undefined when `value` has another shape, breaks a bound, or is not ordered by number. Unknown fields are left out. */
 export function parseView(value: unknown): View | undefined {
   if (!isObject(value)) return undefined;
-  const { v, epoch, seed, seats, history } = value;
+  const { v, epoch, seed, seats, out = [], history } = value;
   if (v !== 1 || !isInteger(epoch, 1, MAX_EPOCH)) return undefined;
   if (typeof seed !== 'string' || !/^[0-9a-f]{32}$/.test(seed)) return undefined;
-  if (!isList(seats, MAX_SEATS) || !isList(history, HISTORY_LENGTH)) return undefined;
+  if (!isList(seats, MAX_SEATS) || !isList(out, MAX_SEATS) || !isList(history, HISTORY_LENGTH)) return undefined;
   const parsedSeats: readonly (Seat | undefined)[] = seats.map(parseSeat);
+  const parsedOut: readonly (Outcast | undefined)[] = out.map(parseOutcast);
   const parsedHistory: readonly (Generation | undefined)[] = history.map(parseGeneration);
   if (!isComplete(parsedSeats) || !isOrdered(parsedSeats) || !isComplete(parsedHistory)) return undefined;
+  if (!isComplete(parsedOut)) return undefined;
   const epochs = [epoch, ...parsedHistory.map((generation) => generation.epoch)];
   if (epochs.some((later, i) => i > 0 && later >= epochs[i - 1]!)) return undefined;
-  return { v, epoch, seed, seats: parsedSeats, history: parsedHistory };
+  return {
+    v,
+    epoch,
+    seed,
+    seats: parsedSeats,
+    ...(parsedOut.length > 0 && { out: parsedOut }),
+    history: parsedHistory,
+  };
+}
+
+function parseOutcast(value: unknown): Outcast | undefined {
+  if (!isObject(value)) return undefined;
+  const { number, incarnation } = value;
+  return isInteger(number, 1, MAX_NUMBER) && isInteger(incarnation, 1, MAX_INCARNATION)
+    ? { number, incarnation }
+    : undefined;
 }
 
 /** Two seats are equal when their JSON is: the order of fields here is that of `seatOf`. */

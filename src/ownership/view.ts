@@ -37,6 +37,12 @@ export interface Generation {
   readonly shares: readonly { readonly number: number; readonly weight: number }[];
 }
 
+/** One life of a member. */
+export interface Outcast {
+  readonly number: number;
+  readonly incarnation: number;
+}
+
 /** The value of the store's key `view`. */
 export interface View {
   readonly v: 1;
@@ -46,6 +52,11 @@ export interface View {
   readonly seed: string;
   /** Ordered by number. */
   readonly seats: readonly Seat[];
+  /**
+   * Seats that a majority has taken while the member's record lived on: that incarnation gets none again, also from a member that has come
+   * later and suspects nobody. Left out when there are none.
+   */
+  readonly out?: readonly Outcast[];
   /** Earlier generations that moved slots, newest first, at most 8: where a slot's calls may still live (second chance). */
   readonly history: readonly Generation[];
 }
@@ -87,12 +98,28 @@ function sameSeats(a: readonly Seat[], b: readonly Seat[]): boolean {
   );
 }
 
-/** The view that follows `last` when the seats are `seats`; `last` itself when nothing changes. `seed` is used for a farm's first view only. */
-export function nextView(last: View | undefined, seats: readonly Seat[], seed: string): View {
+/**
+ * The view that follows `last` when the seats are `seats`; `last` itself when none changes. `seed` is used for a farm's first view only; `out`
+ * are those whose seats have been taken.
+ */
+export function nextView(
+  last: View | undefined,
+  seats: readonly Seat[],
+  seed: string,
+  out: readonly Outcast[] = [],
+): View {
   const ordered = [...seats].sort((a, b) => a.number - b.number);
   if (!last) return { v: 1, epoch: 1, seed, seats: ordered, history: [] };
   if (sameSeats(ordered, last.seats)) return last;
-  const view: View = { v: 1, epoch: last.epoch + 1, seed: last.seed, seats: ordered, history: last.history };
+  const { history } = last;
+  const view: View = {
+    v: 1,
+    epoch: last.epoch + 1,
+    seed: last.seed,
+    seats: ordered,
+    ...(out.length > 0 && { out }),
+    history,
+  };
   const before = generationOf(last);
   if (sameShares(before, generationOf(view)) || before.shares.length === 0) return view;
   // Slots follow from shares alone: an older generation with the same shares says nothing new, and a member whose server flaps must not push out others.

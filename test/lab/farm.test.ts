@@ -47,7 +47,8 @@ for (const mode of ['nat', 'session', 'dsr', 'tunnel', 'none'] as const) {
       const text = (base64: string): string => Buffer.from(base64, 'base64').toString();
       const entries = new Map(kvs.map(({ key, value }) => [text(key), JSON.parse(text(value)) as { epoch?: unknown }]));
       const prefix = `/sipfarm/${FARM}/v1/`;
-      const shape = /^(?:members|numbers|calls|aor|keys|ports)\/[^/]+$|^view$|^config$/;
+      const shape =
+        /^(?:members|numbers|orders|drains)\/[^/]+$|^calls\/\d+\/(?:mark|(?:pending|dialog)\/-?[0-9a-z]+)$|^view$|^config$/;
       for (const [key, value] of entries) {
         assert.ok(key.startsWith(prefix) && shape.test(key.slice(prefix.length)), key);
         assert.equal(typeof value, 'object', key);

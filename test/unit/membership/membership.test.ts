@@ -389,7 +389,7 @@ describe('membership', () => {
     for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([fe3!.membership.given!.number]));
     while (fe1!.seats.includes('fe3')) await clock.pass(10);
     assert.ok(clock.now() < cutAt + LEASE_MS, 'the lease has run out: this test shows nothing');
-    assert.equal(farm.read('members/fe3'), undefined, 'the record goes with the seat');
+    assert.ok(farm.read('members/fe3'), 'its record lives on: who looks for it finds it');
     fe3!.store.heal();
     await clock.pass(SETTLE_MS, 50);
     assert.equal(fe3!.events.at(-1), 'rejoined 2');
@@ -444,24 +444,6 @@ describe('membership', () => {
     await clock.pass(SETTLE_MS, 50);
     assert.equal(fe1!.seats, 'fe1/1* fe2/1');
     assert.notEqual(farm.read('members/fe3'), undefined);
-  });
-
-  it('takes no seat with a record that has changed in the same moment', async () => {
-    const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
-    fe2!.membership.suspect(new Set([3]));
-    const commit = fe1!.store.commit.bind(fe1!.store);
-    const outcomes: boolean[] = [];
-    fe1!.store.commit = async (writes) => {
-      const takesIt = writes.some(({ key, value }) => key === 'members/fe3' && value === undefined);
-      if (takesIt && outcomes.length === 0) await fe3!.membership.publish();
-      const done = await commit(writes);
-      if (takesIt) outcomes.push(done);
-      return done;
-    };
-    fe2!.store.commit = async () => false;
-    fe1!.membership.suspect(new Set([3]));
-    await clock.pass(SETTLE_MS, 10);
-    assert.deepEqual(outcomes.slice(0, 2), [false, true]);
   });
 
   it('does not claim anew before it knows whether the seat was lost', async () => {
