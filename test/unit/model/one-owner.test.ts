@@ -12,7 +12,7 @@ const RUNS = Number(SIPFARM_MODEL_RUNS);
 const AGAIN: { seed?: number; path?: string } = JSON.parse(SIPFARM_MODEL_AGAIN);
 const MEMBERS = 3;
 const MOST_MEMBERS = 5;
-/** What was decided before a link was whole is seen a moment later. */
+/** What was decided before all was healed is seen a moment later. */
 const HEALING_MS = 300;
 /** Calls that begin with one step. */
 const CALLS = 4;
@@ -93,6 +93,10 @@ class Model {
   #fault: string | undefined;
   #cut = false;
   #frozen: FakeMember | undefined;
+  #woken: FakeMember | undefined;
+  #linkCut = false;
+  /** It was when all was healed last. */
+  #linkWasCut = false;
   #healedAt = 0;
 
   constructor(farm: FakeFarm, phone: UdpPhone) {
@@ -123,8 +127,7 @@ class Model {
     if (!last || last.member.server === member.server || transaction.split) return;
     // Members that do not reach each other cannot be one: what an earlier owner may hold cannot be asked for, or not by way of the next.
     // Nor can one be asked that stands still and has its seat yet: a majority takes it, but not from half of the farm.
-    const healing = this.farm.clock.now() - this.#healedAt < HEALING_MS;
-    if (healing || !this.#whole || last.member === this.#frozen) transaction.split = true;
+    if (!this.#linked || !this.#canBeAsked(last.member)) transaction.split = true;
     else if (this.#lives(last))
       this.#fail(`${callId} has two owners: ${last.member.id} lives and is seated, and ${member.id} has it too`);
     else if (transaction.lives.some((earlier) => earlier !== life && same(earlier, life)))
@@ -138,12 +141,21 @@ class Model {
     return member.alive && seats.some((seat) => seat.id === member.id && seat.incarnation === incarnation);
   }
 
-  /** All that live and do not stand still reach each other. */
-  get #whole(): boolean {
-    const awake = this.farm.behind.filter((member) => member !== this.#frozen);
-    return awake.every(({ node }) => {
-      const reached = node.face.members().filter(({ reachable }) => reachable);
-      return awake.every(({ id }) => reached.some((each) => each.id === id));
+  get #healing(): boolean {
+    return this.farm.clock.now() - this.#healedAt < HEALING_MS;
+  }
+
+  /** No link is cut, or was a moment ago. */
+  get #linked(): boolean {
+    return !(this.#linkCut || (this.#healing && this.#linkWasCut));
+  }
+
+  /** All others reach it, and it does not stand still. A sleeper that wakes is asked of nobody: what it does with old packets is judged. */
+  #canBeAsked(member: FakeMember): boolean {
+    if (member === this.#frozen || (member === this.#woken && this.#healing)) return false;
+    return this.farm.behind.every((other) => {
+      const sees = other.node.face.members().some(({ id, reachable }) => id === member.id && reachable);
+      return sees || other === this.#frozen || (other === this.#woken && this.#healing);
     });
   }
 
@@ -174,12 +186,15 @@ class Model {
       this.#cut = true;
       one.store.cut();
     } else if (what === 'cutLink' && live.length > 1) {
+      this.#linkCut = true;
       const pair = [one!.address, live[(which + 1) % live.length]!.address];
       farm.network.reaches = (from, to) =>
         !(from.port === 5064 && pair.includes(from.address) && pair.includes(to.address));
     } else if (what === 'heal') {
-      await this.#thaw();
       this.#healedAt = farm.clock.now();
+      this.#linkWasCut = this.#linkCut;
+      this.#linkCut = false;
+      await this.#thaw();
       for (const { store } of live) store.heal();
       this.#cut = false;
       farm.network.reaches = () => true;
@@ -214,8 +229,10 @@ class Model {
   }
 
   async #thaw(): Promise<void> {
-    if (this.#frozen?.alive) await this.farm.thaw(this.#frozen);
+    const sleeper = this.#frozen;
+    this.#woken = sleeper;
     this.#frozen = undefined;
+    if (sleeper?.alive) await this.farm.thaw(sleeper);
   }
 
   #invite(): void {
