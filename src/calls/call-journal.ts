@@ -6,8 +6,8 @@
 //    over     -> deleted
 //
 // The journal keeps what it has written as one short text per call, so that a store that has lost everything gets it again, slowly: a call that
-// is confirmed and written rests (packed-calls.ts) until it ends. A write that
-// finds its key gone asks whether this member still has its seat: if not, another member has adopted the call, and it is given up here.
+// is confirmed and written rests (packed-calls.ts) until it ends. A write that finds its key gone asks whether this member still has its seat:
+// if not, another member has adopted the call, and it is given up here.
 import type { Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';

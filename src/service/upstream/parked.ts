@@ -4,10 +4,10 @@ import { Packet } from '../../transport/packet.ts';
 const MAX_PACKETS = 2000;
 const MAX_OCTETS = 4 * 1024 * 1024;
 
-/** A packet of its own, with octets of its own. */
+/** A packet of its own, with octets of its own. Who knew a newer view when it came says nothing about the view of its second turn. */
 export function copyOf(packet: Packet): Packet {
   const bytes = Buffer.from(packet.bytes.subarray(packet.start, packet.end));
-  return Object.assign(new Packet(), packet, { bytes, start: 0, end: bytes.length });
+  return Object.assign(new Packet(), packet, { bytes, start: 0, end: bytes.length, newerFrom: 0 });
 }
 
 export class Parked {
