@@ -157,16 +157,17 @@ export class OwnerLookup {
     const { tables } = this.#world;
     const owner = tables.slots[slot]!;
     if (packet.hops >= HOP_LIMIT || (tables.apart && packet.hops === 0)) return LOCAL;
-    const before = this.#mayStillHold(slot, packet);
+    const offered = packet.secondChance === SecondChance.offered;
+    // What is the sender's by our view and ours by the sender's newer one is ours: a member that cannot read the store would send it back for ever.
+    const home = owner === tables.self || owner === 0 || (!offered && owner === packet.newerFrom);
+    const before = home || offered ? this.#mayStillHold(slot, packet) : 0;
     if (before !== 0) {
       packet.secondChance = SecondChance.offered;
       return relayTo(before);
     }
-    if (owner === tables.self || owner === 0) return LOCAL;
+    if (home) return LOCAL;
     // Whoever it was offered to last hands it back, marked, so that it is not offered again.
-    if (packet.secondChance === SecondChance.offered) packet.secondChance = SecondChance.returned;
-    // By our view it is the sender's, by the sender's newer one it is ours: a member that cannot read the store would send it back for ever.
-    else if (owner === packet.newerFrom) return LOCAL;
+    if (offered) packet.secondChance = SecondChance.returned;
     return relayTo(owner);
   }
 
@@ -177,12 +178,9 @@ export class OwnerLookup {
   #mayStillHold(slot: number, packet: Packet): number {
     const { tables } = this.#world;
     const { self, earlier } = tables;
-    const owner = tables.slots[slot]!;
-    const offered = packet.secondChance === SecondChance.offered;
     if (packet.secondChance === SecondChance.returned || packet.hops > HOP_LIMIT - 2) return 0;
-    if (!offered && owner !== self && owner !== 0) return 0;
     let from = 0;
-    if (offered && owner !== self) {
+    if (packet.secondChance === SecondChance.offered && tables.slots[slot] !== self) {
       while (from < earlier.length && earlier[from]!.slots[slot] !== self) from++;
       from++;
     }

@@ -508,6 +508,17 @@ describe('the second chance', () => {
     assert.equal(member.verdict(invite, { hops: 1, newerFrom: 2, secondChance: SecondChance.offered }), relayTo(2));
   });
 
+  test('is given also by a member that owns the slot only by the newer view of whoever sent the packet', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1)], [seat(1), seat(2), seat(3)]), 3, 1));
+    const callId = callIdOf(member.tables, 2, 1);
+    member.told.set(1, 1);
+    const invite = request('INVITE', { 'Call-ID': callId });
+    const { verdict, packet } = member.decide(invite, { hops: 1, newerFrom: 2 });
+    assert.deepEqual([verdict, packet.secondChance], [relayTo(1), SecondChance.offered]);
+    const returned = { hops: 3, newerFrom: 2, secondChance: SecondChance.returned };
+    assert.equal(member.verdict(invite, returned), LOCAL);
+  });
+
   test('leaves out one that holds nothing of its time for the one before it', () => {
     const history = viewOf([seat(1)], [seat(1), seat(2)], [seat(1), seat(2), seat(3)]);
     const member = new Member(buildOwnerTables(history, 3, 1));
