@@ -96,7 +96,7 @@ export async function microRows(): Promise<MicroRow[]> {
   const stamp = new Stamp();
   const edit = new Edit();
   const [outside, inside] = [new Side('udp', FRONT), new Side('udp', { address: PLACE.address, port: PORTS.inner })];
-  const back = { member: OWN, incarnation: 1, listener: 7, connection: 0, ...CLIENT };
+  const back = { member: OWN, incarnation: 1, listener: 7, connection: 0, target: -1, nat: false, ...CLIENT };
 
   const member = await socketlessMember(2);
   /** A packet that is dropped costs less, and nobody would notice. */

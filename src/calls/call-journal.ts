@@ -11,7 +11,7 @@
 import type { Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
-import type { Flow } from '../ownership/flow.ts';
+import type { Way } from '../ownership/flow.ts';
 import { MAX_WRITES } from '../store/store.ts';
 import { type CallRecord, MAX_CALL_ID, MAX_LEGS, type RecordMethod, recordPrefix } from './call-record.ts';
 import { HeldCall, recordOf, type SeenLeg, Stored, storedAs } from './held-call.ts';
@@ -203,11 +203,11 @@ export class CallJournal {
     this.#wait(held, this.#soon);
   }
 
-  /** The party of leg number `leg` of a confirmed call, as `recordOf` tells them, is reached by another flow now. Rare, so it may cost a write. */
-  moved(entry: number, leg: number, flow: Readonly<Flow>): void {
+  /** The party of leg number `leg` of a call, as in `recordOf`, is reached by another way now. Rare, so it may cost a write. */
+  moved(entry: number, leg: number, way: Readonly<Way>): void {
     const held = this.#held.get(entry) ?? this.#rouse(entry);
-    if (held?.state !== 'confirmed') return;
-    held.moveLeg(leg, flow);
+    if (!held || held.state === 'gone') return;
+    held.moveLeg(leg, way);
     this.#wait(held, this.#soon);
   }
 

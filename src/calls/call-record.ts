@@ -4,7 +4,7 @@
 // The owner's number stands in the key: it alone writes there, what a dead member leaves behind is one prefix, and to adopt a call is to move
 // its record, by one transaction that fails when somebody else was faster. What still rings stands apart from dialogs, because it cannot wait.
 import { isInteger, isList, isObject, isOneOf, isText } from '../base/shape.ts';
-import type { Flow } from '../ownership/flow.ts';
+import type { Way } from '../ownership/flow.ts';
 
 /** trying: no answer yet; early: it rings (a provisional answer with a To tag); confirmed: a dialog. */
 export const RECORD_STATES = ['trying', 'early', 'confirmed'] as const;
@@ -21,8 +21,10 @@ export type RecordMethod = (typeof RECORD_METHODS)[number];
 export interface Leg {
   /** `client`: somebody outside sent it to the SIP server. `server`: the SIP server sent it to somebody outside. */
   readonly from: 'client' | 'server';
-  /** The way to that somebody; of one who has come back over a new connection that one, whatever the messages name. */
-  readonly flow: Readonly<Flow>;
+  /** The way to that somebody. */
+  readonly flow: Readonly<Way>;
+  /** It has moved since: `flow` is where it is now, whatever the messages name. Left out: it has not. */
+  readonly moved?: true;
   /**
    * The request as it stood outside (`client`: as it came, source stamped into its Via; `server`: as it left, under our Via): start line and
    * the headers that identify and route, no body. `client`: all Via; `server`: the top Via only, the rest travels in the responses. Once
@@ -87,20 +89,22 @@ export function parseCallRecord(value: unknown): CallRecord | undefined {
 
 function parseLeg(value: unknown): Leg | undefined {
   if (!isObject(value)) return undefined;
-  const { from, flow, request, answer } = value;
+  const { from, flow, moved, request, answer } = value;
   if (!isOneOf(from, ['client', 'server']) || !isText(request, MAX_LEG_TEXT)) return undefined;
   if (answer !== undefined && !isText(answer, MAX_LEG_TEXT)) return undefined;
   const way = parseFlow(flow);
-  return way && { from, flow: way, request, ...(answer !== undefined && { answer }) };
+  return way && { from, flow: way, ...(moved === true && { moved }), request, ...(answer !== undefined && { answer }) };
 }
 
-function parseFlow(value: unknown): Flow | undefined {
+/** A record of a version before 0.1.1 says nothing of the party's place. */
+function parseFlow(value: unknown): Way | undefined {
   if (!isObject(value)) return undefined;
-  const { member, incarnation, listener, connection, address, port } = value;
+  const { member, incarnation, listener, connection, address, port, target = -1, nat = false } = value;
   if (!isInteger(member, 1, 65_535) || !isInteger(incarnation, 0, 16_777_215) || !isInteger(listener, 0, 255)) {
     return undefined;
   }
   if (!isInteger(connection, 0, 0xffffffff) || !isInteger(port, 0, 65_535)) return undefined;
   if (address !== '' && !isText(address, 64)) return undefined;
-  return { member, incarnation, listener, connection, address, port };
+  if (!isInteger(target, -1, 0x7fffffff) || typeof nat !== 'boolean') return undefined;
+  return { member, incarnation, listener, connection, address, port, target, nat };
 }

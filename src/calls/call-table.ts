@@ -1,5 +1,5 @@
 // The calls this member owns, by the 53-bit key of their Call-ID: answers "do I hold it?" for the owner lookup, and says when a drain is over.
-// One entry per Call-ID, some 38 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
+// One entry per Call-ID, some 54 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
 //
 //    transaction   any other request                                    32 s after its last packet
 //    inviting      INVITE without a final answer                        ringingSeconds
@@ -10,12 +10,15 @@
 //    failed        final answer >= 300; a 2xx or a new request revives  32 s, for retransmissions and the retry with credentials
 //    ended         BYE answered; a new INVITE revives                   32 s, for retransmissions
 //
+// A late copy of an INVITE that belongs to a call that is over is not a new one, and revives nothing (dialog-marks.ts).
+//
 // Each lifetime counts from the last packet and is one number per group, so a list per group in order of last packet is ordered by deadline too:
 // expiry takes from the front, and so does eviction. A group is of states, or of dialogs that have named about the same lifetime: those are rounded
 // up to a power of two.
 // Limit: dialogs that share a Call-ID (forking) share an entry; the first BYE that is answered ends it. Their packets still arrive: they carry tokens.
 import type { Cell } from '../metrics/counters.ts';
 import { Method } from '../sip/scan.ts';
+import { DialogMarks } from './dialog-marks.ts';
 
 const State = {
   transaction: 0,
@@ -58,6 +61,14 @@ const GROUP_OF = Uint8Array.of(
   Group.short,
   Group.short,
 );
+
+/** Of a packet, as far as it tells whose call it is. */
+export interface Sender {
+  /** Hashes of the tags of From and To (`tagHash`); 0 = there is none. */
+  readonly from: number;
+  readonly to: number;
+  readonly cseq: number;
+}
 
 /** 64*T1, RFC 3261 17.1.1.2: as long may a retransmission be on its way. */
 const TRANSACTION_SECONDS = 32;
@@ -109,6 +120,7 @@ export class CallTable {
   readonly #buckets: Uint32Array;
   readonly #chain: Uint32Array;
   readonly #mask: number;
+  readonly #marks: DialogMarks;
   /** Entries per state. */
   readonly #counts = new Uint32Array(STATE_NAMES.length);
   /** Live entries per epoch of creation. */
@@ -136,6 +148,7 @@ export class CallTable {
     this.#before = new Uint32Array(entries + 1);
     this.#after = new Uint32Array(entries + 1);
     this.#chain = new Uint32Array(entries + 1);
+    this.#marks = new DialogMarks(entries);
   }
 
   /** Sets how long calls live; counts for those that are there, too. */
@@ -193,10 +206,10 @@ export class CallTable {
   }
 
   /**
-   * A request that this member handles as owner. `method` is a number of `Method`; `inDialog`: it has a To tag.
-   * `now` in monotonic milliseconds, `epoch` of the view in force. Tells `Step.began` or `Step.none`.
+   * A request that this member handles as owner. `method` is a number of `Method`; `sender` is reused. `now` in monotonic milliseconds, `epoch` of
+   * the view in force. Returns `Step.began` or `Step.none`.
    */
-  onRequest(key: number, method: number, inDialog: boolean, now: number, epoch: number): Step {
+  onRequest(key: number, method: number, sender: Sender, now: number, epoch: number): Step {
     this.#lastPacket = now;
     const seconds = Math.floor(now / 1000);
     const entry = this.#find(key);
@@ -205,7 +218,7 @@ export class CallTable {
       if (method === Method.ACK) return Step.none;
       const state =
         method === Method.INVITE ? State.inviting : method === Method.SUBSCRIBE ? State.subscribing : State.transaction;
-      this.#insert(key, state, seconds, epoch);
+      this.#marks.begin(this.#insert(key, state, seconds, epoch), sender.from, sender.cseq);
       return state === State.transaction ? Step.none : Step.began;
     }
     this.#touch(entry, seconds);
@@ -213,36 +226,70 @@ export class CallTable {
     if (method === Method.INVITE) {
       // An INVITE after the end is the retry with credentials, or a call that goes on in another dialog of this Call-ID.
       if (state === State.inviting || state === State.confirmed || state === State.ending) return Step.none;
-      this.#move(entry, State.inviting, seconds, epoch);
-      return Step.began;
+      return this.#beginAnew(entry, State.inviting, sender, seconds, epoch);
     }
     if (method === Method.SUBSCRIBE) {
       if (state !== State.transaction && !isOver(state)) return Step.none;
-      this.#move(entry, State.subscribing, seconds, epoch);
-      return Step.began;
+      return this.#beginAnew(entry, State.subscribing, sender, seconds, epoch);
     }
     if (method === Method.BYE) {
       // RFC 3261 15.1.1: whoever sent a BYE is done with the session, answered or not. In an early dialog the answer to the INVITE decides.
-      if (state === State.confirmed && inDialog) this.#move(entry, State.ending, seconds, epoch);
+      if (state === State.confirmed && sender.to !== 0) this.#move(entry, State.ending, seconds, epoch);
     }
     return Step.none;
   }
 
+  /** An opening request under an entry that is over, or is no call: it begins a call, unless it is late. */
+  #beginAnew(entry: number, state: State, { from, to, cseq }: Sender, seconds: number, epoch: number): Step {
+    if (isOver(this.#states[entry]!) && this.#marks.isLate(entry, from, to, cseq)) return Step.none;
+    this.#marks.begin(entry, from, cseq);
+    this.#move(entry, state, seconds, epoch);
+    return Step.began;
+  }
+
+  /** Is it a call or a subscription that is not over? It may be an early dialog. */
+  isDialog(key: number): boolean {
+    const entry = this.#find(key);
+    if (entry === 0) return false;
+    const state = this.#states[entry]!;
+    return state !== State.transaction && !isOver(state);
+  }
+
+  /** The parties of a call that this member has read from its record: hashes of the tags, and the CSeq number of the request that has opened it. */
+  setParties(key: number, opened: number, answered: number, cseq: number): void {
+    const entry = this.#find(key);
+    if (entry === 0) return;
+    this.#marks.begin(entry, opened, cseq);
+    this.#marks.answered(entry, answered);
+  }
+
+  /** The SIP server has accepted a request with these tags. True when it is of the call's dialog and its CSeq has risen since the last one. */
+  accepts(key: number, { from, to, cseq }: Sender): boolean {
+    const entry = this.#find(key);
+    return entry !== 0 && this.#marks.rises(entry, from, to, cseq);
+  }
+
   /**
-   * A response that this member handles as owner, to a request of method `cseqMethod`. `now` in monotonic milliseconds. Tells
-   * `Step.confirmed`, `Step.over` or `Step.none`.
+   * A response that this member handles as owner, to a request of method `cseqMethod`; `toTag` is the hash of its To tag. `now` in monotonic
+   * milliseconds. Returns `Step.confirmed`, `Step.over` or `Step.none`.
    */
-  onResponse(key: number, cseqMethod: number, status: number, now: number): Step {
+  onResponse(key: number, cseqMethod: number, status: number, toTag: number, now: number): Step {
     const entry = this.#find(key);
     if (entry === 0) return Step.none;
     this.#lastPacket = now;
     const seconds = Math.floor(now / 1000);
     this.#touch(entry, seconds);
-    if (status < 200) return Step.none;
+    if (status < 200) {
+      // Of an early dialog: what a fork has answered last counts until there is a 2xx.
+      if (toTag !== 0 && this.#states[entry] === State.inviting) this.#marks.answered(entry, toTag);
+      return Step.none;
+    }
     const next = afterFinal(this.#states[entry]! as State, cseqMethod, status);
     if (next === undefined) return Step.none;
     this.#move(entry, next, seconds, this.#epochs[entry]!);
-    return isOver(next) ? Step.over : Step.confirmed;
+    if (isOver(next)) return Step.over;
+    this.#marks.answered(entry, toTag);
+    return Step.confirmed;
   }
 
   /**
@@ -273,7 +320,7 @@ export class CallTable {
         ? State.confirmed
         : State.inviting;
     const seconds = Math.floor(now / 1000);
-    if (entry === 0) this.#insert(key, state, seconds, epoch);
+    if (entry === 0) this.#marks.begin(this.#insert(key, state, seconds, epoch), 0, 0);
     else {
       this.#touch(entry, seconds);
       this.#move(entry, state, seconds, epoch);
@@ -338,7 +385,8 @@ export class CallTable {
     return entry;
   }
 
-  #insert(key: number, state: State, seconds: number, epoch: number): void {
+  /** Returns the new entry. Its marks are those of the one before. */
+  #insert(key: number, state: State, seconds: number, epoch: number): number {
     if (this.#size === this.#maxEntries) this.#evict();
     let entry = this.#free;
     if (entry !== 0) this.#free = this.#after[entry]!;
@@ -355,6 +403,7 @@ export class CallTable {
     this.#size++;
     this.#countEpoch(epoch, 1);
     this.#append(entry, GROUP_OF[state]!);
+    return entry;
   }
 
   #remove(entry: number): void {

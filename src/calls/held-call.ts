@@ -1,5 +1,5 @@
 // One call as the journal keeps it while it changes: what its record says, and how that stands in the store. Calls that rest are in packed-calls.ts.
-import type { Flow } from '../ownership/flow.ts';
+import type { Way } from '../ownership/flow.ts';
 import type { CallRecord, Leg, RecordMethod, RecordState } from './call-record.ts';
 import { legText, type Sighting, topBranch, type Vias, withoutVia } from './leg-text.ts';
 import type { RecordBody } from './record-octets.ts';
@@ -8,7 +8,7 @@ import type { RecordBody } from './record-octets.ts';
 export interface SeenLeg {
   readonly from: Leg['from'];
   /** Kept: give a copy of a reused one. */
-  readonly flow: Readonly<Flow>;
+  readonly flow: Readonly<Way>;
   readonly request: Sighting;
   /** Of our Via on a `server` leg; empty for a `client` leg. */
   readonly branch: string;
@@ -16,7 +16,8 @@ export interface SeenLeg {
 
 interface HeldLeg {
   readonly from: Leg['from'];
-  flow: Readonly<Flow>;
+  flow: Readonly<Way>;
+  moved: boolean;
   readonly branch: string;
   request: string | Sighting;
   answer: string | Sighting | undefined;
@@ -84,7 +85,7 @@ export class HeldCall {
   }
 
   addLeg({ from, flow, request, branch }: SeenLeg): void {
-    this.#legs.push({ from, flow, branch, request, answer: undefined });
+    this.#legs.push({ from, flow, moved: false, branch, request, answer: undefined });
   }
 
   /** The first 2xx of the leg of `branch` stays. */
@@ -93,10 +94,12 @@ export class HeldCall {
     if (leg) leg.answer ??= answer;
   }
 
-  /** The party of leg number `index` is reached by another flow now. */
-  moveLeg(index: number, flow: Readonly<Flow>): void {
+  /** The party of leg number `index` is reached by another way now. */
+  moveLeg(index: number, way: Readonly<Way>): void {
     const leg = this.#legs[index];
-    if (leg) leg.flow = flow;
+    if (!leg) return;
+    leg.flow = way;
+    leg.moved = true;
   }
 
   /** Forgets the legs. */
@@ -106,8 +109,8 @@ export class HeldCall {
 
   /** Takes the legs of a record that was read. */
   takeLegs(legs: readonly Leg[]): void {
-    this.#legs = legs.map(({ from, flow, request, answer }) => {
-      return { from, flow, branch: from === 'server' ? topBranch(request) : '', request, answer };
+    this.#legs = legs.map(({ from, flow, moved = false, request, answer }) => {
+      return { from, flow, moved, branch: from === 'server' ? topBranch(request) : '', request, answer };
     });
   }
 
@@ -143,9 +146,11 @@ export class HeldCall {
   #plainLegs(): Leg[] {
     return this.#legs.flatMap((leg) => {
       const { from, flow, request, answer } = leg;
+      const moved = leg.moved && ({ moved: true } as const);
       const asked = typeof request === 'string' ? request : legText(request, this.#vias(leg));
       const told = typeof answer === 'object' ? legText(answer, 'none') : answer;
-      return asked === undefined ? [] : [{ from, flow, request: asked, ...(told !== undefined && { answer: told }) }];
+      const rest = { request: asked ?? '', ...(told !== undefined && { answer: told }) };
+      return asked === undefined ? [] : [{ from, flow, ...moved, ...rest }];
     });
   }
 }

@@ -1,7 +1,7 @@
 // A confirmed call's record as octets: what its JSON says without the names, one octet per character of its texts.
 //
-//    method (1), since (6), epoch (4), length and Call-ID (2 + n), legs (1); per leg: from (1), member (2), incarnation (3), listener (1), connection (4),
-//    port (2), length and address (1 + n), length and request (2 + n), 1 + length and answer (2 + n; 0 = none)
+//    method (1), since (6), epoch (4), length and Call-ID (2 + n), legs (1); per leg: from, and 2 when it has moved, and 4 behind a NAT (1), member (2),
+//    incarnation (3), listener (1), connection (4), target plus 1 (4), port (2), length and address (1 + n), length and request (2 + n), 1 + length and answer (2 + n; 0 = none)
 import { type Leg, RECORD_METHODS, type RecordMethod } from './call-record.ts';
 
 /** What of a record is not the same for all confirmed calls of a member. */
@@ -16,8 +16,10 @@ export interface RecordBody {
 }
 
 const FIXED_OCTETS = 14;
-const LEG_OCTETS = 18;
+const LEG_OCTETS = 22;
 const SIDES = ['client', 'server'] as const;
+const MOVED = 2;
+const NAT = 4;
 
 /** Octets of the body; Infinity when it cannot be written: a text has characters above U+00FF, or the time is not of our age. */
 export function bodyLength({ callId, since, legs }: RecordBody): number {
@@ -37,12 +39,13 @@ export function writeBody({ method, callId, since, epoch, legs }: RecordBody, ou
   to = out.writeUInt32BE(epoch, to);
   to = writeText(callId, 0, out, to);
   to = out.writeUInt8(legs.length, to);
-  for (const { from, flow, request, answer } of legs) {
-    to = out.writeUInt8(SIDES.indexOf(from), to);
+  for (const { from, flow, moved, request, answer } of legs) {
+    to = out.writeUInt8(SIDES.indexOf(from) + (moved ? MOVED : 0) + (flow.nat ? NAT : 0), to);
     to = out.writeUInt16BE(flow.member, to);
     to = out.writeUIntBE(flow.incarnation, to, 3);
     to = out.writeUInt8(flow.listener, to);
     to = out.writeUInt32BE(flow.connection, to);
+    to = out.writeUInt32BE(flow.target + 1, to);
     to = out.writeUInt16BE(flow.port, to);
     to = out.writeUInt8(flow.address.length, to);
     to += out.write(flow.address, to, 'latin1');
@@ -68,12 +71,15 @@ export function readBody(octets: Buffer, start: number): RecordBody {
   const epoch = number(4);
   const callId = text(number(2));
   const legs = Array.from({ length: number(1) }, (): Leg => {
-    const from = SIDES[number(1)]!;
-    const [member, incarnation, listener, connection, port] = [number(2), number(3), number(1), number(4), number(2)];
-    const flow = { member, incarnation, listener, connection, address: text(number(1)), port };
+    const head = number(1);
+    const [member, incarnation, listener, connection] = [number(2), number(3), number(1), number(4)];
+    const [target, port, nat] = [number(4) - 1, number(2), (head & NAT) !== 0];
+    const flow = { member, incarnation, listener, connection, address: text(number(1)), port, target, nat };
     const request = text(number(2));
     const answered = number(2);
-    return { from, flow, request, ...(answered > 0 && { answer: text(answered - 1) }) };
+    const from = SIDES[head & 1]!;
+    const moved = (head & MOVED) !== 0 && ({ moved: true } as const);
+    return { from, flow, ...moved, request, ...(answered > 0 && { answer: text(answered - 1) }) };
   });
   return { method, callId, since, epoch, legs };
 }

@@ -243,6 +243,18 @@ const service = z.strictObject({
     .describe(
       "`own`: a dialog lives in one member's server (a B2BUA). `shared`: any member's server can serve any dialog (a record-routing proxy), so dialogs outlive their member.",
     ),
+  path: z
+    .enum(['supported', 'always', 'never'])
+    .default('supported')
+    .describe(
+      'Which REGISTER requests get a Path (RFC 3327), by which the registrar finds the client again: `supported` those whose Supported names path; `always` all, and path is put among what they support; `never` none. Without it the registrar has to send requests for the client to bind. See sip-server.md.',
+    ),
+  nat: z
+    .enum(['detect', 'rport', 'never'])
+    .default('detect')
+    .describe(
+      'What counts as a NAT in front of a client, so that its requests come by the way it came: `detect` a source that is not the one in Via or Contact, or a private Contact behind a public source; `rport` only a Via that asks for the source port and is not the source; `never` nothing.',
+    ),
   health: health.prefault({}).describe("How the server's life is watched."),
 });
 

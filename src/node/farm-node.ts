@@ -184,6 +184,7 @@ export class FarmNode {
       handlers: {
         onPacket: (packet) => way.relayed(packet),
         onEgress: (flow, bytes, start, end) => way.leave(flow, bytes, start, end),
+        onReturned: (flow, bytes, start, end) => way.returned(flow, bytes, start, end),
         onNewerEpoch: () => this.#membership.refetch(),
         onSuspects: (numbers) => this.#membership.suspect(numbers),
       },
@@ -261,6 +262,7 @@ export class FarmNode {
       onHealth: () => void this.#membership.publish().catch(() => {}),
     });
     const way = new PacketWay({
+      world,
       lookup: new OwnerLookup(world, metrics.forgedTokens),
       link: this.#link,
       service: this.#upstream,

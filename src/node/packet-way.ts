@@ -7,8 +7,10 @@ import { randomBytes } from 'node:crypto';
 import type { AddressList } from '../base/address-list.ts';
 import { SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
-import type { Flow } from '../ownership/flow.ts';
+import type { Way } from '../ownership/flow.ts';
+import type { Keyring } from '../ownership/keyring.ts';
 import type { OwnerLookup } from '../ownership/owner-lookup.ts';
+import { readBranchToken, Token, TokenKind } from '../ownership/token.ts';
 import {
   DROP_REASONS,
   type DropReason,
@@ -26,6 +28,7 @@ import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from
 import { Packet } from '../transport/packet.ts';
 
 export interface PacketWayOptions {
+  readonly world: { readonly keys: Keyring };
   readonly lookup: OwnerLookup;
   readonly link: RelayLink;
   readonly service: Service;
@@ -74,6 +77,7 @@ export class PacketWay {
   readonly #outside = new Scan();
   readonly #inside = new Scan();
   readonly #lost = { top: new Scan(), packet: new Packet() };
+  readonly #token = new Token();
 
   constructor(options: PacketWayOptions) {
     this.#options = options;
@@ -111,15 +115,36 @@ export class PacketWay {
   }
 
   /**
-   * A message that a peer wants sent by a flow of ours. When that is gone, a request is answered 430 (RFC 5626 11.4). A peer that sends through
-   * us does not know our doors: a request to one of them is answered 503.
+   * A message that a peer wants sent by a flow of ours. When its connection is gone, a request goes back to its owner, who may have another way. A
+   * peer that sends through us does not know our doors: a request to one of them is answered 503.
    */
-  leave(flow: Flow, bytes: Buffer, start: number, end: number): void {
+  leave(flow: Way, bytes: Buffer, start: number, end: number): void {
     const { egress, forbidden } = this.#options;
     const connected = flow.connection !== 0;
     if (!connected && forbidden?.has(flow.address, flow.port) && !isResponse(bytes, start))
       this.#comeBack(bytes, start, end, 503);
-    else if (!egress.send(flow, bytes.subarray(start, end))) this.#comeBack(bytes, start, end, connected ? 430 : 503);
+    else if (egress.send(flow, bytes.subarray(start, end))) return;
+    else if (!connected || !this.#giveBack(flow, bytes, start, end))
+      this.#comeBack(bytes, start, end, connected ? 430 : 503);
+  }
+
+  /** Gives a message of another member's SIP server back to it. False for one that is no request, or whose owner is not to be reached. */
+  #giveBack(flow: Way, bytes: Buffer, start: number, end: number): boolean {
+    const { link, world } = this.#options;
+    const message = this.#inside;
+    const token = this.#token;
+    if (scan(bytes, start, end, false, message) !== null || !message.isRequest || message.branchStart < 0) return false;
+    const check = readBranchToken(world.keys, bytes, message.branchStart, message.branchEnd, token);
+    if (check !== 'valid' || token.kind !== TokenKind.edge) return false;
+    if (!link.giveBack(token.member, flow, bytes, start, end)) return false;
+    this.#drops['flow-lost'].n++;
+    return true;
+  }
+
+  /** A request of our SIP server that a peer could not send by its flow, which is gone. */
+  returned(flow: Way, bytes: Buffer, start: number, end: number): void {
+    if (this.#options.fence.up) this.#drops.fenced.n++;
+    else this.#options.service.returned(Buffer.from(bytes.subarray(start, end)), flow);
   }
 
   /** A message whose connection could not be opened: a request is answered 503 (RFC 3261 8.1.3.1). */

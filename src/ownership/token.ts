@@ -34,8 +34,8 @@ export type TokenKind = (typeof TokenKind)[keyof typeof TokenKind];
 const VERSION = 1;
 const HEAD_OCTETS = 7;
 const MAC_OCTETS = 8;
-/** Listener (1), port (2), IPv6 address (16). */
-const MAX_VALUE_OCTETS = 19;
+/** Listener (1), port (2), IPv6 address (16), the party's place (4). */
+const MAX_VALUE_OCTETS = 23;
 const MAX_OCTETS = HEAD_OCTETS + MAX_VALUE_OCTETS + MAC_OCTETS;
 const MIN_CHARACTERS = 2 + base32Length(HEAD_OCTETS + MAC_OCTETS);
 const MAX_CHARACTERS = 2 + base32Length(MAX_OCTETS);

@@ -6,7 +6,7 @@
 //    13      1    0x11 TCP over IPv4, 0x12 UDP over IPv4, 0x21 TCP over IPv6, 0x22 UDP over IPv6: how the message came, or is to go
 //    14      2    octets up to the message: 12 or 36 of addresses, and 43
 //    16      8/32 true source (egress: the remote party), then the local address it came to (egress: zeros)
-//    24/48   4    their ports
+//    24/48   4    their ports (egress: in place of the second 1 when the party is behind a NAT, else 0)
 //    28/52   1    0xE0, a type the specification leaves to applications (2.2.7)
 //    29/53   2    40
 //    31/55   40   the value:
@@ -50,6 +50,8 @@ export const FrameKind = {
   probe: 3,
   /** "Your incarnation has no seat; the epoch is mine." No body. */
   refusal: 4,
+  /** A request that the receiver had the sender send by a connection of its own, which is gone: the receiver may have another way. */
+  returned: 5,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 

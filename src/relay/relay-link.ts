@@ -10,7 +10,7 @@ import { SipfarmError } from '../base/errors.ts';
 import { listenerCode, SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Network } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
-import type { Flow } from '../ownership/flow.ts';
+import { emptyWay, type Flow, type Way } from '../ownership/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
 import { Packet, type SecondChance } from '../transport/packet.ts';
@@ -42,7 +42,9 @@ export interface RelayHandlers {
   /** A packet for this member's owner lookup. The object is reused: copy what you keep. `packet.listener` is an index of this member. */
   onPacket(packet: Packet): void;
   /** Send `bytes[start..end)` by `flow`, which this member holds The flow object is reused. */
-  onEgress(flow: Flow, bytes: Buffer, start: number, end: number): void;
+  onEgress(flow: Way, bytes: Buffer, start: number, end: number): void;
+  /** A request that `flow.member` was to send by `flow` comes back: its connection is gone. The flow object is reused. */
+  onReturned(flow: Way, bytes: Buffer, start: number, end: number): void;
   /** A member decides by a newer view: fetch it. At most once a second for one epoch. */
   onNewerEpoch(epoch: number): void;
   /** The members a majority of the other seated members cannot reach; called when the set changes. Never this member itself; always empty with fewer than three seats. */
@@ -86,6 +88,8 @@ const NEWER_EPOCH_MS = 1000;
 /** The system's free port for UDP may be taken for TCP: ask again so often. */
 const PORT_ATTEMPTS = 8;
 const NOTHING = Buffer.alloc(0);
+/** In place of the local port, of a frame with a flow: its party is behind a NAT. */
+const BEHIND_NAT = 1;
 
 export class RelayLink {
   readonly #options: RelayOptions;
@@ -102,7 +106,7 @@ export class RelayLink {
   readonly #in = new Frame();
   readonly #out = new Frame();
   readonly #packet = new Packet();
-  readonly #flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
+  readonly #flow: Way = emptyWay();
   readonly #probe = new Probe();
   #sequence = 0;
   #newest = 0;
@@ -244,12 +248,28 @@ export class RelayLink {
   }
 
   /** Has `flow.member` send `bytes[start..end)` by `flow`. False when there is no such peer (this member is none), or no room. */
-  egress(flow: Readonly<Flow>, bytes: Buffer, start: number, end: number): boolean {
-    const peer = this.#peers.get(flow.member);
+  egress(flow: Readonly<Flow & Partial<Way>>, bytes: Buffer, start: number, end: number): boolean {
+    return this.#sendByFlow(FrameKind.egress, flow.member, flow, bytes, start, end);
+  }
+
+  /** Gives `bytes[start..end)` back to member `to`: it was to be sent by `flow`, a connection of this member that is gone. As `egress`. */
+  giveBack(to: number, flow: Readonly<Way>, bytes: Buffer, start: number, end: number): boolean {
+    return this.#sendByFlow(FrameKind.returned, to, flow, bytes, start, end);
+  }
+
+  #sendByFlow(
+    kind: FrameKind,
+    to: number,
+    flow: Readonly<Flow & Partial<Way>>,
+    bytes: Buffer,
+    start: number,
+    end: number,
+  ): boolean {
+    const peer = this.#peers.get(to);
     const self = this.#options.self();
     if (!peer || self.number === 0) return false;
     const frame = this.#out;
-    frame.kind = FrameKind.egress;
+    frame.kind = kind;
     frame.secondChance = 0;
     frame.hops = 0;
     frame.ingress = flow.member;
@@ -259,7 +279,7 @@ export class RelayLink {
     frame.address = flow.address;
     frame.port = flow.port;
     frame.localAddress = '';
-    frame.localPort = 0;
+    frame.localPort = flow.nat ? BEHIND_NAT : 0;
     return this.#send(peer, self, bytes, start, end);
   }
 
@@ -375,7 +395,7 @@ export class RelayLink {
       refused['unknown-sender'].n++;
       return;
     }
-    const seatNeeded = frame.kind === FrameKind.packet || frame.kind === FrameKind.egress;
+    const seatNeeded = frame.kind <= FrameKind.egress || frame.kind === FrameKind.returned;
     const strange = this.#peers.check(frame.sender, frame.senderIncarnation, seatNeeded, frame.epoch, self.epoch);
     if (strange !== null) {
       refused[strange].n++;
@@ -395,7 +415,11 @@ export class RelayLink {
         return;
       case FrameKind.egress:
         peer.received.n++;
-        this.#takeEgress(self.number, bytes);
+        this.#handOver(bytes, self.number, this.#options.handlers.onEgress);
+        return;
+      case FrameKind.returned:
+        peer.received.n++;
+        this.#handOver(bytes, frame.sender, this.#options.handlers.onReturned);
         return;
       case FrameKind.probe:
         if (readProbe(bytes, frame.start, frame.end, this.#probe)) this.#prober.onProbe(peer, this.#probe);
@@ -441,8 +465,8 @@ export class RelayLink {
     this.#options.handlers.onPacket(packet);
   }
 
-  /** Hands over the message of `#in`, to be sent by a flow that `member` holds. */
-  #takeEgress(member: number, bytes: Buffer): void {
+  /** Hands over the message of `#in` and the flow of it that `member` holds or has held. */
+  #handOver(bytes: Buffer, member: number, take: RelayHandlers['onEgress']): void {
     const frame = this.#in;
     const flow = this.#flow;
     flow.member = member;
@@ -451,7 +475,8 @@ export class RelayLink {
     flow.connection = frame.connection;
     flow.address = frame.address;
     flow.port = frame.port;
-    this.#options.handlers.onEgress(flow, bytes, frame.start, frame.end);
+    flow.nat = frame.localPort === BEHIND_NAT;
+    take(flow, bytes, frame.start, frame.end);
   }
 
   /** A frame of ours that waited for a connection to a member that is gone now: it is decided anew. */
@@ -459,7 +484,7 @@ export class RelayLink {
     const frame = this.#in;
     if (decodeFrame(bytes, 0, bytes.length, this.#options.keys(), frame) !== null) return;
     if (frame.kind === FrameKind.packet) this.#takePacket(bytes);
-    else if (frame.kind === FrameKind.egress) this.#takeEgress(frame.receiver, bytes);
+    else if (frame.kind === FrameKind.egress) this.#handOver(bytes, frame.receiver, this.#options.handlers.onEgress);
   }
 
   #tellNewerEpoch(epoch: number): void {

@@ -18,12 +18,18 @@ export function emptyFlow(): Flow {
  */
 export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, listener: Entrance, flow: Flow): void {
   const { via } = scan;
-  const byIngress = packet.connection !== 0 || listener.answer === 'ingress';
   const proxied = (listener.proxyProtocol ?? 'off') !== 'off';
+  sourceFlow(packet, tables, listener, flow);
+  flow.port = packet.connection !== 0 || proxied || via.rport >= 0 ? packet.port : via.port || 5060;
+}
+
+/** Fills `flow` with the way to where the packet has come from: its connection, or its source address and port. */
+export function sourceFlow(packet: Packet, tables: OwnerTables, listener: Entrance, flow: Flow): void {
+  const byIngress = packet.connection !== 0 || listener.answer === 'ingress';
   flow.member = byIngress ? packet.ingress : tables.self;
   flow.incarnation = byIngress ? packet.ingressIncarnation : tables.incarnation;
   flow.listener = listener.code;
   flow.connection = packet.connection;
   flow.address = packet.address;
-  flow.port = packet.connection !== 0 || proxied || via.rport >= 0 ? packet.port : via.port || 5060;
+  flow.port = packet.port;
 }

@@ -27,6 +27,7 @@ const LR = Buffer.from('lr');
 const OB = Buffer.from('ob');
 const MADDR = Buffer.from('maddr');
 const TRANSPORT = Buffer.from('transport');
+const FLOW = Buffer.from('sf');
 
 /** All offsets are into the bytes that were parsed; -1 = absent. */
 export class Uri {
@@ -51,6 +52,10 @@ export class Uri {
   transportEnd = -1;
   maddrStart = -1;
   maddrEnd = -1;
+  /** Value of the parameter `sf`, which the farm itself has put there; the whole parameter begins at its semicolon. */
+  flowParamStart = -1;
+  flowStart = -1;
+  flowEnd = -1;
   /** Loose router (RFC 3261 16.12.1.1). */
   lr = false;
   /** Wants its outbound flow used (RFC 5626 4.3). */
@@ -74,6 +79,9 @@ function reset(uri: Uri, start: number, end: number): void {
   uri.transportEnd = -1;
   uri.maddrStart = -1;
   uri.maddrEnd = -1;
+  uri.flowParamStart = -1;
+  uri.flowStart = -1;
+  uri.flowEnd = -1;
   uri.lr = false;
   uri.ob = false;
 }
@@ -126,6 +134,10 @@ function parameter(bytes: Uint8Array, at: number, end: number, uri: Uri): number
     } else if (uri.maddrStart < 0 && equalsIgnoreCase(bytes, name, nameEnd, MADDR)) {
       uri.maddrStart = nameEnd + 1;
       uri.maddrEnd = valueEnd;
+    } else if (uri.flowStart < 0 && equalsIgnoreCase(bytes, name, nameEnd, FLOW)) {
+      uri.flowParamStart = at;
+      uri.flowStart = nameEnd + 1;
+      uri.flowEnd = valueEnd;
     }
   }
   return valueEnd;

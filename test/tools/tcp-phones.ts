@@ -50,7 +50,7 @@ function phone(i: number): void {
       if (registered === Number(count)) say({ registered });
     } else if (method === 'INVITE') {
       const uri = head.slice(7, head.indexOf(' ', 7));
-      if (!uri.startsWith(`sip:${user}@`)) faults.push(`${user}: INVITE for ${uri}`);
+      if (uri !== `sip:${user}@${local}:${socket.localPort};transport=tcp`) faults.push(`${user}: INVITE for ${uri}`);
       socket.write(answer(head, '180 Ringing', user, [contact()]));
       socket.write(answer(head, '200 OK', user, [contact()]));
     } else if (method === 'ACK') {
@@ -74,7 +74,8 @@ function phone(i: number): void {
       `Call-ID: register-${process.pid}-${i}`,
       'CSeq: 1 REGISTER',
       contact(),
-      'Supported: path',
+      // Half of the phones in the field have not heard of it.
+      ...(i % 2 === 0 ? ['Supported: path'] : []),
       'Expires: 600',
       'Content-Length: 0',
     ];

@@ -1,25 +1,33 @@
 // The branch of a statelessly forwarded request (RFC 3261 16.11): the same for every retransmission, for the CANCEL and for the ACK of an
-// error, whichever member they came to; and recognisable when the request loops back (RFC 3261 16.6 item 8, RFC 5393).
-//
-//    value of the token, 8 octets:  transaction (4) | loop (4)
-//    transaction = hash of what identifies the transaction at the hop before (RFC 3261 17.2.3; RFC 2543 rules without the magic cookie)
-//    loop        = hash of direction, Request-URI, next Route, Call-ID, From tag and CSeq number: a spiral changes one, a loop none
+// error, whichever member they came to; and apart from it the mark by which a request is known that loops (16.6 item 8, RFC 5393 4.2).
 import { digest, type SipKey, siphash } from '../../base/siphash.ts';
 import type { Scan } from '../../sip/scan.ts';
 
-/** Which way a request crosses the edge. A proxy behind us sends the same request out that came in: that is no loop. */
+/** Which way a request crosses the edge. A proxy behind us sends the same request out that came in. */
 export const Direction = { inward: 0x3e, outward: 0x3c } as const;
 export type Direction = (typeof Direction)[keyof typeof Direction];
 
 const COOKIE = Buffer.from('z9hg4bk');
+const CSEQ_OCTETS = 4;
+const PORT_OCTETS = 2;
+const DEFAULT_PORT = 5060;
 const block = Buffer.alloc(4096);
 
+/** Appends as much of `bytes[start..end)` as there is room for, and a zero. */
 function append(bytes: Buffer, start: number, end: number, at: number): number {
-  if (start < 0) return at;
+  if (start < 0 || at >= block.length) return at;
   const length = Math.min(end - start, block.length - at - 1);
   bytes.copy(block, at, start, start + length);
   block[at + length] = 0;
   return at + length + 1;
+}
+
+/** Appends host and port of the top Via, letters in lower case, the port always there (RFC 3261 18.1.1). */
+function appendHop({ bytes, via }: Scan, at: number): number {
+  const end = append(bytes, via.hostStart, via.hostEnd, at);
+  for (let i = at; i < end; i++) if (block[i]! >= 0x41 && block[i]! <= 0x5a) block[i]! |= 0x20;
+  if (end + PORT_OCTETS > block.length) return end;
+  return block.writeUInt16BE(via.port || DEFAULT_PORT, end);
 }
 
 /** True when the branch carries the magic cookie and something behind it: only then does it identify a transaction (RFC 4475 3.2.1). */
@@ -30,44 +38,58 @@ function hasUniqueBranch(scan: Scan): boolean {
   return true;
 }
 
-/** The Route value the request goes to next, as offsets; -1 = none. CANCEL and the ACK of an error carry the Route of their INVITE. */
+/**
+ * Writes the 8-octet branch value of `scan`'s request into `to`. It is a hash of what INVITE, CANCEL and ACK of a transaction share (17.2.3): branch
+ * and sent-by of the top Via, in a client of RFC 2543 the whole Via and the Request-URI; and of Call-ID, From tag and CSeq number, which keep two
+ * calls apart whose client gives both one branch. The To tag is left out: the ACK of an error has one, its INVITE has none.
+ */
+export function writeBranchValue(key: SipKey, scan: Scan, direction: Direction, to: Uint8Array): void {
+  const { bytes } = scan;
+  block[0] = direction;
+  block.writeUInt32BE(scan.cseq >>> 0, 1);
+  let at = append(bytes, scan.callIdStart, scan.callIdEnd, 1 + CSEQ_OCTETS);
+  at = append(bytes, scan.fromTagStart, scan.fromTagEnd, at);
+  if (hasUniqueBranch(scan)) {
+    at = append(bytes, scan.branchStart, scan.branchEnd, at);
+    at = appendHop(scan, at);
+  } else {
+    at = append(bytes, scan.viaStart, scan.viaEnd, at);
+    at = append(bytes, scan.uriStart, scan.uriEnd, at);
+  }
+  siphash(key, block, 0, at);
+  writeWord(digest.high, to, 0);
+  writeWord(digest.low, to, 4);
+}
+
+/** The Route value that a request goes to next, as offsets; -1 = none. */
 export interface NextRoute {
   readonly nextStart: number;
   readonly nextEnd: number;
 }
 
-/** Writes the loop half of a branch value into `to[4..8)`. */
-export function writeLoopHash(key: SipKey, scan: Scan, route: NextRoute, direction: Direction, to: Uint8Array): void {
-  block[0] = direction;
-  let at = append(scan.bytes, scan.uriStart, scan.uriEnd, 1);
-  at = append(scan.bytes, route.nextStart, route.nextEnd, at);
-  at = append(scan.bytes, scan.callIdStart, scan.callIdEnd, at);
-  at = append(scan.bytes, scan.fromTagStart, scan.fromTagEnd, at);
-  block.writeUInt32BE(scan.cseq, Math.min(at, block.length - 4));
-  siphash(key, block, 0, Math.min(at + 4, block.length));
-  writeWord(digest.low, to, 4);
+/** Characters of a loop mark. */
+export const MARK_OCTETS = 8;
+
+/**
+ * Writes the loop mark of `scan`'s request, 8 hexadecimal digits, into `to` at `at`: a hash of all that may decide its way here and at the SIP
+ * server. The hop before is in it: a request that comes back by way of an application server spirals, and only one that comes from the same
+ * element a second time, with the same Request-URI and the same next Route, has looped. Max-Forwards ends what is not seen so.
+ */
+export function writeLoopMark(key: SipKey, scan: Scan, route: NextRoute, to: Uint8Array, at: number): void {
+  const { bytes } = scan;
+  block.writeUInt32BE(scan.cseq >>> 0, 0);
+  let end = appendHop(scan, CSEQ_OCTETS);
+  end = append(bytes, scan.callIdStart, scan.callIdEnd, end);
+  end = append(bytes, scan.fromTagStart, scan.fromTagEnd, end);
+  end = append(bytes, route.nextStart, route.nextEnd, end);
+  end = append(bytes, scan.uriStart, scan.uriEnd, end);
+  siphash(key, block, 0, end);
+  for (let i = 0; i < MARK_OCTETS; i++) to[at + i] = hexDigit(digest.low >>> (28 - 4 * i));
 }
 
-/** Writes the whole 8-octet branch value of `scan`'s request into `to`. */
-export function writeBranchValue(
-  key: SipKey,
-  scan: Scan,
-  route: NextRoute,
-  direction: Direction,
-  to: Uint8Array,
-): void {
-  writeLoopHash(key, scan, route, direction, to);
-  let at: number;
-  if (hasUniqueBranch(scan)) {
-    at = append(scan.bytes, scan.branchStart, scan.branchEnd, 0);
-    at = append(scan.bytes, scan.sentByStart, scan.sentByEnd, at);
-  } else {
-    // RFC 3261 17.2.3 without the cookie; the To tag is left out, because the ACK of an error has one and its INVITE has none.
-    block.set(to.subarray(4, 8), 0);
-    at = append(scan.bytes, scan.viaStart, scan.viaEnd, 4);
-  }
-  siphash(key, block, 0, at);
-  writeWord(digest.high ^ digest.low, to, 0);
+function hexDigit(word: number): number {
+  const digit = word & 15;
+  return digit < 10 ? 0x30 + digit : 0x57 + digit;
 }
 
 function writeWord(word: number, to: Uint8Array, at: number): void {

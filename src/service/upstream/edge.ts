@@ -1,7 +1,7 @@
 // What both directions of the edge share: the member's identity, its sides, and one set of reused readers and writers.
 import type { Clock } from '../../base/clock.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
-import type { CallTable, Step } from '../../calls/call-table.ts';
+import type { CallTable, Sender, Step } from '../../calls/call-table.ts';
 import { lifeIn } from '../../calls/dialog-life.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Flow } from '../../ownership/flow.ts';
@@ -14,8 +14,9 @@ import type { Egress } from '../../relay/egress.ts';
 import { Edit } from '../../sip/edit.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Transport } from '../../transport/transport.ts';
-import { Rebound } from './rebound.ts';
+import { type NatSigns, tagHash } from './place.ts';
 import { Side, Stamp } from './stamp.ts';
+import { Ways } from './ways.ts';
 
 export interface Edge {
   readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
@@ -38,8 +39,10 @@ export interface Edge {
   readonly serverEndpoint: string;
   /** The same as it stands in a URI. */
   readonly serverHostPort: string;
-  /** Clients that have come back on a new connection. */
-  readonly rebound: Rebound;
+  /** The ways to parties that have moved. */
+  readonly ways: Ways;
+  /** What counts as a NAT in front of a client. */
+  readonly natSigns: () => NatSigns;
   readonly stamp: Stamp;
   readonly edit: Edit;
   readonly hash: CallHash;
@@ -69,9 +72,9 @@ export function sideOfFlow(edge: Edge, flow: Readonly<Flow>): Side | undefined {
 }
 
 /** The reused parts of an edge. */
-export function edgeScratch(): Pick<Edge, 'rebound' | 'stamp' | 'edit' | 'hash' | 'branchValue'> {
+export function edgeScratch(): Pick<Edge, 'ways' | 'stamp' | 'edit' | 'hash' | 'branchValue'> {
   return {
-    rebound: new Rebound(),
+    ways: new Ways(),
     stamp: new Stamp(),
     edit: new Edit(),
     hash: new CallHash(),
@@ -79,11 +82,14 @@ export function edgeScratch(): Pick<Edge, 'rebound' | 'stamp' | 'edit' | 'hash' 
   };
 }
 
-/** Methods that open a dialog when they have no To tag (RFC 3261 12.1, RFC 6665 4.1, RFC 3515 2.4.4). */
-export function opensDialog(scan: Scan): boolean {
-  if (scan.toTagStart >= 0) return false;
+/**
+ * Requests that get a Record-Route: those that open a dialog (RFC 3261 12.1, RFC 3515 2.4.4), and every NOTIFY, since the first one makes the dialog of
+ * a subscription (RFC 6665 4.3).
+ */
+export function recordsRoute(scan: Scan): boolean {
   const { method } = scan;
-  return method === Method.INVITE || method === Method.SUBSCRIBE || method === Method.REFER || method === Method.NOTIFY;
+  if (method === Method.NOTIFY) return true;
+  return scan.toTagStart < 0 && (method === Method.INVITE || method === Method.SUBSCRIBE || method === Method.REFER);
 }
 
 /** The key of the message's Call-ID. */
@@ -107,11 +113,44 @@ export function entryOf(edge: Edge, key: number, starts: boolean): number {
   return starts || edge.calls.has(key) || !edge.calls.has(-key) ? key : -key;
 }
 
-/** Tells the call table of a response that is on its way out; what it has done to the call. */
-export function noteInTable(edge: Edge, scan: Scan, entry: number): Step {
-  const { calls, clock } = edge;
+/** Whose message it is that is noted. One instance, filled anew. */
+const sender: { -readonly [Field in keyof Sender]: Sender[Field] } = { from: 0, to: 0, cseq: 0 };
+
+function readSender(edge: Edge, scan: Scan): Sender {
+  const { slotKey } = edge.world.tables;
+  sender.from = tagHash(slotKey, scan.bytes, scan.fromTagStart, scan.fromTagEnd);
+  sender.to = tagHash(slotKey, scan.bytes, scan.toTagStart, scan.toTagEnd);
+  sender.cseq = scan.cseq;
+  return sender;
+}
+
+/** Notes in the call table a request that is on its way; what it has done to the call. */
+export function noteRequest(edge: Edge, scan: Scan, entry: number): Step {
+  const { calls, clock, world } = edge;
+  const { method } = scan;
+  if (method === Method.INVITE || method === Method.SUBSCRIBE) readSender(edge, scan);
+  else {
+    // Whose they are matters for none of the others, but whether they are in a dialog.
+    sender.from = 0;
+    sender.to = scan.toTagStart >= 0 ? 1 : 0;
+    sender.cseq = 0;
+  }
+  return calls.onRequest(entry, method, sender, clock.now(), world.tables.epoch);
+}
+
+/** The SIP server has accepted a request of the call's dialog by the response in `scan`, with a CSeq that has risen. */
+export function acceptedInTable(edge: Edge, scan: Scan, entry: number): boolean {
+  if (scan.status < 200 || scan.status >= 300 || scan.toTagStart < 0 || !edge.calls.isDialog(entry)) return false;
+  return edge.calls.accepts(entry, readSender(edge, scan));
+}
+
+/** Notes in the call table a response that is on its way out; what it has done to the call. */
+export function noteResponse(edge: Edge, scan: Scan, entry: number): Step {
+  const { calls, clock, world } = edge;
   const { method, status } = scan;
-  const step = calls.onResponse(entry, method, status, clock.now());
+  const opens = (method === Method.INVITE || method === Method.SUBSCRIBE) && status > 100 && status < 300;
+  const toTag = opens ? tagHash(world.tables.slotKey, scan.bytes, scan.toTagStart, scan.toTagEnd) : 0;
+  const step = calls.onResponse(entry, method, status, toTag, clock.now());
   const named = method === Method.INVITE || method === Method.UPDATE || method === Method.SUBSCRIBE;
   if (named && status >= 200 && status < 300) calls.setLife(entry, method, lifeIn(scan));
   return step;

@@ -15,9 +15,9 @@ import type { Packet } from '../../transport/packet.ts';
 import { type Edge, entryOf } from './edge.ts';
 import { InheritedCalls, isOfCaller, topBranch } from './inherited-calls.ts';
 import { partyTag } from './leg-messages.ts';
-import { rememberMoves } from './moves.ts';
 import { copyOf, Parked } from './parked.ts';
-import { Voice } from './voice.ts';
+import { rememberParties } from './parties.ts';
+import { type Reach, Voice } from './voice.ts';
 
 export interface HeirOptions {
   readonly edge: Edge;
@@ -27,6 +27,7 @@ export interface HeirOptions {
   readonly ringingSeconds: () => number;
   /** Sends a packet on its way once more, from the owner lookup on. */
   readonly again: (packet: Packet) => void;
+  readonly reach: Reach;
 }
 
 /** Seconds after which a caller whose call could not go on may try again. */
@@ -57,7 +58,7 @@ export class Heir implements Successor {
 
   constructor(options: HeirOptions) {
     this.#options = options;
-    this.#voice = new Voice(options.edge, options.clock);
+    this.#voice = new Voice(options.edge, options.clock, options.reach);
     this.#calls = new InheritedCalls({ ...options, voice: this.#voice });
   }
 
@@ -163,7 +164,7 @@ export class Heir implements Successor {
   /** A call that rings by its record is a dialog already. */
   #confirm(entry: number): void {
     const { edge, clock } = this.#options;
-    edge.calls.onResponse(entry, Method.INVITE, 200, clock.now());
+    edge.calls.onResponse(entry, Method.INVITE, 200, 0, clock.now());
     edge.journal?.confirmed(entry);
   }
 
@@ -195,9 +196,9 @@ export class Heir implements Successor {
     if (goesOn) {
       this.#noteOrigin(owner, entry);
       edge.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), epoch);
+      rememberParties(edge, entry, record);
       if (!isDialog) this.#calls.take(entry, record);
-      else if (confirmed) rememberMoves(edge, entry, record);
-      else this.#confirm(entry);
+      else if (!confirmed) this.#confirm(entry);
       return isDialog ? 'dialog' : 'ringing';
     }
     if (!confirmed) return this.#endRinging(entry, record);

@@ -1,22 +1,37 @@
 // From the client to the server: a request gets our Via, Record-Route and Path on top and goes to the SIP server; its response comes back
 // to `responseFromServer`, loses our Via and leaves by the flow that the Via carries.
 import { Step } from '../../calls/call-table.ts';
-import type { Flow } from '../../ownership/flow.ts';
-import { readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
+import { emptyWay, sameFlow, type Way } from '../../ownership/flow.ts';
+import { Token, TokenKind } from '../../ownership/token.ts';
 import type { ReplyStatus } from '../../ownership/verdict.ts';
 import type { Answers } from '../../relay/answers.ts';
 import type { Entrance } from '../../relay/doors.ts';
-import { emptyFlow, returnFlow } from '../../relay/return-flow.ts';
+import { returnFlow } from '../../relay/return-flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
 import type { Listener } from '../../transport/transport.ts';
-import { Direction, writeBranchValue, writeLoopHash } from './branch.ts';
-import { callKey, countHop, type Edge, entryOf, MAX_DATAGRAM, noteInTable, opensDialog, sideOfFlow } from './edge.ts';
-import { readFlowParameter } from './flow-parameter.ts';
+import { Direction, MARK_OCTETS, writeBranchValue, writeLoopMark } from './branch.ts';
+import { markContacts, unmarkContacts } from './contact-flow.ts';
+import {
+  acceptedInTable,
+  callKey,
+  countHop,
+  type Edge,
+  entryOf,
+  MAX_DATAGRAM,
+  noteRequest,
+  noteResponse,
+  recordsRoute,
+  sideOfFlow,
+} from './edge.ts';
+import { readWayParameter, wayParameter } from './flow-parameter.ts';
 import type { Heir } from './heir.ts';
 import { noteClientLeg, noteServerResponse } from './legs.ts';
-import { recordMove } from './moves.ts';
-import { RouteReading, readdressRoutes, takeOwnRoutes } from './own-routes.ts';
+import { RouteReading, readdressRoutes, takeInwardRoutes } from './own-routes.ts';
+import { noteMove } from './parties.ts';
+import { namesPath, type PathRule } from './path.ts';
+import { Place } from './place.ts';
+import { LOOP_PARAMETER } from './stamp.ts';
 
 export interface InwardOptions {
   readonly edge: Edge;
@@ -25,18 +40,21 @@ export interface InwardOptions {
   readonly toServer: (message: Buffer) => void;
   readonly serverUp: () => boolean;
   readonly dialogs: 'own' | 'shared';
+  /** Which REGISTER requests get a Path. */
+  readonly path: PathRule;
 }
 
 /** Seconds after which a client may try again when the server is down. */
 const RETRY_AFTER = ['Retry-After: 5'];
-const OUR_BRANCH = Buffer.from('z9hG4bKsf');
 
 export class Inward {
   readonly #options: InwardOptions;
   readonly #routes = new RouteReading();
-  readonly #back: Flow = emptyFlow();
+  readonly #back: Way = emptyWay();
+  readonly #place = new Place();
   readonly #token = new Token();
-  readonly #seen = new Uint8Array(8);
+  /** The loop mark of the request, as it stands in the Via of an earlier pass. */
+  readonly #mark = Buffer.alloc(LOOP_PARAMETER.length + MARK_OCTETS);
   /** Listeners that share transport and family with another. */
   readonly #twins: ReadonlySet<Entrance>;
   readonly #requests: { n: number };
@@ -44,6 +62,7 @@ export class Inward {
 
   constructor(options: InwardOptions) {
     this.#options = options;
+    LOOP_PARAMETER.copy(this.#mark);
     const { listeners } = options.edge.transport;
     this.#twins = new Set(listeners.filter((one) => listeners.filter((each) => alike(each, one)).length > 1));
     this.#requests = options.edge.handled.cell({ from: 'client', kind: 'request' });
@@ -62,7 +81,7 @@ export class Inward {
       return;
     }
     edge.edit.beginScan(scan);
-    takeOwnRoutes(edge, scan, true, this.#routes, packet.orphan);
+    takeInwardRoutes(edge, scan, this.#routes, packet.orphan);
     if (packet.orphan) readdressRoutes(edge, scan, this.#routes);
     const refusal = this.#refusal(scan);
     if (refusal !== 0) {
@@ -75,17 +94,23 @@ export class Inward {
     const entrance = doors.entranceOf(packet);
     if (!entrance) return;
     stamp.reset();
-    returnFlow(scan, packet, tables, entrance, this.#back);
-    const side = sideOfFlow(edge, this.#back);
+    const back = this.#back;
+    returnFlow(scan, packet, tables, entrance, back);
+    const side = sideOfFlow(edge, back);
     if (!side) return;
-    if (packet.connection !== 0 && this.#routes.hasFlow) this.#noteConnection(packet, scan);
-    writeBranchValue(keys.primary.branch, scan, this.#routes, Direction.inward, branchValue);
-    stamp.via(keys, TokenKind.inward, edge.serverSide, tables.self, branchValue, this.#back);
-    if (opensDialog(scan)) {
-      if (this.#clientNeedsFlow(packet, scan, entrance)) stamp.recordRouteFlow(keys, edge.serverSide, this.#back);
+    const inDialog = scan.toTagStart >= 0;
+    const place = this.#place;
+    place.read(scan, packet, edge.natSigns());
+    this.#placeOf(packet, scan, inDialog, back);
+    writeBranchValue(keys.primary.branch, scan, Direction.inward, branchValue);
+    stamp.via(keys, TokenKind.inward, edge.serverSide, tables.self, branchValue, back, this.#mark);
+    back.target = place.target;
+    back.nat = place.nat;
+    if (recordsRoute(scan)) {
+      if (this.#clientNeedsFlow(packet, entrance)) stamp.recordRouteWay(keys, edge.serverSide, back);
       else stamp.recordRouteOwner(keys, edge.serverSide, tables.self);
       stamp.recordRouteOwner(keys, side, tables.self);
-    } else if (scan.method === Method.REGISTER) stamp.path(keys, edge.serverSide, this.#back);
+    } else if (scan.method === Method.REGISTER) this.#leadBack(packet, scan, entrance, back);
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, packet.address, packet.port);
@@ -93,26 +118,39 @@ export class Inward {
       answers.answer(packet, scan, 513);
       return;
     }
-    const inDialog = scan.toTagStart >= 0;
     const entry = entryOf(edge, packet.callKey, !inDialog);
-    const step = edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
+    const step = noteRequest(edge, scan, entry);
     const message = edit.apply();
     // A dialog of a member that is gone has its record, which comes here by adoption, or stays that member's if it comes back.
-    if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(edge, scan, entry, message, this.#back);
+    if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(edge, scan, entry, message, back);
     toServer(message);
   }
 
-  /** A request in a dialog that names another connection than the one it came by: its client has come back. */
-  #noteConnection(packet: Packet, scan: Scan): void {
-    const { flow } = this.#routes;
-    if (flow.connection === 0 || scan.toTagStart < 0) return;
-    if (flow.connection === packet.connection && flow.member === packet.ingress) return;
-    const { edge } = this.#options;
-    const tag = scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd);
-    const entry = entryOf(edge, packet.callKey, false);
-    const sure = edge.calls.stateOf(entry) === 'confirmed';
-    if (edge.rebound.note(packet.callKey, tag, flow, this.#back, sure) && sure)
-      recordMove(edge, entry, tag, this.#back);
+  /**
+   * Sets the place in `back` when a request in the dialog shows that its sender is not where the dialog looks for it: at another flow, or behind a
+   * NAT with another Contact. The way then stands in our Via, and counts once the server has accepted the request. Else the place is left out.
+   */
+  #placeOf(packet: Packet, scan: Scan, inDialog: boolean, back: Way): void {
+    const place = this.#place;
+    back.target = -1;
+    back.nat = false;
+    if (!inDialog || scan.method === Method.ACK) return;
+    const known = this.#knownWay(packet, scan);
+    // What a proxy sends in a dialog comes from any port of it; where to find it is said by its Record-Route.
+    if (scan.nextViaStart >= 0 && known && back.connection === 0) return;
+    const moved = known ? !sameFlow(known, back) || (place.nat && !known.nat) : place.nat;
+    if (!moved) return;
+    back.target = place.target || Math.max(known?.target ?? 0, 0);
+    back.nat = place.nat;
+  }
+
+  /** The way to the sender of a request in a dialog: where it has moved, else the one that its dialog names; undefined when that is its Contact. */
+  #knownWay(packet: Packet, scan: Scan): Readonly<Way> | undefined {
+    const { ways } = this.#options.edge;
+    const moved = ways.some
+      ? ways.find(packet.callKey, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd))
+      : undefined;
+    return moved ?? (this.#routes.hasFlow ? this.#routes.way : undefined);
   }
 
   /** Why the request goes no further; 0 when it does. */
@@ -124,65 +162,57 @@ export class Inward {
 
   /**
    * Must requests towards the client go by the way it came? Yes over a connection; yes when a balancer keeps a session per client
-   * (`answer: ingress`); yes when other listeners could be taken for the one the client uses; yes behind a NAT, seen by a source that the
-   * Via does not name, from a client that asks for it by `rport`.
+   * (`answer: ingress`); yes when other listeners could be taken for the one the client uses; yes behind a NAT, or when its Contact is not where it
+   * sends from.
    */
-  #clientNeedsFlow(packet: Packet, scan: Scan, entrance: Entrance): boolean {
+  #clientNeedsFlow(packet: Packet, entrance: Entrance): boolean {
+    const { nat, elsewhere } = this.#place;
     if (packet.connection !== 0 || entrance.answer === 'ingress' || this.#twins.has(entrance)) return true;
-    const { via, bytes } = scan;
-    if (via.rport < 0) return false;
-    return (
-      (via.port || 5060) !== packet.port || bytes.toString('latin1', via.hostStart, via.hostEnd) !== packet.address
-    );
+    return nat || (elsewhere && this.#options.edge.natSigns() === 'detect');
   }
 
-  /** The request has passed this farm in this direction before, unchanged in all that decides its way (RFC 3261 16.3 item 4). */
+  /** How the registrar finds the client again: by a Path, where it may be given one (RFC 3327 5.2), else by the Contact. */
+  #leadBack(packet: Packet, scan: Scan, entrance: Entrance, way: Way): void {
+    const { edge, path } = this.#options;
+    const { stamp, world } = edge;
+    const named = path !== 'never' && namesPath(scan);
+    if (named || path === 'always') {
+      stamp.path(world.keys, edge.serverSide, way);
+      if (!named) stamp.supportedPath();
+    } else if (this.#clientNeedsFlow(packet, entrance)) markContacts(edge, scan, wayParameter(world.keys, way));
+  }
+
+  /** The request has come from the same hop before, unchanged in all that decides its way (RFC 3261 16.3 item 4). Sets its mark. */
   #hasLooped(scan: Scan): boolean {
     const { keys } = this.#options.edge.world;
-    // The bytes may be a whole chunk of a stream: look no further than the headers.
-    const bytes = scan.bytes.subarray(0, scan.headersEnd);
-    let at = scan.viaStart;
-    let computed = false;
-    for (;;) {
-      at = bytes.indexOf(OUR_BRANCH, at);
-      if (at < 0) return false;
-      let end = at + OUR_BRANCH.length;
-      while (end < scan.headersEnd && isBase32(bytes[end]!)) end++;
-      const check = readBranchToken(keys, bytes, at, end, this.#token);
-      if (check === 'valid' && this.#token.kind === TokenKind.inward) {
-        if (!computed) writeLoopHash(keys.primary.branch, scan, this.#routes, Direction.inward, this.#seen);
-        computed = true;
-        if (sameLoop(this.#token, this.#seen)) return true;
-      }
-      at = end;
-    }
+    const mark = this.#mark;
+    writeLoopMark(keys.primary.branch, scan, this.#routes, mark, LOOP_PARAMETER.length);
+    // One Via has no pass before it. The bytes may be a whole chunk of a stream: look no further than the headers.
+    return scan.nextViaStart >= 0 && scan.bytes.subarray(scan.start, scan.headersEnd).includes(mark);
   }
 
   /** A response of the server to a request of a client. Its top Via is ours. */
   responseFromServer(scan: Scan): void {
     const { edge } = this.#options;
     this.#responses.n++;
-    if (!readFlowParameter(edge, scan, this.#token, this.#back)) {
+    const back = this.#back;
+    if (!readWayParameter(edge, scan, this.#token, back)) {
       edge.drops['stray-response'].n++;
       return;
     }
-    const entry = entryOf(edge, callKey(edge, scan), false);
-    const step = noteInTable(edge, scan, entry);
-    const message = edge.edit.beginScan(scan).popVia(scan).apply();
+    const key = callKey(edge, scan);
+    const entry = entryOf(edge, key, false);
+    const step = noteResponse(edge, scan, entry);
+    if (step === Step.none && acceptedInTable(edge, scan, entry) && back.target >= 0)
+      noteMove(edge, key, entry, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd), back);
+    edge.edit.beginScan(scan).popVia(scan);
+    if (scan.method === Method.REGISTER) unmarkContacts(edge, scan);
+    const message = edge.edit.apply();
     noteServerResponse(edge, scan, entry, step, message);
-    if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;
+    if (!edge.egress.send(back, message)) edge.drops['flow-lost'].n++;
   }
 }
 
 function alike(a: Listener, b: Listener): boolean {
   return a.transport === b.transport && a.bind.address.includes(':') === b.bind.address.includes(':');
-}
-
-function isBase32(octet: number): boolean {
-  return (octet >= 0x30 && octet <= 0x39) || ((octet | 32) >= 0x61 && (octet | 32) <= 0x76);
-}
-
-function sameLoop(token: Token, value: Uint8Array): boolean {
-  for (let i = 4; i < 8; i++) if (token.octets[token.valueStart + i] !== value[i]) return false;
-  return true;
 }

@@ -2,7 +2,7 @@
 import type { RecordMethod } from '../../calls/call-record.ts';
 import { Step } from '../../calls/call-table.ts';
 import type { Sighting } from '../../calls/leg-text.ts';
-import type { Flow } from '../../ownership/flow.ts';
+import type { Way } from '../../ownership/flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Edge } from './edge.ts';
 import type { Side } from './stamp.ts';
@@ -12,7 +12,7 @@ const COOKIE_OCTETS = 7;
 const BRANCH_OCTETS = 46;
 
 /** A request of a client has begun the call `entry`, and left for the server as `message`, which begins with a block of our lines. */
-export function noteClientLeg(edge: Edge, scan: Scan, entry: number, message: Buffer, flow: Readonly<Flow>): void {
+export function noteClientLeg(edge: Edge, scan: Scan, entry: number, message: Buffer, flow: Readonly<Way>): void {
   const request = sightingOf(scan, message, edge.stamp.length);
   edge.journal?.began(entry, recordMethod(scan), callIdOf(scan), {
     from: 'client',
@@ -33,11 +33,11 @@ export function noteServerLeg(
   step: Step,
   message: Buffer,
   side: Side,
-  flow: Readonly<Flow>,
+  flow: Readonly<Way>,
 ): void {
   const { journal } = edge;
   if (!journal || (scan.method !== Method.INVITE && scan.method !== Method.SUBSCRIBE)) return;
-  const at = scan.headersStart - scan.start + side.via.length - COOKIE_OCTETS;
+  const at = behindStartLine(message) + side.via.length - COOKIE_OCTETS;
   const branch = message.toString('latin1', at, at + BRANCH_OCTETS);
   const entry = journal.has(key) ? key : -key;
   const began = entry < 0 && step === Step.began;
@@ -81,9 +81,16 @@ export function noteOrphanResponse(edge: Edge, scan: Scan, entry: number, step: 
   noteServerResponse(edge, scan, entry, step, message);
 }
 
-/** `message` is that of `scan` after splices between its start line and the end of its headers; `own`: octets of our lines on top. */
+const LF = 0x0a;
+
+/** Where the headers of a message begin that the scanner has passed: in its start line stands no other line end. */
+function behindStartLine(message: Buffer): number {
+  return message.indexOf(LF) + 1;
+}
+
+/** `message` is that of `scan` after splices in front of the end of its headers; `own`: octets of our lines on top. */
 function sightingOf(scan: Scan, message: Buffer, own: number): Sighting {
-  const startLineEnd = scan.headersStart - scan.start;
+  const startLineEnd = behindStartLine(message);
   const headersEnd = message.length - (scan.end - scan.headersEnd);
   return { message, startLineEnd, headersStart: startLineEnd + own, headersEnd };
 }

@@ -1,6 +1,6 @@
 // The way back of a response whose farm member is gone, out of the message alone: below the dead member's outer Via stand those of its SIP
 // server, and below them the inner one that the farm had put on the request when it came in, with the signed flow to the caller.
-import type { Flow } from '../../ownership/flow.ts';
+import type { Way } from '../../ownership/flow.ts';
 import { readBranchToken, type Token, TokenKind } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
@@ -8,7 +8,7 @@ import { skipBlanks } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Edge } from './edge.ts';
-import { readFlowBetween } from './flow-parameter.ts';
+import { readWayBetween } from './flow-parameter.ts';
 
 /** Via values that are looked at: a request that has crossed so many elements has used up its Max-Forwards. */
 const MAX_VIAS = 72;
@@ -21,7 +21,7 @@ const via = new Via();
  * in it has no seat any more; fills `flow` with what it carries. False, and nothing deleted, when there is no such Via, when that member lives,
  * or when no Via would be left.
  */
-export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Flow): boolean {
+export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Way): boolean {
   const { bytes } = scan;
   const { keys, tables } = edge.world;
   let seen = 0;
@@ -32,7 +32,7 @@ export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Flow): b
       if (readBranchToken(keys, bytes, via.branchStart, via.branchEnd, token) !== 'valid') continue;
       if (token.kind !== TokenKind.inward) continue;
       if (tables.seats.has(token.member)) return false;
-      if (!readFlowBetween(edge, bytes, via.sentByEnd, via.end, token, flow)) return false;
+      if (!readWayBetween(edge, bytes, via.sentByEnd, via.end, token, flow)) return false;
       return cutBehind(edge, scan, line, via.next < line.valueEnd);
     }
   }

@@ -1,5 +1,5 @@
-// Takes the Route values that led to this farm off a request (RFC 3261 16.4), and tells what they said: the flow to use, and where to go next.
-import { type Flow, readFlow } from '../../ownership/flow.ts';
+// Takes the Route values that led to this farm off a request (RFC 3261 16.4), and reads what they said: the flow to use, and where to go next.
+import { emptyWay, readWay, type Way } from '../../ownership/flow.ts';
 import { readToken, Token } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
@@ -10,18 +10,51 @@ import type { Edge } from './edge.ts';
 
 /** What a request's Route header said. One instance, filled anew per request. */
 export class RouteReading {
-  /** A flow token was among our own values; `flow` is it. */
+  /** A flow token was among the values taken; `way` is it. */
   hasFlow = false;
-  readonly flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
-  /** The first Route value that is not ours: where to send next; -1 = none is left. Offsets of the URI; empty when the value cannot be read. */
+  readonly way: Way = emptyWay();
+  /** The first value that stays: where to send next; -1 = none is left. Offsets of the URI; empty when the value cannot be read. */
   nextStart = -1;
   nextEnd = -1;
+  /** That value is the farm's all the same: of another pass of the request through the farm. */
+  nextIsOurs = false;
   /** Where what is left of the Route values begins: `readdressRoutes` goes on there. */
   restStart = -1;
 }
 
-/** Values that the farm leaves per crossing: its side towards the one it came from, and that towards where it went. */
-const CROSSING = 2;
+/** Whose a Route value is: not ours; the farm's by name or address alone; one that the farm has put on, which faces clients or the SIP server. */
+const Owner = { foreign: 0, plain: 1, client: 2, server: 3 } as const;
+type Owner = (typeof Owner)[keyof typeof Owner];
+
+/**
+ * How far the taking of one pass's values has come. Each pass of a dialog-forming request through the farm leaves two: that towards where it came
+ * from, and that towards where it went (RFC 5658). A request in the dialog meets them in the order of its direction.
+ */
+const Pass = { before: 0, within: 1, through: 2 } as const;
+type Pass = (typeof Pass)[keyof typeof Pass];
+
+/** What becomes of a value: -1, it stays and with it the rest; else it is taken, and the pass is so far. */
+type Taking = Readonly<Record<Pass, Readonly<Record<Owner, Pass | -1>>>>;
+
+/** Inward: up to the first value that faces the server. What follows is for another pass, or for the way out when the server does not record-route. */
+const INWARD: Taking = {
+  [Pass.before]: { 0: -1, 1: Pass.before, 2: Pass.before, 3: Pass.through },
+  [Pass.within]: { 0: -1, 1: -1, 2: -1, 3: -1 },
+  [Pass.through]: { 0: -1, 1: -1, 2: -1, 3: -1 },
+};
+
+/**
+ * Outward: one value that faces the server, one that faces clients. Where another that faces the server follows, the pass before had its way
+ * here without a server between that wants to see the request: that pass is taken, too. A value that faces clients begins a pass inward.
+ */
+const OUTWARD: Taking = {
+  [Pass.before]: { 0: -1, 1: Pass.before, 2: Pass.through, 3: Pass.within },
+  [Pass.within]: { 0: -1, 1: Pass.within, 2: Pass.through, 3: Pass.within },
+  [Pass.through]: { 0: -1, 1: Pass.through, 2: -1, 3: Pass.within },
+};
+
+/** Values that the farm leaves per pass. */
+export const VALUES_OF_PASS = 2;
 
 const line = new HeaderLine();
 const value = new NameAddr();
@@ -29,33 +62,44 @@ const uri = new Uri();
 const token = new Token();
 
 /**
- * Deletes our leading Route values in `edge.edit` and fills `out`. Values behind a foreign one stay, ours or not. `inward`: only up to the
- * first that names the side of the server: what follows is for the way out again, when the server does not record-route itself. `gone`: they
- * are those of a member that is gone, whose side of the server is not known; it is the second.
+ * Deletes those values of a client's request in `edge.edit` that its pass inward has to take, and fills `out`. `gone`: they are those of a member
+ * that is gone, whose side of the server is not known; it is the second.
  */
-export function takeOwnRoutes(edge: Edge, scan: Scan, inward: boolean, out: RouteReading, gone = false): void {
+export function takeInwardRoutes(edge: Edge, scan: Scan, out: RouteReading, gone = false): void {
+  take(edge, scan, INWARD, gone, out);
+}
+
+/** The same for a request of the SIP server, outward. */
+export function takeOutwardRoutes(edge: Edge, scan: Scan, out: RouteReading): void {
+  take(edge, scan, OUTWARD, false, out);
+}
+
+function take(edge: Edge, scan: Scan, taking: Taking, gone: boolean, out: RouteReading): void {
   out.hasFlow = false;
   out.nextStart = -1;
   out.nextEnd = -1;
+  out.nextIsOurs = false;
   out.restStart = -1;
   if (scan.routeStart < 0) return;
   const { bytes } = scan;
-  let passed = 0;
+  let pass: Pass = Pass.before;
+  let tokens = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     const { valueStart, valueEnd, lineStart, lineEnd } = line;
     for (let at = valueStart; at < valueEnd; at = value.next) {
       const readable = parseNameAddr(bytes, at, valueEnd, value);
-      if (readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) && isOurs(edge, bytes, out)) {
-        if (!inward) continue;
-        passed++;
-        if (gone ? passed < CROSSING : endpointText(bytes, uri) !== edge.serverEndpoint) continue;
-        out.restStart = value.next < valueEnd ? value.next : lineEnd;
-        if (value.next < valueEnd) edge.edit.delete(valueStart, value.next);
-        else edge.edit.delete(lineStart, lineEnd);
-        return;
+      let owner: Owner =
+        readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) ? ownerOf(edge, bytes) : Owner.foreign;
+      if (owner >= Owner.client && ++tokens === VALUES_OF_PASS && gone) owner = Owner.server;
+      const next = taking[pass][owner];
+      if (next >= 0) {
+        if (owner >= Owner.client) readFlowOf(owner, out);
+        pass = next as Pass;
+        continue;
       }
       out.nextStart = value.uriStart;
       out.nextEnd = readable ? value.uriEnd : value.uriStart;
+      out.nextIsOurs = owner !== Owner.foreign;
       out.restStart = at;
       if (at > valueStart) edge.edit.delete(valueStart, at);
       return;
@@ -64,8 +108,14 @@ export function takeOwnRoutes(edge: Edge, scan: Scan, inward: boolean, out: Rout
   }
 }
 
+/** The flow of the value in `token`. Each pass has its own: that of an earlier one does not count any more. */
+function readFlowOf(owner: Owner, out: RouteReading): void {
+  if (readWay(token, out.way)) out.hasFlow = true;
+  else if (owner === Owner.server) out.hasFlow = false;
+}
+
 /**
- * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeOwnRoutes` has left, those that lead out
+ * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeInwardRoutes` has left, those that lead out
  * again by way of the dead member get this member's address. Their tokens stay as they are.
  */
 export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): void {
@@ -84,12 +134,26 @@ export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): 
   }
 }
 
-function isOurs(edge: Edge, bytes: Buffer, out: RouteReading): boolean {
-  if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid') {
-    if (!out.hasFlow && readFlow(token, out.flow)) out.hasFlow = true;
-    return true;
-  }
-  return edge.ownEndpoints.has(endpointText(bytes, uri));
+/**
+ * Fills `way` with the flow that the Record-Route of a client's answer names for the party: it stands in the value of the farm that faces the server.
+ * False when there is none.
+ */
+export function readNamedWay(edge: Edge, scan: Scan, way: Way): boolean {
+  const { bytes } = scan;
+  for (let from = scan.headersStart; findHeader(scan, HeaderName.RECORD_ROUTE, from, line); from = line.lineEnd)
+    for (let at = line.valueStart; at < line.valueEnd; at = value.next) {
+      if (!parseNameAddr(bytes, at, line.valueEnd, value) || !parseUri(bytes, value.uriStart, value.uriEnd, uri))
+        continue;
+      if (ownerOf(edge, bytes) === Owner.server) return readWay(token, way);
+    }
+  return false;
+}
+
+/** Whose the value in `uri` is; a token of the farm is then in `token`. */
+function ownerOf(edge: Edge, bytes: Buffer): Owner {
+  if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
+    return endpointText(bytes, uri) === edge.serverEndpoint ? Owner.server : Owner.client;
+  return edge.ownEndpoints.has(endpointText(bytes, uri)) ? Owner.plain : Owner.foreign;
 }
 
 /** Where the host of the URI begins, the bracket of an IPv6 literal included. */

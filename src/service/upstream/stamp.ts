@@ -1,16 +1,19 @@
 // The header lines the edge puts on top of a request: Via, Record-Route, Path. Written as bytes into one block, inserted in one splice.
 import type { Endpoint } from '../../base/endpoint.ts';
 import { formatEndpoint } from '../../base/endpoint.ts';
-import type { Flow } from '../../ownership/flow.ts';
-import { writeFlowToken } from '../../ownership/flow.ts';
+import { type Way, writeFlowToken, writeWayToken } from '../../ownership/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import { MAGIC_COOKIE, mintToken, TokenKind, writeToken } from '../../ownership/token.ts';
 
 /** The Via parameter that carries the flow a response goes back by: signed, so that no one can turn a response elsewhere. */
 export const FLOW_PARAMETER = Buffer.from(';sf=');
 
+/** The Via parameter with the loop mark (branch.ts). */
+export const LOOP_PARAMETER = Buffer.from(';lp=');
+
 const RECORD_ROUTE = Buffer.from('Record-Route: <sip:');
 const PATH = Buffer.from('Path: <sip:');
+const SUPPORTED_PATH = Buffer.from('Supported: path\r\n');
 const MAX_FORWARDS = Buffer.from('Max-Forwards: 70\r\n');
 const CRLF = Buffer.from('\r\n');
 /** The state lives in the server, not here: a restart of this process must change neither branch nor route. */
@@ -43,8 +46,8 @@ export class Side {
   }
 }
 
-/** One Via, two Record-Route and a Path line, each at most 200 octets with the longest IPv6 tokens. */
-const BLOCK_OCTETS = 1024;
+/** One Via, two Record-Route and a Path line, each at most 400 octets with the longest name and the longest tokens. */
+const BLOCK_OCTETS = 2048;
 
 export class Stamp {
   readonly block = Buffer.alloc(BLOCK_OCTETS);
@@ -54,25 +57,32 @@ export class Stamp {
     this.length = 0;
   }
 
-  #put(bytes: Buffer): void {
-    this.length += bytes.copy(this.block, this.length);
+  #put(bytes: Uint8Array): void {
+    this.block.set(bytes, this.length);
+    this.length += bytes.length;
   }
 
-  /** `branchValue` is the 8 octets of branch.ts; `back` is where the response goes, left out when the side knows it anyway. */
+  /**
+   * `branchValue` is the 8 octets of branch.ts. `back` is where the response goes, left out when the side knows it anyway; with a target the party is
+   * to be found there once its request is accepted. `mark` is the parameter with the loop mark.
+   */
   via(
     keys: Keyring,
     kind: typeof TokenKind.edge | typeof TokenKind.inward,
     side: Side,
     member: number,
     branchValue: Uint8Array,
-    back: Flow | undefined,
+    back: Way | undefined,
+    mark?: Uint8Array,
   ): void {
     this.#put(side.via);
     this.length = writeToken(keys, kind, member, NO_INCARNATION, branchValue, 8, this.block, this.length);
     if (back) {
       this.#put(FLOW_PARAMETER);
-      this.length = writeFlowToken(keys, back, this.block, this.length);
+      const write = back.target >= 0 ? writeWayToken : writeFlowToken;
+      this.length = write(keys, back, this.block, this.length);
     }
+    if (mark) this.#put(mark);
     this.#put(CRLF);
   }
 
@@ -81,18 +91,23 @@ export class Stamp {
     this.#put(side.ownerRoute(keys, member));
   }
 
-  /** A Record-Route whose user part is the flow to the client (RFC 5626 5.3). */
-  recordRouteFlow(keys: Keyring, side: Side, flow: Flow): void {
+  /** A Record-Route whose user part is the way to the client (RFC 5626 5.3). */
+  recordRouteWay(keys: Keyring, side: Side, way: Way): void {
     this.#put(RECORD_ROUTE);
-    this.length = writeFlowToken(keys, flow, this.block, this.length);
+    this.length = writeWayToken(keys, way, this.block, this.length);
     this.#put(side.afterUser);
   }
 
-  /** A Path with the flow to the client (RFC 3327 5.2, RFC 5626 5.1). */
-  path(keys: Keyring, side: Side, flow: Flow): void {
+  /** A Path with the way to the client (RFC 3327 5.2, RFC 5626 5.1). */
+  path(keys: Keyring, side: Side, way: Way): void {
     this.#put(PATH);
-    this.length = writeFlowToken(keys, flow, this.block, this.length);
+    this.length = writeWayToken(keys, way, this.block, this.length);
     this.#put(side.afterUser);
+  }
+
+  /** A Supported line with the option tag of Path, beside those that the client has. */
+  supportedPath(): void {
+    this.#put(SUPPORTED_PATH);
   }
 
   maxForwards(): void {

@@ -11,6 +11,7 @@ import type { CallJournal } from '../../calls/call-journal.ts';
 import type { CallRecord } from '../../calls/call-record.ts';
 import type { CallTable } from '../../calls/call-table.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
+import type { Way } from '../../ownership/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import type { OwnerTables } from '../../ownership/owner-tables.ts';
 import { MAGIC_COOKIE, mintToken, readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
@@ -30,8 +31,10 @@ import type { ForbiddenTargets } from './forbidden-targets.ts';
 import { Heir } from './heir.ts';
 import { Inward } from './inward.ts';
 import type { Locator } from './locate.ts';
-import { rememberMoves } from './moves.ts';
 import { Outward } from './outward.ts';
+import { rememberParties } from './parties.ts';
+import type { PathRule } from './path.ts';
+import type { NatSigns } from './place.ts';
 import { type HealthSettings, ServerHealth } from './server-health.ts';
 import { Side } from './stamp.ts';
 
@@ -45,6 +48,9 @@ export interface UpstreamSettings {
   readonly dialogs: 'own' | 'shared';
   readonly health: HealthSettings;
   readonly forbidden: ForbiddenTargets;
+  readonly path: PathRule;
+  /** What counts as a NAT in front of a client. */
+  readonly nat: NatSigns;
 }
 
 export interface UpstreamOptions {
@@ -115,9 +121,15 @@ export class Upstream implements Service {
       serverEndpoint: `${settings.advertise.address}:${settings.advertise.port}`.toLowerCase(),
       serverHostPort: formatEndpoint(settings.advertise),
       ownEndpoints: new Set(own.map((endpoint) => `${endpoint.address}:${endpoint.port}`.toLowerCase())),
+      natSigns: () => settings.nat,
       ...edgeScratch(),
     };
-    const heir = new Heir({ ...options, edge: this.#edge, dialogs: settings.dialogs });
+    const heir = new Heir({
+      ...options,
+      edge: this.#edge,
+      dialogs: settings.dialogs,
+      reach: (message, known) => this.#outward.reach(message, known),
+    });
     this.heir = heir;
     this.#inward = new Inward({
       heir,
@@ -126,6 +138,7 @@ export class Upstream implements Service {
       toServer: (message) => this.#toServer(message),
       serverUp: () => this.up,
       dialogs: settings.dialogs,
+      path: settings.path,
     });
     this.#outward = new Outward({
       heir,
@@ -136,6 +149,7 @@ export class Upstream implements Service {
       forbidden: settings.forbidden,
       exits: options.exits,
       dialogs: settings.dialogs,
+      serverAt: () => this.#server,
       isServer: (address, port) => address === this.#server?.address && port === this.#server.port,
     });
     this.#health = new ServerHealth(
@@ -158,12 +172,17 @@ export class Upstream implements Service {
 
   /** A call that this member has read again from its own record. */
   remember(entry: number, record: CallRecord): void {
-    if (record.state === 'confirmed') rememberMoves(this.#edge, entry, record);
+    rememberParties(this.#edge, entry, record);
   }
 
   handle(packet: Packet, message: Scan): void {
     if (message.isRequest) this.#inward.request(packet, message);
     else this.#outward.responseFromClient(packet, message);
+  }
+
+  /** A request of the server that another member was to send by `lost`, which is gone. `message` is kept. */
+  returned(message: Buffer, lost: Readonly<Way>): void {
+    this.#outward.returned(message, lost);
   }
 
   async start(): Promise<void> {

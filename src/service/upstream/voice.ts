@@ -2,7 +2,7 @@
 // ACK is repeated as that server's transactions would have done it.
 import type { Clock } from '../../base/clock.ts';
 import type { Leg } from '../../calls/call-record.ts';
-import type { Flow } from '../../ownership/flow.ts';
+import type { Flow, Way } from '../../ownership/flow.ts';
 import { mintToken, TokenKind } from '../../ownership/token.ts';
 import { type Edge, sideOfFlow } from './edge.ts';
 import { ackOfAnswer, ackOfError, byeOf, cancelOf, lastNotifyOf } from './leg-messages.ts';
@@ -15,13 +15,20 @@ interface OwnVia {
   readonly sentBy: string;
 }
 
+/** `Outward.reach`. */
+export type Reach = (message: Buffer, known: Readonly<Way>) => Promise<Readonly<Way> | undefined>;
+
 export class Voice {
   readonly #edge: Edge;
   readonly #repeats: Repeats;
+  readonly #reach: Reach;
   #branches = 0;
+  /** Counts the closings: what waited for a way meanwhile is not sent. */
+  #closings = 0;
 
-  constructor(edge: Edge, clock: Clock) {
+  constructor(edge: Edge, clock: Clock, reach: Reach) {
     this.#edge = edge;
+    this.#reach = reach;
     this.#repeats = new Repeats(clock, (flow, message) => this.say(flow, message));
   }
 
@@ -50,9 +57,11 @@ export class Voice {
 
   /** ACK of the leg's 2xx. */
   ackAnswer(leg: Leg): void {
-    const via = this.#via(leg.flow);
-    const ack = via && ackOfAnswer(leg, via.value);
-    if (ack) this.say(leg.flow, ack);
+    void this.#inDialog(
+      leg,
+      ({ value }) => ackOfAnswer(leg, value),
+      (flow, _via, ack) => this.say(flow, ack),
+    );
   }
 
   /** The answer to the caller of the call `key`, a few times more until `answerHeard`. */
@@ -81,13 +90,30 @@ export class Voice {
 
   /** Says no more. */
   close(): void {
+    this.#closings++;
     this.#repeats.close();
   }
 
   #request(leg: Leg, make: (via: OwnVia) => Buffer | undefined): void {
-    const via = this.#via(leg.flow);
+    void this.#inDialog(leg, make, (flow, { branch }, message) => this.#repeats.request(branch, flow, message));
+  }
+
+  /** Makes a request to the leg's party and sends it by the way that leads there now; counts it as lost when there is none. */
+  async #inDialog(
+    leg: Leg,
+    make: (via: OwnVia) => Buffer | undefined,
+    send: (flow: Readonly<Way>, via: OwnVia, message: Buffer) => void,
+  ): Promise<void> {
+    const draft = this.#via(leg.flow);
+    const asked = draft && make(draft);
+    if (!asked) return;
+    const closings = this.#closings;
+    const flow = await this.#reach(asked, leg.flow);
+    if (closings !== this.#closings) return;
+    const via = flow && (flow === leg.flow ? draft : this.#via(flow));
     const message = via && make(via);
-    if (message) this.#repeats.request(via.branch, leg.flow, message);
+    if (message) send(flow, via, message);
+    else this.#edge.drops['flow-lost'].n++;
   }
 
   /** undefined when there is no such listener. */

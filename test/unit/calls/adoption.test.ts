@@ -13,7 +13,16 @@ import type { Store, Write } from '../../../src/store/store.ts';
 import { FakeClock } from '../../fake/clock.ts';
 
 const DEAD = 9;
-const FLOW = { member: DEAD, incarnation: 1, listener: 1, connection: 0, address: '192.0.2.7', port: 5060 };
+const FLOW = {
+  member: DEAD,
+  incarnation: 1,
+  listener: 1,
+  connection: 0,
+  address: '192.0.2.7',
+  port: 5060,
+  target: -1,
+  nat: false,
+};
 
 function recordOf(entry: number, state: CallRecord['state']): CallRecord {
   const request = `INVITE sip:b SIP/2.0\r\nCall-ID: ${entry}\r\n`;

@@ -21,7 +21,16 @@ const RECORD: CallRecord = {
   legs: [
     {
       from: 'client',
-      flow: { member: 2, incarnation: 7, listener: 3, connection: 0, address: '192.0.2.7', port: 5060 },
+      flow: {
+        member: 2,
+        incarnation: 7,
+        listener: 3,
+        connection: 0,
+        address: '192.0.2.7',
+        port: 5060,
+        target: -1,
+        nat: false,
+      },
       request: 'INVITE sip:bob@example.org SIP/2.0\r\n',
     },
   ],

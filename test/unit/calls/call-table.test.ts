@@ -2,13 +2,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { CallTable } from '../../../src/calls/call-table.ts';
+import { CallTable, Step } from '../../../src/calls/call-table.ts';
 import { Method } from '../../../src/sip/scan.ts';
 
 const { INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE, UPDATE } = Method;
 
 const CALL = 2 ** 52 + 12345;
 const EPOCH = 7;
+/** Senders that nothing is known of: what they send is never taken for a copy. */
+const FIRST = { from: 0, to: 0, cseq: 0 };
+const IN_DIALOG = { from: 0, to: 1, cseq: 0 };
 
 function table(maxEntries = 100): CallTable & { evicted: { n: number } } {
   const evicted = { n: 0 };
@@ -20,27 +23,61 @@ function table(maxEntries = 100): CallTable & { evicted: { n: number } } {
 /** A table with one call that was answered at second 0. */
 function talking(): CallTable {
   const calls = table();
-  calls.onRequest(CALL, INVITE, false, 0, EPOCH);
-  calls.onResponse(CALL, INVITE, 180, 0);
-  calls.onResponse(CALL, INVITE, 200, 0);
-  calls.onRequest(CALL, ACK, true, 0, EPOCH);
+  calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+  calls.onResponse(CALL, INVITE, 180, 0, 0);
+  calls.onResponse(CALL, INVITE, 200, 0, 0);
+  calls.onRequest(CALL, ACK, IN_DIALOG, 0, EPOCH);
   return calls;
 }
+
+describe('an INVITE that comes when its call is over', () => {
+  const [ALICE, BOB, CAROL] = [11, 22, 33];
+
+  /** A call of Alice, opened with CSeq 5, answered by Bob, ended; or refused with `status`. */
+  function over(status = 200): CallTable {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, { from: ALICE, to: 0, cseq: 5 }, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, status, status === 200 ? BOB : 0, 10);
+    if (status === 200) {
+      calls.onRequest(CALL, BYE, { from: ALICE, to: BOB, cseq: 7 }, 20, EPOCH);
+      calls.onResponse(CALL, BYE, 200, 0, 30);
+    }
+    return calls;
+  }
+
+  for (const [name, status, sender, counts] of [
+    ['a copy of the first one', 200, { from: ALICE, to: 0, cseq: 5 }, false],
+    ['a copy of a re-INVITE', 200, { from: ALICE, to: BOB, cseq: 6 }, false],
+    ['a re-INVITE of the callee', 200, { from: BOB, to: ALICE, cseq: 1 }, false],
+    ['a copy of one that was refused', 486, { from: ALICE, to: 0, cseq: 5 }, false],
+    ['the retry with credentials', 401, { from: ALICE, to: 0, cseq: 6 }, true],
+    ['a new call of the same caller under that Call-ID', 200, { from: ALICE, to: 0, cseq: 8 }, true],
+    ['a call of somebody else under that Call-ID', 200, { from: CAROL, to: 0, cseq: 1 }, true],
+    ['a re-INVITE in another dialog of a fork', 200, { from: ALICE, to: CAROL, cseq: 6 }, true],
+  ] as const)
+    test(`${name} ${counts ? 'begins a call' : 'begins nothing, whatever the answer'}`, () => {
+      const calls = over(status);
+      const step = calls.onRequest(CALL, INVITE, sender, 40, EPOCH);
+      assert.deepEqual([step === Step.began, calls.calls], [counts, counts ? 1 : 0]);
+      calls.onResponse(CALL, INVITE, status === 200 ? 200 : 486, 0, 50);
+      if (!counts) assert.equal(calls.calls, 0);
+    });
+});
 
 describe('a call', () => {
   test('is inviting, confirmed, ending, ended, and then forgotten', () => {
     const calls = table();
     assert.equal(calls.has(CALL), false);
-    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
     assert.equal(calls.stateOf(CALL), 'inviting');
-    calls.onResponse(CALL, INVITE, 183, 10);
+    calls.onResponse(CALL, INVITE, 183, 0, 10);
     assert.equal(calls.stateOf(CALL), 'inviting');
-    calls.onResponse(CALL, INVITE, 200, 20);
-    calls.onRequest(CALL, ACK, true, 30, EPOCH);
+    calls.onResponse(CALL, INVITE, 200, 0, 20);
+    calls.onRequest(CALL, ACK, IN_DIALOG, 30, EPOCH);
     assert.equal(calls.stateOf(CALL), 'confirmed');
-    calls.onRequest(CALL, BYE, true, 60_000, EPOCH);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 60_000, EPOCH);
     assert.equal(calls.stateOf(CALL), 'ending');
-    calls.onResponse(CALL, BYE, 200, 60_000);
+    calls.onResponse(CALL, BYE, 200, 0, 60_000);
     assert.equal(calls.stateOf(CALL), 'ended');
     assert.deepEqual([calls.calls, calls.size, calls.has(CALL)], [0, 1, true]);
     calls.sweep(92_000);
@@ -51,69 +88,69 @@ describe('a call', () => {
 
   test('that is cancelled ends with its 487', () => {
     const calls = table();
-    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
-    calls.onRequest(CALL, CANCEL, false, 100, EPOCH);
-    calls.onResponse(CALL, CANCEL, 200, 110);
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+    calls.onRequest(CALL, CANCEL, FIRST, 100, EPOCH);
+    calls.onResponse(CALL, CANCEL, 200, 0, 110);
     assert.equal(calls.calls, 1, 'the CANCEL and its answer end nothing');
-    calls.onResponse(CALL, INVITE, 487, 120);
-    calls.onRequest(CALL, ACK, true, 130, EPOCH);
+    calls.onResponse(CALL, INVITE, 487, 0, 120);
+    calls.onRequest(CALL, ACK, IN_DIALOG, 130, EPOCH);
     assert.deepEqual([calls.stateOf(CALL), calls.calls], ['failed', 0]);
   });
 
   for (const status of [401, 407]) {
     test(`answered ${status} is revived by the retry with credentials, in the epoch of the retry`, () => {
       const calls = table();
-      calls.onRequest(CALL, INVITE, false, 0, EPOCH);
-      calls.onResponse(CALL, INVITE, status, 10);
-      calls.onRequest(CALL, ACK, true, 20, EPOCH);
+      calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+      calls.onResponse(CALL, INVITE, status, 0, 10);
+      calls.onRequest(CALL, ACK, IN_DIALOG, 20, EPOCH);
       assert.deepEqual([calls.stateOf(CALL), calls.oldestEpoch()], ['failed', 0]);
-      calls.onRequest(CALL, INVITE, false, 30, EPOCH + 1);
+      calls.onRequest(CALL, INVITE, FIRST, 30, EPOCH + 1);
       assert.deepEqual([calls.stateOf(CALL), calls.calls, calls.oldestEpoch()], ['inviting', 1, EPOCH + 1]);
     });
   }
 
   test('whose challenge is retransmitted behind the retry is confirmed by the 200 all the same', () => {
     const calls = table();
-    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
-    calls.onResponse(CALL, INVITE, 401, 10);
-    calls.onRequest(CALL, INVITE, false, 20, EPOCH);
-    calls.onResponse(CALL, INVITE, 401, 30);
-    calls.onResponse(CALL, INVITE, 200, 40);
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, 401, 0, 10);
+    calls.onRequest(CALL, INVITE, FIRST, 20, EPOCH);
+    calls.onResponse(CALL, INVITE, 401, 0, 30);
+    calls.onResponse(CALL, INVITE, 200, 0, 40);
     assert.equal(calls.stateOf(CALL), 'confirmed');
   });
 
   test('outlives a failed re-INVITE, but not one answered 481', () => {
     const calls = talking();
-    calls.onRequest(CALL, INVITE, true, 1000, EPOCH);
-    calls.onResponse(CALL, INVITE, 488, 1010);
+    calls.onRequest(CALL, INVITE, IN_DIALOG, 1000, EPOCH);
+    calls.onResponse(CALL, INVITE, 488, 0, 1010);
     assert.equal(calls.stateOf(CALL), 'confirmed');
-    calls.onResponse(CALL, INVITE, 481, 1020);
+    calls.onResponse(CALL, INVITE, 481, 0, 1020);
     assert.equal(calls.stateOf(CALL), 'ended');
   });
 
   test('is not revived by a 200 to its INVITE that comes again behind the BYE', () => {
     const calls = talking();
-    calls.onRequest(CALL, BYE, true, 1000, EPOCH);
-    calls.onResponse(CALL, INVITE, 200, 1010);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
+    calls.onResponse(CALL, INVITE, 200, 0, 1010);
     assert.equal(calls.stateOf(CALL), 'ending');
-    calls.onResponse(CALL, BYE, 200, 1020);
-    calls.onResponse(CALL, INVITE, 200, 1030);
+    calls.onResponse(CALL, BYE, 200, 0, 1020);
+    calls.onResponse(CALL, INVITE, 200, 0, 1030);
     assert.equal(calls.stateOf(CALL), 'ended');
   });
 
   test('whose BYE is challenged is not over until the BYE with credentials is answered', () => {
     const calls = talking();
-    calls.onRequest(CALL, BYE, true, 1000, EPOCH);
-    calls.onResponse(CALL, BYE, 407, 1010);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
+    calls.onResponse(CALL, BYE, 407, 0, 1010);
     assert.equal(calls.calls, 1);
-    calls.onRequest(CALL, BYE, true, 1020, EPOCH);
-    calls.onResponse(CALL, BYE, 200, 1030);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1020, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 0, 1030);
     assert.equal(calls.calls, 0);
   });
 
   test('whose BYE nobody answers is forgotten 64*T1 later', () => {
     const calls = talking();
-    calls.onRequest(CALL, BYE, true, 1000, EPOCH);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
     calls.sweep(33_000);
     assert.equal(calls.calls, 1);
     calls.sweep(34_000);
@@ -122,10 +159,10 @@ describe('a call', () => {
 
   test('rings as long as provisional answers come, and ringingSeconds after the last', () => {
     const calls = table();
-    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
     for (let minute = 1; minute <= 10; minute++) {
       calls.sweep(minute * 60_000);
-      calls.onResponse(CALL, INVITE, 180, minute * 60_000);
+      calls.onResponse(CALL, INVITE, 180, 0, minute * 60_000);
     }
     calls.sweep(800_000);
     assert.equal(calls.calls, 1);
@@ -135,7 +172,7 @@ describe('a call', () => {
 
   test('lives longestCallSeconds after its last packet', () => {
     const calls = talking();
-    calls.onRequest(CALL, UPDATE, true, 1_000_000, EPOCH);
+    calls.onRequest(CALL, UPDATE, IN_DIALOG, 1_000_000, EPOCH);
     calls.sweep(8_200_000);
     assert.equal(calls.calls, 1);
     calls.sweep(8_201_000);
@@ -144,7 +181,7 @@ describe('a call', () => {
 
   test('that is there already lives as long as the lifetimes set later say', () => {
     const calls = talking();
-    calls.onRequest(CALL + 1, INVITE, false, 0, EPOCH);
+    calls.onRequest(CALL + 1, INVITE, FIRST, 0, EPOCH);
     calls.setLifetimes({ ringingSeconds: 100, longestCallSeconds: 300 });
     calls.sweep(101_000);
     assert.deepEqual([calls.stateOf(CALL), calls.stateOf(CALL + 1)], ['confirmed', undefined]);
@@ -156,9 +193,9 @@ describe('a call', () => {
 describe('other requests', () => {
   test('are remembered for 64*T1 and are no calls', () => {
     const calls = table();
-    calls.onRequest(CALL, OPTIONS, false, 0, EPOCH);
+    calls.onRequest(CALL, OPTIONS, FIRST, 0, EPOCH);
     assert.deepEqual([calls.stateOf(CALL), calls.calls], ['transaction', 0]);
-    calls.onResponse(CALL, OPTIONS, 200, 10_000);
+    calls.onResponse(CALL, OPTIONS, 200, 0, 10_000);
     calls.sweep(42_000);
     assert.equal(calls.size, 1);
     calls.sweep(43_000);
@@ -167,16 +204,16 @@ describe('other requests', () => {
 
   test('a stray ACK or response is not remembered: the call may live at another member', () => {
     const calls = table();
-    calls.onRequest(CALL, ACK, true, 0, EPOCH);
-    calls.onResponse(CALL, INVITE, 200, 0);
+    calls.onRequest(CALL, ACK, IN_DIALOG, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, 200, 0, 0);
     assert.equal(calls.size, 0);
   });
 
   test('a subscription lives 3,900 s after its last packet', () => {
     const calls = table();
-    calls.onRequest(CALL, SUBSCRIBE, false, 0, EPOCH);
+    calls.onRequest(CALL, SUBSCRIBE, FIRST, 0, EPOCH);
     assert.equal(calls.stateOf(CALL), 'subscribing');
-    calls.onResponse(CALL, SUBSCRIBE, 202, 0);
+    calls.onResponse(CALL, SUBSCRIBE, 202, 0, 0);
     assert.deepEqual([calls.stateOf(CALL), calls.calls], ['subscribed', 0]);
     calls.sweep(3_900_000);
     assert.equal(calls.size, 1);
@@ -203,18 +240,18 @@ describe('other requests', () => {
     }
     const calls = talking();
     calls.setLife(CALL, INVITE, 122);
-    calls.onRequest(CALL, UPDATE, true, 100_000, EPOCH);
-    calls.onResponse(CALL, UPDATE, 200, 100_000);
+    calls.onRequest(CALL, UPDATE, IN_DIALOG, 100_000, EPOCH);
+    calls.onResponse(CALL, UPDATE, 200, 0, 100_000);
     calls.setLife(CALL, UPDATE, 250);
     calls.sweep(350_000);
     assert.equal(calls.size, 1);
-    calls.onResponse(CALL, INVITE, 200, 350_000);
+    calls.onResponse(CALL, INVITE, 200, 0, 350_000);
     calls.setLife(CALL, INVITE, 0);
     calls.setLife(CALL, SUBSCRIBE, 64);
     calls.sweep(7_000_000);
     assert.equal(calls.size, 1);
-    calls.onRequest(CALL, BYE, true, 7_000_000, EPOCH);
-    calls.onResponse(CALL, BYE, 200, 7_000_000);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 7_000_000, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 0, 7_000_000);
     calls.setLife(CALL, INVITE, 1832);
     calls.sweep(7_033_000);
     assert.equal(calls.size, 0, 'what is over lingers no longer');
@@ -222,14 +259,14 @@ describe('other requests', () => {
 
   test('a subscription that ends, or lives for a day, says so', () => {
     const calls = table();
-    calls.onRequest(CALL, SUBSCRIBE, false, 0, EPOCH);
+    calls.onRequest(CALL, SUBSCRIBE, FIRST, 0, EPOCH);
     calls.setLife(CALL, SUBSCRIBE, 32);
-    calls.onResponse(CALL, SUBSCRIBE, 202, 0);
+    calls.onResponse(CALL, SUBSCRIBE, 202, 0, 0);
     calls.setLife(CALL, SUBSCRIBE, 86_432);
     calls.setLife(CALL, INVITE, 64);
     calls.sweep(86_400_000);
     assert.equal(calls.size, 1);
-    calls.onResponse(CALL, SUBSCRIBE, 200, 86_400_000);
+    calls.onResponse(CALL, SUBSCRIBE, 200, 0, 86_400_000);
     calls.setLife(CALL, SUBSCRIBE, 32);
     calls.sweep(86_465_000);
     assert.equal(calls.size, 0);
@@ -253,15 +290,15 @@ describe('other requests', () => {
 
   test('a SUBSCRIBE within a call leaves the call as it is', () => {
     const calls = talking();
-    calls.onRequest(CALL, SUBSCRIBE, true, 0, EPOCH);
-    calls.onResponse(CALL, SUBSCRIBE, 489, 0);
+    calls.onRequest(CALL, SUBSCRIBE, IN_DIALOG, 0, EPOCH);
+    calls.onResponse(CALL, SUBSCRIBE, 489, 0, 0);
     assert.equal(calls.stateOf(CALL), 'confirmed');
   });
 
   test('an INVITE turns a transaction of the same Call-ID into a call', () => {
     const calls = table();
-    calls.onRequest(CALL, OPTIONS, false, 0, EPOCH);
-    calls.onRequest(CALL, INVITE, false, 0, EPOCH);
+    calls.onRequest(CALL, OPTIONS, FIRST, 0, EPOCH);
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
     assert.equal(calls.calls, 1);
   });
 });
@@ -270,8 +307,8 @@ describe('a drain', () => {
   test('waits for the last call and then 8*T1 for retransmissions', () => {
     const calls = talking();
     assert.equal(calls.quiet(1_000_000), false);
-    calls.onRequest(CALL, BYE, true, 1_000_000, EPOCH);
-    calls.onResponse(CALL, BYE, 200, 1_000_500);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1_000_000, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 0, 1_000_500);
     assert.equal(calls.quiet(1_004_499), false);
     assert.equal(calls.quiet(1_004_500), true);
   });
@@ -284,31 +321,31 @@ describe('a drain', () => {
 test('the oldest epoch is that of the oldest entry that is not over', () => {
   const calls = table();
   assert.equal(calls.oldestEpoch(), 0);
-  calls.onRequest(1, INVITE, false, 0, 5);
-  calls.onRequest(2, OPTIONS, false, 0, 4);
-  calls.onRequest(3, INVITE, false, 0, 9);
+  calls.onRequest(1, INVITE, FIRST, 0, 5);
+  calls.onRequest(2, OPTIONS, FIRST, 0, 4);
+  calls.onRequest(3, INVITE, FIRST, 0, 9);
   assert.equal(calls.oldestEpoch(), 4);
   calls.sweep(33_000);
   assert.equal(calls.oldestEpoch(), 5);
-  calls.onResponse(1, INVITE, 486, 33_000);
+  calls.onResponse(1, INVITE, 486, 0, 33_000);
   assert.equal(calls.oldestEpoch(), 9);
 });
 
 describe('a full table', () => {
   test('gives up the transaction whose last packet is oldest, then calls that ring, confirmed calls last, and counts each', () => {
     const calls = table(4);
-    calls.onRequest(1, INVITE, false, 0, EPOCH);
-    calls.onResponse(1, INVITE, 200, 0);
-    calls.onRequest(2, INVITE, false, 0, EPOCH);
-    calls.onRequest(3, OPTIONS, false, 0, EPOCH);
-    calls.onRequest(4, OPTIONS, false, 0, EPOCH);
-    calls.onRequest(3, OPTIONS, false, 2000, EPOCH);
+    calls.onRequest(1, INVITE, FIRST, 0, EPOCH);
+    calls.onResponse(1, INVITE, 200, 0, 0);
+    calls.onRequest(2, INVITE, FIRST, 0, EPOCH);
+    calls.onRequest(3, OPTIONS, FIRST, 0, EPOCH);
+    calls.onRequest(4, OPTIONS, FIRST, 0, EPOCH);
+    calls.onRequest(3, OPTIONS, FIRST, 2000, EPOCH);
     const held = (): number[] => [1, 2, 3, 4, 5, 6, 7, 8].filter((key) => calls.has(key));
-    calls.onRequest(5, INVITE, false, 3000, EPOCH);
+    calls.onRequest(5, INVITE, FIRST, 3000, EPOCH);
     assert.deepEqual(held(), [1, 2, 3, 5]);
-    calls.onRequest(6, INVITE, false, 3000, EPOCH);
+    calls.onRequest(6, INVITE, FIRST, 3000, EPOCH);
     assert.deepEqual(held(), [1, 2, 5, 6]);
-    calls.onRequest(7, INVITE, false, 3000, EPOCH);
+    calls.onRequest(7, INVITE, FIRST, 3000, EPOCH);
     assert.deepEqual(held(), [1, 5, 6, 7]);
     assert.deepEqual([calls.evicted.n, calls.size, calls.calls], [3, 4, 4]);
   });
@@ -332,9 +369,9 @@ test('the table agrees with a plain map on every history', () => {
       let now = 0;
       for (const { key, kind, method, status, inDialog, pause, epoch, life } of steps) {
         now += pause;
-        if (kind === 'request') calls.onRequest(key, method, inDialog, now, epoch);
+        if (kind === 'request') calls.onRequest(key, method, inDialog ? IN_DIALOG : FIRST, now, epoch);
         else if (kind === 'response') {
-          calls.onResponse(key, method, status, now);
+          calls.onResponse(key, method, status, 0, now);
           calls.setLife(key, method, life);
         } else calls.sweep(now);
         if (calls.has(key) || kind !== 'response') known.set(key, now);

@@ -108,7 +108,16 @@ export function sighting(text: string, ownLines = 0): Sighting {
   return { message, startLineEnd, headersStart, headersEnd: message.indexOf('\r\n\r\n') + 2 };
 }
 
-const FLOW = { member: SELF, incarnation: 5, listener: 1, connection: 0, address: '192.0.2.7', port: 5060 };
+const FLOW = {
+  member: SELF,
+  incarnation: 5,
+  listener: 1,
+  connection: 0,
+  address: '192.0.2.7',
+  port: 5060,
+  target: -1,
+  nat: false,
+};
 
 export function invite(callId: string, via: string): string {
   return `INVITE sip:bob@example.org SIP/2.0

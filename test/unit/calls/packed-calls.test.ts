@@ -53,7 +53,15 @@ test('the longest texts, of one octet and of no order, expand to what they were'
 function bodyOf(index: number): RecordBody {
   const { invite, client } = phoneCall(index);
   const request = invite.toString('latin1');
-  const flow = { member: 1, incarnation: 3, listener: 2, connection: index, ...client };
+  const flow = {
+    member: 1,
+    incarnation: 3,
+    listener: 2,
+    connection: index,
+    target: index - 1,
+    nat: index % 2 === 0,
+    ...client,
+  };
   const answer = `SIP/2.0 200 OK\r\n${request.slice(request.indexOf('\n') + 1)}`;
   const legs = [{ from: 'client', flow, request, answer } as const, { from: 'server', flow, request } as const];
   return { method: 'INVITE', callId: `call-${index}`, since: 1_800_000_000_000 + index, epoch: 7 + index, legs };

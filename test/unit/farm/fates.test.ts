@@ -69,7 +69,8 @@ async function registered(
   farm.choose = choose;
   const callId = farm.callIdOf(registrar, 'register');
   const via = `SIP/2.0/TCP 192.0.2.7:${phone.at.port};branch=z9hG4bKregister`;
-  phone.send(request({ method: 'REGISTER', uri: 'sip:example.org', via, callId }));
+  const headers = ['Supported: path', 'Contact: <sip:bob@192.168.1.7:5060;transport=tcp>'];
+  phone.send(request({ method: 'REGISTER', uri: 'sip:example.org', via, callId, headers }));
   await farm.until(() => registrar.server.requests.some(({ method }) => method === 'REGISTER'), 'registered');
   return { phone, path: registrar.server.requests.find(({ method }) => method === 'REGISTER')!.one('Path') };
 }
@@ -275,7 +276,15 @@ describe('the owner is gone', () => {
       const lost = farm.member(2);
       farm.choose = () => lost;
       const via = 'SIP/2.0/UDP 192.168.1.5:5060;branch=z9hG4bKudp;rport';
-      phone.send(request({ method: 'REGISTER', uri: 'sip:example.org', via, callId: farm.callIdOf(lost) }));
+      phone.send(
+        request({
+          method: 'REGISTER',
+          uri: 'sip:example.org',
+          via,
+          callId: farm.callIdOf(lost),
+          headers: ['Supported: path'],
+        }),
+      );
       await farm.settle();
       const path = lost.server.last.one('Path');
       await lose(farm, lost);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { listenerCode } from '../../../src/base/listener-code.ts';
 import type { ByteStream } from '../../../src/base/network.ts';
-import { writeFlowToken } from '../../../src/ownership/flow.ts';
+import { writeWayToken } from '../../../src/ownership/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { FakeFarm, type FakeMember, SECRET, type UdpPhone, VIP } from '../../fake/farm.ts';
 import { Message, request, respond, uriOf, userOf } from '../../fake/sip.ts';
@@ -238,6 +238,7 @@ describe('a node of role relay', () => {
         uri: 'sip:example.org',
         via: `SIP/2.0/UDP ${PHONE}:5060;branch=z9hG4bKreg;rport`,
         callId: farm.callIdOf(member, 'reg'),
+        headers: ['Supported: path'],
       }),
     );
     await farm.settle();
@@ -282,9 +283,17 @@ describe('a node of role relay', () => {
       roles[3] = 'relay';
       const { number } = await farm.add(3);
       const target = connection === 0 ? { address: PHONE, port: 5060 } : { address: '', port: 0 };
-      const bytes = Buffer.alloc(64);
-      const held = { member: number, incarnation: 1, listener: listenerCode(listener), connection, ...target };
-      const token = bytes.toString('latin1', 0, writeFlowToken(keyring([SECRET]), held, bytes, 0));
+      const bytes = Buffer.alloc(128);
+      const party = { target: 0, nat: true };
+      const held = {
+        member: number,
+        incarnation: 1,
+        listener: listenerCode(listener),
+        connection,
+        ...target,
+        ...party,
+      };
+      const token = bytes.toString('latin1', 0, writeWayToken(keyring([SECRET]), held, bytes, 0));
       const via = `SIP/2.0/UDP ${address}:5070;branch=z9hG4bKlost`;
       const headers = [`Route: <sip:${token}@${address}:5062;lr>`];
       server.send(request({ method: 'INVITE', uri: `sip:alice@${PHONE}`, via, callId: 'lost', headers }));

@@ -72,10 +72,10 @@ describe('a flow token', () => {
       return readFlow(token, empty());
     };
     for (const kind of Object.values(TokenKind))
-      for (let octets = 0; octets <= 19; octets++) {
+      for (let octets = 0; octets <= 23; octets++) {
         const good =
-          (kind === TokenKind.streamFlow && octets === 5) ||
-          (kind === TokenKind.datagramFlow && (octets === 7 || octets === 19));
+          (kind === TokenKind.streamFlow && (octets === 5 || octets === 9)) ||
+          (kind === TokenKind.datagramFlow && [7, 11, 19, 23].includes(octets));
         assert.equal(read(kind, octets), good, `kind ${kind}, ${octets} octets`);
       }
   });

@@ -71,6 +71,8 @@ export class WayMember implements LookupWorld {
   readonly answers: Answers;
   readonly way: PacketWay;
   readonly handled: Handled[] = [];
+  /** Requests that have come back from a member that could not send them. */
+  readonly returned: { readonly text: string; readonly lost: Flow }[] = [];
   /** What the service does with a message besides noting it. */
   serve: (packet: Packet, message: Scan) => void = () => {};
   relayAt: Endpoint = { address: '', port: 0 };
@@ -143,6 +145,7 @@ export class WayMember implements LookupWorld {
       handlers: {
         onPacket: (packet) => this.way.relayed(packet),
         onEgress: (flow, bytes, start, end) => this.way.leave(flow, bytes, start, end),
+        onReturned: (flow, bytes, start, end) => this.way.returned(flow, bytes, start, end),
         onNewerEpoch: () => {},
         onSuspects: () => {},
       },
@@ -165,11 +168,13 @@ export class WayMember implements LookupWorld {
         });
         this.serve(packet, message);
       },
+      returned: (message, lost) => this.returned.push({ text: message.toString('latin1'), lost: { ...lost } }),
       trouble: undefined,
       start: () => Promise.resolve(),
       stop: () => Promise.resolve(),
     };
     this.way = new PacketWay({
+      world: this,
       lookup: new OwnerLookup(this, this.#forged),
       link: this.link,
       service,

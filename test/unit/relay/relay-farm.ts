@@ -46,6 +46,7 @@ export class Member {
   readonly listeners: readonly string[];
   readonly packets: Taken[] = [];
   readonly egresses: { readonly flow: Flow; readonly text: string }[] = [];
+  readonly returned: { readonly flow: Flow; readonly text: string }[] = [];
   readonly newer: number[] = [];
   readonly suspects: number[][] = [];
   readonly hops: number[] = [];
@@ -96,7 +97,11 @@ export class Member {
           this.#events.emit('taken');
         },
         onEgress: (flow, bytes, start, end) => {
-          this.egresses.push({ flow: { ...flow }, text: bytes.toString('latin1', start, end) });
+          this.egresses.push({ flow: bare(flow), text: bytes.toString('latin1', start, end) });
+          this.#events.emit('taken');
+        },
+        onReturned: (flow, bytes, start, end) => {
+          this.returned.push({ flow: bare(flow), text: bytes.toString('latin1', start, end) });
           this.#events.emit('taken');
         },
         onNewerEpoch: (epoch) => this.newer.push(epoch),
@@ -130,7 +135,7 @@ export class Member {
 
   /** Resolves when this member has taken `count` packets and messages to send in all. */
   async taken(count: number): Promise<void> {
-    while (this.packets.length + this.egresses.length < count) await once(this.#events, 'taken');
+    while (this.packets.length + this.egresses.length + this.returned.length < count) await once(this.#events, 'taken');
   }
 
   /** A packet that came to this member from outside. */
@@ -164,4 +169,9 @@ export function introduce(members: readonly Member[]): void {
 export async function farm(...members: readonly Member[]): Promise<void> {
   for (const member of members) await member.start();
   introduce(members);
+}
+
+/** The flow alone, without what is said of its party. */
+function bare({ member, incarnation, listener, connection, address, port }: Flow): Flow {
+  return { member, incarnation, listener, connection, address, port };
 }

@@ -56,6 +56,32 @@ describe('the branch towards the server', () => {
     });
   }
 
+  test('is the same for a CANCEL that spells the Request-URI and the sent-by of its INVITE otherwise (RFC 3261 17.2.3)', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7');
+    const same = { callId: 'one', cseq: 7 };
+    const [one, two] = ['Phone.Example:5060', 'phone.EXAMPLE'].map((by) => `SIP/2.0/UDP ${by};branch=z9hG4bKspelt`);
+    const invite = from(phone, { ...same, method: 'INVITE', via: one!, uri: 'sip:bob@example.org;user=phone' });
+    const { branch } = await inward(edge, phone, invite);
+    const cancel = from(phone, { ...same, method: 'CANCEL', via: two!, uri: 'sip:bob@example.org' });
+    assert.equal((await inward(edge, phone, cancel)).branch, branch);
+  });
+
+  test('differs for two calls that their phone has given one branch', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7');
+    const via = viaOf(phone, 'branch=z9hG4bK-1-1');
+    const seen = new Set<string>();
+    for (const other of [
+      { callId: 'one' },
+      { callId: 'two' },
+      { callId: 'one', fromTag: 'x' },
+      { callId: 'one', cseq: 9 },
+    ])
+      seen.add((await inward(edge, phone, from(phone, { method: 'INVITE', via, ...other }))).branch);
+    assert.equal(seen.size, 4);
+  });
+
   test('differs for a thousand transactions of one phone', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');

@@ -75,6 +75,39 @@ describe('a call of a client', () => {
     assert.equal(edge.member.metrics.callRecordWrites.cell({ outcome: 'deleted' }).n, 1);
   });
 
+  test('keeps the way of a party that has moved; a proxy in front that sends from another port has not', async () => {
+    const edge = await rig();
+    const { farm, server } = edge;
+    const via = {
+      client: 'SIP/2.0/UDP 192.168.1.5;branch=z9hG4bK',
+      proxy: 'SIP/2.0/UDP 192.0.2.80;rport;branch=z9hG4bK',
+    };
+    for (const [kind, vias] of [
+      ['client', (n: number) => `${via.client}${n};rport`],
+      ['proxy', (n: number) => `${via.proxy}${n}, ${via.client}${n}`],
+    ] as const) {
+      const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.9', 30_001)];
+      const callId = `moved-${kind}`;
+      const headers = ['Record-Route: <sip:192.0.2.80;lr>', 'Contact: <sip:alice@192.168.1.5>'].slice(
+        kind === 'client' ? 1 : 0,
+      );
+      const invite = await inward(edge, before, from(before, { method: 'INVITE', callId, headers, via: vias(1) }));
+      await answer(edge, before, invite, 200);
+      const routes = invite
+        .all('Record-Route')
+        .reverse()
+        .map((route) => `Route: ${route}`);
+      const parts = { method: 'INFO', callId, cseq: 2, toTag: 'bob', headers: routes, via: vias(2) };
+      const info = await inward(edge, after, from(after, parts));
+      await answer(edge, after, info, 200);
+      const [leg] = (await stored(edge)).find((record) => record.callId === callId)!.legs;
+      assert.deepEqual([leg!.flow.port, leg!.moved], kind === 'client' ? [30_001, true] : [30_000, undefined]);
+      before.close();
+      after.close();
+    }
+    assert.equal(server.responses.length, 0);
+  });
+
   test('costs no further write when its messages are repeated', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');

@@ -105,13 +105,14 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
     assert.deepEqual([back.status, back.all('Via').length], [180, 3]);
   });
 
-  test('is one: the same request comes back through the VIP unchanged', async () => {
+  test('is one: the same request comes from the same element a second time, unchanged', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
-    const invite = await inward(edge, phone, from(phone, { method: 'INVITE', uri: 'sip:bob@198.51.100.1' }));
-    edge.server.send(proxied(invite));
+    await inward(edge, phone, from(phone, { method: 'INVITE', uri: 'sip:bob@198.51.100.1' }));
+    edge.server.script = (message) => edge.server.send(proxied(message));
+    edge.server.send(proxied(edge.server.last));
     await edge.farm.settle();
-    assert.equal(edge.server.requests.length, 1);
+    assert.equal(edge.server.requests.length, 2);
     assert.deepEqual(
       edge.server.responses.map(({ status }) => status),
       [482],
@@ -133,13 +134,25 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
     const { farm } = edge;
     const phone = await farm.phone('192.0.2.7');
     const text = from(phone, { method: 'INVITE', uri: 'sip:bob@198.51.100.1', callId: farm.callIdOf(edge.member) });
-    const invite = await inward(edge, phone, text);
-    edge.server.send(proxied(invite));
+    await inward(edge, phone, text);
+    edge.server.script = (message) => edge.server.send(proxied(message));
+    edge.server.send(proxied(edge.server.last));
     await farm.settle();
-    assert.deepEqual(
-      edge.server.responses.map(({ status }) => status),
-      [482],
-    );
+    assert.deepEqual([edge.server.requests.length, edge.server.responses.map(({ status }) => status)], [2, [482]]);
+  });
+
+  test('is a spiral and goes on: an application server sends it back as it came', async () => {
+    const edge = await rig();
+    const { farm, server } = edge;
+    const [phone, application] = [await farm.phone('192.0.2.7'), await farm.phone('192.0.2.9')];
+    const invite = await inward(edge, phone, from(phone, { method: 'INVITE', uri: 'sip:bob@198.51.100.1' }));
+    const out = proxied(invite).replace('\r\nVia:', '\r\nRoute: <sip:192.0.2.9;lr>\r\nVia:');
+    const there = await outward(edge, application, out);
+    const via = 'SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKapplication';
+    application.send(there.text.replace(/Route: .*\r\n/, '').replace('\r\nVia:', `\r\nVia: ${via}\r\nVia:`));
+    await farm.settle();
+    assert.equal(server.requests.length, 2);
+    assert.notEqual(server.last.branch, invite.branch);
   });
 
   test('a Via with a token of nobody is no loop', async () => {

@@ -18,7 +18,16 @@ import { Scan, scan } from '../../../src/sip/scan.ts';
 import { Message } from '../../fake/sip.ts';
 import { message, mutated } from '../sip/messages.ts';
 
-const FLOW = { member: 1, incarnation: 1, listener: 7, connection: 0, address: '192.0.2.7', port: 5060 };
+const FLOW = {
+  member: 1,
+  incarnation: 1,
+  listener: 7,
+  connection: 0,
+  address: '192.0.2.7',
+  port: 5060,
+  target: -1,
+  nat: false,
+};
 const OURS = ['<sip:token@10.0.0.1:5062;lr>', '<sip:token@198.51.100.1:5060;lr>'];
 const VIA = 'SIP/2.0/UDP 198.51.100.1:5060;branch=z9hG4bKnew';
 

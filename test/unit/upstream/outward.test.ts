@@ -168,12 +168,13 @@ describe('a request of the server to a TCP target', () => {
   });
 });
 
-describe('a request of the server to a flow that is gone is answered 430 (RFC 5626 11.4)', () => {
+describe('a request of the server to a flow that is gone is answered 430 (RFC 5626 11.4) when the client is behind a NAT', () => {
   /** Registers a TCP phone whose connection member `holder` holds, and returns the Path its server got. */
   async function registered({ farm, server, member }: Rig, holder: number): Promise<{ phone: TcpPhone; path: string }> {
     farm.choose = () => farm.member(holder);
     const phone = await farm.tcpPhone('192.0.2.7');
-    phone.send(from(phone, { method: 'REGISTER', callId: farm.callIdOf(member) }));
+    const headers = ['Supported: path', 'Contact: <sip:bob@192.168.1.7:5060;transport=tcp>'];
+    phone.send(from(phone, { method: 'REGISTER', callId: farm.callIdOf(member), headers }));
     await farm.until(() => server.requests.length > 0, 'the registration');
     return { phone, path: server.last.one('Path') };
   }
@@ -240,7 +241,11 @@ describe('a request of the server to a flow that is gone is answered 430 (RFC 56
     await farm.settle();
     assert.equal(server.responses.length, 0);
     const other = await farm.phone('192.0.2.8');
-    const register = await inward(edge, other, from(other, { method: 'REGISTER', callId: farm.callIdOf(edge.member) }));
+    const register = await inward(
+      edge,
+      other,
+      from(other, { method: 'REGISTER', callId: farm.callIdOf(edge.member), headers: ['Supported: path'] }),
+    );
     const headers = [`Route: ${register.one('Path')}`];
     await outward(edge, other, fromServer(edge, { method: 'INVITE', uri: 'sip:b@192.0.2.8', headers }));
   });

@@ -115,20 +115,48 @@ describe('a request of the server goes', () => {
     const register = await inward(
       edge,
       phone,
-      from(phone, { method: 'REGISTER', via: 'SIP/2.0/UDP 10.9.9.9;rport;branch=z9hG4bKr' }),
+      from(phone, {
+        method: 'REGISTER',
+        via: 'SIP/2.0/UDP 10.9.9.9;rport;branch=z9hG4bKr',
+        headers: ['Supported: path'],
+      }),
     );
     const headers = [`Route: ${register.one('Path')}, <sip:198.51.100.1;lr>`];
     const got = await outward(edge, phone, fromServer(edge, { method: 'MESSAGE', uri: 'sip:bob@10.9.9.9', headers }));
     assert.deepEqual(got.all('Route'), []);
   });
 
-  test('by the flow although a foreign Route follows: that one is for the client', async () => {
+  test('by the flow although a foreign Route follows, when the client is behind a NAT: nothing else leads to it', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
-    const register = await inward(edge, phone, from(phone, { method: 'REGISTER' }));
+    const more = { via: 'SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKr', headers: ['Supported: path'] };
+    const register = await inward(edge, phone, from(phone, { method: 'REGISTER', ...more }));
     const headers = [`Route: ${register.one('Path')}`, 'Route: <sip:192.0.2.99;lr>'];
     const got = await outward(edge, phone, fromServer(edge, { method: 'MESSAGE', uri: 'sip:bob@10.9.9.9', headers }));
     assert.deepEqual(got.all('Route'), ['<sip:192.0.2.99;lr>']);
+  });
+
+  test('by the foreign Route behind a Path: a proxy in front of the farm has put itself in the way (RFC 3327 5.4)', async () => {
+    const edge = await rig();
+    const sends = await edge.farm.phone('192.0.2.80', 40_001);
+    const listens = await edge.farm.phone('192.0.2.80', 5060);
+    const via = 'SIP/2.0/UDP 192.0.2.80;rport;branch=z9hG4bKp, SIP/2.0/UDP 203.0.113.9;branch=z9hG4bKr';
+    const more = { via, headers: ['Supported: path', 'Path: <sip:192.0.2.80;lr>'] };
+    const register = await inward(edge, sends, from(sends, { method: 'REGISTER', ...more }));
+    const headers = [`Route: ${register.all('Path').join(', ')}`];
+    await outward(edge, listens, fromServer(edge, { method: 'MESSAGE', uri: 'sip:bob@203.0.113.9', headers }));
+  });
+
+  test('by its Request-URI when the last pass that it takes back had no flow, whatever the one before it had', async () => {
+    const edge = await rig();
+    const [phone, other] = [await edge.farm.phone('192.0.2.7', 5077), await edge.farm.phone('203.0.113.9', 33333)];
+    const via = 'SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKr';
+    const register = await inward(edge, other, from(other, { method: 'REGISTER', via, headers: ['Supported: path'] }));
+    const inside = dialogRoute(edge.member, '10.0.0.1:5062');
+    const outside = dialogRoute(edge.member);
+    const headers = [`Route: ${register.one('Path')}, ${outside}, ${inside}, ${outside}`];
+    const got = await outward(edge, phone, fromServer(edge, { method: 'BYE', uri: 'sip:bob@192.0.2.7:5077', headers }));
+    assert.deepEqual(got.all('Route'), []);
   });
 
   for (const route of ['<sip:192.0.2.7;lr', '<>', 'nonsense', '<http://192.0.2.7>'])

@@ -103,7 +103,18 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
 });
 
 describe('which requests get Record-Route', () => {
-  for (const method of ['INVITE', 'SUBSCRIBE', 'REFER', 'NOTIFY']) {
+  test('NOTIFY does, outside of a dialog and inside: the first one makes the dialog of a subscription (RFC 6665 4.3)', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7');
+    for (const toTag of ['', 'bob']) {
+      const parts = { method: 'NOTIFY', ...(toTag && { toTag }) };
+      assert.equal((await inward(edge, phone, from(phone, parts))).all('Record-Route').length, 2);
+      const out = fromServer(edge, { ...parts, uri: 'sip:alice@192.0.2.7' });
+      assert.equal((await outward(edge, phone, out)).all('Record-Route').length, 2);
+    }
+  });
+
+  for (const method of ['INVITE', 'SUBSCRIBE', 'REFER']) {
     test(`${method} outside of a dialog does, inside it does not`, async () => {
       const edge = await rig();
       const phone = await edge.farm.phone('192.0.2.7');
@@ -128,7 +139,11 @@ describe('REGISTER gets one Path with the flow to the client, and no Record-Rout
   test('by UDP', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 5062);
-    const register = await inward(edge, phone, from(phone, { method: 'REGISTER', headers: ['Path: <sip:proxy;lr>'] }));
+    const register = await inward(
+      edge,
+      phone,
+      from(phone, { method: 'REGISTER', headers: ['k: path', 'Path: <sip:proxy;lr>'] }),
+    );
     const [path = '', ...rest] = register.all('Path');
     assert.match(path, SERVER_SIDE);
     assert.equal(tokenIn(edge.member, path).flow, '192.0.2.7:5062');
@@ -141,7 +156,8 @@ describe('REGISTER gets one Path with the flow to the client, and no Record-Rout
     const { farm } = edge;
     farm.choose = () => farm.member(3);
     const phone = await farm.tcpPhone('192.0.2.7');
-    phone.send(from(phone, { method: 'REGISTER', callId: farm.callIdOf(farm.member(1)) }));
+    const headers = ['Supported: gruu', 'Supported: 100rel, path'];
+    phone.send(from(phone, { method: 'REGISTER', callId: farm.callIdOf(farm.member(1)), headers }));
     await farm.until(() => edge.server.requests.length > 0);
     const { kind, member, connection = 0 } = tokenIn(edge.member, edge.server.last.one('Path'));
     assert.deepEqual([kind, member], ['streamFlow', 3]);
@@ -165,7 +181,11 @@ describe('an INVITE from the server gets two Record-Route, the client side on to
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const { address } = phone.at;
-    const register = await inward(edge, phone, from(phone, { method: 'REGISTER', via: viaOf(phone, 'rport') }));
+    const register = await inward(
+      edge,
+      phone,
+      from(phone, { method: 'REGISTER', via: viaOf(phone, 'rport'), headers: ['Supported: path'] }),
+    );
     const invite = await outward(
       edge,
       phone,
@@ -185,7 +205,7 @@ describe('an INVITE from the server gets two Record-Route, the client side on to
   test('to a TCP connection: the client side says tcp, the server side carries the connection', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
-    const register = await inward(edge, phone, from(phone, { method: 'REGISTER' }));
+    const register = await inward(edge, phone, from(phone, { method: 'REGISTER', headers: ['Supported: path'] }));
     const route = `Route: ${register.one('Path')}`;
     const invite = await outward(
       edge,
