@@ -8,7 +8,7 @@ import type {
   OwnerMember,
   OwnerReport,
 } from '../admin/farm-face.ts';
-import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, formatHostPort } from '../base/endpoint.ts';
 import { transparentHatches } from '../config/hatches.ts';
 import type { Config } from '../config/schema.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
@@ -29,7 +29,7 @@ function showWorkers(config: Config): string {
 
 /** The effective configuration in a dozen lines. */
 export function summarizeConfig(config: Config): string {
-  const { store, service, balancer, relay } = config;
+  const { store, service, balancer, relay, names } = config;
   const { host, port } = service.server;
   return pairs([
     ['farm', `${config.farm}, this is member ${config.member} with weight ${config.weight}`],
@@ -40,6 +40,7 @@ export function summarizeConfig(config: Config): string {
       'listener',
       `${name}: ${transport} ${place(bind, advertise)}${transport === 'udp' ? `, answers ${answer}` : ''}`,
     ]),
+    ...(names.length > 0 ? [['names', names.map(formatHostPort).join(', ')] as [string, string]] : []),
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],
     ['keys', `${config.keys.length}, the first mints`],
     ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}, ${relay.mode}`],

@@ -3,7 +3,14 @@
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { isNetworkText } from '../base/address-list.ts';
-import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../base/endpoint.ts';
+import {
+  type Endpoint,
+  formatEndpoint,
+  type HostPort,
+  isWildcard,
+  parseEndpoint,
+  parseHostPort,
+} from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import { answersDirect, hatchFaults } from './hatches.ts';
 import { Secret } from './secret.ts';
@@ -55,6 +62,16 @@ function endpoint(defaultPort?: number) {
     return z.NEVER;
   });
 }
+
+const farmName = z.string().transform((text, context): HostPort => {
+  const value = parseHostPort(text);
+  if (value) return value;
+  context.addIssue({
+    code: 'custom',
+    message: 'is not a domain name or IP address; write sip.example.com or sip.example.com:5061, IPv6 in brackets',
+  });
+  return z.NEVER;
+});
 
 const server = z.string().transform((text, context): ServerAddress => {
   const value = parseServer(text);
@@ -409,6 +426,13 @@ const shape = z.strictObject({
     .array(listener)
     .max(64)
     .describe('Where packets come in. Only role relay, or auto that becomes relay, may have none: write [].'),
+  names: z
+    .array(farmName)
+    .max(64)
+    .default([])
+    .describe(
+      "By which clients reach the farm, as `sip.example.com` or `sip.example.com:5061`; a name without a port is the farm's with every port that a listener has, with 5060, with 5061, and without one. A Route that names the farm so is taken off before the SIP server sees it; the addresses of all members' listeners need not be named. A Request-URI is never changed. The same on every member.",
+    ),
   transport: transport.prefault({}).describe('How datagrams are read and written.'),
   balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
   keys: z

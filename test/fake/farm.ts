@@ -35,6 +35,8 @@ export interface FarmOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Roles of those that are no members, by index. A disabled one listens at its own address, one of role relay nowhere; the balancer knows neither. */
   readonly roles?: Readonly<Record<number, 'disabled' | 'relay'>>;
+  /** More listeners of member `index`, behind the two at the VIP. */
+  readonly listeners?: (index: number) => readonly Readonly<Record<string, unknown>>[];
   /** More of the section `relay` of member `index`. */
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
@@ -224,6 +226,7 @@ export class FakeMember {
     const listeners = [
       { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct' },
       { name: 'edge-tcp', transport: 'tcp', bind: own },
+      ...(options.listeners?.(index) ?? []),
     ];
     const { config } = parseConfig(
       'test',

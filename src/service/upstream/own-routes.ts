@@ -89,7 +89,7 @@ function isOurs(edge: Edge, bytes: Buffer, out: RouteReading): boolean {
     if (!out.hasFlow && readFlow(token, out.flow)) out.hasFlow = true;
     return true;
   }
-  return edge.ownEndpoints.has(endpointText(bytes, uri));
+  return edge.names.has(bytes, uri);
 }
 
 /** Where the host of the URI begins, the bracket of an IPv6 literal included. */

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { AddressList } from '../../base/address-list.ts';
 import type { Clock } from '../../base/clock.ts';
-import { type Endpoint, formatEndpoint, hostText } from '../../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, type HostPort, hostText } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
@@ -32,6 +32,7 @@ import { Inward } from './inward.ts';
 import type { Locator } from './locate.ts';
 import { rememberMoves } from './moves.ts';
 import { Outward } from './outward.ts';
+import { OwnNames } from './own-names.ts';
 import { type HealthSettings, ServerHealth } from './server-health.ts';
 import { Side } from './stamp.ts';
 
@@ -43,6 +44,8 @@ export interface UpstreamSettings {
   /** Who may send to `bind`; undefined: whoever the server's name leads to. */
   readonly allow: AddressList | undefined;
   readonly dialogs: 'own' | 'shared';
+  /** By which clients reach the farm. */
+  readonly names: readonly HostPort[];
   readonly health: HealthSettings;
   readonly forbidden: ForbiddenTargets;
 }
@@ -86,6 +89,8 @@ export class Upstream implements Service {
   readonly #edge: Edge;
   /** What becomes of the calls of members that are gone. */
   readonly heir: Heir;
+  /** What names the farm in a Route. */
+  readonly names: OwnNames;
   readonly #inward: Inward;
   readonly #outward: Outward;
   readonly #health: ServerHealth;
@@ -108,8 +113,10 @@ export class Upstream implements Service {
       settings.bind,
       ...transport.listeners.flatMap(({ bind, advertise }) => [bind, advertise]),
     ];
+    this.names = new OwnNames(own, settings.names);
     this.#edge = {
       ...options,
+      names: this.names,
       serverSide: new Side('udp', settings.advertise),
       listenerSides: transport.listeners.map((listener) => new Side(listener.transport, listener.advertise)),
       serverEndpoint: `${settings.advertise.address}:${settings.advertise.port}`.toLowerCase(),

@@ -107,6 +107,15 @@ const CASES: readonly Case[] = [
     to: 'farm: lab\nlimits:',
     told: [INVALID, '2:8', 'limits', /is empty/],
   },
+  ...['sip:sip.example.com', 'sip.example.com;transport=tls', '*.example.com', '2001:db8::1'].map(
+    (name) =>
+      ({
+        title: `the name ${name} of the farm`,
+        from: 'farm: lab',
+        to: `farm: lab\nnames: [sip.example.com, "${name}"]`,
+        told: [INVALID, '2:26', 'names[1]', /is not a domain name or IP address/],
+      }) as const,
+  ),
   {
     title: 'a bind that is a name',
     from: 'bind: 10.0.0.11:5064',
