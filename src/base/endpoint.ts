@@ -28,6 +28,11 @@ export interface HostPort {
   readonly port: number;
 }
 
+/** An address is a host, too. */
+export function asHostPort({ address, port }: Endpoint): HostPort {
+  return { host: address, port };
+}
+
 /** RFC 3261 25.1 `hostname`: labels of letters, digits and inner hyphens, the last begins with a letter. RFC 1035 2.3.4: at most 253 octets. */
 const DOMAIN = /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
@@ -51,9 +56,14 @@ export function formatEndpoint(endpoint: Endpoint): string {
   return `${hostText(endpoint.address)}:${endpoint.port}`;
 }
 
-/** The inverse of `parseHostPort`. */
-export function formatHostPort({ host, port }: HostPort): string {
-  return port === 0 ? hostText(host) : `${hostText(host)}:${port}`;
+/** `sip.example.com:5061`, whatever the port. */
+export function formatPlace({ host, port }: HostPort): string {
+  return `${hostText(host)}:${port}`;
+}
+
+/** The inverse of `parseHostPort`: without a port where none was given. */
+export function formatHostPort(place: HostPort): string {
+  return place.port === 0 ? hostText(place.host) : formatPlace(place);
 }
 
 /** True for 0.0.0.0 and ::, which bind to every address of the host. */

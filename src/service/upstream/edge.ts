@@ -59,7 +59,7 @@ const doorSides = new WeakMap<Door, Side>();
 export function sideOfDoor(door: Door): Side {
   let side = doorSides.get(door);
   if (!side) {
-    side = new Side(door.transport, door.advertise);
+    side = new Side(door.advertise);
     doorSides.set(door, side);
   }
   return side;

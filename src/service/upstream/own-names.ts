@@ -1,13 +1,14 @@
 // What a Route value names when it names this farm (RFC 3261 16.4): the listeners of all nodes, and the names that clients reach the farm by.
 // Built by cold code whenever records or configuration change, read per packet.
 import { GROUPS, readGroups } from '../../base/address.ts';
-import { type Endpoint, type HostPort, parseEndpoint } from '../../base/endpoint.ts';
+import { advertisedIn, type ToldRecord } from '../../base/advertised.ts';
+import { asHostPort, type HostPort, parseEndpoint } from '../../base/endpoint.ts';
 import { Scheme, type Uri } from '../../sip/uri.ts';
 import { Transport } from '../../sip/via.ts';
 
 /** The part of a node's record that is read here. */
 export interface NamedRecord {
-  readonly listeners: readonly { readonly bind: string; readonly advertise: string }[];
+  readonly listeners: readonly (ToldRecord & { readonly bind: string })[];
 }
 
 /** RFC 3261 19.1.2. */
@@ -17,14 +18,14 @@ const TLS_PORT = 5061;
 const groups = new Uint16Array(GROUPS);
 
 export class OwnNames {
-  readonly #own: readonly Endpoint[];
+  readonly #own: readonly HostPort[];
   #names: readonly HostPort[];
   #records: readonly NamedRecord[] = [];
   /** Ports by host, in the form of `canonical`. */
   #ports: ReadonlyMap<string, ReadonlySet<number>> = new Map();
 
   /** `own`: endpoints of this node. `names`: by which clients reach the farm; port 0 is any that a listener has. */
-  constructor(own: readonly Endpoint[], names: readonly HostPort[]) {
+  constructor(own: readonly HostPort[], names: readonly HostPort[]) {
     this.#own = own;
     this.#names = names;
     this.#build();
@@ -51,17 +52,20 @@ export class OwnNames {
   }
 
   #build(): void {
-    const told = this.#records.flatMap(({ listeners }) =>
-      listeners.flatMap(({ bind, advertise }) => [parseEndpoint(bind), parseEndpoint(advertise)]),
+    const recorded = this.#records.flatMap(({ listeners }) =>
+      listeners.flatMap((listener) => {
+        const bind = parseEndpoint(listener.bind);
+        return [bind && asHostPort(bind), advertisedIn(listener)];
+      }),
     );
-    const listeners = [...this.#own, ...told.filter((endpoint) => endpoint !== undefined)];
+    const listeners = [...this.#own, ...recorded.filter((place) => place !== undefined)];
     const anyPort = [SIP_PORT, TLS_PORT, ...listeners.map(({ port }) => port)];
     const ports = new Map<string, Set<number>>();
     const add = (host: string, more: readonly number[]): void => {
       const key = canonical(host);
       ports.set(key, new Set([...(ports.get(key) ?? []), ...more]));
     };
-    for (const { address, port } of listeners) add(address, [port]);
+    for (const { host, port } of listeners) add(host, [port]);
     for (const { host, port } of this.#names) add(host, port === 0 ? anyPort : [port]);
     this.#ports = ports;
   }

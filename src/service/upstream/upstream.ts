@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { AddressList } from '../../base/address-list.ts';
 import type { Clock } from '../../base/clock.ts';
-import { type Endpoint, formatEndpoint, type HostPort, hostText } from '../../base/endpoint.ts';
+import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
@@ -109,19 +109,18 @@ export class Upstream implements Service {
     this.#options = options;
     const { settings, transport } = options;
     const own = [
-      settings.advertise,
-      settings.bind,
-      ...transport.listeners.flatMap(({ bind, advertise }) => [bind, advertise]),
+      ...[settings.advertise, settings.bind, ...transport.listeners.map(({ bind }) => bind)].map(asHostPort),
+      ...transport.listeners.map(({ advertise }) => advertise),
     ];
     this.names = new OwnNames(own, settings.names);
     this.#edge = {
       ...options,
       names: this.names,
-      serverSide: new Side('udp', settings.advertise),
-      listenerSides: transport.listeners.map((listener) => new Side(listener.transport, listener.advertise)),
+      serverSide: new Side({ ...asHostPort(settings.advertise), transport: 'udp' }),
+      listenerSides: transport.listeners.map(({ advertise }) => new Side(advertise)),
       serverEndpoint: `${settings.advertise.address}:${settings.advertise.port}`.toLowerCase(),
       serverHostPort: formatEndpoint(settings.advertise),
-      ownEndpoints: new Set(own.map((endpoint) => `${endpoint.address}:${endpoint.port}`.toLowerCase())),
+      ownEndpoints: new Set(own.map(({ host, port }) => `${host}:${port}`.toLowerCase())),
       ...edgeScratch(),
     };
     const heir = new Heir({ ...options, edge: this.#edge, dialogs: settings.dialogs });

@@ -5,7 +5,7 @@ import { parseHostPort } from '../../../src/base/endpoint.ts';
 import { OwnNames } from '../../../src/service/upstream/own-names.ts';
 import { parseUri, Uri } from '../../../src/sip/uri.ts';
 
-const OWN = { address: '198.51.100.1', port: 5060 };
+const OWN = { host: '198.51.100.1', port: 5060 };
 const uri = new Uri();
 
 const namesOf = (...texts: string[]) => texts.map((text) => parseHostPort(text)!);
@@ -21,7 +21,7 @@ function has(names: OwnNames, text: string): boolean {
 const ours = (names: OwnNames, texts: readonly string[]): string[] => texts.filter((text) => has(names, text));
 
 test('an endpoint of a listener is ours with its port; without a port when that is the one the transport implies', () => {
-  const names = new OwnNames([OWN, { address: '192.0.2.1', port: 5061 }, { address: '192.0.2.2', port: 5080 }], []);
+  const names = new OwnNames([OWN, { host: '192.0.2.1', port: 5061 }, { host: '192.0.2.2', port: 5080 }], []);
   const good = [
     'sip:198.51.100.1:5060;lr',
     'sip:198.51.100.1',
@@ -34,22 +34,24 @@ test('an endpoint of a listener is ours with its port; without a port when that 
 });
 
 test('a name without a port is ours with each port of a listener, with 5060 and 5061, and without one', () => {
-  const names = new OwnNames(
-    [{ address: '198.51.100.1', port: 5080 }],
-    namesOf('sip.example.com', 'other.example:5070'),
-  );
-  const record = { bind: '10.0.0.2:5090', advertise: '198.51.100.1:5095' };
-  names.setRecords([{ listeners: [record, { bind: 'nonsense', advertise: '' }] }]);
+  const names = new OwnNames([{ host: '198.51.100.1', port: 5080 }], namesOf('sip.example.com', 'other.example:5070'));
+  const record = { transport: 'udp', bind: '10.0.0.2:5090', advertise: '198.51.100.1:5095' };
+  names.setRecords([{ listeners: [record, { transport: 'udp', bind: 'nonsense', advertise: '' }] }]);
   const ports = ['', ':5060', ':5061', ':5080', ':5090', ':5095'].map((port) => `sip:sip.example.com${port};lr`);
   const foreign = ['sip:sip.example.com:5070', 'sip:sip.example.co', 'sip:x.sip.example.com', 'sip:other.example'];
   assert.deepEqual(ours(names, [...ports, 'sip:other.example:5070', ...foreign]), [...ports, 'sip:other.example:5070']);
 });
 
+test('a name that a listener advertises is ours with its port, whatever the endpoint beside it for older versions says', () => {
+  const names = new OwnNames([{ host: 'own.example.com', port: 5061 }], []);
+  const told = 'sip.example.com:5061;transport=tls';
+  names.setRecords([{ listeners: [{ transport: 'tcp', bind: '10.0.0.2:5090', advertise: '10.0.0.2:5091', told }] }]);
+  const good = ['sip:own.example.com:5061', 'sip:SIP.example.com;transport=tls;lr', 'sip:10.0.0.2:5090'];
+  assert.deepEqual(ours(names, [...good, 'sip:sip.example.com', 'sip:10.0.0.2:5091']), good);
+});
+
 test('a name is ours in any case of letters and with the dot of the root, an IPv6 address in any spelling', () => {
-  const names = new OwnNames(
-    [{ address: '2001:db8::1', port: 5060 }],
-    namesOf('Sip.Example.COM', '[2001:DB8::A]:5070'),
-  );
+  const names = new OwnNames([{ host: '2001:db8::1', port: 5060 }], namesOf('Sip.Example.COM', '[2001:DB8::A]:5070'));
   const good = [
     ...['SIP:sIP.eXAMPLE.com', 'sips:sip.example.com.', 'sip:[2001:DB8:0:0::1]:5060', 'sip:[2001:db8::0.0.0.1]'],
     'sip:[2001:db8::000a]:5070;lr',
@@ -59,7 +61,9 @@ test('a name is ours in any case of letters and with the dot of the root, an IPv
 
 test('what the last records and the last names say holds, and nothing of those before', () => {
   const names = new OwnNames([OWN], namesOf('old.example'));
-  const record = (address: string) => ({ listeners: [{ bind: `${address}:5060`, advertise: `${address}:5070` }] });
+  const record = (address: string) => ({
+    listeners: [{ transport: 'udp', bind: `${address}:5060`, advertise: `${address}:5070` }],
+  });
   names.setRecords([record('10.0.0.1'), record('10.0.0.2')]);
   const all = [
     ...['sip:198.51.100.1', 'sip:old.example', 'sip:new.example', 'sip:10.0.0.1', 'sip:10.0.0.2', 'sip:10.0.0.2:5070'],
