@@ -1,4 +1,5 @@
 // The small rows: one step of a packet's way each, over 1,024 messages of the bench's size that differ in Call-ID, branch and token.
+import { asHostPort } from '../src/base/endpoint.ts';
 import { CellFamily } from '../src/metrics/counters.ts';
 import { keyring } from '../src/ownership/keyring.ts';
 import { type LookupWorld, OwnerLookup } from '../src/ownership/owner-lookup.ts';
@@ -95,7 +96,10 @@ export async function microRows(): Promise<MicroRow[]> {
 
   const stamp = new Stamp();
   const edit = new Edit();
-  const [outside, inside] = [new Side('udp', FRONT), new Side('udp', { address: PLACE.address, port: PORTS.inner })];
+  const [outside, inside] = [
+    new Side({ ...asHostPort(FRONT), transport: 'udp' }),
+    new Side({ host: PLACE.address, port: PORTS.inner, transport: 'udp' }),
+  ];
   const back = { member: OWN, incarnation: 1, listener: 7, connection: 0, target: -1, nat: false, ...CLIENT };
 
   const member = await socketlessMember(2);

@@ -8,15 +8,15 @@ import type {
   OwnerMember,
   OwnerReport,
 } from '../admin/farm-face.ts';
-import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { formatAdvertised } from '../base/advertised.ts';
+import { type Endpoint, formatEndpoint, formatHostPort } from '../base/endpoint.ts';
 import { transparentHatches } from '../config/hatches.ts';
 import type { Config } from '../config/schema.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
 import { pairs, printable, table } from './table.ts';
 
-function place(bind: Endpoint, advertise: Endpoint): string {
+function place(bind: Endpoint, told: string): string {
   const own = formatEndpoint(bind);
-  const told = formatEndpoint(advertise);
   return own === told ? own : `${own}, clients are told ${told}`;
 }
 
@@ -29,7 +29,7 @@ function showWorkers(config: Config): string {
 
 /** The effective configuration in a dozen lines. */
 export function summarizeConfig(config: Config): string {
-  const { store, service, balancer, relay } = config;
+  const { store, service, balancer, relay, names } = config;
   const { host, port } = service.server;
   return pairs([
     ['farm', `${config.farm}, this is member ${config.member} with weight ${config.weight}`],
@@ -38,8 +38,9 @@ export function summarizeConfig(config: Config): string {
     ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
     ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
       'listener',
-      `${name}: ${transport} ${place(bind, advertise)}${transport === 'udp' ? `, answers ${answer}` : ''}`,
+      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}${transport === 'udp' ? `, answers ${answer}` : ''}`,
     ]),
+    ...(names.length > 0 ? [['names', names.map(formatHostPort).join(', ')] as [string, string]] : []),
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],
     ['keys', `${config.keys.length}, the first mints`],
     ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}, ${relay.mode}`],
@@ -49,7 +50,7 @@ export function summarizeConfig(config: Config): string {
     ]),
     [
       'service',
-      `${service.kind} ${formatEndpoint({ address: host, port })} from ${place(service.bind, service.advertise)}, dialogs ${service.dialogs}`,
+      `${service.kind} ${formatEndpoint({ address: host, port })} from ${place(service.bind, formatEndpoint(service.advertise))}, dialogs ${service.dialogs}`,
     ],
     ['admin', `${formatEndpoint(config.admin.bind)}${config.admin.token ? ', with a token' : ''}`],
     ['log', config.log.level],

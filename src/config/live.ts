@@ -7,6 +7,7 @@ import { Secret } from './secret.ts';
 /** Fields, and sections with all their fields, that apply without a restart. */
 const LIVE_FIELDS: readonly string[] = [
   'weight',
+  'names',
   'keys',
   'keyFile',
   'balancer.probes',

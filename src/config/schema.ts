@@ -3,7 +3,22 @@
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { isNetworkText } from '../base/address-list.ts';
-import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../base/endpoint.ts';
+import {
+  type Advertised,
+  type AdvertisedText,
+  advertisedBy,
+  parseAdvertised,
+  toldTransports,
+} from '../base/advertised.ts';
+import {
+  asHostPort,
+  type Endpoint,
+  formatEndpoint,
+  type HostPort,
+  isWildcard,
+  parseEndpoint,
+  parseHostPort,
+} from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import { answersDirect, hatchFaults } from './hatches.ts';
 import { Secret } from './secret.ts';
@@ -55,6 +70,27 @@ function endpoint(defaultPort?: number) {
     return z.NEVER;
   });
 }
+
+const farmName = z.string().transform((text, context): HostPort => {
+  const value = parseHostPort(text);
+  if (value) return value;
+  context.addIssue({
+    code: 'custom',
+    message: 'is not a domain name or IP address; write sip.example.com or sip.example.com:5061, IPv6 in brackets',
+  });
+  return z.NEVER;
+});
+
+const advertised = z.string().transform((text, context): AdvertisedText => {
+  const value = parseAdvertised(text);
+  if (value) return value;
+  context.addIssue({
+    code: 'custom',
+    message:
+      'is not a host with a port and a transport; write 198.51.100.1:5060, [2001:db8::1]:5060, sip.example.com or sip.example.com:5061;transport=tls',
+  });
+  return z.NEVER;
+});
 
 const server = z.string().transform((text, context): ServerAddress => {
   const value = parseServer(text);
@@ -125,10 +161,10 @@ const listener = z.strictObject({
   bind: endpoint(5060).describe(
     'Local address and port; the port may be left out (5060). One listener per address, so that answers leave from the address the client used.',
   ),
-  advertise: endpoint(5060)
+  advertise: advertised
     .optional()
     .describe(
-      'Address and port that clients reach: written into Via and Record-Route. Default: bind. Behind a NAT balancer the address of the balancer.',
+      "What clients reach, written into Via and Record-Route: `HOST[:PORT]`, an address or a domain name. Default: bind. Behind a NAT balancer the address of the balancer. Where a balancer ends TLS and passes TCP on: `HOST[:PORT];transport=tls`, port 5061 when it is left out; such a listener sends on its clients' connections and opens none.",
     ),
   answer: z
     .enum(['direct', 'ingress'])
@@ -421,6 +457,13 @@ const shape = z.strictObject({
     .array(listener)
     .max(64)
     .describe('Where packets come in. Only role relay, or auto that becomes relay, may have none: write [].'),
+  names: z
+    .array(farmName)
+    .max(64)
+    .default([])
+    .describe(
+      "By which clients reach the farm, as `sip.example.com` or `sip.example.com:5061`; a name without a port is the farm's with every port that a listener has, with 5060, with 5061, and without one. A Route that names the farm so is taken off before the SIP server sees it; the addresses of all members' listeners need not be named. A Request-URI is never changed. The same on every member.",
+    ),
   transport: transport.prefault({}).describe('How datagrams are read and written.'),
   balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
   keys: z
@@ -444,8 +487,8 @@ const shape = z.strictObject({
 
 type Parsed = z.output<typeof shape>;
 
-type ListenerConfig = Parsed['listeners'][number] & {
-  readonly advertise: Endpoint;
+type ListenerConfig = Omit<Parsed['listeners'][number], 'advertise'> & {
+  readonly advertise: Advertised;
   readonly answer: 'direct' | 'ingress';
 };
 type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
@@ -554,8 +597,13 @@ function checkListeners(config: Parsed, complain: Complain): void {
         [...at, 'answer'],
         'is direct: with proxyProtocol only the member a datagram came to knows the way back through the proxy; write ingress, or leave it out',
       );
-    if (advertise && isWildcard(advertise.address))
+    if (advertise && isWildcard(advertise.host))
       complain([...at, 'advertise'], 'is a wildcard; write the address clients reach');
+    if (advertise && !advertisedBy(transport, advertise))
+      complain(
+        [...at, 'advertise'],
+        `says transport=${advertise.transport}: clients of a ${transport} listener send by ${toldTransports(transport)}; leave the transport out, or write one of these`,
+      );
   }
 }
 
@@ -684,7 +732,8 @@ export function settle(
     roleChosenBecause: because,
     listeners: parsed.listeners.map((entry) => ({
       ...entry,
-      advertise: entry.advertise ?? entry.bind,
+      // A transport that does not fit has been complained of.
+      advertise: advertisedBy(entry.transport, entry.advertise ?? { ...asHostPort(entry.bind), transport: undefined })!,
       answer: answersDirect(entry, parsed.balancer.mode) ? 'direct' : 'ingress',
     })),
     service: { ...parsed.service, advertise: parsed.service.advertise ?? parsed.service.bind, allow },

@@ -1,5 +1,5 @@
 // Checks of addresses: the VIP of a DSR balancer and how the kernel answers for it, and what clients are told.
-import { formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { formatEndpoint, formatPlace, isWildcard } from '../base/endpoint.ts';
 import { type Config, isLoopback } from '../config/schema.ts';
 import type { HostFacts, InterfaceFacts } from './facts.ts';
 import { commandOf, type Finding, type Fix, finding, keepCommand, sysctlName } from './finding.ts';
@@ -144,9 +144,9 @@ function aliasesOf(facts: HostFacts): ReadonlySet<string> {
 function checkWildcards(config: Config, facts: HostFacts): Finding[] {
   const aliases = aliasesOf(facts);
   return config.listeners
-    .filter(({ bind, advertise }) => isWildcard(bind.address) && aliases.has(advertise.address))
+    .filter(({ bind, advertise }) => isWildcard(bind.address) && aliases.has(advertise.host))
     .map((listener) => {
-      const vip = formatEndpoint(listener.advertise);
+      const vip = formatPlace(listener.advertise);
       const reason = `It is bound to all addresses while the VIP ${vip} is an alias here: its UDP answers leave from the address of the route, not from the VIP, and clients drop them.`;
       const mend = [
         `# in ${facts.file}, listener ${listener.name}: bind: "${vip}"`,
@@ -161,7 +161,7 @@ function checkAdvertise(config: Config, facts: HostFacts): Finding[] {
   if (config.balancer.mode !== 'nat') return [];
   const aliases = aliasesOf(facts);
   return config.listeners
-    .filter(({ bind, advertise }) => formatEndpoint(bind) === formatEndpoint(advertise) && !aliases.has(bind.address))
+    .filter(({ bind, advertise }) => formatEndpoint(bind) === formatPlace(advertise) && !aliases.has(bind.address))
     .map((listener) => {
       const reason = `With balancer.mode nat clients reach the balancer's address, but Via and Record-Route will show ${formatEndpoint(listener.bind)}.`;
       const mend = [

@@ -1,4 +1,5 @@
 // The store's key members/<id>: what a member says of itself, bound to its lease. And numbers/<n>: to whom a member number is given.
+import { advertisedIn } from '../base/advertised.ts';
 import { parseEndpoint } from '../base/endpoint.ts';
 import { isInteger, isList, isObject, isOneOf, isText } from '../base/shape.ts';
 import { SEAT_ROLES, type SeatRole, type SeatState } from '../ownership/view.ts';
@@ -12,6 +13,8 @@ export const MAX_NUMBER = 65_535;
 export const MAX_INCARNATION = 16_777_215;
 const MAX_LISTENERS = 64;
 const MAX_KEYS = 8;
+/** A domain name of 253 octets, a port and a transport. */
+const MAX_TOLD = 280;
 
 export interface ListenerRecord {
   readonly name: string;
@@ -20,6 +23,8 @@ export interface ListenerRecord {
   readonly bind: string;
   /** `ip:port`. */
   readonly advertise: string;
+  /** What clients are told where `ip:port` cannot say it: `host:port`, and `;transport=` where that is another than the listener's (advertised.ts). */
+  readonly told?: string;
   /** Clients come through a proxy that tells their addresses: answers go to the port it tells. Left out: no. */
   readonly proxied?: boolean;
   /** `ip:port` where other members may send packets of this listener as they came, with the client's source (relay.mode transparent). */
@@ -121,7 +126,7 @@ function isKeyNames(value: unknown): value is readonly string[] {
 
 function parseListener(value: unknown): ListenerRecord | undefined {
   if (!isObject(value)) return undefined;
-  const { name, transport, bind, advertise, proxied, transparent } = value;
+  const { name, transport, bind, advertise, told, proxied, transparent } = value;
   if (!isText(name, 64) || !isOneOf(transport, TRANSPORTS) || !isEndpoint(bind) || !isEndpoint(advertise)) {
     return undefined;
   }
@@ -131,6 +136,8 @@ function parseListener(value: unknown): ListenerRecord | undefined {
     transport,
     bind,
     advertise,
+    // One that only a later version can read does not cost the record.
+    ...(isText(told, MAX_TOLD) && advertisedIn({ transport, advertise, told }) && { told }),
     ...(proxied === true && { proxied }),
     ...(transparent !== undefined && { transparent }),
   };

@@ -232,6 +232,7 @@ export class FarmNode {
     this.#upstream = new Upstream({
       settings: {
         ...service,
+        names: config.names,
         allow: service.allow && new AddressList(service.allow),
         forbidden,
       },
@@ -473,6 +474,7 @@ export class FarmNode {
     Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
     this.#calls.setLifetimes(config.ownership);
     this.#callRecords?.journal.setMode(config.ownership.records);
+    if (before.names !== config.names) this.#upstream.names.setNames(config.names);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
       this.#answers.limits = errorLimits(config);
     setLogLevel(this.#options.log, config.log.level);
@@ -543,6 +545,7 @@ export class FarmNode {
   #takeRecords(records: readonly MemberRecord[]): void {
     this.#records = records;
     this.#doors.setRecords(records, this.#world.identity.number);
+    this.#upstream.names.setRecords(records);
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
   }
 

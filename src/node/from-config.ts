@@ -1,5 +1,7 @@
 // What the rooms of a member are given, made of its configuration.
-import { formatEndpoint, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
+import { isIP } from 'node:net';
+import { type Advertised, formatAdvertised, isPlain } from '../base/advertised.ts';
+import { type Endpoint, formatEndpoint, formatPlace, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
 import { transparentHatches } from '../config/hatches.ts';
 import type { Config } from '../config/schema.ts';
@@ -41,11 +43,23 @@ export function listenerRecords(config: Config, hatches: readonly Hatch[]): List
       name,
       transport,
       bind: formatEndpoint(bind),
-      advertise: formatEndpoint(advertise),
+      ...recordOf(transport, bind, advertise),
       ...(proxyProtocol !== 'off' && { proxied: true }),
       ...(hatch && { transparent: formatEndpoint(hatch.at) }),
     };
   });
+}
+
+/** What clients are told, as members of before there was more than `ip:port` read it, too: they are given the nearest that they understand. */
+function recordOf(
+  transport: 'udp' | 'tcp',
+  bind: Endpoint,
+  advertise: Advertised,
+): Pick<ListenerRecord, 'advertise' | 'told'> {
+  const address = isIP(advertise.host) ? formatPlace(advertise) : formatEndpoint(bind);
+  return isPlain(transport, advertise)
+    ? { advertise: address }
+    : { advertise: address, told: formatAdvertised(transport, advertise) };
 }
 
 /** The listeners that take and give packets as they came. */
@@ -53,11 +67,11 @@ export function transparentListeners(config: Config): TransparentListener[] {
   return transparentHatches(config).map((entry) => ({ ...entry, local: config.listeners[entry.listener]!.bind }));
 }
 
-/** The transports that some listener speaks, as RFC 3263 is asked for them; of a node that sends through members all, for theirs are not known yet. */
+/** The transports by which something can leave from a listener, as RFC 3263 is asked for them; of a node that sends through members all, for theirs are not known yet. */
 export function transportsOf(config: Config): readonly ('udp' | 'tcp')[] {
   const all = ['udp', 'tcp'] as const;
   if (config.role === 'relay') return all;
-  return all.filter((kind) => config.listeners.some(({ transport }) => transport === kind));
+  return all.filter((kind) => config.listeners.some(({ advertise }) => advertise.transport === kind));
 }
 
 /** The limits of `config` as the transport counts them. */
@@ -112,7 +126,7 @@ export function ownHosts(config: Config): readonly string[] {
   const hosts = new Set([config.relay.bind.address]);
   for (const { bind, advertise } of config.listeners) {
     const { mode } = config.balancer;
-    if (mode === 'none' || (mode === 'nat' && bind.address !== advertise.address)) hosts.add(bind.address);
+    if (mode === 'none' || (mode === 'nat' && bind.address !== advertise.host)) hosts.add(bind.address);
   }
   return [...hosts].map(hostText);
 }

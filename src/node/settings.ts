@@ -54,10 +54,10 @@ export class Settings {
     const before = this.#own;
     const changes = liveDiff(before, config);
     // What needs a restart stays as it is, so that the next reload reports it again.
-    const { weight, keys, given, log, drain, ownership } = config;
+    const { weight, names, keys, given, log, drain, ownership } = config;
     const balancer = { ...config.balancer, mode: before.balancer.mode };
     const limits = { ...config.limits, messageBytes: before.limits.messageBytes };
-    this.#own = { ...before, weight, keys, given, log, drain, ownership, balancer, limits };
+    this.#own = { ...before, weight, names, keys, given, log, drain, ownership, balancer, limits };
     this.#apply(effective(this.#own, this.#cluster));
     return changes;
   }

@@ -1,6 +1,7 @@
 // The listeners of the other nodes, as their records tell them: where this node cannot answer by itself, and where a node that has no way
 // to the clients sends by a member. Built by cold code whenever the records change, read per packet.
-import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
+import { type Advertised, advertisedIn } from '../base/advertised.ts';
+import { parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { SeatRole } from '../ownership/view.ts';
 import type { Packet } from '../transport/packet.ts';
@@ -15,7 +16,7 @@ export interface Door extends Entrance {
   readonly member: number;
   readonly transport: 'udp' | 'tcp';
   readonly ipv6: boolean;
-  readonly advertise: Endpoint;
+  readonly advertise: Advertised;
 }
 
 /** The part of a member's record that is read here. */
@@ -27,6 +28,7 @@ export interface DoorRecord {
     readonly transport: string;
     readonly bind: string;
     readonly advertise: string;
+    readonly told?: string;
     readonly proxied?: boolean;
   }[];
 }
@@ -79,10 +81,10 @@ export class Doors {
     return this.elsewhere(packet.ingress, packet.listenerCode) ?? this.#options.own[packet.listener];
   }
 
-  /** The first listener of that member for the transport and address family. */
+  /** The first listener of that member by which messages leave with this transport and address family: not one whose clients are told another transport. */
   fitting(member: number, transport: 'udp' | 'tcp', ipv6: boolean): Door | undefined {
     for (const door of this.#all.get(member) ?? NO_DOORS)
-      if (door.transport === transport && door.ipv6 === ipv6) return door;
+      if (door.advertise.transport === transport && door.ipv6 === ipv6) return door;
     return undefined;
   }
 
@@ -91,7 +93,8 @@ export class Doors {
     const mine = own.find(({ code }) => code === door.code);
     if (!mine || mine.transport !== door.transport || ownRole === 'relay') return true;
     if (role === 'member' && ownRole === 'member') return false;
-    return mine.advertise.address !== door.advertise.address || mine.advertise.port !== door.advertise.port;
+    const [told, theirs] = [mine.advertise, door.advertise];
+    return told.host !== theirs.host || told.port !== theirs.port || told.transport !== theirs.transport;
   }
 }
 
@@ -100,8 +103,9 @@ function keyOf(member: number, code: number): number {
 }
 
 function doorsOf({ number, listeners }: DoorRecord): Door[] {
-  return listeners.flatMap(({ name, transport, bind, advertise: text, proxied }): Door[] => {
-    const advertise = parseEndpoint(text);
+  return listeners.flatMap((listener): Door[] => {
+    const { name, transport, bind, proxied } = listener;
+    const advertise = advertisedIn(listener);
     if (!advertise || (transport !== 'udp' && transport !== 'tcp')) return [];
     const proxyProtocol = proxied ? 'require' : 'off';
     const ipv6 = parseEndpoint(bind)?.address.includes(':') ?? false;

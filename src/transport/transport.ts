@@ -1,5 +1,6 @@
 // The face of the transport: all listeners of a member, what they bring in, and the ways out by datagram and by connection.
 import net from 'node:net';
+import type { Advertised } from '../base/advertised.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -19,7 +20,7 @@ export interface ListenerConfig {
   readonly transport: 'udp' | 'tcp';
   readonly bind: Endpoint;
   /** What Via, Record-Route and Contact show. Port 0 stands for the port that was bound. */
-  readonly advertise: Endpoint;
+  readonly advertise: Advertised;
   readonly answer: 'direct' | 'ingress';
   /** Local address of connections that this member opens; left out, the system chooses: under DSR what comes back to the VIP comes to any member. */
   readonly dialFrom?: string;

@@ -35,6 +35,8 @@ export interface FarmOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Roles of those that are no members, by index. A disabled one listens at its own address, one of role relay nowhere; the balancer knows neither. */
   readonly roles?: Readonly<Record<number, 'disabled' | 'relay'>>;
+  /** More listeners of member `index`, behind the two at the VIP. */
+  readonly listeners?: (index: number) => readonly Readonly<Record<string, unknown>>[];
   /** More of the section `relay` of member `index`. */
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
@@ -224,6 +226,7 @@ export class FakeMember {
     const listeners = [
       { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct' },
       { name: 'edge-tcp', transport: 'tcp', bind: own },
+      ...(options.listeners?.(index) ?? []),
     ];
     const { config } = parseConfig(
       'test',
@@ -507,8 +510,9 @@ export class FakeFarm {
     return phone;
   }
 
-  async tcpPhone(address: string): Promise<TcpPhone> {
-    const phone = new TcpPhone(this.network.connectTcp(VIP, { address }));
+  /** `transport`: what it speaks itself; somebody in between turns TLS into TCP. */
+  async tcpPhone(address: string, to = VIP, transport: TcpPhone['transport'] = 'TCP'): Promise<TcpPhone> {
+    const phone = new TcpPhone(this.network.connectTcp(to, { address }), transport);
     this.#phones.push(() => phone.close());
     await this.settle();
     return phone;
@@ -532,7 +536,7 @@ export interface Phone {
   readonly got: Message[];
   /** What it writes into the sent-by of its Via. */
   readonly at: Endpoint;
-  readonly transport: 'UDP' | 'TCP';
+  readonly transport: 'UDP' | 'TCP' | 'TLS';
   send(text: string): void;
 }
 
@@ -572,15 +576,16 @@ export class UdpPhone implements Phone {
 /** A client on a TCP connection; messages are cut by Content-Length. */
 export class TcpPhone implements Phone {
   readonly got: Message[] = [];
-  readonly transport = 'TCP';
-  readonly at: Endpoint;
+  readonly transport: 'TCP' | 'TLS';
+  at: Endpoint;
   readonly stream: ByteStream;
   onMessage: (message: Message) => void = () => {};
   #pending = '';
   closed = false;
 
-  constructor(stream: ByteStream) {
+  constructor(stream: ByteStream, transport: 'TCP' | 'TLS' = 'TCP') {
     this.stream = stream;
+    this.transport = transport;
     this.at = { address: stream.localAddress ?? '', port: stream.localPort ?? 0 };
     stream.on('data', (chunk: Buffer) => this.#read(chunk.toString('latin1')));
     stream.on('error', () => {});

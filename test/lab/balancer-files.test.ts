@@ -6,7 +6,18 @@ import { spawnSync } from 'node:child_process';
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { BACK, BALANCER, BALANCER_MAC, FRONT, MEMBERS, type Mode, memberMac, VIP } from './addresses.ts';
+import {
+  BACK,
+  BALANCER,
+  BALANCER_MAC,
+  clientAddress,
+  FRONT,
+  MEMBERS,
+  type Mode,
+  memberAddress,
+  memberMac,
+  VIP,
+} from './addresses.ts';
 import { Farm, type LabConfig, sumOf } from './farm.ts';
 import { Lab } from './lab.ts';
 import { LAB_TOOLS, without } from './missing.ts';
@@ -14,6 +25,7 @@ import { assertGood, client, itCarries, type Outcome, runSuite, type Way } from 
 import { until } from './until.ts';
 
 const EXAMPLES = join(import.meta.dirname, '..', '..', 'deploy', 'lb-examples');
+const CALLERS = join(import.meta.dirname, '..', 'tools', 'tls-callers.ts');
 const NEEDS = without(...LAB_TOOLS, 'etcd', 'etcdctl');
 const LIMIT = { timeout: 90_000 };
 const SIZE = { calls: 100, others: 20, seconds: 5 };
@@ -62,10 +74,11 @@ class Site {
     mode: Mode,
     adjust: Farm['adjust'],
     made: (lab: Lab) => void,
+    members: readonly number[] = MEMBERS,
   ): Promise<Site> {
-    const lab = Lab.open(mode, MEMBERS);
+    const lab = Lab.open(mode, members);
     made(lab);
-    const farm = await Farm.start(lab, { members: MEMBERS, adjust });
+    const farm = await Farm.start(lab, { members, adjust });
     const site = new Site(kind, lab, farm, join(lab.dir, file));
     site.put(readFileSync(join(EXAMPLES, kind, file), 'utf8'));
     await lab.run('lb', 'nft', ['flush', 'ruleset']);
@@ -180,13 +193,18 @@ for (const mode of ['nat', 'dsr'] as const) {
 
 const openHaproxy = async (made: (lab: Lab) => void): Promise<Site> => {
   const site = await Site.open('haproxy', 'haproxy.cfg', 'nat', behindProxy, made);
+  await startHaproxy(site);
+  return site;
+};
+
+/** Resolves when haproxy asks all members for their health. */
+async function startHaproxy(site: Site): Promise<void> {
   await site.takeVip();
   site.lab.exec('lb', 'haproxy', ['-db', '-f', site.path], 'haproxy');
   const asked = async (): Promise<boolean> =>
     (await site.farm.metrics()).every((text) => sumOf(text, 'sipfarm_proxy_headers_total', { outcome: 'local' }) >= 2);
   await until(asked, () => `haproxy asks nobody: ${site.lab.log('haproxy')}`);
-  return site;
-};
+}
 
 behind('haproxy', ['tcp'], needs('haproxy', isThere('haproxy', '-v')), openHaproxy, (site, outcome) => {
   /** What haproxy says of its checks: member and reason of each that it took out, in this order. */
@@ -238,6 +256,69 @@ behind('haproxy', ['tcp'], needs('haproxy', isThere('haproxy', '-v')), openHapro
       );
     },
   );
+});
+
+describe('a farm whose TLS is ended by haproxy, with the file that render writes', {
+  skip: needs('haproxy and openssl', isThere('haproxy', '-v') && isThere('openssl', 'version')),
+}, () => {
+  const NAME = 'sip.example.com';
+  let lab: Lab | undefined;
+  let site: Site;
+  let certificate: string;
+
+  const withTls = (k: number, config: LabConfig): LabConfig => {
+    const behind = behindProxy(k, config);
+    const bind = `${memberAddress(k)}:5061`;
+    const tls = {
+      name: 'edge-tls',
+      transport: 'tcp',
+      bind,
+      advertise: `${NAME};transport=tls`,
+      proxyProtocol: 'require',
+    };
+    return { ...behind, listeners: [...behind.listeners, tls] };
+  };
+
+  before(async () => {
+    const made = (opened: Lab): void => {
+      lab = opened;
+    };
+    site = await Site.open('haproxy', 'haproxy.cfg', 'nat', withTls, made, [1, 2]);
+    const { dir } = site.lab;
+    certificate = join(dir, 'certificate.pem');
+    const key = join(dir, 'key.pem');
+    const curve = [
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-keyout',
+      key,
+      '-out',
+      certificate,
+    ];
+    const { status, stderr } = spawnSync('openssl', [
+      ...['req', '-x509', ...curve, '-days', '2', '-subj', `/CN=${NAME}`, '-addext', `subjectAltName=DNS:${NAME}`],
+    ]);
+    assert.equal(status, 0, String(stderr));
+    const both = join(dir, 'sipfarm.pem');
+    writeFileSync(both, readFileSync(certificate, 'utf8') + readFileSync(key, 'utf8'));
+    site.put((await site.render()).replace('/etc/haproxy/sipfarm-example.pem', both));
+    await startHaproxy(site);
+  }, LIMIT);
+  after(() => lab?.close());
+
+  for (const [user, title] of [
+    ['invite', 'calls whose client sends its BYE by a TLS connection of its own'],
+    ['hangup', "calls that the server ends: its BYE comes by the client's connection"],
+  ] as const)
+    it(`carries ${title}`, LIMIT, async () => {
+      const arguments_ = [VIP, '5061', NAME, certificate, clientAddress(3), user, '20'];
+      const { stdout, stderr } = await site.lab.run('c', process.execPath, [CALLERS, ...arguments_]);
+      const tail = `${stderr}${site.farm.logTail(1)}${site.farm.logTail(2)}${site.lab.log('haproxy')}`;
+      assert.deepEqual(JSON.parse(stdout || '{}'), { good: 20, faults: [] }, tail);
+    });
 });
 
 const hasNginx = isThere('nginx', '-V') && globSync('/etc/nginx/modules-enabled/*stream*').length > 0;

@@ -5,7 +5,7 @@ import type { MemberSummary } from '../../admin/farm-face.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { askNeighbours, isMac } from './neighbours.ts';
 import { type BalancerPlan, type HealthCheck, type Planned, planBalancer } from './plan.ts';
-import { BALANCER_KINDS, type BalancerKind, isDirectReturn, renderBalancer } from './render.ts';
+import { BALANCER_KINDS, type BalancerKind, canEndTls, isDirectReturn, renderBalancer } from './render.ts';
 
 export interface RenderOptions {
   readonly vip?: string;
@@ -85,6 +85,7 @@ export function planFor(
     throw new SipfarmError('SF_BALANCER_PLAN', 'the farm has a name that no farm can have');
   const { plan, warnings } = planBalancer(farm, members, {
     directReturn: isDirectReturn(kind),
+    endsTls: canEndTls(kind),
     ...(kind === 'nftables-dsr' && { neighbours: neighbours() }),
     ...(vip !== undefined && { vip }),
     ...(port !== undefined && { port }),

@@ -1,6 +1,6 @@
 // HAProxy: TCP only. The client's address travels in a PROXY header (version 2).
 
-import { atMember, atVip, type BalancerPlan, type HealthCheck, smallWeights } from './plan.ts';
+import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 import { GOOD_ANSWER, optionsRequest } from './question.ts';
 
 /** What HAProxy takes. */
@@ -22,22 +22,30 @@ ${lines.join('\n')}
 `;
 }
 
+/** Where a frontend listens. The certificate is put there by an operator. */
+function bindOf(plan: BalancerPlan, service: PlannedService): string {
+  const bind = `  bind ${atVip(plan, service)}`;
+  if (!service.tls) return bind;
+  return `  # Clients speak TLS here, the members TCP. The file holds certificate, chain and key (PEM).
+${bind} ssl crt /etc/haproxy/sipfarm-${plan.farm}.pem`;
+}
+
 /** haproxy.cfg. UDP services of the plan are left out: HAProxy carries none. */
 export function renderHaproxy(plan: BalancerPlan): string {
   const { check, members } = plan;
   const weights = smallWeights(members, HIGHEST_WEIGHT);
-  const sections = plan.services
-    .filter(({ transport }) => transport === 'tcp')
-    .map((service) => {
-      // A check at another port goes without a PROXY header, by HAProxy's own rule.
-      const elsewhere = check && check.port !== service.targetPort ? ` port ${check.port}` : '';
-      const asked = check ? ` check${elsewhere} inter 1s fall 2 rise 2` : '';
-      const servers = members.map(
-        (member, i) => `  server ${member.id} ${atMember(member, service)} weight ${weights[i]} send-proxy-v2${asked}`,
-      );
-      return `
+  const services = plan.services.filter(({ transport }) => transport === 'tcp');
+  const asksHere = check?.kind === 'sip' && services.some(({ targetPort }) => targetPort === check.port);
+  const sections = services.map((service) => {
+    // A check at another port goes without a PROXY header, by HAProxy's own rule: of several SIP ports each is asked itself.
+    const elsewhere = check && !asksHere && check.port !== service.targetPort ? ` port ${check.port}` : '';
+    const asked = check ? ` check${elsewhere} inter 1s fall 2 rise 2` : '';
+    const servers = members.map(
+      (member, i) => `  server ${member.id} ${atMember(member, service)} weight ${weights[i]} send-proxy-v2${asked}`,
+    );
+    return `
 frontend sip-${service.port}
-  bind ${atVip(plan, service)}
+${bindOf(plan, service)}
   default_backend farm-${service.port}
 
 backend farm-${service.port}
@@ -45,7 +53,7 @@ backend farm-${service.port}
   balance roundrobin
 ${check ? question(plan, check) : ''}${servers.join('\n')}
 `;
-    });
+  });
   return `# Balancer of the farm ${plan.farm} for SIP over TCP. UDP needs another balancer beside it (HAProxy carries none).
 # On the members: proxyProtocol require on the TCP listener, this host in balancer.trusted.
 

@@ -2,7 +2,8 @@
 // Made from the members' own records, so that the balancer's configuration and the farm cannot tell two stories.
 import { isIP } from 'node:net';
 import type { ListenerSummary, MemberSummary } from '../../admin/farm-face.ts';
-import { formatEndpoint, isWildcard, parseEndpoint } from '../../base/endpoint.ts';
+import { type Advertised, advertisedIn } from '../../base/advertised.ts';
+import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { isLoopback } from '../../config/schema.ts';
 
@@ -22,6 +23,8 @@ export interface PlannedService {
   readonly port: number;
   /** At the member. */
   readonly targetPort: number;
+  /** Clients speak TLS there, and the balancer ends it. */
+  readonly tls?: true;
 }
 
 /** `sip`: OPTIONS over TCP; `tcp`: a connection; `http`: GET /readyz of the admin server. All to the member's own address. */
@@ -61,6 +64,8 @@ export interface PlanOptions {
   readonly check?: HealthCheck | null;
   /** True: members take packets whose destination is the VIP itself (direct server return). */
   readonly directReturn: boolean;
+  /** True: the balancer can end TLS. Left out: it cannot, and what clients reach by TLS is left out. */
+  readonly endsTls?: boolean;
 }
 
 export interface Planned {
@@ -71,8 +76,8 @@ export interface Planned {
 
 interface Entrance {
   readonly transport: 'udp' | 'tcp';
-  readonly bind: { readonly address: string; readonly port: number };
-  readonly advertise: { readonly address: string; readonly port: number };
+  readonly bind: Endpoint;
+  readonly advertise: Advertised;
 }
 
 interface Candidate {
@@ -89,29 +94,45 @@ function refuse(message: string): never {
 
 const isSix = (address: string): boolean => address.includes(':');
 
+/** By what they advertise by name, clients come to the VIP, whichever that is. */
+const isNamed = ({ advertise }: Entrance): boolean => isIP(advertise.host) === 0;
+const isTls = ({ advertise }: Entrance): boolean => advertise.transport === 'tls';
+const isAt =
+  (vip: string) =>
+  (entrance: Entrance): boolean =>
+    isNamed(entrance) || entrance.advertise.host === vip;
+
 function entrancesOf(listeners: readonly ListenerSummary[]): Entrance[] {
-  return listeners.flatMap(({ transport, bind, advertise }) => {
-    const at = parseEndpoint(bind);
-    const told = parseEndpoint(advertise);
-    return at && told && transport !== 'tls' ? [{ transport, bind: at, advertise: told }] : [];
+  return listeners.flatMap((listener) => {
+    const { transport } = listener;
+    const bind = parseEndpoint(listener.bind);
+    const advertise = advertisedIn(listener);
+    return bind && advertise && transport !== 'tls' ? [{ transport, bind, advertise }] : [];
   });
 }
 
 /** By name and not by number: the same members make the same text, whichever joined first. Digits count as numbers: fe2 before fe10. */
 const byName = (a: MemberSummary, b: MemberSummary): number => a.id.localeCompare(b.id, 'en', { numeric: true });
 
-function candidates(members: readonly MemberSummary[], warnings: string[]): Candidate[] {
+function candidates(members: readonly MemberSummary[], endsTls: boolean, warnings: string[]): Candidate[] {
   const taken: Candidate[] = [];
+  const secured = new Set<number>();
   for (const member of [...members].sort(byName)) {
     const { id } = member;
     if (!/^[A-Za-z0-9._-]{1,64}$/.test(id)) refuse('a member has a name that no member can have');
-    const entrances = entrancesOf(member.listeners);
+    const all = entrancesOf(member.listeners);
+    const entrances = endsTls ? all : all.filter((entrance) => !isTls(entrance));
+    for (const entrance of all) if (!endsTls && isTls(entrance)) secured.add(entrance.advertise.port);
     if (member.role !== 'member') warnings.push(`${id} is left out: its role is ${member.role}`);
     else if (member.state !== 'active') warnings.push(`${id} is left out: it is ${member.state}`);
     else if (member.weight < 1) warnings.push(`${id} is left out: its weight is 0`);
     else if (entrances.length === 0) warnings.push(`${id} is left out: it tells no listeners`);
     else taken.push({ member, entrances });
   }
+  if (secured.size > 0)
+    warnings.push(
+      `TLS ${[...secured].join(', ')} is left out: this command writes no end of TLS for this kind (docs/operations.md, "TLS ended at the balancer")`,
+    );
   if (taken.length === 0) refuse('no member takes packets: none is active with a weight above 0 and a listener');
   return taken;
 }
@@ -138,7 +159,8 @@ function byHost(farm: readonly Candidate[]): Candidate[] {
 /** The one address that all members advertise. */
 function findVip(farm: readonly Candidate[]): string {
   const [first, ...others] = farm.map(
-    ({ entrances }) => new Set(entrances.map((entrance) => entrance.advertise.address)),
+    ({ entrances }) =>
+      new Set(entrances.filter((entrance) => !isNamed(entrance)).map(({ advertise }) => advertise.host)),
   );
   const shared = [...first!].filter((address) => others.every((told) => told.has(address)) && !isWildcard(address));
   if (shared.length === 1) return shared[0]!;
@@ -156,13 +178,17 @@ function servicesOf(farm: readonly Candidate[], vip: string, port: number | unde
   const found = new Map<string, PlannedService>();
   const seen = new Map<string, number>();
   for (const { member, entrances } of farm) {
-    const family = entrances.filter(({ advertise }) => isSix(advertise.address) === isSix(vip));
-    const atVip = pick(family, ({ advertise }) => advertise.address === vip);
+    const family = entrances.filter(
+      (entrance) => isSix(isNamed(entrance) ? entrance.bind.address : entrance.advertise.host) === isSix(vip),
+    );
+    const atVip = pick(family, isAt(vip));
     const chosen = port === undefined ? atVip : pick(atVip, ({ advertise }) => advertise.port === port);
     const mine = new Set<string>();
-    for (const { transport, bind, advertise } of chosen) {
-      const service = { transport, port: port ?? advertise.port, targetPort: bind.port };
-      const place = `${transport} ${service.port}`;
+    for (const entrance of chosen) {
+      const { transport, bind, advertise } = entrance;
+      const tls = isTls(entrance) && ({ tls: true } as const);
+      const service: PlannedService = { transport, port: port ?? advertise.port, targetPort: bind.port, ...tls };
+      const place = `${tls ? 'tls' : transport} ${service.port}`;
       const other = found.get(place);
       if (other && other.targetPort !== service.targetPort)
         refuse(
@@ -226,9 +252,9 @@ function misplaced(farm: readonly Candidate[], vip: string, directReturn: boolea
  */
 export function planBalancer(farm: string, members: readonly MemberSummary[], options: PlanOptions): Planned {
   const warnings: string[] = [];
-  const all = byHost(candidates(members, warnings));
+  const all = byHost(candidates(members, options.endsTls === true, warnings));
   const vip = options.vip ?? findVip(all);
-  if (all.every(({ entrances }) => !entrances.some(({ advertise }) => advertise.address === vip)))
+  if (all.every(({ entrances }) => !entrances.some(isAt(vip))))
     warnings.push(
       `no member advertises ${vip}: set advertise of the listeners to it, or clients are told other addresses`,
     );

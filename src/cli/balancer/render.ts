@@ -15,6 +15,8 @@ interface Kind {
   readonly directReturn: boolean;
   /** True: TCP services only. */
   readonly tcpOnly?: boolean;
+  /** True: its file says how TLS is ended. */
+  readonly endsTls?: boolean;
   readonly files: Readonly<Record<string, (plan: BalancerPlan) => string>>;
 }
 
@@ -22,7 +24,7 @@ const KIND_TABLE = {
   'nftables-nat': { directReturn: false, files: { 'sipfarm.nft': renderNftablesNat } },
   'nftables-dsr': { directReturn: true, files: { 'sipfarm.nft': renderNftablesDsr } },
   ipvs: { directReturn: true, files: { 'ipvsadm.rules': renderIpvsadm, 'keepalived.conf': renderKeepalived } },
-  haproxy: { directReturn: false, tcpOnly: true, files: { 'haproxy.cfg': renderHaproxy } },
+  haproxy: { directReturn: false, tcpOnly: true, endsTls: true, files: { 'haproxy.cfg': renderHaproxy } },
   'nginx-stream': { directReturn: false, files: { 'nginx.conf': renderNginx } },
   envoy: { directReturn: false, files: { 'envoy.yaml': renderEnvoy } },
   'aws-nlb': { directReturn: false, files: { 'main.tf': renderAwsNlb } },
@@ -42,6 +44,12 @@ export const BALANCER_KINDS = Object.keys(KIND_TABLE) as readonly BalancerKind[]
 /** True: this kind leaves the destination address alone (direct server return). */
 export function isDirectReturn(kind: BalancerKind): boolean {
   return KIND_TABLE[kind].directReturn;
+}
+
+/** True: this kind can end TLS in front of a listener of TCP. */
+export function canEndTls(kind: BalancerKind): boolean {
+  const { endsTls = false }: Kind = KIND_TABLE[kind];
+  return endsTls;
 }
 
 export interface RenderedFile {

@@ -14,6 +14,7 @@ import type { Egress } from '../../relay/egress.ts';
 import { Edit } from '../../sip/edit.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Transport } from '../../transport/transport.ts';
+import type { OwnNames } from './own-names.ts';
 import { type NatSigns, tagHash } from './place.ts';
 import { Side, Stamp } from './stamp.ts';
 import { Ways } from './ways.ts';
@@ -33,7 +34,9 @@ export interface Edge {
   readonly listenerSides: readonly Side[];
   /** Listeners of the other nodes. */
   readonly doors: Doors;
-  /** Endpoints that are ours, as `host:port` in lower case: a Route to one of them has reached its goal. */
+  /** What names the farm: a Route to it has reached its goal. */
+  readonly names: OwnNames;
+  /** This member's own part of that, as `host:port` in lower case. */
   readonly ownEndpoints: ReadonlySet<string>;
   /** The one of them that faces the server. */
   readonly serverEndpoint: string;
@@ -59,7 +62,7 @@ const doorSides = new WeakMap<Door, Side>();
 export function sideOfDoor(door: Door): Side {
   let side = doorSides.get(door);
   if (!side) {
-    side = new Side(door.transport, door.advertise);
+    side = new Side(door.advertise);
     doorSides.set(door, side);
   }
   return side;

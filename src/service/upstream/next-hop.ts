@@ -78,7 +78,7 @@ export class NextHop {
     if (nextIsOurs) return 'route';
     const host = bytes.toString('latin1', uri.hostStart, uri.hostEnd);
     const port = uri.port || DEFAULT_PORT;
-    if (!this.#isReachable(host, port)) return 'unreachable';
+    if (this.#edge.names.has(bytes, uri) || !this.#isReachable(host, port)) return 'unreachable';
     if (nextStart >= 0) return 'route';
     if (way.target <= 0 || way.target === targetHash(bytes, uri)) return 'same';
     if (host === way.address && port === way.port) return 'same';
@@ -86,9 +86,8 @@ export class NextHop {
     return isHidden(host, way.address) ? 'unreachable' : 'refreshed';
   }
 
-  /** Something may listen there that is neither the farm itself nor out of reach by its name. */
+  /** Something may listen there that SIP messages may reach. */
   #isReachable(host: string, port: number): boolean {
-    if (NO_HOST.test(host)) return false;
-    return !this.#edge.ownEndpoints.has(`${host}:${port}`) && !this.#forbidden.has(host, port);
+    return !NO_HOST.test(host) && !this.#forbidden.has(host, port);
   }
 }

@@ -200,7 +200,7 @@ export class Outward {
     if (this.#options.forbidden.has(target.address, target.port)) return 503;
     const ipv6 = target.address.includes(':');
     const index = transport.listeners.findIndex(
-      (each) => each.transport === target.transport && each.local.address.includes(':') === ipv6,
+      (each) => each.advertise.transport === target.transport && each.local.address.includes(':') === ipv6,
     );
     const listener = transport.listeners[index];
     if (!listener) return 503;

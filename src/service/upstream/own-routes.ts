@@ -153,7 +153,7 @@ export function readNamedWay(edge: Edge, scan: Scan, way: Way): boolean {
 function ownerOf(edge: Edge, bytes: Buffer): Owner {
   if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
     return endpointText(bytes, uri) === edge.serverEndpoint ? Owner.server : Owner.client;
-  return edge.ownEndpoints.has(endpointText(bytes, uri)) ? Owner.plain : Owner.foreign;
+  return edge.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
 }
 
 /** Where the host of the URI begins, the bracket of an IPv6 literal included. */

@@ -1,6 +1,6 @@
 // The header lines the edge puts on top of a request: Via, Record-Route, Path. Written as bytes into one block, inserted in one splice.
-import type { Endpoint } from '../../base/endpoint.ts';
-import { formatEndpoint } from '../../base/endpoint.ts';
+import type { Advertised } from '../../base/advertised.ts';
+import { formatPlace } from '../../base/endpoint.ts';
 import { type Way, writeFlowToken, writeWayToken } from '../../ownership/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import { MAGIC_COOKIE, mintToken, TokenKind, writeToken } from '../../ownership/token.ts';
@@ -27,11 +27,11 @@ export class Side {
   #keys: Keyring | undefined;
   #member = -1;
 
-  constructor(transport: 'udp' | 'tcp', advertise: Endpoint) {
-    this.via = Buffer.from(
-      `Via: SIP/2.0/${transport.toUpperCase()} ${formatEndpoint(advertise)};branch=${MAGIC_COOKIE}`,
-    );
-    this.afterUser = Buffer.from(`@${formatEndpoint(advertise)}${transport === 'tcp' ? ';transport=tcp' : ''};lr>\r\n`);
+  constructor(advertise: Advertised) {
+    const { transport } = advertise;
+    const place = formatPlace(advertise);
+    this.via = Buffer.from(`Via: SIP/2.0/${transport.toUpperCase()} ${place};branch=${MAGIC_COOKIE}`);
+    this.afterUser = Buffer.from(`@${place}${transport === 'udp' ? '' : `;transport=${transport}`};lr>\r\n`);
   }
 
   /** The Record-Route line that names the owner of a dialog: the same for each, so it is made once for keys and member. */
@@ -46,7 +46,7 @@ export class Side {
   }
 }
 
-/** One Via, two Record-Route and a Path line, each at most 400 octets with the longest name and the longest tokens. */
+/** One Via, two Record-Route and a Path line, each at most 200 octets with the longest IPv6 tokens, and a domain name of 253 in each. */
 const BLOCK_OCTETS = 2048;
 
 export class Stamp {

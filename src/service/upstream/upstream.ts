@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { AddressList } from '../../base/address-list.ts';
 import type { Clock } from '../../base/clock.ts';
-import { type Endpoint, formatEndpoint, hostText } from '../../base/endpoint.ts';
+import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
@@ -32,6 +32,7 @@ import { Heir } from './heir.ts';
 import { Inward } from './inward.ts';
 import type { Locator } from './locate.ts';
 import { Outward } from './outward.ts';
+import { OwnNames } from './own-names.ts';
 import { rememberParties } from './parties.ts';
 import type { PathRule } from './path.ts';
 import type { NatSigns } from './place.ts';
@@ -46,6 +47,8 @@ export interface UpstreamSettings {
   /** Who may send to `bind`; undefined: whoever the server's name leads to. */
   readonly allow: AddressList | undefined;
   readonly dialogs: 'own' | 'shared';
+  /** By which clients reach the farm. */
+  readonly names: readonly HostPort[];
   readonly health: HealthSettings;
   readonly forbidden: ForbiddenTargets;
   readonly path: PathRule;
@@ -92,6 +95,8 @@ export class Upstream implements Service {
   readonly #edge: Edge;
   /** What becomes of the calls of members that are gone. */
   readonly heir: Heir;
+  /** What names the farm in a Route. */
+  readonly names: OwnNames;
   readonly #inward: Inward;
   readonly #outward: Outward;
   readonly #health: ServerHealth;
@@ -110,17 +115,18 @@ export class Upstream implements Service {
     this.#options = options;
     const { settings, transport } = options;
     const own = [
-      settings.advertise,
-      settings.bind,
-      ...transport.listeners.flatMap(({ bind, advertise }) => [bind, advertise]),
+      ...[settings.advertise, settings.bind, ...transport.listeners.map(({ bind }) => bind)].map(asHostPort),
+      ...transport.listeners.map(({ advertise }) => advertise),
     ];
+    this.names = new OwnNames(own, settings.names);
     this.#edge = {
       ...options,
-      serverSide: new Side('udp', settings.advertise),
-      listenerSides: transport.listeners.map((listener) => new Side(listener.transport, listener.advertise)),
+      names: this.names,
+      serverSide: new Side({ ...asHostPort(settings.advertise), transport: 'udp' }),
+      listenerSides: transport.listeners.map(({ advertise }) => new Side(advertise)),
       serverEndpoint: `${settings.advertise.address}:${settings.advertise.port}`.toLowerCase(),
       serverHostPort: formatEndpoint(settings.advertise),
-      ownEndpoints: new Set(own.map((endpoint) => `${endpoint.address}:${endpoint.port}`.toLowerCase())),
+      ownEndpoints: new Set(own.map(({ host, port }) => `${host}:${port}`.toLowerCase())),
       natSigns: () => settings.nat,
       ...edgeScratch(),
     };

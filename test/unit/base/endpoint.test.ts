@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { formatEndpoint, hostText, parseEndpoint } from '../../../src/base/endpoint.ts';
+import { formatEndpoint, formatHostPort, hostText, parseEndpoint, parseHostPort } from '../../../src/base/endpoint.ts';
 
 describe('an endpoint', () => {
   for (const [text, address, port] of [
@@ -48,4 +48,32 @@ describe('an endpoint', () => {
     assert.equal(hostText('2001:db8::1'), '[2001:db8::1]');
     assert.equal(hostText('198.51.100.1'), '198.51.100.1');
   });
+});
+
+describe('a host with a port or without', () => {
+  const longest = `${'a'.repeat(63)}.${'b'.repeat(63)}.${'c'.repeat(63)}.${'d'.repeat(61)}`;
+  for (const [text, host, port] of [
+    ['sip.example.com', 'sip.example.com', 0],
+    ['SIP.Example.COM:5061', 'sip.example.com', 5061],
+    ['sip.example.com.', 'sip.example.com', 0],
+    ['sip', 'sip', 0],
+    ['1.2.3.x9', '1.2.3.x9', 0],
+    ['xn--bcher-kva.example:65535', 'xn--bcher-kva.example', 65_535],
+    [longest, longest, 0],
+    ['198.51.100.1', '198.51.100.1', 0],
+    ['[2001:DB8::1]:5060', '2001:db8::1', 5060],
+  ] as const)
+    test(`is read from ${text}`, () => {
+      assert.deepEqual(parseHostPort(text), { host, port });
+      assert.deepEqual(parseHostPort(formatHostPort({ host, port })), { host, port });
+    });
+
+  for (const text of [
+    ...['', '.', ':5060', 'sip.example.com:', 'sip.example.com:0', '198.51.100.1:0', 'sip.example.com:65536'],
+    ...['-sip.example', 'sip-.example', 'sip..example', 'sip.example.-', 'sip_1.example', 'sip.example/', 'a b'],
+    ...['sip:sip.example.com', 'sip.example.com;lr', '<sip.example.com>', 'sip.example.com\r\n', 'bücher.example'],
+    ...['198.51.100.256', '198.51.100', '2001:db8::1', '[2001:db8::1', '[198.51.100.1]', '[fe80::1%eth0]'],
+    ...[`${longest}d`, 'a'.repeat(64)],
+  ])
+    test(`is not read from ${JSON.stringify(text)}`, () => assert.equal(parseHostPort(text), undefined));
 });

@@ -130,6 +130,41 @@ test('--port picks the listeners of that port, and puts all there when none has 
   assert.throws(() => plan([member(1, { listeners: two })], { port: 5080 }), refused(/pick with --port/));
 });
 
+const tls = (bind: string, told = 'sip.example.com:5061;transport=tls'): ListenerSummary => ({
+  ...{ name: 'edge-tls', transport: 'tcp', bind, advertise: bind, told },
+});
+
+test('a listener that advertises a name is at the VIP that the others tell, or that is given', () => {
+  const named = (own: string): ListenerSummary => ({ ...udp(own, own), told: 'trunk.example.com:5066' });
+  const farm = (more: (own: string) => ListenerSummary[]) =>
+    [1, 2].map((k) => member(k, { listeners: [named(`10.0.0.1${k}:5060`), ...more(`10.0.0.1${k}`)] }));
+  const at = { transport: 'udp', port: 5066, targetPort: 5060 };
+  const found = plan(farm((own) => [tcp(`${own}:5060`)]));
+  assert.deepEqual([found.plan.vip, found.plan.services], [VIP, [at, { ...at, transport: 'tcp', port: 5060 }]]);
+  assert.throws(() => plan(farm(() => [])), refused(/VIP is not known: give it with --vip/));
+  const given = plan(
+    farm(() => []),
+    { vip: VIP },
+  );
+  assert.deepEqual([given.plan.services, given.warnings], [[at], []]);
+});
+
+test('what clients reach by TLS is carried by a balancer that ends it, and left out by any other, which is said', () => {
+  const secured = [1, 2].map((k) => member(k, { listeners: [...FARM[k - 1]!.listeners, tls(`10.0.0.1${k}:5062`)] }));
+  const plain = [
+    { transport: 'udp', port: 5060, targetPort: 5060 },
+    { transport: 'tcp', port: 5060, targetPort: 5060 },
+  ];
+  const ends = plan(secured, { endsTls: true });
+  assert.deepEqual(ends.plan.services, [...plain, { transport: 'tcp', port: 5061, targetPort: 5062, tls: true }]);
+  assert.deepEqual(ends.warnings, []);
+  const other = plan(secured);
+  assert.deepEqual(other.plan.services, plain);
+  assert.match(other.warnings.join(), /^TLS 5061 is left out/);
+  const mixed = [secured[0]!, member(2, { listeners: [...FARM[1]!.listeners, tcp('10.0.0.12:5062', `${VIP}:5061`)] })];
+  assert.throws(() => plan(mixed, { endsTls: true }), refused(/only 1 of 2 members listen for tls 5061/));
+});
+
 test('a service that one member does not offer is refused, not sent into the void', () => {
   assert.throws(
     () => plan([member(1), member(2, { listeners: [udp('10.0.0.12:5060')] })]),

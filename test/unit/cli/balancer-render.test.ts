@@ -200,6 +200,26 @@ test('a MAC address that is not known stands out, and nft refuses the file', WIT
   assert.notEqual(status, 0);
 });
 
+const SECURED: BalancerPlan = {
+  ...EXAMPLE,
+  services: [...EXAMPLE.services, { transport: 'tcp', port: 5061, targetPort: 5062, tls: true }],
+};
+
+test(
+  'haproxy ends TLS where clients speak it, and asks each SIP port of the members at that port',
+  WITH_HAPROXY,
+  (t) => {
+    const text = textOf('haproxy', SECURED);
+    assert.match(text, /^frontend sip-5060\n {2}bind 198\.51\.100\.1:5060$/m);
+    assert.match(text, /^ {2}bind 198\.51\.100\.1:5061 ssl crt \/etc\/haproxy\/sipfarm-example\.pem$/m);
+    assert.match(text, /^ {2}server fe1 10\.0\.0\.11:5062 weight 1 send-proxy-v2 check inter 1s fall 2 rise 2$/m);
+    const make =
+      'openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=sip.example.com -keyout $FILE.k -out $FILE.c';
+    const put = 'cat $FILE.c $FILE.k > $FILE.pem && sed -i "s#/etc/haproxy/sipfarm-example.pem#$FILE.pem#" $FILE';
+    check(t, 'haproxy.cfg', text, `${make} 2>&1 && ${put} && haproxy -c -f $FILE`);
+  },
+);
+
 for (const [title, plan] of Object.entries(FARMS)) {
   if (hasTcp(plan))
     test(`haproxy takes what haproxy writes: ${title}`, WITH_HAPROXY, (t) => {

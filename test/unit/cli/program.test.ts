@@ -109,6 +109,20 @@ test('check of a good file shows what is in force', async (t) => {
   assert.ok(!out.includes(KEY));
 });
 
+test('check shows what clients are told, and by what names they reach the farm', async (t) => {
+  const listeners = `
+  - { name: edge, transport: udp, bind: 10.0.0.11:5060, advertise: sip.example.com }
+  - { name: edge-tls, transport: tcp, bind: 10.0.0.11:5061, advertise: sip.example.com;transport=tls }
+names: [SIP.example.com, "198.51.100.9:5080"]`;
+  const { out } = await run(['check', '-c', file(t, FILE.replace(/ \[\{ name: edge,.*/, listeners))]);
+  assert.match(
+    out,
+    /^listener +edge: udp 10\.0\.0\.11:5060, clients are told sip\.example\.com:5060, answers ingress$/m,
+  );
+  assert.match(out, /edge-tls: tcp 10\.0\.0\.11:5061, clients are told sip\.example\.com:5061;transport=tls$/m);
+  assert.match(out, /^names +sip\.example\.com, 198\.51\.100\.9:5080$/m);
+});
+
 test('check of a bad file names place and fix on the standard error with exit code 1', async (t) => {
   const path = file(t, FILE.replace('relay:', 'realy:'));
   const { code, out, err } = await run(['check', '-c', path]);

@@ -70,6 +70,13 @@ log: { level: debug }
   });
 });
 
+test('names of the farm apply at once, and those that are only spelled otherwise are the same', () => {
+  const named = (names: string) => load(`${GOOD}names: ${names}\n`).config;
+  const before = named('[sip.example.com, "sip.example.com:5061"]');
+  assert.deepEqual(liveDiff(before, named('[Sip.Example.com., "SIP.example.com:5061"]')), { live: [], restart: [] });
+  assert.deepEqual(liveDiff(before, named('[sip.example.com]')), { live: ['names'], restart: [] });
+});
+
 test('the same file changes nothing, though its secrets are other objects', () => {
   const text = `${GOOD}admin: { token: secret-token }\n`;
   assert.deepEqual(liveDiff(load(text).config, load(text).config), { live: [], restart: [] });

@@ -107,6 +107,15 @@ const CASES: readonly Case[] = [
     to: 'farm: lab\nlimits:',
     told: [INVALID, '2:8', 'limits', /is empty/],
   },
+  ...['sip:sip.example.com', 'sip.example.com;transport=tls', '*.example.com', '2001:db8::1'].map(
+    (name) =>
+      ({
+        title: `the name ${name} of the farm`,
+        from: 'farm: lab',
+        to: `farm: lab\nnames: [sip.example.com, "${name}"]`,
+        told: [INVALID, '2:26', 'names[1]', /is not a domain name or IP address/],
+      }) as const,
+  ),
   {
     title: 'a bind that is a name',
     from: 'bind: 10.0.0.11:5064',
@@ -130,6 +139,30 @@ const CASES: readonly Case[] = [
     from: `${UDP} name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }`,
     to: 'bind: "[::]:5060" }\nbalancer: { mode: nat, probes: [10.0.0.1] }',
     told: [INVALID, '5:41', 'listeners[0].bind', /set advertise/],
+  },
+  {
+    title: 'what clients are told, when it is neither address nor name',
+    from: UDP,
+    to: 'bind: 198.51.100.1:5060, advertise: "sip:sip.example.com" }\n  - {',
+    told: [INVALID, '5:71', 'listeners[0].advertise', /is not a host with a port and a transport/],
+  },
+  {
+    title: 'a wildcard that clients are told',
+    from: UDP,
+    to: 'bind: 198.51.100.1:5060, advertise: "[::]" }\n  - {',
+    told: [INVALID, '5:71', 'listeners[0].advertise', /is a wildcard/],
+  },
+  {
+    title: 'TLS in front of a UDP listener',
+    from: UDP,
+    to: 'bind: 198.51.100.1:5060, advertise: sip.example.com;transport=tls }\n  - {',
+    told: [INVALID, '5:71', 'listeners[0].advertise', /clients of a udp listener send by udp;/],
+  },
+  {
+    title: 'a WebSocket in front of a TCP listener',
+    from: 'transport: tcp, bind: 198.51.100.1:5060 }',
+    to: 'transport: tcp, bind: 198.51.100.1:5060, advertise: sip.example.com;transport=ws }',
+    told: [INVALID, '6:75', 'listeners[1].advertise', /clients of a tcp listener send by tcp or tls;/],
   },
   {
     title: 'two listeners of one name',
@@ -325,7 +358,7 @@ test('a good file comes out with every default', () => {
     name: 'edge',
     transport: 'udp',
     bind: { address: '198.51.100.1', port: 5060 },
-    advertise: { address: '198.51.100.1', port: 5060 },
+    advertise: { host: '198.51.100.1', port: 5060, transport: 'udp' },
     answer: 'direct',
     proxyProtocol: 'off',
   });
@@ -333,6 +366,14 @@ test('a good file comes out with every default', () => {
   assert.deepEqual(config.service.advertise, config.service.bind);
   assert.equal(config.keys[0]?.reveal(), KEY);
   assert.equal(config.limits.tcpConnections, 10_000);
+});
+
+test('clients are told a name, and TLS, where the file says so', () => {
+  const to = 'tcp, bind: 10.0.0.11:5061, advertise: Sip.Example.com;transport=tls }';
+  const { config } = load(changed('tcp, bind: 198.51.100.1:5060 }', to).replace('mode: dsr', 'mode: nat'));
+  const [udp, tcp] = config.listeners;
+  assert.deepEqual(tcp?.advertise, { host: 'sip.example.com', port: 5061, transport: 'tls' });
+  assert.deepEqual(udp?.advertise, { host: '198.51.100.1', port: 5060, transport: 'udp' });
 });
 
 test('a UDP listener behind a proxy answers through the member a datagram came to, also with balancer.mode dsr', () => {

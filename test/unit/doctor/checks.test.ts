@@ -134,6 +134,11 @@ describe('a listener', () => {
       '10.0.0.11:5060, advertise: 198.51.100.1:5060 }\nbalancer: { mode: nat',
     );
     assert.deepEqual(codes({ interfaces: [LO, ETH0] }, good), []);
+    const named = config(
+      '198.51.100.1:5060 }\nbalancer: { mode: dsr',
+      '10.0.0.11:5060, advertise: sip.example.com }\nbalancer: { mode: nat',
+    );
+    assert.deepEqual(codes({ interfaces: [LO, ETH0] }, named), [], 'a domain name is one');
   });
 
   it('whose port the kernel may give away is named, unless it is reserved', () => {

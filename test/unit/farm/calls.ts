@@ -173,7 +173,7 @@ export class Call {
     this.#phone = phone;
     this.callId = callId;
     this.fromTag = `alice-${callId}`;
-    this.#reliable = phone.transport === 'TCP';
+    this.#reliable = phone.transport !== 'UDP';
     this.#inviteVia = this.#via();
     this.#listen(phone);
   }

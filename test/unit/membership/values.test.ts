@@ -43,6 +43,19 @@ describe('a member record', () => {
     assert.deepEqual(parseMemberRecord('fe1', door), door);
   });
 
+  it('tells what clients are told, also where an older version reads no more than the endpoint', () => {
+    const tls = { ...RECORD.listeners[0], transport: 'tcp', told: 'sip.example.com:5061;transport=tls' };
+    const record = { ...RECORD, listeners: [tls] };
+    assert.deepEqual(parseMemberRecord('fe1', record), record);
+  });
+
+  it('is read without what clients are told, when only a later version understands it', () => {
+    const { listeners } = RECORD;
+    const long = `${'a.'.repeat(140)}example`;
+    for (const told of ['sip.example.com;transport=wss', 'a b', 7, null, {}, long, `${long}:5060`])
+      assert.deepEqual(parseMemberRecord('fe1', { ...RECORD, listeners: [{ ...listeners[0], told }] }), RECORD);
+  });
+
   it('is refused when it names another member than its key', () => {
     assert.equal(parseMemberRecord('fe2', RECORD), undefined);
     assert.equal(parseMemberRecord('a/b', { ...RECORD, id: 'a/b' }), undefined);

@@ -1,7 +1,13 @@
-// What a node that sends through members may send to: its members know their own surroundings, it does not.
+// What clients are told of a member's listeners, in its record; and what a node that sends through members may send to: its members know their own surroundings, it does not.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { familiesOf, forbiddenTargets, transportsOf } from '../../../src/node/from-config.ts';
+import {
+  familiesOf,
+  forbiddenTargets,
+  listenerRecords,
+  ownHosts,
+  transportsOf,
+} from '../../../src/node/from-config.ts';
 import { changed, GOOD, load } from '../config/sample.ts';
 
 const member = load(GOOD).config;
@@ -44,4 +50,46 @@ describe('a node of role relay', () => {
     ] as const)
       assert.ok(forbidden.has(address, port), `${address}:${port}`);
   });
+});
+
+describe('the listeners in a record', () => {
+  const TCP = '{ name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }';
+  /** Of the TCP listener. */
+  const recordOf = (bind: string, advertise: string) => {
+    const text = `{ name: edge-tcp, transport: tcp, bind: "${bind}", advertise: "${advertise}" }`;
+    const config = load(changed(TCP, text).replace('mode: dsr', 'mode: nat')).config;
+    const { advertise: told, told: more } = listenerRecords(config, [])[1]!;
+    return [told, more];
+  };
+
+  it('are as they always were where an address and a port say it all', () => {
+    const [udp, tcp] = listenerRecords(member, []);
+    const endpoints = { bind: '198.51.100.1:5060', advertise: '198.51.100.1:5060' };
+    assert.deepEqual(
+      [udp, tcp],
+      [
+        { name: 'edge', transport: 'udp', ...endpoints },
+        { name: 'edge-tcp', transport: 'tcp', ...endpoints },
+      ],
+    );
+    assert.deepEqual(recordOf('10.0.0.11:5060', '192.0.2.1:5065;transport=tcp'), ['192.0.2.1:5065', undefined]);
+  });
+
+  it('give older versions the nearest endpoint that they understand, and newer ones the whole', () => {
+    const by = 'sip.example.com:5061;transport=tls';
+    assert.deepEqual(recordOf('10.0.0.11:5061', 'sip.example.com;transport=tls'), ['10.0.0.11:5061', by]);
+    assert.deepEqual(recordOf('10.0.0.11:5061', '[2001:db8::1];transport=tls'), [
+      '[2001:db8::1]:5061',
+      '[2001:db8::1]:5061;transport=tls',
+    ]);
+    assert.deepEqual(recordOf('10.0.0.11:5060', 'sip.example.com'), ['10.0.0.11:5060', 'sip.example.com:5060']);
+  });
+});
+
+describe('a listener whose clients speak TLS to the balancer', () => {
+  const TLS = '{ name: edge-tls, transport: tcp, bind: 10.0.0.11:5061, advertise: sip.example.com;transport=tls }';
+  const only = load(changed('{ name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }', TLS).replace('dsr', 'nat'));
+
+  it('is no way out by TCP', () => assert.deepEqual(transportsOf(only.config), ['udp']));
+  it("has an address that is this member's alone", () => assert.ok(ownHosts(only.config).includes('10.0.0.11')));
 });

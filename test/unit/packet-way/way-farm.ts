@@ -92,7 +92,7 @@ export class WayMember implements LookupWorld {
       name,
       transport: 'udp',
       bind,
-      advertise: { address: VIP, port: bind.port },
+      advertise: { host: VIP, port: bind.port, transport: 'udp' },
       answer,
     });
     const own = this.address;

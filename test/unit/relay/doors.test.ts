@@ -1,6 +1,7 @@
 // The listeners of other nodes: which of them a node answers through, and by which member a node without a way to the clients sends.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { advertisedIn } from '../../../src/base/advertised.ts';
 import { parseEndpoint } from '../../../src/base/endpoint.ts';
 import { listenerCode } from '../../../src/base/listener-code.ts';
 import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
@@ -32,9 +33,15 @@ const record = (role: SeatRole = 'member', ...listeners: readonly Door[]): DoorR
   listeners: listeners.length === 0 ? [door()] : listeners,
 });
 const own = (changes: Partial<Door> = {}): Listener => {
-  const { name, transport, bind, advertise } = door(changes);
-  const [at, told] = [parseEndpoint(bind)!, parseEndpoint(advertise)!];
-  const parts = { bind: at, local: at, advertise: told, answer: 'direct' as const, code: listenerCode(name) };
+  const { name, transport, bind } = door(changes);
+  const at = parseEndpoint(bind)!;
+  const parts = {
+    bind: at,
+    local: at,
+    advertise: advertisedIn(door(changes))!,
+    answer: 'direct' as const,
+    code: listenerCode(name),
+  };
   return { name, transport: transport as 'udp' | 'tcp', ...parts };
 };
 /** The doors of node 1 when these records stand in the store. */
@@ -68,6 +75,20 @@ describe('what came to another node is answered there', () => {
       for (const advertise of ['198.51.100.2:5060', '198.51.100.1:5070'])
         assert.ok(isElsewhere(role, [own()], record(others, door({ advertise }))), `${role}, ${others}: ${advertise}`);
     }
+  });
+
+  it('when one of the two is not in the farm and clients know it by a name or by another transport', () => {
+    const tcp = { transport: 'tcp' } as const;
+    const [named, secure] = ['sip.example.com:5060', '198.51.100.1:5060;transport=tls'];
+    for (const [mine, theirs] of [
+      [{ ...tcp }, { ...tcp, told: named }],
+      [{ ...tcp, told: named }, { ...tcp }],
+      [{ ...tcp }, { ...tcp, told: secure }],
+      [{ ...tcp, told: secure }, { ...tcp }],
+    ])
+      assert.ok(isElsewhere('disabled', [own(mine)], record('member', door(theirs))), JSON.stringify([mine, theirs]));
+    for (const told of [named, secure])
+      assert.ok(!isElsewhere('disabled', [own({ ...tcp, told })], record('member', door({ ...tcp, told }))), told);
   });
 
   it('when this one has no way to the clients, also where it has listeners', () => {
@@ -185,6 +206,7 @@ describe('the member to send through', () => {
   });
 
   it('has a listener of the transport and address family', () => {
+    const secured = door({ name: 'edge-tls', transport: 'tcp', told: 'sip.example.com:5061;transport=tls' });
     const six = door({ name: 'edge6', bind: '[2001:db8::1]:5060', advertise: '198.51.100.1:5060' });
     for (const [transport, ipv6, listeners, name] of [
       ['udp', false, [...edges, six], 'edge'],
@@ -192,6 +214,8 @@ describe('the member to send through', () => {
       ['udp', true, [...edges, six], 'edge6'],
       ['tcp', true, [...edges, six], undefined],
       ['udp', false, [six], undefined],
+      ['tcp', false, [secured, ...edges], 'edge-tcp'],
+      ['tcp', false, [secured], undefined],
     ] as const) {
       const chosen = exitsOf([seat(2)], { listeners }).choose(1, transport, ipv6, true);
       assert.equal(chosen?.code, name && listenerCode(name), `${transport} ${ipv6}`);

@@ -14,7 +14,15 @@ const CAME = { address: '192.0.2.7', port: 40_001, ingress: 2, ingressIncarnatio
 
 function listener(answer: 'direct' | 'ingress'): Listener {
   const at = { address: '198.51.100.1', port: 5060 };
-  return { name: 'edge', transport: 'udp', bind: at, advertise: at, answer, code: 77, local: at };
+  return {
+    name: 'edge',
+    transport: 'udp',
+    bind: at,
+    advertise: { host: at.address, port: at.port, transport: 'udp' },
+    answer,
+    code: 77,
+    local: at,
+  };
 }
 
 function flowOf(via: string, answer: 'direct' | 'ingress', change: Partial<Packet> = {}) {

@@ -58,12 +58,25 @@ function see(packet: Packet): Seen {
 export const VIP = '198.51.100.1';
 
 export function udp(name: string, address = VIP, port = 5060): ListenerConfig {
-  return { name, transport: 'udp', bind: { address, port }, advertise: { address, port }, answer: 'direct' };
+  return {
+    name,
+    transport: 'udp',
+    bind: { address, port },
+    advertise: { host: address, port, transport: 'udp' },
+    answer: 'direct',
+  };
 }
 
 export function tcp(name: string, address = VIP, port = 5060): ListenerConfig {
   const at = { address, port };
-  return { name, transport: 'tcp', bind: at, advertise: at, answer: 'direct', dialFrom: address };
+  return {
+    name,
+    transport: 'tcp',
+    bind: at,
+    advertise: { host: address, port: at.port, transport: 'tcp' },
+    answer: 'direct',
+    dialFrom: address,
+  };
 }
 
 export function makeBench(

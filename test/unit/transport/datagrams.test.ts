@@ -200,7 +200,7 @@ describe('listeners', () => {
         await bench.transport.start();
         const { local, advertise } = bench.transport.listeners[0]!;
         assert.ok(local.port > 0);
-        assert.deepEqual(advertise, local);
+        assert.deepEqual(advertise, { host: local.address, port: local.port, transport: 'udp' });
         bench.onPacket = (packet) =>
           bench.transport.sendDatagram(0, Buffer.from('answer'), packet.address, packet.port);
         const { promise, resolve } = resolvers<Heard>();

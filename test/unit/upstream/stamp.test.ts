@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { keyring } from '../../../src/ownership/keyring.ts';
-import { readToken, Token } from '../../../src/ownership/token.ts';
+import { readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
 import { Side, Stamp } from '../../../src/service/upstream/stamp.ts';
 
 const [old, fresh] = [keyring(['11'.repeat(32)]), keyring(['22'.repeat(32)])];
-const side = new Side('tcp', { address: '2001:db8::1', port: 5060 });
+const side = new Side({ host: '2001:db8::1', port: 5060, transport: 'tcp' });
 const stamp = new Stamp();
 
 /** The number that the line names, and its text without the token. */
@@ -28,4 +28,21 @@ test('Record-Route names the owner with the keys and the number of now, also aft
   assert.deepEqual(ownerIn(fresh, fresh, 8), [8, rest]);
   assert.deepEqual(ownerIn(fresh, old, 8), [0, rest]);
   assert.deepEqual(ownerIn(old, old, 8), [8, rest]);
+});
+
+test('Via and Record-Route name what the client uses, a domain name of the greatest length and TLS, too', () => {
+  const host = `${`${'a'.repeat(63)}.`.repeat(3)}${'b'.repeat(61)}`;
+  const secure = new Side({ host, port: 65_535, transport: 'tls' });
+  const remote = { listener: 7, connection: 0, address: '2001:db8::1', port: 65_535 };
+  const flow = { member: 65_535, incarnation: 9, ...remote, target: 0x7fffffff, nat: true };
+  stamp.reset();
+  stamp.via(old, TokenKind.inward, secure, 7, Buffer.alloc(8), flow, Buffer.from(';lp=01234567'));
+  stamp.recordRouteWay(old, secure, flow);
+  stamp.recordRouteOwner(old, secure, 7);
+  stamp.maxForwards();
+  const lines = stamp.block.toString('latin1', 0, stamp.length).split('\r\n');
+  const route = `@${host}:65535;transport=tls;lr>`;
+  assert.ok(lines[0]?.startsWith(`Via: SIP/2.0/TLS ${host}:65535;branch=z9hG4bK`));
+  assert.ok(lines[1]?.endsWith(route) && lines[2]?.endsWith(route));
+  assert.deepEqual(lines.slice(3), ['Max-Forwards: 70', '']);
 });
