@@ -155,6 +155,8 @@ export class Call {
   /** Final status by method; 408 when none came in time. */
   readonly final = new Map<string, number>();
   ringing = false;
+  /** `;transport=tls` and the like, in its Contact. */
+  contactTransport = '';
   toTag = '';
   #routes: readonly string[] = [];
   #target = 'sip:bob@example.org';
@@ -195,7 +197,7 @@ export class Call {
 
   invite(): void {
     const { address, port } = this.#phone.at;
-    const contact = `Contact: <sip:alice@${address}:${port}>`;
+    const contact = `Contact: <sip:alice@${address}:${port}${this.contactTransport}>`;
     this.#send('INVITE', this.#inviteVia, this.#cseq, [contact], 'v=0\r\n');
   }
 

@@ -104,6 +104,7 @@ describe('a call of a client', () => {
     const servers = serve(farm);
     const phone = await tlsPhone(farm, farm.member(1));
     const call = new Call(farm, phone, farm.callIdOf(farm.member(1)));
+    call.contactTransport = ';transport=tls';
     call.invite();
     await farm.settle();
     let dialled = 0;
