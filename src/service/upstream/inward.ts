@@ -7,6 +7,7 @@ import type { ReplyStatus } from '../../ownership/verdict.ts';
 import type { Answers } from '../../relay/answers.ts';
 import type { Entrance } from '../../relay/doors.ts';
 import { emptyFlow, returnFlow } from '../../relay/return-flow.ts';
+import { MAX_VALUES } from '../../sip/headers.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
 import type { Listener } from '../../transport/transport.ts';
@@ -89,17 +90,17 @@ export class Inward {
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, packet.address, packet.port);
-    if (edit.size() > MAX_DATAGRAM) {
+    const message = edit.apply(MAX_DATAGRAM);
+    if (!message) {
       answers.answer(packet, scan, 513);
       return;
     }
+    toServer(message);
     const inDialog = scan.toTagStart >= 0;
     const entry = entryOf(edge, packet.callKey, !inDialog);
     const step = edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
-    const message = edit.apply();
     // A dialog of a member that is gone has its record, which comes here by adoption, or stays that member's if it comes back.
     if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(edge, scan, entry, message, this.#back);
-    toServer(message);
   }
 
   /** A request in a dialog that names another connection than the one it came by: its client has come back. */
@@ -117,6 +118,7 @@ export class Inward {
 
   /** Why the request goes no further; 0 when it does. */
   #refusal(scan: Scan): 0 | ReplyStatus {
+    if (this.#routes.excess) return 400;
     if (scan.maxForwards === 0) return 483;
     if (!this.#options.serverUp() && scan.method !== Method.ACK) return 503;
     return this.#hasLooped(scan) ? 482 : 0;
@@ -143,9 +145,11 @@ export class Inward {
     const bytes = scan.bytes.subarray(0, scan.headersEnd);
     let at = scan.viaStart;
     let computed = false;
-    for (;;) {
+    for (let seen = 0; ; seen++) {
       at = bytes.indexOf(OUR_BRANCH, at);
       if (at < 0) return false;
+      // So often it has passed some farm, whatever each of them says.
+      if (seen === MAX_VALUES) return true;
       let end = at + OUR_BRANCH.length;
       while (end < scan.headersEnd && isBase32(bytes[end]!)) end++;
       const check = readBranchToken(keys, bytes, at, end, this.#token);
@@ -166,11 +170,14 @@ export class Inward {
       edge.drops['stray-response'].n++;
       return;
     }
-    const entry = entryOf(edge, callKey(edge, scan), false);
-    const step = noteInTable(edge, scan, entry);
     const message = edge.edit.beginScan(scan).popVia(scan).apply();
-    noteServerResponse(edge, scan, entry, step, message);
+    if (!message) {
+      edge.drops['bad-response'].n++;
+      return;
+    }
     if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;
+    const entry = entryOf(edge, callKey(edge, scan), false);
+    noteServerResponse(edge, scan, entry, noteInTable(edge, scan, entry), message);
   }
 }
 

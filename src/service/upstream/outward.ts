@@ -84,6 +84,10 @@ export class Outward {
     const { edge, answerServer } = this.#options;
     edge.edit.beginScan(scan);
     takeOwnRoutes(edge, scan, false, this.#routes);
+    if (this.#routes.excess) {
+      answerServer(scan, 400, address, port);
+      return;
+    }
     if (this.#routes.hasFlow) {
       this.#send(scan, address, port, this.#wayTo(scan, this.#routes.flow), true);
       return;
@@ -215,17 +219,17 @@ export class Outward {
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, address, port);
-    if (edit.size() > MAX_DATAGRAM && flow.connection === 0) {
+    const message = edit.apply(flow.connection === 0 ? MAX_DATAGRAM : undefined);
+    if (!message) {
       answerServer(scan, 513, address, port);
       return;
     }
+    if (!edge.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
     const inDialog = scan.toTagStart >= 0;
     const key = callKey(edge, scan);
     const entry = entryOf(edge, -key, !inDialog);
     const step = edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);
-    const message = edit.apply();
     if (!inDialog) noteServerLeg(edge, scan, key, step, message, side, flow);
-    if (!edge.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
   }
 
   /** The way back to the server, where it is not the server's own address. */
@@ -252,13 +256,16 @@ export class Outward {
     }
     if (scan.status === 430 && edge.rebound.some) edge.rebound.failed(packet.callKey);
     const named = readFlowParameter(edge, scan, this.#token, this.#back);
-    const entry = entryOf(edge, -packet.callKey, false);
-    const step = noteInTable(edge, scan, entry);
     const message = edge.edit.beginScan(scan).popVia(scan).apply();
-    noteClientResponse(edge, scan, packet.callKey, entry, step, message);
+    if (!message) {
+      edge.drops['bad-response'].n++;
+      return;
+    }
     if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
       toServer(message, this.#back.address, this.#back.port);
     else toServer(message);
+    const entry = entryOf(edge, -packet.callKey, false);
+    noteClientResponse(edge, scan, packet.callKey, entry, noteInTable(edge, scan, entry), message);
   }
 
   /**
@@ -269,11 +276,11 @@ export class Outward {
     const { edge } = this.#options;
     edge.edit.beginScan(scan);
     if (!cutToCaller(edge, scan, this.#token, this.#back)) return false;
-    const entry = entryOf(edge, packet.callKey, false);
-    const step = noteInTable(edge, scan, entry);
     const message = edge.edit.apply();
-    noteOrphanResponse(edge, scan, entry, step, message);
+    if (!message) return false;
     if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;
+    const entry = entryOf(edge, packet.callKey, false);
+    noteOrphanResponse(edge, scan, entry, noteInTable(edge, scan, entry), message);
     return true;
   }
 

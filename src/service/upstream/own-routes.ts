@@ -2,7 +2,7 @@
 import { type Flow, readFlow } from '../../ownership/flow.ts';
 import { readToken, Token } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
-import { findHeader, HeaderLine } from '../../sip/headers.ts';
+import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
@@ -18,6 +18,8 @@ export class RouteReading {
   nextEnd = -1;
   /** Where what is left of the Route values begins: `readdressRoutes` goes on there. */
   restStart = -1;
+  /** More than MAX_VALUES had to be looked at: what else stands here is of no use, and the request is answered 400. */
+  excess = false;
 }
 
 /** Values that the farm leaves per crossing: its side towards the one it came from, and that towards where it went. */
@@ -38,12 +40,18 @@ export function takeOwnRoutes(edge: Edge, scan: Scan, inward: boolean, out: Rout
   out.nextStart = -1;
   out.nextEnd = -1;
   out.restStart = -1;
+  out.excess = false;
   if (scan.routeStart < 0) return;
   const { bytes } = scan;
   let passed = 0;
+  let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     const { valueStart, valueEnd, lineStart, lineEnd } = line;
     for (let at = valueStart; at < valueEnd; at = value.next) {
+      if (++seen > MAX_VALUES) {
+        out.excess = true;
+        return;
+      }
       const readable = parseNameAddr(bytes, at, valueEnd, value);
       if (readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) && isOurs(edge, bytes, out)) {
         if (!inward) continue;
@@ -71,9 +79,14 @@ export function takeOwnRoutes(edge: Edge, scan: Scan, inward: boolean, out: Rout
 export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): void {
   const { bytes } = scan;
   if (reading.restStart < 0) return;
+  let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     if (line.lineEnd <= reading.restStart) continue;
     for (let at = Math.max(line.valueStart, reading.restStart); at < line.valueEnd; at = value.next) {
+      if (++seen > MAX_VALUES) {
+        reading.excess = true;
+        return;
+      }
       if (!parseNameAddr(bytes, at, line.valueEnd, value) || !parseUri(bytes, value.uriStart, value.uriEnd, uri))
         continue;
       if (uri.userStart < 0 || readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
