@@ -3,6 +3,7 @@ import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
@@ -40,7 +41,7 @@ export interface Listener extends ListenerConfig {
 }
 
 interface TransportHandlers {
-  /** A message. The packet and its bytes are reused: copy what is kept beyond the call. Must not throw. */
+  /** A message. The packet and its bytes are reused: copy what is kept beyond the call. */
   onPacket(packet: Packet): void;
   /** A stream lost its framing. `packet` holds what came of the message; an answer sent before this returns still leaves, then the connection closes. */
   onFault(packet: Packet, fault: FrameFault): void;
@@ -56,6 +57,8 @@ export interface TransportOptions {
   readonly listeners: readonly ListenerConfig[];
   readonly limits: TransportLimits;
   readonly handlers: TransportHandlers;
+  /** Left out: what is thrown goes on to the network. */
+  readonly guard?: Guard;
   /** received_packets_total */
   readonly received: CellFamily<'listener' | 'class'>;
   /** closed_connections_total */
@@ -91,6 +94,7 @@ export class Transport {
       CLASS_NAMES.map((kind) => options.received.cell({ listener: name, class: kind })),
     );
     const proxies = options.listeners.map((listener) => proxyRule(listener, options.proxies));
+    const guard = options.guard ?? NO_GUARD;
     this.#udp = options.listeners.map((config, listener) =>
       config.transport === 'udp'
         ? new UdpListener({
@@ -99,6 +103,7 @@ export class Transport {
             sharing: { reusePort: config.shared === true },
             self: this.#self,
             onPacket: (packet) => options.handlers.onPacket(packet),
+            guard,
             received: received[listener]!,
             sendErrors: options.sendErrors.cell({ listener: config.name }),
             now: () => options.clock.now(),
@@ -117,6 +122,7 @@ export class Transport {
       onFault: (packet, fault) => options.handlers.onFault(packet, fault),
       onFlowClosed: (connection, reason) => options.handlers.onFlowClosed(connection, reason),
       onUnsent: (message) => options.handlers.onUnsent(message),
+      guard,
       received,
       proxies,
       closed: Object.fromEntries(

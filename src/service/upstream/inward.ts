@@ -79,7 +79,6 @@ export class Inward {
     returnFlow(scan, packet, tables, entrance, this.#back);
     const side = sideOfFlow(edge, this.#back);
     if (!side) return;
-    if (packet.connection !== 0 && this.#routes.hasFlow) this.#noteConnection(packet, scan);
     writeBranchValue(keys.primary.branch, scan, this.#routes, Direction.inward, branchValue);
     stamp.via(keys, TokenKind.inward, edge.serverSide, tables.self, branchValue, this.#back);
     if (opensDialog(scan)) {
@@ -96,6 +95,7 @@ export class Inward {
       return;
     }
     toServer(message);
+    if (packet.connection !== 0 && this.#routes.hasFlow) this.#noteConnection(packet, scan);
     const inDialog = scan.toTagStart >= 0;
     const entry = entryOf(edge, packet.callKey, !inDialog);
     const step = edge.calls.onRequest(entry, scan.method, inDialog, edge.clock.now(), tables.epoch);

@@ -1,6 +1,7 @@
 // From the server to the client: a request of the SIP server goes to its next hop with our Via and Record-Route on top, by the flow it
 // names or to where RFC 3263 leads; the client's response comes to `responseFromClient`, loses our Via and goes to the server.
 
+import type { Guard } from '../../base/guard.ts';
 import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import type { Flow } from '../../ownership/flow.ts';
 import { Token, TokenKind } from '../../ownership/token.ts';
@@ -43,6 +44,7 @@ export interface OutwardOptions {
   readonly forbidden: ForbiddenTargets;
   readonly dialogs: 'own' | 'shared';
   readonly heir: Heir;
+  readonly guard: Guard;
   /** The members to send through; undefined: this node sends from its own listeners. */
   readonly exits: Exits | undefined;
 }
@@ -139,14 +141,24 @@ export class Outward {
     void locator.locate(host, uri.port, transport, choice).then((found) => {
       this.#waiting--;
       this.#waitingOctets -= copy.length;
-      scanMessage(copy, 0, copy.length, false, this.#late);
-      if (found !== 'busy') this.#forward(this.#late, address, port, found);
-      else {
-        edge.drops['service-busy'].n++;
-        answerServer(this.#late, 503, address, port);
+      try {
+        this.#goOn(copy, address, port, found);
+      } catch (error) {
+        this.#options.guard.caught('server', error, copy, 0, copy.length);
       }
     });
     return undefined;
+  }
+
+  /** A request that has waited for a name. */
+  #goOn(message: Buffer, address: string, port: number, found: readonly Target[] | 'busy'): void {
+    const { edge, answerServer } = this.#options;
+    scanMessage(message, 0, message.length, false, this.#late);
+    if (found !== 'busy') this.#forward(this.#late, address, port, found);
+    else {
+      edge.drops['service-busy'].n++;
+      answerServer(this.#late, 503, address, port);
+    }
   }
 
   /** Fills `#flow` with the way to `target`; 0, or the status that tells the server why there is none. */
