@@ -203,7 +203,7 @@ export async function microRows(): Promise<MicroRow[]> {
           stamp.recordRouteOwner(keys, inside, OWN);
           stamp.recordRouteOwner(keys, outside, OWN);
           edit.beginScan(one).insert(one.headersStart, stamp.block.subarray(0, stamp.length));
-          sink.n += edit.stampVia(one, '198.51.100.78', 5060).apply().length;
+          sink.n += edit.stampVia(one, '198.51.100.78', 5060).apply()!.length;
         }
       },
     },

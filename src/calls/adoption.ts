@@ -30,6 +30,7 @@ export const ADOPTION_OUTCOMES = {
   cancelled: 'was cancelled, by its caller or because its server was gone',
   ended: 'could not go on: its parties got a BYE, or a last NOTIFY',
   'over-already': 'had ended meanwhile, or has begun anew here',
+  'internal-error': 'could not go on for a fault of this member, which its log names: it is forgotten',
   'by-another': 'another member was faster, or the owner is back',
   unreachable: 'the store did not answer',
 } as const;
@@ -465,7 +466,7 @@ export class Adoption {
       const kept = keeper.restore(entry, record);
       outcome = heir.onAdopted(entry, record, owner);
       log.info({ callId: record.callId, from: owner, why, outcome, state: record.state }, 'call adopted');
-      if (!kept) void this.#claim.renounce(known);
+      if (!kept || outcome === 'internal-error') void this.#claim.renounce(known);
     }
     adopted.cell({ why, outcome }).n++;
     for (const then of waiting) then(how === 'won');

@@ -390,7 +390,11 @@ export class CallJournal {
     for (const held of this.#soon) {
       if (left-- === 0) break;
       this.#soon.delete(held);
-      if (this.#makeTexts(held)) this.#ready.add(held);
+      try {
+        if (this.#makeTexts(held)) this.#ready.add(held);
+      } catch (error) {
+        this.#options.guard.caught('records', error);
+      }
     }
   }
 
@@ -464,8 +468,12 @@ export class CallJournal {
 
   /** Keeps a call as one short text from now on, if nothing is open about it. */
   #rest(held: HeldCall): void {
-    if (held.unsure || held.writing || held.forfeited || !this.#packed.add(held.entry, held.body)) return;
-    this.#drop(held);
+    if (held.unsure || held.writing || held.forfeited) return;
+    try {
+      if (this.#packed.add(held.entry, held.body)) this.#drop(held);
+    } catch (error) {
+      this.#options.guard.caught('records', error);
+    }
   }
 
   /** Finds out where calls stand whose last write had no answer. Rejects as Store.get does. */
@@ -541,8 +549,8 @@ export class CallJournal {
   }
 
   #noteTrouble(error: unknown): void {
-    if (!(error instanceof SipfarmError)) throw error;
-    this.#options.log.debug({ err: error }, 'call records wait: the store does not take or tell them');
+    if (!(error instanceof SipfarmError)) this.#options.guard.caught('records', error);
+    else this.#options.log.debug({ err: error }, 'call records wait: the store does not take or tell them');
   }
 
   #fallBehind(): void {

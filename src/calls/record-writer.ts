@@ -1,6 +1,7 @@
 // Brings the store up to date with calls, many in one commit, and tells which of their records have gone meanwhile.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
+import type { Guard } from '../base/guard.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../store/store.ts';
 import { recordKey, recordPrefix } from './call-record.ts';
@@ -15,6 +16,7 @@ export interface WriterOptions {
   /** Asks the store whether this member still has its seat, under its incarnation. Rejects when the store does not answer. */
   readonly stillSeated: () => Promise<boolean>;
   readonly writes: CellFamily<'outcome'>;
+  readonly guard: Guard;
 }
 
 /** One call in a commit. */
@@ -65,7 +67,14 @@ export class RecordWriter {
       if (full || moves.length >= most) break;
       ready.delete(held);
       held.dirty = false;
-      const move = held.unsure ? { held, to: held.stored, writes: [] } : this.#moveOf(held, pending);
+      let move: Move | undefined;
+      try {
+        move = held.unsure ? { held, to: held.stored, writes: [] } : this.#moveOf(held, pending);
+      } catch (error) {
+        // It stays as it is until its call ends; those beside it are written.
+        this.#options.guard.caught('records', error);
+        continue;
+      }
       if (!move) {
         onIdle(held);
         continue;

@@ -1,6 +1,7 @@
 // The journal of call records as part of a node: what it is given, and how the calls it has read come back into the call table.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
+import type { Guard } from '../base/guard.ts';
 import { CallJournal, type RecordsMode } from '../calls/call-journal.ts';
 import type { CallRecord } from '../calls/call-record.ts';
 import type { CallTable } from '../calls/call-table.ts';
@@ -12,6 +13,7 @@ import type { World } from './world.ts';
 export interface CallRecordsOptions {
   readonly store: Store;
   readonly clock: Clock;
+  readonly guard: Guard;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly world: World;
@@ -39,10 +41,11 @@ export class CallRecords {
 
   constructor(options: CallRecordsOptions) {
     this.#options = options;
-    const { store, clock, log, metrics, world, calls, mode } = options;
+    const { store, clock, guard, log, metrics, world, calls, mode } = options;
     this.journal = new CallJournal({
       store,
       clock,
+      guard,
       log,
       mode,
       self: () => ({ ...world.identity, epoch: world.tables.epoch }),
@@ -61,11 +64,15 @@ export class CallRecords {
     const { incarnation } = this.#options.world.identity;
     if (incarnation === this.#readAs) return;
     this.#readAs = incarnation;
-    const { log, clock } = this.#options;
+    const { log, clock, guard } = this.#options;
     let found = 0;
     const take = (entry: number, record: CallRecord): void => {
       found++;
-      this.take(entry, record);
+      try {
+        this.take(entry, record);
+      } catch (error) {
+        guard.caught('records', error);
+      }
     };
     void this.journal.regain(take).then(() => {
       if (found === 0) return;

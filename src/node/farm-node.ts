@@ -6,6 +6,7 @@ import { AddressList } from '../base/address-list.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { guardedClock } from '../base/guard.ts';
 import { setLogLevel } from '../base/log.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
 import { CallTable } from '../calls/call-table.ts';
@@ -30,6 +31,7 @@ import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
 import { Transport } from '../transport/transport.ts';
 import { CallRecords } from './call-records.ts';
 import { CallsFace } from './calls-face.ts';
+import { FaultLog } from './fault-log.ts';
 import { Fence } from './fence.ts';
 import {
   errorLimits,
@@ -75,6 +77,8 @@ const SWEEP_MS = 1000;
 
 export class FarmNode {
   readonly #options: NodeOptions;
+  /** Of the rooms whose timers work on packets, or on what is left of them. */
+  readonly #guardedClock: Clock;
   readonly #world: World;
   readonly #calls: CallTable;
   readonly #limits: { -readonly [Field in keyof TransportLimits]: TransportLimits[Field] };
@@ -108,6 +112,10 @@ export class FarmNode {
   constructor(options: NodeOptions) {
     this.#options = options;
     const { config, network, clock, log, metrics, store } = options;
+    const drops = dropCells(metrics.verdicts);
+    const guard = new FaultLog(log.child({ room: 'guard' }), drops['internal-error']);
+    this.#guardedClock = guardedClock(clock, guard);
+    const guarded = { guard, clock: this.#guardedClock };
     this.#settings = new Settings({ config, log, onApply: (now, before) => this.#apply(now, before) });
     this.#relayAt = config.relay.bind;
     this.#startedAt = new Date(clock.wall()).toISOString();
@@ -128,8 +136,8 @@ export class FarmNode {
       config.role !== 'member'
         ? undefined
         : new CallRecords({
+            ...guarded,
             store,
-            clock,
             log: log.child({ room: 'calls' }),
             metrics,
             world,
@@ -139,11 +147,10 @@ export class FarmNode {
             onFound: (entry, record) => this.#upstream.remember(entry, record),
             confirmSeat: () => this.#membership.confirmSeat(),
           });
-    const drops = dropCells(metrics.verdicts);
 
     this.transport = new Transport({
+      ...guarded,
       network,
-      clock,
       listeners: listenerConfigs(config, options.handedIn),
       limits: this.#limits,
       handlers: {
@@ -165,8 +172,8 @@ export class FarmNode {
     this.#doors = new Doors({ own: this.transport.listeners, role: config.role });
     const doors = this.#doors;
     this.#link = new RelayLink({
+      ...guarded,
       network,
-      clock,
       log: log.child({ room: 'relay' }),
       bind: config.relay.bind,
       mtu: config.relay.mtu,
@@ -236,9 +243,9 @@ export class FarmNode {
         allow: service.allow && new AddressList(service.allow),
         forbidden,
       },
+      ...guarded,
       world,
       network,
-      clock,
       log: log.child({ room: 'upstream' }),
       transport: this.transport,
       egress,
@@ -276,6 +283,7 @@ export class FarmNode {
       fence,
       moving: this.#moving,
       ready: () => this.face.ready().ready,
+      guard,
     });
     this.#membership = new Membership({
       store,
@@ -296,8 +304,9 @@ export class FarmNode {
     this.#inheritance =
       this.#callRecords &&
       new Inheritance({
+        ...guarded,
         store,
-        clock,
+        calls: this.#calls,
         log: log.child({ room: 'adoption' }),
         world,
         heir: this.#upstream.heir,
@@ -398,7 +407,7 @@ export class FarmNode {
       await this.stop();
       throw error;
     }
-    this.#sweeper = clock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
+    this.#sweeper = this.#guardedClock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
     this.#fence.start();
     if (this.#state === 'joining') this.#state = 'active';
     this.#beginRamp();

@@ -1,7 +1,10 @@
 // How a member comes to the calls of members that are gone: adoption by the view and the store on one side, the service that acts on the other.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
-import { Adoption, type RecordKeeper } from '../calls/adoption.ts';
+import type { Guard } from '../base/guard.ts';
+import { Adoption, type Heir as Successor } from '../calls/adoption.ts';
+import type { CallJournal } from '../calls/call-journal.ts';
+import type { CallTable } from '../calls/call-table.ts';
 import type { Membership } from '../membership/membership.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { CallHash, hashCallId } from '../ownership/slots.ts';
@@ -16,7 +19,9 @@ export interface InheritanceOptions {
   readonly log: Logger;
   readonly world: World;
   readonly heir: Heir;
-  readonly keeper: RecordKeeper;
+  readonly keeper: CallJournal;
+  readonly calls: CallTable;
+  readonly guard: Guard;
   readonly membership: Pick<Membership, 'isolated'>;
   readonly fence: { readonly up: boolean };
   readonly metrics: Pick<Metrics, 'adopted'>;
@@ -32,6 +37,7 @@ export class Inheritance {
     this.#world = world;
     this.#adoption = new Adoption({
       ...options,
+      heir: guardedHeir(options),
       self: () => ({ ...world.identity, epoch: world.tables.epoch }),
       owns: (callId) => this.#owns(callId),
       mayAdopt: () => !membership.isolated && !fence.up && world.tables.seats.has(world.identity.number),
@@ -55,4 +61,30 @@ export class Inheritance {
     hashCallId(slotKey, octets, 0, octets.length, this.#hash);
     return slots[this.#hash.slot] === self;
   }
+}
+
+/** A record is of strangers' messages: one that the heir stumbles over is forgotten, and neither ends this member nor keeps it from those behind it. */
+function guardedHeir({ heir, guard, calls, keeper }: InheritanceOptions): Successor {
+  const told = (tell: () => void): void => {
+    try {
+      tell();
+    } catch (error) {
+      guard.caught('records', error);
+    }
+  };
+  return {
+    onAdopted(entry, record, owner) {
+      try {
+        return heir.onAdopted(entry, record, owner);
+      } catch (error) {
+        guard.caught('records', error);
+        calls.giveUp(entry);
+        keeper.giveUp(entry);
+        return 'internal-error';
+      }
+    },
+    onSeated: (owner) => told(() => heir.onSeated(owner)),
+    onDecided: (owner) => told(() => heir.onDecided(owner)),
+    onRead: () => told(() => heir.onRead()),
+  };
 }

@@ -5,6 +5,7 @@
 // One direction, no way back, nothing in it awaits. A relayed packet takes the same way from the owner lookup on.
 import { randomBytes } from 'node:crypto';
 import type { AddressList } from '../base/address-list.ts';
+import { type Guard, NO_GUARD, type PacketEntrance } from '../base/guard.ts';
 import { SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Way } from '../ownership/flow.ts';
@@ -47,6 +48,8 @@ export interface PacketWayOptions {
   readonly fence: { readonly up: boolean };
   /** Whether this member takes new calls: what a probe is told. */
   readonly ready: () => boolean;
+  /** Left out: what is thrown goes on to whoever called. */
+  readonly guard?: Guard;
 }
 
 /** Seconds a balancer or client may wait before it asks again a member that is not ready. */
@@ -69,6 +72,7 @@ export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<
 
 export class PacketWay {
   readonly #options: PacketWayOptions;
+  readonly #guard: Guard;
   readonly #ownHosts: readonly Buffer[];
   readonly #local: Cell;
   readonly #relayed: Cell;
@@ -81,6 +85,7 @@ export class PacketWay {
 
   constructor(options: PacketWayOptions) {
     this.#options = options;
+    this.#guard = options.guard ?? NO_GUARD;
     this.#ownHosts = options.ownHosts.map((host) => Buffer.from(host.toLowerCase()));
     this.#local = options.verdicts.cell({ verdict: 'local', reason: '' });
     this.#relayed = options.verdicts.cell({ verdict: 'relay', reason: '' });
@@ -89,6 +94,14 @@ export class PacketWay {
 
   /** A packet from outside. */
   enter(packet: Packet): void {
+    try {
+      this.#enter(packet);
+    } catch (error) {
+      this.#caught(packet.connection === 0 ? 'datagram' : 'connection', error, packet);
+    }
+  }
+
+  #enter(packet: Packet): void {
     const message = this.#outside;
     const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
     packet.end = message.end;
@@ -102,16 +115,24 @@ export class PacketWay {
   /** A packet that a peer relayed. It was scanned there, and is scanned here: a member trusts the bytes of no one. */
   relayed(packet: Packet): void {
     const message = this.#inside;
-    const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
-    packet.end = message.end;
-    this.#act(fault ? faultVerdict(fault, message) : this.#options.lookup.decide(message, packet), packet, message);
+    try {
+      const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
+      packet.end = message.end;
+      this.#act(fault ? faultVerdict(fault, message) : this.#options.lookup.decide(message, packet), packet, message);
+    } catch (error) {
+      this.#caught('relay', error, packet);
+    }
   }
 
   /** A connection lost its framing; `packet` holds what came. A request that can be read gets its 400 before the connection closes. */
   faulted(packet: Packet): void {
     const message = this.#outside;
-    const fault = scan(packet.bytes, packet.start, packet.end, true, message) ?? 'content-length';
-    this.#act(faultVerdict(fault, message), packet, message);
+    try {
+      const fault = scan(packet.bytes, packet.start, packet.end, true, message) ?? 'content-length';
+      this.#act(faultVerdict(fault, message), packet, message);
+    } catch (error) {
+      this.#caught('connection', error, packet);
+    }
   }
 
   /**
@@ -149,7 +170,15 @@ export class PacketWay {
 
   /** A message whose connection could not be opened: a request is answered 503 (RFC 3261 8.1.3.1). */
   unsent(message: Buffer): void {
-    this.#comeBack(message, 0, message.length, 503);
+    try {
+      this.#comeBack(message, 0, message.length, 503);
+    } catch (error) {
+      this.#guard.caught('connection', error, message, 0, message.length);
+    }
+  }
+
+  #caught(entrance: PacketEntrance, error: unknown, { bytes, start, end }: Packet): void {
+    this.#guard.caught(entrance, error, bytes, start, end);
   }
 
   /** Answers a request of ours that cannot leave, as if its next hop had: the answer finds its owner by the branch on top. */

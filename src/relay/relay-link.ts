@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode, SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Network } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
@@ -78,6 +79,8 @@ export interface RelayOptions {
     readonly hop?: { observe(seconds: number): void };
   };
   readonly handlers: RelayHandlers;
+  /** Left out: what is thrown goes on to the network. */
+  readonly guard?: Guard;
 }
 
 const DEFAULT_MTU = 1500;
@@ -93,6 +96,7 @@ const BEHIND_NAT = 1;
 
 export class RelayLink {
   readonly #options: RelayOptions;
+  readonly #guard: Guard;
   readonly #mtu: number;
   readonly #refused: Readonly<Record<RefuseReason, Cell>>;
   readonly #peers: Peers;
@@ -118,6 +122,7 @@ export class RelayLink {
   constructor(options: RelayOptions) {
     const { network, clock, log, keys, self, listeners, transparent = [], metrics, handlers } = options;
     this.#options = options;
+    this.#guard = options.guard ?? NO_GUARD;
     this.#mtu = options.mtu ?? DEFAULT_MTU;
     const reasons = Object.keys(REFUSE_REASONS) as RefuseReason[];
     this.#refused = Object.fromEntries(
@@ -152,6 +157,7 @@ export class RelayLink {
             packets: metrics.transparent,
             sendErrors: this.#refused['send-error'],
             onPacket: (packet) => handlers.onPacket(packet),
+            guard: this.#guard,
           });
     this.#prober = new Prober({
       clock,
@@ -377,6 +383,14 @@ export class RelayLink {
 
   /** A frame from the connection of member `from`, or with 0 from a datagram of `address`:`port`. */
   #onFrame(bytes: Buffer, start: number, end: number, from: number, address: string, port: number): void {
+    try {
+      this.#take(bytes, start, end, from, address, port);
+    } catch (error) {
+      this.#guard.caught('relay', error, bytes, start, end);
+    }
+  }
+
+  #take(bytes: Buffer, start: number, end: number, from: number, address: string, port: number): void {
     const frame = this.#in;
     const refused = this.#refused;
     const self = this.#options.self();
@@ -482,9 +496,13 @@ export class RelayLink {
   /** A frame of ours that waited for a connection to a member that is gone now: it is decided anew. */
   #takeBack(bytes: Buffer): void {
     const frame = this.#in;
-    if (decodeFrame(bytes, 0, bytes.length, this.#options.keys(), frame) !== null) return;
-    if (frame.kind === FrameKind.packet) this.#takePacket(bytes);
-    else if (frame.kind === FrameKind.egress) this.#handOver(bytes, frame.receiver, this.#options.handlers.onEgress);
+    try {
+      if (decodeFrame(bytes, 0, bytes.length, this.#options.keys(), frame) !== null) return;
+      if (frame.kind === FrameKind.packet) this.#takePacket(bytes);
+      else if (frame.kind === FrameKind.egress) this.#handOver(bytes, frame.receiver, this.#options.handlers.onEgress);
+    } catch (error) {
+      this.#guard.caught('relay', error, bytes, 0, bytes.length);
+    }
   }
 
   #tellNewerEpoch(epoch: number): void {

@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { readAddress } from '../base/address-octets.ts';
 import type { Endpoint } from '../base/endpoint.ts';
+import type { Guard } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
 import type { RawSocket } from '../base/raw-socket.ts';
@@ -47,6 +48,7 @@ export interface TransparentOptions {
   readonly sendErrors: Cell;
   /** A packet for the owner lookup. The object is reused. */
   readonly onPacket: (packet: Packet) => void;
+  readonly guard: Guard;
 }
 
 /** Hatches by listener code. */
@@ -89,7 +91,7 @@ export class TransparentLink {
 
   /** Rejects with SF_TRANSPARENT_UNAVAILABLE, or with the system's error when a hatch cannot be bound; then nothing stays open. */
   async start(): Promise<void> {
-    const { network, listeners, mtu, sendErrors } = this.#options;
+    const { network, listeners, mtu, sendErrors, guard } = this.#options;
     const [first] = listeners;
     if (!first) return;
     const ipv6 = first.hatch.address.includes(':');
@@ -99,7 +101,13 @@ export class TransparentLink {
       for (const listener of listeners)
         this.#sockets.push(
           await network.bindUdp(listener.hatch, {
-            onDatagram: (bytes, address, port) => this.#take(listener, bytes, address, port),
+            onDatagram: (bytes, address, port) => {
+              try {
+                this.#take(listener, bytes, address, port);
+              } catch (error) {
+                guard.caught('relay', error, bytes, 0, bytes.length);
+              }
+            },
             onSendError: () => {
               sendErrors.n++;
             },

@@ -3,18 +3,23 @@ import { COMMA, skipBlanks } from './octets.ts';
 import type { Scan } from './scan.ts';
 import { ViaOutcome } from './via.ts';
 
-/** Splices per message: one per header line the scanner lets in, and some. Only a fault of ours can ask for more. */
+/** Splices per message: one per header line the scanner lets in, and some. */
 export const MAX_SPLICES = 1024;
 
 /** What is put in: octets, or text of characters up to U+00FF, one octet each. */
 export type Piece = Uint8Array | string;
 
-/** The splices of one message. Reuse one instance: `begin` forgets the message before. */
+/**
+ * The splices of one message. Reuse one instance: `begin` forgets the message before. Nothing here throws: more than MAX_SPLICES, or a range outside
+ * of the message, makes the edit `void`, and `apply` then gives nothing.
+ */
 export class Edit {
   #bytes: Buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
   #count = 0;
+  /** A splice could not be taken: the message cannot be made any more. */
+  #void = false;
   readonly #at: number[] = [];
   readonly #until: number[] = [];
   readonly #pieces: Piece[] = [];
@@ -25,6 +30,7 @@ export class Edit {
     this.#start = start;
     this.#end = end;
     this.#count = 0;
+    this.#void = false;
     return this;
   }
 
@@ -43,13 +49,11 @@ export class Edit {
     return this.replace(at, at, piece);
   }
 
-  /**
-   * Takes `[start, end)` out and puts `piece` there. Splices may be given in any order.
-   * Throws RangeError above MAX_SPLICES and for a range outside of the message: faults of the caller, no message can cause them.
-   */
+  /** Takes `[start, end)` out and puts `piece` there. Splices may be given in any order. */
   replace(start: number, end: number, piece: Piece): this {
     if (this.#count === MAX_SPLICES || start < this.#start || end < start || end > this.#end) {
-      throw new RangeError(`splice ${start}-${end} does not fit the message ${this.#start}-${this.#end}`);
+      this.#void = true;
+      return this;
     }
     let i = this.#count++;
     for (; i > 0 && this.#at[i - 1]! > start; i--) {
@@ -63,8 +67,9 @@ export class Edit {
     return this;
   }
 
-  /** Octets of the result. */
+  /** Octets of the result; Infinity when there is none. */
   size(): number {
+    if (this.#void) return Number.POSITIVE_INFINITY;
     let size = 0;
     let kept = this.#start;
     for (let i = 0; i < this.#count; i++) {
@@ -74,10 +79,12 @@ export class Edit {
     return size + this.#end - kept;
   }
 
-  /** The edited message in a Buffer of its own. */
-  apply(): Buffer {
+  /** The edited message in a Buffer of its own; undefined when it would have more than `most` octets, or cannot be made. */
+  apply(most = Number.POSITIVE_INFINITY): Buffer | undefined {
     const bytes = this.#bytes;
-    const result = Buffer.allocUnsafe(this.size());
+    const size = this.size();
+    if (size > most || size === Number.POSITIVE_INFINITY) return undefined;
+    const result = Buffer.allocUnsafe(size);
     let out = 0;
     let kept = this.#start;
     for (let i = 0; i < this.#count; i++) {

@@ -3,6 +3,12 @@ import { HeaderName, headerName } from './header-name.ts';
 import { COLON, CR, HT, LF, SP, skipBlanks, skipClass, TOKEN, trimEnd } from './octets.ts';
 import type { Scan } from './scan.ts';
 
+/**
+ * Values of one header (Route, Via) that a message may make a reader look at. A request crosses 70 elements at most (Max-Forwards, RFC 3261 8.1.1.6), and
+ * each leaves one Via and two Record-Route (RFC 5658).
+ */
+export const MAX_VALUES = 144;
+
 /** One header line; offsets into the message. Reused. */
 export class HeaderLine {
   name: HeaderName = HeaderName.OTHER;

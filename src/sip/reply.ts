@@ -130,7 +130,8 @@ export function buildReply(
     if (wantsTag && economy < Economy.NO_TAG) edit.insert(scan.toEnd, `;tag=${toTag}`);
     if (economy < Economy.NO_EXTRA) for (const header of extraHeaders) edit.appendHeader(scan, header);
     edit.replace(scan.headersEnd, scan.end, economy < Economy.SHORT ? 'Content-Length: 0\r\n\r\n' : 'l: 0\r\n\r\n');
-    if (edit.size() <= maxOctets) return edit.apply();
+    const reply = edit.apply(maxOctets);
+    if (reply) return reply;
   }
   return null;
 }

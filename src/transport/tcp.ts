@@ -1,6 +1,7 @@
 // The TCP connections of a member: accepted and made, bounded in number, time and bytes. One table and one sweep timer for all listeners.
 import type { Clock, Timer } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
+import type { Guard } from '../base/guard.ts';
 import type { ByteStream, Network } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { canonicalAddress, sourceOf } from './address.ts';
@@ -42,6 +43,7 @@ export interface ConnectionTableOptions {
   readonly onFault: (packet: Packet, fault: FrameFault) => void;
   readonly onFlowClosed: (connection: number, reason: CloseReason) => void;
   readonly onUnsent: (message: Buffer) => void;
+  readonly guard: Guard;
   /** By listener, then by `PacketClass`. */
   readonly received: readonly (readonly Cell[])[];
   /** By listener: what PROXY headers it believes; undefined: none, they are not looked for. */
@@ -137,6 +139,15 @@ export class ConnectionTable {
 
   /** Takes an accepted connection, or destroys it when a limit says so. */
   accept(listener: number, stream: ByteStream): void {
+    try {
+      this.#accept(listener, stream);
+    } catch (error) {
+      this.#options.guard.caught('connection', error);
+      stream.destroy();
+    }
+  }
+
+  #accept(listener: number, stream: ByteStream): void {
     const { remoteAddress, remotePort, localAddress, localPort } = stream;
     stream.on('error', ignore);
     if (remoteAddress === undefined || remotePort === undefined) {
@@ -283,9 +294,15 @@ export class ConnectionTable {
     if (connection.gone || connection.closingSince >= 0) return;
     connection.lastOctetAt = this.#options.clock.now();
     const { opening } = connection;
-    if (!opening) this.#feed(connection, chunk);
-    else if (opening.waiting) this.#open(connection, opening, opening.take(chunk, this.#header));
-    else this.#watch(connection, opening, chunk);
+    try {
+      if (!opening) this.#feed(connection, chunk);
+      else if (opening.waiting) this.#open(connection, opening, opening.take(chunk, this.#header));
+      else this.#watch(connection, opening, chunk);
+    } catch (error) {
+      // Nobody can say where the next message begins.
+      this.#options.guard.caught('connection', error, chunk, 0, chunk.length);
+      this.#destroy(connection, 'error');
+    }
   }
 
   /** Acts on what the first octets have turned out to be. */

@@ -4,6 +4,7 @@ import type { Advertised } from '../base/advertised.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
@@ -41,7 +42,7 @@ export interface Listener extends ListenerConfig {
 }
 
 interface TransportHandlers {
-  /** A message. The packet and its bytes are reused: copy what is kept beyond the call. Must not throw. */
+  /** A message. The packet and its bytes are reused: copy what is kept beyond the call. */
   onPacket(packet: Packet): void;
   /** A stream lost its framing. `packet` holds what came of the message; an answer sent before this returns still leaves, then the connection closes. */
   onFault(packet: Packet, fault: FrameFault): void;
@@ -57,6 +58,8 @@ export interface TransportOptions {
   readonly listeners: readonly ListenerConfig[];
   readonly limits: TransportLimits;
   readonly handlers: TransportHandlers;
+  /** Left out: what is thrown goes on to the network. */
+  readonly guard?: Guard;
   /** received_packets_total */
   readonly received: CellFamily<'listener' | 'class'>;
   /** closed_connections_total */
@@ -92,6 +95,7 @@ export class Transport {
       CLASS_NAMES.map((kind) => options.received.cell({ listener: name, class: kind })),
     );
     const proxies = options.listeners.map((listener) => proxyRule(listener, options.proxies));
+    const guard = options.guard ?? NO_GUARD;
     this.#udp = options.listeners.map((config, listener) =>
       config.transport === 'udp'
         ? new UdpListener({
@@ -100,6 +104,7 @@ export class Transport {
             sharing: { reusePort: config.shared === true },
             self: this.#self,
             onPacket: (packet) => options.handlers.onPacket(packet),
+            guard,
             received: received[listener]!,
             sendErrors: options.sendErrors.cell({ listener: config.name }),
             now: () => options.clock.now(),
@@ -118,6 +123,7 @@ export class Transport {
       onFault: (packet, fault) => options.handlers.onFault(packet, fault),
       onFlowClosed: (connection, reason) => options.handlers.onFlowClosed(connection, reason),
       onUnsent: (message) => options.handlers.onUnsent(message),
+      guard,
       received,
       proxies,
       closed: Object.fromEntries(

@@ -1,6 +1,7 @@
 // A UDP listener: one socket on one local address. Classifies what comes, answers keep-alives, hands SIP on.
 import net from 'node:net';
 import type { Endpoint } from '../base/endpoint.ts';
+import type { Guard } from '../base/guard.ts';
 import type { DatagramSocket, Network, Sharing } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { classify, PacketClass, skipLineEnds } from './classify.ts';
@@ -25,6 +26,7 @@ export interface UdpListenerOptions {
   readonly sharing: Sharing;
   readonly self: Readonly<Self>;
   readonly onPacket: (packet: Packet) => void;
+  readonly guard: Guard;
   /** Indexed by `PacketClass`. */
   readonly received: readonly Cell[];
   readonly sendErrors: Cell;
@@ -77,11 +79,15 @@ export class UdpListener {
   }
 
   receive(bytes: Buffer, address: string, port: number): void {
-    const { proxy, bind } = this.#options;
-    if (proxy && port !== 0) this.#unwrap(proxy, bytes, address, port);
-    else {
-      const local = this.#socket?.local ?? bind;
-      this.#take(bytes, 0, address, port, local.address, local.port, false);
+    const { proxy, bind, guard } = this.#options;
+    try {
+      if (proxy && port !== 0) this.#unwrap(proxy, bytes, address, port);
+      else {
+        const local = this.#socket?.local ?? bind;
+        this.#take(bytes, 0, address, port, local.address, local.port, false);
+      }
+    } catch (error) {
+      guard.caught('datagram', error, bytes, 0, bytes.length);
     }
   }
 

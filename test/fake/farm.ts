@@ -42,6 +42,17 @@ export interface FarmOptions {
   /** More of the section `service`. */
   readonly service?: Readonly<Record<string, unknown>>;
   readonly seed?: number;
+  /** The test makes the farm's code throw: what a member's guard has caught is no failure of the test. */
+  readonly throws?: boolean;
+}
+
+/** A line in the log about something that a guard has caught. */
+export interface FaultLine {
+  readonly code: string;
+  readonly place: string;
+  readonly error: string;
+  readonly frames: readonly string[];
+  readonly message?: string;
 }
 
 /** A member's clock: stands still once the member is dead. */
@@ -205,6 +216,8 @@ export class FakeMember {
   readonly ice = new Ice();
   readonly role: 'member' | 'disabled' | 'relay';
   readonly config: Config;
+  /** Log lines of what its guard has caught. */
+  readonly faults: FaultLine[] = [];
   /** Datagrams it has sent from the VIP itself. */
   readonly left: { readonly to: Endpoint; readonly message: Message }[] = [];
   /** What the balancer has given it. */
@@ -249,7 +262,7 @@ export class FakeMember {
           ...options.service,
         },
         resolver: { servers: options.resolver ?? [] },
-        log: { level: 'silent' },
+        log: { level: 'error' },
         ...options.config,
       }),
       {},
@@ -263,7 +276,7 @@ export class FakeMember {
       network: this.network,
       clock: new IcyClock(this.clock, this.ice),
       store: new IcyStore(this.store, this.ice),
-      log: pino({ level: 'silent' }),
+      log: pino({ level: 'error' }, { write: (line: string) => this.#noteFault(JSON.parse(line)) }),
       metrics: this.metrics,
       admin: 'none',
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
@@ -281,6 +294,10 @@ export class FakeMember {
       },
       close: () => Promise.resolve(),
     };
+  }
+
+  #noteFault(line: FaultLine): void {
+    if (line.code === 'SF_INTERNAL') this.faults.push(line);
   }
 
   drops(reason: DropReason): number {
@@ -518,7 +535,7 @@ export class FakeFarm {
     return phone;
   }
 
-  /** Stops all that lives. Afterwards no timer is left on the clock, and no socket open. */
+  /** Stops all that lives. Afterwards no timer is left on the clock, and no socket open. Throws when a guard has caught something. */
   async stop(): Promise<void> {
     for (const close of this.#phones) close();
     for (const member of this.members) {
@@ -528,6 +545,8 @@ export class FakeFarm {
     }
     await this.#closeVip();
     await this.settle();
+    const faults = this.members.flatMap((member) => member.faults);
+    if (faults.length > 0 && !this.options.throws) throw new Error(`a guard has caught ${JSON.stringify(faults)}`);
   }
 }
 

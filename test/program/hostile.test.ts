@@ -454,6 +454,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     t.diagnostic(`memory grew by ${(growth / 1024 / 1024).toFixed(0)} MiB`);
     assert.ok(growth < LASTING_GROWTH, `memory grew by ${growth}`);
     assert.equal(sumOf(now, 'sipfarm_evicted_calls_total'), 0);
+    assert.equal(sumOf(now, 'sipfarm_verdicts_total', { reason: 'internal-error' }), 0);
   });
 
   it('has nothing of the messages in its metrics and its log, and no line per packet', async () => {

@@ -114,16 +114,16 @@ export class Inward {
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, packet.address, packet.port);
-    if (edit.size() > MAX_DATAGRAM) {
+    const message = edit.apply(MAX_DATAGRAM);
+    if (!message) {
       answers.answer(packet, scan, 513);
       return;
     }
+    toServer(message);
     const entry = entryOf(edge, packet.callKey, !inDialog);
     const step = noteRequest(edge, scan, entry);
-    const message = edit.apply();
     // A dialog of a member that is gone has its record, which comes here by adoption, or stays that member's if it comes back.
     if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(edge, scan, entry, message, back);
-    toServer(message);
   }
 
   /**
@@ -155,6 +155,7 @@ export class Inward {
 
   /** Why the request goes no further; 0 when it does. */
   #refusal(scan: Scan): 0 | ReplyStatus {
+    if (this.#routes.excess) return 400;
     if (scan.maxForwards === 0) return 483;
     if (!this.#options.serverUp() && scan.method !== Method.ACK) return 503;
     return this.#hasLooped(scan) ? 482 : 0;
@@ -200,16 +201,20 @@ export class Inward {
       edge.drops['stray-response'].n++;
       return;
     }
+    edge.edit.beginScan(scan).popVia(scan);
+    if (scan.method === Method.REGISTER) unmarkContacts(edge, scan);
+    const message = edge.edit.apply();
+    if (!message) {
+      edge.drops['bad-response'].n++;
+      return;
+    }
+    if (!edge.egress.send(back, message)) edge.drops['flow-lost'].n++;
     const key = callKey(edge, scan);
     const entry = entryOf(edge, key, false);
     const step = noteResponse(edge, scan, entry);
     if (step === Step.none && acceptedInTable(edge, scan, entry) && back.target >= 0)
       noteMove(edge, key, entry, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd), back);
-    edge.edit.beginScan(scan).popVia(scan);
-    if (scan.method === Method.REGISTER) unmarkContacts(edge, scan);
-    const message = edge.edit.apply();
     noteServerResponse(edge, scan, entry, step, message);
-    if (!edge.egress.send(back, message)) edge.drops['flow-lost'].n++;
   }
 }
 

@@ -56,11 +56,11 @@ export function partyTag(leg: Leg): string {
     : slice(said, said.toTagStart, said.toTagEnd);
 }
 
-/** The user parts of the URIs that a message's Record-Route names. */
+/** The user parts of the URIs that a message's Record-Route names; those with a password, which a token has not, are left out. */
 export function routeUsers(text: string): string[] {
   const said = readLeg(text);
   return (said ? allValues(said, HeaderName.RECORD_ROUTE) : []).flatMap(
-    (value) => /sip:([^@>;]*)@/i.exec(value)?.[1] ?? [],
+    (value) => /sip:([^@>;:]*)@/i.exec(value)?.[1] ?? [],
   );
 }
 

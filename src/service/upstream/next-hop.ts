@@ -44,6 +44,11 @@ export class NextHop {
     const { bytes } = scan;
     const routes = this.#routes;
     takeOutwardRoutes(this.#edge, scan, routes);
+    if (routes.excess) {
+      this.way = undefined;
+      this.readable = false;
+      return 'locate';
+    }
     const routable = parseUri(bytes, scan.uriStart, scan.uriEnd, this.target);
     const inTarget = routable && takeTargetFlow(this.#edge, scan, this.target, this.#named);
     const named = routes.hasFlow ? routes.way : inTarget ? this.#named : known;

@@ -3,23 +3,20 @@
 import type { Way } from '../../ownership/flow.ts';
 import { readBranchToken, type Token, TokenKind } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
-import { findHeader, HeaderLine } from '../../sip/headers.ts';
+import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { skipBlanks } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Edge } from './edge.ts';
 import { readWayBetween } from './flow-parameter.ts';
 
-/** Via values that are looked at: a request that has crossed so many elements has used up its Max-Forwards. */
-const MAX_VIAS = 72;
-
 const line = new HeaderLine();
 const via = new Via();
 
 /**
  * Deletes in `edge.edit`, begun over `scan`, every Via down to and with the first that the farm has put on a client's request, when the member
- * in it has no seat any more; fills `flow` with what it carries. False, and nothing deleted, when there is no such Via, when that member lives,
- * or when no Via would be left.
+ * in it has no seat any more; fills `flow` with what it carries. False, and nothing deleted, when there is no such Via among the first
+ * MAX_VALUES, when that member lives, or when no Via would be left.
  */
 export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Way): boolean {
   const { bytes } = scan;
@@ -27,7 +24,7 @@ export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Way): bo
   let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.VIA, from, line); from = line.lineEnd) {
     for (let at = line.valueStart; at < line.valueEnd; at = skipBlanks(bytes, via.next + 1, line.valueEnd)) {
-      if (++seen > MAX_VIAS || parseVia(bytes, at, line.valueEnd, via) === ViaOutcome.UNREADABLE) return false;
+      if (++seen > MAX_VALUES || parseVia(bytes, at, line.valueEnd, via) === ViaOutcome.UNREADABLE) return false;
       if (via.branchStart < 0) continue;
       if (readBranchToken(keys, bytes, via.branchStart, via.branchEnd, token) !== 'valid') continue;
       if (token.kind !== TokenKind.inward) continue;

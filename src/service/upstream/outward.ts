@@ -2,6 +2,7 @@
 // names or to where RFC 3263 leads; the client's response comes to `responseFromClient`, loses our Via and goes to the server.
 
 import type { Endpoint } from '../../base/endpoint.ts';
+import type { Guard } from '../../base/guard.ts';
 import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import { Step } from '../../calls/call-table.ts';
 import { emptyWay, sameFlow, type Way } from '../../ownership/flow.ts';
@@ -52,6 +53,7 @@ export interface OutwardOptions {
   readonly forbidden: ForbiddenTargets;
   readonly dialogs: 'own' | 'shared';
   readonly heir: Heir;
+  readonly guard: Guard;
   /** The members to send through; undefined: this node sends from its own listeners. */
   readonly exits: Exits | undefined;
 }
@@ -100,7 +102,7 @@ export class Outward {
     if (!from) return;
     const { address, port } = from;
     const original = withoutOurs(edge, scan);
-    if (scanMessage(original, 0, original.length, false, scan) === null)
+    if (original && scanMessage(original, 0, original.length, false, scan) === null)
       this.#forward(scan, address, port, undefined, lost);
   }
 
@@ -184,14 +186,30 @@ export class Outward {
     void locator.locate(host, at, transport, choice).then((found) => {
       this.#waiting--;
       this.#waitingOctets -= copy.length;
-      scanMessage(copy, 0, copy.length, false, this.#late);
-      if (found !== 'busy') this.#forward(this.#late, address, port, found, without);
-      else {
-        edge.drops['service-busy'].n++;
-        answerServer(this.#late, 503, address, port);
+      try {
+        this.#goOn(copy, address, port, found, without);
+      } catch (error) {
+        this.#options.guard.caught('server', error, copy, 0, copy.length);
       }
     });
     return undefined;
+  }
+
+  /** A request that has waited for a name. */
+  #goOn(
+    message: Buffer,
+    address: string,
+    port: number,
+    found: readonly Target[] | 'busy',
+    lost: Readonly<Way> | undefined,
+  ): void {
+    const { edge, answerServer } = this.#options;
+    scanMessage(message, 0, message.length, false, this.#late);
+    if (found !== 'busy') this.#forward(this.#late, address, port, found, lost);
+    else {
+      edge.drops['service-busy'].n++;
+      answerServer(this.#late, 503, address, port);
+    }
   }
 
   /** Fills `#flow` with the way to `target`; 0, or the status that tells the server why there is none. */
@@ -266,17 +284,17 @@ export class Outward {
     countHop(edge, scan);
     edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
     edit.stampVia(scan, address, port);
-    if (edit.size() > MAX_DATAGRAM && flow.connection === 0) {
+    const message = edit.apply(flow.connection === 0 ? MAX_DATAGRAM : undefined);
+    if (!message) {
       answerServer(scan, 513, address, port);
       return;
     }
+    if (!edge.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
     const inDialog = scan.toTagStart >= 0;
     const key = callKey(edge, scan);
     const entry = entryOf(edge, -key, !inDialog);
     const step = noteRequest(edge, scan, entry);
-    const message = edit.apply();
     if (!inDialog) noteServerLeg(edge, scan, key, step, message, side, flow);
-    if (!edge.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
   }
 
   /** The way back to the server, where it is not the server's own address. */
@@ -303,14 +321,18 @@ export class Outward {
       return;
     }
     const named = readWayParameter(edge, scan, this.#token, this.#back);
-    const entry = entryOf(edge, -packet.callKey, false);
-    const step = noteResponse(edge, scan, entry);
-    if (step === Step.confirmed) this.#noteAnswerer(packet, scan, entry);
     const message = edge.edit.beginScan(scan).popVia(scan).apply();
-    noteClientResponse(edge, scan, packet.callKey, entry, step, message);
+    if (!message) {
+      edge.drops['bad-response'].n++;
+      return;
+    }
     if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
       toServer(message, this.#back.address, this.#back.port);
     else toServer(message);
+    const entry = entryOf(edge, -packet.callKey, false);
+    const step = noteResponse(edge, scan, entry);
+    if (step === Step.confirmed) this.#noteAnswerer(packet, scan, entry);
+    noteClientResponse(edge, scan, packet.callKey, entry, step, message);
   }
 
   /**
@@ -339,11 +361,11 @@ export class Outward {
     const { edge } = this.#options;
     edge.edit.beginScan(scan);
     if (!cutToCaller(edge, scan, this.#token, this.#back)) return false;
-    const entry = entryOf(edge, packet.callKey, false);
-    const step = noteResponse(edge, scan, entry);
     const message = edge.edit.apply();
-    noteOrphanResponse(edge, scan, entry, step, message);
+    if (!message) return false;
     if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;
+    const entry = entryOf(edge, packet.callKey, false);
+    noteOrphanResponse(edge, scan, entry, noteResponse(edge, scan, entry), message);
     return true;
   }
 
@@ -361,7 +383,7 @@ export class Outward {
 }
 
 /** The request in `scan` as the server sent it: without our Via, the two Record-Route values behind it, and the hop that was counted. */
-function withoutOurs({ edit }: Edge, scan: Scan): Buffer {
+function withoutOurs({ edit }: Edge, scan: Scan): Buffer | undefined {
   edit.beginScan(scan).popVia(scan);
   let from = scan.viaLineEnd;
   for (let left = recordsRoute(scan) ? VALUES_OF_PASS : 0; left > 0; left--, from = line.lineEnd)

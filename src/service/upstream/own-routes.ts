@@ -2,7 +2,7 @@
 import { emptyWay, readWay, type Way } from '../../ownership/flow.ts';
 import { readToken, Token } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
-import { findHeader, HeaderLine } from '../../sip/headers.ts';
+import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
@@ -20,6 +20,8 @@ export class RouteReading {
   nextIsOurs = false;
   /** Where what is left of the Route values begins: `readdressRoutes` goes on there. */
   restStart = -1;
+  /** More than MAX_VALUES had to be looked at: the rest of this is of no use, and the request is answered 400. */
+  excess = false;
 }
 
 /** Whose a Route value is: not ours; the farm's by name or address alone; one that the farm has put on, which faces clients or the SIP server. */
@@ -80,13 +82,19 @@ function take(edge: Edge, scan: Scan, taking: Taking, gone: boolean, out: RouteR
   out.nextEnd = -1;
   out.nextIsOurs = false;
   out.restStart = -1;
+  out.excess = false;
   if (scan.routeStart < 0) return;
   const { bytes } = scan;
   let pass: Pass = Pass.before;
   let tokens = 0;
+  let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     const { valueStart, valueEnd, lineStart, lineEnd } = line;
     for (let at = valueStart; at < valueEnd; at = value.next) {
+      if (++seen > MAX_VALUES) {
+        out.excess = true;
+        return;
+      }
       const readable = parseNameAddr(bytes, at, valueEnd, value);
       let owner: Owner =
         readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) ? ownerOf(edge, bytes) : Owner.foreign;
@@ -121,9 +129,14 @@ function readFlowOf(owner: Owner, out: RouteReading): void {
 export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): void {
   const { bytes } = scan;
   if (reading.restStart < 0) return;
+  let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     if (line.lineEnd <= reading.restStart) continue;
     for (let at = Math.max(line.valueStart, reading.restStart); at < line.valueEnd; at = value.next) {
+      if (++seen > MAX_VALUES) {
+        reading.excess = true;
+        return;
+      }
       if (!parseNameAddr(bytes, at, line.valueEnd, value) || !parseUri(bytes, value.uriStart, value.uriEnd, uri))
         continue;
       if (uri.userStart < 0 || readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
@@ -140,8 +153,10 @@ export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): 
  */
 export function readNamedWay(edge: Edge, scan: Scan, way: Way): boolean {
   const { bytes } = scan;
+  let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.RECORD_ROUTE, from, line); from = line.lineEnd)
     for (let at = line.valueStart; at < line.valueEnd; at = value.next) {
+      if (++seen > MAX_VALUES) return false;
       if (!parseNameAddr(bytes, at, line.valueEnd, value) || !parseUri(bytes, value.uriStart, value.uriEnd, uri))
         continue;
       if (ownerOf(edge, bytes) === Owner.server) return readWay(token, way);

@@ -6,6 +6,7 @@ import type { AddressList } from '../../base/address-list.ts';
 import type { Clock } from '../../base/clock.ts';
 import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
+import { type Guard, NO_GUARD } from '../../base/guard.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
 import type { CallRecord } from '../../calls/call-record.ts';
@@ -62,6 +63,8 @@ export interface UpstreamOptions {
   readonly network: Network;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Left out: what is thrown goes on to the network. */
+  readonly guard?: Guard;
   readonly transport: Transport;
   readonly egress: Egress;
   readonly doors: Doors;
@@ -154,6 +157,7 @@ export class Upstream implements Service {
       toServer: (message, address, port) => this.#toServer(message, address, port),
       forbidden: settings.forbidden,
       exits: options.exits,
+      guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
       serverAt: () => this.#server,
       isServer: (address, port) => address === this.#server?.address && port === this.#server.port,
@@ -192,11 +196,17 @@ export class Upstream implements Service {
   }
 
   async start(): Promise<void> {
-    const { network, settings, sendErrors, clock } = this.#options;
+    const { network, settings, sendErrors, clock, guard = NO_GUARD } = this.#options;
     const failed = sendErrors.cell({ listener: 'service' });
     try {
       this.#socket = await network.bindUdp(settings.bind, {
-        onDatagram: (bytes, address, port) => this.#fromServer(bytes, address, port),
+        onDatagram: (bytes, address, port) => {
+          try {
+            this.#fromServer(bytes, address, port);
+          } catch (error) {
+            guard.caught('server', error, bytes, 0, bytes.length);
+          }
+        },
         onSendError: () => {
           failed.n++;
         },

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { pino } from 'pino';
 import { systemClock } from '../../../src/base/clock.ts';
+import { NO_GUARD } from '../../../src/base/guard.ts';
 import { CallJournal } from '../../../src/calls/call-journal.ts';
 import { parseCallRecord } from '../../../src/calls/call-record.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
@@ -22,6 +23,7 @@ describe('the journal on etcd', { skip: withoutEtcd() }, () => {
       store,
       clock: systemClock,
       log: pino({ level: 'silent' }),
+      guard: NO_GUARD,
       mode: 'calls',
       self: () => ({ number: 7, incarnation: 2, epoch: 4 }),
       mayWrite: () => true,

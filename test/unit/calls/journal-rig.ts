@@ -1,6 +1,7 @@
 // A call journal on a memory store that can fail in the ways a store fails, for the tests of this folder.
 import { pino } from 'pino';
 import { SipfarmError } from '../../../src/base/errors.ts';
+import { NO_GUARD } from '../../../src/base/guard.ts';
 import { CallJournal, type RecordsMode } from '../../../src/calls/call-journal.ts';
 import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../src/calls/call-record.ts';
 import type { SeenLeg } from '../../../src/calls/held-call.ts';
@@ -39,6 +40,7 @@ export class JournalRig {
       store: this.#faulty(),
       clock: this.clock,
       log: pino({ level: 'silent' }),
+      guard: NO_GUARD,
       mode,
       self: () => this.self,
       mayWrite: () => this.mayWrite,

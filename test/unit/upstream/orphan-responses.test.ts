@@ -113,7 +113,7 @@ describe('it goes to the server here', () => {
       'when it stands deeper than any request goes',
       (inward) => [
         `Via: ${TOP}`,
-        ...Array.from({ length: 80 }, () => `Via: ${SERVER}`),
+        ...Array.from({ length: 160 }, () => `Via: ${SERVER}`),
         `Via: ${inward}`,
         `Via: ${CALLER}`,
       ],

@@ -1,0 +1,60 @@
+// What the packet path has thrown all the same: counted as drop `internal-error`, and once per place a line in the log that can be reported.
+import type { Logger } from 'pino';
+import type { Guard, PacketEntrance } from '../base/guard.ts';
+import type { Cell } from '../metrics/counters.ts';
+import { maskedMessage, maskedWords } from '../sip/masked.ts';
+
+/** Where our code lies, as stack frames name it. */
+const OWN = new URL('..', import.meta.url).href;
+/** Places that get a line. A fault that moves about shall not fill the log. */
+const MAX_PLACES = 64;
+const MAX_FRAMES = 8;
+const MAX_MESSAGE = 1000;
+const MAX_WORDS = 200;
+/** In front of a relay frame, and of a PROXY header of version 2. */
+const SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
+
+export class FaultLog implements Guard {
+  readonly #log: Logger;
+  readonly #dropped: Cell;
+  readonly #places = new Set<string>();
+
+  /** `dropped`: the cell of drop reason `internal-error`. */
+  constructor(log: Logger, dropped: Cell) {
+    this.#log = log;
+    this.#dropped = dropped;
+  }
+
+  caught(entrance: PacketEntrance, error: unknown, bytes?: Buffer, start = 0, end = bytes?.length ?? 0): void {
+    this.#dropped.n++;
+    if (this.#places.size >= MAX_PLACES) return;
+    const frames = framesOf(error);
+    const place = `${entrance}, ${frames[0] ?? 'nowhere'}`;
+    if (this.#places.has(place)) return;
+    this.#places.add(place);
+    this.#log.error(
+      {
+        code: 'SF_INTERNAL',
+        place,
+        error: maskedWords(error instanceof Error ? `${error.name}: ${error.message}` : typeof error, MAX_WORDS),
+        frames,
+        ...(bytes && { message: bytes.length === 0 ? '' : shown(bytes, start, end) }),
+      },
+      'a fault of sipfarm: what was being handled is dropped, the member goes on; told once per place',
+    );
+  }
+}
+
+/** The stack frames in our code, the innermost first, as `Edit.replace (sip/edit.ts:51:13)`. */
+function framesOf(error: unknown): readonly string[] {
+  if (!(error instanceof Error)) return [];
+  const lines = (error.stack ?? '').split('\n').filter((line) => line.startsWith('    at ') && line.includes(OWN));
+  return lines.slice(0, MAX_FRAMES).map((line) => line.slice('    at '.length).replace(OWN, ''));
+}
+
+function shown(bytes: Buffer, start: number, end: number): string {
+  // Of a frame the message, which stands behind a head that says its own length.
+  const head = bytes.subarray(start, start + SIGNATURE.length).equals(SIGNATURE) && end - start >= 16;
+  const from = head ? Math.min(start + 16 + bytes.readUInt16BE(start + 14), end) : start;
+  return `${head ? '[head] ' : ''}${maskedMessage(bytes, from, end, MAX_MESSAGE)}`;
+}

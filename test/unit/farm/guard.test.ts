@@ -1,0 +1,573 @@
+// A fault of sipfarm's own code, planted at each stage of a packet's way: the packet is lost and counted, one line without secrets says where, nothing is
+// left of it, and the next call works.
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { GRACE_MS } from '../../../src/calls/adoption.ts';
+import { CallJournal } from '../../../src/calls/call-journal.ts';
+import { parseRecordKey } from '../../../src/calls/call-record.ts';
+import { CallTable } from '../../../src/calls/call-table.ts';
+import { HeldCall } from '../../../src/calls/held-call.ts';
+import { PackedCalls } from '../../../src/calls/packed-calls.ts';
+import { RecordWriter } from '../../../src/calls/record-writer.ts';
+import { PacketWay } from '../../../src/node/packet-way.ts';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { OwnerLookup } from '../../../src/ownership/owner-lookup.ts';
+import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
+import { Answers } from '../../../src/relay/answers.ts';
+import { Egress } from '../../../src/relay/egress.ts';
+import { Peers } from '../../../src/relay/peers.ts';
+import { RelayLink } from '../../../src/relay/relay-link.ts';
+import { Heir } from '../../../src/service/upstream/heir.ts';
+import { Inward } from '../../../src/service/upstream/inward.ts';
+import { Locator } from '../../../src/service/upstream/locate.ts';
+import { Outward } from '../../../src/service/upstream/outward.ts';
+import { Parked } from '../../../src/service/upstream/parked.ts';
+import { Stamp } from '../../../src/service/upstream/stamp.ts';
+import { Upstream } from '../../../src/service/upstream/upstream.ts';
+import { Edit } from '../../../src/sip/edit.ts';
+import { Framer } from '../../../src/transport/framer.ts';
+import { Gate } from '../../../src/transport/gate.ts';
+import { Transport } from '../../../src/transport/transport.ts';
+import type { FakeFarm, FakeMember, FarmOptions } from '../../fake/farm.ts';
+import { SECRET } from '../../fake/farm.ts';
+import { request, respond } from '../../fake/sip.ts';
+import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
+import { Callee, proxies } from './proxies.ts';
+
+const KEYS = keyring([SECRET]);
+const WRITTEN_MS = 200;
+
+/** Texts that must not get into the log. */
+const PASSWORD = 'f00dcafe5ecret';
+const SDP_KEY = 'WVNfX19zZW1jdGwgKCkgewkyMjA7';
+const BODY = `v=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:${SDP_KEY}\r\n`;
+
+// biome-ignore lint/suspicious/noExplicitAny: any method of any class.
+type Methods = Record<string, (...args: any[]) => unknown>;
+
+let restore: (() => void) | undefined;
+
+afterEach(async () => {
+  restore?.();
+  restore = undefined;
+  await stopFarms();
+});
+
+/** From now on that method throws, where `when` holds of the stack and of `this`. Its message holds what a careless one could hold. */
+function plant(
+  prototype: object,
+  method: string,
+  when: (stack: string, self: unknown, args: unknown[]) => boolean = () => true,
+): void {
+  const of = prototype as Methods;
+  const original = of[method]!;
+  of[method] = function (this: unknown, ...args: unknown[]): unknown {
+    if (when(new Error().stack ?? '', this, args))
+      throw new Error(`planted\r\nAuthorization: Digest response="${PASSWORD}" inline:${SDP_KEY}`);
+    return original.apply(this, args);
+  };
+  restore = () => {
+    of[method] = original;
+    restore = undefined;
+  };
+}
+
+interface Scene {
+  readonly farm: FakeFarm;
+  readonly servers: readonly CallServer[];
+}
+
+async function scene(options: FarmOptions = {}): Promise<Scene> {
+  const farm = await start({ members: 2, throws: true, ...options });
+  farm.choose = ([first]) => first;
+  return { farm, servers: serve(farm) };
+}
+
+let sent = 0;
+
+/** An INVITE full of secrets, for a call of `owner`. */
+function invite(
+  farm: FakeFarm,
+  owner: FakeMember,
+  from: { address: string; port: number; transport?: string },
+): string {
+  sent++;
+  const token = mintToken(KEYS, TokenKind.dialog, owner.number, 0);
+  return request({
+    method: 'INVITE',
+    uri: `sip:bob:${PASSWORD}@example.org?Authorization=${PASSWORD}`,
+    via: `SIP/2.0/${from.transport ?? 'UDP'} ${from.address}:${from.port};branch=z9hG4bKplanted${sent}`,
+    callId: farm.callIdOf(owner, `planted-${sent}`),
+    headers: [
+      `Route: <sip:${token}@198.51.100.1;lr>`,
+      `Authorization: Digest username="alice", response="${PASSWORD}"`,
+      `Proxy-Authorization: Basic ${PASSWORD}`,
+      `X-Key: ${PASSWORD}`,
+      'Contact: <sip:alice@192.0.2.7>',
+    ],
+    body: BODY,
+  });
+}
+
+/** What each stage is shown: a packet that gets there. `owner`: the member whose call it is. */
+type Trigger = (scene: Scene, owner: FakeMember) => Promise<void>;
+
+const datagram: Trigger = async ({ farm }, owner) => {
+  const phone = await farm.phone('192.0.2.66', 6000 + sent);
+  phone.send(invite(farm, owner, phone.at));
+  await farm.settle();
+};
+
+/** `stays`: the connection does, as its next message shows. */
+function stream(stays: boolean): Trigger {
+  return async ({ farm }, owner) => {
+    const phone = await farm.tcpPhone('192.0.2.67');
+    phone.send(invite(farm, owner, { ...phone.at, transport: 'TCP' }));
+    await farm.settle();
+    if (stays) phone.send('\r\n\r\n');
+    await farm.settle();
+    assert.equal(phone.closed, !stays);
+  };
+}
+
+const nonsense: Trigger = async ({ farm }) => {
+  const framing = (): number => farm.member(1).metrics.closedConnections.cell({ reason: 'framing' }).n;
+  const before = framing();
+  const phone = await farm.tcpPhone('192.0.2.68');
+  phone.send(invite(farm, farm.member(1), { ...phone.at, transport: 'TCP' }).replace(/^Content-Length.*\r\n/m, ''));
+  await farm.settle();
+  assert.equal(framing(), before + 1);
+};
+
+const tooManyHops: Trigger = async ({ farm }, owner) => {
+  const phone = await farm.phone('192.0.2.69', 6000 + sent);
+  phone.send(invite(farm, owner, phone.at).replace('Max-Forwards: 70', 'Max-Forwards: 0'));
+  await farm.settle();
+};
+
+/** A request of the server behind `owner`. */
+function ofServer(uri: string): Trigger {
+  return async ({ farm }, owner) => {
+    sent++;
+    const { address, port } = owner.server.at;
+    const via = `SIP/2.0/UDP ${address}:${port};branch=z9hG4bKserver${sent}`;
+    const headers = [`Proxy-Authorization: Digest response="${PASSWORD}"`];
+    owner.server.send(request({ method: 'INVITE', uri, via, callId: `out-${sent}`, headers, body: BODY }));
+    await farm.settle();
+    // Connections that are refused, and names, take their time.
+    await farm.pass(50);
+  };
+}
+
+/** A request of the server, and its answer by the phone. */
+const answered: Trigger = async (all, owner) => {
+  const phone = await all.farm.phone('192.0.2.70', 6000 + sent);
+  phone.onMessage = (message) => phone.send(respond(message, 486, { toTag: 'busy' }));
+  await ofServer(`sip:bob@${phone.at.address}:${phone.at.port}`)(all, owner);
+};
+
+/** The time in which records are written, or a timer comes. */
+function after(trigger: Trigger, ms: number): Trigger {
+  return async (all, owner) => {
+    await trigger(all, owner);
+    await all.farm.pass(ms);
+  };
+}
+
+interface Stage {
+  readonly plant: () => void;
+  readonly trigger: Trigger;
+  /** What the line says of the place. */
+  readonly place: RegExp;
+  /** The member that owns the call; the packets come to member 1. */
+  readonly owner?: 1 | 2;
+  /** Where it happens; else at the owner. */
+  readonly at?: 1 | 2;
+  /** The message has left when it happens: its call is there. */
+  readonly leaves?: boolean;
+  readonly farm?: FarmOptions;
+}
+
+/** Buffers are copied where no method of ours can be replaced. */
+const inCode = (name: string) => (stack: string, self: unknown) =>
+  stack.includes(name) && (self as Buffer).includes('planted');
+
+const STAGES: Readonly<Record<string, Stage>> = {
+  'the listener, before the packet way': {
+    plant: () => plant(PacketWay.prototype, 'enter'),
+    trigger: datagram,
+    place: /^datagram, Object\.onPacket \(node\/farm-node\.ts:/,
+  },
+  'the scanner': {
+    plant: () => plant(Buffer.prototype, 'copy', inCode('findLines')),
+    trigger: datagram,
+    place: /^datagram, findLines \(sip\/lines\.ts:/,
+  },
+  'the owner lookup': {
+    plant: () => plant(OwnerLookup.prototype, 'decide'),
+    trigger: datagram,
+    place: /^datagram, .*\(node\/packet-way\.ts:/,
+  },
+  'the owner lookup, of a stream': {
+    plant: () => plant(OwnerLookup.prototype, 'decide'),
+    trigger: stream(true),
+    place: /^connection, .*\(node\/packet-way\.ts:/,
+  },
+  'the way to the owner': {
+    plant: () => plant(RelayLink.prototype, 'relay'),
+    trigger: datagram,
+    place: /^datagram, .*\(node\/packet-way\.ts:/,
+    owner: 2,
+    at: 1,
+  },
+  'what decodes a relayed frame': {
+    plant: () => plant(Buffer.prototype, 'copy', inCode('decodeFrame')),
+    trigger: datagram,
+    place: /^relay, siphash \(base\/siphash\.ts:/,
+    owner: 2,
+  },
+  'what judges its sender': {
+    plant: () => plant(Peers.prototype, 'check', (_, self) => self !== undefined),
+    trigger: datagram,
+    place: /^relay, .*\(relay\/relay-link\.ts:/,
+    owner: 2,
+  },
+  'the hatch of a packet that is relayed as it came': {
+    plant: () => plant(PacketWay.prototype, 'relayed'),
+    trigger: datagram,
+    place: /^relay, .*\(node\/farm-node\.ts:/,
+    owner: 2,
+    farm: { relay: () => ({ mode: 'transparent' }) },
+  },
+  'the owner lookup of a relayed packet': {
+    plant: () => plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('relayed')),
+    trigger: datagram,
+    place: /^relay, .*\(node\/packet-way\.ts:/,
+    owner: 2,
+  },
+  'the service': {
+    plant: () => plant(Upstream.prototype, 'handle'),
+    trigger: datagram,
+    place: /^datagram, .*\(node\/packet-way\.ts:/,
+  },
+  'the service, inward': {
+    plant: () => plant(Inward.prototype, 'request'),
+    trigger: datagram,
+    place: /^datagram, Upstream\.handle \(service\/upstream\/upstream\.ts:/,
+  },
+  'the lines that the farm puts on top': {
+    plant: () => plant(Stamp.prototype, 'recordRouteOwner'),
+    trigger: datagram,
+    place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
+  },
+  'what puts the message together': {
+    plant: () => plant(Edit.prototype, 'apply'),
+    trigger: datagram,
+    place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
+  },
+  'the call table': {
+    plant: () => plant(CallTable.prototype, 'onRequest'),
+    trigger: datagram,
+    place: /^datagram, noteRequest \(service\/upstream\/edge\.ts:/,
+    leaves: true,
+  },
+  'the call table, of a response': {
+    plant: () => plant(CallTable.prototype, 'onResponse'),
+    trigger: datagram,
+    place: /^server, noteResponse \(service\/upstream\/edge\.ts:/,
+    leaves: true,
+  },
+  'the journal of records': {
+    plant: () => plant(CallJournal.prototype, 'began'),
+    trigger: datagram,
+    place: /^datagram, noteClientLeg \(service\/upstream\/legs\.ts:/,
+    leaves: true,
+  },
+  'the texts of records': {
+    plant: () => plant(HeldCall.prototype, 'makeTexts'),
+    trigger: after(datagram, WRITTEN_MS),
+    place: /^records, .*\(calls\/call-journal\.ts:/,
+    leaves: true,
+  },
+  'the records themselves': {
+    plant: () => plant(HeldCall.prototype, 'record'),
+    trigger: after(datagram, WRITTEN_MS),
+    place: /^records, .*\(calls\/record-writer\.ts:/,
+    leaves: true,
+  },
+  'the writing of records': {
+    plant: () => plant(RecordWriter.prototype, 'commit'),
+    trigger: after(datagram, 1000),
+    place: /^records, .*\(calls\/call-journal\.ts:/,
+    leaves: true,
+  },
+  'the records of calls that rest': {
+    plant: () => plant(PackedCalls.prototype, 'add'),
+    trigger: after(datagram, WRITTEN_MS),
+    place: /^records, .*\(calls\/call-journal\.ts:/,
+    leaves: true,
+  },
+  'the way out of a response': {
+    plant: () => plant(Egress.prototype, 'send'),
+    trigger: datagram,
+    place: /^server, Inward\.responseFromServer \(service\/upstream\/inward\.ts:/,
+    leaves: true,
+  },
+  'the way out at the member that holds the connection': {
+    plant: () => plant(Egress.prototype, 'send', (stack) => stack.includes('leave')),
+    trigger: stream(true),
+    place: /^relay, PacketWay\.leave \(node\/packet-way\.ts:/,
+    owner: 2,
+    at: 1,
+    leaves: true,
+  },
+  'the answers': {
+    plant: () => plant(Answers.prototype, 'answer'),
+    trigger: tooManyHops,
+    place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
+  },
+  'the answer to a stream whose framing is lost': {
+    plant: () => plant(Answers.prototype, 'answer'),
+    trigger: nonsense,
+    place: /^connection, .*\(node\/packet-way\.ts:/,
+  },
+  'the framer of a stream': {
+    plant: () => plant(Framer.prototype, 'feed'),
+    trigger: stream(false),
+    place: /^connection, .*\(transport\/tcp\.ts:/,
+  },
+  'a connection that is accepted': {
+    plant: () => plant(Gate.prototype, 'enter'),
+    trigger: stream(false),
+    place: /^connection, .*\(transport\/tcp\.ts:/,
+  },
+  'a request of the server': {
+    plant: () => plant(Outward.prototype, 'request'),
+    trigger: ofServer('sip:bob@192.0.2.99'),
+    place: /^server, .*\(service\/upstream\/upstream\.ts:/,
+  },
+  'the way out of a request of the server': {
+    plant: () => plant(Transport.prototype, 'sendDatagram'),
+    trigger: ofServer('sip:bob@192.0.2.99'),
+    place: /^server, Egress\.send \(relay\/egress\.ts:/,
+  },
+  'a request of the server that has waited for a name': {
+    plant: () => {
+      // The name is found when it is asked for; nothing is known before.
+      const { locateNow, locate } = Locator.prototype;
+      Locator.prototype.locateNow = () => undefined;
+      Locator.prototype.locate = async () => [{ transport: 'udp', address: '192.0.2.99', port: 5060 }];
+      plant(Egress.prototype, 'send');
+      const unplant = restore;
+      restore = () => {
+        Object.assign(Locator.prototype, { locateNow, locate });
+        unplant?.();
+      };
+    },
+    trigger: ofServer('sip:bob@name.example'),
+    place: /^server, .*\(service\/upstream\/outward\.ts:/,
+  },
+  'a request of the server whose connection cannot be opened': {
+    plant: () => plant(OwnerLookup.prototype, 'decide'),
+    trigger: ofServer('sip:bob@192.0.2.99;transport=tcp'),
+    place: /^connection, .*\(node\/packet-way\.ts:/,
+    leaves: true,
+  },
+  'a response of a client': {
+    plant: () => plant(Outward.prototype, 'responseFromClient'),
+    trigger: answered,
+    place: /^datagram, Upstream\.handle \(service\/upstream\/upstream\.ts:/,
+    leaves: true,
+  },
+  'a timer': {
+    plant: () => plant(CallTable.prototype, 'sweep'),
+    trigger: async ({ farm }) => farm.pass(1100, 50),
+    place: /^timer, node\/farm-node\.ts:/,
+  },
+};
+
+/** A whole call through the farm, packet by packet over both members. */
+async function callWorks(farm: FakeFarm): Promise<void> {
+  let turn = 0;
+  farm.choose = (live) => live[turn++ % live.length];
+  for (const phone of [await farm.phone('192.0.2.200', 7000 + sent), await farm.tcpPhone('192.0.2.201')])
+    for (const owner of farm.live) {
+      const call = new Call(farm, phone, farm.callIdOf(owner, `good-${++sent}`));
+      call.invite();
+      await farm.settle();
+      call.bye();
+      await farm.settle();
+      assert.deepEqual([call.status, call.final.get('BYE')], [200, 200]);
+    }
+}
+
+describe('a throw is met by the guard, in', () => {
+  for (const [name, stage] of Object.entries(STAGES))
+    test(name, async () => {
+      const all = await scene(stage.farm);
+      const { farm } = all;
+      const owner = farm.member(stage.owner ?? 1);
+      const at = farm.member(stage.at ?? stage.owner ?? 1);
+      stage.plant();
+      await stage.trigger(all, owner);
+      const caught = at.drops('internal-error');
+      assert.ok(caught > 0, 'it is counted');
+      const lines = at.faults.filter(({ place }) => stage.place.test(place));
+      assert.equal(lines.length, 1, `one line in ${JSON.stringify(at.faults)}`);
+      if (!stage.leaves) {
+        assert.ok(
+          farm.members.every(({ node }) => node.ownedCalls === 0),
+          'no call is left in the table',
+        );
+        await farm.pass(WRITTEN_MS);
+        assert.equal(farm.memory.readAll('calls/').length, 0, 'no record is left in the store');
+      }
+
+      await stage.trigger(all, owner);
+      assert.ok(at.drops('internal-error') > caught, 'it is counted each time');
+      assert.equal(at.faults.filter(({ place }) => stage.place.test(place)).length, 1, 'and told once');
+      const told = JSON.stringify(at.faults);
+      for (const secret of [PASSWORD, SDP_KEY, mintToken(KEYS, TokenKind.dialog, owner.number, 0)])
+        assert.ok(!told.includes(secret), told);
+
+      restore?.();
+      await callWorks(farm);
+      assert.deepEqual(
+        farm.members.map(({ seats }) => seats),
+        ['fe1 fe2', 'fe1 fe2'],
+      );
+    });
+
+  test('the adoption of a record: it is given up, and those behind it are adopted', async () => {
+    const farm = await start({ members: 2, dialogs: 'shared', throws: true });
+    const callee = new Callee(farm, await farm.phone('192.0.2.9'));
+    proxies(farm, [callee.uri]);
+    const lost = farm.member(2);
+    const phone = await farm.phone('192.0.2.7');
+    const calls = [0, 1, 2].map((i) => new Call(farm, phone, farm.callIdOf(lost, `adopted-${i}`)));
+    for (const call of calls) call.invite();
+    await farm.pass(WRITTEN_MS);
+    let left = 1;
+    plant(Heir.prototype, 'onAdopted', () => left-- > 0);
+    await farm.kill(lost);
+    await farm.pass(10_000, 50);
+    const heir = farm.member(1);
+    const adopted = (outcome: string): number => heir.metrics.adopted.cell({ why: 'sweep', outcome }).n;
+    assert.deepEqual([adopted('internal-error'), adopted('ringing')], [1, 2]);
+    assert.deepEqual([heir.drops('internal-error'), heir.faults.length, heir.node.ownedCalls], [1, 1, 2]);
+    assert.match(heir.faults[0]?.place ?? '', /^records, .*\(node\/inheritance\.ts:/);
+    assert.equal(farm.memory.readAll(`calls/${heir.number}/pending/`).length, 2);
+    assert.equal(farm.memory.readAll(`calls/${lost.number}/pending/`).length, 0);
+  });
+
+  test('the reading of a record after a restart: those behind it are found again, and new ones written', async () => {
+    const { farm, servers } = await scene();
+    const member = farm.member(1);
+    const phone = await farm.phone('192.0.2.7');
+    const calls = [0, 1, 2].map((i) => new Call(farm, phone, farm.callIdOf(member, `read-${i}`)));
+    for (const call of calls) call.invite();
+    await farm.pass(WRITTEN_MS);
+    await farm.kill(member, { serverLives: true });
+    const { entry } = parseRecordKey(farm.memory.readAll(`calls/${member.number}/dialog/`)[0]!.key)!;
+    plant(CallTable.prototype, 'restore', (_stack, _self, args) => args[0] === entry);
+    const again = await farm.add(1);
+    farm.choose = () => again;
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual([again.drops('internal-error'), again.faults.length, again.node.ownedCalls], [1, 1, 2]);
+    const call = new Call(farm, phone, farm.callIdOf(again, 'new'));
+    call.invite();
+    await farm.pass(WRITTEN_MS);
+    assert.equal(farm.memory.readAll(`calls/${again.number}/dialog/`).length, 4);
+    assert.equal(servers[0]?.dialogs.size, 4);
+  });
+});
+
+describe('a throw is met by the guard when a member is gone, in', () => {
+  /** A call of member 2, answered. */
+  async function answeredCall(): Promise<{ farm: FakeFarm; lost: FakeMember; call: Call }> {
+    const { farm } = await scene();
+    const lost = farm.member(2);
+    const call = new Call(farm, await farm.phone('192.0.2.7'), farm.callIdOf(lost, 'lost'));
+    call.invite();
+    await farm.pass(WRITTEN_MS);
+    return { farm, lost, call };
+  }
+
+  /** One line at member 1, which says `place`, and calls work. */
+  async function oneLine(farm: FakeFarm, place: RegExp): Promise<void> {
+    const { faults } = farm.member(1);
+    assert.equal(faults.length, 1, JSON.stringify(faults));
+    assert.match(faults[0]!.place, place);
+    assert.ok(farm.member(1).drops('internal-error') > 0);
+    restore?.();
+    await callWorks(farm);
+  }
+
+  test('the second turn of a packet that has waited for it', async () => {
+    const { farm, lost, call } = await answeredCall();
+    await farm.kill(lost);
+    await farm.seated();
+    call.bye();
+    await farm.settle();
+    plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('onDecided'));
+    await farm.pass(GRACE_MS + 100, 50);
+    await oneLine(farm, /^relay, .*\(node\/packet-way\.ts:/);
+  });
+
+  test('what lets waiting packets go', async () => {
+    const { farm, lost } = await answeredCall();
+    plant(Parked.prototype, 'release');
+    await farm.kill(lost);
+    await farm.pass(GRACE_MS + 3000, 50);
+    await oneLine(farm, /^records, Heir\.onDecided \(service\/upstream\/heir\.ts:/);
+  });
+
+  test('the second turn of a message that it was to send', async () => {
+    const { farm, servers } = await scene();
+    servers[0]!.rings = true;
+    const [owner, lost] = [farm.member(1), farm.member(2)];
+    farm.choose = () => lost;
+    const phone = await farm.tcpPhone('192.0.2.67');
+    const call = new Call(farm, phone, farm.callIdOf(owner, 'rings'));
+    call.invite();
+    await farm.pass(WRITTEN_MS);
+    assert.ok(call.ringing);
+    await farm.kill(lost);
+    servers[0]!.answer(call.callId);
+    plant(Egress.prototype, 'send', (stack) => stack.includes('takeBack'));
+    await farm.pass(10_000, 50);
+    servers[0]!.rings = false;
+    await oneLine(farm, /^relay, PacketWay\.leave \(node\/packet-way\.ts:/);
+  });
+
+  test('the second turn of a packet that had waited for the connection to it', async () => {
+    const { farm, lost } = await answeredCall();
+    const phone = await farm.tcpPhone('192.0.2.67');
+    const text = invite(farm, lost, { ...phone.at, transport: 'TCP' });
+    await farm.kill(lost);
+    phone.send(text);
+    await farm.settle();
+    plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('takeBack'));
+    await farm.pass(10_000, 50);
+    await oneLine(farm, /^relay, .*\(node\/packet-way\.ts:/);
+  });
+});
+
+test('the log line names the message by what identifies it, in a thousand characters', async () => {
+  const { farm } = await scene();
+  const member = farm.member(1);
+  plant(OwnerLookup.prototype, 'decide');
+  await datagram({ farm, servers: [] }, member);
+  const [line] = member.faults;
+  const message = line?.message ?? '';
+  assert.match(
+    message,
+    /^INVITE sip:bob:\[masked\]@example\.org\?\[masked\] SIP\/2\.0 \| Via: SIP\/2\.0\/UDP 192\.0\.2\.66:/,
+  );
+  assert.match(
+    message,
+    / \| Call-ID: planted-\d+-\d+ \| CSeq: 1 INVITE \| Route: <sip:sf\[token\]@198\.51\.100\.1;lr> \| /,
+  );
+  assert.ok(message.length <= 1000);
+  assert.match(line?.error ?? '', /^Error: planted\.Authorization:\[masked\]$/);
+});
