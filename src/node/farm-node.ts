@@ -192,6 +192,7 @@ export class FarmNode {
         onPacket: (packet) => way.relayed(packet),
         onEgress: (flow, bytes, start, end) => way.leave(flow, bytes, start, end),
         onReturned: (flow, bytes, start, end) => way.returned(flow, bytes, start, end),
+        onMade: (from, callKey) => lookup.madeAt(from, callKey),
         onNewerEpoch: () => this.#membership.refetch(),
         onSuspects: (numbers) => this.#membership.suspect(numbers),
       },
@@ -265,13 +266,15 @@ export class FarmNode {
       sendErrors: metrics.sendErrors,
       drops,
       fence,
+      announce: (owner, callKey) => this.#link.announce(owner, callKey),
       ringingSeconds: () => this.#settings.now.ownership.ringingSeconds,
       again: (packet) => way.relayed(packet),
       onHealth: () => void this.#membership.publish().catch(() => {}),
     });
+    const lookup = new OwnerLookup(world, metrics.forgedTokens);
     const way = new PacketWay({
       world,
-      lookup: new OwnerLookup(world, metrics.forgedTokens),
+      lookup,
       link: this.#link,
       service: this.#upstream,
       answers: this.#answers,

@@ -35,6 +35,11 @@ export interface LookupWorld {
   heldSince(member: number): number;
 }
 
+/** More than the attended transfers of one member within any ringing time. */
+const MAX_NAMED = 4096;
+/** Answered calls of other members' SIP servers; some 80 octets each. */
+const MAX_MADE = 200_000;
+
 const SIP = Buffer.from('sip:');
 
 export class OwnerLookup {
@@ -42,13 +47,21 @@ export class OwnerLookup {
   readonly #forged: Readonly<Record<TokenPlace, { n: number }>>;
   readonly #token = new Token();
   readonly #hash = new CallHash();
-  readonly #redirects = new Redirects();
+  /** Calls that went to the owner of another dialog, because their INVITE named it: their CANCEL and ACK name none. */
+  readonly #redirects = new Redirects(MAX_NAMED);
+  /** Calls that another member's SIP server has made. */
+  readonly #made = new Redirects(MAX_MADE);
   readonly #found = { generation: 0 };
 
   constructor(world: LookupWorld, forged: CellFamily<'place'>) {
     this.#world = world;
     const cells = TOKEN_PLACES.map((place) => [place, forged.cell({ place })] as const);
     this.#forged = Object.fromEntries(cells) as Record<TokenPlace, { n: number }>;
+  }
+
+  /** That member's SIP server has made a call whose slot is ours: what names no owner in its dialog goes there. */
+  madeAt(member: number, callKey: number): void {
+    this.#made.set(callKey, member);
   }
 
   /** The verdict on one scanned message: local, relay or drop. Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet. */
@@ -91,8 +104,11 @@ export class OwnerLookup {
         return drop('stateless-ack');
     }
     if (scan.namedDialogStart >= 0) return this.#toNamedDialog(scan, packet);
-    if (this.#world.holds(packet.callKey)) return LOCAL;
-    const elsewhere = this.#redirects.get(packet.callKey);
+    const { callKey } = packet;
+    // A request without a To tag under such a Call-ID begins something new.
+    const inDialog = scan.toTagStart >= 0;
+    if (this.#world.holds(callKey) || (inDialog && this.#world.holds(-callKey))) return LOCAL;
+    const elsewhere = this.#redirects.get(callKey) ?? (inDialog ? this.#made.get(callKey) : undefined);
     if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#world.tables.seats.has(elsewhere))
       return relayTo(elsewhere);
     return this.#toSlot(packet.slot, packet);
@@ -100,7 +116,7 @@ export class OwnerLookup {
 
   /**
    * A request that names another dialog goes to that dialog's owner, but by way of the owner of its own slot: its CANCEL and the ACK of its
-   * error name no dialog, and that member tells them the way. A dialog of the server's making is found at the member that holds it only.
+   * error name no dialog, and that member sends them on.
    */
   #toNamedDialog(scan: Scan, packet: Packet): Verdict {
     const { slots, self, apart } = this.#world.tables;
@@ -110,7 +126,11 @@ export class OwnerLookup {
     this.#hashNamedDialog(scan);
     const { key, slot } = this.#hash;
     if (this.#world.holds(key) || this.#world.holds(-key)) return LOCAL;
-    const verdict = this.#toSlot(slot, packet);
+    const made = this.#made.get(key);
+    const verdict =
+      made !== undefined && packet.hops < HOP_LIMIT && this.#world.tables.seats.has(made)
+        ? relayTo(made)
+        : this.#toSlot(slot, packet);
     if (verdict.kind === 'relay') this.#redirects.set(packet.callKey, verdict.to);
     return verdict;
   }

@@ -1,12 +1,13 @@
-// Calls that went to the owner of another dialog, because their INVITE named it (Replaces, Join). Their CANCEL and ACK name none: the owner
-// of their own slot remembers where the INVITE went. Bounded; the oldest is forgotten first.
-
-/** More than the attended transfers of one member within any ringing time. */
-const MAX_REDIRECTS = 4096;
+// Calls that the owner of their slot has to pass on, because they live at another member. Bounded; the oldest is forgotten first.
 
 export class Redirects {
   /** Member number by call key, in the order of entry. */
   readonly #members = new Map<number, number>();
+  readonly #most: number;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
 
   /** The member that the call went to; undefined when it went nowhere else. */
   get(callKey: number): number | undefined {
@@ -16,6 +17,6 @@ export class Redirects {
   set(callKey: number, member: number): void {
     this.#members.delete(callKey);
     this.#members.set(callKey, member);
-    if (this.#members.size > MAX_REDIRECTS) this.#members.delete(this.#members.keys().next().value ?? 0);
+    if (this.#members.size > this.#most) this.#members.delete(this.#members.keys().next().value ?? 0);
   }
 }

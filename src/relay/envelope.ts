@@ -52,6 +52,8 @@ export const FrameKind = {
   refusal: 4,
   /** A request that the receiver had the sender send by a connection of its own, which is gone: the receiver may have another way. */
   returned: 5,
+  /** The sender's SIP server has made a call whose slot is the receiver's: the key of its Call-ID, 8 octets (IEEE 754). */
+  made: 6,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 

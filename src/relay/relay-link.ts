@@ -46,6 +46,8 @@ export interface RelayHandlers {
   onEgress(flow: Way, bytes: Buffer, start: number, end: number): void;
   /** A request that `flow.member` was to send by `flow` comes back: its connection is gone. The flow object is reused. */
   onReturned(flow: Way, bytes: Buffer, start: number, end: number): void;
+  /** The SIP server of member `from` has made a call whose slot is this member's. */
+  onMade(from: number, callKey: number): void;
   /** A member decides by a newer view: fetch it. At most once a second for one epoch. */
   onNewerEpoch(epoch: number): void;
   /** The members a majority of the other seated members cannot reach; called when the set changes. Never this member itself; always empty with fewer than three seats. */
@@ -91,6 +93,7 @@ const NEWER_EPOCH_MS = 1000;
 /** The system's free port for UDP may be taken for TCP: ask again so often. */
 const PORT_ATTEMPTS = 8;
 const NOTHING = Buffer.alloc(0);
+const KEY_OCTETS = 8;
 /** In place of the local port, of a frame with a flow: its party is behind a NAT. */
 const BEHIND_NAT = 1;
 
@@ -263,6 +266,15 @@ export class RelayLink {
     return this.#sendByFlow(FrameKind.returned, to, flow, bytes, start, end);
   }
 
+  /** Has member `to`, the owner of its slot, know of a call that the SIP server here has made. Nothing happens when there is no such peer. */
+  announce(to: number, callKey: number): void {
+    const peer = this.#peers.get(to);
+    if (!peer) return;
+    const body = Buffer.allocUnsafe(KEY_OCTETS);
+    body.writeDoubleBE(callKey, 0);
+    this.#sendControl(FrameKind.made, to, peer.relay, body, KEY_OCTETS);
+  }
+
   #sendByFlow(
     kind: FrameKind,
     to: number,
@@ -409,7 +421,7 @@ export class RelayLink {
       refused['unknown-sender'].n++;
       return;
     }
-    const seatNeeded = frame.kind <= FrameKind.egress || frame.kind === FrameKind.returned;
+    const seatNeeded = frame.kind <= FrameKind.egress || frame.kind >= FrameKind.returned;
     const strange = this.#peers.check(frame.sender, frame.senderIncarnation, seatNeeded, frame.epoch, self.epoch);
     if (strange !== null) {
       refused[strange].n++;
@@ -437,6 +449,11 @@ export class RelayLink {
         return;
       case FrameKind.probe:
         if (readProbe(bytes, frame.start, frame.end, this.#probe)) this.#prober.onProbe(peer, this.#probe);
+        else refused.kind.n++;
+        return;
+      case FrameKind.made:
+        if (frame.end - frame.start === KEY_OCTETS)
+          this.#options.handlers.onMade(peer.number, bytes.readDoubleBE(frame.start));
         else refused.kind.n++;
         return;
       case FrameKind.refusal:

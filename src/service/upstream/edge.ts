@@ -27,6 +27,7 @@ export interface Edge {
   readonly calls: CallTable;
   /** Of the calls that are recorded; undefined where none is. */
   readonly journal?: CallJournal;
+  readonly announce?: (owner: number, callKey: number) => void;
   readonly drops: Readonly<Record<DropReason, Cell>>;
   readonly handled: CellFamily<'from' | 'kind'>;
   /** The side that faces the server, and the side of each listener. */

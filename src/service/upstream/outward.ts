@@ -331,8 +331,19 @@ export class Outward {
     else toServer(message);
     const entry = entryOf(edge, -packet.callKey, false);
     const step = noteResponse(edge, scan, entry);
-    if (step === Step.confirmed) this.#noteAnswerer(packet, scan, entry);
+    if (step === Step.confirmed) {
+      this.#noteAnswerer(packet, scan, entry);
+      if (entry < 0) this.#announce(packet);
+    }
     noteClientResponse(edge, scan, packet.callKey, entry, step, message);
+  }
+
+  /** The party of a call that the server has made may hang up without our Route: the owner of the slot sends it on then. */
+  #announce({ slot, callKey }: Packet): void {
+    const { announce, world } = this.#options.edge;
+    const { slots, self } = world.tables;
+    const owner = slots[slot]!;
+    if (owner !== self && owner !== 0) announce?.(owner, callKey);
   }
 
   /**

@@ -80,6 +80,8 @@ export interface UpstreamOptions {
   readonly drops: Readonly<Record<DropReason, Cell>>;
   /** Up while this member must not act as owner. Left out: it never is. */
   readonly fence?: { readonly up: boolean };
+  /** Has `owner`, who owns the slot, know of a call that the SIP server here has made. Left out: nobody. */
+  readonly announce?: (owner: number, callKey: number) => void;
   readonly ringingSeconds: () => number;
   /** Sends a packet on its way once more, from the owner lookup on. */
   readonly again: (packet: Packet) => void;

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Redirects } from '../../../src/ownership/redirects.ts';
 
-test('what was entered last is remembered, and no more than 4,096 calls are', () => {
-  const redirects = new Redirects();
+test('what was entered last is remembered, and no more than it has been given room for', () => {
+  const redirects = new Redirects(4096);
   for (let key = 1; key <= 4096; key++) redirects.set(key, 2);
   redirects.set(1, 3);
   redirects.set(4097, 4);

@@ -146,6 +146,7 @@ export class WayMember implements LookupWorld {
         onPacket: (packet) => this.way.relayed(packet),
         onEgress: (flow, bytes, start, end) => this.way.leave(flow, bytes, start, end),
         onReturned: (flow, bytes, start, end) => this.way.returned(flow, bytes, start, end),
+        onMade: () => {},
         onNewerEpoch: () => {},
         onSuspects: () => {},
       },

@@ -46,6 +46,7 @@ export class Member {
   readonly listeners: readonly string[];
   readonly packets: Taken[] = [];
   readonly egresses: { readonly flow: Flow; readonly text: string }[] = [];
+  readonly made: (readonly [from: number, callKey: number])[] = [];
   readonly returned: { readonly flow: Flow; readonly text: string }[] = [];
   readonly newer: number[] = [];
   readonly suspects: number[][] = [];
@@ -104,6 +105,7 @@ export class Member {
           this.returned.push({ flow: bare(flow), text: bytes.toString('latin1', start, end) });
           this.#events.emit('taken');
         },
+        onMade: (from, callKey) => this.made.push([from, callKey]),
         onNewerEpoch: (epoch) => this.newer.push(epoch),
         onSuspects: (numbers) => this.suspects.push([...numbers]),
       },
