@@ -16,7 +16,7 @@ import { Method, type Scan } from '../../sip/scan.ts';
 import type { Transport } from '../../transport/transport.ts';
 import type { OwnNames } from './own-names.ts';
 import { type NatSigns, tagHash } from './place.ts';
-import { Side, Stamp } from './stamp.ts';
+import { LOOP_PARAMETER, Side, Stamp } from './stamp.ts';
 import { Ways } from './ways.ts';
 
 export interface Edge {
@@ -142,9 +142,14 @@ export function noteRequest(edge: Edge, scan: Scan, entry: number): Step {
   return calls.onRequest(entry, method, sender, clock.now(), world.tables.epoch);
 }
 
-/** The SIP server has accepted a request of the call's dialog by the response in `scan`, with a CSeq that has risen. */
+/**
+ * The SIP server has accepted a request of the call's dialog by the response in `scan`, with a CSeq that has risen. Of a request that passes the farm
+ * several times only the first pass counts: below its Via stands no other that the farm has put on a client's request.
+ */
 export function acceptedInTable(edge: Edge, scan: Scan, entry: number): boolean {
   if (scan.status < 200 || scan.status >= 300 || scan.toTagStart < 0 || !edge.calls.isDialog(entry)) return false;
+  if (scan.nextViaStart >= 0 && scan.bytes.subarray(scan.nextViaStart, scan.headersEnd).includes(LOOP_PARAMETER))
+    return false;
   return edge.calls.accepts(entry, readSender(edge, scan));
 }
 

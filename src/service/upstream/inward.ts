@@ -127,8 +127,8 @@ export class Inward {
   }
 
   /**
-   * Sets the place in `back` when a request in the dialog shows that its sender is not where the dialog looks for it: at another flow, or behind a
-   * NAT with another Contact. The way then stands in our Via, and counts once the server has accepted the request. Else the place is left out.
+   * Sets the place in `back` when a request in the dialog shows that its sender is not where the dialog looks for it: at another flow, behind a NAT, or
+   * under a Contact that is the flow's own. The way then stands in our Via, and counts once the server has accepted the request. Else the place is left out.
    */
   #placeOf(packet: Packet, scan: Scan, inDialog: boolean, back: Way): void {
     const place = this.#place;
@@ -136,12 +136,15 @@ export class Inward {
     back.nat = false;
     if (!inDialog || scan.method === Method.ACK) return;
     const known = this.#knownWay(packet, scan);
-    // What a proxy sends in a dialog comes from any port of it; where to find it is said by its Record-Route.
-    if (scan.nextViaStart >= 0 && known && back.connection === 0) return;
-    const moved = known ? !sameFlow(known, back) || (place.nat && !known.nat) : place.nat;
+    const proxied = scan.nextViaStart >= 0;
+    // What a proxy sends in a dialog comes from any port of it, and its Record-Route, which tells where it is, stands in the first request alone.
+    if (proxied && back.connection === 0) return;
+    const nat = proxied ? known?.nat === true : place.nat;
+    const renamed = place.here && place.target !== known?.target;
+    const moved = known ? !sameFlow(known, back) || (nat && !known.nat) || renamed : nat;
     if (!moved) return;
     back.target = place.target || Math.max(known?.target ?? 0, 0);
-    back.nat = place.nat;
+    back.nat = nat;
   }
 
   /** The way to the sender of a request in a dialog: where it has moved, else the one that its dialog names; undefined when that is its Contact. */

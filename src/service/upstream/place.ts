@@ -60,12 +60,15 @@ export class Place {
   nat = false;
   /** Its Contact names another address than that it sends from. */
   elsewhere = false;
+  /** Its Contact names the very address and port that it sends from. */
+  here = false;
 
   /** Reads it of a request that came as `packet`. `signs`: what counts as a NAT. */
   read(scan: Scan, packet: Packet, signs: NatSigns): void {
     const { bytes } = scan;
     this.target = 0;
     this.elsewhere = false;
+    this.here = false;
     // An in-dialog request without Contact changes no target (RFC 3261 12.2.2).
     const contact = namesContact(scan) && readFirst(scan, HeaderName.CONTACT);
     let hidden = false;
@@ -74,6 +77,7 @@ export class Place {
       const host = bytes.toString('latin1', uri.hostStart, uri.hostEnd);
       hidden = isHidden(host, packet.address);
       this.elsewhere = isLiteral(host) && host !== packet.address;
+      this.here = host === packet.address && (uri.port || DEFAULT_PORT) === packet.port;
     }
     // More than one Via: a proxy has sent it, and its Via and the Contact are those of two elements.
     if (scan.nextViaStart >= 0) {

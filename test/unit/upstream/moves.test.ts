@@ -292,6 +292,15 @@ describe('a client by TCP', () => {
     });
   }
 
+  test('that names the end of its own connection in a new Contact is reached by that', async () => {
+    const talk = await dialog('direct');
+    const stream = await talk.rig.farm.tcpPhone('192.0.2.7');
+    await talk.begin(stream, { contact: 'sip:alice@192.0.2.7:5060;transport=tcp' });
+    await talk.accepted(stream, 'UPDATE');
+    await talk.hangUp();
+    assert.equal(hears(stream), true);
+  });
+
   test('that is there is reached by its connection although it names another Contact of no use', async () => {
     const talk = await dialog('direct');
     const stream = await talk.rig.farm.tcpPhone('192.0.2.7');
