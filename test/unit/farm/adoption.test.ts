@@ -737,6 +737,75 @@ describe('dialogs: own, the member dies', () => {
   });
 });
 
+describe('where a party is by the record of its call', () => {
+  test('a client by UDP that has moved gets the BYE of the heir at its new port', async () => {
+    const farm = await start({ members: 3, dialogs: 'own', answer: 'ingress' });
+    serve(farm);
+    const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.9', 30_001)];
+    const call = new Call(farm, before, farm.callIdOf(farm.member(2)));
+    call.invite();
+    await farm.settle();
+    call.moveTo(after);
+    call.send('INFO');
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost: farm.member(2) });
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual([asked(before), asked(after)], [[], ['BYE']]);
+  });
+
+  test('and with `shared` the requests of the other side, from the heir', async () => {
+    const farm = await start({ members: 3, dialogs: 'shared', answer: 'ingress' });
+    const callee = new Callee(farm, await farm.phone('192.0.2.9'));
+    proxies(farm, [callee.uri]);
+    const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.9', 30_001)];
+    const call = new Call(farm, before, farm.callIdOf(farm.member(2)));
+    call.invite();
+    await farm.settle();
+    callee.answer();
+    await farm.until(() => callee.state === 'confirmed', 'the call is up');
+    call.moveTo(after);
+    call.send('INFO');
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost: farm.member(2) });
+    await farm.pass(GRACE_MS + 1000, 100);
+    callee.send('OPTIONS');
+    await farm.until(() => callee.final('OPTIONS') === 200, 'an answer');
+    assert.deepEqual([asked(before), asked(after)], [[], ['OPTIONS']]);
+  });
+
+  test('a proxy in front gets the BYE of the heir at its Record-Route, whatever port it has sent from', async () => {
+    const farm = await start({ members: 3, dialogs: 'own', answer: 'ingress' });
+    serve(farm);
+    const [sends, listens] = [await farm.phone('192.0.2.80', 40_000), await farm.phone('192.0.2.80')];
+    const via = 'SIP/2.0/UDP 192.0.2.80;branch=z9hG4bKp;rport, SIP/2.0/UDP 203.0.113.9;branch=z9hG4bKc';
+    const headers = ['Record-Route: <sip:192.0.2.80;lr;did=7>', 'Contact: <sip:gw@203.0.113.9>'];
+    const callId = farm.callIdOf(farm.member(2));
+    sends.send(request({ method: 'INVITE', uri: 'sip:bob@example.org', via, callId, headers }));
+    await farm.pass(WRITTEN_MS);
+    assert.equal(got(sends, 200) > 0, true);
+    await lose({ farm, lost: farm.member(2) });
+    await farm.pass(GRACE_MS + 200, 100);
+    assert.deepEqual([asked(sends), asked(listens)], [[], ['BYE']]);
+    assert.deepEqual(listens.got[0]!.all('Route'), ['<sip:192.0.2.80;lr;did=7>']);
+  });
+
+  test('a client by TCP in the open whose connection died with its member gets the BYE at its Contact', async () => {
+    const farm = await start({ members: 3, dialogs: 'own' });
+    serve(farm);
+    const { choose } = farm;
+    farm.choose = () => farm.member(2);
+    const phone = await farm.tcpPhone('192.0.2.7');
+    farm.choose = choose;
+    const listens = await farm.phone('192.0.2.7', phone.at.port);
+    const call = new Call(farm, phone, farm.callIdOf(farm.member(2)));
+    call.invite();
+    await farm.pass(WRITTEN_MS);
+    await lose({ farm, lost: farm.member(2) });
+    await farm.pass(GRACE_MS + 200, 100);
+    assert.deepEqual(asked(listens), ['BYE']);
+  });
+});
+
 describe('a client whose connection is gone comes back on another', () => {
   /** A call from a TCP phone whose connection `holder` holds, up at the server of member 2; then another connection at `next`. */
   async function comesBack(holder: number, next: number, gone: 'closed' | 'member dead') {
