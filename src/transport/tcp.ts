@@ -218,7 +218,7 @@ export class ConnectionTable {
     const framer = new Framer(
       {
         onMessage: (bytes, start, end) => this.#message(connection, bytes, start, end),
-        onPing: () => {
+        onKeepalive: () => {
           this.#options.received[listener]![PacketClass.keepalive]!.n++;
         },
         onFault: (fault, bytes, start, end) => this.#fault(connection, fault, bytes, start, end),
@@ -485,8 +485,8 @@ export class ConnectionTable {
     if (connection.closingSince >= 0) return now - connection.closingSince >= limits.lingerMs ? 'framing' : undefined;
     if (!connection.connected) return now - connection.openedAt >= limits.connectMs ? 'connect-failed' : undefined;
     if (connection.halfSince >= 0 && now - connection.halfSince >= limits.halfMessageMs) return 'half-message';
-    const { messages, pings } = connection.framer;
-    const silent = connection.accepted && messages === 0 && pings === 0;
+    const { messages, keepalives } = connection.framer;
+    const silent = connection.accepted && messages === 0 && keepalives === 0;
     if (silent && now - connection.openedAt >= limits.silentMs) return 'silent';
     return now - connection.lastOctetAt >= limits.idleMs ? 'idle' : undefined;
   }

@@ -109,6 +109,18 @@ describe('a connection', () => {
     await finished(bench);
   });
 
+  test('is kept alive by NULs between messages, which are not answered', async () => {
+    const bench = await started({ silentMs: 10_000, idleMs: 30_000 });
+    const alice = await dialled(bench);
+    for (const keepalive of ['\0', '\r\n\0', '\0\0\0\0', message('one'), '\0'])
+      await write(bench, alice, keepalive).then(() => bench.clock.advance(9_000));
+    await write(bench, alice, message('two'));
+    assert.equal(bench.packets.length, 2);
+    assert.deepEqual([alice.text(), alice.ended(), bench.closed], ['', false, []]);
+    assert.equal(bench.received('edge', 'keepalive'), 7);
+    await finished(bench);
+  });
+
   test('that the other side closes is told once, and sends no more', async () => {
     const bench = await started();
     const alice = await dialled(bench);
@@ -149,7 +161,7 @@ describe('a connection', () => {
     bench.onFault = (packet) => {
       bench.transport.sendStream(packet.connection, Buffer.alloc(400_000));
     };
-    stream.write('\0');
+    stream.write('\x01');
     await bench.network.settle();
     assert.equal(bench.transport.connections(), 1);
     assert.deepEqual(
