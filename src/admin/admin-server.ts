@@ -12,6 +12,7 @@ import { isLoopback } from '../config/schema.ts';
 import type { Secret } from '../config/secret.ts';
 import { MAX_DEADLINE_SECONDS, ORDER_KINDS } from '../membership/order.ts';
 import type { FarmFace, OrderRequest, OwnerReport } from './farm-face.ts';
+import { boundConnections, boundedServer, HTTP_LIMITS, type HttpLimits } from './http-limits.ts';
 
 /** What a member answers with. */
 interface MemberAnswers {
@@ -29,6 +30,8 @@ export type AdminOptions = {
   readonly bind: Endpoint;
   readonly token?: Secret | undefined;
   readonly log: Logger;
+  /** Left out: `HTTP_LIMITS`. */
+  readonly limits?: HttpLimits;
 } & (MemberAnswers | OwnAnswers);
 
 /** A request that came another way than by HTTP. */
@@ -219,7 +222,12 @@ export class AdminServer {
       );
     this.#bind = bind;
     this.#authorization = options.token ? { authorization: `Bearer ${options.token.reveal()}` } : {};
-    this.#app = fastify({ logger: false, bodyLimit: BODY_BYTES, forceCloseConnections: true, requestTimeout: 10_000 });
+    const limits = options.limits ?? HTTP_LIMITS;
+    this.#app = fastify({
+      ...{ logger: false, bodyLimit: BODY_BYTES, forceCloseConnections: true },
+      ...boundedServer(limits),
+    });
+    boundConnections(this.#app, limits, options.log);
     this.#app.removeContentTypeParser('text/plain');
     guard(this.#app, options.token);
     demandJson(this.#app);

@@ -61,6 +61,59 @@ export function readGroups(text: string, out: Uint16Array): boolean {
   return close(out, at, gap);
 }
 
+/**
+ * IPv6 networks whose addresses lead to an IPv4 host, and where its four octets stand: IPv4-compatible (RFC 4291 2.5.5.1), translated (RFC 2765
+ * 2.1), 6to4 (RFC 3056 2), NAT64 (RFC 6052 2.1), and NAT64 of a site, whose prefix is of 48, 56, 64 or 96 bits (RFC 8215 4, RFC 6052 2.2).
+ */
+const EMBEDDINGS: readonly (readonly [network: readonly number[], octets: readonly number[]])[] = [
+  [
+    [0, 0, 0, 0, 0, 0],
+    [12, 13, 14, 15],
+  ],
+  [
+    [0, 0, 0, 0, 0xffff, 0],
+    [12, 13, 14, 15],
+  ],
+  [[0x2002], [2, 3, 4, 5]],
+  [
+    [0x64, 0xff9b, 0, 0, 0, 0],
+    [12, 13, 14, 15],
+  ],
+  [
+    [0x64, 0xff9b, 1],
+    [6, 7, 9, 10],
+  ],
+  [
+    [0x64, 0xff9b, 1],
+    [7, 9, 10, 11],
+  ],
+  [
+    [0x64, 0xff9b, 1],
+    [9, 10, 11, 12],
+  ],
+  [
+    [0x64, 0xff9b, 1],
+    [12, 13, 14, 15],
+  ],
+];
+const inside = new Uint16Array(GROUPS);
+const NONE: readonly string[] = [];
+
+/**
+ * The IPv4 addresses that the IPv6 literal `text` may lead to through a tunnel or a translator; not that of a mapped address, which is IPv4 itself.
+ * 0.0.0.0/8 is left out: it leads nowhere, and `::1` and longer prefixes read like it.
+ */
+export function ipv4Inside(text: string): readonly string[] {
+  if (text.indexOf(':') < 0 || !readGroups(text, inside)) return NONE;
+  let found = NONE;
+  for (const [network, octets] of EMBEDDINGS) {
+    if (!network.every((group, i) => inside[i] === group)) continue;
+    const quad = octets.map((at) => (at & 1 ? inside[at >> 1]! & 0xff : inside[at >> 1]! >> 8));
+    if (quad[0] !== 0) found = [...found, quad.join('.')];
+  }
+  return found;
+}
+
 /** Moves the groups behind `::` to the end. */
 function close(out: Uint16Array, at: number, gap: number): boolean {
   if (gap < 0) return at === GROUPS;

@@ -43,10 +43,16 @@ export interface Sharing {
   readonly reusePort?: boolean;
 }
 
+/** How connections are accepted. */
+export interface Accepting extends Sharing {
+  /** A client that has shut its sending half can still be sent to; whoever accepts must end each connection then. Left out: it is ended at once. */
+  readonly halfOpen?: boolean;
+}
+
 export interface Network {
   /** Binds or rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). Left out, `sharing` is with nobody. */
   bindUdp(local: Endpoint, handlers: DatagramHandlers, sharing?: Sharing): Promise<DatagramSocket>;
-  listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void, sharing?: Sharing): Promise<StreamServer>;
+  listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void, accepting?: Accepting): Promise<StreamServer>;
   /** `onRefused` is called when the remote host or this one says that the port is closed. */
   knockUdp(remote: Endpoint, onRefused: () => void): Promise<KnockSocket>;
   /** The stream is returned at once; it emits `connect`, or `error` and `close`. */
@@ -94,9 +100,9 @@ export const nodeNetwork: Network = {
     });
   },
 
-  listenTcp(local, onConnection, sharing = {}) {
+  listenTcp(local, onConnection, accepting = {}) {
     return new Promise((resolve, reject) => {
-      const server = net.createServer({ noDelay: true }, onConnection);
+      const server = net.createServer({ noDelay: true, allowHalfOpen: accepting.halfOpen === true }, onConnection);
       server.once('error', reject);
       server.listen(
         {
@@ -104,7 +110,7 @@ export const nodeNetwork: Network = {
           port: local.port,
           exclusive: true,
           ipv6Only: net.isIPv6(local.address),
-          reusePort: sharing.reusePort === true,
+          reusePort: accepting.reusePort === true,
         },
         () => {
           server.off('error', reject);

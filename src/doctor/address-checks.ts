@@ -23,7 +23,7 @@ function outer(facts: HostFacts): readonly InterfaceFacts[] {
 }
 
 /** Addresses of the balancer that this host must hold, under DSR. */
-function vips(config: Config): readonly string[] {
+export function vips(config: Config): readonly string[] {
   if (config.balancer.mode !== 'dsr') return [];
   const bound = config.listeners.map(({ bind }) => bind.address);
   return [...new Set(bound)].filter((address) => !isWildcard(address) && !isLoopback(address));

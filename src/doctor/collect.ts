@@ -8,7 +8,9 @@ import { memberIds } from '../config/workers.ts';
 import { type MemberRecord, parseMemberRecord } from '../membership/member-record.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import type { Store } from '../store/store.ts';
+import { boundAddresses } from './bind-checks.ts';
 import type {
+  BoundFacts,
   HostFacts,
   InterfaceFacts,
   MemberFacts,
@@ -77,6 +79,7 @@ interface IpLink {
 }
 
 interface IpRoute {
+  readonly type?: string;
   readonly dev?: string;
   readonly metrics?: readonly { readonly mtu?: number }[];
 }
@@ -104,6 +107,20 @@ async function findRoute(
   if (route?.dev === undefined) return undefined;
   const own = mtuOf.get(route.dev) ?? 65_535;
   return { device: route.dev, mtu: Math.min(own, ...(route.metrics ?? []).map(({ mtu }) => mtu ?? own)) };
+}
+
+/** Errors by which the system says that it does not hold an address; others are none of the address. */
+const NOT_HELD = ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL'];
+
+/** Binds the address at a free port, as the start would, and asks the routes, which do not depend on net.ipv4.ip_nonlocal_bind. */
+async function tryAddress(around: Surroundings, address: string): Promise<BoundFacts> {
+  const handlers = { onDatagram: () => {}, onSendError: () => {} };
+  const refused = await around.network.bindUdp({ address, port: 0 }, handlers).then(
+    async (socket) => void (await socket.close()),
+    ({ code = '' }: NodeJS.ErrnoException) => NOT_HELD.find((one) => one === code),
+  );
+  const route = await listRoute(around, ['route', 'get', address]);
+  return { refused, local: route && route.type === 'local' };
 }
 
 function readSysctls(around: Surroundings, interfaces: readonly InterfaceFacts[]): Map<string, string> {
@@ -329,6 +346,8 @@ export async function collectFacts(config: Config, around: Surroundings, file: s
     isUntracked(around),
     listRoute(around, ['route', 'show', 'default']),
   ]);
+  const addresses = boundAddresses(config);
+  const bound = await Promise.all(addresses.map((address) => tryAddress(around, address)));
   const routes = await findRoutes(around, config, records, mtuOf);
   const paths = await probePeers(around, config, records, routes);
   const snmp = around.readFile('/proc/net/snmp') ?? '';
@@ -344,6 +363,7 @@ export async function collectFacts(config: Config, around: Surroundings, file: s
   return {
     file,
     interfaces,
+    bound: new Map(addresses.map((address, at) => [address, bound[at]!])),
     sysctl: readSysctls(around, interfaces),
     persisted: readPersisted(around),
     modules: new Set((around.readFile('/proc/modules') ?? '').split('\n').map((line) => line.split(' ', 1)[0] ?? '')),

@@ -2,6 +2,7 @@
 import type { Problem } from '../config/problems.ts';
 import type { Config } from '../config/schema.ts';
 import { checkAddresses } from './address-checks.ts';
+import { checkBinds } from './bind-checks.ts';
 import type { HostFacts } from './facts.ts';
 import { checkFarm } from './farm-checks.ts';
 import { type Finding, finding, type Severity } from './finding.ts';
@@ -27,6 +28,7 @@ export function diagnose(config: Config, warnings: readonly string[], facts: Hos
     finding('DR_CONFIG_WARNING', 'hint', 'configuration', warning, [`sipfarm check -c ${facts.file}`]),
   );
   return worstFirst([
+    ...checkBinds(config, facts),
     ...checkAddresses(config, facts),
     ...checkKernel(config, facts),
     ...checkTransparent(config, facts),

@@ -17,6 +17,14 @@ export interface RouteFacts {
   readonly mtu: number;
 }
 
+/** An address of the configuration that sipfarm binds. */
+export interface BoundFacts {
+  /** The system's error when it is bound; undefined when it can be. */
+  readonly refused: string | undefined;
+  /** Whether packets to it are this host's own; undefined where the routes cannot be read. */
+  readonly local: boolean | undefined;
+}
+
 /** What a peer's relay address answered. */
 export interface PathFacts {
   readonly tcp: 'open' | 'refused' | 'silent';
@@ -78,6 +86,8 @@ export interface HostFacts {
   /** Path of the configuration file. */
   readonly file: string;
   readonly interfaces: readonly InterfaceFacts[];
+  /** By address, of all that are bound but wildcards; what cannot be had is absent. */
+  readonly bound: ReadonlyMap<string, BoundFacts>;
   /** Path under /proc/sys and value; what cannot be read is absent. */
   readonly sysctl: ReadonlyMap<string, string>;
   /** The same, by the files that are read at boot. */

@@ -3,6 +3,8 @@
 export const DOCTOR_CODES = {
   DR_CONFIG: 'The configuration is not valid. `sipfarm check` says the same; nothing else is looked at.',
   DR_CONFIG_WARNING: 'The configuration is valid, but has something that is probably not meant.',
+  DR_ADDRESS_MISSING:
+    'An address that sipfarm binds is not on this host: the member does not start, or nothing comes in there.',
   DR_WILDCARD_BIND:
     'Under DSR a listener is bound to all addresses, so its answers leave from the address of the route, not from the VIP; clients drop them.',
   DR_VIP_MISSING:

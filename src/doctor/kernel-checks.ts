@@ -1,6 +1,7 @@
 // Checks of what the kernel gives a process: buffers, files, ports, and the packet filter's opinion on SIP.
 import { UDP_BUFFER_BYTES } from '../base/network.ts';
 import type { Config } from '../config/schema.ts';
+import { boundBy } from './bind-checks.ts';
 import type { HostFacts } from './facts.ts';
 import { type Finding, type Fix, finding, sysctlName } from './finding.ts';
 
@@ -70,12 +71,7 @@ function checkTracking(config: Config, { sysctl, tracked, untracked }: HostFacts
 
 /** The ports that must be free at the start, with what they are for. */
 function portsOf(config: Config): Map<number, string> {
-  const ports = new Map<number, string>();
-  for (const { name, bind } of config.listeners) ports.set(bind.port, `listener ${name}`);
-  ports.set(config.relay.bind.port, 'relay.bind');
-  ports.set(config.service.bind.port, 'service.bind');
-  ports.set(config.admin.bind.port, 'admin.bind');
-  return ports;
+  return new Map(boundBy(config).map(({ what, bind }) => [bind.port, what]));
 }
 
 function isReserved(port: number, list: string): boolean {

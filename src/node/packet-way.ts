@@ -26,6 +26,7 @@ import type { RelayLink } from '../relay/relay-link.ts';
 import type { Service } from '../service/service.ts';
 import { buildReply } from '../sip/reply.ts';
 import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from '../sip/scan.ts';
+import { isResponse } from '../transport/classify.ts';
 import { Packet } from '../transport/packet.ts';
 
 export interface PacketWayOptions {
@@ -56,7 +57,6 @@ export interface PacketWayOptions {
 const RETRY_AFTER = ['Retry-After: 5'];
 
 const SIP = Buffer.from('sip:');
-const RESPONSE = Buffer.from('SIP/');
 
 /** To tag of such an answer: no token, because the server may pass it on, and its ACK must then reach the server. */
 const FINAL_TAG = randomBytes(8).toString('hex');
@@ -257,15 +257,6 @@ export class PacketWay {
     else if (message.method !== Method.OPTIONS) this.#reply(packet, message, 405, listed);
     else this.#reply(packet, message, this.#options.ready() ? 200 : 503, listed);
   }
-}
-
-/** It begins with `SIP/`, as every response does and no request (RFC 3261 25.1). */
-function isResponse(bytes: Buffer, start: number): boolean {
-  for (let i = 0; i < RESPONSE.length; i++) {
-    const octet = bytes[start + i]!;
-    if (octet !== RESPONSE[i] && octet !== (RESPONSE[i]! | 32)) return false;
-  }
-  return true;
 }
 
 function faultVerdict(fault: ScanFault, message: Scan): Verdict {

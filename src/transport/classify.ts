@@ -20,6 +20,17 @@ for (const character of "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
   TOKEN[character.charCodeAt(0)] = 1;
 }
 
+const RESPONSE = Buffer.from('SIP/');
+
+/** The message at `start` begins with `SIP/`, as every response does and no request (RFC 3261 25.1). */
+export function isResponse(bytes: Uint8Array, start: number): boolean {
+  for (let i = 0; i < RESPONSE.length; i++) {
+    const octet = bytes[start + i]!;
+    if (octet !== RESPONSE[i] && octet !== (RESPONSE[i]! | 32)) return false;
+  }
+  return true;
+}
+
 /** Whether the octet may begin a method or the SIP version. */
 export function isTokenOctet(octet: number): boolean {
   return TOKEN[octet] === 1;

@@ -3,7 +3,7 @@ import { isTokenOctet } from './classify.ts';
 
 /** Why framing is lost. Nothing behind the fault can be trusted to begin a message. */
 export const FRAME_FAULTS = {
-  'not-sip': 'the first octet of a message is no token octet',
+  'not-sip': 'the first octet of a message is no token octet, nor a keep-alive',
   'bare-line-end': 'a CR or LF that stands alone in the headers',
   'no-length': 'no Content-Length',
   'bad-length': 'a Content-Length that is not digits only',
@@ -16,8 +16,8 @@ export type FrameFault = keyof typeof FRAME_FAULTS;
 export interface FramerHandlers {
   /** One whole message, `bytes[start..end)`. The bytes are the framer's: copy what is kept. */
   onMessage(bytes: Buffer, start: number, end: number): void;
-  /** A double CRLF between messages, to be answered with CRLF (RFC 5626 section 4.4.1). */
-  onPing(): void;
+  /** A keep-alive between messages: a double CRLF, or a NUL, of which some devices send one to four. */
+  onKeepalive(): void;
   /** Framing is lost, the framer takes no more octets. `bytes[start..end)` is what there is of the message: up to the end of its headers where they end; nothing for `not-sip`. */
   onFault(fault: FrameFault, bytes: Buffer, start: number, end: number): void;
 }
@@ -29,6 +29,7 @@ export interface FramerLimits {
   readonly messageBytes: number;
 }
 
+const NUL = 0;
 const HTAB = 9;
 const LF = 10;
 const CR = 13;
@@ -82,8 +83,10 @@ function continuesName(octet: number, at: number): boolean {
 
 /** One per connection. The messages it finds do not depend on how the stream is cut into chunks. */
 export class Framer {
-  /** Whole messages and pings so far. */
+  /** Whole messages and keep-alives so far. */
   messages = 0;
+  keepalives = 0;
+  /** Double CRLFs among the keep-alives, to be answered with CRLF (RFC 5626 section 4.4.1). */
   pings = 0;
   /** Octets looked at and octets copied so far: the work done, which stays in proportion to the octets fed. */
   examined = 0;
@@ -164,6 +167,9 @@ export class Framer {
             this.#begin();
             start = at;
             limit = at + this.#headerBytes;
+          } else if (octet === NUL) {
+            this.#state = BETWEEN;
+            this.#keepalive();
           } else {
             this.#lose('not-sip', chunk, at, at);
             return;
@@ -179,7 +185,7 @@ export class Framer {
           else {
             this.#state = BETWEEN;
             this.pings++;
-            this.#handlers.onPing();
+            this.#keepalive();
           }
           break;
         case LINE:
@@ -243,6 +249,11 @@ export class Framer {
       at++;
     }
     if (this.half) this.#hold(chunk, start, end);
+  }
+
+  #keepalive(): void {
+    this.keepalives++;
+    this.#handlers.onKeepalive();
   }
 
   #begin(): void {

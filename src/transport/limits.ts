@@ -11,6 +11,10 @@ export interface TransportLimits {
   readonly silentMs: number;
   /** Milliseconds without an octet in either direction. Keep it above the keep-alive interval of clients (RFC 5626 section 4.4.1: 120 s). */
   readonly idleMs: number;
+  /** Milliseconds behind the last message in which a client that has shut its sending half may get an answer: 64*T1 (RFC 3261 section 17.1.2.2). */
+  readonly answerMs: number;
+  /** The same while its INVITE has no final answer: timer C, and 64*T1 for the answer to the CANCEL that it causes (RFC 3261 section 16.8). */
+  readonly ringingMs: number;
   /** Milliseconds until an outgoing connection must be open. */
   readonly connectMs: number;
   /** Milliseconds that the answer to a framing fault gets to leave before its connection is destroyed. */
@@ -39,6 +43,8 @@ export const DEFAULT_LIMITS: TransportLimits = {
   halfMessageMs: 10_000,
   silentMs: 60_000,
   idleMs: 3_600_000,
+  answerMs: 32_000,
+  ringingMs: 212_000,
   connectMs: 5_000,
   lingerMs: 2_000,
   connections: 20_000,

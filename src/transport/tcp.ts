@@ -5,7 +5,8 @@ import type { Guard } from '../base/guard.ts';
 import type { ByteStream, Network } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { canonicalAddress, sourceOf } from './address.ts';
-import { PacketClass } from './classify.ts';
+import { isResponse, PacketClass } from './classify.ts';
+import { DueAnswers } from './due-answers.ts';
 import { type FrameFault, Framer } from './framer.ts';
 import { Gate } from './gate.ts';
 import type { TransportLimits } from './limits.ts';
@@ -17,6 +18,7 @@ import type { Self } from './udp.ts';
 /** Why a connection was closed, or refused. Values of the label `reason` of closed_connections_total. */
 export const CLOSE_REASONS = {
   peer: 'the other side closed it',
+  'half-closed': 'the other side had shut its sending half; its answers have left, or did not come in time',
   error: 'the system reported an error on it',
   framing: 'its framing was lost',
   'half-message': 'a message did not end in time',
@@ -90,6 +92,9 @@ interface Connection {
   halfSince: number;
   /** Octets its framer held when last looked at: its share of the table's sum. */
   held: number;
+  readonly answers: DueAnswers;
+  /** The client has shut its sending half and waits for answers: it is sent nothing else. */
+  halfClosed: boolean;
   /** When it stopped taking messages to flush and close, or -1. */
   closingSince: number;
   /** An INVITE has passed it, one way or the other. */
@@ -191,18 +196,22 @@ export class ConnectionTable {
     return connection.id;
   }
 
-  /** Messages can be sent on the connection. */
+  /** Requests can be sent on the connection, and answered on it. */
   holds(id: number): boolean {
     const connection = this.#connections.get(id);
-    return connection !== undefined && connection.closingSince < 0;
+    return connection !== undefined && connection.closingSince < 0 && !connection.halfClosed;
   }
 
-  /** Queues a copy of `bytes`; false when the connection is gone or goes now. */
+  /** Queues a copy of `bytes`; false when the connection is gone or goes now, or could not bring the answer to a request. */
   send(id: number, bytes: Uint8Array): boolean {
     const connection = this.#connections.get(id);
     if (!connection || connection.closingSince >= 0) return false;
     if (bytes[0] === INVITE_OR_INFO) connection.hasCalls = true;
-    return this.#write(connection, Buffer.from(bytes));
+    if (isResponse(bytes, 0)) connection.answers.gave(bytes, this.#options.clock.now());
+    else if (connection.halfClosed) return false;
+    if (!this.#write(connection, Buffer.from(bytes))) return false;
+    if (connection.halfClosed && connection.answers.none) this.#closeFlushed(connection, 'half-closed');
+    return true;
   }
 
   /** Closes a connection that no call has used, once what is queued has left: its client comes back elsewhere. */
@@ -229,7 +238,7 @@ export class ConnectionTable {
     const framer = new Framer(
       {
         onMessage: (bytes, start, end) => this.#message(connection, bytes, start, end),
-        onPing: () => {
+        onKeepalive: () => {
           this.#options.received[listener]![PacketClass.keepalive]!.n++;
         },
         onFault: (fault, bytes, start, end) => this.#fault(connection, fault, bytes, start, end),
@@ -255,6 +264,8 @@ export class ConnectionTable {
       lastOctetAt: now,
       halfSince: -1,
       held: 0,
+      answers: new DueAnswers(),
+      halfClosed: false,
       closingSince: -1,
       hasCalls: false,
       gone: false,
@@ -268,7 +279,7 @@ export class ConnectionTable {
     stream.on('error', () => {
       connection.failed = true;
     });
-    stream.once('end', () => this.#closeFlushed(connection, 'peer'));
+    stream.once('end', () => this.#endOf(connection));
     stream.once('close', () => {
       this.#remove(connection, !connection.connected ? 'connect-failed' : connection.failed ? 'error' : 'peer');
     });
@@ -291,7 +302,7 @@ export class ConnectionTable {
   }
 
   #read(connection: Connection, chunk: Buffer): void {
-    if (connection.gone || connection.closingSince >= 0) return;
+    if (connection.gone || connection.closingSince >= 0 || connection.halfClosed) return;
     connection.lastOctetAt = this.#options.clock.now();
     const { opening } = connection;
     try {
@@ -389,6 +400,7 @@ export class ConnectionTable {
   #message(connection: Connection, bytes: Buffer, start: number, end: number): void {
     this.#options.received[connection.listener]![PacketClass.sip]!.n++;
     if (bytes[start] === INVITE_OR_INFO) connection.hasCalls = true;
+    connection.answers.took(bytes, start, this.#options.clock.now());
     this.#options.onPacket(this.#fill(connection, bytes, start, end));
   }
 
@@ -440,6 +452,20 @@ export class ConnectionTable {
     connection.stream.end();
   }
 
+  /** The other side sends no more. Its connection stays for the answers it may get yet; one that we made does not, its network closes it. */
+  #endOf(connection: Connection): void {
+    const { accepted, answers, framer } = connection;
+    const waits = accepted && answers.some && answers.mayCome(this.#options.clock.now(), this.#options.limits);
+    if (!waits || connection.closingSince >= 0) {
+      this.#closeFlushed(connection, 'peer');
+      return;
+    }
+    connection.halfClosed = true;
+    connection.halfSince = -1;
+    framer.stop();
+    this.#hold(connection, 0);
+  }
+
   #destroy(connection: Connection, reason: CloseReason): void {
     this.#remove(connection, reason);
     connection.stream.destroy();
@@ -483,6 +509,8 @@ export class ConnectionTable {
     let queued = 0;
     for (const connection of this.#connections.values()) {
       this.#expireOpening(connection, now);
+      if (connection.halfClosed && !connection.answers.mayCome(now, limits))
+        this.#closeFlushed(connection, 'half-closed');
       const due = this.#overdue(connection, now);
       if (due) this.#destroy(connection, due);
       else queued += connection.stream.writableLength + sumOf(connection.waiting);
@@ -500,10 +528,11 @@ export class ConnectionTable {
   #overdue(connection: Connection, now: number): CloseReason | undefined {
     const limits = this.#options.limits;
     if (connection.closingSince >= 0) return now - connection.closingSince >= limits.lingerMs ? 'framing' : undefined;
+    if (connection.halfClosed) return undefined;
     if (!connection.connected) return now - connection.openedAt >= limits.connectMs ? 'connect-failed' : undefined;
     if (connection.halfSince >= 0 && now - connection.halfSince >= limits.halfMessageMs) return 'half-message';
-    const { messages, pings } = connection.framer;
-    const silent = connection.accepted && messages === 0 && pings === 0;
+    const { messages, keepalives } = connection.framer;
+    const silent = connection.accepted && messages === 0 && keepalives === 0;
     if (silent && now - connection.openedAt >= limits.silentMs) return 'silent';
     return now - connection.lastOctetAt >= limits.idleMs ? 'idle' : undefined;
   }

@@ -230,8 +230,8 @@ export class Transport {
     else if (udp) await udp.bind(this.#options.network);
     else if (listener.listen !== false) {
       const onConnection = (stream: ByteStream): void => this.accept(index, stream);
-      const sharing = { reusePort: listener.shared === true };
-      const server = await this.#options.network.listenTcp(listener.bind, onConnection, sharing);
+      const accepting = { reusePort: listener.shared === true, halfOpen: true };
+      const server = await this.#options.network.listenTcp(listener.bind, onConnection, accepting);
       this.#servers.push(server);
       listener.local = { address: server.local.address, port: server.local.port };
     }

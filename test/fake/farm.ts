@@ -100,11 +100,14 @@ class MortalNetwork implements Network {
     return { ...socket, send: (bytes, address, port) => this.dead || socket.send(bytes, address, port) };
   }
 
-  async listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void): ReturnType<Network['listenTcp']> {
-    const server = await this.#network.listenTcp(local, (stream) => {
+  async listenTcp(
+    ...[local, onConnection, accepting]: Parameters<Network['listenTcp']>
+  ): ReturnType<Network['listenTcp']> {
+    const own = (stream: ByteStream): void => {
       this.own(stream);
       onConnection(stream);
-    });
+    };
+    const server = await this.#network.listenTcp(local, own, accepting);
     this.#closers.push(() => void server.close());
     return server;
   }
@@ -359,12 +362,13 @@ export class FakeFarm {
       },
       onSendError: () => {},
     });
-    const server = await this.network.listenTcp(VIP, (stream) => {
+    const accept = (stream: ByteStream): void => {
       const member = this.choose(this.behind);
       if (!member) return void stream.destroy();
       member.network.own(stream);
       member.node.transport.accept(TCP, stream);
-    });
+    };
+    const server = await this.network.listenTcp(VIP, accept, { halfOpen: true });
     this.#closeVip = async () => {
       await this.#vip?.close();
       await server.close();

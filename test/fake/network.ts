@@ -4,7 +4,14 @@ import { Duplex } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock } from '../../src/base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../../src/base/endpoint.ts';
-import type { ByteStream, DatagramHandlers, DatagramSocket, Network, StreamServer } from '../../src/base/network.ts';
+import type {
+  Accepting,
+  ByteStream,
+  DatagramHandlers,
+  DatagramSocket,
+  Network,
+  StreamServer,
+} from '../../src/base/network.ts';
 import type { RawSocket } from '../../src/base/raw-socket.ts';
 import { IpReader } from './ip.ts';
 
@@ -62,7 +69,10 @@ export class FakeNetwork implements Network {
   readonly clock: Clock;
   readonly #random: () => number;
   readonly #udp = new Map<string, DatagramHandlers>();
-  readonly #tcp = new Map<string, (stream: ByteStream) => void>();
+  readonly #tcp = new Map<
+    string,
+    { readonly onConnection: (stream: ByteStream) => void; readonly halfOpen: boolean }
+  >();
   readonly #ip = new IpReader();
   #outgoing: Outgoing[] = [];
   #lastPort = 39_999;
@@ -97,11 +107,15 @@ export class FakeNetwork implements Network {
     });
   }
 
-  listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void): Promise<StreamServer> {
+  listenTcp(
+    local: Endpoint,
+    onConnection: (stream: ByteStream) => void,
+    { halfOpen = false }: Accepting = {},
+  ): Promise<StreamServer> {
     const bound = this.#bind(local, this.#tcp);
     if (!bound) return Promise.reject(systemError('EADDRINUSE', formatEndpoint(local)));
     const key = formatEndpoint(bound);
-    this.#tcp.set(key, onConnection);
+    this.#tcp.set(key, { onConnection, halfOpen });
     return Promise.resolve({
       local: bound,
       close: () => {
@@ -141,15 +155,15 @@ export class FakeNetwork implements Network {
         this.clock.after(200, connect);
         return;
       }
-      const onConnection = this.#tcp.get(formatEndpoint(remote));
-      if (!onConnection) {
+      const server = this.#tcp.get(formatEndpoint(remote));
+      if (!server) {
         stream.destroy(systemError('ECONNREFUSED', formatEndpoint(remote)));
         return;
       }
-      const accepted = new FakeStream(this, remote, local);
+      const accepted = new FakeStream(this, remote, local, server.halfOpen);
       accepted.join(stream);
       stream.join(accepted);
-      onConnection(accepted);
+      server.onConnection(accepted);
       stream.emit('connect');
     };
     this.later(this.delay?.min ?? 0, connect);
@@ -258,8 +272,8 @@ export class FakeStream extends Duplex {
   #moving = false;
   #peerWaits: (() => void) | undefined;
 
-  constructor(network: FakeNetwork, local: Endpoint, remote: Endpoint) {
-    super({ allowHalfOpen: false });
+  constructor(network: FakeNetwork, local: Endpoint, remote: Endpoint, allowHalfOpen = false) {
+    super({ allowHalfOpen });
     this.#network = network;
     this.#local = local;
     this.#remote = remote;

@@ -1,4 +1,6 @@
-// Where the farm sends nothing, whatever a client writes into Contact, Via or DNS: no hosts, the inside of this one, and its own doors.
+// Where the farm sends nothing, whatever a client writes into Contact, Via or DNS: no hosts, the inside of this one, and its own doors; nor to
+// an IPv6 address that leads to one of these through a tunnel or a translator.
+import { ipv4Inside } from '../../base/address.ts';
 import { AddressList } from '../../base/address-list.ts';
 import type { Endpoint } from '../../base/endpoint.ts';
 
@@ -37,10 +39,18 @@ export class ForbiddenTargets {
 
   /** The address is that of no host: unspecified, multicast, broadcast. */
   hasNoHost(address: string): boolean {
-    return this.#noHosts.matches(address);
+    return this.#noHosts.matches(address) || ipv4Inside(address).some((inside) => this.#noHosts.matches(inside));
   }
 
   has(address: string, port: number): boolean {
-    return this.hasNoHost(address) || this.#near.matches(address) || this.#doors.get(port)?.matches(address) === true;
+    return (
+      this.hasNoHost(address) ||
+      this.#holds(address, port) ||
+      ipv4Inside(address).some((inside) => this.#holds(inside, port))
+    );
+  }
+
+  #holds(address: string, port: number): boolean {
+    return this.#near.matches(address) || this.#doors.get(port)?.matches(address) === true;
   }
 }

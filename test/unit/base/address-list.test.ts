@@ -4,7 +4,7 @@ import net from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
-import { isMapped, readGroups } from '../../../src/base/address.ts';
+import { ipv4Inside, isMapped, readGroups } from '../../../src/base/address.ts';
 import { AddressList, isNetworkText } from '../../../src/base/address-list.ts';
 
 const groups = new Uint16Array(8);
@@ -69,6 +69,30 @@ describe('an address literal', () => {
     readGroups('::fffe:192.0.2.1', groups);
     assert.equal(isMapped(groups), false);
   });
+});
+
+describe('an IPv6 literal', () => {
+  for (const [text, expected] of [
+    ['::127.0.0.1', ['127.0.0.1']],
+    ['::7f00:1', ['127.0.0.1']],
+    ['::ffff:0:192.0.2.1', ['192.0.2.1']],
+    ['2002:c000:201::1', ['192.0.2.1']],
+    ['64:ff9b::10.0.0.11', ['10.0.0.11']],
+    // RFC 6052 2.4: how long the prefix is cannot be seen, so each reading counts.
+    ['64:ff9b:1:c000:2:2100::', ['192.0.2.33', '2.33.0.0']],
+    ['64:ff9b:1:5c0:0:221::', ['5.192.0.2', '192.0.2.33']],
+    ['64:ff9b:1:5:c0:2:2100::', ['5.192.0.2', '192.0.2.33', '33.0.0.0']],
+    ['64:ff9b:1::192.0.2.33', ['192.0.2.33']],
+    ['::ffff:192.0.2.1', []],
+    ['::1', []],
+    ['::', []],
+    ['2001:db8::192.0.2.1', []],
+    ['64:ff9b:2::192.0.2.1', []],
+    ['192.0.2.1', []],
+    ['::1::', []],
+  ] as const)
+    test(`${text} leads to ${expected.join(', ') || 'no other IPv4 address'}`, () =>
+      assert.deepEqual(ipv4Inside(text), expected));
 });
 
 describe('an address list', () => {

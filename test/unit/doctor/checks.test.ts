@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, test } from 'node:test';
+import { boundAddresses } from '../../../src/doctor/bind-checks.ts';
 import { diagnose, diagnoseProblems, isWell } from '../../../src/doctor/doctor.ts';
 import { commandOf, DOCTOR_CODES, fixesOf, sysctlName } from '../../../src/doctor/finding.ts';
 import { codes, config, ETH0, facts, find, LO, LO_WITH_VIP, OWN_KEY, record, sysctls } from './facts.ts';
@@ -47,6 +48,50 @@ describe('the VIP under DSR', () => {
   it('is no matter of other modes', () => {
     const nat = config('dsr', 'nat');
     assert.ok(!codes({ interfaces: [LO, ETH0] }, nat).some((code) => code.startsWith('DR_VIP')));
+  });
+});
+
+describe('an address that is bound', () => {
+  const missing = { refused: 'EADDRNOTAVAIL', local: false };
+
+  it('must be on this host in every mode, and is named with all that is bound to it', () => {
+    for (const mode of ['dsr', 'nat', 'none']) {
+      const bound = new Map(['10.0.0.11', '127.0.0.1'].map((address) => [address, missing]));
+      const found = find('DR_ADDRESS_MISSING', { bound }, config('mode: dsr', `mode: ${mode}`));
+      assert.deepEqual(
+        found.map(({ severity, about }) => `${severity} ${about}`),
+        ['fault 10.0.0.11 (relay.bind)', 'fault 127.0.0.1 (service.bind, admin.bind)'],
+      );
+      assert.match(found[0]?.reason ?? '', /EADDRNOTAVAIL.*SF_BIND_FAILED/);
+      assert.match(found[0]?.mend.join('\n') ?? '', /^# .*net\.ipv4\.ip_nonlocal_bind=1$/m);
+    }
+  });
+
+  it('is missed at a listener unless it is a VIP of DSR, which has a finding of its own', () => {
+    const bound = new Map([['198.51.100.1', missing]]);
+    const [found] = find('DR_ADDRESS_MISSING', { bound }, config('mode: dsr', 'mode: nat'));
+    assert.equal(found?.about, '198.51.100.1 (listener edge)');
+    assert.deepEqual(find('DR_ADDRESS_MISSING', { bound }), []);
+    assert.deepEqual(codes({ bound, interfaces: [LO, ETH0] }), ['DR_VIP_MISSING']);
+  });
+
+  it('is looked at for hatches too, and not where it is a wildcard', () => {
+    const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
+    const [found] = find('DR_ADDRESS_MISSING', { bound: new Map([['10.0.0.11', missing]]) }, transparent);
+    assert.equal(found?.about, '10.0.0.11 (hatch of listener edge, relay.bind)');
+    const wild = config('bind: 127.0.0.1:5062', 'bind: 0.0.0.0:5062, advertise: 127.0.0.1:5062');
+    assert.deepEqual(boundAddresses(wild), ['198.51.100.1', '10.0.0.11', '127.0.0.1']);
+  });
+
+  it('that can be bound without being here is warned of: ip_nonlocal_bind allows it', () => {
+    const bound = new Map([['10.0.0.11', { refused: undefined, local: false }]]);
+    const [found] = find('DR_ADDRESS_MISSING', { bound });
+    assert.equal(found?.severity, 'warning');
+    assert.match(found?.reason ?? '', /ip_nonlocal_bind/);
+    const well = [true, undefined].map((local) =>
+      find('DR_ADDRESS_MISSING', { bound: new Map([['10.0.0.11', { refused: undefined, local }]]) }),
+    );
+    assert.deepEqual(well, [[], []]);
   });
 });
 

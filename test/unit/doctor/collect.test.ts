@@ -10,10 +10,11 @@ import { probePath } from '../../../src/doctor/path-probe.ts';
 import { MemoryFarm } from '../../../src/store/memory-store.ts';
 import { config, record } from './facts.ts';
 
-/** A network whose packets to the peer arrive up to `passes` octets (IPv4), and whose TCP is the host's own. */
+/** A network that binds every address, whose packets to the peer arrive up to `passes` octets (IPv4), and whose TCP is the host's own. */
 function narrow(passes: number): Network {
   return {
     ...nodeNetwork,
+    bindUdp: async (local) => ({ local, send: () => {}, close: async () => {} }),
     knockUdp: async (_, onRefused) => ({
       knock: (bytes) => {
         if (bytes.length + 28 <= passes) queueMicrotask(onRefused);
@@ -140,6 +141,35 @@ test('the store is measured without writing to it, and the records of members ar
   assert.deepEqual(asked, ['http://10.0.0.31:2379/metrics']);
   assert.deepEqual(await store.list('doctor/'), []);
   assert.equal(facts.paths.get('127.0.0.1:1')?.passes, 1500);
+});
+
+test('every address that is bound is tried at a free port, closed again, and looked for in the routes', async () => {
+  const log: string[] = [];
+  const network: Network = {
+    ...narrow(1500),
+    bindUdp: async (local) => {
+      if (local.address !== '127.0.0.1') throw Object.assign(new Error('no'), { code: 'EADDRNOTAVAIL' });
+      log.push(`bind ${local.address}:${local.port}`);
+      return { local, send: () => {}, close: async () => void log.push('close') };
+    },
+  };
+  const run = async (command: string, args: readonly string[]): Promise<string | undefined> => {
+    if (command !== 'ip' || args[2] !== 'get') return undefined;
+    return args[3] === '127.0.0.1' ? '[{"type":"local","dev":"lo"}]' : '[{"dst":"10.0.0.11","dev":"eth0"}]';
+  };
+  const { bound } = await collectFacts(config(), around({ network, run }), 'x.yaml');
+  assert.deepEqual(log, ['bind 127.0.0.1:0', 'close']);
+  assert.deepEqual(Object.fromEntries(bound), {
+    '198.51.100.1': { refused: 'EADDRNOTAVAIL', local: false },
+    '10.0.0.11': { refused: 'EADDRNOTAVAIL', local: false },
+    '127.0.0.1': { refused: undefined, local: true },
+  });
+});
+
+test('an error that is none of the address does not judge it, and unreadable routes neither', async () => {
+  const bindUdp = async () => Promise.reject(Object.assign(new Error('no'), { code: 'EMFILE' }));
+  const { bound } = await collectFacts(config(), around({ network: { ...narrow(1500), bindUdp } }), 'x.yaml');
+  assert.deepEqual(bound.get('10.0.0.11'), { refused: undefined, local: undefined });
 });
 
 test('forged frames are those that came while the doctor looked', async () => {

@@ -81,6 +81,7 @@ export function facts(given: Partial<HostFacts> = {}): HostFacts {
   return {
     file: '/etc/sipfarm/sipfarm.yaml',
     interfaces: [LO_WITH_VIP, ETH0],
+    bound: new Map(),
     sysctl: sysctls(),
     persisted: new Map([
       ['net/ipv4/conf/all/arp_ignore', '1'],

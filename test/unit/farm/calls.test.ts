@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { seededRandom } from '../../fake/network.ts';
-import { parameterOf } from '../../fake/sip.ts';
+import { parameterOf, request, respond } from '../../fake/sip.ts';
 import { Call, serve, start, stopFarms } from './calls.ts';
 
 afterEach(stopFarms);
@@ -93,6 +93,24 @@ describe('calls sprayed over the members, packet by packet', () => {
     for (const call of calls) call.bye();
     await farm.until(() => calls.every(({ final }) => final.get('BYE') === 200), 'all calls are over');
     assert.ok(farm.members.every(({ node }) => node.ownedCalls === 0));
+  });
+
+  test('by TCP: a client that has shut its sending half gets the answer of an owner elsewhere', async () => {
+    const farm = await start({ members: 3 });
+    const owner = farm.member(2);
+    farm.choose = () => farm.member(1);
+    const phone = await farm.tcpPhone('192.0.2.7');
+    const via = `SIP/2.0/TCP 192.0.2.7:${phone.at.port};branch=z9hG4bKhalf`;
+    phone.send(request({ method: 'OPTIONS', uri: 'sip:b@example.org', via, callId: farm.callIdOf(owner) }));
+    phone.stream.end();
+    await farm.until(() => owner.server.requests.length > 0, 'the owner has it');
+    await farm.pass(20_000);
+    owner.server.send(respond(owner.server.last, 200));
+    await farm.until(() => phone.closed, 'the connection is closed behind the answer');
+    assert.deepEqual(
+      phone.got.map(({ status }) => status),
+      [200],
+    );
   });
 
   test('a large INVITE takes the connection between the members, and arrives whole', async () => {

@@ -109,10 +109,22 @@ describe('a connection', () => {
     await finished(bench);
   });
 
+  test('is kept alive by NULs between messages, which are not answered', async () => {
+    const bench = await started({ silentMs: 10_000, idleMs: 30_000 });
+    const alice = await dialled(bench);
+    for (const keepalive of ['\0', '\r\n\0', '\0\0\0\0', message('one'), '\0'])
+      await write(bench, alice, keepalive).then(() => bench.clock.advance(9_000));
+    await write(bench, alice, message('two'));
+    assert.equal(bench.packets.length, 2);
+    assert.deepEqual([alice.text(), alice.ended(), bench.closed], ['', false, []]);
+    assert.equal(bench.received('edge', 'keepalive'), 7);
+    await finished(bench);
+  });
+
   test('that the other side closes is told once, and sends no more', async () => {
     const bench = await started();
     const alice = await dialled(bench);
-    await write(bench, alice, message());
+    await write(bench, alice, message('done', '', 'ACK'));
     const connection = bench.packets[0]!.connection;
     alice.stream.end();
     await bench.network.settle();
@@ -149,7 +161,7 @@ describe('a connection', () => {
     bench.onFault = (packet) => {
       bench.transport.sendStream(packet.connection, Buffer.alloc(400_000));
     };
-    stream.write('\0');
+    stream.write('\x01');
     await bench.network.settle();
     assert.equal(bench.transport.connections(), 1);
     assert.deepEqual(
@@ -180,6 +192,155 @@ describe('a connection', () => {
     bench.transport.accept(4, accepted!);
     await bench.network.settle();
     assert.ok(bob.ended());
+    await finished(bench);
+  });
+});
+
+describe('a client that has shut its sending half', () => {
+  /** One that has sent `methods` before; its connection, and what is sent to it. */
+  async function halfClosed(methods: readonly string[], limits: Partial<TransportLimits> = {}, rest = '') {
+    const bench = await started(limits);
+    const alice = await dialled(bench);
+    await write(bench, alice, methods.map((method) => message(method, '', method)).join('') + rest);
+    const { connection } = bench.packets[0]!;
+    alice.stream.end();
+    await bench.network.settle();
+    const send = async (text: string): Promise<boolean> => {
+      const sent = bench.transport.sendStream(connection, Buffer.from(text));
+      await bench.network.settle();
+      return sent;
+    };
+    return { bench, alice, connection, send };
+  }
+
+  test('gets the answers to all it has asked, then the end, and is told as closed once', async () => {
+    const { bench, alice, connection, send } = await halfClosed(['OPTIONS', 'REGISTER', 'ACK']);
+    assert.deepEqual([alice.ended(), bench.closed], [false, []]);
+    assert.ok(await send('SIP/2.0 100 one '));
+    assert.ok(await send('SIP/2.0 200 two '));
+    assert.equal(alice.ended(), false);
+    assert.ok(await send('SIP/2.0 401 three'));
+    assert.equal(alice.text(), 'SIP/2.0 100 one SIP/2.0 200 two SIP/2.0 401 three');
+    assert.ok(alice.ended());
+    assert.deepEqual(bench.closed, [{ connection, reason: 'half-closed' }]);
+    assert.equal(bench.closedBy('half-closed'), 1);
+    await finished(bench);
+  });
+
+  test('is sent no request, which it could not answer', async () => {
+    const { bench, alice, connection, send } = await halfClosed(['OPTIONS']);
+    assert.equal(bench.transport.holdsStream(connection), false);
+    assert.equal(await send(message('back', '', 'BYE')), false);
+    assert.equal(alice.text(), '');
+    await finished(bench);
+  });
+
+  test('is closed at once when it waits for nothing', async () => {
+    const { bench, alice } = await halfClosed(['ACK']);
+    assert.ok(alice.ended());
+    assert.equal(bench.closedBy('peer'), 1);
+    await finished(bench);
+  });
+
+  test('and has got all its answers before is closed at once', async () => {
+    const bench = await started();
+    const alice = await dialled(bench);
+    bench.onPacket = ({ connection }) => bench.transport.sendStream(connection, Buffer.from('SIP/2.0 200 '));
+    await write(bench, alice, message('one', '', 'INVITE') + message('two', '', 'OPTIONS'));
+    alice.stream.end();
+    await bench.network.settle();
+    assert.ok(alice.ended());
+    assert.equal(bench.closedBy('peer'), 1);
+    await finished(bench);
+  });
+
+  test('is waited for 64*T1, and for timer C while it calls', async () => {
+    for (const [methods, seconds] of [
+      [['OPTIONS', 'REGISTER'], 32],
+      [['INVITE'], 212],
+      [['INVITE', 'OPTIONS'], 212],
+    ] as const) {
+      const { bench, alice } = await halfClosed(methods);
+      bench.clock.advance(seconds * 1_000 - 1_000);
+      await bench.network.settle();
+      assert.equal(alice.ended(), false, `${methods}`);
+      bench.clock.advance(1_000);
+      await bench.network.settle();
+      assert.ok(alice.ended(), `${methods}`);
+      assert.equal(bench.closedBy('half-closed'), 1);
+      await finished(bench);
+    }
+  });
+
+  test('gets the 200 of each branch of its INVITE, and 64*T1 behind the last it is closed', async () => {
+    const { bench, alice, send } = await halfClosed(['INVITE']);
+    for (const answer of ['SIP/2.0 200 a', 'SIP/2.0 200 b', 'SIP/2.0 200 c']) assert.ok(await send(answer));
+    bench.clock.advance(31_000);
+    assert.ok(await send('SIP/2.0 200 d'));
+    bench.clock.advance(31_000);
+    await bench.network.settle();
+    assert.equal(alice.ended(), false);
+    bench.clock.advance(1_000);
+    await bench.network.settle();
+    assert.ok(alice.ended());
+    await finished(bench);
+  });
+
+  test('long behind its last request is waited for no more', async () => {
+    const bench = await started();
+    const alice = await dialled(bench);
+    await write(bench, alice, message('one', '', 'OPTIONS'));
+    bench.clock.advance(32_000);
+    alice.stream.end();
+    await bench.network.settle();
+    assert.ok(alice.ended());
+    assert.equal(bench.closedBy('peer'), 1);
+    await finished(bench);
+  });
+
+  test('in the middle of a message holds nothing of it, and gets its answers', async () => {
+    const { bench, alice, send } = await halfClosed(['OPTIONS'], {}, message('half').slice(0, 80));
+    assert.equal(bench.transport.bufferedBytes(), 0);
+    bench.clock.advance(11_000);
+    assert.ok(await send('SIP/2.0 200 '));
+    assert.equal(alice.text(), 'SIP/2.0 200 ');
+    await finished(bench);
+  });
+
+  test('counts for the limits like any other, until it is closed', async () => {
+    const bench = await started({ connectionsPerSource: 10 });
+    const halves: Client[] = [];
+    for (let i = 0; i < 10; i++) {
+      const client = await dialled(bench);
+      await write(bench, client, message(`${i}`, '', 'OPTIONS'));
+      client.stream.end();
+      halves.push(client);
+    }
+    await bench.network.settle();
+    assert.equal(bench.transport.connections(), 10);
+    assert.ok((await dialled(bench)).ended());
+    assert.equal(bench.closedBy('source-limit'), 1);
+    bench.clock.advance(32_000);
+    await bench.network.settle();
+    assert.equal(bench.transport.connections(), 0);
+    assert.equal((await dialled(bench)).ended(), false);
+    await finished(bench);
+  });
+
+  test('that does not read its answer is destroyed in the end', async () => {
+    const bench = await started({ lingerMs: 2_000 });
+    const stream = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
+    stream.on('error', () => {});
+    stream.write(message('one', '', 'OPTIONS'));
+    await bench.network.settle();
+    stream.end();
+    await bench.network.settle();
+    const { connection } = bench.packets[0]!;
+    assert.ok(bench.transport.sendStream(connection, Buffer.from(`SIP/2.0 200 ${'x'.repeat(400_000)}`)));
+    await bench.network.settle();
+    assert.equal(bench.transport.connections(), 1);
+    bench.clock.advance(3_000);
+    assert.equal(bench.transport.connections(), 0);
     await finished(bench);
   });
 });

@@ -1,7 +1,9 @@
 // UDP listeners: what comes in, with its true source, and what leaves from which address.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import net from 'node:net';
 import { describe, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { nodeNetwork } from '../../../src/base/network.ts';
 import type { ListenerConfig } from '../../../src/transport/transport.ts';
 import { FakeClock } from '../../fake/clock.ts';
@@ -257,6 +259,24 @@ describe('listeners', () => {
       assert.equal(await arrived.promise, 'early');
       await back;
       assert.equal(bench.packets.at(-1)?.connection, connection);
+    });
+
+    test(`on real sockets at ${address} answer a client that has shut its sending half`, async (t) => {
+      const bench = makeBench([tcp('edge', address, 0)], {}, { network: nodeNetwork });
+      t.after(() => bench.transport.stop());
+      await bench.transport.start();
+      const { promise: asked, resolve } = resolvers<number>();
+      bench.onPacket = (packet) => resolve(packet.connection);
+      const alice = net.connect({ host: address, port: bench.transport.listeners[0]!.local.port, allowHalfOpen: true });
+      t.after(() => alice.destroy());
+      alice.end(message('half', '', 'OPTIONS'));
+      const connection = await asked;
+      // The end has come, too, once a request finds no way any more.
+      while (bench.transport.holdsStream(connection)) await turn();
+      assert.ok(bench.transport.sendStream(connection, Buffer.from('SIP/2.0 200 OK')));
+      assert.equal(String((await once(alice, 'data'))[0]), 'SIP/2.0 200 OK');
+      await once(alice, 'end');
+      assert.deepEqual(bench.closed, [{ connection, reason: 'half-closed' }]);
     });
   }
 });

@@ -21,7 +21,7 @@ function frame(chunks: readonly Buffer[], limits = LIMITS): Run {
   const framer = new Framer(
     {
       onMessage: (bytes, start, end) => events.push(`message ${bytes.toString('latin1', start, end)}`),
-      onPing: () => events.push('ping'),
+      onKeepalive: () => events.push('keepalive'),
       onFault: (fault, bytes, start, end) => events.push(`fault ${fault} ${bytes.toString('latin1', start, end)}`),
     },
     limits,
@@ -56,10 +56,10 @@ describe('a TCP stream', () => {
     'latin1',
   );
 
-  test('gives its messages without their neighbours, and a ping between them', () => {
+  test('gives its messages without their neighbours, and a keep-alive between them', () => {
     assert.deepEqual(frame([stream]).events, [
       `message ${message('one', 'v=0\r\n\r\ns=-\r\n')}`,
-      'ping',
+      'keepalive',
       `message ${message('two')}`,
       `message ${message('three', 'x'.repeat(700))}`,
     ]);
@@ -174,9 +174,24 @@ describe('Content-Length', () => {
 
 describe('framing', () => {
   test('is lost at an octet that begins no message', () => {
-    for (const first of ['\x16\x03\x01', '\0', ' INVITE', '\n', '\r\r', '"']) {
+    for (const first of ['\x16\x03\x01', '\x01', '\r\0', '\r\n\r\0', ' INVITE', '\n', '\r\r', '"']) {
       assert.equal(faultOf(`${first}${message()}`), 'not-sip', JSON.stringify(first));
     }
+  });
+
+  test('takes NULs between messages for keep-alives, however many, and only a double CRLF for a ping', () => {
+    const { events, framer } = frame([Buffer.from(`\0${message('one')}\0\0\0\0\r\n\0\r\n\r\n\r\n\0${message('two')}`)]);
+    assert.deepEqual(
+      events.filter((event) => event !== 'keepalive'),
+      [`message ${message('one')}`, `message ${message('two')}`],
+    );
+    assert.deepEqual([framer.keepalives, framer.pings], [8, 1]);
+    assert.equal(frame([Buffer.alloc(100_000)]).framer.keepalives, 100_000);
+  });
+
+  test('passes a NUL inside a message on as it is, where it begins no message and ends none', () => {
+    const inside = message('one', 'a\0b').replace('Max-Forwards', '\0Max-Forwards');
+    assert.deepEqual(whole(inside), [`message ${inside}`]);
   });
 
   test('is lost at a bare CR or LF in the headers', () => {
@@ -203,7 +218,7 @@ describe('framing', () => {
       seen.push(start);
       framer.stop();
     };
-    const framer = new Framer({ onMessage, onPing() {}, onFault() {} }, LIMITS);
+    const framer = new Framer({ onMessage, onKeepalive() {}, onFault() {} }, LIMITS);
     framer.feed(Buffer.from(message() + message()));
     framer.feed(Buffer.from(message()));
     assert.deepEqual(seen, [0]);
@@ -215,7 +230,7 @@ describe('framing', () => {
     assert.equal(framer.messages, 2);
     assert.equal(framer.copied, 0);
     const handed: Buffer[] = [];
-    const other = new Framer({ onMessage: (bytes) => handed.push(bytes), onPing() {}, onFault() {} }, LIMITS);
+    const other = new Framer({ onMessage: (bytes) => handed.push(bytes), onKeepalive() {}, onFault() {} }, LIMITS);
     other.feed(chunk);
     assert.ok(handed.every((bytes) => bytes === chunk));
   });

@@ -6,7 +6,7 @@ import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
 import type { FakeMember } from '../../fake/farm.ts';
 import { SECRET } from '../../fake/farm.ts';
 import { Message, respond } from '../../fake/sip.ts';
-import { answer, changed, cleanUp, from, fromServer, inward, outward, type Rig, rig, viaOf } from './rig.ts';
+import { answer, answered, changed, cleanUp, from, fromServer, inward, outward, type Rig, rig, viaOf } from './rig.ts';
 
 cleanUp();
 
@@ -82,12 +82,32 @@ describe('a response of the server', () => {
   test('is dropped as flow-lost when the connection is closed', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
-    const request = await inward(edge, phone, from(phone, { method: 'OPTIONS' }));
+    const request = await inward(edge, phone, from(phone, { method: 'INVITE' }));
     phone.close();
     await edge.farm.settle();
-    edge.server.send(respond(request, 200));
+    // Until something is sent, a client that is gone looks like one that has shut its sending half.
+    for (const [status, drops] of [
+      [180, 0],
+      [200, 1],
+    ] as const) {
+      edge.server.send(respond(request, status));
+      await edge.farm.settle();
+      assert.equal(edge.member.drops('flow-lost'), drops, `${status}`);
+    }
+  });
+
+  test('reaches a client that has shut its sending half, and a request does not: 430', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.tcpPhone('192.0.2.7');
+    const behindNat = ['Supported: path', 'Contact: <sip:alice@192.168.1.7:5060;transport=tcp>'];
+    const register = await inward(edge, phone, from(phone, { method: 'REGISTER', headers: behindNat }));
+    phone.stream.end();
     await edge.farm.settle();
-    assert.equal(edge.member.drops('flow-lost'), 1);
+    const uri = `sip:alice@192.0.2.7:${phone.at.port};transport=tcp`;
+    const headers = [`Route: ${register.one('Path')}`];
+    assert.equal((await answered(edge, fromServer(edge, { method: 'OPTIONS', uri, headers }))).status, 430);
+    assert.equal((await answer(edge, phone, register, 200)).status, 200);
+    assert.equal(phone.closed, true);
   });
 
   const otherFarm = keyring(['cd'.repeat(32)]);

@@ -1,0 +1,50 @@
+// Checks of the addresses that sipfarm binds: this host must hold each of them, whatever the mode.
+import { type Endpoint, isWildcard } from '../base/endpoint.ts';
+import { transparentHatches } from '../config/hatches.ts';
+import type { Config } from '../config/schema.ts';
+import { vips } from './address-checks.ts';
+import type { HostFacts } from './facts.ts';
+import { type Finding, finding } from './finding.ts';
+
+interface Bound {
+  readonly what: string;
+  readonly bind: Endpoint;
+}
+
+/** All that is bound at the start, with its name in the configuration. Workers have the same addresses. */
+export function boundBy(config: Config): readonly Bound[] {
+  return [
+    ...config.listeners.map(({ name, bind }) => ({ what: `listener ${name}`, bind })),
+    ...transparentHatches(config).map(({ name, hatch }) => ({ what: `hatch of listener ${name}`, bind: hatch })),
+    { what: 'relay.bind', bind: config.relay.bind },
+    { what: 'service.bind', bind: config.service.bind },
+    { what: 'admin.bind', bind: config.admin.bind },
+  ];
+}
+
+/** The single addresses among them. */
+export function boundAddresses(config: Config): readonly string[] {
+  const addresses = new Set(boundBy(config).map(({ bind }) => bind.address));
+  return [...addresses].filter((address) => !isWildcard(address));
+}
+
+/** A VIP of DSR has a finding of its own. */
+export function checkBinds(config: Config, facts: HostFacts): Finding[] {
+  const others = new Set(vips(config));
+  return boundAddresses(config).flatMap((address) => {
+    const { refused, local } = facts.bound.get(address) ?? {};
+    const names = boundBy(config).flatMap(({ what, bind }) => (bind.address === address ? [what] : []));
+    if (others.has(address) || (refused === undefined && local !== false)) return [];
+    const about = `${address} (${names.join(', ')})`;
+    const hand = `# in ${facts.file}: write an address of this host (ip addr show) there, or put ${address} on this host`;
+    const restart = 'systemctl restart sipfarm';
+    if (refused === undefined) {
+      const reason = `This host does not hold ${address}; it can be bound only because net.ipv4.ip_nonlocal_bind (or its like for IPv6) is 1. Nothing comes in there until the address is here, as with a VIP that keepalived moves.`;
+      return [finding('DR_ADDRESS_MISSING', 'warning', about, reason, [hand, restart])];
+    }
+    const reason = `This host does not hold ${address}: binding it fails with ${refused}, and the member ends with SF_BIND_FAILED. sipfarm does not set IP_FREEBIND.`;
+    const family = address.includes(':') ? 'ipv6' : 'ipv4';
+    const later = `# or, if the address comes later (a VIP that keepalived moves): sysctl -w net.${family}.ip_nonlocal_bind=1`;
+    return [finding('DR_ADDRESS_MISSING', 'fault', about, reason, [hand, later, restart])];
+  });
+}
