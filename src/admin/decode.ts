@@ -2,7 +2,7 @@
 import { base32Decode } from '../base/base32.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
-import { type Flow, readFlow } from '../ownership/flow.ts';
+import { emptyWay, type Flow, readWay } from '../ownership/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../ownership/token.ts';
 import { decodeFrame, Frame, FrameKind } from '../relay/envelope.ts';
@@ -20,6 +20,8 @@ interface DecodedToken {
   /** What the token carries besides, in hexadecimal; a flow is also shown by `flow`. */
   readonly value: string;
   readonly flow?: Pick<Flow, 'listener' | 'connection' | 'address' | 'port'>;
+  /** Of a way to a party: it is behind a NAT. */
+  readonly behindNat?: boolean;
 }
 
 /** Fields of a relay frame by name; the message itself as text. */
@@ -60,8 +62,9 @@ function decodeToken(branch: boolean, text: string, keys: Keyring | undefined): 
   const bytes = Buffer.from(text, 'latin1');
   const check = keys ? readToken(keys, bytes, 0, bytes.length, token) : undefined;
   if (check !== 'valid' && !readUnchecked(bytes, token)) return undefined;
-  const flow: Flow = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
-  const { listener, connection, address, port } = readFlow(token, flow) ? flow : { ...flow, listener: -1 };
+  const way = emptyWay();
+  const isFlow = readWay(token, way);
+  const { listener, connection, address, port } = way;
   return {
     what: branch ? 'branch' : 'token',
     text,
@@ -71,7 +74,8 @@ function decodeToken(branch: boolean, text: string, keys: Keyring | undefined): 
     member: token.member,
     incarnation: token.incarnation,
     value: Buffer.from(token.octets.subarray(token.valueStart, token.valueEnd)).toString('hex'),
-    ...(listener >= 0 && { flow: { listener, connection, address, port } }),
+    ...(isFlow && { flow: { listener, connection, address, port } }),
+    ...(isFlow && way.target >= 0 && { behindNat: way.nat }),
   };
 }
 

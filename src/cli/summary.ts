@@ -186,5 +186,6 @@ export function showDecoded(decoded: Decoded): string {
     ...(flow ? [['listener', flow.listener] as const] : []),
     ...(flow && flow.connection !== 0 ? [['connection', flow.connection] as const] : []),
     ...(flow && flow.connection === 0 ? [['remote', formatEndpoint(flow)] as const] : []),
+    ...(decoded.behindNat === undefined ? [] : [['behind a NAT', decoded.behindNat ? 'yes' : 'no'] as const]),
   ]);
 }

@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { decode } from '../../../src/admin/decode.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
-import { writeFlowToken } from '../../../src/ownership/flow.ts';
+import { showDecoded } from '../../../src/cli/summary.ts';
+import { writeFlowToken, writeWayToken } from '../../../src/ownership/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
 import { encodeFrame, Frame, FrameKind, headOctets } from '../../../src/relay/envelope.ts';
@@ -46,6 +47,15 @@ test('a branch is found inside a whole Via line, in any case', () => {
   const branch = `z9hG4bK${mintToken(KEYS, TokenKind.edge, 3, 1, new Uint8Array(8))}`;
   const line = `Via: SIP/2.0/UDP 198.51.100.1:5060;branch=${branch.toUpperCase()};rport`;
   assert.partialDeepStrictEqual(decode(line, KEYS), { what: 'branch', verified: true, kind: 'edge', member: 3 });
+});
+
+test('the token of a way shows its flow, and whether the party is behind a NAT', () => {
+  const room = Buffer.alloc(100);
+  const way = { member: 4, incarnation: 2, listener: 1, connection: 9, address: '', port: 0, target: 77, nat: true };
+  const decoded = decode(room.toString('latin1', 0, writeWayToken(KEYS, way, room, 0)), KEYS);
+  assert.ok(decoded.what === 'token');
+  assert.deepEqual([decoded.flow?.connection, decoded.behindNat], [9, true]);
+  assert.match(showDecoded(decoded), /^behind a NAT +yes$/m);
 });
 
 test('a flow token tells its flow', () => {

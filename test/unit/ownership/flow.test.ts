@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { readAddress, writeAddress } from '../../../src/base/address-octets.ts';
-import { type Flow, readFlow, writeFlowToken } from '../../../src/ownership/flow.ts';
+import { emptyWay, type Flow, readFlow, readWay, writeFlowToken, writeWayToken } from '../../../src/ownership/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
 
@@ -61,6 +61,38 @@ describe('a flow token', () => {
           port: fc.nat(65535),
         }),
         (flow) => assert.deepEqual(carried(flow), { ...flow, address: '', port: 0 }),
+      ),
+    );
+  });
+
+  test('carries the place of its party besides, and is read as a bare flow all the same', () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          ...head,
+          connection: fc.constantFrom(0, 7),
+          address: fc.ipV4(),
+          port: fc.nat(65535),
+          target: fc.nat(0x7fffffff),
+          nat: fc.boolean(),
+        }),
+        (way) => {
+          const room = Buffer.alloc(100);
+          const end = writeWayToken(keys, way, room, 0);
+          assert.equal(readToken(keys, room, 0, end, token), 'valid');
+          const expected = way.connection === 0 ? way : { ...way, address: '', port: 0 };
+          const read = emptyWay();
+          assert.ok(readWay(token, read));
+          assert.deepEqual(read, expected);
+          const { target: _target, nat: _nat, ...flow } = expected;
+          const bare = empty();
+          assert.ok(readFlow(token, bare));
+          assert.deepEqual(bare, flow);
+          // A token of the flow alone says nothing of a place.
+          assert.equal(readToken(keys, room, 0, writeFlowToken(keys, way, room, 0), token), 'valid');
+          assert.ok(readWay(token, read));
+          assert.deepEqual([read.target, read.nat], [-1, false]);
+        },
       ),
     );
   });
