@@ -13,6 +13,8 @@ interface Tool {
   readonly name: string;
   /** Packages of Debian and Ubuntu. */
   readonly apt: string;
+  /** Where it is, as a pattern, when it is no program in PATH. */
+  readonly file?: string;
   /** What is left out without it. */
   readonly tests: string;
 }
@@ -28,6 +30,13 @@ const TOOLS: readonly Tool[] = [
     apt: 'kamailio',
     tests: 'registrations shared by the members, the proof of the laboratory itself',
   },
+  {
+    name: 'kamailio-presence',
+    apt: 'kamailio-presence-modules',
+    file: '/usr/{lib,lib/*,lib64}/kamailio/modules/presence.so',
+    tests: 'SIP.js and baresip as clients',
+  },
+  { name: 'baresip', apt: 'baresip-core', tests: 'SIP.js and baresip as clients' },
   { name: 'haproxy', apt: 'haproxy', tests: 'what balancer render writes for haproxy' },
   { name: 'nginx', apt: 'nginx-light libnginx-mod-stream', tests: 'what balancer render writes for nginx-stream' },
   { name: 'keepalived', apt: 'keepalived', tests: 'what balancer render writes for ipvs' },
@@ -56,7 +65,7 @@ function say(text: string): void {
   process.stdout.write(`[${((performance.now() - startedAt) / 1000).toFixed(0).padStart(3)} s] ${text}\n`);
 }
 
-function has(program: string): boolean {
+function hasProgram(program: string): boolean {
   return PATH.split(delimiter).some((directory) => {
     try {
       accessSync(join(directory, program), constants.X_OK);
@@ -67,9 +76,11 @@ function has(program: string): boolean {
   });
 }
 
+const has = ({ name, file }: Tool): boolean => (file === undefined ? hasProgram(name) : globSync(file).length > 0);
+
 function mayInstall(): boolean {
   const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '';
-  return process.getuid?.() === 0 && has('apt-get') && /^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release);
+  return process.getuid?.() === 0 && hasProgram('apt-get') && /^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release);
 }
 
 function apt(...args: readonly string[]): boolean {
@@ -118,10 +129,10 @@ function buildRawSocket(): string | undefined {
 function findMissing(): string[] {
   let unbuilt = buildRawSocket();
   const wanted = unbuilt === undefined ? TOOLS : [...TOOLS, COMPILER];
-  let lacking = wanted.filter(({ name }) => !has(name));
+  let lacking = wanted.filter((tool) => !has(tool));
   if (lacking.length > 0 && mayInstall()) {
     install(lacking.flatMap((tool) => tool.apt.split(' ')));
-    lacking = wanted.filter(({ name }) => !has(name));
+    lacking = wanted.filter((tool) => !has(tool));
   }
   for (const { name, apt: from, tests } of lacking) say(`missing: ${name} (package ${from}). Left out: ${tests}`);
   const missing = lacking.map(({ name }) => name);

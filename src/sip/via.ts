@@ -224,7 +224,9 @@ function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number
       }
       break;
     case 8:
-      if (via.receivedParamStart < 0 && equalsIgnoreCase(bytes, nameStart, nameEnd, RECEIVED)) {
+      if (equalsIgnoreCase(bytes, nameStart, nameEnd, RECEIVED)) {
+        // No name twice (RFC 3261 7.3.1): the second of a sender who lies would outlive the first, in whose place ours goes.
+        if (via.receivedParamStart >= 0) return -1;
         via.receivedParamStart = at;
         via.receivedParamEnd = valueEnd;
         if (valueStart < 0 || empty) return valueEnd;

@@ -37,6 +37,11 @@ function natRules(pool: readonly number[]): string {
       ip === 'ip'
         ? `ip daddr ${vip} ip protocol udp ip frag-off & 0x3fff != 0 ip daddr set jhash ip saddr . ip id mod ${BUCKETS} seed 0x5eed map { ${hashed} } accept`
         : '';
+    // Later fragments have no port to be known by.
+    const outward =
+      ip === 'ip'
+        ? `ip saddr { ${MEMBERS.map(address).join(', ')} } ip protocol udp ip frag-off & 0x1fff != 0 ip saddr set ${vip}`
+        : '';
     return `
 table ${ip} balancer {
   chain in {
@@ -51,6 +56,7 @@ table ${ip} balancer {
   chain out {
     type filter hook postrouting priority srcnat;
     oifname "${FRONT}" ${ip} saddr { ${MEMBERS.map(address).join(', ')} } meta l4proto { udp, tcp } th sport 5060 ${ip} saddr set ${vip}
+    ${outward && `oifname "${FRONT}" ${outward}`}
   }
 }`;
   };

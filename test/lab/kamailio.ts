@@ -10,12 +10,21 @@ export const SHARED_PORT = 5070;
 /** A proxy behind a member, in its namespace, listens and finds the member here; the same everywhere, so that each proxy takes the others' routes for its own. */
 export const PROXY = { server: '127.0.0.1:5070', member: '127.0.0.1:5062' } as const;
 
-function start(lab: Lab, host: Host, name: string, config: string, values: ReadonlyMap<string, string>): void {
+function start(
+  lab: Lab,
+  host: Host,
+  name: string,
+  config: string,
+  values: ReadonlyMap<string, string>,
+  defines: readonly string[] = [],
+): void {
   let text = readFileSync(join(import.meta.dirname, config), 'utf8');
   for (const [word, value] of values) text = text.replaceAll(new RegExp(`\\b${word}\\b`, 'g'), value);
   const file = join(lab.dir, `${name}.cfg`);
   writeFileSync(file, text);
-  lab.exec(host, 'kamailio', ['-f', file, '-DD', '-E', '-m', '128', '-M', '16', '-w', lab.dir, '-Y', lab.dir], name);
+  const memory = ['-m', '128', '-M', '16'];
+  const given = defines.flatMap((define) => ['-A', define]);
+  lab.exec(host, 'kamailio', ['-f', file, '-DD', '-E', ...memory, '-w', lab.dir, '-Y', lab.dir, ...given], name);
 }
 
 /** Waits until a UDP socket is bound in a host. */
@@ -26,13 +35,13 @@ async function listening(lab: Lab, host: Host, address: string, port: number, na
   );
 }
 
-/** Registrar and record-routing proxy on 10.0.0.40:5070, responsible for the VIP and the members' addresses as domains. */
-export async function startSharedServer(lab: Lab): Promise<void> {
+/** Registrar and record-routing proxy on 10.0.0.40:5070, responsible for the domain VIP:5060; a presence server besides where it is asked for. */
+export async function startSharedServer(lab: Lab, options: { readonly presence?: boolean } = {}): Promise<void> {
   const values = new Map([
     ['LISTEN', `${SHARED_SERVER}:${SHARED_PORT}`],
     ['DOMAIN', `${VIP}:5060`],
   ]);
-  start(lab, 'k', 'kamailio', 'kamailio.cfg', values);
+  start(lab, 'k', 'kamailio', 'kamailio.cfg', values, options.presence ? ['PRESENCE'] : []);
   await listening(lab, 'k', SHARED_SERVER, SHARED_PORT, 'kamailio');
 }
 

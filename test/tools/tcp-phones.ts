@@ -2,6 +2,7 @@
 // come back on this very connection. Speaks lines of JSON on stdout: {"registered":n} once all are, {"answered":n,"ended":n,"faults":[...]} at SIGTERM.
 //   node tcp-phones.ts VIP PORT LOCAL-ADDRESS COUNT
 import net from 'node:net';
+import { splitStream } from './sip-stream.ts';
 
 const [host = '', port = '', local = '', count = ''] = process.argv.slice(2);
 const faults: string[] = [];
@@ -36,7 +37,6 @@ function answer(head: string, status: string, tag: string, extra: readonly strin
 function phone(i: number): void {
   const user = `phone${i}`;
   const socket = net.connect({ host, port: Number(port), localAddress: local });
-  let buffered = '';
   const contact = (): string => `Contact: <sip:${user}@${local}:${socket.localPort};transport=tcp>`;
 
   const take = (head: string): void => {
@@ -81,16 +81,7 @@ function phone(i: number): void {
     ];
     socket.write(`${lines.join('\r\n')}\r\n\r\n`);
   });
-  socket.on('data', (text: string) => {
-    buffered = (buffered + text).replace(/^(?:\r\n)+/, '');
-    for (let end = buffered.indexOf('\r\n\r\n'); end >= 0; end = buffered.indexOf('\r\n\r\n')) {
-      const head = buffered.slice(0, end + 2);
-      const length = Number(/^(?:Content-Length|l)\s*:\s*(\d+)/im.exec(head)?.[1] ?? 0);
-      if (buffered.length < end + 4 + length) return;
-      buffered = buffered.slice(end + 4 + length).replace(/^(?:\r\n)+/, '');
-      take(head);
-    }
-  });
+  socket.on('data', splitStream(take));
   socket.on('error', (error) => faults.push(`${user}: ${error.message}`));
   socket.on('close', () => faults.push(`${user}: the connection was closed`));
 }

@@ -78,6 +78,7 @@ describe('Via', () => {
     'SIP/2.0/UDP h;=x',
     'SIP/2.0/UDP h rubbish',
     'SIP/2.0/UDP h;x="a"b',
+    'SIP/2.0/UDP h;received=192.0.2.1;branch=x;Received="192.0.2.2"',
   ]) {
     test(`${JSON.stringify(value)} has a bad parameter, but a sent-by`, () => {
       const read = via(value);

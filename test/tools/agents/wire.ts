@@ -1,0 +1,115 @@
+// What a SIP client has sent and received, message by message, and waiting for what is still to come.
+
+/** One SIP message at a client. */
+export interface Message {
+  /** True: the client has sent it. */
+  readonly sent: boolean;
+  /** The other side, as address:port. */
+  readonly peer: string;
+  readonly text: string;
+}
+
+export const isRequest = (text: string): boolean => !text.startsWith('SIP/2.0 ');
+/** Status of a response; 0 of a request. */
+export const statusOf = (text: string): number => Number(/^SIP\/2\.0 (\d{3})/.exec(text)?.[1] ?? 0);
+/** Values of a header by its long name, line by line, without those of the body. */
+export function headersOf(text: string, name: string): string[] {
+  const head = text.slice(0, text.indexOf('\r\n\r\n') + 2);
+  return [...head.matchAll(new RegExp(`^${name}[ \\t]*:[ \\t]*(.*?)\\r$`, 'gim'))].map(([, value]) => value!);
+}
+/** Method of a request, or of the request that a response answers. */
+export const methodOf = (text: string): string => /\w+$/.exec(headersOf(text, 'CSeq')[0] ?? '')?.[0] ?? '';
+/** The same for a request, its copies and its responses: branch and method (RFC 3261 17.1.3). */
+export const transactionOf = (text: string): string =>
+  `${/branch=([^;,\s]+)/.exec(headersOf(text, 'Via')[0] ?? '')?.[1]} ${methodOf(text)}`;
+
+/** First lines, each once, of requests that lack a final response and of INVITEs that lack their ACK, either way. */
+export function unanswered(messages: readonly Message[]): string[] {
+  const turnOf = (text: string): string =>
+    `${headersOf(text, 'Call-ID')[0]} ${headersOf(text, 'CSeq')[0]?.split(' ')[0]}`;
+  const firstLine = (text: string): string => text.slice(0, text.indexOf('\r'));
+  const requests = messages.filter(({ text }) => isRequest(text));
+  const acknowledged = new Set(requests.filter(({ text }) => methodOf(text) === 'ACK').map(({ text }) => turnOf(text)));
+  const finals = new Map(
+    messages.filter(({ text }) => statusOf(text) >= 200).map(({ text }) => [transactionOf(text), statusOf(text)]),
+  );
+  const open = requests
+    .filter(({ text }) => {
+      const method = methodOf(text);
+      if (method === 'ACK') return false;
+      const final = finals.get(transactionOf(text));
+      return final === undefined || (method === 'INVITE' && !acknowledged.has(turnOf(text)));
+    })
+    .map(({ sent, text }) => `${sent ? 'sent' : 'received'}: ${firstLine(text)}`);
+  return [...new Set(open)];
+}
+
+/** Nothing a client waits for takes longer while the farm works, ms: SIP repeats messages after 0.5, 1, 2, 4, 4 s. */
+const PATIENCE = 15_000;
+
+/** The messages of one client, in the order in which it saw them. */
+export class Wire {
+  readonly messages: Message[] = [];
+  readonly #waiting = new Set<() => void>();
+
+  note(message: Message): void {
+    this.messages.push(message);
+    for (const look of this.#waiting) look();
+  }
+
+  /** Resolves once `ask` is true of the messages; rejects with `what` when it does not become so. */
+  until(what: string, ask: (messages: readonly Message[]) => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        clearTimeout(late);
+        this.#waiting.delete(look);
+      };
+      const look = (): void => {
+        if (!ask(this.messages)) return;
+        end();
+        resolve();
+      };
+      const late = setTimeout(() => {
+        end();
+        reject(new Error(`has waited in vain for ${what}`));
+      }, PATIENCE);
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  /** Resolves once `test` is true of so many messages, copies not counted. */
+  has(what: string, test: (message: Message) => boolean, count = 1): Promise<void> {
+    return this.until(what, (messages) => {
+      const found = messages.filter(test).map(({ text }) => transactionOf(text));
+      return new Set(found).size >= count;
+    });
+  }
+}
+
+/** Where a client lives, and by what it reaches the farm. */
+export interface Place {
+  readonly name: string;
+  /** User part of its address of record, and of the one whose presence it watches. */
+  readonly user: string;
+  readonly watched: string;
+  readonly transport: 'udp' | 'tcp';
+  /** Own IPv4 address; it is called at port 5060. */
+  readonly address: string;
+  /** The farm, as address:port; it stands for the domain, too. */
+  readonly farm: string;
+}
+
+/** A client under orders. An order is done when the client has it; what comes of it is on the wire. */
+export interface Agent {
+  readonly name: string;
+  readonly user: string;
+  readonly wire: Wire;
+  /** Calls a user of the farm. */
+  call(user: string): Promise<void>;
+  /** Holds the call by a re-INVITE. */
+  hold(): Promise<void>;
+  hangUp(): Promise<void>;
+  /** Ends the subscription. */
+  unsubscribe(): Promise<void>;
+}
