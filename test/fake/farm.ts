@@ -35,6 +35,8 @@ export interface FarmOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Roles of those that are no members, by index. A disabled one listens at its own address, one of role relay nowhere; the balancer knows neither. */
   readonly roles?: Readonly<Record<number, 'disabled' | 'relay'>>;
+  /** More of each listener. */
+  readonly listener?: Readonly<Record<string, unknown>>;
   /** More of the section `relay` of member `index`. */
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
@@ -235,8 +237,8 @@ export class FakeMember {
     this.metrics = makeMetrics(makeRegistry(), { version: 'test', dropReasons: Object.keys(DROP_REASONS) });
     const own = formatEndpoint(this.role === 'member' ? VIP : { address: this.address, port: VIP.port });
     const listeners = [
-      { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct' },
-      { name: 'edge-tcp', transport: 'tcp', bind: own },
+      { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct', ...options.listener },
+      { name: 'edge-tcp', transport: 'tcp', bind: own, ...options.listener },
     ];
     const { config } = parseConfig(
       'test',
