@@ -77,7 +77,7 @@ const SWEEP_MS = 1000;
 
 export class FarmNode {
   readonly #options: NodeOptions;
-  /** Of the rooms whose timers work on packets, or on what is left of them. */
+  /** For rooms whose timers work on packets, or on what is left of them. */
   readonly #guardedClock: Clock;
   readonly #world: World;
   readonly #calls: CallTable;

@@ -1,4 +1,4 @@
-// What the packet path has thrown all the same: counted as drop `internal-error`, and once per place a line in the log that can be reported.
+// Counts what the packet path has thrown all the same as drop `internal-error`, and writes one line per place that can be reported.
 import type { Logger } from 'pino';
 import type { Guard, PacketEntrance } from '../base/guard.ts';
 import type { Cell } from '../metrics/counters.ts';
@@ -53,7 +53,7 @@ function framesOf(error: unknown): readonly string[] {
 }
 
 function shown(bytes: Buffer, start: number, end: number): string {
-  // Of a frame the message, which stands behind a head that says its own length.
+  // A frame is a head that says its own length, and a message.
   const head = bytes.subarray(start, start + SIGNATURE.length).equals(SIGNATURE) && end - start >= 16;
   const from = head ? Math.min(start + 16 + bytes.readUInt16BE(start + 14), end) : start;
   return `${head ? '[head] ' : ''}${maskedMessage(bytes, from, end, MAX_MESSAGE)}`;

@@ -18,7 +18,7 @@ export const DROP_REASONS = {
   fenced:
     'a packet for this member as owner, which has stood still and does not know yet whether it still has its seat',
   'internal-error':
-    'what a fault of sipfarm itself was met with: a line in the log names the place, and the member goes on',
+    'a packet that met a fault of sipfarm itself: a line in the log names the place, and the member goes on',
   'from-stranger': 'a packet at the service port that does not come from the SIP server',
 } as const;
 

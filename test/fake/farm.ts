@@ -37,6 +37,8 @@ export interface FarmOptions {
   readonly roles?: Readonly<Record<number, 'disabled' | 'relay'>>;
   /** More listeners of member `index`, behind the two at the VIP. */
   readonly listeners?: (index: number) => readonly Readonly<Record<string, unknown>>[];
+  /** More of each listener. */
+  readonly listener?: Readonly<Record<string, unknown>>;
   /** More of the section `relay` of member `index`. */
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
@@ -240,8 +242,8 @@ export class FakeMember {
     this.metrics = makeMetrics(makeRegistry(), { version: 'test', dropReasons: Object.keys(DROP_REASONS) });
     const own = formatEndpoint(this.role === 'member' ? VIP : { address: this.address, port: VIP.port });
     const listeners = [
-      { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct' },
-      { name: 'edge-tcp', transport: 'tcp', bind: own },
+      { name: 'edge', transport: 'udp', bind: own, answer: options.answer ?? 'direct', ...options.listener },
+      { name: 'edge-tcp', transport: 'tcp', bind: own, ...options.listener },
       ...(options.listeners?.(index) ?? []),
     ];
     const { config } = parseConfig(

@@ -56,6 +56,12 @@ export class FakeNetwork implements Network {
   reaches: (from: Endpoint, to: Endpoint) => boolean = () => true;
   /** Sees each datagram as it is sent. */
   onSent: (from: Endpoint, to: Endpoint, bytes: Buffer) => void = () => {};
+  /** Gives a datagram to who is bound to `to`: replace it to watch. */
+  handle: (handlers: DatagramHandlers, bytes: Buffer, from: Endpoint, to: Endpoint) => void = (
+    handlers,
+    bytes,
+    { address, port },
+  ) => handlers.onDatagram(bytes, address, port);
   /** Whether the system takes an IP packet of a raw socket. */
   takesRaw: (packet: Buffer) => boolean = () => true;
   sent = 0;
@@ -135,7 +141,7 @@ export class FakeNetwork implements Network {
       knock: (bytes) => {
         const octets = Buffer.from(bytes);
         this.later(this.delay?.min ?? 0, () => {
-          if (this.#udp.has(formatEndpoint(remote))) this.#deliver(octets, local, remote);
+          if (this.#udp.has(formatEndpoint(remote))) this.hand(octets, local, remote);
           else if (open && this.reaches(local, remote)) onRefused();
         });
       },
@@ -241,19 +247,20 @@ export class FakeNetwork implements Network {
         const octets = Buffer.from(bytes);
         const ms = this.delay ? this.delay.min + this.#random() * (this.delay.max - this.delay.min) : 0;
         if (lost) this.lost++;
-        else this.later(ms, () => this.#deliver(octets, from, to));
+        else this.later(ms, () => this.hand(octets, from, to));
       }
     }
   }
 
-  #deliver(bytes: Buffer, from: Endpoint, to: Endpoint): void {
+  /** A datagram reaches `to`, now. */
+  hand(bytes: Buffer, from: Endpoint, to: Endpoint): void {
     const handlers = this.#udp.get(formatEndpoint(to));
     if (!handlers || !this.reaches(from, to)) {
       this.lost++;
       return;
     }
     this.delivered++;
-    handlers.onDatagram(bytes, from.address, from.port);
+    this.handle(handlers, bytes, from, to);
   }
 }
 

@@ -109,7 +109,7 @@ function invite(
   });
 }
 
-/** What each stage is shown: a packet that gets there. `owner`: the member whose call it is. */
+/** Sends a packet that gets to the stage. `owner`: the member whose call it is. */
 type Trigger = (scene: Scene, owner: FakeMember) => Promise<void>;
 
 const datagram: Trigger = async ({ farm }, owner) => {
@@ -177,7 +177,7 @@ function after(trigger: Trigger, ms: number): Trigger {
 interface Stage {
   readonly plant: () => void;
   readonly trigger: Trigger;
-  /** What the line says of the place. */
+  /** As the line names the place. */
   readonly place: RegExp;
   /** The member that owns the call; the packets come to member 1. */
   readonly owner?: 1 | 2;

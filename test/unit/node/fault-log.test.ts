@@ -1,4 +1,4 @@
-// What has been thrown is counted each time and told once per place, and there is a number of places.
+// A throw is counted each time and told once per place, and places are bounded.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';

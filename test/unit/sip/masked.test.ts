@@ -1,4 +1,4 @@
-// What the log may show of a message: who it is, and nothing that lets anybody in, however the message is written.
+// A log line shows who a message is, and nothing that lets anybody in, however the message is written.
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, test } from 'node:test';

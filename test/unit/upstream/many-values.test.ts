@@ -1,4 +1,4 @@
-// Of Route and Via a message may make the farm read so many values and no more, whoever has signed them.
+// A message may make the farm read so many values of Route and Via and no more, whoever has signed them.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keyring } from '../../../src/ownership/keyring.ts';

@@ -1,0 +1,143 @@
+// A run of the fuzzer: farm after farm, each of another variant, until so many inputs have been given. It ends early with a guard that has caught
+// something, a call that does not work, and anything else that throws; then the inputs of the last batch are in a file.
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { ENTRANCES, type FuzzEntrance, FuzzFarm } from './fuzz-farm.ts';
+import type { SlowInput } from './slow.ts';
+import { VARIANTS } from './variants.ts';
+
+const BATCH = 100;
+/** Batches between two calls that must work. */
+const CALL_EVERY = 8;
+/** Batches between two looks at the timers of a second. */
+const PASS_EVERY = 50;
+
+export interface FuzzOptions {
+  readonly seed: number;
+  readonly inputs: number;
+  /** Inputs of one farm. */
+  readonly perFarm: number;
+  /** Milliseconds after which the run ends early, between two batches. */
+  readonly mostMs?: number;
+  /** Called after each farm. */
+  readonly onFarm?: (report: FuzzReport) => void;
+}
+
+export interface FuzzReport {
+  readonly seed: number;
+  inputs: number;
+  readonly counts: Record<FuzzEntrance, number>;
+  calls: number;
+  farms: number;
+  seconds: number;
+  /** The slowest input's handler, in microseconds. */
+  slowest: SlowInput | undefined;
+  /** Octets of the heap after a collection, half way through each farm and at its end, and after it has stopped. */
+  readonly heaps: { readonly half: number; readonly end: number; readonly after: number }[];
+  /** Octets that the process takes at most. */
+  residentMost: number;
+}
+
+export async function fuzz(options: FuzzOptions): Promise<FuzzReport> {
+  const { seed, inputs, perFarm, mostMs = Number.POSITIVE_INFINITY } = options;
+  const began = performance.now();
+  const report: FuzzReport = {
+    seed,
+    inputs: 0,
+    counts: Object.fromEntries(ENTRANCES.map((entrance) => [entrance, 0])) as Record<FuzzEntrance, number>,
+    calls: 0,
+    farms: 0,
+    seconds: 0,
+    slowest: undefined,
+    heaps: [],
+    residentMost: 0,
+  };
+  while (report.inputs < inputs && performance.now() - began < mostMs) {
+    const left = Math.min(perFarm, inputs - report.inputs);
+    await oneFarm(options, report, left, () => performance.now() - began >= mostMs);
+    report.seconds = (performance.now() - began) / 1000;
+    options.onFarm?.(report);
+  }
+  return report;
+}
+
+async function oneFarm({ seed }: FuzzOptions, report: FuzzReport, inputs: number, over: () => boolean): Promise<void> {
+  const number = report.farms++;
+  const variant = number % VARIANTS;
+  const under = await FuzzFarm.start(seed * 1000 + number, variant);
+  const thrown: unknown[] = [];
+  const note = (error: unknown): void => void thrown.push(error);
+  process.on('uncaughtException', note);
+  process.on('unhandledRejection', note);
+  let given = 0;
+  let half = 0;
+  try {
+    for (let batch = 1; given < inputs && !over(); batch++) {
+      const count = Math.min(BATCH, inputs - given);
+      await under.feed(count);
+      given += count;
+      if (batch % CALL_EVERY === 0) await under.call(batch % (4 * CALL_EVERY) === 0 ? 'tcp' : 'udp');
+      if (batch % PASS_EVERY === 0) await under.pass(1000);
+      // It is killed after a fifth of the inputs, comes back, and is killed again: its tokens are of a member of each sort.
+      if (batch % Math.ceil(inputs / BATCH / 5) === 0) await under.turn();
+      if (half === 0 && given >= inputs / 2) half = heap();
+      report.residentMost = Math.max(report.residentMost, process.memoryUsage.rss());
+      if (under.faults.length > 0) throw new Error(`a guard has caught ${JSON.stringify(under.faults)}`);
+      if (thrown.length > 0) throw thrown[0];
+    }
+    await under.endLasting();
+  } catch (cause) {
+    const at = `seed ${seed}, farm ${number} (variant ${variant}), input ${given}`;
+    throw new Error(`${at}: the inputs of its batch are in ${keep(under)}`, { cause });
+  } finally {
+    process.off('uncaughtException', note);
+    process.off('unhandledRejection', note);
+    report.inputs += given;
+    report.calls += under.calls;
+    for (const entrance of ENTRANCES) report.counts[entrance] += under.counts[entrance];
+  }
+  const end = heap();
+  const slow = await under.slowest();
+  if (slow && slow.microseconds > (report.slowest?.microseconds ?? 0)) report.slowest = slow;
+  await under.stop();
+  report.heaps.push({ half, end, after: heap() });
+}
+
+/** Writes the last batch into a file; its path. */
+function keep({ batch }: FuzzFarm): string {
+  const path = join(mkdtempSync(join(tmpdir(), 'sipfarm-fuzz-')), 'batch.json');
+  writeFileSync(
+    path,
+    JSON.stringify(
+      batch.map(({ where, bytes }) => ({ where, base64: bytes.toString('base64') })),
+      null,
+      1,
+    ),
+  );
+  return path;
+}
+
+let collect: (() => void) | undefined;
+
+function heap(): number {
+  setFlagsFromString('--expose-gc');
+  collect ??= runInNewContext('gc') as () => void;
+  collect();
+  return process.memoryUsage().heapUsed;
+}
+
+/** The report in words. */
+export function told(report: FuzzReport): string {
+  const { inputs, seconds, counts, calls, farms, slowest, heaps, residentMost, seed } = report;
+  const megabytes = (octets: number): string => `${(octets / 1e6).toFixed(0)} MB`;
+  const last = heaps.at(-1);
+  return [
+    `seed ${seed}: ${inputs} inputs in ${seconds.toFixed(0)} s over ${farms} farms, ${calls} calls worked`,
+    ENTRANCES.map((entrance) => `${entrance} ${counts[entrance]}`).join(', '),
+    `heap of the last farm ${megabytes(last?.half ?? 0)} half way, ${megabytes(last?.end ?? 0)} at its end; after it ${megabytes(last?.after ?? 0)}, after the first ${megabytes(heaps[0]?.after ?? 0)}; process ${megabytes(residentMost)} at most`,
+    `slowest input ${slowest?.microseconds.toFixed(0)} microseconds: ${slowest?.bytes.length} octets at ${slowest?.where}, ${JSON.stringify(slowest?.bytes.toString('latin1', 0, 100))}`,
+  ].join('\n');
+}
