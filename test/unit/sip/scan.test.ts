@@ -89,6 +89,7 @@ const refused: readonly (readonly [what: string, bytes: Buffer, fault: ScanFault
   ['a tab in the start line', options({}, 'OPTIONS\tsip:a@b SIP/2.0'), 'start-line', 400],
   ['a version without a dot', options({}, 'OPTIONS sip:a@b SIP/2'), 'start-line', 400],
   ['a header line above the limit', options({ Subject: 'x'.repeat(SCAN_LIMITS.headerLine) }), 'header-limit', 400],
+  ['two semicolons behind a Via', options({ Via: 'SIP/2.0/UDP h;branch=z9hG4bK1;;' }), 'via', 400],
   ['a message that ends inside a line', options().subarray(0, -6), 'truncated', 400],
 ];
 for (const [what, bytes, fault, answer] of refused) {
@@ -131,6 +132,7 @@ const accepted: readonly (readonly [what: string, bytes: Buffer])[] = [
   ],
   ['a response without a reason phrase', options({}, 'SIP/2.0 200')],
   ['the version in small letters', options({}, 'OPTIONS sip:a@b sip/2.0')],
+  ['a Via port of 0, which counts as none', options({ Via: 'SIP/2.0/UDP h:0;branch=z9hG4bK1' })],
   ['a branch with octets that are no token', options({ Via: 'SIP/2.0/UDP h;branch=z9hG4bKab/c+d==' })],
   ['empty parameters of Via', options({ Via: 'SIP/2.0/UDP h;branch=;rport=;received=;oc' })],
   [
