@@ -2,6 +2,7 @@
 import { Edit } from './edit.ts';
 import { HeaderName } from './header-name.ts';
 import { HeaderLine, nextHeader } from './headers.ts';
+import { SEMICOLON } from './octets.ts';
 import { Method, type Scan } from './scan.ts';
 
 /** Reason phrases (RFC 3261 21 and the RFCs that added codes). */
@@ -120,6 +121,8 @@ export function buildReply(
 ): Buffer | null {
   if (!scan.isRequest || scan.method === Method.ACK || scan.viaStart < 0) return null;
   const wantsTag = toTag !== '' && scan.toStart >= 0 && scan.toTagStart < 0;
+  // Phones leave a semicolon behind the last parameter.
+  const endsOpen = scan.bytes[scan.toEnd - 1] === SEMICOLON;
   const last = wantsTag && scan.method !== Method.INVITE ? Economy.NO_TAG : Economy.SHORT;
   for (let economy: number = Economy.NONE; economy <= last; economy++) {
     edit.beginScan(scan);
@@ -127,7 +130,7 @@ export function buildReply(
     edit.replace(scan.start, scan.headersStart, `SIP/2.0 ${status} ${phrase}\r\n`);
     keepReplyHeaders(scan);
     edit.stampVia(scan, source.address, source.port);
-    if (wantsTag && economy < Economy.NO_TAG) edit.insert(scan.toEnd, `;tag=${toTag}`);
+    if (wantsTag && economy < Economy.NO_TAG) edit.insert(scan.toEnd, `${endsOpen ? '' : ';'}tag=${toTag}`);
     if (economy < Economy.NO_EXTRA) for (const header of extraHeaders) edit.appendHeader(scan, header);
     edit.replace(scan.headersEnd, scan.end, economy < Economy.SHORT ? 'Content-Length: 0\r\n\r\n' : 'l: 0\r\n\r\n');
     const reply = edit.apply(maxOctets);

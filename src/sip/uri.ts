@@ -116,12 +116,12 @@ function hostPort(bytes: Uint8Array, at: number, end: number, uri: Uri): number 
   return -1;
 }
 
-/** Reads one parameter whose semicolon is at `at`; the offset behind it, or -1 when it has no name. */
+/** Reads one parameter whose semicolon is at `at`; the offset behind it, or -1 when it has no name. A last semicolon, as phones leave it, is none. */
 function parameter(bytes: Uint8Array, at: number, end: number, uri: Uri): number {
   const name = at + 1;
   let nameEnd = name;
   while (nameEnd < end && bytes[nameEnd]! !== EQUAL && bytes[nameEnd]! !== SEMICOLON) nameEnd++;
-  if (nameEnd === name) return -1;
+  if (nameEnd === name) return name === end ? end : -1;
   let valueEnd = nameEnd;
   while (valueEnd < end && bytes[valueEnd]! !== SEMICOLON) valueEnd++;
   if (equalsIgnoreCase(bytes, name, nameEnd, LR)) uri.lr = true;

@@ -93,7 +93,7 @@ export class Via {
   hostStart = -1;
   hostEnd = -1;
   hostIsIpv6 = false;
-  /** 1-65535; 0 = none given. */
+  /** 1-65535; 0 = none given, or 0, to which nothing can be sent: then the default counts (RFC 3261 18.2.2). */
   port = 0;
   branchStart = -1;
   branchEnd = -1;
@@ -181,7 +181,7 @@ function sentBy(bytes: Uint8Array, start: number, end: number, via: Via): number
   const digits = skipBlanks(bytes, colon + 1, end);
   i = skipClass(bytes, digits, end, TOKEN);
   const port = readNumber(bytes, digits, i, 65535);
-  if (port < 1) return -1;
+  if (port < 0) return -1;
   via.port = port;
   via.sentByEnd = i;
   return i;
@@ -267,6 +267,14 @@ export function readVia(bytes: Uint8Array, start: number, end: number, via: Via)
     }
     i = bytes[at]! === SEMICOLON ? parameter(bytes, at, end, via) : -1;
     if (i < 0) {
+      const behind = skipBlanks(bytes, at + 1, end);
+      if (bytes[at]! === SEMICOLON && (behind >= end || bytes[behind]! === COMMA)) {
+        // Phones leave one semicolon behind the last parameter, which nobody can read otherwise. It is not part of the value, so that
+        // a parameter that is added stands in front of it.
+        via.next = behind;
+        via.outcome = ViaOutcome.OK;
+        return ViaOutcome.OK;
+      }
       via.end = trimEnd(bytes, from, end);
       via.next = end;
       via.outcome = ViaOutcome.BAD_PARAMETER;

@@ -40,6 +40,14 @@ test('a tag that is there is kept', () => {
   assert.doesNotMatch(reply.toString(), /new/);
 });
 
+test('a tag is added behind the semicolon that a phone has left, not behind a second one', () => {
+  const bytes = options({ To: '<sip:b@h> ; ' });
+  const reply = buildReply(scanned(bytes).scan, 481, '', 'new', source, [], Number.POSITIVE_INFINITY)!;
+  assert.match(reply.toString(), /\r\nTo: <sip:b@h> ;tag=new *\r\n/);
+  const { scan } = scanned(reply);
+  assert.equal(text(reply, scan.toTagStart, scan.toTagEnd), 'new');
+});
+
 test('a response, an ACK and a request without a readable Via get no answer', () => {
   const requests = [
     options({}, 'SIP/2.0 200 OK'),

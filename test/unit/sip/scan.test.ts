@@ -88,7 +88,13 @@ const refused: readonly (readonly [what: string, bytes: Buffer, fault: ScanFault
   ['a control octet in the Request-URI', options({}, 'OPTIONS sip:a\x01@b SIP/2.0'), 'start-line', 400],
   ['a tab in the start line', options({}, 'OPTIONS\tsip:a@b SIP/2.0'), 'start-line', 400],
   ['a version without a dot', options({}, 'OPTIONS sip:a@b SIP/2'), 'start-line', 400],
-  ['a header line above the limit', options({ Subject: 'x'.repeat(SCAN_LIMITS.headerLine) }), 'header-limit', 400],
+  [
+    'more header lines than the limit',
+    options({ Subject: `x${'\r\ny: z'.repeat(SCAN_LIMITS.headerLines)}` }),
+    'header-limit',
+    400,
+  ],
+  ['two semicolons behind a Via', options({ Via: 'SIP/2.0/UDP h;branch=z9hG4bK1;;' }), 'via', 400],
   ['a message that ends inside a line', options().subarray(0, -6), 'truncated', 400],
 ];
 for (const [what, bytes, fault, answer] of refused) {
@@ -131,6 +137,7 @@ const accepted: readonly (readonly [what: string, bytes: Buffer])[] = [
   ],
   ['a response without a reason phrase', options({}, 'SIP/2.0 200')],
   ['the version in small letters', options({}, 'OPTIONS sip:a@b sip/2.0')],
+  ['a Via port of 0, which counts as none', options({ Via: 'SIP/2.0/UDP h:0;branch=z9hG4bK1' })],
   ['a branch with octets that are no token', options({ Via: 'SIP/2.0/UDP h;branch=z9hG4bKab/c+d==' })],
   ['empty parameters of Via', options({ Via: 'SIP/2.0/UDP h;branch=;rport=;received=;oc' })],
   [
@@ -142,6 +149,7 @@ const accepted: readonly (readonly [what: string, bytes: Buffer])[] = [
       '',
     ),
   ],
+  ['a header line of nearly the whole message', options({ Subject: 'x'.repeat(SCAN_LIMITS.message - 400) })],
   ['an unterminated quote in To', options({ To: '"a <sip:a@b>' })],
   ['an Authorization nobody can read', options({ Authorization: 'Digest ,,,=",";\\' })],
 ];
@@ -296,10 +304,12 @@ test('a message cut at any octet never passes on a stream', () => {
   assert.equal(scanned(bytes, true).fault, null);
 });
 
-test('a datagram of 64 KiB of folds, quotes or header lines is refused without harm', () => {
-  for (const filler of ['\r\n ', '"', ';', ',', 'a: b\r\n', '<', '\\']) {
-    const bytes = options({ From: filler.repeat(Math.floor(65_000 / filler.length)) });
-    assert.equal(scanned(bytes).fault, 'header-limit', JSON.stringify(filler));
+test('a header line of 64 KiB of folds, quotes or signs is as good as a short one; so many header lines are refused', () => {
+  for (const filler of ['\r\n ', '"', ';', ',', '<', '\\', 'a: b\r\n']) {
+    const from = `<sip:a@b>;tag=1${filler.repeat(Math.floor(65_000 / filler.length))}`;
+    const { fault, scan } = scanned(options({ From: from }));
+    assert.equal(fault, filler.startsWith('a') ? 'header-limit' : null, JSON.stringify(filler));
+    assert.equal(scan.fromTagStart - scan.fromStart, 14);
   }
 });
 

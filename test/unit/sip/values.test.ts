@@ -58,6 +58,19 @@ describe('Via', () => {
 
   test('the first of two branches counts', () => assert.equal(via('SIP/2.0/UDP h;branch=a;branch=b').branch, 'a'));
 
+  for (const behind of ['', ' ', '\r\n ', ', SIP/2.0/UDP i'])
+    test(`one semicolon behind the last parameter is none of the value, before ${JSON.stringify(behind)}`, () => {
+      const read = via(`SIP/2.0/UDP h;branch=x ;${behind}`);
+      assert.equal(read.outcome, ViaOutcome.OK);
+      assert.deepEqual([read.value, read.branch], ['SIP/2.0/UDP h;branch=x', 'x']);
+      assert.equal(via(`SIP/2.0/UDP h;${behind}`).value, 'SIP/2.0/UDP h');
+    });
+
+  test('port 0 counts as none', () => {
+    const read = via('SIP/2.0/UDP h:0;branch=x');
+    assert.deepEqual([read.outcome, read.out.port, read.sentBy], [ViaOutcome.OK, 0, 'h:0']);
+  });
+
   for (const value of [
     '',
     'SIP/2.0/UDP',
@@ -66,15 +79,17 @@ describe('Via', () => {
     'SIP/2.0/UDP  [::1',
     'SIP/2.0/UDP []',
     'SIP/2.0/UDP h:',
-    'SIP/2.0/UDP h:0',
     'SIP/2.0/UDP h:+5',
+    'SIP/2.0/UDP h:65536',
     '//UDP h',
   ]) {
     test(`${JSON.stringify(value)} is unreadable`, () => assert.equal(via(value).outcome, ViaOutcome.UNREADABLE));
   }
   for (const value of [
-    'SIP/2.0/UDP h;',
+    'SIP/2.0/UDP h;;',
+    'SIP/2.0/UDP h; ; ',
     'SIP/2.0/UDP h;;branch=x',
+    'SIP/2.0/UDP h;;,;,,',
     'SIP/2.0/UDP h;=x',
     'SIP/2.0/UDP h rubbish',
     'SIP/2.0/UDP h;x="a"b',
@@ -129,6 +144,13 @@ describe('URI', () => {
     assert.equal(read.out.transport, -1);
   });
 
+  test('one semicolon behind the last parameter is read over', () => {
+    for (const value of ['sip:u@h;', 'sip:u@h:5061;', 'sip:u@h;lr;', 'sip:h;?x=y', 'sip:h;lr;?x=y']) {
+      const read = uri(value);
+      assert.deepEqual([read.ok, read.host, read.out.lr], [true, 'h', value.includes('lr')], value);
+    }
+  });
+
   const hosts: readonly (readonly [value: string, host: string, port: number])[] = [
     ['sip:h', 'h', 0],
     ['SIP:u@[2001:db8::10]', '2001:db8::10', 0],
@@ -164,8 +186,9 @@ describe('URI', () => {
     'sip:h:5060x',
     'sip:a@b@c',
     'sip:a@b;x=c@d',
-    'sip:h;',
+    'sip:h;;',
     'sip:h;;lr',
+    'sip:h; ',
     'sip:h;=x',
     'sip:h x',
     'sip:h/p',
@@ -203,6 +226,8 @@ describe('name-addr', () => {
     ['"x, <sip:no>" <sip:a,b;q=1>;p=",", sip:c;expires=1', ['sip:a,b;q=1', 'sip:c']],
     ['*', ['*']],
     ['< sip:a >;x', ['sip:a']],
+    ['<sip:a;lr;>;, <sip:b>;x; ', ['sip:a;lr;', 'sip:b']],
+    ['sip:a;tag=1;', ['sip:a']],
     ['<sip:a', [null]],
     ['<>', [null]],
     ['sip:a;x="<sip:no>"', ['sip:a']],

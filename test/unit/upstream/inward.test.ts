@@ -49,6 +49,70 @@ describe("the client's Via", () => {
   });
 });
 
+describe('one semicolon behind the last parameter, as phones leave it', () => {
+  test('in Via, Request-URI, From, To, Contact and Route is no fault, and stays', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7', 40001);
+    const via = 'SIP/2.0/UDP 192.168.1.5;branch=z9hG4bKvia;';
+    const headers = ['Contact: <sip:alice@192.0.2.7;>;', 'Route: <sip:10.0.0.9;lr;>;'];
+    const text = from(phone, { method: 'INVITE', uri: 'sip:bob@example.org;', via, headers });
+    const got = await inward(edge, phone, text.replace(/^((?:From|To): .*)$/gm, '$1;'));
+    assert.equal(got.uri, 'sip:bob@example.org;');
+    assert.equal(got.all('Via')[1], 'SIP/2.0/UDP 192.168.1.5;branch=z9hG4bKvia;received=192.0.2.7;');
+    assert.deepEqual(
+      ['From', 'To', 'Contact', 'Route'].map((name) => got.one(name)),
+      ['<sip:alice@example.org>;tag=from;', '<sip:bob@example.org>;', '<sip:alice@192.0.2.7;>;', '<sip:10.0.0.9;lr;>;'],
+    );
+  });
+
+  test('in a Route of the farm, and in the Via of its answer, hinders neither', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7');
+    const invite = await inward(edge, phone, from(phone, { method: 'INVITE' }));
+    const response = await answer(edge, phone, invite, 200);
+    const route = response.all('Record-Route').reverse();
+    const headers = route.map((value) => `Route: ${value.replace('>', ';>;')}`);
+    const bye = await inward(edge, phone, from(phone, { method: 'BYE', toTag: 'bob', headers, callId: invite.callId }));
+    assert.deepEqual(bye.all('Route'), []);
+    const ended = await outward(edge, phone, respond(bye, 200).replace(/^(Via: .*)$/m, '$1;'));
+    assert.deepEqual([ended.status, ended.all('Via').length], [200, 1]);
+  });
+
+  test('twice is a fault (RFC 4475 3.1.2.1)', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7');
+    const text = from(phone, { method: 'OPTIONS', via: `${viaOf(phone)};;` });
+    assert.equal((await refused(edge, phone, text)).status, 400);
+  });
+});
+
+describe('a Via with port 0', () => {
+  test('is answered at port 5060, as one without a port', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7');
+    const got = await inward(
+      edge,
+      phone,
+      from(phone, { method: 'OPTIONS', via: 'SIP/2.0/UDP 192.0.2.7:0;branch=z9hG4bK0' }),
+    );
+    assert.equal((await answer(edge, phone, got, 200)).one('Via'), 'SIP/2.0/UDP 192.0.2.7:0;branch=z9hG4bK0');
+    const refusal = await refused(
+      edge,
+      phone,
+      from(phone, { method: 'OPTIONS', via: 'SIP/2.0/UDP 192.0.2.7:0;branch=z9hG4bK1', maxForwards: '0' }),
+    );
+    assert.equal(refusal.status, 483);
+  });
+
+  test('is answered at its source when it asks by rport (RFC 3581)', async () => {
+    const edge = await rig();
+    const phone = await edge.farm.phone('192.0.2.7', 40001);
+    const via = 'SIP/2.0/UDP 192.0.2.7:0;rport;branch=z9hG4bK0';
+    const got = await inward(edge, phone, from(phone, { method: 'OPTIONS', via }));
+    assert.equal((await answer(edge, phone, got, 200)).status, 200);
+  });
+});
+
 describe('Max-Forwards', () => {
   for (const [name, before, after] of [
     ['is one lower', '70', '69'],

@@ -19,6 +19,7 @@ describe('a request of the server goes by UDP', () => {
   for (const [uri, address, port] of [
     ['sip:192.0.2.7', '192.0.2.7', 5060],
     ['sip:bob@192.0.2.7:5080', '192.0.2.7', 5080],
+    ['sip:bob@192.0.2.7:5080;user=phone;', '192.0.2.7', 5080],
     ['sip:bob@192.0.2.7:5080;transport=udp;user=phone', '192.0.2.7', 5080],
     ['sip:bob@192.0.2.99:5080;maddr=192.0.2.7', '192.0.2.7', 5080],
     ['SIP:bob:secret@192.0.2.7?Subject=x', '192.0.2.7', 5060],
