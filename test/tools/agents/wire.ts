@@ -23,13 +23,19 @@ export const methodOf = (text: string): string => /\w+$/.exec(headersOf(text, 'C
 export const transactionOf = (text: string): string =>
   `${/branch=([^;,\s]+)/.exec(headersOf(text, 'Via')[0] ?? '')?.[1]} ${methodOf(text)}`;
 
-/** First lines, each once, of requests that lack a final response and of INVITEs that lack their ACK, either way. */
+/**
+ * First lines, each once, of requests that lack a final response and of INVITEs that lack their ACK, either way. A BYE that has overtaken the ACK ends the
+ * call, and a lost ACK is not repeated then.
+ */
 export function unanswered(messages: readonly Message[]): string[] {
   const turnOf = (text: string): string =>
     `${headersOf(text, 'Call-ID')[0]} ${headersOf(text, 'CSeq')[0]?.split(' ')[0]}`;
   const firstLine = (text: string): string => text.slice(0, text.indexOf('\r'));
   const requests = messages.filter(({ text }) => isRequest(text));
   const acknowledged = new Set(requests.filter(({ text }) => methodOf(text) === 'ACK').map(({ text }) => turnOf(text)));
+  const ended = new Set(
+    requests.filter(({ text }) => methodOf(text) === 'BYE').map(({ text }) => headersOf(text, 'Call-ID')[0]),
+  );
   const finals = new Map(
     messages.filter(({ text }) => statusOf(text) >= 200).map(({ text }) => [transactionOf(text), statusOf(text)]),
   );
@@ -38,7 +44,8 @@ export function unanswered(messages: readonly Message[]): string[] {
       const method = methodOf(text);
       if (method === 'ACK') return false;
       const final = finals.get(transactionOf(text));
-      return final === undefined || (method === 'INVITE' && !acknowledged.has(turnOf(text)));
+      const isDone = method !== 'INVITE' || acknowledged.has(turnOf(text)) || ended.has(headersOf(text, 'Call-ID')[0]);
+      return final === undefined || !isDone;
     })
     .map(({ sent, text }) => `${sent ? 'sent' : 'received'}: ${firstLine(text)}`);
   return [...new Set(open)];
