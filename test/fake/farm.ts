@@ -44,8 +44,27 @@ export interface FarmOptions {
   /** More of the section `service`. */
   readonly service?: Readonly<Record<string, unknown>>;
   readonly seed?: number;
+  /** Decides whose a Call-ID is, in 32 hexadecimal digits; left out, the first member draws it. */
+  readonly slotSeed?: string;
   /** The test makes the farm's code throw: what a member's guard has caught is no failure of the test. */
   readonly throws?: boolean;
+}
+
+/** A datagram that a member has sent; it is read when somebody asks. */
+class Departure {
+  readonly to: Endpoint;
+  readonly #bytes: Buffer;
+  #message: Message | undefined;
+
+  constructor(to: Endpoint, bytes: Buffer) {
+    this.to = to;
+    this.#bytes = bytes;
+  }
+
+  get message(): Message {
+    this.#message ??= new Message(this.#bytes.toString('latin1'));
+    return this.#message;
+  }
 }
 
 /** A line in the log about something that a guard has caught. */
@@ -224,7 +243,7 @@ export class FakeMember {
   /** Log lines of what its guard has caught. */
   readonly faults: FaultLine[] = [];
   /** Datagrams it has sent from the VIP itself. */
-  readonly left: { readonly to: Endpoint; readonly message: Message }[] = [];
+  readonly left: Departure[] = [];
   /** What the balancer has given it. */
   readonly entered: Message[] = [];
   alive = true;
@@ -294,7 +313,7 @@ export class FakeMember {
       local: vip.local,
       send: (bytes, address, port) => {
         if (!this.alive) return;
-        this.left.push({ to: { address, port }, message: new Message(Buffer.from(bytes).toString('latin1')) });
+        this.left.push(new Departure({ address, port }, Buffer.from(bytes)));
         vip.send(bytes, address, port);
       },
       close: () => Promise.resolve(),
@@ -338,6 +357,8 @@ export class FakeFarm {
     this.options = options;
     this.network = new FakeNetwork({ clock: this.clock, seed: options.seed ?? 1 });
     this.memory = new MemoryFarm(this.clock);
+    const { slotSeed: seed } = options;
+    if (seed) this.memory.apply([{ key: 'view', value: { v: 1, epoch: 1, seed, seats: [], history: [] } }]);
   }
 
   /** A farm whose members all see each other in the view. */

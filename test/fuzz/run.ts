@@ -1,5 +1,6 @@
 // A run of the fuzzer: farm after farm, each of another variant, until so many inputs have been given. It ends early with a guard that has caught
-// something, a call that does not work, and anything else that throws; then the inputs of the last batch are in a file.
+// something, a call that does not work, and anything else that throws; then the inputs of the last batch are in a
+// file. A seed makes the same inputs again but for random tags in those that the farm has lent.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -21,5 +21,7 @@ export function optionsOf(variant: number): FarmOptions {
     }),
     ...(variant === 3 && { relay: (index: number) => (index % 2 === 0 ? { mode: 'transparent' } : {}) }),
     throws: true,
+    // The same seed of the fuzzer gives the same way to each input.
+    slotSeed: '2a'.repeat(16),
   };
 }
