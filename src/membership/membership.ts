@@ -11,6 +11,7 @@ import type { Lease, Store } from '../store/store.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
 import { type MemberRecord, type MemberRecordParts, parseMemberRecord, type RecordState } from './member-record.ts';
 import type { Orders } from './order.ts';
+import { Reminder } from './reminder.ts';
 import { claimSeat, type GivenNumber, LAST_SEEN_MS, type SeatRecord, touchNumber } from './seat-claim.ts';
 import { ViewKeeper } from './view-keeper.ts';
 import { parseView } from './view-value.ts';
@@ -67,6 +68,8 @@ export class Membership {
   #keeper: LeaseKeeper | undefined;
   #joinedAt = 0;
   #seenAt = 0;
+  /** Text of the last error of the store that a claim ended with. */
+  #storeFault = '';
   /** Pauses between attempts to come back. */
   readonly #pause: Backoff;
   /** Pauses before a lost seat is claimed again. */
@@ -119,11 +122,11 @@ export class Membership {
    * lease, with SF_NUMBERS_EXHAUSTED, SF_STORE_REFUSED, or with SF_STORE_UNREACHABLE when `leave` ends the waiting.
    */
   async join(): Promise<GivenNumber> {
-    const { clock, log, id, leaseSeconds } = this.#options;
+    const { store, clock, log, id, leaseSeconds } = this.#options;
     if (this.#phase === 'left') throw new SipfarmError('SF_STORE_UNREACHABLE', `${id} has left before it had joined`);
     this.#phase = 'joining';
     let takenSince: number | undefined;
-    let told = false;
+    const reminder = new Reminder(clock);
     for (;;) {
       const outcome = await this.#claimOnce(true);
       // Read anew: `leave` may have been called meanwhile.
@@ -141,8 +144,10 @@ export class Membership {
           throw new SipfarmError('SF_MEMBER_ID_TAKEN', `another process holds the member id ${id}`);
         }
       }
-      if (!told) log.warn({ id, outcome }, 'cannot join the farm yet; trying on');
-      told = true;
+      if (reminder.due(outcome)) {
+        const trouble = outcome === 'unreachable' ? { store: store.places, reason: this.#storeFault } : {};
+        log.warn({ id, outcome, ...trouble }, 'cannot join the farm yet; trying on');
+      }
       await this.#pause.pause();
     }
   }
@@ -247,8 +252,9 @@ export class Membership {
     } catch (error) {
       void held?.lease.revoke();
       const code = error instanceof SipfarmError ? error.code : 'SF_INTERNAL';
-      if (code === 'SF_STORE_UNREACHABLE' || code === 'SF_STORE_CONFLICT') return 'unreachable';
-      throw error;
+      if (code !== 'SF_STORE_UNREACHABLE' && code !== 'SF_STORE_CONFLICT') throw error;
+      this.#storeFault = (error as SipfarmError).message;
+      return 'unreachable';
     }
     if (typeof outcome === 'string' || !held || this.#phase === 'left') {
       void held?.lease.revoke();

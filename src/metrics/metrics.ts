@@ -141,7 +141,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     relayed: counter(
       registry,
       'relayed_packets_total',
-      'Packets sent to (direction out) or taken from (in) another member over the relay link, in frames.',
+      'Packets sent to (direction out) or taken from (in) another member over the relay link, in frames. The series of a peer end five minutes after it is gone.',
       ['direction', 'peer'],
     ),
     relayRefused: counter(

@@ -15,6 +15,7 @@ import type { Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import { Membership } from '../membership/membership.ts';
 import { type Orders, othersTakeCalls } from '../membership/order.ts';
+import { MemberSeries } from '../metrics/member-series.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import { OwnerLookup } from '../ownership/owner-lookup.ts';
@@ -89,6 +90,7 @@ export class FarmNode {
   readonly #answers: Answers;
   readonly #membership: Membership;
   readonly #fence: Fence;
+  readonly #peerSeries: MemberSeries<'direction' | 'peer'>;
   /** undefined where no call is recorded: in a node that is no member. */
   readonly #callRecords: CallRecords | undefined;
   readonly #obedience: Obedience;
@@ -197,6 +199,7 @@ export class FarmNode {
         onSuspects: (numbers) => this.#membership.suspect(numbers),
       },
     });
+    this.#peerSeries = new MemberSeries(metrics.relayed, 'peer', () => clock.now());
     this.#fence = new Fence({
       clock,
       log: log.child({ room: 'fence' }),
@@ -410,7 +413,10 @@ export class FarmNode {
       await this.stop();
       throw error;
     }
-    this.#sweeper = this.#guardedClock.every(SWEEP_MS, () => this.#calls.sweep(clock.now()));
+    this.#sweeper = this.#guardedClock.every(SWEEP_MS, () => {
+      this.#calls.sweep(clock.now());
+      this.#peerSeries.sweep();
+    });
     this.#fence.start();
     if (this.#state === 'joining') this.#state = 'active';
     this.#beginRamp();
@@ -547,6 +553,7 @@ export class FarmNode {
   #takeView(view: View): void {
     this.#view = view;
     this.#link.setSeats(view.seats);
+    this.#noteMembers();
     this.#world.takeView(view, () => {
       this.#noteSeat();
       this.#link.tell();
@@ -559,6 +566,12 @@ export class FarmNode {
     this.#doors.setRecords(records, this.#world.identity.number);
     this.#upstream.names.setRecords(records);
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
+    this.#noteMembers();
+  }
+
+  /** A member is there as long as it has a record or a seat. */
+  #noteMembers(): void {
+    this.#peerSeries.setPresent([...this.#records, ...(this.#view?.seats ?? [])].map(({ id }) => id));
   }
 
   #takeOrders(orders: Orders): void {

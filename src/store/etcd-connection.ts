@@ -89,6 +89,11 @@ export class EtcdConnection {
     return this.#client;
   }
 
+  /** The URL of the host that is asked now. */
+  get host(): string {
+    return this.#access.hosts[this.#next]!;
+  }
+
   /** Throws `failed` away; the next use opens a new instance to the next host. Does nothing when that has happened already. */
   renew(failed: Etcd3): void {
     if (this.#client !== failed) return;
@@ -101,6 +106,22 @@ export class EtcdConnection {
     this.#client?.close();
     this.#client = undefined;
   }
+}
+
+/** A URL of etcd without credentials: it is shown, and etcd takes none there. */
+export function withoutCredentials(url: string): string {
+  return url.replace(/\/\/[^/]*@/, '//');
+}
+
+/** Longest text of an error that goes on. */
+const MAX_REASON = 200;
+
+/** An error of a request for people to read: `connect ECONNREFUSED 127.0.0.1:2379`, not what grpc wraps around it. */
+export function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const [, cause] = /Last error: (?:Error: )?(.*?)\. Resolution note:/s.exec(text) ?? [];
+  const [, waited] = /DEADLINE_EXCEEDED: Deadline exceeded after ([\d.]+)s/.exec(text) ?? [];
+  return (cause ?? (waited ? `no answer in ${Number(waited).toFixed(1)} s` : text)).slice(0, MAX_REASON);
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { Backoff } from './backoff.ts';
 import { type EncodedWrite, encodeWrites } from './commit-check.ts';
-import { type EtcdAccess, EtcdConnection, etcdFault } from './etcd-connection.ts';
+import { type EtcdAccess, EtcdConnection, etcdFault, reasonOf, withoutCredentials } from './etcd-connection.ts';
 import { EtcdWatch, type Listing } from './etcd-watch.ts';
 import type { Entry, Lease, PrefixWatch, Store, Write } from './store.ts';
 
@@ -43,6 +43,7 @@ interface KeyValue {
 
 export class EtcdStore implements Store {
   readonly kind = 'etcd';
+  readonly places: readonly string[];
   readonly #options: EtcdStoreOptions;
   readonly #prefix: string;
   readonly #random: () => number;
@@ -56,15 +57,18 @@ export class EtcdStore implements Store {
   #closed = false;
 
   constructor(options: EtcdStoreOptions) {
-    const { requestMs = REQUEST_MS, random = Math.random, hosts } = options;
+    const { requestMs = REQUEST_MS, random = Math.random } = options;
+    const hosts = options.hosts.map(withoutCredentials);
+    const access = { ...options, hosts };
+    this.places = hosts;
     this.#options = options;
     this.#prefix = `/sipfarm/${options.farm}/v1/`;
     this.#random = random;
     this.#attempts = options.attempts ?? Math.max(3, hosts.length + 1);
     const first = Math.floor(random() * hosts.length);
-    this.#requests = new EtcdConnection(options, requestMs, first);
-    this.#leases = new EtcdConnection(options, requestMs, first);
-    this.#watching = new EtcdConnection(options, requestMs, first);
+    this.#requests = new EtcdConnection(access, requestMs, first);
+    this.#leases = new EtcdConnection(access, requestMs, first);
+    this.#watching = new EtcdConnection(access, requestMs, first);
   }
 
   get up(): boolean {
@@ -259,7 +263,7 @@ export class EtcdStore implements Store {
           return answer;
         } catch (error) {
           observe?.(operation, (clock.now() - sentAt) / 1000, false);
-          const final = this.#judge(operation, error, attempt === attempts);
+          const final = this.#judge(`${operation} at ${connection.host}`, error, attempt === attempts);
           if (isUnreachable(final)) connection.renew(client);
           if (final !== 'again') throw final;
         }
@@ -277,10 +281,10 @@ export class EtcdStore implements Store {
     return pause;
   }
 
-  #judge(operation: StoreOperation, error: unknown, last: boolean): Error | 'again' {
+  #judge(what: string, error: unknown, last: boolean): Error | 'again' {
     const fault =
       error instanceof LeaseGone ? 'lease-gone' : error instanceof Unanswered ? 'unclear' : etcdFault(error);
-    const text = `${operation}: ${error instanceof Error ? error.message : String(error)}`;
+    const text = `${what}: ${reasonOf(error)}`;
     if (fault === 'unclear') {
       if (!last) return 'again';
       this.#up = false;

@@ -159,6 +159,7 @@ class MemoryLease implements Lease {
 /** One member's store. A test may cut it off alone. */
 export class MemoryStore implements Store {
   readonly kind = 'memory';
+  readonly places = [];
   readonly #farm: MemoryFarm;
   readonly #watches = new Set<MemoryWatch>();
   #cut = false;

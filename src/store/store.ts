@@ -39,6 +39,8 @@ export interface PrefixWatch {
 
 export interface Store {
   readonly kind: 'etcd' | 'memory';
+  /** Where it is, for people to read, without credentials. Empty for one in this process. */
+  readonly places: readonly string[];
   /** Linearizable. */
   get(key: string): Promise<Entry | undefined>;
   /** Linearizable, all keys that start with `prefix`, ordered by key; paged inside, all pages at one revision. */

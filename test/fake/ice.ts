@@ -104,6 +104,9 @@ export class IcyStore implements Store {
   get kind(): Store['kind'] {
     return this.#store.kind;
   }
+  get places(): Store['places'] {
+    return this.#store.places;
+  }
   get up(): boolean {
     return this.#store.up;
   }

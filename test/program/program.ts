@@ -28,6 +28,9 @@ export interface LogLine {
   readonly worker?: string | number;
   readonly number?: number;
   readonly incarnation?: number;
+  /** Of a start that waits for its store. */
+  readonly store?: readonly string[];
+  readonly reason?: string;
   /** Of a reload. */
   readonly applied?: readonly string[];
   readonly needRestart?: readonly string[];

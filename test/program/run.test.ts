@@ -221,7 +221,10 @@ describe('a member that runs', LIMIT, () => {
     here.write({ store: { kind: 'etcd', hosts: [`http://${here.address}:2379`] } });
     const program = new Program(['run', '-c', here.file], { env: here.env });
     t.after(() => program.close());
-    while ((await here.get('/livez')).status !== 200) assert.ok(!program.isOver, program.tail());
+    const { store, reason } = await program.line('cannot join the farm yet; trying on');
+    assert.deepEqual(store, [`http://${here.address}:2379`]);
+    assert.match(reason ?? '', new RegExp(`: connect ECONNREFUSED ${here.address}:2379$`));
+    assert.equal((await here.get('/livez')).status, 200);
     program.kill('SIGTERM');
     assert.equal(await program.ended, 0, program.tail());
     assert.equal(program.log.at(-1)?.msg, 'stopped');

@@ -1,6 +1,7 @@
 // A farm of members on one memory store and one clock: who has a seat, when, and who may act.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { pino } from 'pino';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import type { OrderKind } from '../../../src/membership/order.ts';
 import { generationOf, type View } from '../../../src/ownership/view.ts';
@@ -552,6 +553,28 @@ describe('membership', () => {
     await clock.pass(SETTLE_MS + 1000, 50);
     assert.deepEqual(await joined, { number: 1, incarnation: 1 });
     assert.equal(fe1.seats, 'fe1/1');
+  });
+
+  it('says with the first attempt, and again every half minute, which store it waits for and why', async () => {
+    const lines: Record<string, unknown>[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => void lines.push(JSON.parse(line)) });
+    farm.down();
+    const { membership, store } = make('fe1', { log });
+    Object.assign(store, { places: ['http://10.0.0.31:2379'] });
+    const joined = membership.join();
+    const told = (): unknown[] => lines.map(({ msg, store: at, reason }) => [msg, at, reason]);
+    const line = ['cannot join the farm yet; trying on', ['http://10.0.0.31:2379'], 'the memory store is out of reach'];
+    await clock.pass(29_000, 100);
+    assert.deepEqual(told(), [line]);
+    await clock.pass(3000, 100);
+    assert.deepEqual(told(), [line, line]);
+    await clock.pass(60_000, 100);
+    assert.deepEqual(told(), [line, line, line, line]);
+    farm.up();
+    await clock.pass(2000, 100);
+    await joined;
+    await clock.pass(60_000, 100);
+    assert.equal(lines.length, 4);
   });
 
   it('leaves within two seconds when the store does not answer', async () => {

@@ -1,7 +1,9 @@
 // What only etcd can do to us: lost answers, cut and silent wires, compaction, restarts, passwords, TLS.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
@@ -51,6 +53,24 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     await store.commit([{ key: 'members/fe1', value: { v: 1, id: 'fe1' } }]);
     const shown = await etcd.ctl('get', '--prefix', '/sipfarm/readable/');
     assert.equal(shown, '/sipfarm/readable/v1/members/fe1\n{"v":1,"id":"fe1"}\n');
+  });
+
+  it('says in its errors which host it has asked, without credentials, and the reason alone', async () => {
+    const nobody = await Wire.to(etcd.port);
+    const { host } = new URL(nobody.url);
+    await nobody.close();
+    const store = open('away', [`http://root:secret@${host}`]);
+    assert.deepEqual(store.places, [`http://${host}`]);
+    await assert.rejects(store.get('view'), {
+      code: 'SF_STORE_UNREACHABLE',
+      message: `get at http://${host}: connect ECONNREFUSED ${host}`,
+    });
+    const silent = net.createServer((socket) => closing.push(async () => void socket.destroy())).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    closing.push(async () => void silent.close());
+    const at = `http://127.0.0.1:${(silent.address() as net.AddressInfo).port}`;
+    const waiting = open('silent', [at], systemClock, { requestMs: 100, attempts: 1 });
+    await assert.rejects(waiting.get('view'), { message: `get at ${at}: no answer in 0.1 s` });
   });
 
   it('gives undefined as the value of what is not JSON', async () => {
