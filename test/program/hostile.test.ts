@@ -174,8 +174,11 @@ describe('a member that is sent bad input', LIMIT, () => {
       assert.ok(answer.length <= question.length, `${what}: ${answer.length} octets for ${question.length}`);
   }
 
-  /** Sends the parts, one after the other, on a connection of its own, ends it, and hands back all that came until the member closed it. */
-  async function talk(parts: readonly Buffer[]): Promise<Buffer> {
+  /**
+   * Sends the parts, one after the other, on a connection of its own, ends it, and hands back all that came: until the member closed it, or, unless
+   * it `closes` for certain, until it has read all. A request that nobody answers keeps the connection for its answer.
+   */
+  async function talk(parts: readonly Buffer[], closes = false): Promise<Buffer> {
     const socket = net.connect({ host: address, port: 5060, localAddress: client, noDelay: true });
     const pieces: Buffer[] = [];
     socket.on('data', (piece) => pieces.push(piece));
@@ -186,8 +189,17 @@ describe('a member that is sent bad input', LIMIT, () => {
       if (i > 0) await settled();
       await new Promise((written) => socket.write(part, written));
     }
+    const closed = once(socket, 'close');
     socket.end();
-    await once(socket, 'close');
+    if (closes) await closed;
+    else {
+      // It is accepted, and read, behind that connection.
+      const behind = await Phone.tcp(address, client);
+      assert.equal(await behind.probe(), 200);
+      behind.close();
+      for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
+    }
+    socket.destroy();
     return Buffer.concat(pieces);
   }
 
@@ -294,7 +306,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     const MEBIBYTE = 1024 * 1024;
     const grown = await counted(async () => {
       const probe = `OPTIONS sip:${address} SIP/2.0\r\nVia: SIP/2.0/TCP ${client};branch=z9hG4bKlast\r\nMax-Forwards: 70\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:${address}>\r\nCall-ID: last\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n`;
-      const back = await talk([Buffer.alloc(MEBIBYTE, '\r\n'), Buffer.from(probe)]);
+      const back = await talk([Buffer.alloc(MEBIBYTE, '\r\n'), Buffer.from(probe)], true);
       const pongs = back.indexOf('SIP/2.0 200');
       assert.ok(pongs >= 0, `no answer to the request behind them, ${back.length} octets came back`);
       assert.ok(pongs <= MEBIBYTE / 2, `${pongs} octets of pongs`);
@@ -383,6 +395,8 @@ describe('a member that is sent bad input', LIMIT, () => {
 
   it('holds 10,000 half messages by TCP, serves meanwhile, and lets go of all when their time is over', async (t) => {
     const before = await here.metrics();
+    // Those that wait for answers to what the tests before have asked.
+    const others = sumOf(before, 'sipfarm_tcp_connections');
     const args = [join(import.meta.dirname, 'half-open.ts'), address, '5060', String(HALF_OPEN), ...sources];
     const limit = `ulimit -n ${HALF_OPEN + 1000} 2>/dev/null; exec "$@"`;
     const holder = spawn('sh', ['-c', limit, 'sh', process.execPath, ...args], {
@@ -406,7 +420,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     );
     await assertServes();
     const during = await here.metrics();
-    assert.equal(sumOf(during, 'sipfarm_tcp_connections'), HALF_OPEN);
+    assert.ok(sumOf(during, 'sipfarm_tcp_connections') <= HALF_OPEN + others);
     const growth = sumOf(during, 'process_resident_memory_bytes') - sumOf(atStart, 'process_resident_memory_bytes');
     t.diagnostic(`${HALF_OPEN} half messages: memory grew by ${(growth / 1024 / 1024).toFixed(0)} MiB`);
     assert.ok(growth < GROWTH, `memory grew by ${growth}`);
@@ -425,7 +439,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     const closed = (text: string): number =>
       sumOf(text, 'sipfarm_closed_connections_total', { reason: 'half-message' });
     assert.equal(closed(after) - closed(before), HALF_OPEN);
-    assert.equal(sumOf(after, 'sipfarm_tcp_connections'), 0);
+    assert.ok(sumOf(after, 'sipfarm_tcp_connections') <= others);
   });
 
   it('closes a connection whose message comes octet by octet and does not end in time', async () => {
