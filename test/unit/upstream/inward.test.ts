@@ -49,6 +49,19 @@ describe("the client's Via", () => {
   });
 });
 
+test('Proxy-Require is for the SIP server: it passes both ways, and so does the 420 with its Unsupported', async () => {
+  const edge = await rig();
+  const phone = await edge.farm.phone('192.0.2.7');
+  const headers = ['Proxy-Require: privacy, sec-agree'];
+  const got = await inward(edge, phone, from(phone, { method: 'INVITE', headers }));
+  assert.deepEqual(got.all('Proxy-Require'), ['privacy', 'sec-agree']);
+  edge.server.send(respond(got, 420, { toTag: 'b', headers: ['Unsupported: sec-agree'] }));
+  await edge.farm.settle();
+  assert.deepEqual([phone.got.at(-1)?.status, phone.got.at(-1)?.one('Unsupported')], [420, 'sec-agree']);
+  const out = await outward(edge, phone, fromServer(edge, { method: 'OPTIONS', uri: 'sip:192.0.2.7', headers }));
+  assert.deepEqual(out.all('Proxy-Require'), ['privacy', 'sec-agree']);
+});
+
 describe('one semicolon behind the last parameter, as phones leave it', () => {
   test('in Via, Request-URI, From, To, Contact and Route is no fault, and stays', async () => {
     const edge = await rig();
