@@ -8,7 +8,7 @@ import { skipBlanks } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Edge } from './edge.ts';
-import { readFlowBetween } from './flow-parameter.ts';
+import { readFlowOf } from './flow-parameter.ts';
 
 /** Via values that are looked at: a request that has crossed so many elements has used up its Max-Forwards. */
 const MAX_VIAS = 72;
@@ -32,7 +32,7 @@ export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Flow): b
       if (readBranchToken(keys, bytes, via.branchStart, via.branchEnd, token) !== 'valid') continue;
       if (token.kind !== TokenKind.inward) continue;
       if (tables.seats.has(token.member)) return false;
-      if (!readFlowBetween(edge, bytes, via.sentByEnd, via.end, token, flow)) return false;
+      if (!readFlowOf(edge, bytes, via, token, flow)) return false;
       return cutBehind(edge, scan, line, via.next < line.valueEnd);
     }
   }
