@@ -86,26 +86,40 @@ export interface ReplySource {
 }
 
 /** What is given up, step by step, until the answer is no larger than allowed. */
-const Economy = { NONE: 0, NO_EXTRA: 1, SHORT: 2, NO_TAG: 3 } as const;
+const Economy = { NONE: 0, NO_EXTRA: 1, SHORT: 2, COMPACT: 3, NO_TAG: 4 } as const;
+
+/** By `HeaderName` (RFC 3261 7.3.3). */
+const COMPACT_NAMES: Readonly<Record<number, string>> = {
+  [HeaderName.VIA]: 'v:',
+  [HeaderName.FROM]: 'f:',
+  [HeaderName.TO]: 't:',
+  [HeaderName.CALL_ID]: 'i:',
+};
 
 const edit = new Edit();
 const line = new HeaderLine();
 
-/** Takes out all header lines but every Via and the first From, To, Call-ID and CSeq. */
-function keepReplyHeaders(scan: Scan): void {
+/** Takes out all header lines but every Via and the first From, To, Call-ID and CSeq; `compact`: these get their short names. */
+function keepReplyHeaders(scan: Scan, compact: boolean): void {
   let seen = 0;
   for (let at = scan.headersStart; nextHeader(scan.bytes, at, scan.headersEnd, line); at = line.lineEnd) {
-    if (line.name === HeaderName.VIA) continue;
     const bit = 1 << line.name;
-    if (line.name >= HeaderName.FROM && line.name <= HeaderName.CSEQ && (seen & bit) === 0) seen |= bit;
-    else edit.delete(line.lineStart, line.lineEnd);
+    const kept = line.name === HeaderName.VIA || (line.name >= HeaderName.FROM && line.name <= HeaderName.CSEQ);
+    if (!kept || (seen & bit) !== 0) {
+      edit.delete(line.lineStart, line.lineEnd);
+      continue;
+    }
+    if (line.name !== HeaderName.VIA) seen |= bit;
+    const name = compact ? COMPACT_NAMES[line.name] : undefined;
+    if (name !== undefined) edit.replace(line.lineStart, line.valueStart, name);
   }
 }
 
 /**
  * The answer to the request in `scan` (fresh from `scan()`, whatever that returned), or null: for a response, an ACK, a request without a
  * readable Via, and when it would be larger than `maxOctets` (default: than the request, so that nobody is amplified) even after the extra
- * headers, then the reason phrase, then, except for INVITE, the To tag have been left out. Give Infinity for a stream or a trusted source.
+ * headers, then the reason phrase, then the long names and Content-Length (which a datagram may lack: RFC 3261 20.14), then, except for INVITE,
+ * the To tag have been left out. Give Infinity for a stream or a trusted source.
  * Copies all Via (the top one stamped with `source`: RFC 3261 18.2.1, RFC 3581 4), From, To, Call-ID and CSeq as they stand.
  * `reason` '' = the standard one. `toTag` '' = none; it is added only to a To without a tag. `extraHeaders` are lines without CRLF.
  * The answer goes to `source`.
@@ -123,16 +137,18 @@ export function buildReply(
   const wantsTag = toTag !== '' && scan.toStart >= 0 && scan.toTagStart < 0;
   // Phones leave a semicolon behind the last parameter.
   const endsOpen = scan.bytes[scan.toEnd - 1] === SEMICOLON;
-  const last = wantsTag && scan.method !== Method.INVITE ? Economy.NO_TAG : Economy.SHORT;
+  const last = wantsTag && scan.method !== Method.INVITE ? Economy.NO_TAG : Economy.COMPACT;
   for (let economy: number = Economy.NONE; economy <= last; economy++) {
     edit.beginScan(scan);
     const phrase = economy < Economy.SHORT ? reason || reasonPhrase(status) : '';
     edit.replace(scan.start, scan.headersStart, `SIP/2.0 ${status} ${phrase}\r\n`);
-    keepReplyHeaders(scan);
+    const compact = economy >= Economy.COMPACT;
+    keepReplyHeaders(scan, compact);
     edit.stampVia(scan, source.address, source.port);
     if (wantsTag && economy < Economy.NO_TAG) edit.insert(scan.toEnd, `${endsOpen ? '' : ';'}tag=${toTag}`);
     if (economy < Economy.NO_EXTRA) for (const header of extraHeaders) edit.appendHeader(scan, header);
-    edit.replace(scan.headersEnd, scan.end, economy < Economy.SHORT ? 'Content-Length: 0\r\n\r\n' : 'l: 0\r\n\r\n');
+    const length = economy < Economy.SHORT ? 'Content-Length: 0\r\n' : compact ? '' : 'l: 0\r\n';
+    edit.replace(scan.headersEnd, scan.end, `${length}\r\n`);
     const reply = edit.apply(maxOctets);
     if (reply) return reply;
   }

@@ -38,6 +38,7 @@ const BRANCH = Buffer.from('branch');
 const RECEIVED = Buffer.from('received');
 const RPORT = Buffer.from('rport');
 const MADDR = Buffer.from('maddr');
+const FLOW = Buffer.from('sf');
 
 function letters(name: string): number {
   return lettersOf(Buffer.from(name), 0, name.length);
@@ -109,6 +110,9 @@ export class Via {
   rportParamEnd = -1;
   maddrStart = -1;
   maddrEnd = -1;
+  /** Value of the parameter `sf`, which the farm itself has put there. */
+  flowStart = -1;
+  flowEnd = -1;
 }
 
 /** Forgets what was parsed. */
@@ -137,6 +141,8 @@ export function resetVia(via: Via): void {
   via.rportParamEnd = -1;
   via.maddrStart = -1;
   via.maddrEnd = -1;
+  via.flowStart = -1;
+  via.flowEnd = -1;
 }
 
 /** Offset behind the third token of `SIP / 2.0 / UDP`, or -1. Blanks and folds may stand around the slashes. */
@@ -204,6 +210,12 @@ function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number
   }
   const empty = valueStart === valueEnd;
   switch (nameEnd - nameStart) {
+    case 2:
+      if (via.flowStart < 0 && valueStart >= 0 && equalsIgnoreCase(bytes, nameStart, nameEnd, FLOW)) {
+        via.flowStart = valueStart;
+        via.flowEnd = valueEnd;
+      }
+      break;
     case 5:
       if (via.rport === -1 && equalsIgnoreCase(bytes, nameStart, nameEnd, RPORT)) {
         const port = valueStart < 0 || empty ? 0 : readNumber(bytes, valueStart, valueEnd, 65535);

@@ -3,24 +3,20 @@ import { readWay, type Way, writeWayToken } from '../../ownership/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import { readToken, type Token } from '../../ownership/token.ts';
 import type { Scan } from '../../sip/scan.ts';
+import type { Via } from '../../sip/via.ts';
 import type { Edge } from './edge.ts';
 import { FLOW_PARAMETER } from './stamp.ts';
 
 /** Reads the flow that our own top Via carries. False when it carries none, or none of ours. */
 export function readWayParameter(edge: Edge, scan: Scan, token: Token, way: Way): boolean {
-  // Behind sent-by: an element may have put the parameters in another order.
-  return readWayBetween(edge, scan.bytes, scan.sentByEnd, scan.viaEnd, token, way);
+  return readWayOf(edge, scan.bytes, scan.via, token, way);
 }
 
-/** The same of the parameters in `all[from..to)`. */
-export function readWayBetween(edge: Edge, all: Buffer, from: number, to: number, token: Token, way: Way): boolean {
-  const bytes = all.subarray(0, to);
-  const at = bytes.indexOf(FLOW_PARAMETER, from);
-  if (at < 0) return false;
-  const start = at + FLOW_PARAMETER.length;
-  let end = start;
-  while (end < to && bytes[end] !== 0x3b) end++;
-  return readToken(edge.world.keys, bytes, start, end, token) === 'valid' && readWay(token, way);
+/** The same of any Via in `bytes`. An element may have spelt it in another way (RFC 3261 7.3.1, 25.1), but must not change the value. */
+export function readWayOf(edge: Edge, bytes: Buffer, { flowStart, flowEnd }: Via, token: Token, way: Way): boolean {
+  return (
+    flowStart >= 0 && readToken(edge.world.keys, bytes, flowStart, flowEnd, token) === 'valid' && readWay(token, way)
+  );
 }
 
 const text = Buffer.alloc(128);

@@ -8,7 +8,7 @@ import { skipBlanks } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { Edge } from './edge.ts';
-import { readWayBetween } from './flow-parameter.ts';
+import { readWayOf } from './flow-parameter.ts';
 
 const line = new HeaderLine();
 const via = new Via();
@@ -29,7 +29,7 @@ export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Way): bo
       if (readBranchToken(keys, bytes, via.branchStart, via.branchEnd, token) !== 'valid') continue;
       if (token.kind !== TokenKind.inward) continue;
       if (tables.seats.has(token.member)) return false;
-      if (!readWayBetween(edge, bytes, via.sentByEnd, via.end, token, flow)) return false;
+      if (!readWayOf(edge, bytes, via, token, flow)) return false;
       return cutBehind(edge, scan, line, via.next < line.valueEnd);
     }
   }

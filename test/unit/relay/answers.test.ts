@@ -56,7 +56,8 @@ describe('an answer to a datagram', () => {
   test('is never larger than the datagram: first it loses what is extra, then it is not sent at all', async (t) => {
     for (let room = 0; room < 200; room += 20) {
       const farm = await wayFarm(t);
-      const bytes = request('INVITE', { CSeq: '1 BYE', 'Max-Forwards': undefined, Subject: 'x'.repeat(room) });
+      const short = { Via: 'SIP/2.0/UDP h;rport;branch=z9hG4bK1', CSeq: '1 BYE', 'Max-Forwards': undefined };
+      const bytes = request('INVITE', { ...short, s: room === 0 ? undefined : 'x'.repeat(room) }, 'sip:h');
       await farm.datagram(1, bytes);
       const { verdicts, answered } = farm.member(1);
       assert.equal(farm.out.length + (verdicts['drop amplification'] ?? 0), 1, `${room} octets of room`);

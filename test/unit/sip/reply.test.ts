@@ -95,7 +95,7 @@ test('two Call-ID, CSeq, From and To are answered with the first of each', () =>
   assert.equal(scan.cseq, 5);
 });
 
-test('an answer gives up extra headers, then its phrase, then the tag, and then is not sent', () => {
+test('an answer gives up extra headers, then its phrase, then long names and the length, then the tag, and then is not sent', () => {
   const { scan } = scanned(options());
   const build = (max: number): Buffer | null =>
     buildReply(scan, 503, '', 'tag-of-some-length', source, ['Retry-After: 5'], max);
@@ -104,7 +104,21 @@ test('an answer gives up extra headers, then its phrase, then the tag, and then 
   assert.doesNotMatch(noExtra.toString(), /Retry-After/);
   const short = build(noExtra.length - 1)!;
   assert.match(short.toString(), /^SIP\/2\.0 503 \r\n[\s\S]*tag-of-some-length[\s\S]*\r\nl: 0\r\n\r\n$/);
-  const noTag = build(short.length - 1)!;
+  const compact = build(short.length - 1)!;
+  assert.equal(
+    compact.toString(),
+    crlf(
+      'SIP/2.0 503 ',
+      'v:SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKabc;received=203.0.113.5;rport=1024',
+      'f:<sip:alice@example.com>;tag=from1',
+      't:<sip:bob@example.com>;tag=tag-of-some-length',
+      'i:call1@192.0.2.1',
+      'CSeq: 1 OPTIONS',
+      '',
+    ).toString(),
+  );
+  assert.equal(scanned(compact).fault, null);
+  const noTag = build(compact.length - 1)!;
   assert.doesNotMatch(noTag.toString(), /tag-of-some-length/);
   assert.equal(scanned(noTag).fault, null);
   assert.equal(build(noTag.length - 1), null);
@@ -119,7 +133,40 @@ test('an answer to INVITE never goes without its tag, for the ACK must find its 
     assert.match(reply.toString(), /;tag=the-tag\r\n/);
     lengths.add(reply.length);
   }
-  assert.equal(lengths.size, 2);
+  assert.equal(lengths.size, 3);
+});
+
+test('the shortest requests that are answered are those that docs/limits.md names', () => {
+  const far = { address: '203.113.113.113', port: 65_535 };
+  const tag = 'sf283000800005g55cphpt7gdq';
+  const page = fs.readFileSync(new URL('../../../docs/limits.md', import.meta.url), 'utf8');
+  const [, ...figures] =
+    /at least (\d+) octets \((\d+) of an INVITE\)[^.]*?, with short names (\d+) \((\d+)\)/.exec(page) ?? [];
+  const names = { Via: 'v', From: 'f', To: 't', 'Call-ID': 'i' };
+  const kinds = [
+    ['OPTIONS', false],
+    ['INVITE', false],
+    ['OPTIONS', true],
+    ['INVITE', true],
+  ] as const;
+  for (const [at, [method, short]] of kinds.entries()) {
+    const least = Number(figures[at]);
+    for (const octets of [least, least - 1]) {
+      // Start line and one header that the answer does not repeat.
+      const start = `${method} sip:h SIP/2.0`;
+      const other = `s:${'x'.repeat(octets - start.length - 6)}`;
+      const repeated = [
+        'Via: SIP/2.0/UDP h;rport;branch=z9hG4bK1',
+        'From: <sip:a@b>;tag=1',
+        'To: <sip:b@c>',
+        'Call-ID: 1',
+      ].map((line) => line.replace(/^([^:]+): /, (all, name: keyof typeof names) => (short ? `${names[name]}:` : all)));
+      const bytes = crlf(start, ...repeated, `CSeq: 1 ${method}`, other, '');
+      const { scan, fault } = scanned(bytes);
+      assert.equal(fault, null);
+      assert.equal(buildReply(scan, 400, '', tag, far) !== null, octets === least, `${method} ${octets}`);
+    }
+  }
 });
 
 test('no answer is larger than the request or fails to be a response, whatever came', () => {

@@ -56,6 +56,23 @@ describe('Via', () => {
     assert.equal(read.branch, 'yes');
   });
 
+  test("the farm's own parameter is read as any other, in every spelling, and the first of two counts", () => {
+    for (const value of [
+      ';sf=abc',
+      '; SF=abc',
+      ';Sf = abc',
+      ';\r\n sf\t=\r\n abc;x',
+      ';x="sf=no";sf=abc;sf=def',
+      ';sf;sf=abc',
+    ]) {
+      const { out } = via(`SIP/2.0/UDP h;branch=b${value}`);
+      const all = Buffer.from(`SIP/2.0/UDP h;branch=b${value}`, 'latin1');
+      assert.equal(text(all, out.flowStart, out.flowEnd), 'abc', value);
+    }
+    for (const value of ['', ';sfx=abc', ';x=;sf', ';x="y;sf=abc"'])
+      assert.equal(via(`SIP/2.0/UDP h${value}`).out.flowStart, -1);
+  });
+
   test('the first of two branches counts', () => assert.equal(via('SIP/2.0/UDP h;branch=a;branch=b').branch, 'a'));
 
   for (const behind of ['', ' ', '\r\n ', ', SIP/2.0/UDP i'])

@@ -28,6 +28,9 @@ const TOP = `SIP/2.0/UDP 198.51.100.1:5060;branch=${branch(TokenKind.edge, DEAD)
 const SERVER = 'SIP/2.0/UDP 10.0.0.9:5070;branch=z9hG4bKserver';
 const CALLER = 'SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKcaller';
 
+/** The same by RFC 3261 7.3.1 and 25.1. */
+const spelt = (via: string): string => via.replace(/;(\w+)=/g, (_, name: string) => ` ; ${name.toUpperCase()} = `);
+
 function response(vias: readonly string[]): string {
   return compose('SIP/2.0 180 Ringing', [
     ...vias,
@@ -64,6 +67,10 @@ describe('a response that names a dead member goes to the caller', () => {
     [
       'with other headers between them',
       (inward) => [`Via: ${TOP}, ${SERVER}`, 'X-A: 1', `Via: ${inward}`, `Via: ${CALLER}`],
+    ],
+    [
+      'with their parameters in another spelling',
+      (inward) => [`Via: ${spelt(TOP)}`, `Via: ${SERVER}`, `Via: ${spelt(inward)}`, `Via: ${CALLER}`],
     ],
     [
       'past two servers',

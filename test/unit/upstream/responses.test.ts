@@ -144,6 +144,38 @@ describe('a response of the server', () => {
     });
   }
 
+  for (const [name, spell] of [
+    ['in upper case', (via: string) => via.replace(';sf=', ';SF=').replace(';branch=', ';BRANCH=')],
+    ['with blanks behind the semicolons', (via: string) => via.replaceAll(';', '; ')],
+    ['with blanks around the signs', (via: string) => via.replaceAll(';', ' ;\t').replaceAll('=', ' = ')],
+    ['folded', (via: string) => via.replaceAll(';', '\r\n ; ').replaceAll('=', '=\r\n ')],
+    ['in another order', (via: string) => via.replace(/(;branch=[^;]+)(;sf=[^;]+)/, '$2$1')],
+    [
+      'with others between them',
+      (via: string) => via.replace(';branch', ';x=";sf=no";sfx=1;branch').replace(';sf', ';y;sf'),
+    ],
+    ['with a semicolon behind the last', (via: string) => `${via};`],
+    [
+      'with blanks in the protocol and before the port',
+      (via: string) => via.replace('SIP/2.0/UDP', 'SIP / 2.0 / udp').replace(':5062', ' : 5062'),
+    ],
+  ] as const) {
+    test(`finds the client with the parameters of our Via ${name} (RFC 3261 7.3.1, 25.1)`, async () => {
+      const edge = await rig();
+      const phone = await edge.farm.phone('192.0.2.7');
+      const request = await inward(edge, phone, from(phone, { method: 'OPTIONS' }));
+      const ours = request.all('Via')[0]!;
+      assert.match(ours, FLOW);
+      assert.notEqual(spell(ours), ours);
+      const got = await outward(
+        edge,
+        phone,
+        respond(request, 200).replace(ours, () => spell(ours)),
+      );
+      assert.deepEqual(got.all('Via'), request.all('Via').slice(1));
+    });
+  }
+
   test('may carry the tokens in upper case', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
