@@ -73,6 +73,8 @@ export interface NodeOptions {
 
 export type NodeState = 'joining' | 'active' | 'draining' | 'drained' | 'banned' | 'isolated' | 'stopping';
 
+/** Longest time that a member stays outside for its SIP server's first sign. One that is down must not keep it out: its tokens are honoured with a seat only. */
+const FIRST_VERDICT_MS = 3000;
 /** Milliseconds between two looks at what has outlived its time, and at a drain. */
 const SWEEP_MS = 1000;
 
@@ -161,6 +163,7 @@ export class FarmNode {
         onFlowClosed: () => {},
         onUnsent: (message) => way.unsent(message),
       },
+      early: drops['before-seat'],
       received: metrics.received,
       closedConnections: metrics.closedConnections,
       sendErrors: metrics.sendErrors,
@@ -391,25 +394,45 @@ export class FarmNode {
     return this.#calls.calls;
   }
 
-  /** Joins the farm, and only then opens the doors. Rejects with SF_BIND_FAILED, SF_MEMBER_ID_TAKEN, SF_STORE_*; what was opened is closed again. */
+  /**
+   * Proves that the member can work, then joins the farm, and only then opens the doors. Rejects with SF_BIND_FAILED, SF_KEY_MISMATCH,
+   * SF_MEMBER_ID_TAKEN, SF_STORE_*; what was opened is closed again, and with the first two nothing has been written. An address that is lost while the member joins still ends it later.
+   */
   async start(): Promise<void> {
-    const { log, clock, store } = this.#options;
-    try {
-      if (this.#options.admin !== 'asked') this.#adminAt = await this.#admin?.start();
-      this.#relayAt = await this.#link.start();
-      // First, so that the record with which the member joins knows whether its SIP server answers.
-      await this.#upstream.start();
-      if (this.#stopping) return;
-      this.#become(await this.#membership.join());
-      this.#settings.follow(store);
+    const { store } = this.#options;
+    const steps = [
+      async () => {
+        if (this.#options.admin !== 'asked') this.#adminAt = await this.#admin?.start();
+      },
+      async () => {
+        this.#relayAt = await this.#link.start();
+      },
+      () => this.#upstream.start(),
+      () => this.transport.reserve(),
+      // So that the record with which the member joins tells whether its SIP server answers.
+      () => this.#upstream.firstVerdict(FIRST_VERDICT_MS),
+      async () => {
+        this.#become(await this.#membership.join());
+        this.#settings.follow(store);
+      },
       // A member that knows no view would own whatever it gets, and a call could have two owners.
-      await this.#seated.promise;
-      if (this.#stopping) return;
-      await this.transport.start();
+      () => this.#seated.promise,
+      () => this.transport.start(),
+    ];
+    try {
+      for (const step of steps) {
+        await step();
+        if (this.#stopping) return;
+      }
     } catch (error) {
       await this.stop();
       throw error;
     }
+    this.#started();
+  }
+
+  #started(): void {
+    const { log, clock } = this.#options;
     this.#sweeper = this.#guardedClock.every(SWEEP_MS, () => {
       this.#calls.sweep(clock.now());
       this.#peerSeries.sweep();
@@ -534,9 +557,6 @@ export class FarmNode {
 
   #becomeIsolated(): void {
     if (this.#state === 'active') this.#state = 'isolated';
-    this.#options.log.warn(
-      'the store has not confirmed our lease in time: isolated; calls and relaying go on by the last view',
-    );
   }
 
   #becomeRejoined(identity: Identity): void {
