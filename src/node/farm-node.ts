@@ -53,6 +53,7 @@ import { Obedience } from './obedience.ts';
 import { StoreOrderDesk } from './order-desk.ts';
 import { dropCells, PacketWay } from './packet-way.ts';
 import { Ramp } from './ramp.ts';
+import { RefusedPeers } from './refused-peers.ts';
 import { Settings } from './settings.ts';
 import { type Identity, World } from './world.ts';
 
@@ -92,6 +93,7 @@ export class FarmNode {
   readonly #answers: Answers;
   readonly #membership: Membership;
   readonly #fence: Fence;
+  readonly #refusedPeers: RefusedPeers;
   readonly #peerSeries: MemberSeries<'direction' | 'peer'>;
   /** undefined where no call is recorded: in a node that is no member. */
   readonly #callRecords: CallRecords | undefined;
@@ -199,8 +201,10 @@ export class FarmNode {
         onReturned: (flow, bytes, start, end) => way.returned(flow, bytes, start, end),
         onNewerEpoch: () => this.#membership.refetch(),
         onSuspects: (numbers) => this.#membership.suspect(numbers),
+        onBadMac: (address, port) => this.#refusedPeers.badMac(address, port),
       },
     });
+    this.#refusedPeers = new RefusedPeers(log.child({ room: 'relay' }));
     this.#peerSeries = new MemberSeries(metrics.relayed, 'peer', () => clock.now());
     this.#fence = new Fence({
       clock,
@@ -583,6 +587,7 @@ export class FarmNode {
     this.#doors.setRecords(records, this.#world.identity.number);
     this.#upstream.names.setRecords(records);
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
+    this.#refusedPeers.take(records, { id: this.#options.config.member, keys: this.#world.keys.all.map(keyName) });
     this.#noteMembers();
   }
 

@@ -62,6 +62,9 @@ export class Member {
     labels: ['direction', 'outcome'],
   });
 
+  /** `address:port` of each datagram whose MAC is foreign. */
+  readonly badMacs: string[] = [];
+
   constructor(number: number, options: MemberOptions = {}) {
     this.number = number;
     this.self = { number, incarnation: options.incarnation ?? 1, epoch: 1, heldSince: 0 };
@@ -89,6 +92,7 @@ export class Member {
         hop: { observe: (seconds) => this.hops.push(seconds) },
       },
       handlers: {
+        onBadMac: (address, port) => this.badMacs.push(`${address}:${port}`),
         onPacket: (packet) => {
           this.packets.push({
             packet: Object.assign(new Packet(), packet),
