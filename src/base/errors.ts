@@ -12,6 +12,8 @@ export const ERRORS = {
   SF_KEY_INVALID: 'A farm key is not 64 hexadecimal digits (32 octets). Make one with: openssl rand -hex 32',
   SF_KEYS_MISSING:
     'No farm key: neither keys nor keyFile is set, or keyFile holds none. Make one with: openssl rand -hex 32',
+  SF_KEY_MISMATCH:
+    'The member has no farm key in common with any member that lives, so they would refuse all it sends. It has written nothing. Give it the key they have (keys, keyFile), or, for a farm with a new key, stop the others first. The message names them.',
   SF_BIND_FAILED:
     'A listener, the relay link, the service or the admin port cannot be bound. The message names address and reason.',
   SF_BATCH_UNAVAILABLE:

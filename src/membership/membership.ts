@@ -18,7 +18,7 @@ import { parseView } from './view-value.ts';
 
 /** Longest time that leaving may take when the store does not answer. */
 const LEAVE_MS = 2000;
-/** A member that has kept its seat for so long comes back at once when it loses it. */
+/** A member that had its place for so long before it lost the seat comes back after the first pause. */
 const SETTLED_MS = 60_000;
 
 export interface MembershipOptions {
@@ -66,7 +66,12 @@ export class Membership {
   #unpublished = false;
   #given: GivenNumber | undefined;
   #keeper: LeaseKeeper | undefined;
+  /** `clock.now()` of the claim whose incarnation this is. */
   #joinedAt = 0;
+  /** Seats lost, each within a minute of its claim. */
+  #losses = 0;
+  /** The next claim waits for `#lostSeat`. */
+  #waits = false;
   #seenAt = 0;
   /** Text of the last error of the store that a claim ended with. */
   #storeFault = '';
@@ -119,7 +124,7 @@ export class Membership {
   /**
    * Resolves when the member has its number; its seat follows with the next view. Waits for a store that does not answer. The relay address
    * in `record` must be bound before: see claimSeat. Rejects with SF_MEMBER_ID_TAKEN when another process still holds the id after twice the
-   * lease, with SF_NUMBERS_EXHAUSTED, SF_STORE_REFUSED, or with SF_STORE_UNREACHABLE when `leave` ends the waiting.
+   * lease, with SF_KEY_MISMATCH, SF_NUMBERS_EXHAUSTED, SF_STORE_REFUSED, or with SF_STORE_UNREACHABLE when `leave` ends the waiting.
    */
   async join(): Promise<GivenNumber> {
     const { store, clock, log, id, leaseSeconds } = this.#options;
@@ -286,6 +291,7 @@ export class Membership {
     const { clock } = this.#options;
     this.#given = given;
     this.#seenAt = clock.now();
+    this.#joinedAt = clock.now();
     this.#keepLease(lease, sentAt);
     // What changed while the claim was under way is not in it.
     if (this.#unpublished) this.publish().catch(() => {});
@@ -301,14 +307,12 @@ export class Membership {
       onEnd: (end) => this.#isolate(end),
     });
     this.#phase = 'joined';
-    this.#joinedAt = clock.now();
     this.#pause.reset();
   }
 
   #kept(): void {
     const { store, clock, id } = this.#options;
     if (this.#unpublished) this.publish().catch(() => {});
-    if (clock.now() - this.#joinedAt > SETTLED_MS) this.#lostSeat.reset();
     if (clock.now() - this.#seenAt < LAST_SEEN_MS || !this.#given) return;
     this.#seenAt = clock.now();
     touchNumber(store, id, this.#given, clock.wall()).catch(() => {});
@@ -316,39 +320,45 @@ export class Membership {
 
   #seatLost(): void {
     if (this.#phase === 'left') return;
+    const joined = this.#phase === 'joined';
     this.#options.onSeatLost();
     this.#isolate('seat-lost');
+    this.#losses++;
+    // A member that was isolated meanwhile has been away long enough already, the first time.
+    this.#waits = joined || this.#losses > 1;
   }
 
   #isolate(why: LeaseEnd | 'seat-lost'): void {
-    const { log, onIsolated } = this.#options;
+    const { clock, log, onIsolated } = this.#options;
     if (this.#phase !== 'joined') return;
+    if (clock.now() - this.#joinedAt > SETTLED_MS) {
+      this.#losses = 0;
+      this.#lostSeat.reset();
+    }
     const lease = this.#keeper?.lease;
     this.#keeper?.stop();
     this.#phase = 'isolated';
     log.warn({ why }, 'isolated: going on with the calls and the view that are here, adopting and writing nothing');
     onIsolated();
-    void this.#comeBack(why === 'deadline' ? lease : undefined, why === 'seat-lost');
+    void this.#comeBack(why === 'deadline' ? lease : undefined);
   }
 
   /** `lease`: the old one, when the store may not have ended it. */
-  async #comeBack(lease: Lease | undefined, seatLost: boolean): Promise<void> {
-    const { log, id, onRejoined } = this.#options;
-    if (seatLost) await this.#lostSeat.pause();
+  async #comeBack(lease: Lease | undefined): Promise<void> {
+    const { clock, log, id, onRejoined } = this.#options;
     let old = lease;
-    let told = false;
+    const reminder = new Reminder(clock);
     while (this.#phase === 'isolated') {
       const resumed = old && (await this.#resume(old));
       if (resumed === 'over') old = undefined;
       if (resumed !== true && resumed !== false) {
         const outcome = await this.#claimAgain().catch((error: unknown) => {
-          log.error({ err: error }, 'cannot rejoin the farm');
+          const code = error instanceof SipfarmError ? error.code : 'SF_INTERNAL';
+          if (reminder.due(code)) log.error({ err: error }, 'cannot rejoin the farm; trying on');
           return 'refused' as const;
         });
-        if (outcome === 'taken' && !told) {
-          told = true;
+        if (outcome === 'taken' && reminder.due(outcome))
           log.error({ id }, 'another process has taken this member id; waiting for it to go');
-        }
       }
       if ((this.#phase as Phase) === 'joined' && this.#given) {
         log.info({ ...this.#given, id }, 'rejoined the farm');
@@ -361,13 +371,16 @@ export class Membership {
     }
   }
 
-  /** Claims anew, but not before it is known whether the seat of the old incarnation was lost: afterwards nobody would find out. */
+  /** Claims anew, but not before it is known whether the seat of the old incarnation was lost: afterwards nobody would find out. Each further loss waits longer. */
   async #claimAgain(): Promise<GivenNumber | 'taken' | 'unreachable'> {
     const known = await this.confirmSeat().then(
       () => true,
       () => false,
     );
-    return known ? this.#claimOnce(false) : 'unreachable';
+    if (!known) return 'unreachable';
+    if (this.#waits) await this.#lostSeat.pause();
+    this.#waits = false;
+    return this.#claimOnce(false);
   }
 
   /**

@@ -1,6 +1,7 @@
 // How a member comes to its number and incarnation: both keys in one transaction, bound to the lease it brings.
 import { SipfarmError } from '../base/errors.ts';
 import type { Lease, Store } from '../store/store.ts';
+import { checkKeys } from './key-check.ts';
 import {
   MAX_INCARNATION,
   MAX_NUMBER,
@@ -47,15 +48,19 @@ export interface SeatClaim {
  * this machine and this relay address: the relay address is bound before, and nobody else can bind it, so the process that wrote the record is dead
  * (killed, its lease still running). Any other record is respected for as long as its lease lives.
  *
- * Rejects as Store.commit does, and with SF_NUMBERS_EXHAUSTED.
+ * Rejects as Store.commit does, with SF_NUMBERS_EXHAUSTED, and with SF_KEY_MISMATCH before anything is written.
  */
 export async function claimSeat(claim: SeatClaim): Promise<GivenNumber | 'taken' | 'conflict'> {
   const { store, record } = claim;
   const members = await store.list('members/');
+  checkKeys(
+    record,
+    members.map(({ key, value }) => parseMemberRecord(idOf(key), value)).filter((other) => other !== undefined),
+  );
   const memberKey = `members/${record.id}`;
   const present = members.find((entry) => entry.key === memberKey);
   if (present && !mayReplace(parseMemberRecord(record.id, present.value), claim)) return 'taken';
-  const live = new Set(members.map((entry) => entry.key.slice('members/'.length)));
+  const live = new Set(members.map(({ key }) => idOf(key)));
   const chosen = await chooseNumber(claim, live);
   const given = { number: chosen.number, incarnation: chosen.incarnation + 1 };
   const lease = await claim.lease();
@@ -68,6 +73,10 @@ export async function claimSeat(claim: SeatClaim): Promise<GivenNumber | 'taken'
     { key: memberKey, value: { ...record, ...given }, expect: present?.revision ?? 0n, lease },
   ]);
   return applied ? given : 'conflict';
+}
+
+function idOf(key: string): string {
+  return key.slice('members/'.length);
 }
 
 function mayReplace(present: MemberRecord | undefined, { record, starting }: SeatClaim): boolean {

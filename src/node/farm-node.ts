@@ -53,6 +53,7 @@ import { Obedience } from './obedience.ts';
 import { StoreOrderDesk } from './order-desk.ts';
 import { dropCells, PacketWay } from './packet-way.ts';
 import { Ramp } from './ramp.ts';
+import { RefusedPeers } from './refused-peers.ts';
 import { Settings } from './settings.ts';
 import { type Identity, World } from './world.ts';
 
@@ -73,6 +74,8 @@ export interface NodeOptions {
 
 export type NodeState = 'joining' | 'active' | 'draining' | 'drained' | 'banned' | 'isolated' | 'stopping';
 
+/** Longest time that a member stays outside for its SIP server's first sign. One that is down must not keep it out: its tokens are honoured with a seat only. */
+const FIRST_VERDICT_MS = 3000;
 /** Milliseconds between two looks at what has outlived its time, and at a drain. */
 const SWEEP_MS = 1000;
 
@@ -90,6 +93,7 @@ export class FarmNode {
   readonly #answers: Answers;
   readonly #membership: Membership;
   readonly #fence: Fence;
+  readonly #refusedPeers: RefusedPeers;
   readonly #peerSeries: MemberSeries<'direction' | 'peer'>;
   /** undefined where no call is recorded: in a node that is no member. */
   readonly #callRecords: CallRecords | undefined;
@@ -161,6 +165,7 @@ export class FarmNode {
         onFlowClosed: () => {},
         onUnsent: (message) => way.unsent(message),
       },
+      early: drops['before-seat'],
       received: metrics.received,
       closedConnections: metrics.closedConnections,
       sendErrors: metrics.sendErrors,
@@ -197,8 +202,10 @@ export class FarmNode {
         onMade: (from, callKey) => lookup.madeAt(from, callKey),
         onNewerEpoch: () => this.#membership.refetch(),
         onSuspects: (numbers) => this.#membership.suspect(numbers),
+        onBadMac: (address, port) => this.#refusedPeers.badMac(address, port),
       },
     });
+    this.#refusedPeers = new RefusedPeers(log.child({ room: 'relay' }));
     this.#peerSeries = new MemberSeries(metrics.relayed, 'peer', () => clock.now());
     this.#fence = new Fence({
       clock,
@@ -394,25 +401,45 @@ export class FarmNode {
     return this.#calls.calls;
   }
 
-  /** Joins the farm, and only then opens the doors. Rejects with SF_BIND_FAILED, SF_MEMBER_ID_TAKEN, SF_STORE_*; what was opened is closed again. */
+  /**
+   * Proves that the member can work, then joins the farm, and only then opens the doors. Rejects with SF_BIND_FAILED, SF_KEY_MISMATCH,
+   * SF_MEMBER_ID_TAKEN, SF_STORE_*; what was opened is closed again, and with the first two nothing has been written. An address that is lost while the member joins still ends it later.
+   */
   async start(): Promise<void> {
-    const { log, clock, store } = this.#options;
-    try {
-      if (this.#options.admin !== 'asked') this.#adminAt = await this.#admin?.start();
-      this.#relayAt = await this.#link.start();
-      // First, so that the record with which the member joins knows whether its SIP server answers.
-      await this.#upstream.start();
-      if (this.#stopping) return;
-      this.#become(await this.#membership.join());
-      this.#settings.follow(store);
+    const { store } = this.#options;
+    const steps = [
+      async () => {
+        if (this.#options.admin !== 'asked') this.#adminAt = await this.#admin?.start();
+      },
+      async () => {
+        this.#relayAt = await this.#link.start();
+      },
+      () => this.#upstream.start(),
+      () => this.transport.reserve(),
+      // So that the record with which the member joins tells whether its SIP server answers.
+      () => this.#upstream.firstVerdict(FIRST_VERDICT_MS),
+      async () => {
+        this.#become(await this.#membership.join());
+        this.#settings.follow(store);
+      },
       // A member that knows no view would own whatever it gets, and a call could have two owners.
-      await this.#seated.promise;
-      if (this.#stopping) return;
-      await this.transport.start();
+      () => this.#seated.promise,
+      () => this.transport.start(),
+    ];
+    try {
+      for (const step of steps) {
+        await step();
+        if (this.#stopping) return;
+      }
     } catch (error) {
       await this.stop();
       throw error;
     }
+    this.#started();
+  }
+
+  #started(): void {
+    const { log, clock } = this.#options;
     this.#sweeper = this.#guardedClock.every(SWEEP_MS, () => {
       this.#calls.sweep(clock.now());
       this.#peerSeries.sweep();
@@ -537,9 +564,6 @@ export class FarmNode {
 
   #becomeIsolated(): void {
     if (this.#state === 'active') this.#state = 'isolated';
-    this.#options.log.warn(
-      'the store has not confirmed our lease in time: isolated; calls and relaying go on by the last view',
-    );
   }
 
   #becomeRejoined(identity: Identity): void {
@@ -566,6 +590,7 @@ export class FarmNode {
     this.#doors.setRecords(records, this.#world.identity.number);
     this.#upstream.names.setRecords(records);
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
+    this.#refusedPeers.take(records, { id: this.#options.config.member, keys: this.#world.keys.all.map(keyName) });
     this.#noteMembers();
   }
 

@@ -52,6 +52,8 @@ export interface RelayHandlers {
   onNewerEpoch(epoch: number): void;
   /** The members a majority of the other seated members cannot reach; called when the set changes. Never this member itself; always empty with fewer than three seats. */
   onSuspects(numbers: ReadonlySet<number>): void;
+  /** A datagram from there is a frame whose MAC none of the keys has made. Called per packet. */
+  onBadMac?(address: string, port: number): void;
 }
 
 export interface RelayOptions {
@@ -409,6 +411,7 @@ export class RelayLink {
     const fault = decodeFrame(bytes, start, end, this.#options.keys(), frame);
     if (fault !== null) {
       refused[fault].n++;
+      if (fault === 'mac' && from === 0) this.#options.handlers.onBadMac?.(address, port);
       return;
     }
     if (frame.receiver !== self.number || self.number === 0) {

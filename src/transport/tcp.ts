@@ -31,6 +31,7 @@ export const CLOSE_REASONS = {
   'connect-failed': 'it could not be opened, or not in time',
   'source-limit': 'refused: too many connections of one source',
   'connection-limit': 'refused: too many connections in all',
+  'before-seat': 'refused: this member has no seat yet',
   'moved-on': 'its client shall come back to another member: this one drains, or has no seat any more',
   stop: 'the member stops',
 } as const;

@@ -60,6 +60,8 @@ export interface TransportOptions {
   readonly handlers: TransportHandlers;
   /** Left out: what is thrown goes on to the network. */
   readonly guard?: Guard;
+  /** Counts datagrams that come before `start`. Left out: they are not counted. */
+  readonly early?: Cell;
   /** received_packets_total */
   readonly received: CellFamily<'listener' | 'class'>;
   /** closed_connections_total */
@@ -81,7 +83,11 @@ export class Transport {
   readonly #connections: ConnectionTable;
   /** Counts datagrams for a listener that is none, or not of UDP. */
   readonly #misdirected: Cell;
+  readonly #early: Cell;
+  /** Counts connections that are handed in before `start`. */
+  readonly #refusedEarly: Cell;
   #servers: StreamServer[] = [];
+  #started = false;
   #stopped = false;
 
   constructor(options: TransportOptions) {
@@ -96,6 +102,8 @@ export class Transport {
     );
     const proxies = options.listeners.map((listener) => proxyRule(listener, options.proxies));
     const guard = options.guard ?? NO_GUARD;
+    this.#early = options.early ?? { n: 0 };
+    this.#refusedEarly = options.closedConnections.cell({ reason: 'before-seat' satisfies CloseReason });
     this.#udp = options.listeners.map((config, listener) =>
       config.transport === 'udp'
         ? new UdpListener({
@@ -105,6 +113,7 @@ export class Transport {
             self: this.#self,
             onPacket: (packet) => options.handlers.onPacket(packet),
             guard,
+            early: this.#early,
             received: received[listener]!,
             sendErrors: options.sendErrors.cell({ listener: config.name }),
             now: () => options.clock.now(),
@@ -138,12 +147,25 @@ export class Transport {
     this.#self.incarnation = incarnation;
   }
 
-  /** Binds all listeners. Rejects with SF_BIND_FAILED, which names listener, address and reason; then nothing stays bound. */
-  async start(): Promise<void> {
+  /**
+   * Makes sure that `start` will get its addresses, and takes nothing yet. UDP sockets are bound, and drop what comes. What others share, and
+   * what a balancer would take for alive (a TCP port that accepts), is bound for a moment only. Rejects as `start`.
+   */
+  reserve(): Promise<void> {
+    return this.#eachListener((index, listener) => this.#reserve(index, listener));
+  }
+
+  /** Binds all listeners that are not bound yet, and takes what comes. Rejects with SF_BIND_FAILED, which names listener, address and reason; then nothing stays bound. */
+  start(): Promise<void> {
+    this.#started = true;
     this.#connections.start();
+    return this.#eachListener((index, listener) => this.#open(index, listener));
+  }
+
+  async #eachListener(act: (index: number, listener: Listener) => Promise<void>): Promise<void> {
     for (const [index, listener] of this.listeners.entries()) {
       try {
-        await this.#open(index, listener);
+        await act(index, listener);
       } catch (cause) {
         await this.stop();
         const { code, message } = cause as NodeJS.ErrnoException;
@@ -153,6 +175,8 @@ export class Transport {
           { cause },
         );
       }
+      // `stop` may have come meanwhile, and does not know of this socket.
+      if (this.#stopped) return this.stop();
     }
   }
 
@@ -185,7 +209,10 @@ export class Transport {
   /** Takes an accepted connection for a TCP listener. */
   accept(listener: number, stream: ByteStream): void {
     if (this.#stopped || this.listeners[listener]?.transport !== 'tcp') stream.destroy();
-    else this.#connections.accept(listener, stream);
+    else if (!this.#started) {
+      this.#refusedEarly.n++;
+      stream.destroy();
+    } else this.#connections.accept(listener, stream);
   }
 
   /** Closes the connection after what is queued on it, so that its client comes back to another member; not one that calls have used. */
@@ -223,12 +250,26 @@ export class Transport {
     await Promise.all(closing);
   }
 
+  async #reserve(index: number, { name, bind, shared, listen }: Listener): Promise<void> {
+    const { network, sockets } = this.#options;
+    const udp = this.#udp[index];
+    if (sockets?.has(name) || listen === false) return;
+    if (udp && !shared) return udp.bind(network);
+    const sharing = { reusePort: shared === true };
+    const tried = udp
+      ? await network.bindUdp(bind, { onDatagram: () => void this.#early.n++, onSendError: () => {} }, sharing)
+      : await network.listenTcp(bind, (stream) => this.accept(index, stream), sharing);
+    await tried.close();
+  }
+
   async #open(index: number, listener: { -readonly [K in keyof Listener]: Listener[K] }): Promise<void> {
     const udp = this.#udp[index];
     const given = this.#options.sockets?.get(listener.name);
-    if (udp && given) udp.use(given);
-    else if (udp) await udp.bind(this.#options.network);
-    else if (listener.listen !== false) {
+    if (udp) {
+      if (given) udp.use(given);
+      else if (!udp.local) await udp.bind(this.#options.network);
+      udp.open();
+    } else if (listener.listen !== false) {
       const onConnection = (stream: ByteStream): void => this.accept(index, stream);
       const accepting = { reusePort: listener.shared === true, halfOpen: true };
       const server = await this.#options.network.listenTcp(listener.bind, onConnection, accepting);

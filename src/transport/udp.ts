@@ -27,6 +27,8 @@ export interface UdpListenerOptions {
   readonly self: Readonly<Self>;
   readonly onPacket: (packet: Packet) => void;
   readonly guard: Guard;
+  /** Counts what comes before `open`. */
+  readonly early: Cell;
   /** Indexed by `PacketClass`. */
   readonly received: readonly Cell[];
   readonly sendErrors: Cell;
@@ -46,6 +48,7 @@ export class UdpListener {
   #socket: DatagramSocket | undefined;
   /** Whether the socket was given: then it is not ours to close. */
   #given = false;
+  #open = false;
 
   constructor(options: UdpListenerOptions) {
     this.#options = options;
@@ -58,6 +61,11 @@ export class UdpListener {
   /** The bound address; undefined while there is none. */
   get local(): Endpoint | undefined {
     return this.#socket?.local;
+  }
+
+  /** Takes what comes from now on; until then it is dropped without an answer. */
+  open(): void {
+    this.#open = true;
   }
 
   /** Rejects with the system's error. */
@@ -80,6 +88,10 @@ export class UdpListener {
 
   receive(bytes: Buffer, address: string, port: number): void {
     const { proxy, bind, guard } = this.#options;
+    if (!this.#open) {
+      this.#options.early.n++;
+      return;
+    }
     try {
       if (proxy && port !== 0) this.#unwrap(proxy, bytes, address, port);
       else {

@@ -39,6 +39,8 @@ export interface FarmOptions {
   readonly listeners?: (index: number) => readonly Readonly<Record<string, unknown>>[];
   /** More of each listener. */
   readonly listener?: Readonly<Record<string, unknown>>;
+  /** Farm keys of member `index`; default SECRET for all. */
+  readonly keys?: (index: number) => readonly string[];
   /** More of the section `relay` of member `index`. */
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
@@ -273,7 +275,7 @@ export class FakeMember {
         rampSeconds: 0,
         role: this.role,
         store: this.role === 'relay' ? { kind: 'etcd', hosts: ['http://10.0.0.254:2379'] } : { kind: 'memory' },
-        keys: [SECRET],
+        keys: options.keys?.(index) ?? [SECRET],
         listeners: this.role === 'relay' ? [] : listeners,
         balancer: { mode: 'dsr', probes: ['198.51.100.254/32'] },
         relay: { bind: `${this.address}:5064`, ...options.relay?.(index) },
@@ -421,7 +423,7 @@ export class FakeFarm {
     return member;
   }
 
-  /** As `add`, and does not wait for the others to see it. */
+  /** As `add`, and does not wait for the others to see it. Rejects as FarmNode.start does; then nothing of the member is left. */
   async enter(index = this.members.length + 1): Promise<FakeMember> {
     return this.#join(index);
   }
@@ -435,7 +437,13 @@ export class FakeFarm {
       await server.start();
     }
     const member = new FakeMember(this, index, server, this.#vip!);
-    await this.drive(member.node.start());
+    try {
+      await this.drive(member.node.start());
+    } catch (error) {
+      await member.store.close();
+      if (!before) await server.stop();
+      throw error;
+    }
     this.members.push(member);
     return member;
   }

@@ -54,6 +54,8 @@ export class FakeNetwork implements Network {
   delay: { readonly min: number; readonly max: number } | undefined;
   /** Whether bytes get from one endpoint to another: replace it to cut the network. Datagrams are lost, streams wait and go on. */
   reaches: (from: Endpoint, to: Endpoint) => boolean = () => true;
+  /** Whether the hosts have this address to bind. */
+  hasAddress: (address: string) => boolean = () => true;
   /** Sees each datagram as it is sent. */
   onSent: (from: Endpoint, to: Endpoint, bytes: Buffer) => void = () => {};
   /** Gives a datagram to who is bound to `to`: replace it to watch. */
@@ -93,6 +95,7 @@ export class FakeNetwork implements Network {
   }
 
   bindUdp(local: Endpoint, handlers: DatagramHandlers): Promise<DatagramSocket> {
+    if (!this.hasAddress(local.address)) return Promise.reject(systemError('EADDRNOTAVAIL', formatEndpoint(local)));
     const bound = this.#bind(local, this.#udp);
     if (!bound) return Promise.reject(systemError('EADDRINUSE', formatEndpoint(local)));
     const key = formatEndpoint(bound);
@@ -118,6 +121,7 @@ export class FakeNetwork implements Network {
     onConnection: (stream: ByteStream) => void,
     { halfOpen = false }: Accepting = {},
   ): Promise<StreamServer> {
+    if (!this.hasAddress(local.address)) return Promise.reject(systemError('EADDRNOTAVAIL', formatEndpoint(local)));
     const bound = this.#bind(local, this.#tcp);
     if (!bound) return Promise.reject(systemError('EADDRINUSE', formatEndpoint(local)));
     const key = formatEndpoint(bound);

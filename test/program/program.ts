@@ -31,6 +31,8 @@ export interface LogLine {
   /** Of a start that waits for its store. */
   readonly store?: readonly string[];
   readonly reason?: string;
+  /** Of a new view. */
+  readonly seats?: readonly string[];
   /** Of a reload. */
   readonly applied?: readonly string[];
   readonly needRestart?: readonly string[];

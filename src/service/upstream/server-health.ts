@@ -20,6 +20,7 @@ export class ServerHealth {
   #unanswered = 0;
   #refused = false;
   #timer: Timer | undefined;
+  readonly #first = Promise.withResolvers<void>();
 
   /** `ask` sends one question; its outcome comes back by `answered` or `refused`. */
   constructor(settings: HealthSettings, clock: Clock, ask: () => void, onChange: (up: boolean) => void) {
@@ -34,8 +35,16 @@ export class ServerHealth {
     return this.#up;
   }
 
+  /** Resolves with the first verdict, up or down; also when the asking stops before. */
+  get judged(): Promise<void> {
+    return this.#first.promise;
+  }
+
   start(): void {
-    if (this.#settings.method === 'none') return;
+    if (this.#settings.method === 'none') {
+      this.#first.resolve();
+      return;
+    }
     const interval = this.#settings.intervalSeconds * 1000;
     this.#ask();
     this.#timer = this.#clock.after(Math.min(interval, FIRST_KNOCK_MS), () => {
@@ -46,6 +55,7 @@ export class ServerHealth {
 
   stop(): void {
     this.#timer?.cancel();
+    this.#first.resolve();
   }
 
   /** The server has answered a question. */
@@ -71,6 +81,7 @@ export class ServerHealth {
   }
 
   #become(up: boolean): void {
+    this.#first.resolve();
     if (this.#up === up) return;
     this.#up = up;
     this.#onChange(up);

@@ -225,6 +225,14 @@ export class Upstream implements Service {
     this.#health.start();
   }
 
+  /** Resolves when it is known whether the server answers, after `ms` at the latest, and when the service stops. To be called after `start`. */
+  async firstVerdict(ms: number): Promise<void> {
+    const late = Promise.withResolvers<void>();
+    const timer = this.#options.clock.after(ms, late.resolve);
+    await Promise.race([this.#health.judged, late.promise]);
+    timer.cancel();
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#health.stop();

@@ -358,6 +358,107 @@ describe('membership', () => {
     assert.deepEqual(fe3!.view, fe1!.view);
   });
 
+  it('waits longer each time it loses its seat within a minute, and little again once it has kept it for longer', async () => {
+    const [fe1, fe2] = await start('fe1', 'fe2');
+    const fe3 = make('fe3', { random: () => 0 });
+    await fe3.membership.join();
+    await clock.pass(SETTLE_MS, 10);
+    const judges = [fe1!, fe2!];
+    const seated = (): boolean => fe1!.seats.includes(`fe3/${fe3.membership.given?.incarnation}`);
+    const untilIt = async (holds: () => boolean): Promise<void> => {
+      while (!holds()) await clock.pass(10);
+    };
+    /** Takes its seat; resolves to the milliseconds until it has claimed anew. `isolated`: it hears of it only when it is back at the store. */
+    const loss = async (isolated = false): Promise<number> => {
+      await untilIt(seated);
+      const { number, incarnation } = fe3.membership.given!;
+      if (isolated) fe3.store.cut();
+      for (const { membership } of judges) membership.suspect(new Set([number]));
+      await untilIt(() => !seated() && fe3.membership.isolated);
+      if (isolated) fe3.store.heal();
+      const lostAt = clock.now();
+      await untilIt(() => fe3.membership.given!.incarnation > incarnation);
+      return clock.now() - lostAt;
+    };
+    const about = (ms: number, pause: number): void =>
+      assert.ok(ms >= pause - 20 && ms <= pause + 100, `${ms}, not ${pause}`);
+    for (const pause of [500, 1000, 2000]) about(await loss(), pause);
+    about(await loss(true), 4000);
+    await untilIt(seated);
+    await clock.pass(50_000, 50);
+    about(await loss(), 8000);
+    await untilIt(seated);
+    await clock.pass(61_000, 50);
+    about(await loss(), 500);
+    for (const { membership } of judges) membership.suspect(new Set());
+  });
+
+  describe('keys', () => {
+    const [ours, next, theirs] = ['a', 'b', 'c'].map((digit) => digit.repeat(16)) as [string, string, string];
+    const withKeys = (id: string, keys: readonly string[] | undefined, more?: Parameters<typeof make>[1]) => {
+      const member = make(id, more);
+      member.parts = { ...member.parts, ...(keys && { keys }) };
+      return member;
+    };
+    const join = async (id: string, keys: readonly string[] | undefined): Promise<Member<MemoryStore>> => {
+      const member = withKeys(id, keys);
+      await member.membership.join();
+      await clock.pass(SETTLE_MS, 50);
+      return member;
+    };
+
+    it('that no living member has keep a member out, which writes nothing and names the others', async () => {
+      const fe1 = await join('fe1', [ours]);
+      await join('fe2', [ours, next]);
+      const before = farm.readAll('');
+      const stranger = withKeys('fe3', [theirs]);
+      await assert.rejects(stranger.membership.join(), {
+        code: 'SF_KEY_MISMATCH',
+        message: new RegExp(
+          `^fe3 \\(${theirs}\\) has no farm key in common .*fe1 \\(${ours}\\), fe2 \\(${ours}, ${next}\\)`,
+        ),
+      });
+      await clock.pass(SETTLE_MS, 50);
+      assert.deepEqual(farm.readAll(''), before);
+      assert.equal(fe1.seats, 'fe1/1 fe2/1');
+    });
+
+    it('of which one member has one let a member in: in the middle of a rotation, or beside older versions', async () => {
+      await join('fe1', [ours]);
+      await join('fe2', [ours, next]);
+      await join('fe3', [next]);
+      const fe4 = await join('fe4', undefined);
+      assert.equal(fe4.seats, 'fe1/1 fe2/1 fe3/1 fe4/1');
+    });
+
+    it('keep nobody out who is alone, or among members that do not say which they have', async () => {
+      await join('fe1', undefined);
+      const fe2 = await join('fe2', [theirs]);
+      assert.equal(fe2.seats, 'fe1/1 fe2/1');
+    });
+
+    it('are compared again when a member rejoins: it stays out, says so now and then, and comes in when they agree', async () => {
+      const lines: string[] = [];
+      const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(JSON.parse(line).err.code) });
+      const fe1 = await join('fe1', [ours]);
+      const fe2 = withKeys('fe2', [ours], { log });
+      await fe2.membership.join();
+      await clock.pass(SETTLE_MS, 50);
+      fe2.parts = { ...fe2.parts, keys: [theirs] };
+      fe2.store.cut();
+      await clock.pass(LEASE_MS + SETTLE_MS, 50);
+      const { epoch } = stored();
+      fe2.store.heal();
+      await clock.pass(29_000, 100);
+      assert.deepEqual([fe1.seats, stored().epoch, lines], ['fe1/1', epoch, ['SF_KEY_MISMATCH']]);
+      await clock.pass(3000, 100);
+      assert.equal(lines.length, 2);
+      fe2.parts = { ...fe2.parts, keys: [ours] };
+      await clock.pass(3000, 100);
+      assert.equal(fe1.seats, 'fe1/1 fe2/2');
+    });
+  });
+
   it('does not let a member that disagrees put a seat back that was just taken', async () => {
     const [fe1, fe2, fe3, fe4] = await start('fe1', 'fe2', 'fe3', 'fe4');
     const { number } = fe4!.membership.given!;

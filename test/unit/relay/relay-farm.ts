@@ -63,6 +63,9 @@ export class Member {
     labels: ['direction', 'outcome'],
   });
 
+  /** `address:port` of each datagram whose MAC is foreign. */
+  readonly badMacs: string[] = [];
+
   constructor(number: number, options: MemberOptions = {}) {
     this.number = number;
     this.self = { number, incarnation: options.incarnation ?? 1, epoch: 1, heldSince: 0 };
@@ -90,6 +93,7 @@ export class Member {
         hop: { observe: (seconds) => this.hops.push(seconds) },
       },
       handlers: {
+        onBadMac: (address, port) => this.badMacs.push(`${address}:${port}`),
         onPacket: (packet) => {
           this.packets.push({
             packet: Object.assign(new Packet(), packet),

@@ -214,6 +214,7 @@ describe('a frame is refused and counted', () => {
     await farm(a, b);
     await inject(b, {}, keyring(['cd'.repeat(32)]));
     assert.equal(b.refused('mac'), 1);
+    assert.match(b.badMacs.join(), /^10\.9\.9\.9:\d+$/);
     await send(b, Buffer.from('OPTIONS sip:b SIP/2.0\r\n\r\n'));
     assert.equal(b.refused('not-a-frame'), 1);
     await send(b, Buffer.alloc(0));

@@ -2,7 +2,7 @@
 
 import { AddressList } from '../../../src/base/address-list.ts';
 import type { DatagramSocket, Network } from '../../../src/base/network.ts';
-import { CellFamily } from '../../../src/metrics/counters.ts';
+import { type Cell, CellFamily } from '../../../src/metrics/counters.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../../../src/transport/limits.ts';
 import type { Packet } from '../../../src/transport/packet.ts';
 import type { ProxyOutcome } from '../../../src/transport/proxy-protocol.ts';
@@ -36,6 +36,8 @@ export interface Bench {
   onFault: (packet: Packet) => void;
   received(listener: string, kind: string): number;
   closedBy(reason: string): number;
+  /** Datagrams that came before `start`. */
+  readonly early: Cell;
   sendErrors(listener: string): number;
   /** Every outcome of PROXY headers that was counted, by name. */
   proxied(listener: string): Partial<Record<ProxyOutcome, number>>;
@@ -95,6 +97,7 @@ export function makeBench(
   const closed: Bench['closed'] = [];
   const unsent: string[] = [];
   const inForce = { ...DEFAULT_LIMITS, ...limits };
+  const early = { n: 0 };
   const transport = new Transport({
     network: also.network ?? network,
     clock,
@@ -112,6 +115,7 @@ export function makeBench(
       onFlowClosed: (connection, reason) => closed.push({ connection, reason }),
       onUnsent: (message) => unsent.push(message.toString('latin1')),
     },
+    early,
     received,
     closedConnections,
     sendErrors,
@@ -128,6 +132,7 @@ export function makeBench(
     faults,
     closed,
     unsent,
+    early,
     onPacket: () => {},
     onFault: () => {},
     received: (listener, kind) => received.cell({ listener, class: kind }).n,

@@ -1,0 +1,63 @@
+// Says in the log which other member is refused, and why: once per member and reason, whatever comes of it per packet.
+import type { Logger } from 'pino';
+import { formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
+import { type KeyHolder, sharesKey } from '../membership/key-check.ts';
+
+/** Members that have been told of; of more the first are forgotten, and told of again. */
+const MOST_TOLD = 1000;
+
+const REASONS = {
+  keys: 'no farm key in common with this member: it and this member refuse what the other sends',
+  mac: 'frames from the address of this member carry a MAC that no farm key here makes: they are refused',
+} as const;
+type Reason = keyof typeof REASONS;
+
+interface Peer extends KeyHolder {
+  /** Where its relay link listens, `ip:port`. */
+  readonly relay: string;
+}
+
+export class RefusedPeers {
+  readonly #log: Logger;
+  /** Relay links by address, then by port: workers of a host share the address. */
+  #byAddress: ReadonlyMap<string, Map<number, string>> = new Map();
+  /** `<reason> <member>` */
+  readonly #told = new Set<string>();
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /** Takes the records of the other members. `self` holds the keys of this one. */
+  take(records: readonly Peer[], self: KeyHolder): void {
+    const byAddress = new Map<string, Map<number, string>>();
+    for (const record of records) {
+      if (record.id === self.id) continue;
+      const at = parseEndpoint(record.relay);
+      if (at) byAddress.set(at.address, (byAddress.get(at.address) ?? new Map()).set(at.port, record.id));
+      if (!sharesKey(self, record)) this.#tell('keys', record.id, { theirs: record.keys, ours: self.keys });
+      else if (this.#told.delete(`keys ${record.id}`)) this.#told.delete(`mac ${record.id}`);
+    }
+    this.#byAddress = byAddress;
+  }
+
+  /** A frame came from there whose MAC no key here has made. Called per packet: it costs two look-ups. */
+  badMac(address: string, port: number): void {
+    const ports = this.#byAddress.get(address);
+    const id = ports?.get(port);
+    if (id === undefined) return;
+    ports!.delete(port);
+    this.#tell('mac', id, { from: formatEndpoint({ address, port }) });
+  }
+
+  #tell(reason: Reason, peer: string, more: Readonly<Record<string, unknown>>): void {
+    const key = `${reason} ${peer}`;
+    if (this.#told.has(key)) return;
+    this.#told.add(key);
+    for (const first of this.#told) {
+      if (this.#told.size <= MOST_TOLD) break;
+      this.#told.delete(first);
+    }
+    this.#log.warn({ peer, reason, ...more }, REASONS[reason]);
+  }
+}
