@@ -3,6 +3,7 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { isMember, type SeatRole } from '../ownership/view.ts';
 import { ipOverhead } from './datagram-link.ts';
+import { ENVELOPE_VERSION, type EnvelopeVersion, type Frame, FrameKind, OLDEST_ENVELOPE_VERSION } from './envelope.ts';
 import { SequenceWindow } from './sequence-window.ts';
 import { type Hatch, type Targets, targetsOf } from './transparent-link.ts';
 
@@ -17,6 +18,8 @@ export interface PeerInfo {
   readonly hatches?: readonly Hatch[];
   /** Addresses of its host that it tells of; IP literals. */
   readonly addresses?: readonly string[];
+  /** The highest version of the envelope that it understands; this build's by default. */
+  readonly speaks?: number;
 }
 
 /** A member's place in the view, as far as frames need it. */
@@ -43,12 +46,18 @@ export class Peer {
 
   /** The record as it stands in the store. */
   info: PeerInfo;
+  /** Version of the frames to it, and the lowest that is taken from it: an older one may have been captured before it was upgraded. */
+  version: EnvelopeVersion;
   /** The youngest incarnation that record or frames told of. */
   incarnation: number;
+  /** Frames of this member with numbers up to this one were bound to another incarnation of it. */
+  boundSince: number;
   readonly window = new SequenceWindow();
   readonly received: Cell;
   /** `clock.now()` of its last refusal; one a second is enough. */
   refusedAt = Number.NEGATIVE_INFINITY;
+  /** `clock.now()` when it was last sent word of this member's incarnation. */
+  correctedAt = Number.NEGATIVE_INFINITY;
 
   // What probes tell (prober.ts).
   reachable = true;
@@ -65,14 +74,17 @@ export class Peer {
   question = 0;
   readonly askedAt = new Float64Array(4);
 
-  constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: number) {
+  /** `sequence`: number of the last frame that this member has sent. */
+  constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: number, sequence: number) {
     this.number = info.number;
     this.relay = info.relay;
     this.overhead = ipOverhead(info.relay.address);
     this.sent = relayed.cell({ direction: 'out', peer: info.id });
     this.targets = targetsOf(info.hatches ?? []);
     this.info = info;
+    this.version = versionOf(info);
     this.incarnation = info.incarnation;
+    this.boundSince = sequence;
     this.received = relayed.cell({ direction: 'in', peer: info.id });
     this.heardAt = now;
   }
@@ -80,14 +92,16 @@ export class Peer {
   /** Its record is another one now; what frames told of it stays. */
   recorded(info: PeerInfo): void {
     this.info = info;
+    this.version = versionOf(info);
     this.relay = info.relay;
     this.overhead = ipOverhead(info.relay.address);
     this.targets = targetsOf(info.hatches ?? []);
   }
 
   /** The member has started anew: nothing it said before counts. */
-  restarted(incarnation: number, now: number): void {
+  restarted(incarnation: number, now: number, sequence: number): void {
     this.incarnation = incarnation;
+    this.boundSince = sequence;
     this.window.reset();
     this.heardAt = now;
     this.heldSince = HELD_UNKNOWN;
@@ -95,21 +109,32 @@ export class Peer {
   }
 }
 
+function versionOf({ speaks = ENVELOPE_VERSION }: PeerInfo): EnvelopeVersion {
+  return speaks >= ENVELOPE_VERSION ? ENVELOPE_VERSION : OLDEST_ENVELOPE_VERSION;
+}
+
+function needsSeat(kind: FrameKind): boolean {
+  return kind === FrameKind.packet || kind === FrameKind.egress || kind === FrameKind.returned;
+}
+
 /** Why a frame with a good MAC is not taken from its sender. */
-export type SenderFault = 'unknown-sender' | 'old-incarnation' | 'no-seat';
+export type SenderFault = 'version' | 'unknown-sender' | 'old-incarnation' | 'no-seat';
 
 /** The table of peers. Changed by cold code, read per frame. */
 export class Peers {
   readonly #relayed: CellFamily<'direction' | 'peer'>;
   readonly #now: () => number;
+  readonly #sequence: () => number;
   readonly #peers = new Map<number, Peer>();
   #records: readonly PeerInfo[] = [];
   #seats: ReadonlyMap<number, number> | undefined;
   #members: readonly number[] = [];
 
-  constructor(relayed: CellFamily<'direction' | 'peer'>, now: () => number) {
+  /** `sequence`: number of the last frame that this member has sent. */
+  constructor(relayed: CellFamily<'direction' | 'peer'>, now: () => number, sequence: () => number) {
     this.#relayed = relayed;
     this.#now = now;
+    this.#sequence = sequence;
   }
 
   get(number: number): Peer | undefined {
@@ -132,21 +157,40 @@ export class Peers {
     for (const info of this.#records) {
       const peer = this.#peers.get(info.number);
       if (!peer || peer.info.id !== info.id) {
-        this.#peers.set(info.number, new Peer(info, this.#relayed, now));
+        this.#peers.set(info.number, new Peer(info, this.#relayed, now, this.#sequence()));
         continue;
       }
       // A record that has not changed may lag behind what frames told of.
       if (info.incarnation !== peer.info.incarnation && info.incarnation !== peer.incarnation)
-        peer.restarted(info.incarnation, now);
+        this.#believe(peer, info.incarnation);
       peer.recorded(info);
     }
     this.#forgetTheGone();
   }
 
   setSeats(seats: readonly PeerSeat[]): void {
+    const before = this.#seats;
     this.#seats = new Map(seats.map(({ number, incarnation }) => [number, incarnation]));
+    for (const { number, incarnation } of seats) {
+      const peer = this.#peers.get(number);
+      // A seat that has not changed, or that is older than the record, may lag behind a restart.
+      if (peer && incarnation !== before?.get(number) && incarnation > peer.info.incarnation)
+        this.#believe(peer, incarnation);
+    }
     this.#members = seats.filter(isMember).map(({ number }) => number);
     this.#forgetTheGone();
+  }
+
+  /**
+   * A peer has said that it does not take the frame with number `sequence`, and that it is `incarnation`. That is true now, also when it is a
+   * lower one, when the frame is bound to what is known of it: so nobody can say it again later.
+   */
+  corrected(peer: Peer, incarnation: number, sequence: number): void {
+    if (sequence > peer.boundSince && sequence <= this.#sequence()) this.#believe(peer, incarnation);
+  }
+
+  #believe(peer: Peer, incarnation: number): void {
+    if (incarnation !== peer.incarnation) peer.restarted(incarnation, this.#now(), this.#sequence());
   }
 
   #forgetTheGone(): void {
@@ -157,16 +201,19 @@ export class Peers {
 
   /**
    * Judges the sender of a frame with a good MAC. An incarnation younger than the known one is believed: the record is on its way.
-   * `seatNeeded`: refuse a member without a seat whose `epoch` is older than `ownEpoch`: it does not know that it has none. One that knows (it
+   * A member without a seat whose epoch is older than `ownEpoch` does not know that it has none: its packets are refused. One that knows (it
    * is banned, has handed over, or joins anew) brings what the balancer gives it until the balancer has noticed, by the view in force.
+   * `fresh`: the frame came by a connection, where nothing of earlier can be repeated.
    */
-  check(number: number, incarnation: number, seatNeeded: boolean, epoch: number, ownEpoch: number): SenderFault | null {
+  check(frame: Readonly<Frame>, fresh: boolean, ownEpoch: number): SenderFault | null {
+    const { sender: number, senderIncarnation: incarnation, epoch } = frame;
     const peer = this.#peers.get(number);
     if (!peer) return 'unknown-sender';
+    if (!fresh && frame.version < peer.version) return 'version';
     const seat = this.#seats?.get(number);
     if (incarnation < peer.incarnation || (seat !== undefined && incarnation < seat)) return 'old-incarnation';
-    if (seatNeeded && this.#seats !== undefined && seat === undefined && epoch < ownEpoch) return 'no-seat';
-    if (incarnation > peer.incarnation) peer.restarted(incarnation, this.#now());
+    if (needsSeat(frame.kind) && this.#seats !== undefined && seat === undefined && epoch < ownEpoch) return 'no-seat';
+    if (incarnation > peer.incarnation) this.#believe(peer, incarnation);
     return null;
   }
 }

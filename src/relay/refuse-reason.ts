@@ -3,9 +3,12 @@
 export const REFUSE_REASONS = {
   short: 'the datagram ends before the frame does',
   'not-a-frame': 'no PROXY protocol header with the TLV of this farm',
-  version: 'a frame of a version this member does not speak',
+  version:
+    'a frame of a version this member does not speak, or of an older one than its sender speaks: replayed from before an upgrade',
   mac: 'no valid farm key made the MAC: changed on its way, forged, or of another farm',
   'not-for-me': 'a frame for another member number, or this member has none yet',
+  'other-incarnation':
+    'a datagram for another start of this member: replayed, or its sender has not heard of the restart yet; it is sent word',
   replayed: 'a datagram whose sequence number was seen before, or is too old to tell',
   'unknown-sender': 'a member that has neither record nor seat',
   'old-incarnation': 'a member that has been replaced by a newer start of itself',

@@ -37,6 +37,7 @@ async function inject(to: Member, change: Partial<Frame>, keys = KEYS, body = 'h
     sender: 1,
     senderIncarnation: 1,
     receiver: to.number,
+    bound: to.self.incarnation,
     ingress: 1,
     ingressIncarnation: 1,
     epoch: 1,
