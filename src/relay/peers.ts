@@ -1,4 +1,5 @@
 // The other members as the relay link knows them: where they are, which incarnation they run, and what their probes tell.
+import { randomInt } from 'node:crypto';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { isMember, type SeatRole } from '../ownership/view.ts';
@@ -33,6 +34,9 @@ export interface PeerSeat {
 /** What `heldSince` is before a peer has spoken: it may hold calls of any age. */
 export const HELD_UNKNOWN = 1;
 
+/** Only an answer to one of so many last questions counts. */
+export const QUESTIONS = 4;
+
 export class Peer {
   // What each frame asks stands together and at hand: in a large farm every further object is one more wait for memory.
   readonly number: number;
@@ -48,7 +52,7 @@ export class Peer {
   info: PeerInfo;
   /** Version of the frames to it, and the lowest that is taken from it: an older one may have been captured before it was upgraded. */
   version: EnvelopeVersion;
-  /** The youngest incarnation that record or frames told of. */
+  /** By its record, its seat, or what it has answered since: whichever came last. No other frame changes it. */
   incarnation: number;
   /** Frames of this member with numbers up to this one were bound to another incarnation of it. */
   boundSince: number;
@@ -58,6 +62,8 @@ export class Peer {
   refusedAt = Number.NEGATIVE_INFINITY;
   /** `clock.now()` when it was last sent word of this member's incarnation. */
   correctedAt = Number.NEGATIVE_INFINITY;
+  /** `clock.now()` when it was last asked out of turn, for a start of it that nobody has told of. */
+  challengedAt = Number.NEGATIVE_INFINITY;
 
   // What probes tell (prober.ts).
   reachable = true;
@@ -70,9 +76,9 @@ export class Peer {
   heldSince = HELD_UNKNOWN;
   /** The members it cannot reach. */
   readonly misses = new Set<number>();
-  /** Number of the last question, and when the last four were asked. */
-  question = 0;
-  readonly askedAt = new Float64Array(4);
+  /** Number of the last question, and when the last four were asked. Begins anywhere: an answer to an earlier process proves nothing to this one. */
+  question = randomInt(2 ** 32);
+  readonly askedAt = new Float64Array(QUESTIONS);
 
   /** `sequence`: number of the last frame that this member has sent. */
   constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: number, sequence: number) {
@@ -98,10 +104,11 @@ export class Peer {
     this.targets = targetsOf(info.hatches ?? []);
   }
 
-  /** The member has started anew: nothing it said before counts. */
+  /** The member has started anew: nothing it said before counts, nor what it answers to questions of before. */
   restarted(incarnation: number, now: number, sequence: number): void {
     this.incarnation = incarnation;
     this.boundSince = sequence;
+    this.question = (this.question + QUESTIONS) >>> 0;
     this.window.reset();
     this.heardAt = now;
     this.heldSince = HELD_UNKNOWN;
@@ -118,7 +125,7 @@ function needsSeat(kind: FrameKind): boolean {
 }
 
 /** Why a frame with a good MAC is not taken from its sender. */
-export type SenderFault = 'version' | 'unknown-sender' | 'old-incarnation' | 'no-seat';
+export type SenderFault = 'version' | 'unknown-sender' | 'old-incarnation' | 'unproven' | 'no-seat';
 
 /** The table of peers. Changed by cold code, read per frame. */
 export class Peers {
@@ -160,9 +167,9 @@ export class Peers {
         this.#peers.set(info.number, new Peer(info, this.#relayed, now, this.#sequence()));
         continue;
       }
-      // A record that has not changed may lag behind what frames told of.
+      // A record that has not changed may lag behind what the peer has answered.
       if (info.incarnation !== peer.info.incarnation && info.incarnation !== peer.incarnation)
-        this.#believe(peer, info.incarnation);
+        this.believe(peer, info.incarnation);
       peer.recorded(info);
     }
     this.#forgetTheGone();
@@ -175,7 +182,7 @@ export class Peers {
       const peer = this.#peers.get(number);
       // A seat that has not changed, or that is older than the record, may lag behind a restart.
       if (peer && incarnation !== before?.get(number) && incarnation > peer.info.incarnation)
-        this.#believe(peer, incarnation);
+        this.believe(peer, incarnation);
     }
     this.#members = seats.filter(isMember).map(({ number }) => number);
     this.#forgetTheGone();
@@ -186,10 +193,11 @@ export class Peers {
    * lower one, when the frame is bound to what is known of it: so nobody can say it again later.
    */
   corrected(peer: Peer, incarnation: number, sequence: number): void {
-    if (sequence > peer.boundSince && sequence <= this.#sequence()) this.#believe(peer, incarnation);
+    if (sequence > peer.boundSince && sequence <= this.#sequence()) this.believe(peer, incarnation);
   }
 
-  #believe(peer: Peer, incarnation: number): void {
+  /** `incarnation` is what the peer is now. */
+  believe(peer: Peer, incarnation: number): void {
     if (incarnation !== peer.incarnation) peer.restarted(incarnation, this.#now(), this.#sequence());
   }
 
@@ -200,10 +208,10 @@ export class Peers {
   }
 
   /**
-   * Judges the sender of a frame with a good MAC. An incarnation younger than the known one is believed: the record is on its way.
+   * Judges the sender of a frame with a good MAC. An incarnation younger than the known one is believed if the frame is `fresh`: it came by a
+   * connection, where nothing of earlier can be repeated. In a datagram it may be of before a restored backup, so the peer must answer first.
    * A member without a seat whose epoch is older than `ownEpoch` does not know that it has none: its packets are refused. One that knows (it
    * is banned, has handed over, or joins anew) brings what the balancer gives it until the balancer has noticed, by the view in force.
-   * `fresh`: the frame came by a connection, where nothing of earlier can be repeated.
    */
   check(frame: Readonly<Frame>, fresh: boolean, ownEpoch: number): SenderFault | null {
     const { sender: number, senderIncarnation: incarnation, epoch } = frame;
@@ -211,9 +219,10 @@ export class Peers {
     if (!peer) return 'unknown-sender';
     if (!fresh && frame.version < peer.version) return 'version';
     const seat = this.#seats?.get(number);
-    if (incarnation < peer.incarnation || (seat !== undefined && incarnation < seat)) return 'old-incarnation';
+    if (incarnation < peer.incarnation) return 'old-incarnation';
+    if (incarnation > peer.incarnation && !fresh) return 'unproven';
     if (needsSeat(frame.kind) && this.#seats !== undefined && seat === undefined && epoch < ownEpoch) return 'no-seat';
-    if (incarnation > peer.incarnation) this.#believe(peer, incarnation);
+    if (incarnation > peer.incarnation) this.believe(peer, incarnation);
     return null;
   }
 }

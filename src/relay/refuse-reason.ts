@@ -12,6 +12,8 @@ export const REFUSE_REASONS = {
   replayed: 'a datagram whose sequence number was seen before, or is too old to tell',
   'unknown-sender': 'a member that has neither record nor seat',
   'old-incarnation': 'a member that has been replaced by a newer start of itself',
+  unproven:
+    'a datagram of a start of its sender that no record or seat tells of: replayed, or just started; its sender is asked',
   'no-seat': 'a member that has lost its seat in the view and does not know it yet',
   kind: 'a kind of frame this member does not know, or a probe that is none',
   hops: 'relayed more often than the hop limit allows',

@@ -241,6 +241,8 @@ export class RelayLink {
   /** The seats of the current view. Before the first call no frame is refused for want of a seat. */
   setSeats(seats: readonly PeerSeat[]): void {
     this.#peers.setSeats(seats);
+    // The store has the last word, also of a lower epoch than a frame of before a restored backup has.
+    this.#newest = 0;
     this.#connect();
   }
 
@@ -449,10 +451,18 @@ export class RelayLink {
       this.#peers.corrected(known, frame.senderIncarnation, bytes.readUIntBE(frame.start, REFUSAL_OCTETS));
       return;
     }
+    if (known && frame.kind === FrameKind.probe) {
+      if (!readProbe(bytes, frame.start, frame.end, this.#probe)) {
+        refused.kind.n++;
+        return;
+      }
+      if (recent && this.#prober.proves(known, this.#probe)) this.#peers.believe(known, frame.senderIncarnation);
+    }
     const strange = this.#peers.check(frame, fresh, self.epoch);
     if (strange !== null) {
       refused[strange].n++;
-      if (frame.kind !== FrameKind.refusal) this.#refuse(strange, address, port);
+      if (strange === 'unproven') this.#challenge(known!);
+      else if (frame.kind !== FrameKind.refusal) this.#refuse(strange, address, port);
       return;
     }
     const peer = known!;
@@ -474,8 +484,7 @@ export class RelayLink {
         this.#handOver(bytes, frame.sender, this.#options.handlers.onReturned);
         return;
       case FrameKind.probe:
-        if (readProbe(bytes, frame.start, frame.end, this.#probe)) this.#prober.onProbe(peer, this.#probe);
-        else refused.kind.n++;
+        this.#prober.onProbe(peer, this.#probe);
         return;
       case FrameKind.refusal:
         return;
@@ -541,6 +550,14 @@ export class RelayLink {
     } catch (error) {
       this.#guard.caught('relay', error, bytes, 0, bytes.length);
     }
+  }
+
+  /** Has a peer prove which start of it is there: by its answer, or by its refusal of a question for another start. */
+  #challenge(peer: Peer): void {
+    const now = this.#options.clock.now();
+    if (now - peer.challengedAt < REFUSAL_MS) return;
+    peer.challengedAt = now;
+    this.#prober.askOne(peer);
   }
 
   #tellNewerEpoch(epoch: number): void {

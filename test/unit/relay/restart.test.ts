@@ -194,6 +194,72 @@ describe('a member that has started anew', () => {
   });
 });
 
+describe('after the store was restored from an older backup', () => {
+  /** Member 2 was at its seventh start, and is at its fourth again. Member 1 has lived on. */
+  async function restored(): Promise<{ a: Member; b: Member; before: readonly Buffer[] }> {
+    const [a, old] = [member(1), member(2, 7)];
+    await farm(a, old);
+    old.self.epoch = 40;
+    await clock.pass(1000);
+    await send(old, a, 5);
+    const before = captured.filter(({ to }) => to === a.endpoint.address).map(({ bytes }) => bytes);
+    const b = await restart(old, [a], 4);
+    introduce([a, b]);
+    a.packets.length = 0;
+    a.newer.length = 0;
+    return { a, b, before };
+  }
+
+  test('captured frames of a higher incarnation are not taken, and 51 of 51 frames of the living member are', async () => {
+    const { a, b, before } = await restored();
+    assert.ok(before.length > 10);
+    await replay(a, before.slice(-1));
+    await send(b, a, 51);
+    assert.equal(a.packets.length, 51);
+    await replay(a, before);
+    await clock.pass(2000);
+    await send(b, a, 1);
+    assert.equal(a.packets.length, 52);
+    assert.equal(a.refused('unproven'), before.length + 1);
+    assert.equal(a.refused('old-incarnation'), 0);
+    assert.deepEqual(a.link.reachablePeers(), [2]);
+  });
+
+  test('the living member is reached all the time, and asked once a second at most', async () => {
+    const { a, b, before } = await restored();
+    captured = [];
+    for (let i = 0; i < 20; i++) {
+      await replay(a, before);
+      await send(a, b, 1);
+    }
+    assert.equal(b.packets.length, 20);
+    assert.equal(b.refused('other-incarnation'), 0);
+    const passed = 20 * 5 * DELAY_MS;
+    assert.ok(framesTo(b, FrameKind.probe).length <= 2 * (passed / 250) + 3);
+  });
+
+  test('the view of the store ends what frames of before have told of a newer one', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    b.self.epoch = 40;
+    await send(b, a, 1);
+    b.self.epoch = 3;
+    assert.ok(a.link.outrunFor() > 0);
+    introduce([a, b]);
+    assert.equal(a.link.outrunFor(), 0);
+  });
+});
+
+test('a start that nobody has told of is believed from a connection, which nobody can repeat', async () => {
+  const [a, b] = [member(1), member(2)];
+  await farm(a, b);
+  b.self.incarnation = 2;
+  b.link.relay(1, b.packet('by TCP', { connection: 1 }));
+  await until(() => a.packets.length > 0);
+  await send(b, a, 1);
+  assert.deepEqual([a.packets.length, a.refused('unproven')], [2, 0]);
+});
+
 test('a frame that is bound to no incarnation is not taken from a datagram', async () => {
   const [a, b] = [member(1), member(2)];
   await farm(a, b);
@@ -226,6 +292,15 @@ describe('members of the version before', () => {
     assert.equal(a.packets.length, 3);
     assert.deepEqual([a.link.reachablePeers(), b.link.reachablePeers()], [[2], [1]]);
     assert.deepEqual(new Set(captured.map(({ bytes }) => bytes[VERSION_AT])), new Set([1]));
+  });
+
+  test('are heard after a restart as soon as they have answered, and before their record is', async () => {
+    const [a, b] = await mixed();
+    b.self.incarnation = 2;
+    await send(b, a, 1);
+    await clock.pass(DELAY_MS, 1);
+    await send(b, a, 1);
+    assert.deepEqual([a.packets.length, a.refused('unproven')], [1, 1]);
   });
 
   test('are refused in their version, and hear the epoch', async () => {
