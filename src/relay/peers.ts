@@ -56,7 +56,7 @@ export class Peer {
   incarnation: number;
   /** Frames of this member with numbers up to this one were bound to another incarnation of it. */
   boundSince: number;
-  readonly window = new SequenceWindow();
+  readonly window: SequenceWindow;
   readonly received: Cell;
   /** `clock.now()` of its last refusal; one a second is enough. */
   refusedAt = Number.NEGATIVE_INFINITY;
@@ -79,9 +79,11 @@ export class Peer {
   /** Number of the last question, and when the last four were asked. Begins anywhere: an answer to an earlier process proves nothing to this one. */
   question = randomInt(2 ** 32);
   readonly askedAt = new Float64Array(QUESTIONS);
+  /** The highest sequence number that had been taken from it when they were asked; -1 once they are answered. */
+  readonly topAsked = new Float64Array(QUESTIONS).fill(-1);
 
   /** `sequence`: number of the last frame that this member has sent. */
-  constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: number, sequence: number) {
+  constructor(info: PeerInfo, relayed: CellFamily<'direction' | 'peer'>, now: () => number, sequence: number) {
     this.number = info.number;
     this.relay = info.relay;
     this.overhead = ipOverhead(info.relay.address);
@@ -92,7 +94,8 @@ export class Peer {
     this.incarnation = info.incarnation;
     this.boundSince = sequence;
     this.received = relayed.cell({ direction: 'in', peer: info.id });
-    this.heardAt = now;
+    this.heardAt = now();
+    this.window = new SequenceWindow(() => now() - this.heardAt);
   }
 
   /** Its record is another one now; what frames told of it stays. */
@@ -160,11 +163,10 @@ export class Peers {
   /** Takes the records of all members; `self` is left out. A member whose record is gone stays known as long as it has a seat. */
   setRecords(records: readonly PeerInfo[], self: number): void {
     this.#records = records.filter((record) => record.number !== self);
-    const now = this.#now();
     for (const info of this.#records) {
       const peer = this.#peers.get(info.number);
       if (!peer || peer.info.id !== info.id) {
-        this.#peers.set(info.number, new Peer(info, this.#relayed, now, this.#sequence()));
+        this.#peers.set(info.number, new Peer(info, this.#relayed, this.#now, this.#sequence()));
         continue;
       }
       // A record that has not changed may lag behind what the peer has answered.
@@ -194,6 +196,18 @@ export class Peers {
    */
   corrected(peer: Peer, incarnation: number, sequence: number): void {
     if (sequence > peer.boundSince && sequence <= this.#sequence()) this.believe(peer, incarnation);
+  }
+
+  /**
+   * A peer has answered `question` by `frame`: its incarnation is what it is now, and its number is where it is now. All numbers that were taken
+   * from it before it was asked are below that one, or it has not sent them.
+   */
+  answered(peer: Peer, question: number, { senderIncarnation, sequence }: Readonly<Frame>): void {
+    this.believe(peer, senderIncarnation);
+    const slot = question % QUESTIONS;
+    if (sequence <= peer.topAsked[slot]!) peer.window.reset();
+    // Not by a second copy of the answer: what has been taken since would be taken again.
+    peer.topAsked[slot] = -1;
   }
 
   /** `incarnation` is what the peer is now. */

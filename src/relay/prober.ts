@@ -99,7 +99,9 @@ export class Prober {
   /** Asks one peer out of turn. */
   askOne(peer: Peer): void {
     peer.question = (peer.question + 1) >>> 0;
-    peer.askedAt[peer.question % QUESTIONS] = this.#options.clock.now();
+    const slot = peer.question % QUESTIONS;
+    peer.askedAt[slot] = this.#options.clock.now();
+    peer.topAsked[slot] = peer.window.top;
     this.#say(peer, PROBE_QUESTION, peer.question);
   }
 

@@ -10,6 +10,8 @@ export const REFUSE_REASONS = {
   'other-incarnation':
     'a datagram for another start of this member: replayed, or its sender has not heard of the restart yet; it is sent word',
   replayed: 'a datagram whose sequence number was seen before, or is too old to tell',
+  jumped:
+    'a datagram whose sequence number is further ahead than its sender can have come since it last answered a probe',
   'unknown-sender': 'a member that has neither record nor seat',
   'old-incarnation': 'a member that has been replaced by a newer start of itself',
   unproven:

@@ -451,12 +451,14 @@ export class RelayLink {
       this.#peers.corrected(known, frame.senderIncarnation, bytes.readUIntBE(frame.start, REFUSAL_OCTETS));
       return;
     }
+    let proven = false;
     if (known && frame.kind === FrameKind.probe) {
       if (!readProbe(bytes, frame.start, frame.end, this.#probe)) {
         refused.kind.n++;
         return;
       }
-      if (recent && this.#prober.proves(known, this.#probe)) this.#peers.believe(known, frame.senderIncarnation);
+      proven = recent && this.#prober.proves(known, this.#probe);
+      if (proven) this.#peers.answered(known, this.#probe.question, frame);
     }
     const strange = this.#peers.check(frame, fresh, self.epoch);
     if (strange !== null) {
@@ -466,9 +468,13 @@ export class RelayLink {
       return;
     }
     const peer = known!;
-    if (!fresh && !peer.window.take(frame.sequence)) {
-      refused.replayed.n++;
-      return;
+    if (!fresh) {
+      // An answer to a question of now is where the sender is, however far.
+      const used = peer.window.take(frame.sequence, proven);
+      if (used !== null) {
+        refused[used].n++;
+        return;
+      }
     }
     switch (frame.kind) {
       case FrameKind.packet:

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { encodeFrame, Frame, FrameKind, HEAD_IPV4 } from '../../../src/relay/envelope.ts';
+import { MAX_PROBE_OCTETS, PROBE_ANSWER, PROBE_QUESTION, writeProbe } from '../../../src/relay/probe.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
 import { farm, introduce, KEYS, Member, type MemberOptions } from './relay-farm.ts';
@@ -260,15 +261,84 @@ test('a start that nobody has told of is believed from a connection, which nobod
   assert.deepEqual([a.packets.length, a.refused('unproven')], [2, 0]);
 });
 
+/** A packet as member 1 would send it to member 2, made by another holder of the farm key. */
+function forged(change: Partial<Frame>, message = Buffer.from('OPTIONS')): Buffer {
+  const frame = Object.assign(new Frame(), { kind: FrameKind.packet, hops: 1, sender: 1, senderIncarnation: 1 });
+  Object.assign(frame, { receiver: 2, bound: 1, ingress: 1, ingressIncarnation: 1, listener: 255, ...change });
+  const bytes = Buffer.alloc(HEAD_IPV4 + message.length);
+  encodeFrame(KEYS, frame, message, 0, message.length, bytes, 0);
+  return bytes;
+}
+
+describe('a frame far ahead of its sender', () => {
+  test('is refused and silences nobody', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    await clock.pass(1000);
+    await send(a, b, 1);
+    await replay(b, [forged({ sequence: 2 ** 48 - 1 })]);
+    await send(a, b, 20);
+    assert.deepEqual([b.packets.length, b.refused('jumped'), b.refused('replayed')], [21, 1, 0]);
+  });
+
+  test('but not too far silences it until it next answers a probe, and no longer', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    await clock.pass(1100);
+    await replay(b, [forged({ sequence: 1_000_000 })]);
+    await send(a, b, 1);
+    assert.equal(b.refused('replayed'), 1);
+    await clock.pass(300);
+    await send(a, b, 20);
+    assert.equal(b.packets.length, 21);
+    assert.deepEqual(b.link.reachablePeers(), [1]);
+    assert.equal(b.link.reachable(1), true);
+  });
+
+  test('is taken when it answers a question of now: as after a time in which this member was suspended', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    await clock.pass(1100);
+    const question = framesTo(a, FrameKind.probe)
+      .map((bytes) => bytes.subarray(HEAD_IPV4))
+      .findLast((body) => body[0] === PROBE_QUESTION)!;
+    const body = Buffer.alloc(MAX_PROBE_OCTETS);
+    const octets = writeProbe(PROBE_ANSWER, question.readUInt32BE(1), 77, new Set(), body);
+    await replay(b, [forged({ sequence: 2 ** 40 - 1 })]);
+    await replay(b, [forged({ kind: FrameKind.probe, hops: 0, sequence: 2 ** 40 }, body.subarray(0, octets))]);
+    assert.deepEqual([b.link.heldSince(1), b.refused('jumped')], [77, 1]);
+  });
+
+  test('the first of all, is no harm for longer either', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    await replay(b, [forged({ sequence: 2 ** 48 - 1 })]);
+    await clock.pass(300);
+    await send(a, b, 20);
+    assert.equal(b.packets.length, 21);
+  });
+
+  test('makes no frame count twice: the answer that ends the silence is taken once', async () => {
+    const [a, b] = [member(1), member(2)];
+    await farm(a, b);
+    await clock.pass(1000);
+    await replay(b, [forged({ sequence: 1_000_000 })]);
+    captured = [];
+    await clock.pass(300);
+    const answers = framesTo(b, FrameKind.probe);
+    captured = [];
+    await send(a, b, 10);
+    const packets = framesTo(b, FrameKind.packet);
+    assert.equal(packets.length, 10);
+    await replay(b, [...answers, ...packets]);
+    assert.equal(b.packets.length, 11);
+  });
+});
+
 test('a frame that is bound to no incarnation is not taken from a datagram', async () => {
   const [a, b] = [member(1), member(2)];
   await farm(a, b);
-  const frame = Object.assign(new Frame(), { kind: FrameKind.packet, hops: 1, sender: 1, senderIncarnation: 1 });
-  Object.assign(frame, { receiver: 2, ingress: 1, ingressIncarnation: 1, sequence: 9, epoch: 7, listener: 255 });
-  const message = Buffer.from('OPTIONS');
-  const bytes = Buffer.alloc(HEAD_IPV4 + message.length);
-  encodeFrame(KEYS, frame, message, 0, message.length, bytes, 0);
-  await replay(b, [bytes]);
+  await replay(b, [forged({ bound: 0, sequence: 9, epoch: 7 })]);
   assert.deepEqual([b.packets.length, b.refused('other-incarnation')], [0, 1]);
   assert.deepEqual(b.newer, [], 'nor is its epoch');
 });
