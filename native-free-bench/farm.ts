@@ -10,12 +10,15 @@ import { type Metrics, makeMetrics, makeRegistry } from '../src/metrics/metrics.
 import { FarmNode } from '../src/node/farm-node.ts';
 import { DROP_REASONS } from '../src/ownership/verdict.ts';
 import type { Seat, View } from '../src/ownership/view.ts';
+import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../src/relay/envelope.ts';
 import { MemoryFarm } from '../src/store/memory-store.ts';
 import { MAX_WRITES, type Store } from '../src/store/store.ts';
 
 /** The farm key of every run: nothing of it leaves the machine. */
 export const SECRET = '5b'.repeat(32);
 export const OWN = 1;
+/** Its incarnation. */
+export const OWN_START = 1;
 const SEED = '0123456789abcdef0123456789abcdef';
 
 /** Where the real member and what is around it have their sockets. */
@@ -47,7 +50,7 @@ export function peerRecord(number: number, { address }: Place, bare = false): Me
   const relay = bare ? `${address}:${PORTS.discard}` : peer;
   const edge = { name: 'edge', transport: 'udp', bind: peer, advertise: peer } as const;
   const listeners = [bare ? { ...edge, transparent: peer } : edge];
-  const versions = { sipfarm: 'bench', min: 1, max: 1 };
+  const versions = { sipfarm: 'bench', min: OLDEST_ENVELOPE_VERSION, max: ENVELOPE_VERSION };
   const startedAt = '2026-01-01T00:00:00.000Z';
   return {
     v: 1,
@@ -80,7 +83,10 @@ export async function fillStore(store: Store, members: number, place: Place, bar
   const lease = await store.grantLease(86_400);
   await store.commit([
     { key: 'view', value: benchView(members) },
-    { key: `numbers/${OWN}`, value: { v: 1, member: 'fe1', incarnation: 0, lastSeen: new Date().toISOString() } },
+    {
+      key: `numbers/${OWN}`,
+      value: { v: 1, member: 'fe1', incarnation: OWN_START - 1, lastSeen: new Date().toISOString() },
+    },
   ]);
   const others = Array.from({ length: members - 1 }, (_, i) => peerRecord(OWN + 1 + i, place, bare));
   for (let at = 0; at < others.length; at += MAX_WRITES)

@@ -2,7 +2,7 @@
 import { listenerCode } from '../src/base/listener-code.ts';
 import { keyring } from '../src/ownership/keyring.ts';
 import { encodeFrame, Frame, FrameKind, HEAD_IPV4 } from '../src/relay/envelope.ts';
-import { OWN, type Place, PORTS, SECRET } from './farm.ts';
+import { OWN, OWN_START, type Place, PORTS, SECRET } from './farm.ts';
 
 /** The frame in which the other member relays `message`. */
 export function frameOf(message: Buffer, { address, client }: Place): Buffer {
@@ -12,6 +12,7 @@ export function frameOf(message: Buffer, { address, client }: Place): Buffer {
   frame.sender = OWN + 1;
   frame.senderIncarnation = 1;
   frame.receiver = OWN;
+  frame.bound = OWN_START;
   frame.ingress = OWN + 1;
   frame.ingressIncarnation = 1;
   frame.listener = listenerCode('edge');

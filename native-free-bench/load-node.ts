@@ -7,7 +7,8 @@ import { parseEndpoint } from '../src/base/endpoint.ts';
 import { digest, siphash, sipKey } from '../src/base/siphash.ts';
 import { NUMBER_OCTETS } from './messages.ts';
 
-/** Head of a relay frame over IPv4: sequence and MAC. */
+/** Head of a relay frame over IPv4: the incarnation it is bound to, which fits an octet in the bench, sequence and MAC. */
+const BOUND_AT = 71 - 40 + 15;
 const SEQUENCE_AT = 71 - 40 + 18;
 const MAC_AT = 71 - 40 + 32;
 const BUFFER_BYTES = 4 * 1024 * 1024;
@@ -57,6 +58,7 @@ for (const [index, socket] of sockets.entries())
 function sign(frame: Buffer): void {
   frame.writeUIntBE(++sequence, SEQUENCE_AT, 6);
   frame.fill(0, MAC_AT, MAC_AT + 8);
+  frame[MAC_AT + 7] = frame[BOUND_AT]!;
   siphash(key, frame, 0, frame.length);
   frame.writeUInt32BE(digest.high, MAC_AT);
   frame.writeUInt32BE(digest.low, MAC_AT + 4);

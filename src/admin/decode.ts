@@ -5,7 +5,7 @@ import { SipfarmError } from '../base/errors.ts';
 import { emptyWay, type Flow, readWay } from '../ownership/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../ownership/token.ts';
-import { decodeFrame, Frame, FrameKind } from '../relay/envelope.ts';
+import { decodeFrame, Frame, FrameKind, UNBOUND } from '../relay/envelope.ts';
 import { SecondChance } from '../transport/packet.ts';
 
 /** `verified`: null when there were no keys to check with. */
@@ -36,6 +36,8 @@ export type Decoded = DecodedToken | DecodedFrame;
 
 /** The longest frame: 64 KiB of message, its head, in hexadecimal. */
 const MAX_TEXT = 140_000;
+/** Starts of a member among which the one that a frame is bound to is looked for: a running member answers this, too. */
+const MOST_STARTS = 65_536;
 /** How every frame begins: the signature of the PROXY protocol, version 2. */
 const FRAME_HEX = /^0d0a0d0a000d0a515549540a/i;
 const TOKEN = /(z9hG4bK)?(sf[0-9a-v]{24,})(?![0-9a-z])/i;
@@ -83,15 +85,24 @@ function place(address: string, port: number): string {
   return formatEndpoint({ address, port });
 }
 
+/** The incarnation of the receiver, with these low 8 bits, that the frame is bound to; undefined when its MAC is good for none that is tried. */
+function boundTo(bytes: Buffer, keys: Keyring, low: number): number | undefined {
+  for (let bound = low; bound < MOST_STARTS; bound += 256)
+    if (decodeFrame(bytes, 0, bytes.length, keys, bound, new Frame()) === null) return bound;
+  return undefined;
+}
+
 function decodeFrameText(hex: string, keys: Keyring | undefined): DecodedFrame | undefined {
   if (hex.length % 2 !== 0 || !/^[0-9a-f]+$/i.test(hex)) return undefined;
   const bytes = Buffer.from(hex, 'hex');
   const frame = new Frame();
-  if (decodeFrame(bytes, 0, bytes.length, undefined, frame) !== null) return undefined;
+  if (decodeFrame(bytes, 0, bytes.length, undefined, UNBOUND, frame) !== null) return undefined;
+  const bound = keys && boundTo(bytes, keys, frame.bound);
   return {
     what: 'frame',
-    verified: keys ? decodeFrame(bytes, 0, bytes.length, keys, new Frame()) === null : null,
+    verified: keys ? bound !== undefined : null,
     fields: {
+      version: frame.version,
       kind: nameOf(FrameKind, frame.kind),
       keyId: frame.keyId,
       secondChance: nameOf(SecondChance, frame.secondChance),
@@ -99,6 +110,7 @@ function decodeFrameText(hex: string, keys: Keyring | undefined): DecodedFrame |
       sender: frame.sender,
       senderIncarnation: frame.senderIncarnation,
       receiver: frame.receiver,
+      ...(bound !== undefined && { bound }),
       ingress: frame.ingress,
       ingressIncarnation: frame.ingressIncarnation,
       listener: frame.listener,

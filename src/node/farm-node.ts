@@ -23,6 +23,7 @@ import type { View } from '../ownership/view.ts';
 import { Answers } from '../relay/answers.ts';
 import { Doors } from '../relay/doors.ts';
 import { Egress } from '../relay/egress.ts';
+import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../relay/envelope.ts';
 import { Exits } from '../relay/exits.ts';
 import { RelayLink } from '../relay/relay-link.ts';
 import { Locator, nodeResolver } from '../service/upstream/locate.ts';
@@ -619,7 +620,7 @@ export class FarmNode {
       weight: this.#upstream.up ? this.#ramp.of(this.#settings.own.weight) : 0,
       relay: formatEndpoint(this.#relayAt),
       listeners: listenerRecords(config, this.#link.hatches),
-      versions: { sipfarm: this.#options.version, min: 1, max: 1 },
+      versions: { sipfarm: this.#options.version, min: OLDEST_ENVELOPE_VERSION, max: ENVELOPE_VERSION },
       keys: this.#world.keys.all.map(keyName),
       startedAt: this.#startedAt,
     };

@@ -133,7 +133,7 @@ export function ownHosts(config: Config): readonly string[] {
 
 /** What the relay link needs to know of another member; undefined when its record names no address. */
 export function peerOf(record: MemberRecord): PeerInfo | undefined {
-  const { number, incarnation, id, listeners } = record;
+  const { number, incarnation, id, listeners, versions } = record;
   const relay = parseEndpoint(record.relay);
   if (!relay) return undefined;
   const hatches = listeners.flatMap(({ name, transparent }): Hatch[] => {
@@ -141,5 +141,5 @@ export function peerOf(record: MemberRecord): PeerInfo | undefined {
     return at ? [{ listener: name, at }] : [];
   });
   const binds = listeners.map(({ bind }) => parseEndpoint(bind)?.address ?? relay.address);
-  return { number, incarnation, id, relay, hatches, addresses: [relay.address, ...binds] };
+  return { number, incarnation, id, relay, hatches, addresses: [relay.address, ...binds], speaks: versions.max };
 }

@@ -20,7 +20,7 @@
 //    +-------------------------------+---------------+---------------+
 //    |              sender incarnation               |   listener    |
 //    +-----------------------------------------------+---------------+
-//    |             ingress incarnation               |   reserved    |
+//    |             ingress incarnation               |  bound, low   |
 //    +-------------------------------+---------------+---------------+
 //    |         ingress number        |        sequence (high)        |
 //    +-------------------------------+-------------------------------+
@@ -30,12 +30,14 @@
 //    +---------------------------------------------------------------+
 //    |                         connection                            |
 //    +---------------------------------------------------------------+
-//    |        MAC: SipHash-2-4 over the whole frame, message         |
-//    |        included, with these eight octets as zeros             |
+//    |  MAC: SipHash-2-4 over the whole frame, message included,     |
+//    |  with the incarnation that it is bound to in its place        |
 //    +---------------------------------------------------------------+
 //
-// There is no time in it. Replay is kept off by the sequence number, which rises with each frame of one incarnation of a sender
-// (sequence-window.ts), and by the receiver's number, so a wall clock may jump and nothing happens.
+// There is no time in it, so a wall clock may jump and nothing happens. Replay is kept off by the receiver's number, by the sequence
+// number, which rises with each frame of one incarnation of a sender (sequence-window.ts), and by the incarnation of the receiver that a
+// datagram is bound to: a receiver that has started anew has no window yet. On a connection frames are bound to none: TLS keeps replays
+// off there, and a frame may wait for a receiver that starts anew. Version 1 binds nothing, and has 0 in the octet "bound, low".
 import { readAddress, writeAddress } from '../base/address-octets.ts';
 import { read16, read24, read32, write16, write24, write32 } from '../base/network-order.ts';
 import { digest, siphash } from '../base/siphash.ts';
@@ -48,7 +50,7 @@ export const FrameKind = {
   egress: 2,
   /** A peer's probe or its answer (probe.ts). */
   probe: 3,
-  /** "Your incarnation has no seat; the epoch is mine." No body. */
+  /** "I take no frames like yours; incarnation and epoch are mine." Behind the head the sequence number of that frame, 6 octets; version 1: nothing. */
   refusal: 4,
   /** A request that the receiver had the sender send by a connection of its own, which is gone: the receiver may have another way. */
   returned: 5,
@@ -56,6 +58,13 @@ export const FrameKind = {
   made: 6,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
+
+/** Of the frame: the one this build has, and the oldest that it understands. */
+export const ENVELOPE_VERSION = 2;
+export const OLDEST_ENVELOPE_VERSION = 1;
+export type EnvelopeVersion = typeof OLDEST_ENVELOPE_VERSION | typeof ENVELOPE_VERSION;
+/** What a frame on a connection is bound to, and every frame of version 1. No member has this incarnation. */
+export const UNBOUND = 0;
 
 /** Octets in front of the message. */
 export const HEAD_IPV4 = 71;
@@ -65,12 +74,12 @@ export const MAX_FRAME_OCTETS = 70_000;
 
 const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
 const TLV_TYPE = 0xe0;
-const VERSION = 1;
 const VALUE_OCTETS = 40;
 const MAC_AT = 32;
 
 /** Everything of a frame but the message's octets. One instance per entrance, filled anew for each frame. */
 export class Frame {
+  version: EnvelopeVersion = ENVELOPE_VERSION;
   kind: FrameKind = FrameKind.packet;
   /** 0-15. Set by `decodeFrame`; `encodeFrame` takes the primary key's. */
   keyId = 0;
@@ -80,6 +89,8 @@ export class Frame {
   sender = 0;
   senderIncarnation = 0;
   receiver = 0;
+  /** Incarnation of the receiver that the MAC holds for, or UNBOUND. Without keys only its low 8 bits are read. */
+  bound = UNBOUND;
   /** The member the message came to from outside; egress: the receiver, in the incarnation the flow was made in. */
   ingress = 0;
   ingressIncarnation = 0;
@@ -100,8 +111,8 @@ export class Frame {
   end = 0;
 }
 
-/** Why octets are no frame for us. */
-export type FrameFault = 'short' | 'not-a-frame' | 'version' | 'mac';
+/** Why octets are no frame for us. With the last two, `receiver` of the frame is filled; with the last all of it is, and its MAC is good. */
+export type FrameFault = 'short' | 'not-a-frame' | 'version' | 'mac' | 'other-incarnation';
 
 /** Octets of the head that `frame` will have: IPv6 when one of its two addresses is. */
 export function headOctets(frame: Readonly<Frame>): number {
@@ -158,7 +169,8 @@ export function encodeFrame(
   to[here + 4] = TLV_TYPE;
   write16(VALUE_OCTETS, to, here + 5);
   here += 7;
-  to[here] = VERSION;
+  const bound = frame.version === ENVELOPE_VERSION ? frame.bound : UNBOUND;
+  to[here] = frame.version;
   to[here + 1] = frame.kind;
   to[here + 2] = (keys.primary.id << 4) | frame.secondChance;
   to[here + 3] = frame.hops;
@@ -167,13 +179,13 @@ export function encodeFrame(
   write24(frame.senderIncarnation, to, here + 8);
   to[here + 11] = frame.listener;
   write24(frame.ingressIncarnation, to, here + 12);
-  to[here + 15] = 0;
+  to[here + 15] = bound & 0xff;
   write16(frame.ingress, to, here + 16);
   write16(frame.sequence / 2 ** 32, to, here + 18);
   write32(frame.sequence, to, here + 20);
   write32(frame.epoch, to, here + 24);
   write32(frame.connection, to, here + 28);
-  writeMac(0, 0, to, here + MAC_AT);
+  writeMac(0, bound, to, here + MAC_AT);
   const messageAt = here + VALUE_OCTETS;
   message.copy(to, messageAt, start, end);
   const behind = messageAt + (end - start);
@@ -182,11 +194,25 @@ export function encodeFrame(
   return behind;
 }
 
-/** True when one of the valid keys made the MAC at `at`. Zeros it for the hash and puts it back. */
-function macAgrees(keys: Keyring, keyId: number, bytes: Buffer, at: number, start: number, end: number): boolean {
+/** The incarnation nearest to `own` that has the low 8 bits `low`: up to 128 starts before it, or after it when a backup was restored. */
+function nearest(own: number, low: number): number {
+  const incarnation = own + (((low - own) << 24) >> 24);
+  return incarnation < 0 ? incarnation + 256 : incarnation;
+}
+
+/** True when one of the valid keys made the MAC at `at` of a frame bound to `bound`. Changes it for the hash and puts it back. */
+function macAgrees(
+  keys: Keyring,
+  keyId: number,
+  bound: number,
+  bytes: Buffer,
+  at: number,
+  start: number,
+  end: number,
+): boolean {
   const high = read32(bytes, at);
   const low = read32(bytes, at + 4);
-  writeMac(0, 0, bytes, at);
+  writeMac(0, bound, bytes, at);
   let agrees = false;
   for (let i = 0; i < keys.all.length && !agrees; i++) {
     const key = keys.all[i]!;
@@ -200,14 +226,16 @@ function macAgrees(keys: Keyring, keyId: number, bytes: Buffer, at: number, star
 }
 
 /**
- * Reads the frame `bytes[start..end)` into `out`; null when it is whole and one of the keys made its MAC. Never throws, never reads outside.
- * Without `keys` the MAC is not asked for: for a microscope, never for the packet's way. Says nothing of sender, receiver and sequence.
+ * Reads the frame `bytes[start..end)` into `out`; null when it is whole and one of the keys made its MAC, bound to the incarnation `own`
+ * (UNBOUND: to none) or of version 1. Never throws, never reads outside. Without `keys` the MAC is not asked for: for a microscope, never for
+ * the packet's way. Does not judge sender, receiver and sequence.
  */
 export function decodeFrame(
   bytes: Buffer,
   start: number,
   end: number,
   keys: Keyring | undefined,
+  own: number,
   out: Frame,
 ): FrameFault | null {
   const octets = end - start;
@@ -227,14 +255,19 @@ export function decodeFrame(
   if (octets < head) return 'short';
   const at = start + head - VALUE_OCTETS;
   if (bytes[at - 3] !== TLV_TYPE || read16(bytes, at - 2) !== VALUE_OCTETS) return 'not-a-frame';
-  if (bytes[at] !== VERSION) return 'version';
+  const version = bytes[at]!;
+  if (version !== ENVELOPE_VERSION && version !== OLDEST_ENVELOPE_VERSION) return 'version';
+  const low = bytes[at + 15]!;
+  const bound = version === OLDEST_ENVELOPE_VERSION ? UNBOUND : keys === undefined ? low : nearest(own, low);
+  out.version = version;
+  out.bound = bound;
   out.keyId = bytes[at + 2]! >>> 4;
-  if (keys !== undefined && !macAgrees(keys, out.keyId, bytes, at + MAC_AT, start, end)) return 'mac';
+  out.receiver = read16(bytes, at + 6);
+  if (keys !== undefined && !macAgrees(keys, out.keyId, bound, bytes, at + MAC_AT, start, end)) return 'mac';
   out.kind = bytes[at + 1]! as FrameKind;
   out.secondChance = bytes[at + 2]! & 3;
   out.hops = bytes[at + 3]!;
   out.sender = read16(bytes, at + 4);
-  out.receiver = read16(bytes, at + 6);
   out.senderIncarnation = read24(bytes, at + 8);
   out.listener = bytes[at + 11]!;
   out.ingressIncarnation = read24(bytes, at + 12);
@@ -249,5 +282,5 @@ export function decodeFrame(
   out.localPort = read16(bytes, start + 18 + 2 * width);
   out.start = start + head;
   out.end = end;
-  return null;
+  return version === OLDEST_ENVELOPE_VERSION || keys === undefined || bound === own ? null : 'other-incarnation';
 }

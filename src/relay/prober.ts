@@ -1,6 +1,6 @@
 // Asks every peer four times a second whether it is there, and tells which members the farm as a whole cannot reach.
 import type { Clock, Timer } from '../base/clock.ts';
-import type { Peer, Peers } from './peers.ts';
+import { type Peer, type Peers, QUESTIONS } from './peers.ts';
 import { MAX_PROBE_OCTETS, PROBE_ANSWER, PROBE_QUESTION, type Probe, writeProbe } from './probe.ts';
 
 /** Four questions fit into the time of silence: one lost datagram, or two, says nothing. */
@@ -80,11 +80,9 @@ export class Prober {
   }
 
   #onAnswer(peer: Peer, probe: Probe): void {
-    // Only an answer to one of the last four questions proves that the way there and back is open now.
-    const age = peer.question - probe.question;
-    if (age < 0 || age > 3) return;
+    if (!this.proves(peer, probe)) return;
     const now = this.#options.clock.now();
-    const askedAt = peer.askedAt[probe.question & 3]!;
+    const askedAt = peer.askedAt[probe.question % QUESTIONS]!;
     this.#options.observeHop((now - askedAt) / 2000);
     peer.heardAt = now;
     peer.provenAt = Math.max(peer.provenAt, askedAt);
@@ -93,14 +91,23 @@ export class Prober {
     this.#misses.delete(peer.number);
   }
 
+  /** Only an answer to one of the last questions proves that the way there and back is open now, and who is there. */
+  proves(peer: Peer, probe: Probe): boolean {
+    return probe.answer && (peer.question - probe.question) >>> 0 < QUESTIONS;
+  }
+
+  /** Asks one peer out of turn. */
+  askOne(peer: Peer): void {
+    peer.question = (peer.question + 1) >>> 0;
+    const slot = peer.question % QUESTIONS;
+    peer.askedAt[slot] = this.#options.clock.now();
+    peer.topAsked[slot] = peer.window.top;
+    this.#say(peer, PROBE_QUESTION, peer.question);
+  }
+
   /** Asks all peers now, and so tells them what the probes tell: also out of turn, when that has changed. */
   ask(): void {
-    const now = this.#options.clock.now();
-    for (const peer of this.#options.peers.all()) {
-      peer.question = (peer.question + 1) >>> 0;
-      peer.askedAt[peer.question & 3] = now;
-      this.#say(peer, PROBE_QUESTION, peer.question);
-    }
+    for (const peer of this.#options.peers.all()) this.askOne(peer);
   }
 
   #say(peer: Peer, type: typeof PROBE_QUESTION | typeof PROBE_ANSWER, question: number): void {

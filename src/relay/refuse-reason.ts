@@ -3,12 +3,19 @@
 export const REFUSE_REASONS = {
   short: 'the datagram ends before the frame does',
   'not-a-frame': 'no PROXY protocol header with the TLV of this farm',
-  version: 'a frame of a version this member does not speak',
+  version:
+    'a frame of a version this member does not speak, or of an older one than its sender speaks: replayed from before an upgrade',
   mac: 'no valid farm key made the MAC: changed on its way, forged, or of another farm',
   'not-for-me': 'a frame for another member number, or this member has none yet',
+  'other-incarnation':
+    'a datagram for another start of this member: replayed, or its sender has not heard of the restart yet; it is sent word',
   replayed: 'a datagram whose sequence number was seen before, or is too old to tell',
+  jumped:
+    'a datagram whose sequence number is further ahead than its sender can have come since it last answered a probe',
   'unknown-sender': 'a member that has neither record nor seat',
   'old-incarnation': 'a member that has been replaced by a newer start of itself',
+  unproven:
+    'a datagram of a start of its sender that no record or seat tells of: replayed, or just started; its sender is asked',
   'no-seat': 'a member that has lost its seat in the view and does not know it yet',
   kind: 'a kind of frame this member does not know, or a probe that is none',
   hops: 'relayed more often than the hop limit allows',

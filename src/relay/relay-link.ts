@@ -16,8 +16,18 @@ import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
 import { Packet, type SecondChance } from '../transport/packet.ts';
 import { DatagramLink, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
-import { decodeFrame, encodeFrame, Frame, FrameKind, headOctets, MAX_FRAME_OCTETS } from './envelope.ts';
-import { type Peer, type PeerInfo, type PeerSeat, Peers } from './peers.ts';
+import {
+  decodeFrame,
+  ENVELOPE_VERSION,
+  type EnvelopeVersion,
+  encodeFrame,
+  Frame,
+  FrameKind,
+  headOctets,
+  MAX_FRAME_OCTETS,
+  UNBOUND,
+} from './envelope.ts';
+import { type Peer, type PeerInfo, type PeerSeat, Peers, type SenderFault } from './peers.ts';
 import { Probe, readProbe } from './probe.ts';
 import { Prober } from './prober.ts';
 import { REFUSE_REASONS, type RefuseReason } from './refuse-reason.ts';
@@ -91,10 +101,13 @@ const DEFAULT_MTU = 1500;
 /** A member is told once a second that it has no seat, strangers together ten times. */
 const REFUSAL_MS = 1000;
 const STRANGER_REFUSAL_MS = 100;
+/** Word of the own incarnation goes out more often: while it is lost, so is all that the peer sends. */
+const CORRECTION_MS = 100;
+/** Body of a refusal: the sequence number of the refused frame. */
+const REFUSAL_OCTETS = 6;
 const NEWER_EPOCH_MS = 1000;
 /** The system's free port for UDP may be taken for TCP: ask again so often. */
 const PORT_ATTEMPTS = 8;
-const NOTHING = Buffer.alloc(0);
 const KEY_OCTETS = 8;
 /** In place of the local port, of a frame with a flow: its party is behind a NAT. */
 const BEHIND_NAT = 1;
@@ -117,6 +130,7 @@ export class RelayLink {
   readonly #packet = new Packet();
   readonly #flow: Way = emptyWay();
   readonly #probe = new Probe();
+  readonly #refusal = Buffer.alloc(REFUSAL_OCTETS);
   #sequence = 0;
   #newest = 0;
   #outrunAt = 0;
@@ -135,7 +149,11 @@ export class RelayLink {
     ) as unknown as Record<RefuseReason, Cell>;
     this.#codes = Uint8Array.from(listeners, listenerCode);
     for (const [index, code] of this.#codes.entries()) this.#indexes[code] = index;
-    this.#peers = new Peers(metrics.relayed, () => clock.now());
+    this.#peers = new Peers(
+      metrics.relayed,
+      () => clock.now(),
+      () => this.#sequence,
+    );
     this.#datagrams = new DatagramLink(
       network,
       (bytes, address, port) => this.#onFrame(bytes, 0, bytes.length, 0, address, port),
@@ -168,7 +186,7 @@ export class RelayLink {
       clock,
       peers: this.#peers,
       self,
-      send: (peer, body, octets) => this.#sendControl(FrameKind.probe, peer.number, peer.info.relay, body, octets),
+      send: (peer, body, octets) => this.#sendProbe(peer, body, octets),
       onSuspects: (numbers) => handlers.onSuspects(numbers),
       onLongSilence: (peer) => this.#streams.cut(peer.number),
       observeHop: (seconds) => metrics.hop?.observe(seconds),
@@ -228,6 +246,8 @@ export class RelayLink {
   /** The seats of the current view. Before the first call no frame is refused for want of a seat. */
   setSeats(seats: readonly PeerSeat[]): void {
     this.#peers.setSeats(seats);
+    // The store has the last word, also of a lower epoch than a frame of before a restored backup has.
+    this.#newest = 0;
     this.#connect();
   }
 
@@ -271,10 +291,12 @@ export class RelayLink {
   /** Has member `to`, the owner of its slot, know of a call that the SIP server here has made. Nothing happens when there is no such peer. */
   announce(to: number, callKey: number): void {
     const peer = this.#peers.get(to);
-    if (!peer) return;
+    const self = this.#options.self();
+    if (!peer || self.number === 0) return;
     const body = Buffer.allocUnsafe(KEY_OCTETS);
     body.writeDoubleBE(callKey, 0);
-    this.#sendControl(FrameKind.made, to, peer.relay, body, KEY_OCTETS);
+    this.#stamp(peer.number, peer.version, peer.incarnation, self);
+    this.#sendControl(FrameKind.made, peer.relay, body, KEY_OCTETS);
   }
 
   #sendByFlow(
@@ -343,11 +365,12 @@ export class RelayLink {
     const frame = this.#out;
     const octets = headOctets(frame) + end - start;
     if (octets > MAX_FRAME_OCTETS) return false;
-    this.#stamp(peer.number, self);
     const oversized = octets + peer.overhead > this.#mtu;
     // A datagram may be lost, so in IP fragments it is better off than waiting for a connection.
     const byStream =
       frame.connection !== 0 || (oversized && (octets > MAX_DATAGRAM_OCTETS || this.#streams.up(peer.number)));
+    // TLS lets nobody repeat a frame of a connection, and one that waits for it is for the receiver's next start, too.
+    this.#stamp(peer.number, peer.version, byStream ? UNBOUND : peer.incarnation, self);
     const { keys } = this.#options;
     if (byStream) {
       const room = Buffer.allocUnsafe(LENGTH_OCTETS + octets);
@@ -364,8 +387,10 @@ export class RelayLink {
     return true;
   }
 
-  #stamp(receiver: number, self: RelaySelf): void {
+  #stamp(receiver: number, version: EnvelopeVersion, bound: number, self: RelaySelf): void {
     const frame = this.#out;
+    frame.version = version;
+    frame.bound = bound;
     frame.sender = self.number;
     frame.senderIncarnation = self.incarnation;
     frame.receiver = receiver;
@@ -373,10 +398,16 @@ export class RelayLink {
     frame.sequence = ++this.#sequence;
   }
 
-  #sendControl(kind: FrameKind, receiver: number, to: Endpoint, body: Buffer, octets: number): void {
-    const { self, keys } = this.#options;
-    const own = self();
-    if (own.number === 0) return;
+  #sendProbe(peer: Peer, body: Buffer, octets: number): void {
+    const self = this.#options.self();
+    if (self.number === 0) return;
+    this.#stamp(peer.number, peer.version, peer.incarnation, self);
+    this.#sendControl(FrameKind.probe, peer.info.relay, body, octets);
+  }
+
+  /** Sends the stamped frame `#out` with a body of this link's own. */
+  #sendControl(kind: FrameKind, to: Endpoint, body: Buffer, octets: number): void {
+    const { keys } = this.#options;
     const frame = this.#out;
     frame.kind = kind;
     frame.secondChance = 0;
@@ -389,7 +420,6 @@ export class RelayLink {
     frame.port = 0;
     frame.localAddress = '';
     frame.localPort = 0;
-    this.#stamp(receiver, own);
     const room = Buffer.allocUnsafe(headOctets(frame) + octets);
     encodeFrame(keys(), frame, body, 0, octets, room, 0);
     this.#datagrams.send(room, to);
@@ -408,34 +438,60 @@ export class RelayLink {
     const frame = this.#in;
     const refused = this.#refused;
     const self = this.#options.self();
-    const fault = decodeFrame(bytes, start, end, this.#options.keys(), frame);
-    if (fault !== null) {
+    // TLS keeps the order of a connection and lets nobody repeat it.
+    const fresh = from !== 0;
+    const fault = decodeFrame(bytes, start, end, this.#options.keys(), fresh ? UNBOUND : self.incarnation, frame);
+    if (fault === 'short' || fault === 'not-a-frame' || fault === 'version') {
       refused[fault].n++;
-      if (fault === 'mac' && from === 0) this.#options.handlers.onBadMac?.(address, port);
       return;
     }
     if (frame.receiver !== self.number || self.number === 0) {
       refused['not-for-me'].n++;
       return;
     }
-    // Also from a member that is not known: its word is signed, and a view it belongs to may be what is missing here.
-    if (frame.epoch > self.epoch) this.#tellNewerEpoch(frame.epoch);
-    if (from !== 0 && frame.sender !== from) {
+    if (fault !== null) {
+      refused[fault].n++;
+      if (fault === 'mac' && !fresh) this.#options.handlers.onBadMac?.(address, port);
+      if (fault === 'other-incarnation' && frame.kind !== FrameKind.refusal) this.#refuse(fault, address, port);
+      return;
+    }
+    const known = this.#peers.get(frame.sender);
+    // Also from a member that is not known: its word is signed, and a view it belongs to may be what is missing here. A frame of version 1
+    // may be of long ago, so it counts only from a peer that has no other.
+    const recent = fresh || frame.version >= (known?.version ?? ENVELOPE_VERSION);
+    if (recent && frame.epoch > self.epoch) this.#tellNewerEpoch(frame.epoch);
+    if (fresh && frame.sender !== from) {
       refused['unknown-sender'].n++;
       return;
     }
-    const seatNeeded = frame.kind <= FrameKind.egress || frame.kind >= FrameKind.returned;
-    const strange = this.#peers.check(frame.sender, frame.senderIncarnation, seatNeeded, frame.epoch, self.epoch);
-    if (strange !== null) {
-      refused[strange].n++;
-      if (frame.kind !== FrameKind.refusal) this.#refuse(frame.sender, address, port);
+    if (known && frame.kind === FrameKind.refusal && frame.end - frame.start === REFUSAL_OCTETS) {
+      this.#peers.corrected(known, frame.senderIncarnation, bytes.readUIntBE(frame.start, REFUSAL_OCTETS));
       return;
     }
-    const peer = this.#peers.get(frame.sender)!;
-    // TLS keeps the order of a connection and lets nobody repeat it.
-    if (from === 0 && !peer.window.take(frame.sequence)) {
-      refused.replayed.n++;
+    let proven = false;
+    if (known && frame.kind === FrameKind.probe) {
+      if (!readProbe(bytes, frame.start, frame.end, this.#probe)) {
+        refused.kind.n++;
+        return;
+      }
+      proven = recent && this.#prober.proves(known, this.#probe);
+      if (proven) this.#peers.answered(known, this.#probe.question, frame);
+    }
+    const strange = this.#peers.check(frame, fresh, self.epoch);
+    if (strange !== null) {
+      refused[strange].n++;
+      if (strange === 'unproven') this.#challenge(known!);
+      else if (frame.kind !== FrameKind.refusal) this.#refuse(strange, address, port);
       return;
+    }
+    const peer = known!;
+    if (!fresh) {
+      // An answer to a question of now is where the sender is, however far.
+      const used = peer.window.take(frame.sequence, proven);
+      if (used !== null) {
+        refused[used].n++;
+        return;
+      }
     }
     switch (frame.kind) {
       case FrameKind.packet:
@@ -451,8 +507,7 @@ export class RelayLink {
         this.#handOver(bytes, frame.sender, this.#options.handlers.onReturned);
         return;
       case FrameKind.probe:
-        if (readProbe(bytes, frame.start, frame.end, this.#probe)) this.#prober.onProbe(peer, this.#probe);
-        else refused.kind.n++;
+        this.#prober.onProbe(peer, this.#probe);
         return;
       case FrameKind.made:
         if (frame.end - frame.start === KEY_OCTETS)
@@ -517,12 +572,20 @@ export class RelayLink {
   #takeBack(bytes: Buffer): void {
     const frame = this.#in;
     try {
-      if (decodeFrame(bytes, 0, bytes.length, this.#options.keys(), frame) !== null) return;
+      if (decodeFrame(bytes, 0, bytes.length, this.#options.keys(), UNBOUND, frame) !== null) return;
       if (frame.kind === FrameKind.packet) this.#takePacket(bytes);
       else if (frame.kind === FrameKind.egress) this.#handOver(bytes, frame.receiver, this.#options.handlers.onEgress);
     } catch (error) {
       this.#guard.caught('relay', error, bytes, 0, bytes.length);
     }
+  }
+
+  /** Has a peer prove which start of it is there: by its answer, or by its refusal of a question for another start. */
+  #challenge(peer: Peer): void {
+    const now = this.#options.clock.now();
+    if (now - peer.challengedAt < REFUSAL_MS) return;
+    peer.challengedAt = now;
+    this.#prober.askOne(peer);
   }
 
   #tellNewerEpoch(epoch: number): void {
@@ -536,18 +599,29 @@ export class RelayLink {
     handlers.onNewerEpoch(epoch);
   }
 
-  /** Tells a member without a seat which epoch says so. A stranger is told at the address its datagram came from. */
-  #refuse(sender: number, address: string, port: number): void {
-    const now = this.#options.clock.now();
+  /**
+   * Tells the sender of the frame `#in` that it is not taken, by which incarnation and in which epoch. A peer is told at the address of its
+   * record, for a frame that is replayed comes from anywhere; a stranger where its datagram came from.
+   */
+  #refuse(fault: SenderFault | 'other-incarnation', address: string, port: number): void {
+    const { clock, self } = this.#options;
+    const now = clock.now();
+    const { sender, senderIncarnation, version, sequence } = this.#in;
     const peer = this.#peers.get(sender);
-    if (peer) {
-      if (now - peer.refusedAt < REFUSAL_MS) return;
-      peer.refusedAt = now;
-    } else {
+    if (!peer) {
       if (address === '' || now - this.#strangerRefusedAt < STRANGER_REFUSAL_MS) return;
       this.#strangerRefusedAt = now;
+    } else if (fault === 'other-incarnation') {
+      if (now - peer.correctedAt < CORRECTION_MS) return;
+      peer.correctedAt = now;
+    } else {
+      if (now - peer.refusedAt < REFUSAL_MS) return;
+      peer.refusedAt = now;
     }
-    const to = address === '' && peer ? peer.info.relay : { address, port };
-    this.#sendControl(FrameKind.refusal, sender, to, NOTHING, 0);
+    // Bound to the start of the sender that sent the frame, whatever is known of it here.
+    this.#stamp(sender, peer?.version ?? version, senderIncarnation, self());
+    this.#refusal.writeUIntBE(sequence, 0, REFUSAL_OCTETS);
+    const octets = this.#out.version === ENVELOPE_VERSION ? REFUSAL_OCTETS : 0;
+    this.#sendControl(FrameKind.refusal, peer?.relay ?? { address, port }, this.#refusal, octets);
   }
 }

@@ -29,18 +29,27 @@ export class Frames {
 
   /**
    * A frame of the node outside, of this incarnation, for `receiver`, whose view has `epoch`; now and then of one of `others`. None of them may live: a member in
-   * whose name somebody speaks who has the farm key is silenced, which is another matter than a fall.
+   * whose name somebody speaks who has the farm key is silenced, which is another matter than a fall. `bound`: the receiver's incarnation, UNBOUND on
+   * a connection.
    */
-  of(message: Buffer, receiver: number, incarnation: number, epoch: number, others: readonly number[]): Buffer {
+  of(
+    message: Buffer,
+    receiver: number,
+    bound: number,
+    incarnation: number,
+    epoch: number,
+    others: readonly number[],
+  ): Buffer {
     const dice = this.#dice;
     const { outside } = this.#tokens.people;
     const flow = this.#tokens.flow();
     const frame = Object.assign(this.#frame, {
-      kind: dice.pick([1, 1, 1, 1, 2, 2, 2, 3, 4, 5, 0]) as FrameKind,
+      kind: dice.pick([1, 1, 1, 1, 2, 2, 2, 3, 4, 5, 6, 0]) as FrameKind,
       secondChance: dice.pick([0, 0, 0, 1, 2, 3]),
       hops: dice.pick([1, 1, 1, 0, 5, 6, 7, 255]),
       sender: dice.chance(0.95) ? outside : dice.pick(others),
       senderIncarnation: incarnation,
+      bound,
       receiver: dice.chance(0.97) ? receiver : this.#tokens.member(),
       ingress: this.#tokens.member(),
       ingressIncarnation: this.#tokens.incarnation(),
@@ -59,7 +68,9 @@ export class Frames {
     if (!dice.chance(0.15)) return bytes;
     const at = dice.chance(0.5) ? dice.int(head) : dice.int(bytes.length);
     bytes[at]! ^= 1 << dice.int(8);
-    return at < head && at >= head - VALUE_OCTETS && !CHANGEABLE.includes(head - at) ? bytes : signed(bytes, head);
+    return at < head && at >= head - VALUE_OCTETS && !CHANGEABLE.includes(head - at)
+      ? bytes
+      : signed(bytes, head, bound);
   }
 
   /** `message` behind a header as a proxy writes it, or nearly so. */
@@ -88,9 +99,10 @@ export class Frames {
   }
 }
 
-/** Signs what was changed. */
-function signed(bytes: Buffer, head: number): Buffer {
-  bytes.fill(0, head - MAC_OCTETS, head);
+/** Signs what was changed, bound to that incarnation. */
+function signed(bytes: Buffer, head: number, bound: number): Buffer {
+  bytes.writeUInt32BE(0, head - MAC_OCTETS);
+  bytes.writeUInt32BE(bound, head - MAC_OCTETS + 4);
   siphash(KEYS.primary.relay, bytes, 0, bytes.length);
   bytes.writeUInt32BE(digest.high, head - MAC_OCTETS);
   bytes.writeUInt32BE(digest.low, head - MAC_OCTETS + 4);

@@ -1,6 +1,7 @@
 // A farm under fuzz: three members that live, one that drains, one that comes and goes, a node outside that holds the farm key, a SIP server behind each, phones;
 // inputs at every entrance, and calls that must work meanwhile.
 import type { DatagramSocket } from '../../src/base/network.ts';
+import { UNBOUND } from '../../src/relay/envelope.ts';
 import { StreamLink } from '../../src/relay/stream-link.ts';
 import { FakeFarm, type FakeMember, type FaultLine, type UdpPhone } from '../fake/farm.ts';
 import type { FakeStream } from '../fake/network.ts';
@@ -163,6 +164,12 @@ export class FuzzFarm {
     await this.#end(await this.#begin(transport, this.#mood.pick(this.living)));
   }
 
+  /** Packets out of frames of the node outside that members have taken. */
+  get taken(): number {
+    const { id: peer } = this.farm.member(OUTSIDE);
+    return this.farm.sum(({ relayed }) => relayed, { direction: 'in', peer });
+  }
+
   /** The calls that were up before the first input end as they should; throws when they do not. */
   async endLasting(): Promise<void> {
     for (const call of this.#lasting.splice(0)) await this.#end(call);
@@ -300,9 +307,10 @@ export class FuzzFarm {
     const gone = this.farm.member(COMING_AND_GOING);
     const others = gone.alive ? [999, 0] : [999, 0, gone.number];
     const message = this.#message(dice.chance(0.5) ? 'client' : 'server');
+    const bound = where === 'relay stream' ? UNBOUND : receiver.node.face.farm().incarnation;
     const frame = dice.chance(0.02)
       ? dice.octets(dice.length(300))
-      : this.#frames.of(message, receiver.number, outside, epoch, others);
+      : this.#frames.of(message, receiver.number, bound, outside, epoch, others);
     this.#note(where, frame);
     if (where === 'relay datagram') {
       if (frame.length <= 65_507) this.#rogue?.send(frame, receiver.address, 5064);

@@ -31,6 +31,8 @@ export interface FuzzReport {
   readonly seed: number;
   inputs: number;
   readonly counts: Record<FuzzEntrance, number>;
+  /** Packets out of signed relay frames that members have taken. */
+  taken: number;
   calls: number;
   farms: number;
   seconds: number;
@@ -49,6 +51,7 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzReport> {
     seed,
     inputs: 0,
     counts: Object.fromEntries(ENTRANCES.map((entrance) => [entrance, 0])) as Record<FuzzEntrance, number>,
+    taken: 0,
     calls: 0,
     farms: 0,
     seconds: 0,
@@ -98,6 +101,7 @@ async function oneFarm({ seed }: FuzzOptions, report: FuzzReport, inputs: number
     process.off('unhandledRejection', note);
     report.inputs += given;
     report.calls += under.calls;
+    report.taken += under.taken;
     for (const entrance of ENTRANCES) report.counts[entrance] += under.counts[entrance];
   }
   const end = heap();
@@ -132,12 +136,12 @@ function heap(): number {
 
 /** The report in words. */
 export function told(report: FuzzReport): string {
-  const { inputs, seconds, counts, calls, farms, slowest, heaps, residentMost, seed } = report;
+  const { inputs, seconds, counts, taken, calls, farms, slowest, heaps, residentMost, seed } = report;
   const megabytes = (octets: number): string => `${(octets / 1e6).toFixed(0)} MB`;
   const last = heaps.at(-1);
   return [
     `seed ${seed}: ${inputs} inputs in ${seconds.toFixed(0)} s over ${farms} farms, ${calls} calls worked`,
-    ENTRANCES.map((entrance) => `${entrance} ${counts[entrance]}`).join(', '),
+    `${ENTRANCES.map((entrance) => `${entrance} ${counts[entrance]}`).join(', ')}; ${taken} relayed packets taken`,
     `heap of the last farm ${megabytes(last?.half ?? 0)} half way, ${megabytes(last?.end ?? 0)} at its end; after it ${megabytes(last?.after ?? 0)}, after the first ${megabytes(heaps[0]?.after ?? 0)}; process ${megabytes(residentMost)} at most`,
     `slowest input ${slowest?.microseconds.toFixed(0)} microseconds: ${slowest?.bytes.length} octets at ${slowest?.where}, ${JSON.stringify(slowest?.bytes.toString('latin1', 0, 100))}`,
   ].join('\n');

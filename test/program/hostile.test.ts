@@ -321,6 +321,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     const keys = keyring([here.key]);
     const frame = new Frame();
     Object.assign(frame, { sender: 2, senderIncarnation: 1, receiver: 1, hops: 1, ingress: 2, ingressIncarnation: 1 });
+    frame.bound = 1;
     Object.assign(frame, {
       epoch: 1,
       sequence: 1,

@@ -16,6 +16,7 @@ const REFUSED = (error: unknown): boolean => error instanceof SipfarmError && er
 function frameHex(): string {
   const frame = new Frame();
   Object.assign(frame, { kind: FrameKind.packet, sender: 2, receiver: 3, senderIncarnation: 7, ingress: 2, epoch: 9 });
+  frame.bound = 1000;
   Object.assign(frame, { address: '192.0.2.7', port: 40_000, localAddress: '198.51.100.1', localPort: 5060, hops: 1 });
   const message = Buffer.from('OPTIONS sip:x SIP/2.0\r\n\r\n');
   const bytes = Buffer.alloc(headOctets(frame) + message.length);
@@ -74,9 +75,11 @@ test('a relay frame tells its fields and its message', () => {
   assert.ok(decoded.what === 'frame');
   assert.equal(decoded.verified, true);
   assert.partialDeepStrictEqual(decoded.fields, {
+    version: 2,
     kind: 'packet',
     sender: 2,
     receiver: 3,
+    bound: 1000,
     epoch: 9,
     hops: 1,
     source: '192.0.2.7:40000',

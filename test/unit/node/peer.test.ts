@@ -24,6 +24,10 @@ const RECORD = {
   claim: '0123456789abcdef',
 };
 
+test('the highest version of the envelope that it understands', () => {
+  assert.equal(peerOf(parseMemberRecord('fe1', RECORD)!)?.speaks, 1);
+});
+
 test('its hatches, and every address that its host has: what comes from there would not be taken as it came', () => {
   const { relay, hatches, addresses } = peerOf(parseMemberRecord('fe1', RECORD)!)!;
   assert.deepEqual(relay, { address: '10.0.0.1', port: 5064 });

@@ -12,11 +12,15 @@ import {
   HEAD_IPV4,
   HEAD_IPV6,
   headOctets,
+  UNBOUND,
 } from '../../../src/relay/envelope.ts';
 
 const secrets = ['11'.repeat(32), '22'.repeat(32), '33'.repeat(32)] as const;
 const keys = keyring([secrets[0]]);
 const message = Buffer.from('OPTIONS sip:a@example.com SIP/2.0\r\nContent-Length: 0\r\n\r\n');
+
+/** The incarnation that reads, and that frames are bound to. */
+const OWN = 0x20_2122;
 
 function sample(change: Partial<Frame> = {}): Frame {
   return Object.assign(new Frame(), {
@@ -32,6 +36,7 @@ function sample(change: Partial<Frame> = {}): Frame {
     connection: 0,
     epoch: 0x0e0f1011,
     sequence: 0x121314151617,
+    bound: OWN,
     address: '192.0.2.1',
     port: 5060,
     localAddress: '198.51.100.1',
@@ -46,9 +51,9 @@ function encode(frame: Frame, body = message, ring = keys): Buffer {
   return bytes;
 }
 
-function decode(bytes: Buffer, ring = keys): FrameFault | Frame {
+function decode(bytes: Buffer, ring = keys, own = OWN): FrameFault | Frame {
   const out = new Frame();
-  return decodeFrame(bytes, 0, bytes.length, ring, out) ?? out;
+  return decodeFrame(bytes, 0, bytes.length, ring, own, out) ?? out;
 }
 
 describe('a relay frame', () => {
@@ -70,10 +75,10 @@ describe('a relay frame', () => {
     const keyIdAndFlags = ((keys.primary.id << 4) | 1).toString(16).padStart(2, '0');
     assert.equal(
       bytes.subarray(31, 63).toString('hex'),
-      `0101${keyIdAndFlags}02` +
+      `0201${keyIdAndFlags}02` +
         '01020607' +
         '0304050d' +
-        '0a0b0c00' +
+        '0a0b0c22' +
         '08091213' +
         '14151617' +
         '0e0f1011' +
@@ -149,10 +154,10 @@ describe('a relay frame', () => {
       const bytes = encode(frame);
       const room = Buffer.concat([Buffer.alloc(7, 1), bytes, Buffer.alloc(7, 2)]);
       const out = new Frame();
-      assert.equal(decodeFrame(room, 7, 7 + bytes.length, keys, out), null);
+      assert.equal(decodeFrame(room, 7, 7 + bytes.length, keys, OWN, out), null);
       const head = headOctets(frame);
       for (let end = 0; end < bytes.length; end++)
-        assert.equal(decodeFrame(room, 7, 7 + end, keys, out), end < head ? 'short' : 'mac', `cut at ${end}`);
+        assert.equal(decodeFrame(room, 7, 7 + end, keys, OWN, out), end < head ? 'short' : 'mac', `cut at ${end}`);
     }
   });
 
@@ -174,7 +179,7 @@ describe('a relay frame', () => {
       bytes[at] = octet;
       return decode(bytes);
     };
-    assert.equal(change(31, 2), 'version');
+    assert.equal(change(31, 3), 'version');
     assert.equal(change(12, 0x20), 'not-a-frame');
     assert.equal(change(13, 0x31), 'not-a-frame');
     assert.equal(change(15, 54), 'not-a-frame');
@@ -203,8 +208,45 @@ describe('a relay frame', () => {
   test('can be looked at without a key', () => {
     const bytes = encode(sample());
     const out = new Frame();
-    assert.equal(decodeFrame(bytes, 0, bytes.length, undefined, out), null);
+    assert.equal(decodeFrame(bytes, 0, bytes.length, undefined, UNBOUND, out), null);
     assert.equal(out.sender, 0x0102);
+  });
+
+  test('bound to one incarnation of its receiver is told apart from a forged one at those near it, and is none for others', () => {
+    const bytes = encode(sample());
+    for (const [own, verdict] of [
+      [OWN + 1, 'other-incarnation'],
+      [OWN - 1, 'other-incarnation'],
+      [OWN + 128, 'other-incarnation'],
+      [OWN - 127, 'other-incarnation'],
+      [OWN + 256, 'mac'],
+      [OWN - 256, 'mac'],
+      [OWN + 1000, 'mac'],
+      [UNBOUND, 'mac'],
+    ] as const)
+      assert.equal(decode(bytes, keys, own), verdict, `${own}`);
+    for (let own = 1; own < 200; own++)
+      assert.equal(decode(encode(sample({ bound: 1 })), keys, own) instanceof Frame, own === 1, `${own}`);
+  });
+
+  test('bound to none is for no incarnation', () => {
+    const bytes = encode(sample({ bound: UNBOUND }));
+    assert.ok(decode(bytes, keys, UNBOUND) instanceof Frame);
+    for (const own of [1, 2, 127, 128, 255, 256, 512, OWN, 0xff_ffff])
+      assert.ok(!(decode(bytes, keys, own) instanceof Frame), `${own}`);
+  });
+
+  test('of version 1 is what members of before have made, and is bound to none', () => {
+    const made =
+      '0d0a0d0a000d0a515549540a21120037cb00710ac633640113c413c4e000280101710100030002000007620000070000' +
+      '030000000012670000000c00000000adb0122ddfb5154c41434b207369703a626f62406578616d706c652e636f6d2053' +
+      '49502f322e300d0a0d0a';
+    const ring = keyring(['1'.padStart(64, '0')]);
+    const frame = decode(Buffer.from(made, 'hex'), ring, OWN);
+    assert.ok(frame instanceof Frame);
+    assert.deepEqual([frame.version, frame.bound, frame.sequence], [1, UNBOUND, 4711]);
+    const message = Buffer.from(made, 'hex').subarray(frame.start);
+    assert.equal(encode(Object.assign(frame, { bound: 9 }), message, ring).toString('hex'), made);
   });
 
   test('of random octets never throws', () => {

@@ -160,6 +160,7 @@ test('an answer to a question of long ago proves nothing', async () => {
       sender: 2,
       senderIncarnation: 1,
       receiver: 1,
+      bound: 1,
       epoch: 1,
       sequence: 1000 + i,
     });

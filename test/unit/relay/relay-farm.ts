@@ -23,6 +23,8 @@ export interface MemberOptions {
   /** Of the relay link; a free one by default. */
   readonly port?: number;
   readonly incarnation?: number;
+  /** The highest version of the envelope that its record tells of. */
+  readonly speaks?: number;
   readonly listeners?: readonly string[];
   readonly keys?: Keyring;
   /** Octets an IP packet may have. */
@@ -52,6 +54,7 @@ export class Member {
   readonly suspects: number[][] = [];
   readonly hops: number[] = [];
   keys: Keyring;
+  speaks: number | undefined;
   endpoint: Endpoint = { address: '', port: 0 };
   readonly #events = new EventEmitter();
   readonly #refused = new CellFamily({ name: 'relay_refused_total', help: '', labels: ['reason'] });
@@ -71,6 +74,7 @@ export class Member {
     this.self = { number, incarnation: options.incarnation ?? 1, epoch: 1, heldSince: 0 };
     this.listeners = options.listeners ?? ['udp', 'tcp'];
     this.keys = options.keys ?? KEYS;
+    this.speaks = options.speaks;
     this.link = new RelayLink({
       network: options.network ?? nodeNetwork,
       clock: options.clock ?? systemClock,
@@ -120,7 +124,8 @@ export class Member {
     const { number, self, endpoint } = this;
     const { hatches } = this.link;
     const addresses = [endpoint.address, '198.51.100.1'];
-    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint, hatches, addresses };
+    const speaks = this.speaks !== undefined && { speaks: this.speaks };
+    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint, hatches, addresses, ...speaks };
   }
 
   async start(): Promise<void> {

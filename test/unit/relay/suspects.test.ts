@@ -38,7 +38,11 @@ describe('a member is suspected when a majority of the other seated members cann
 test('a report that makes a majority is acted on when it comes, not at the next tick', () => {
   const clock = new FakeClock();
   const relayed = new CellFamily({ name: 'x', help: '', labels: ['direction', 'peer'] });
-  const peers = new Peers(relayed, () => clock.now());
+  const peers = new Peers(
+    relayed,
+    () => clock.now(),
+    () => 0,
+  );
   const relay = { address: '10.0.0.9', port: 5064 };
   peers.setRecords(
     [2, 3].map((number) => ({ number, incarnation: 1, id: `fe${number}`, relay })),
@@ -72,7 +76,11 @@ test('a report that makes a majority is acted on when it comes, not at the next 
 });
 
 test('nodes that are not in the farm neither accuse nor are accused', () => {
-  const peers = new Peers(new CellFamily({ name: 'x', help: '', labels: ['direction', 'peer'] }), () => 0);
+  const peers = new Peers(
+    new CellFamily({ name: 'x', help: '', labels: ['direction', 'peer'] }),
+    () => 0,
+    () => 0,
+  );
   peers.setSeats([
     { number: 1, incarnation: 1 },
     { number: 2, incarnation: 1, role: 'relay' },
