@@ -6,6 +6,7 @@
 //    dialogs: own      the call is over: callers get 500, callees CANCEL, both ends of a dialog BYE. But not before the grace is over: in it
 //                      all that comes waits, and goes on to the member if it is back.
 import type { Clock } from '../../base/clock.ts';
+import type { Guard } from '../../base/guard.ts';
 import type { Adoption, AdoptionOutcome, LeftCall, Heir as Successor } from '../../calls/adoption.ts';
 import type { CallRecord } from '../../calls/call-record.ts';
 import { lifeOfRecord } from '../../calls/dialog-life.ts';
@@ -28,6 +29,7 @@ export interface HeirOptions {
   /** Sends a packet on its way once more, from the owner lookup on. */
   readonly again: (packet: Packet) => void;
   readonly reach: Reach;
+  readonly guard: Guard;
 }
 
 /** Seconds after which a caller whose call could not go on may try again. */
@@ -58,7 +60,7 @@ export class Heir implements Successor {
 
   constructor(options: HeirOptions) {
     this.#options = options;
-    this.#voice = new Voice(options.edge, options.clock, options.reach);
+    this.#voice = new Voice(options.edge, options.clock, options.reach, options.guard);
     this.#calls = new InheritedCalls({ ...options, voice: this.#voice });
   }
 

@@ -138,6 +138,7 @@ export class Upstream implements Service {
     const heir = new Heir({
       ...options,
       edge: this.#edge,
+      guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
       reach: (message, known) => this.#outward.reach(message, known),
     });

@@ -1,6 +1,7 @@
 // Says in the farm's name what the server of a member that is gone can say no more: CANCEL, ACK, BYE, the last NOTIFY, an answer. Over UDP all but
 // ACK is repeated as that server's transactions would have done it.
 import type { Clock } from '../../base/clock.ts';
+import type { Guard } from '../../base/guard.ts';
 import type { Leg } from '../../calls/call-record.ts';
 import type { Flow, Way } from '../../ownership/flow.ts';
 import { mintToken, TokenKind } from '../../ownership/token.ts';
@@ -22,13 +23,15 @@ export class Voice {
   readonly #edge: Edge;
   readonly #repeats: Repeats;
   readonly #reach: Reach;
+  readonly #guard: Guard;
   #branches = 0;
   /** Counts the closings: what waited for a way meanwhile is not sent. */
   #closings = 0;
 
-  constructor(edge: Edge, clock: Clock, reach: Reach) {
+  constructor(edge: Edge, clock: Clock, reach: Reach, guard: Guard) {
     this.#edge = edge;
     this.#reach = reach;
+    this.#guard = guard;
     this.#repeats = new Repeats(clock, (flow, message) => this.say(flow, message));
   }
 
@@ -57,7 +60,7 @@ export class Voice {
 
   /** ACK of the leg's 2xx. */
   ackAnswer(leg: Leg): void {
-    void this.#inDialog(
+    this.#inDialog(
       leg,
       ({ value }) => ackOfAnswer(leg, value),
       (flow, _via, ack) => this.say(flow, ack),
@@ -95,11 +98,20 @@ export class Voice {
   }
 
   #request(leg: Leg, make: (via: OwnVia) => Buffer | undefined): void {
-    void this.#inDialog(leg, make, (flow, { branch }, message) => this.#repeats.request(branch, flow, message));
+    this.#inDialog(leg, make, (flow, { branch }, message) => this.#repeats.request(branch, flow, message));
   }
 
   /** Makes a request to the leg's party and sends it by the way that leads there now; counts it as lost when there is none. */
-  async #inDialog(
+  #inDialog(
+    leg: Leg,
+    make: (via: OwnVia) => Buffer | undefined,
+    send: (flow: Readonly<Way>, via: OwnVia, message: Buffer) => void,
+  ): void {
+    // Nobody waits for it: what it rejects with would end the process.
+    void this.#sendInDialog(leg, make, send).catch((error: unknown) => this.#guard.caught('records', error));
+  }
+
+  async #sendInDialog(
     leg: Leg,
     make: (via: OwnVia) => Buffer | undefined,
     send: (flow: Readonly<Way>, via: OwnVia, message: Buffer) => void,

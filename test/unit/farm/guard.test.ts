@@ -522,6 +522,14 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await oneLine(farm, /^records, Heir\.onDecided \(service\/upstream\/heir\.ts:/);
   });
 
+  test('what ends its calls', async () => {
+    const { farm, lost } = await answeredCall();
+    plant(Outward.prototype, 'reach');
+    await farm.kill(lost);
+    await farm.pass(GRACE_MS + 10_000, 50);
+    await oneLine(farm, /^records, Voice\.reach \(service\/upstream\/upstream\.ts:/);
+  });
+
   test('the second turn of a message that it was to send', async () => {
     const { farm, servers } = await scene();
     servers[0]!.rings = true;
