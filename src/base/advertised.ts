@@ -1,6 +1,6 @@
 // What clients are told of a listener: where they send to and how. Where a balancer ends TLS in front, that is not what the listener itself speaks.
 import { isIP } from 'node:net';
-import { formatPlace, type HostPort, parseHostPort } from './endpoint.ts';
+import { formatPlace, type HostPort, parseHostPort, SIP_PORT, TLS_PORT } from './endpoint.ts';
 
 /** What a listener itself speaks, and what its clients may then be told. */
 const TOLD = { udp: ['udp'], tcp: ['tcp', 'tls'], tls: ['tls'] } as const;
@@ -11,10 +11,6 @@ export type ToldTransport = (typeof TOLD)[OwnTransport][number];
 export interface Advertised extends HostPort {
   readonly transport: ToldTransport;
 }
-
-/** RFC 3261 19.1.2. */
-const SIP_PORT = 5060;
-const TLS_PORT = 5061;
 
 const PARTS = /^([^;]*)(?:;transport=([a-z]{1,8}))?$/;
 

@@ -1,6 +1,10 @@
 // An IP address with a port, as text and as a value.
 import net from 'node:net';
 
+/** Ports that a URI or a Via means without one: of UDP and TCP, and of TLS (RFC 3261 18.2.2, 19.1.2). */
+export const SIP_PORT = 5060;
+export const TLS_PORT = 5061;
+
 export interface Endpoint {
   /** IPv4 or IPv6 literal, without brackets. */
   readonly address: string;

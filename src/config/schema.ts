@@ -18,6 +18,7 @@ import {
   isWildcard,
   parseEndpoint,
   parseHostPort,
+  SIP_PORT,
 } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import { answersDirect, hatchFaults } from './hatches.ts';
@@ -43,7 +44,7 @@ export function isLoopback(address: string): boolean {
 function parseServer(text: string): ServerAddress | undefined {
   const match = /^sip:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
   const host = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3] ?? 5060);
+  const port = Number(match?.[3] ?? SIP_PORT);
   if (!host || port < 1 || port > 65535 || (match?.[1] && isIP(host) !== 6)) return undefined;
   if (/^[\d.]+$/.test(host) && isIP(host) !== 4) return undefined;
   return { host, port };

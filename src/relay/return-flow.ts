@@ -1,4 +1,5 @@
 // Where the response to a request goes (RFC 3261 18.2.2, RFC 3581 4), as a flow.
+import { SIP_PORT } from '../base/endpoint.ts';
 import type { Flow } from '../ownership/flow.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import type { Scan } from '../sip/scan.ts';
@@ -20,7 +21,7 @@ export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, list
   const { via } = scan;
   const proxied = (listener.proxyProtocol ?? 'off') !== 'off';
   sourceFlow(packet, tables, listener, flow);
-  flow.port = packet.connection !== 0 || proxied || via.rport >= 0 ? packet.port : via.port || 5060;
+  flow.port = packet.connection !== 0 || proxied || via.rport >= 0 ? packet.port : via.port || SIP_PORT;
 }
 
 /** Fills `flow` with the way to where the packet has come from: its connection, or its source address and port. */

@@ -1,5 +1,6 @@
 // The branch of a statelessly forwarded request (RFC 3261 16.11): the same for every retransmission, for the CANCEL and for the ACK of an
 // error, whichever member they came to; and apart from it the mark by which a request is known that loops (16.6 item 8, RFC 5393 4.2).
+import { SIP_PORT } from '../../base/endpoint.ts';
 import { digest, type SipKey, siphash } from '../../base/siphash.ts';
 import type { Scan } from '../../sip/scan.ts';
 
@@ -10,7 +11,6 @@ export type Direction = (typeof Direction)[keyof typeof Direction];
 const COOKIE = Buffer.from('z9hg4bk');
 const CSEQ_OCTETS = 4;
 const PORT_OCTETS = 2;
-const DEFAULT_PORT = 5060;
 const block = Buffer.alloc(4096);
 
 /** Appends as much of `bytes[start..end)` as there is room for, and a zero. */
@@ -27,7 +27,7 @@ function appendHop({ bytes, via }: Scan, at: number): number {
   const end = append(bytes, via.hostStart, via.hostEnd, at);
   for (let i = at; i < end; i++) if (block[i]! >= 0x41 && block[i]! <= 0x5a) block[i]! |= 0x20;
   if (end + PORT_OCTETS > block.length) return end;
-  return block.writeUInt16BE(via.port || DEFAULT_PORT, end);
+  return block.writeUInt16BE(via.port || SIP_PORT, end);
 }
 
 /** True when the branch carries the magic cookie and something behind it: only then does it identify a transaction (RFC 4475 3.2.1). */

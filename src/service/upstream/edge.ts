@@ -35,13 +35,9 @@ export interface Edge {
   readonly listenerSides: readonly Side[];
   /** Listeners of the other nodes. */
   readonly doors: Doors;
-  /** What names the farm: a Route to it has reached its goal. */
+  /** A Route to one of these has reached its goal. */
   readonly names: OwnNames;
-  /** This member's own part of that, as `host:port` in lower case. */
-  readonly ownEndpoints: ReadonlySet<string>;
-  /** The one of them that faces the server. */
-  readonly serverEndpoint: string;
-  /** The same as it stands in a URI. */
+  /** This member's endpoint that faces the server, as it stands in a URI. */
   readonly serverHostPort: string;
   /** The ways to parties that have moved. */
   readonly ways: Ways;

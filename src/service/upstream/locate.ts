@@ -1,8 +1,10 @@
 // Where a request goes (RFC 3263 section 4): from host, port and transport of a SIP URI to addresses, in the order in which to try them.
 // Literals and names asked before are answered at once; another name costs one wait, shared by all who ask for it meanwhile.
+
 import { promises as dns, type NaptrRecord, type RecordWithTtl, type SrvRecord } from 'node:dns';
 import net from 'node:net';
 import type { Clock } from '../../base/clock.ts';
+import { SIP_PORT } from '../../base/endpoint.ts';
 import type { CellFamily } from '../../metrics/counters.ts';
 import { orderTargets, type Ranking, type Server, type Target } from './srv-order.ts';
 
@@ -40,7 +42,6 @@ export interface LocatorOptions {
   readonly timeoutMs?: number;
 }
 
-const DEFAULT_PORT = 5060;
 /** Bounds of a time to live in memory: below, a name of TTL 0 would be asked for each packet; above, a change would go unseen for too long. */
 const MIN_TTL_SECONDS = 1;
 const MAX_TTL_SECONDS = 3600;
@@ -109,7 +110,7 @@ export class Locator {
     if (family !== 0) {
       // RFC 3263 4.1: a literal without transport is reached by UDP.
       if (!this.#options.families.includes(family as 4 | 6)) return NOTHING;
-      return [{ transport: by ?? this.#fallback(), address: literal, port: port || DEFAULT_PORT }];
+      return [{ transport: by ?? this.#fallback(), address: literal, port: port || SIP_PORT }];
     }
     const known = this.#known.get(questionKey(host, port, by));
     if (known === undefined || known.until <= this.#options.clock.now()) return undefined;
@@ -209,7 +210,7 @@ export class Locator {
     if (found.some((ranking) => ranking !== undefined)) return found.flatMap((ranking) => ranking ?? []);
     // Without an answer about SRV nobody knows that the name itself is meant.
     if (progress.failed) return [];
-    return this.#host(name, transport ?? this.#fallback(), DEFAULT_PORT, progress);
+    return this.#host(name, transport ?? this.#fallback(), SIP_PORT, progress);
   }
 
   /** The services that NAPTR names and this node can use. A NAPTR question without an answer counts as none: many servers do not know the type. */

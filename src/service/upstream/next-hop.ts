@@ -1,5 +1,6 @@
 // Where a request of the SIP server goes next: what its Route and its Request-URI say, and the way to its party that is known, brought before the table
 // of onward.ts.
+import { SIP_PORT } from '../../base/endpoint.ts';
 import { emptyWay, sameFlow, type Way } from '../../ownership/flow.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
@@ -10,7 +11,6 @@ import { type FlowState, type Hop, ONWARD, type Onward } from './onward.ts';
 import { RouteReading, takeOutwardRoutes } from './own-routes.ts';
 import { isHidden, targetHash } from './place.ts';
 
-const DEFAULT_PORT = 5060;
 /** RFC 7118 5: clients that cannot be connected to name such a host in their Contact. */
 const NO_HOST = /\.invalid\.?$/i;
 
@@ -82,7 +82,7 @@ export class NextHop {
     if (!this.readable || way.nat) return 'unreachable';
     if (nextIsOurs) return 'route';
     const host = bytes.toString('latin1', uri.hostStart, uri.hostEnd);
-    const port = uri.port || DEFAULT_PORT;
+    const port = uri.port || SIP_PORT;
     if (this.#edge.names.has(bytes, uri) || !this.#isReachable(host, port)) return 'unreachable';
     if (nextStart >= 0) return 'route';
     if (way.target <= 0 || way.target === targetHash(bytes, uri)) return 'same';

@@ -1,7 +1,7 @@
 // From the server to the client: a request of the SIP server goes to its next hop with our Via and Record-Route on top, by the flow it
 // names or to where RFC 3263 leads; the client's response comes to `responseFromClient`, loses our Via and goes to the server.
 
-import type { Endpoint } from '../../base/endpoint.ts';
+import { type Endpoint, SIP_PORT } from '../../base/endpoint.ts';
 import type { Guard } from '../../base/guard.ts';
 import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import { Step } from '../../calls/call-table.ts';
@@ -273,7 +273,7 @@ export class Outward {
     stamp.reset();
     writeBranchValue(keys.primary.branch, scan, Direction.outward, branchValue);
     // RFC 3261 18.2.2, RFC 3581 4: to the port in the Via, unless it asks for the one it was sent from.
-    const backPort = scan.via.rport >= 0 ? port : scan.via.port || 5060;
+    const backPort = scan.via.rport >= 0 ? port : scan.via.port || SIP_PORT;
     const back = isServer(address, backPort) ? undefined : this.#backTo(address, backPort);
     stamp.via(keys, TokenKind.edge, side, tables.self, branchValue, back);
     if (recordsRoute(scan)) {

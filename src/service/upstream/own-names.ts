@@ -1,8 +1,8 @@
-// What a Route value names when it names this farm (RFC 3261 16.4): the listeners of all nodes, and the names that clients reach the farm by.
-// Built by cold code whenever records or configuration change, read per packet.
+// The hosts and ports by which a Route value names this farm (RFC 3261 16.4), this member, or its side of the SIP server: listeners of all nodes,
+// and the names that clients reach the farm by. Built by cold code whenever records or configuration change, read per packet.
 import { GROUPS, readGroups } from '../../base/address.ts';
 import { advertisedIn, type ToldRecord } from '../../base/advertised.ts';
-import { asHostPort, type HostPort, parseEndpoint } from '../../base/endpoint.ts';
+import { asHostPort, type HostPort, parseEndpoint, SIP_PORT, TLS_PORT } from '../../base/endpoint.ts';
 import { Scheme, type Uri } from '../../sip/uri.ts';
 import { Transport } from '../../sip/via.ts';
 
@@ -11,22 +11,29 @@ export interface NamedRecord {
   readonly listeners: readonly (ToldRecord & { readonly bind: string })[];
 }
 
-/** RFC 3261 19.1.2. */
-const SIP_PORT = 5060;
-const TLS_PORT = 5061;
-
 const groups = new Uint16Array(GROUPS);
+
+/** Ports by host, in the form of `canonical`. */
+type Places = ReadonlyMap<string, ReadonlySet<number>>;
 
 export class OwnNames {
   readonly #own: readonly HostPort[];
+  readonly #ownPlaces: Places;
+  readonly #serverHost: string;
+  readonly #serverPort: number;
   #names: readonly HostPort[];
   #records: readonly NamedRecord[] = [];
-  /** Ports by host, in the form of `canonical`. */
-  #ports: ReadonlyMap<string, ReadonlySet<number>> = new Map();
+  #places: Places = new Map();
 
-  /** `own`: endpoints of this node. `names`: by which clients reach the farm; port 0 is any that a listener has. */
-  constructor(own: readonly HostPort[], names: readonly HostPort[]) {
-    this.#own = own;
+  /**
+   * `server`: endpoint of this node that faces the SIP server. `listeners`: those that do not. `names`: by which clients reach the farm; port 0 is any
+   * that a listener has.
+   */
+  constructor(server: HostPort, listeners: readonly HostPort[], names: readonly HostPort[]) {
+    this.#own = [server, ...listeners];
+    this.#ownPlaces = placesOf(this.#own.map(({ host, port }) => [host, [port]]));
+    this.#serverHost = canonical(server.host);
+    this.#serverPort = server.port;
     this.#names = names;
     this.#build();
   }
@@ -44,11 +51,21 @@ export class OwnNames {
 
   /** The URI names this farm by host and port. Without a port it means 5060, and with TLS 5061, too. */
   has(bytes: Buffer, uri: Uri): boolean {
-    const ports = this.#ports.get(canonical(bytes.toString('latin1', uri.hostStart, uri.hostEnd)));
+    const ports = this.#places.get(hostOf(bytes, uri));
     if (!ports) return false;
     if (uri.port !== 0) return ports.has(uri.port);
     const secure = uri.transport === Transport.TLS || uri.scheme === Scheme.SIPS;
     return ports.has(SIP_PORT) || (secure && ports.has(TLS_PORT));
+  }
+
+  /** The URI names an endpoint of this node. Without a port it means 5060. */
+  isOwn(bytes: Buffer, uri: Uri): boolean {
+    return this.#ownPlaces.get(hostOf(bytes, uri))?.has(uri.port || SIP_PORT) === true;
+  }
+
+  /** The URI names the endpoint of this node that faces the SIP server. */
+  facesServer(bytes: Buffer, uri: Uri): boolean {
+    return (uri.port || SIP_PORT) === this.#serverPort && hostOf(bytes, uri) === this.#serverHost;
   }
 
   #build(): void {
@@ -60,15 +77,24 @@ export class OwnNames {
     );
     const listeners = [...this.#own, ...recorded.filter((place) => place !== undefined)];
     const anyPort = [SIP_PORT, TLS_PORT, ...listeners.map(({ port }) => port)];
-    const ports = new Map<string, Set<number>>();
-    const add = (host: string, more: readonly number[]): void => {
-      const key = canonical(host);
-      ports.set(key, new Set([...(ports.get(key) ?? []), ...more]));
-    };
-    for (const { host, port } of listeners) add(host, [port]);
-    for (const { host, port } of this.#names) add(host, port === 0 ? anyPort : [port]);
-    this.#ports = ports;
+    this.#places = placesOf([
+      ...listeners.map(({ host, port }) => [host, [port]] as const),
+      ...this.#names.map(({ host, port }) => [host, port === 0 ? anyPort : [port]] as const),
+    ]);
   }
+}
+
+function placesOf(entries: readonly (readonly [host: string, ports: readonly number[]])[]): Places {
+  const places = new Map<string, Set<number>>();
+  for (const [host, ports] of entries) {
+    const key = canonical(host);
+    places.set(key, new Set([...(places.get(key) ?? []), ...ports]));
+  }
+  return places;
+}
+
+function hostOf(bytes: Buffer, uri: Uri): string {
+  return canonical(bytes.toString('latin1', uri.hostStart, uri.hostEnd));
 }
 
 /** One text for all spellings of a host (RFC 3261 19.1.4, RFC 4291 2.2): in lower case, a name without the dot of the root. */

@@ -141,7 +141,7 @@ export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): 
         continue;
       if (uri.userStart < 0 || readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
         continue;
-      if (edge.ownEndpoints.has(endpointText(bytes, uri))) continue;
+      if (edge.names.isOwn(bytes, uri)) continue;
       edge.edit.replace(hostStart(uri), uri.paramsStart, edge.serverHostPort);
     }
   }
@@ -167,16 +167,11 @@ export function readNamedWay(edge: Edge, scan: Scan, way: Way): boolean {
 /** Whose the value in `uri` is; a token of the farm is then in `token`. */
 function ownerOf(edge: Edge, bytes: Buffer): Owner {
   if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
-    return endpointText(bytes, uri) === edge.serverEndpoint ? Owner.server : Owner.client;
+    return edge.names.facesServer(bytes, uri) ? Owner.server : Owner.client;
   return edge.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
 }
 
 /** Where the host of the URI begins, the bracket of an IPv6 literal included. */
 function hostStart(of: Uri): number {
   return of.hostIsIpv6 ? of.hostStart - 1 : of.hostStart;
-}
-
-/** `host:port` in lower case, the port 5060 when none is given. */
-function endpointText(bytes: Buffer, of: Uri): string {
-  return `${bytes.toString('latin1', of.hostStart, of.hostEnd).toLowerCase()}:${of.port || 5060}`;
 }

@@ -1,5 +1,8 @@
 // Where the sender of a request is, by its own word and by what the network shows: the hash of its Contact, and whether it is behind a NAT.
+
+import { isIP } from 'node:net';
 import { AddressList } from '../../base/address-list.ts';
+import { SIP_PORT } from '../../base/endpoint.ts';
 import { digest, type SipKey, siphash, sipKey } from '../../base/siphash.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
@@ -17,7 +20,6 @@ export type NatSigns = (typeof NAT_SIGNS)[number];
 
 /** Addresses that are only good inside of their network (RFC 1918, RFC 6598, RFC 4193). */
 const PRIVATE = new AddressList(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']);
-const DEFAULT_PORT = 5060;
 /** Octets of a host name that are hashed; names are shorter (RFC 1035 2.3.4). */
 const MAX_HOST = 256;
 
@@ -40,7 +42,7 @@ export function targetHash(bytes: Buffer, of: Uri): number {
     const octet = bytes[of.hostStart + i]!;
     block[i] = octet >= 0x41 && octet <= 0x5a ? octet | 0x20 : octet;
   }
-  block.writeUInt16BE(of.port || DEFAULT_PORT, length);
+  block.writeUInt16BE(of.port || SIP_PORT, length);
   siphash(PUBLIC_KEY, block, 0, length + 2);
   return digest.low & 0x7fffffff || 1;
 }
@@ -76,8 +78,8 @@ export class Place {
       this.target = targetHash(bytes, uri);
       const host = bytes.toString('latin1', uri.hostStart, uri.hostEnd);
       hidden = isHidden(host, packet.address);
-      this.elsewhere = isLiteral(host) && host !== packet.address;
-      this.here = host === packet.address && (uri.port || DEFAULT_PORT) === packet.port;
+      this.elsewhere = isIP(host) !== 0 && host !== packet.address;
+      this.here = host === packet.address && (uri.port || SIP_PORT) === packet.port;
     }
     // More than one Via: a proxy has sent it, and its Via and the Contact are those of two elements.
     if (scan.nextViaStart >= 0) {
@@ -114,11 +116,6 @@ function readFirst(scan: Scan, name: HeaderName): boolean {
 /** The top Via names the source: its address, and where it asks for it by rport, its port. A host name is taken at its word, unless rport is asked for. */
 function isSource({ via, bytes }: Scan, packet: Packet): boolean {
   const host = bytes.toString('latin1', via.hostStart, via.hostEnd);
-  if (via.rport >= 0) return host === packet.address && (via.port || DEFAULT_PORT) === packet.port;
-  return !isLiteral(host) || host === packet.address;
-}
-
-/** Digits and dots, or a colon: an address, for all that stands in a host. */
-function isLiteral(host: string): boolean {
-  return /^[\d.]+$/.test(host) || host.includes(':');
+  if (via.rport >= 0) return host === packet.address && (via.port || SIP_PORT) === packet.port;
+  return isIP(host) === 0 || host === packet.address;
 }

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { AddressList } from '../../base/address-list.ts';
 import type { Clock } from '../../base/clock.ts';
-import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText } from '../../base/endpoint.ts';
+import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText, SIP_PORT } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { type Guard, NO_GUARD } from '../../base/guard.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
@@ -119,19 +119,18 @@ export class Upstream implements Service {
   constructor(options: UpstreamOptions) {
     this.#options = options;
     const { settings, transport } = options;
-    const own = [
-      ...[settings.advertise, settings.bind, ...transport.listeners.map(({ bind }) => bind)].map(asHostPort),
+    const faceOfServer = asHostPort(settings.advertise);
+    const others = [
+      ...[settings.bind, ...transport.listeners.map(({ bind }) => bind)].map(asHostPort),
       ...transport.listeners.map(({ advertise }) => advertise),
     ];
-    this.names = new OwnNames(own, settings.names);
+    this.names = new OwnNames(faceOfServer, others, settings.names);
     this.#edge = {
       ...options,
       names: this.names,
-      serverSide: new Side({ ...asHostPort(settings.advertise), transport: 'udp' }),
+      serverSide: new Side({ ...faceOfServer, transport: 'udp' }),
       listenerSides: transport.listeners.map(({ advertise }) => new Side(advertise)),
-      serverEndpoint: `${settings.advertise.address}:${settings.advertise.port}`.toLowerCase(),
       serverHostPort: formatEndpoint(settings.advertise),
-      ownEndpoints: new Set(own.map(({ host, port }) => `${host}:${port}`.toLowerCase())),
       natSigns: () => settings.nat,
       ...edgeScratch(),
     };
@@ -319,7 +318,7 @@ export class Upstream implements Service {
   #answerServer(message: Scan, status: ReplyStatus, address: string, port: number): void {
     if (message.method === Method.ACK) return;
     const reply = buildReply(message, status, '', FINAL_TAG, { address, port }, [], Number.POSITIVE_INFINITY);
-    if (reply) this.#toServer(reply, address, message.via.rport >= 0 ? port : message.via.port || 5060);
+    if (reply) this.#toServer(reply, address, message.via.rport >= 0 ? port : message.via.port || SIP_PORT);
   }
 
   #ask(): void {
