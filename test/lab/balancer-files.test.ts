@@ -28,7 +28,8 @@ const EXAMPLES = join(import.meta.dirname, '..', '..', 'deploy', 'lb-examples');
 const CALLERS = join(import.meta.dirname, '..', 'tools', 'tls-callers.ts');
 const NEEDS = without(...LAB_TOOLS, 'etcd', 'etcdctl');
 const LIMIT = { timeout: 90_000 };
-const SIZE = { calls: 100, others: 20, seconds: 5 };
+/** So many that each of four members gets three fifths of its share but for one farm in a million: five standard deviations. */
+const SIZE = { calls: 240, others: 40, seconds: 5 };
 /** The balancer of the nftables-dsr example has one interface for both sides, that of the laboratory has two. */
 const SUBSTITUTES: Readonly<Record<string, string>> = {
   'define in = "eth0"': `define in = "${FRONT}"`,
@@ -150,7 +151,14 @@ function behind(
     it('is what render writes for this farm', LIMIT, async () => {
       const { kind, path } = site;
       const [name = ''] = path.split('/').slice(-1);
-      assert.equal(`${(await site.render()).trimEnd()}\n`, readFileSync(join(EXAMPLES, kind, name), 'utf8'));
+      const expected = readFileSync(join(EXAMPLES, kind, name), 'utf8');
+      let written = '';
+      const isSame = async (): Promise<boolean> => {
+        written = `${(await site.render()).trimEnd()}\n`;
+        return written === expected;
+      };
+      // A member is left out while its SIP server does not answer, as it may under the load of the suite.
+      await until(isSame, () => `render writes something else:\n${written}`);
     });
     itCarries(ways, () => outcome);
     more(
@@ -235,9 +243,24 @@ behind('haproxy', ['tcp'], needs('haproxy', isThere('haproxy', '-v')), openHapro
     'sees by its checks who drains, who stands still and who is dead, and of nobody else; calls go on',
     LIMIT,
     async () => {
-      const { farm } = site();
+      const { farm, lab } = site();
+      // Without a call of its own it would be gone before it has been asked twice.
+      const options = {
+        name: 'open',
+        transport: 'tn',
+        calls: 60,
+        rate: 60,
+        pauseMs: 6000,
+        timeoutSeconds: 30,
+      } as const;
+      const open = client(lab, 13, options);
+      await until(
+        async () => sumOf((await farm.get(4, '/metrics')).body, 'sipfarm_owned_calls') > 0,
+        () => `fe4 has no call: ${farm.logTail(4)}`,
+      );
       farm.signal(4, 'SIGTERM');
       await seen(1);
+      assertGood(await open.done, options.calls, options.name, farm);
       farm.signal(3, 'SIGSTOP');
       await seen(2);
       farm.signal(2, 'SIGKILL');
