@@ -20,7 +20,7 @@ interface DecodedToken {
   /** What the token carries besides, in hexadecimal; a flow is also shown by `flow`. */
   readonly value: string;
   readonly flow?: Pick<Flow, 'listener' | 'connection' | 'address' | 'port'>;
-  /** Of a way to a party: it is behind a NAT. */
+  /** The party of a way is behind a NAT. */
   readonly behindNat?: boolean;
 }
 

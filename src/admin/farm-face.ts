@@ -34,7 +34,7 @@ export interface ListenerSummary {
   readonly bind: string;
   /** `ip:port` that clients are told. */
   readonly advertise: string;
-  /** What they are told where `ip:port` cannot say it: `host:port`, and `;transport=tls` where TLS is ended in front. */
+  /** The same in full where `ip:port` cannot say it: `host:port`, and `;transport=tls` where TLS is ended in front. */
   readonly told?: string;
 }
 

@@ -30,7 +30,7 @@ export const HTTP_LIMITS: HttpLimits = {
 /** Milliseconds from one log line about a full port to the next. */
 const TOLD_MS = 60_000;
 
-/** What of the limits the server takes as options. */
+/** Those of the limits that the server takes as options. */
 export function boundedServer(limits: HttpLimits): FastifyServerOptions & { http: object } {
   return {
     requestTimeout: limits.requestMs,

@@ -1,8 +1,8 @@
-// What clients are told of a listener: where they send to and how. Where a balancer ends TLS in front, that is not what the listener itself speaks.
+// The place that clients of a listener are given: where they send to and how. Where a balancer ends TLS in front, that is not what the listener itself speaks.
 import { isIP } from 'node:net';
 import { formatPlace, type HostPort, parseHostPort, SIP_PORT, TLS_PORT } from './endpoint.ts';
 
-/** What a listener itself speaks, and what its clients may then be told. */
+/** Transports that clients may be given, by that of the listener itself. */
 const TOLD = { udp: ['udp'], tcp: ['tcp', 'tls'], tls: ['tls'] } as const;
 
 type OwnTransport = keyof typeof TOLD;
@@ -26,7 +26,7 @@ export function parseAdvertised(text: string): AdvertisedText | undefined {
   return found && { ...found, port: found.port || (transport === 'tls' ? TLS_PORT : SIP_PORT), transport };
 }
 
-/** What clients of a listener of transport `own` may be told, for people. */
+/** Transports that clients of a listener of transport `own` may be given, for people. */
 export function toldTransports(own: OwnTransport): string {
   return TOLD[own].join(' or ');
 }
@@ -53,11 +53,11 @@ export interface ToldRecord {
   readonly transport: string;
   /** `ip:port`. */
   readonly advertise: string;
-  /** What an endpoint cannot say. */
+  /** The whole, where an endpoint is not enough. */
   readonly told?: string;
 }
 
-/** What the clients of a recorded listener are told; undefined when it cannot be read. */
+/** The place that the clients of a recorded listener are given; undefined when it cannot be read. */
 export function advertisedIn({ transport, advertise, told }: ToldRecord): Advertised | undefined {
   if (transport !== 'udp' && transport !== 'tcp' && transport !== 'tls') return undefined;
   const text = parseAdvertised(told ?? advertise);

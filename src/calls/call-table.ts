@@ -62,7 +62,7 @@ const GROUP_OF = Uint8Array.of(
   Group.short,
 );
 
-/** Of a packet, as far as it tells whose call it is. */
+/** The part of a packet by which its call and its party are known. */
 export interface Sender {
   /** Hashes of the tags of From and To (`tagHash`); 0 = there is none. */
   readonly from: number;
@@ -280,7 +280,7 @@ export class CallTable {
     const seconds = Math.floor(now / 1000);
     this.#touch(entry, seconds);
     if (status < 200) {
-      // Of an early dialog: what a fork has answered last counts until there is a 2xx.
+      // Early dialogs of a fork: the one that has answered last counts until there is a 2xx.
       if (toTag !== 0 && this.#states[entry] === State.inviting) this.#marks.answered(entry, toTag);
       return Step.none;
     }

@@ -1,4 +1,4 @@
-// Who the two parties of each owned call are, and how far they have counted: tells a new call from a late copy of its INVITE (RFC 3261 17.2.1, RFC 6026),
+// The two parties of each owned call, and how far they have counted: tells a new call from a late copy of its INVITE (RFC 3261 17.2.1, RFC 6026),
 // and a request of the dialog from one that only looks like it (12.2.2). 16 octets per entry of the call table, in flat arrays.
 // Limit: a fork's further dialogs under one Call-ID are not told apart; the first that is answered counts.
 

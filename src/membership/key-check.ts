@@ -1,7 +1,7 @@
 // Whether members can understand each other: they need one farm key in common. Told by the names of keys in their records.
 import { SipfarmError } from '../base/errors.ts';
 
-/** What a record says of its member's keys. */
+/** The part of a record about its member's keys. */
 export interface KeyHolder {
   readonly id: string;
   /** Names of keys (ownership/keyring.ts). Left out by older versions. */

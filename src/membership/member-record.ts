@@ -23,7 +23,7 @@ export interface ListenerRecord {
   readonly bind: string;
   /** `ip:port`. */
   readonly advertise: string;
-  /** What clients are told where `ip:port` cannot say it: `host:port`, and `;transport=` where that is another than the listener's (advertised.ts). */
+  /** The place that clients are given, where `ip:port` is not enough: `host:port`, and `;transport=` where that is another than the listener's (advertised.ts). */
   readonly told?: string;
   /** Clients come through a proxy that tells their addresses: answers go to the port it tells. Left out: no. */
   readonly proxied?: boolean;

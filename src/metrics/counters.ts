@@ -32,7 +32,7 @@ export class CellFamily<L extends string> {
     return entry.cell;
   }
 
-  /** Ends all values of which this label is `value`. Who holds such a cell goes on counting into it, and nobody reads that. */
+  /** Ends all values of which this label is `value`. A holder of such a cell goes on counting into it, and nobody reads that. */
   forget(label: L, value: string): void {
     for (const [key, { labels }] of this.#cells) if (labels[label] === value) this.#cells.delete(key);
   }

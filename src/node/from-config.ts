@@ -50,7 +50,7 @@ export function listenerRecords(config: Config, hatches: readonly Hatch[]): List
   });
 }
 
-/** What clients are told, as members of before there was more than `ip:port` read it, too: they are given the nearest that they understand. */
+/** The place that clients are given. Members of a version that reads `ip:port` alone get the nearest that they understand. */
 function recordOf(
   transport: 'udp' | 'tcp',
   bind: Endpoint,

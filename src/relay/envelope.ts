@@ -59,11 +59,11 @@ export const FrameKind = {
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
-/** Of the frame: the one this build has, and the oldest that it understands. */
+/** Versions of the frame: the one this build has, and the oldest that it understands. */
 export const ENVELOPE_VERSION = 2;
 export const OLDEST_ENVELOPE_VERSION = 1;
 export type EnvelopeVersion = typeof OLDEST_ENVELOPE_VERSION | typeof ENVELOPE_VERSION;
-/** What a frame on a connection is bound to, and every frame of version 1. No member has this incarnation. */
+/** A frame on a connection is bound to this, and every frame of version 1. No member has this incarnation. */
 export const UNBOUND = 0;
 
 /** Octets in front of the message. */

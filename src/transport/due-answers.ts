@@ -1,4 +1,4 @@
-// What a client is still to be answered on its connection: for so long it is kept when the client has shut its sending half (RFC 9293 3.6).
+// The answers that a client has still to get on its connection: for so long it is kept when the client has shut its sending half (RFC 9293 3.6).
 import { isResponse } from './classify.ts';
 import type { TransportLimits } from './limits.ts';
 

@@ -148,8 +148,8 @@ export class Transport {
   }
 
   /**
-   * Makes sure that `start` will get its addresses, and takes nothing yet. UDP sockets are bound, and drop what comes. What others share, and
-   * what a balancer would take for alive (a TCP port that accepts), is bound for a moment only. Rejects as `start`.
+   * Makes sure that `start` will get its addresses, and takes nothing yet. UDP sockets are bound, and drop what comes. An address that others share,
+   * or that a balancer would take for alive (a TCP port that accepts), is bound for a moment only. Rejects as `start`.
    */
   reserve(): Promise<void> {
     return this.#eachListener((index, listener) => this.#reserve(index, listener));

@@ -12,7 +12,7 @@ import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
 import type { Edge } from './edge.ts';
 
-/** Contact values of one message that are looked at. What has more is passed on without. */
+/** Contact values of one message that are looked at. A message that has more is passed on without. */
 const MAX_CONTACTS = 64;
 
 const line = new HeaderLine();

@@ -41,7 +41,7 @@ export interface Edge {
   readonly serverHostPort: string;
   /** The ways to parties that have moved. */
   readonly ways: Ways;
-  /** What counts as a NAT in front of a client. */
+  /** Signs that count as a NAT in front of a client. */
   readonly natSigns: () => NatSigns;
   readonly stamp: Stamp;
   readonly edit: Edit;
@@ -113,7 +113,7 @@ export function entryOf(edge: Edge, key: number, starts: boolean): number {
   return starts || edge.calls.has(key) || !edge.calls.has(-key) ? key : -key;
 }
 
-/** Whose message it is that is noted. One instance, filled anew. */
+/** The sender of the message that is noted. One instance, filled anew. */
 const sender: { -readonly [Field in keyof Sender]: Sender[Field] } = { from: 0, to: 0, cseq: 0 };
 
 function readSender(edge: Edge, scan: Scan): Sender {
@@ -130,7 +130,7 @@ export function noteRequest(edge: Edge, scan: Scan, entry: number): Step {
   const { method } = scan;
   if (method === Method.INVITE || method === Method.SUBSCRIBE) readSender(edge, scan);
   else {
-    // Whose they are matters for none of the others, but whether they are in a dialog.
+    // The others only have to be known as in a dialog or not: their sender does not matter.
     sender.from = 0;
     sender.to = scan.toTagStart >= 0 ? 1 : 0;
     sender.cseq = 0;
@@ -139,8 +139,8 @@ export function noteRequest(edge: Edge, scan: Scan, entry: number): Step {
 }
 
 /**
- * The SIP server has accepted a request of the call's dialog by the response in `scan`, with a CSeq that has risen. Of a request that passes the farm
- * several times only the first pass counts: below its Via stands no other that the farm has put on a client's request.
+ * The SIP server has accepted a request of the call's dialog by the response in `scan`, with a CSeq that has risen. When a request passes the farm
+ * several times, only the first pass counts: below its Via stands no other that the farm has put on a client's request.
  */
 export function acceptedInTable(edge: Edge, scan: Scan, entry: number): boolean {
   if (scan.status < 200 || scan.status >= 300 || scan.toTagStart < 0 || !edge.calls.isDialog(entry)) return false;

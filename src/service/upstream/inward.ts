@@ -137,7 +137,7 @@ export class Inward {
     if (!inDialog || scan.method === Method.ACK) return;
     const known = this.#knownWay(packet, scan);
     const proxied = scan.nextViaStart >= 0;
-    // What a proxy sends in a dialog comes from any port of it, and its Record-Route, which tells where it is, stands in the first request alone.
+    // A proxy sends in a dialog from any of its ports. Its Record-Route, which names its place, stands in the first request alone.
     if (proxied && back.connection === 0) return;
     const nat = proxied ? known?.nat === true : place.nat;
     const renamed = place.here && place.target !== known?.target;

@@ -74,7 +74,7 @@ export class NextHop {
     return (lost && sameFlow(way, lost)) || this.#edge.egress.isGone(way) ? 'gone' : 'stream';
   }
 
-  /** What the hop is, seen from the way. */
+  /** The kind of the hop, seen from the way. */
   #hopOf(bytes: Buffer): Hop {
     const { way, uri } = this;
     const { nextStart, nextIsOurs } = this.#routes;

@@ -404,7 +404,7 @@ function withoutOurs({ edit }: Edge, scan: Scan): Buffer | undefined {
   return edit.apply();
 }
 
-/** What RFC 3263 is asked of a URI. `port` 0 = none given. */
+/** The question of RFC 3263 that a URI asks. `port` 0 = none given. */
 function questionOf(bytes: Buffer, uri: Uri): { host: string; port: number; transport: string | undefined } {
   const { maddrStart, maddrEnd, hostStart, hostEnd, transportStart, transportEnd, port } = uri;
   const host =

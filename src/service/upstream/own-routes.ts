@@ -24,7 +24,7 @@ export class RouteReading {
   excess = false;
 }
 
-/** Whose a Route value is: not ours; the farm's by name or address alone; one that the farm has put on, which faces clients or the SIP server. */
+/** The owner of a Route value: not the farm; the farm's by name or address alone; one that the farm has put on, which faces clients or the SIP server. */
 const Owner = { foreign: 0, plain: 1, client: 2, server: 3 } as const;
 type Owner = (typeof Owner)[keyof typeof Owner];
 
@@ -35,10 +35,10 @@ type Owner = (typeof Owner)[keyof typeof Owner];
 const Pass = { before: 0, within: 1, through: 2 } as const;
 type Pass = (typeof Pass)[keyof typeof Pass];
 
-/** What becomes of a value: -1, it stays and with it the rest; else it is taken, and the pass is so far. */
+/** The fate of a value: -1, it stays and with it the rest; else it is taken, and the pass is so far. */
 type Taking = Readonly<Record<Pass, Readonly<Record<Owner, Pass | -1>>>>;
 
-/** Inward: up to the first value that faces the server. What follows is for another pass, or for the way out when the server does not record-route. */
+/** Inward: up to the first value that faces the server. Values behind it are for another pass, or for the way out when the server does not record-route. */
 const INWARD: Taking = {
   [Pass.before]: { 0: -1, 1: Pass.before, 2: Pass.before, 3: Pass.through },
   [Pass.within]: { 0: -1, 1: -1, 2: -1, 3: -1 },
@@ -164,7 +164,7 @@ export function readNamedWay(edge: Edge, scan: Scan, way: Way): boolean {
   return false;
 }
 
-/** Whose the value in `uri` is; a token of the farm is then in `token`. */
+/** The owner of the value in `uri`; a token of the farm is then in `token`. */
 function ownerOf(edge: Edge, bytes: Buffer): Owner {
   if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
     return edge.names.facesServer(bytes, uri) ? Owner.server : Owner.client;

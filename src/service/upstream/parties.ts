@@ -16,7 +16,7 @@ export function noteMove(edge: Edge, callKey: number, entry: number, tag: string
 }
 
 /**
- * A call has come here by its record. Who of it has moved is looked for where it is, not where the dialog names it; and late copies of its requests
+ * A call has come here by its record. A party that has moved is looked for where it is, not where the dialog names it; and late copies of its requests
  * are known (calls/dialog-marks.ts).
  */
 export function rememberParties(edge: Edge, entry: number, { legs }: CallRecord): void {

@@ -12,7 +12,7 @@ import { parseUri, Uri } from '../../sip/uri.ts';
 import type { Packet } from '../../transport/packet.ts';
 
 /**
- * What counts as a sign of a NAT in front of a client. `rport`: its Via asks for the source port (RFC 3581) and is not the source. `detect`: also
+ * Signs of a NAT in front of a client. `rport`: its Via asks for the source port (RFC 3581) and is not the source. `detect`: also
  * without that, and a private Contact behind a public source. `never`: nothing.
  */
 export const NAT_SIGNS = ['detect', 'rport', 'never'] as const;
@@ -54,7 +54,7 @@ export function tagHash(key: SipKey, bytes: Buffer, start: number, end: number):
   return digest.low >>> 0 || 1;
 }
 
-/** What a request says of where its sender is. One instance, filled anew per request. */
+/** The place of a request's sender, by the request. One instance, filled anew per request. */
 export class Place {
   /** `targetHash` of its Contact; 0 when it names none that can be read. */
   target = 0;

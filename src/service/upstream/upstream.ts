@@ -53,7 +53,7 @@ export interface UpstreamSettings {
   readonly health: HealthSettings;
   readonly forbidden: ForbiddenTargets;
   readonly path: PathRule;
-  /** What counts as a NAT in front of a client. */
+  /** Signs that count as a NAT in front of a client. */
   readonly nat: NatSigns;
 }
 
@@ -100,7 +100,7 @@ export class Upstream implements Service {
   readonly #edge: Edge;
   /** What becomes of the calls of members that are gone. */
   readonly heir: Heir;
-  /** What names the farm in a Route. */
+  /** The names of the farm in a Route. */
   readonly names: OwnNames;
   readonly #inward: Inward;
   readonly #outward: Outward;

@@ -1,5 +1,5 @@
 // The ways to parties that have moved since their dialog began: the route set names the old one. A party moves by a request in the dialog that the SIP
-// server has accepted, and whose CSeq rises (calls/dialog-marks.ts): by its last such request it is found from then on. Whoever has seen less than the
+// server has accepted, and whose CSeq rises (calls/dialog-marks.ts): by its last such request it is found from then on. A stranger who has seen less than the
 // whole dialog cannot draw its requests; whoever repeats what he has seen cannot either.
 import type { Way } from '../../ownership/flow.ts';
 
