@@ -8,21 +8,13 @@ import { SipfarmError } from '../../../src/base/errors.ts';
 import { Adoption, GRACE_MS } from '../../../src/calls/adoption.ts';
 import { type CallRecord, recordKey, recordPrefix } from '../../../src/calls/call-record.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
+import { emptyWay } from '../../../src/ownership/flow.ts';
 import { MemoryFarm, type MemoryStore } from '../../../src/store/memory-store.ts';
 import type { Store, Write } from '../../../src/store/store.ts';
 import { FakeClock } from '../../fake/clock.ts';
 
 const DEAD = 9;
-const FLOW = {
-  member: DEAD,
-  incarnation: 1,
-  listener: 1,
-  connection: 0,
-  address: '192.0.2.7',
-  port: 5060,
-  target: -1,
-  nat: false,
-};
+const FLOW = { ...emptyWay(), member: DEAD, incarnation: 1, listener: 1, address: '192.0.2.7', port: 5060 };
 
 function recordOf(entry: number, state: CallRecord['state']): CallRecord {
   const request = `INVITE sip:b SIP/2.0\r\nCall-ID: ${entry}\r\n`;

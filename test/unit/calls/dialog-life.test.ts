@@ -3,18 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { CallRecord } from '../../../src/calls/call-record.ts';
 import { lifeIn, lifeOfRecord } from '../../../src/calls/dialog-life.ts';
+import { emptyWay } from '../../../src/ownership/flow.ts';
 import { Scan, scan } from '../../../src/sip/scan.ts';
 
-const FLOW = {
-  member: 1,
-  incarnation: 1,
-  listener: 1,
-  connection: 0,
-  address: '192.0.2.7',
-  port: 5060,
-  target: -1,
-  nat: false,
-};
+const FLOW = { ...emptyWay(), member: 1, incarnation: 1, listener: 1, address: '192.0.2.7', port: 5060 };
 
 /** The life that a 2xx with these headers gives, by the message and by a record. */
 function lives(method: CallRecord['method'], ...headers: readonly string[]): readonly [number, number] {

@@ -7,6 +7,7 @@ import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../src/c
 import type { SeenLeg } from '../../../src/calls/held-call.ts';
 import type { Sighting } from '../../../src/calls/leg-text.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
+import { emptyWay } from '../../../src/ownership/flow.ts';
 import { MemoryFarm, type MemoryStore } from '../../../src/store/memory-store.ts';
 import type { Store, Write } from '../../../src/store/store.ts';
 import { FakeClock } from '../../fake/clock.ts';
@@ -110,16 +111,7 @@ export function sighting(text: string, ownLines = 0): Sighting {
   return { message, startLineEnd, headersStart, headersEnd: message.indexOf('\r\n\r\n') + 2 };
 }
 
-const FLOW = {
-  member: SELF,
-  incarnation: 5,
-  listener: 1,
-  connection: 0,
-  address: '192.0.2.7',
-  port: 5060,
-  target: -1,
-  nat: false,
-};
+const FLOW = { ...emptyWay(), member: SELF, incarnation: 5, listener: 1, address: '192.0.2.7', port: 5060 };
 
 export function invite(callId: string, via: string): string {
   return `INVITE sip:bob@example.org SIP/2.0
