@@ -89,7 +89,7 @@ export async function microRows(): Promise<MicroRow[]> {
     return text.subarray(0, writeToken(keys, TokenKind.edge, OWN, 0, value, 8, text, 0));
   });
 
-  const frames = messages.map((bytes) => frameOf(bytes, PLACE));
+  const frames = messages.map((bytes) => frameOf(bytes, { ...PLACE, client: CLIENT.address }));
   const decoded = new Frame();
   const frame = new Frame();
   decodeFrame(frames[0]!, 0, frames[0]!.length, keys, OWN_START, frame);

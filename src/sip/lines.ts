@@ -25,6 +25,7 @@ const READ = new Set<HeaderName>([
   HeaderName.CONTENT_LENGTH,
   HeaderName.MAX_FORWARDS,
   HeaderName.ROUTE,
+  HeaderName.CONTACT,
   HeaderName.REPLACES,
   HeaderName.JOIN,
   HeaderName.TARGET_DIALOG,

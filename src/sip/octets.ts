@@ -73,6 +73,13 @@ export function equalsIgnoreCase(bytes: Uint8Array, start: number, end: number, 
   return true;
 }
 
+/** The range spells `text`, of Latin-1 characters. */
+export function isText(bytes: Uint8Array, start: number, end: number, text: string): boolean {
+  if (end - start !== text.length) return false;
+  for (let i = 0; i < text.length; i++) if (bytes[start + i]! !== text.charCodeAt(i)) return false;
+  return true;
+}
+
 /** The two ranges hold the same octets. */
 export function sameOctets(
   a: Uint8Array,

@@ -155,6 +155,9 @@ export class Scan {
   routeLineEnd = -1;
   routeStart = -1;
   routeEnd = -1;
+  /** The value of the first Contact header line, which may hold several. */
+  contactStart = -1;
+  contactEnd = -1;
   /** 0-255; -1 when absent or no such number (RFC 4475 3.1.2.4: then as if absent, but the offsets are set). */
   maxForwards = -1;
   maxForwardsStart = -1;
@@ -165,16 +168,35 @@ export class Scan {
   namedDialogStart = -1;
   namedDialogEnd = -1;
 
-  /** The tag of From is read when it is asked for: no owner depends on it. */
+  #fromTagStart = -1;
+  #fromTagEnd = -1;
+  #fromTagRead = false;
+
+  /** The tag of From is read when it is first asked for: no owner depends on it. */
   get fromTagStart(): number {
-    return tagOf(this.bytes, this.fromStart, this.fromEnd).start;
+    if (!this.#fromTagRead) this.#readFromTag();
+    return this.#fromTagStart;
   }
   get fromTagEnd(): number {
-    return tagOf(this.bytes, this.fromStart, this.fromEnd).end;
+    if (!this.#fromTagRead) this.#readFromTag();
+    return this.#fromTagEnd;
+  }
+
+  /** From is another one now. */
+  forgetFromTag(): void {
+    this.#fromTagRead = false;
+  }
+
+  #readFromTag(): void {
+    const { start, end } = tagOf(this.bytes, this.fromStart, this.fromEnd);
+    this.#fromTagStart = start;
+    this.#fromTagEnd = end;
+    this.#fromTagRead = true;
   }
 }
 
 function reset(scan: Scan, bytes: Buffer, start: number, end: number): void {
+  scan.forgetFromTag();
   scan.bytes = bytes;
   scan.start = start;
   scan.end = end;
@@ -216,6 +238,8 @@ function reset(scan: Scan, bytes: Buffer, start: number, end: number): void {
   scan.routeLineEnd = -1;
   scan.routeStart = -1;
   scan.routeEnd = -1;
+  scan.contactStart = -1;
+  scan.contactEnd = -1;
   scan.maxForwards = -1;
   scan.maxForwardsStart = -1;
   scan.maxForwardsEnd = -1;
@@ -453,6 +477,12 @@ function scanHeader(bytes: Uint8Array, row: number, lineStart: number, scan: Sca
         scan.routeLineEnd = lineEnd;
         scan.routeStart = start;
         scan.routeEnd = trimEnd(bytes, start, valueEnd(bytes, start, end));
+      }
+      return null;
+    case HeaderName.CONTACT:
+      if (scan.contactStart < 0) {
+        scan.contactStart = start;
+        scan.contactEnd = end;
       }
       return null;
     case HeaderName.REPLACES:

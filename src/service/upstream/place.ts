@@ -7,6 +7,7 @@ import { digest, type SipKey, siphash, sipKey } from '../../base/siphash.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
+import { isText } from '../../sip/octets.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
 import type { Packet } from '../../transport/packet.ts';
@@ -72,19 +73,24 @@ export class Place {
     this.elsewhere = false;
     this.here = false;
     // An in-dialog request without Contact changes no target (RFC 3261 12.2.2).
-    const contact = namesContact(scan) && readFirst(scan, HeaderName.CONTACT);
+    const contact = scan.contactStart >= 0 && namesContact(scan);
     let hidden = false;
-    if (contact) {
+    if (contact && readUri(bytes, scan.contactStart, scan.contactEnd)) {
       this.target = targetHash(bytes, uri);
-      const host = bytes.toString('latin1', uri.hostStart, uri.hostEnd);
-      hidden = isHidden(host, packet.address);
-      this.elsewhere = isIP(host) !== 0 && host !== packet.address;
-      this.here = host === packet.address && (uri.port || SIP_PORT) === packet.port;
+      if (isText(bytes, uri.hostStart, uri.hostEnd, packet.address)) this.here = (uri.port || SIP_PORT) === packet.port;
+      else {
+        const host = bytes.toString('latin1', uri.hostStart, uri.hostEnd);
+        hidden = isHidden(host, packet.address);
+        this.elsewhere = isIP(host) !== 0;
+      }
     }
     // More than one Via: a proxy has sent it, and its Via and the Contact are those of two elements.
     if (scan.nextViaStart >= 0) {
       this.elsewhere = false;
-      if (readFirst(scan, HeaderName.RECORD_ROUTE))
+      if (
+        findHeader(scan, HeaderName.RECORD_ROUTE, scan.headersStart, line) &&
+        readUri(bytes, line.valueStart, line.valueEnd)
+      )
         hidden = isHidden(bytes.toString('latin1', uri.hostStart, uri.hostEnd), packet.address);
       this.nat = signs === 'detect' && hidden;
     } else if (signs === 'detect') this.nat = hidden || !isSource(scan, packet);
@@ -104,18 +110,14 @@ function namesContact({ method }: Scan): boolean {
   );
 }
 
-/** Reads the URI of the header's first value into `uri`; false when there is none that can be read. */
-function readFirst(scan: Scan, name: HeaderName): boolean {
-  if (!findHeader(scan, name, scan.headersStart, line)) return false;
-  return (
-    parseNameAddr(scan.bytes, line.valueStart, line.valueEnd, value) &&
-    parseUri(scan.bytes, value.uriStart, value.uriEnd, uri)
-  );
+/** Reads the URI of the first value in the range into `uri`; false when it cannot be read. */
+function readUri(bytes: Buffer, start: number, end: number): boolean {
+  return parseNameAddr(bytes, start, end, value) && parseUri(bytes, value.uriStart, value.uriEnd, uri);
 }
 
 /** The top Via names the source: its address, and where it asks for it by rport, its port. A host name is taken at its word, unless rport is asked for. */
 function isSource({ via, bytes }: Scan, packet: Packet): boolean {
-  const host = bytes.toString('latin1', via.hostStart, via.hostEnd);
-  if (via.rport >= 0) return host === packet.address && (via.port || SIP_PORT) === packet.port;
-  return isIP(host) === 0 || host === packet.address;
+  const named = isText(bytes, via.hostStart, via.hostEnd, packet.address);
+  if (via.rport >= 0) return named && (via.port || SIP_PORT) === packet.port;
+  return named || isIP(bytes.toString('latin1', via.hostStart, via.hostEnd)) === 0;
 }
