@@ -8,7 +8,7 @@ import type { Config } from '../src/config/schema.ts';
 import type { MemberRecord } from '../src/membership/member-record.ts';
 import { type Metrics, makeMetrics, makeRegistry } from '../src/metrics/metrics.ts';
 import { FarmNode } from '../src/node/farm-node.ts';
-import { DROP_REASONS } from '../src/ownership/verdict.ts';
+import { DROP_REASONS } from '../src/packet/verdict.ts';
 import type { Seat, View } from '../src/ownership/view.ts';
 import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../src/relay/envelope.ts';
 import { MemoryFarm } from '../src/store/memory-store.ts';

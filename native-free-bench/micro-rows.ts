@@ -7,10 +7,10 @@ import { buildOwnerTables, type OwnerTables } from '../src/ownership/owner-table
 import { CallHash, hashCallId } from '../src/ownership/slots.ts';
 import { readToken, Token, TokenKind, writeToken } from '../src/ownership/token.ts';
 import { decodeFrame, encodeFrame, Frame } from '../src/relay/envelope.ts';
-import { Side, Stamp } from '../src/service/upstream/stamp.ts';
+import { Side, Stamp } from '../src/service/shared/top-headers.ts';
 import { Edit } from '../src/sip/edit.ts';
 import { Scan, scan } from '../src/sip/scan.ts';
-import { Packet } from '../src/transport/packet.ts';
+import { Packet } from '../src/packet/packet.ts';
 import { benchView, OWN, OWN_START, PORTS, SECRET } from './farm.ts';
 import { frameOf } from './frames.ts';
 import { invite } from './messages.ts';

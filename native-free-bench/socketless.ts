@@ -3,7 +3,7 @@ import { Duplex } from 'node:stream';
 import { type Clock, systemClock } from '../src/base/clock.ts';
 import type { Endpoint } from '../src/base/endpoint.ts';
 import { type DatagramHandlers, type Network, nodeNetwork } from '../src/base/network.ts';
-import { parseRecordKey } from '../src/calls/call-record.ts';
+import { parseRecordKey } from '../src/calls/records/call-record.ts';
 import type { FarmNode } from '../src/node/farm-node.ts';
 import { MemoryFarm } from '../src/store/memory-store.ts';
 import type { Store, Write } from '../src/store/store.ts';

@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { runDoctor } from './cli/doctor.ts';
 import { type ProgramDeps, runProgram } from './cli/program.ts';
-import { runDemo, runNode } from './cli/run.ts';
-import { firstSignal } from './cli/signals.ts';
-import { processChannel, runWorker } from './cli/workers/worker.ts';
+import { runDemo, runNode } from './process/run.ts';
+import { firstSignal } from './process/signals.ts';
+import { processChannel, runWorker } from './process/workers/worker.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   readonly version: string;

@@ -7,7 +7,7 @@ import { ERRORS } from '../src/base/errors.ts';
 import { appliesLive } from '../src/config/live.ts';
 import { clusterSchema, configSchema } from '../src/config/schema.ts';
 import { makeHostMetrics, makeMetrics } from '../src/metrics/metrics.ts';
-import { DROP_REASONS } from '../src/ownership/verdict.ts';
+import { DROP_REASONS } from '../src/packet/verdict.ts';
 import { REFUSE_REASONS } from '../src/relay/refuse-reason.ts';
 import { SCAN_FAULTS } from '../src/sip/scan.ts';
 import { FRAME_FAULTS } from '../src/transport/framer.ts';

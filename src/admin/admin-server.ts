@@ -6,12 +6,12 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
-import { isInteger, isObject, isOneOf } from '../base/shape.ts';
+import { isInteger, isObject, isOneOf } from '../base/guards.ts';
 import { parseClusterSettings } from '../config/live.ts';
 import { isLoopback } from '../config/schema.ts';
 import type { Secret } from '../config/secret.ts';
 import { MAX_DEADLINE_SECONDS, ORDER_KINDS } from '../membership/order.ts';
-import type { FarmFace, OrderRequest, OwnerReport } from './farm-face.ts';
+import type { FarmFace, OrderRequest, OwnerReport } from './status.ts';
 import { boundConnections, boundedServer, HTTP_LIMITS, type HttpLimits } from './http-limits.ts';
 
 /** What a member answers with. */

@@ -2,11 +2,11 @@
 import { base32Decode } from '../base/base32.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
-import { emptyWay, type Flow, readWay } from '../ownership/flow.ts';
+import { emptyWay, type Flow, readWay } from '../packet/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../ownership/token.ts';
 import { decodeFrame, Frame, FrameKind, UNBOUND } from '../relay/envelope.ts';
-import { SecondChance } from '../transport/packet.ts';
+import { SecondChance } from '../packet/packet.ts';
 
 /** `verified`: null when there were no keys to check with. */
 interface DecodedToken {

@@ -16,7 +16,7 @@ import { commandOf, type Finding, type Fix, fixesOf } from '../doctor/finding.ts
 import { askThrough } from '../doctor/through-probe.ts';
 import type { Store } from '../store/store.ts';
 import { AdminClient } from './admin-client.ts';
-import { openStore } from './open-store.ts';
+import { openStore } from '../process/open-store.ts';
 import { printable } from './table.ts';
 
 export interface DoctorOptions {

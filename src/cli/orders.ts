@@ -1,6 +1,6 @@
 // `sipfarm drain`, `pause`, `resume`, `ban`, `unban`, `remove`: orders for any member, given to any member.
 import { type Command, InvalidArgumentError } from 'commander';
-import type { OrderRequest, OrderStatus } from '../admin/farm-face.ts';
+import type { OrderRequest, OrderStatus } from '../admin/status.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { MAX_DEADLINE_SECONDS, type OrderKind } from '../membership/order.ts';
 import type { AdminClient } from './admin-client.ts';

@@ -7,10 +7,10 @@ import type {
   MemberSummary,
   OwnerMember,
   OwnerReport,
-} from '../admin/farm-face.ts';
+} from '../admin/status.ts';
 import { formatAdvertised } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, formatHostPort } from '../base/endpoint.ts';
-import { transparentHatches } from '../config/hatches.ts';
+import { transparentHatches } from '../config/transparent-ports.ts';
 import type { Config } from '../config/schema.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
 import { pairs, printable, table } from './table.ts';

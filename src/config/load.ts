@@ -5,7 +5,7 @@ import { dirname, resolve } from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, type Node, type Pair, parseDocument, visit } from 'yaml';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
-import { transparentHatches } from './hatches.ts';
+import { transparentHatches } from './transparent-ports.ts';
 import { ConfigError, complaints, type FieldPath, fieldText, type Problem } from './problems.ts';
 import {
   adminSchema,

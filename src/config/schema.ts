@@ -21,7 +21,7 @@ import {
   SIP_PORT,
 } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
-import { answersDirect, hatchFaults } from './hatches.ts';
+import { answersDirect, hatchFaults } from './transparent-ports.ts';
 import { Secret } from './secret.ts';
 import { portFaults } from './worker-ports.ts';
 

@@ -1,5 +1,5 @@
 // One file for all processes of a host: what each worker's configuration is.
-import { transparentHatches } from './hatches.ts';
+import { transparentHatches } from './transparent-ports.ts';
 import type { Config } from './schema.ts';
 import { workerEndpoint } from './worker-ports.ts';
 

@@ -8,7 +8,7 @@ import type { ByteStream, DatagramSocket, Network } from '../base/network.ts';
 import { parseConfig } from '../config/load.ts';
 import { type Metrics, makeMetrics, makeRegistry } from '../metrics/metrics.ts';
 import { FarmNode } from '../node/farm-node.ts';
-import { DROP_REASONS } from '../ownership/verdict.ts';
+import { DROP_REASONS } from '../packet/verdict.ts';
 import { EtcdStore } from '../store/etcd-store.ts';
 import { MemoryFarm } from '../store/memory-store.ts';
 import type { Store } from '../store/store.ts';

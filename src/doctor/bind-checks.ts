@@ -1,6 +1,6 @@
 // Checks of the addresses that sipfarm binds: this host must hold each of them, whatever the mode.
 import { type Endpoint, isWildcard } from '../base/endpoint.ts';
-import { transparentHatches } from '../config/hatches.ts';
+import { transparentHatches } from '../config/transparent-ports.ts';
 import type { Config } from '../config/schema.ts';
 import { vips } from './address-checks.ts';
 import type { HostFacts } from './facts.ts';

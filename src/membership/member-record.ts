@@ -1,7 +1,7 @@
 // The store's key members/<id>: what a member says of itself, bound to its lease. And numbers/<n>: to whom a member number is given.
 import { advertisedIn } from '../base/advertised.ts';
 import { parseEndpoint } from '../base/endpoint.ts';
-import { isInteger, isList, isObject, isOneOf, isText } from '../base/shape.ts';
+import { isInteger, isList, isObject, isOneOf, isText } from '../base/guards.ts';
 import { SEAT_ROLES, type SeatRole, type SeatState } from '../ownership/view.ts';
 
 /** `away`: it lives and wants no seat: a drain has come to its deadline, or an order has taken the seat. */

@@ -1,6 +1,6 @@
 // The store's key orders/<id>: what an operator wants of a member, told to any member. The member obeys, and the view honours it also when the
 // member is deaf. And drains/<id>: how far a drain has come, told by the draining member while it lives.
-import { isInteger, isObject, isOneOf, isText } from '../base/shape.ts';
+import { isInteger, isObject, isOneOf, isText } from '../base/guards.ts';
 import { takesCalls, type View } from '../ownership/view.ts';
 import type { Entry } from '../store/store.ts';
 import { isMemberId } from './member-record.ts';

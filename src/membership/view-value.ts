@@ -1,6 +1,6 @@
 // The value of the store's key `view`, checked before anything is built from it.
 
-import { isInteger, isList, isObject, isOneOf } from '../base/shape.ts';
+import { isInteger, isList, isObject, isOneOf } from '../base/guards.ts';
 import {
   type Generation,
   HISTORY_LENGTH,

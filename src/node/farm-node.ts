@@ -1,7 +1,7 @@
 // The composition root: builds one member of the farm from its configuration, starts it, drains it, stops it.
 import type { Logger } from 'pino';
 import { AdminServer, type Answer, type Question } from '../admin/admin-server.ts';
-import type { FarmFace } from '../admin/farm-face.ts';
+import type { FarmFace } from '../admin/status.ts';
 import { AddressList } from '../base/address-list.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
@@ -9,7 +9,7 @@ import { SipfarmError } from '../base/errors.ts';
 import { guardedClock } from '../base/guard.ts';
 import { setLogLevel } from '../base/log.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
-import { CallTable } from '../calls/call-table.ts';
+import { CallTable } from '../calls/table/call-table.ts';
 import type { Changes } from '../config/live.ts';
 import type { Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
@@ -20,19 +20,19 @@ import type { Metrics } from '../metrics/metrics.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import { OwnerLookup } from '../ownership/owner-lookup.ts';
 import type { View } from '../ownership/view.ts';
-import { Answers } from '../relay/answers.ts';
-import { Doors } from '../relay/doors.ts';
-import { Egress } from '../relay/egress.ts';
+import { Answers } from '../egress/stateless-reply.ts';
+import { Doors } from '../egress/remote-listeners.ts';
+import { Egress } from '../egress/egress.ts';
 import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../relay/envelope.ts';
-import { Exits } from '../relay/exits.ts';
+import { Exits } from '../egress/exit-member.ts';
 import { RelayLink } from '../relay/relay-link.ts';
-import { Locator, nodeResolver } from '../service/upstream/locate.ts';
+import { Locator, nodeResolver } from '../locate/locate.ts';
 import { Upstream } from '../service/upstream/upstream.ts';
 import type { Store } from '../store/store.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
 import { Transport } from '../transport/transport.ts';
-import { CallRecords } from './call-records.ts';
-import { CallsFace } from './calls-face.ts';
+import { CallRecords } from './call-recovery.ts';
+import { CallsFace } from '../admin/call-status.ts';
 import { FaultLog } from './fault-log.ts';
 import { Fence } from './fence.ts';
 import {
@@ -47,16 +47,16 @@ import {
   transportLimits,
   transportsOf,
 } from './from-config.ts';
-import { Inheritance } from './inheritance.ts';
+import { Inheritance } from './takeover-wiring.ts';
 import { feedMetrics } from './metric-sources.ts';
-import { NodeFace } from './node-face.ts';
-import { Obedience } from './obedience.ts';
-import { StoreOrderDesk } from './order-desk.ts';
-import { dropCells, PacketWay } from './packet-way.ts';
-import { Ramp } from './ramp.ts';
+import { NodeFace } from '../admin/member-status.ts';
+import { Obedience } from '../orders/admin-state.ts';
+import { StoreOrderDesk } from '../orders/store-orders.ts';
+import { dropCells, PacketWay } from '../ingress/packet-path.ts';
+import { Ramp } from '../membership/ramp.ts';
 import { RefusedPeers } from './refused-peers.ts';
 import { Settings } from './settings.ts';
-import { type Identity, World } from './world.ts';
+import { type Identity, World } from './routing-state.ts';
 
 export interface NodeOptions {
   readonly config: Config;

@@ -3,12 +3,12 @@ import { isIP } from 'node:net';
 import { type Advertised, formatAdvertised, isPlain } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, formatPlace, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
-import { transparentHatches } from '../config/hatches.ts';
+import { transparentHatches } from '../config/transparent-ports.ts';
 import type { Config } from '../config/schema.ts';
 import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
-import type { ErrorLimits } from '../relay/answers.ts';
+import type { ErrorLimits } from '../egress/stateless-reply.ts';
 import type { Hatch, PeerInfo, TransparentListener } from '../relay/relay-link.ts';
-import { ForbiddenTargets } from '../service/upstream/forbidden-targets.ts';
+import { ForbiddenTargets } from '../egress/forbidden-targets.ts';
 import type { TransportLimits } from '../transport/limits.ts';
 import type { ListenerConfig } from '../transport/transport.ts';
 

@@ -1,11 +1,11 @@
 // What metrics read of the node when they are scraped, instead of being told of each change.
-import type { CallTable } from '../calls/call-table.ts';
+import type { CallTable } from '../calls/table/call-table.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { isMember, type SeatRole, type View } from '../ownership/view.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Store } from '../store/store.ts';
 import type { Transport } from '../transport/transport.ts';
-import type { World } from './world.ts';
+import type { World } from './routing-state.ts';
 
 export interface Measured {
   readonly world: World;

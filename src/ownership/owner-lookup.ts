@@ -7,13 +7,13 @@
 // Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, node/packet-way.ts.)
 import type { CellFamily } from '../metrics/counters.ts';
 import { Method, type Scan } from '../sip/scan.ts';
-import { type Packet, SecondChance } from '../transport/packet.ts';
+import { type Packet, SecondChance } from '../packet/packet.ts';
 import type { Keyring } from './keyring.ts';
 import { earlierOwner, type OwnerTables } from './owner-tables.ts';
 import { Redirects } from './redirects.ts';
 import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
-import { drop, LOCAL, relayTo, type Verdict } from './verdict.ts';
+import { drop, LOCAL, relayTo, type Verdict } from '../packet/verdict.ts';
 
 /**
  * A packet that has been relayed this often stays where it is: views that disagree must not play ping-pong with it (RFC 5393 is about the same

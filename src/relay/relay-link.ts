@@ -11,10 +11,10 @@ import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode, SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Network } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
-import { emptyWay, type Flow, type Way } from '../ownership/flow.ts';
+import { emptyWay, type Flow, type Way } from '../packet/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
-import { Packet, type SecondChance } from '../transport/packet.ts';
+import { Packet, type SecondChance } from '../packet/packet.ts';
 import { DatagramLink, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 import {
   decodeFrame,

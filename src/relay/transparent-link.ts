@@ -12,7 +12,7 @@ import type { DatagramSocket, Network } from '../base/network.ts';
 import type { RawSocket } from '../base/raw-socket.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { classify, PacketClass, skipLineEnds } from '../transport/classify.ts';
-import { Packet, SecondChance } from '../transport/packet.ts';
+import { Packet, SecondChance } from '../packet/packet.ts';
 import { IpPacket, makeTarget, type Target } from './ip-packet.ts';
 
 /** A listener that takes and gives packets transparently. */

@@ -10,7 +10,7 @@ import { DueAnswers } from './due-answers.ts';
 import { type FrameFault, Framer } from './framer.ts';
 import { Gate } from './gate.ts';
 import type { TransportLimits } from './limits.ts';
-import { Packet, SecondChance } from './packet.ts';
+import { Packet, SecondChance } from '../packet/packet.ts';
 import { ProxyHeader, type ProxyOutcome } from './proxy-protocol.ts';
 import { ProxyOpening, type ProxyRule } from './proxy-rule.ts';
 import type { Self } from './udp.ts';

@@ -11,7 +11,7 @@ import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { CLASS_NAMES } from './classify.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
-import type { Packet } from './packet.ts';
+import type { Packet } from '../packet/packet.ts';
 import { type ProxySettings, proxyRule } from './proxy-rule.ts';
 import { CLOSE_REASONS, type CloseReason, ConnectionTable } from './tcp.ts';
 import { type Self, UdpListener } from './udp.ts';

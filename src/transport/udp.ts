@@ -6,7 +6,7 @@ import type { DatagramSocket, Network, Sharing } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { classify, PacketClass, skipLineEnds } from './classify.ts';
 import type { TransportLimits } from './limits.ts';
-import { Packet, SecondChance } from './packet.ts';
+import { Packet, SecondChance } from '../packet/packet.ts';
 import { ProxyPeers } from './proxy-peers.ts';
 import { ProxyHeader, readDatagramHeader, SIMPLE_OCTETS, writeSimpleHeader } from './proxy-protocol.ts';
 import { outcomeOf, type ProxyRule } from './proxy-rule.ts';

@@ -11,7 +11,7 @@ import type { Config } from '../../src/config/schema.ts';
 import type { CellFamily } from '../../src/metrics/counters.ts';
 import { type Metrics, makeMetrics, makeRegistry } from '../../src/metrics/metrics.ts';
 import { FarmNode } from '../../src/node/farm-node.ts';
-import { DROP_REASONS, type DropReason } from '../../src/ownership/verdict.ts';
+import { DROP_REASONS, type DropReason } from '../../src/packet/verdict.ts';
 import { MemoryFarm, type MemoryStore } from '../../src/store/memory-store.ts';
 import { FakeClock } from './clock.ts';
 import { Ice, IcyClock, IcyStore } from './ice.ts';

@@ -1,6 +1,6 @@
 // Tokens as the farm signs them, of every kind and of every sort of member: living, drained, gone, outside, never there.
 import { listenerCode, SERVICE_SIDE } from '../../src/base/listener-code.ts';
-import { type Flow, readFlow, writeFlowToken } from '../../src/ownership/flow.ts';
+import { type Flow, readFlow, writeFlowToken } from '../../src/packet/flow.ts';
 import { keyring } from '../../src/ownership/keyring.ts';
 import { mintToken, readToken, Token, TokenKind } from '../../src/ownership/token.ts';
 import { SECRET } from '../fake/farm.ts';

@@ -1,7 +1,7 @@
 // Orders in a farm of three processes on a real etcd, by the commands that operators type; and a process that stands still.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import type { AbsentSummary, MemberSummary } from '../../src/admin/farm-face.ts';
+import type { AbsentSummary, MemberSummary } from '../../src/admin/status.ts';
 import { FakeEtcd } from '../fake/etcd.ts';
 import { without } from '../lab/missing.ts';
 import { until } from '../lab/until.ts';

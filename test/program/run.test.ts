@@ -7,7 +7,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { stringify } from 'yaml';
-import type { MemberSummary, OwnerAnswer } from '../../src/admin/farm-face.ts';
+import type { MemberSummary, OwnerAnswer } from '../../src/admin/status.ts';
 import { sumOf } from '../lab/farm.ts';
 import { until } from '../lab/until.ts';
 import { Place, Program, sipfarm, written } from './program.ts';

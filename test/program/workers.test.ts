@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { after, before, describe, it, type TestContext } from 'node:test';
-import type { MemberSummary, OwnerAnswer } from '../../src/admin/farm-face.ts';
+import type { MemberSummary, OwnerAnswer } from '../../src/admin/status.ts';
 import { FakeEtcd } from '../fake/etcd.ts';
 import { sumOf } from '../lab/farm.ts';
 import { without } from '../lab/missing.ts';

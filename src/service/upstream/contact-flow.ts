@@ -2,7 +2,7 @@
 // of what it sends to the client. Only towards the SIP server: no client ever sees it.
 //
 //    Contact: <sip:alice@192.168.1.7:5060;sf=TOKEN>
-import { readWay, type Way } from '../../ownership/flow.ts';
+import { readWay, type Way } from '../../packet/flow.ts';
 import { readToken, Token } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
@@ -10,7 +10,7 @@ import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import { LESS } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
-import type { Edge } from './edge.ts';
+import type { Edge } from '../shared/context.ts';
 
 /** Contact values of one message that are looked at. A message that has more is passed on without. */
 const MAX_CONTACTS = 64;

@@ -1,16 +1,16 @@
 // From the client to the server: a request gets our Via, Record-Route and Path on top and goes to the SIP server; its response comes back
 // to `responseFromServer`, loses our Via and leaves by the flow that the Via carries.
-import { Step } from '../../calls/call-table.ts';
-import { emptyWay, sameFlow, type Way } from '../../ownership/flow.ts';
+import { Step } from '../../calls/table/call-table.ts';
+import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import { Token, TokenKind } from '../../ownership/token.ts';
-import type { ReplyStatus } from '../../ownership/verdict.ts';
-import type { Answers } from '../../relay/answers.ts';
-import type { Entrance } from '../../relay/doors.ts';
-import { returnFlow } from '../../relay/return-flow.ts';
+import type { ReplyStatus } from '../../packet/verdict.ts';
+import type { Answers } from '../../egress/stateless-reply.ts';
+import type { Entrance } from '../../egress/remote-listeners.ts';
+import { returnFlow } from '../../egress/return-flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
-import type { Packet } from '../../transport/packet.ts';
+import type { Packet } from '../../packet/packet.ts';
 import type { Listener } from '../../transport/transport.ts';
-import { Direction, MARK_OCTETS, writeBranchValue, writeLoopMark } from './branch.ts';
+import { Direction, MARK_OCTETS, writeBranchValue, writeLoopMark } from '../shared/branch.ts';
 import { markContacts, unmarkContacts } from './contact-flow.ts';
 import {
   acceptedInTable,
@@ -23,15 +23,15 @@ import {
   noteResponse,
   recordsRoute,
   sideOfFlow,
-} from './edge.ts';
-import { readWayParameter, wayParameter } from './flow-parameter.ts';
-import type { Heir } from './heir.ts';
-import { noteClientLeg, noteServerResponse } from './legs.ts';
-import { RouteReading, readdressRoutes, takeInwardRoutes } from './own-routes.ts';
-import { noteMove } from './parties.ts';
+} from '../shared/context.ts';
+import { readWayParameter, wayParameter } from '../shared/flow-parameter.ts';
+import type { Heir } from '../takeover/takeover.ts';
+import { noteClientLeg, noteServerResponse } from '../shared/call-events.ts';
+import { RouteReading, readdressRoutes, takeInwardRoutes } from '../shared/own-routes.ts';
+import { noteMove } from '../shared/parties.ts';
 import { namesPath, type PathRule } from './path.ts';
-import { Place } from './place.ts';
-import { LOOP_PARAMETER } from './stamp.ts';
+import { Place } from '../shared/place.ts';
+import { LOOP_PARAMETER } from '../shared/top-headers.ts';
 
 export interface InwardOptions {
   readonly edge: Edge;

@@ -1,15 +1,15 @@
 // Where a request of the SIP server goes next: what its Route and its Request-URI say, and the way to its party that is known, brought before the table
 // of onward.ts.
 import { SIP_PORT } from '../../base/endpoint.ts';
-import { emptyWay, sameFlow, type Way } from '../../ownership/flow.ts';
+import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
 import { takeTargetFlow } from './contact-flow.ts';
-import { callKey, type Edge } from './edge.ts';
-import type { ForbiddenTargets } from './forbidden-targets.ts';
+import { callKey, type Edge } from '../shared/context.ts';
+import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
 import { type FlowState, type Hop, ONWARD, type Onward } from './onward.ts';
-import { RouteReading, takeOutwardRoutes } from './own-routes.ts';
-import { isHidden, targetHash } from './place.ts';
+import { RouteReading, takeOutwardRoutes } from '../shared/own-routes.ts';
+import { isHidden, targetHash } from '../shared/place.ts';
 
 /** RFC 7118 5: clients that cannot be connected to name such a host in their Contact. */
 const NO_HOST = /\.invalid\.?$/i;

@@ -1,14 +1,14 @@
 // The way back of a response whose farm member is gone, out of the message alone: below the dead member's outer Via stand those of its SIP
 // server, and below them the inner one that the farm had put on the request when it came in, with the signed flow to the caller.
-import type { Way } from '../../ownership/flow.ts';
+import type { Way } from '../../packet/flow.ts';
 import { readBranchToken, type Token, TokenKind } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { skipBlanks } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
-import type { Edge } from './edge.ts';
-import { readWayOf } from './flow-parameter.ts';
+import type { Edge } from '../shared/context.ts';
+import { readWayOf } from '../shared/flow-parameter.ts';
 
 const line = new HeaderLine();
 const via = new Via();

@@ -4,19 +4,19 @@
 import { type Endpoint, SIP_PORT } from '../../base/endpoint.ts';
 import type { Guard } from '../../base/guard.ts';
 import { SERVICE_SIDE } from '../../base/listener-code.ts';
-import { Step } from '../../calls/call-table.ts';
-import { emptyWay, sameFlow, type Way } from '../../ownership/flow.ts';
+import { Step } from '../../calls/table/call-table.ts';
+import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import { Token, TokenKind } from '../../ownership/token.ts';
-import type { ReplyStatus } from '../../ownership/verdict.ts';
-import type { Exits } from '../../relay/exits.ts';
-import { sourceFlow } from '../../relay/return-flow.ts';
+import type { ReplyStatus } from '../../packet/verdict.ts';
+import type { Exits } from '../../egress/exit-member.ts';
+import { sourceFlow } from '../../egress/return-flow.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { HeaderLine, nextHeader } from '../../sip/headers.ts';
 import { Method, Scan, scan as scanMessage } from '../../sip/scan.ts';
 import type { Uri } from '../../sip/uri.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
-import type { Packet } from '../../transport/packet.ts';
-import { Direction, writeBranchValue } from './branch.ts';
+import type { Packet } from '../../packet/packet.ts';
+import { Direction, writeBranchValue } from '../shared/branch.ts';
 import {
   callKey,
   countHop,
@@ -28,17 +28,17 @@ import {
   recordsRoute,
   sideOfFlow,
   slotOf,
-} from './edge.ts';
-import { readWayParameter } from './flow-parameter.ts';
-import type { ForbiddenTargets } from './forbidden-targets.ts';
-import type { Heir } from './heir.ts';
-import { noteClientResponse, noteOrphanResponse, noteServerLeg } from './legs.ts';
-import type { Locator, Target } from './locate.ts';
+} from '../shared/context.ts';
+import { readWayParameter } from '../shared/flow-parameter.ts';
+import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
+import type { Heir } from '../takeover/takeover.ts';
+import { noteClientResponse, noteOrphanResponse, noteServerLeg } from '../shared/call-events.ts';
+import type { Locator, Target } from '../../locate/locate.ts';
 import { NextHop } from './next-hop.ts';
 import { cutToCaller } from './orphan-vias.ts';
-import { readNamedWay, VALUES_OF_PASS } from './own-routes.ts';
-import { noteMove } from './parties.ts';
-import { targetHash } from './place.ts';
+import { readNamedWay, VALUES_OF_PASS } from '../shared/own-routes.ts';
+import { noteMove } from '../shared/parties.ts';
+import { targetHash } from '../shared/place.ts';
 
 export interface OutwardOptions {
   readonly edge: Edge;

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { decode } from '../../../src/admin/decode.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { showDecoded } from '../../../src/cli/summary.ts';
-import { writeFlowToken, writeWayToken } from '../../../src/ownership/flow.ts';
+import { writeFlowToken, writeWayToken } from '../../../src/packet/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
 import { encodeFrame, Frame, FrameKind, headOctets } from '../../../src/relay/envelope.ts';

@@ -1,6 +1,6 @@
 // A node that answers the admin server's questions from a few constants.
 import { decode } from '../../../src/admin/decode.ts';
-import type { CallSummary, FarmFace, OrderStatus, Readiness } from '../../../src/admin/farm-face.ts';
+import type { CallSummary, FarmFace, OrderStatus, Readiness } from '../../../src/admin/status.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import type { ClusterSettings } from '../../../src/config/schema.ts';
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { parseRecordKey, recordKey } from '../../../src/calls/call-record.ts';
+import { parseRecordKey, recordKey } from '../../../src/calls/records/call-record.ts';
 import { clientLeg, type Fault, JournalRig, ok, SELF, serverLeg } from './journal-rig.ts';
 
 /** Longer than the first write and some retries. */

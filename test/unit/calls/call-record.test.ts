@@ -8,7 +8,7 @@ import {
   parseRecordKey,
   RECORD_STATES,
   recordKey,
-} from '../../../src/calls/call-record.ts';
+} from '../../../src/calls/records/call-record.ts';
 
 const RECORD: CallRecord = {
   v: 1,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { CallTable, Step } from '../../../src/calls/call-table.ts';
+import { CallTable, Step } from '../../../src/calls/table/call-table.ts';
 import { Method } from '../../../src/sip/scan.ts';
 
 const { INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE, UPDATE } = Method;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CallTable } from '../../../src/calls/call-table.ts';
+import { CallTable } from '../../../src/calls/table/call-table.ts';
 import { Method } from '../../../src/sip/scan.ts';
 
 const FIRST = { from: 0, to: 0, cseq: 0 };

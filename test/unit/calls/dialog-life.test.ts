@@ -1,9 +1,9 @@
 // How long a dialog lives by its 2xx, read from the message and from the record of it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CallRecord } from '../../../src/calls/call-record.ts';
-import { lifeIn, lifeOfRecord } from '../../../src/calls/dialog-life.ts';
-import { emptyWay } from '../../../src/ownership/flow.ts';
+import type { CallRecord } from '../../../src/calls/records/call-record.ts';
+import { lifeIn, lifeOfRecord } from '../../../src/calls/table/dialog-life.ts';
+import { emptyWay } from '../../../src/packet/flow.ts';
 import { Scan, scan } from '../../../src/sip/scan.ts';
 
 const FLOW = { ...emptyWay(), member: 1, incarnation: 1, listener: 1, address: '192.0.2.7', port: 5060 };

@@ -2,12 +2,12 @@
 import { pino } from 'pino';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { NO_GUARD } from '../../../src/base/guard.ts';
-import { CallJournal, type RecordsMode } from '../../../src/calls/call-journal.ts';
-import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../src/calls/call-record.ts';
-import type { SeenLeg } from '../../../src/calls/held-call.ts';
-import type { Sighting } from '../../../src/calls/leg-text.ts';
+import { CallJournal, type RecordsMode } from '../../../src/calls/records/call-journal.ts';
+import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../src/calls/records/call-record.ts';
+import type { SeenLeg } from '../../../src/calls/records/tracked-call.ts';
+import type { Sighting } from '../../../src/calls/records/leg-text.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
-import { emptyWay } from '../../../src/ownership/flow.ts';
+import { emptyWay } from '../../../src/packet/flow.ts';
 import { MemoryFarm, type MemoryStore } from '../../../src/store/memory-store.ts';
 import type { Store, Write } from '../../../src/store/store.ts';
 import { FakeClock } from '../../fake/clock.ts';

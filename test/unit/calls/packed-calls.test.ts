@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { phoneCall } from '../../../native-free-bench/phones.ts';
-import { MAX_LEGS } from '../../../src/calls/call-record.ts';
-import { Compressor, Dictionary, MAX_DICTIONARY, MAX_TEXT } from '../../../src/calls/compression.ts';
-import { Mark, PackedCalls } from '../../../src/calls/packed-calls.ts';
-import type { RecordBody } from '../../../src/calls/record-octets.ts';
-import { RecordPacker } from '../../../src/calls/record-packer.ts';
+import { MAX_LEGS } from '../../../src/calls/records/call-record.ts';
+import { Compressor, Dictionary, MAX_DICTIONARY, MAX_TEXT } from '../../../src/calls/records/compression.ts';
+import { Mark, PackedCalls } from '../../../src/calls/records/packed-calls.ts';
+import type { RecordBody } from '../../../src/calls/records/record-octets.ts';
+import { RecordPacker } from '../../../src/calls/records/record-packer.ts';
 
 function roundTrip(compressor: Compressor, dictionary: Dictionary, text: Buffer): { out: Buffer; packed: number } {
   const start = compressor.load(dictionary);

@@ -2,15 +2,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { ListenerSummary, MemberSummary } from '../../../src/admin/farm-face.ts';
-import { parseNeighbours } from '../../../src/cli/balancer/neighbours.ts';
+import type { ListenerSummary, MemberSummary } from '../../../src/admin/status.ts';
+import { parseNeighbours } from '../../../src/balancer/neighbours.ts';
 import {
   buckets,
   type PlannedMember,
   type PlanOptions,
   planBalancer,
   smallWeights,
-} from '../../../src/cli/balancer/plan.ts';
+} from '../../../src/balancer/plan.ts';
 
 const VIP = '198.51.100.1';
 const udp = (bind: string, advertise = `${VIP}:5060`): ListenerSummary => ({

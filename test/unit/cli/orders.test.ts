@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { Registry } from 'prom-client';
 import { AdminServer } from '../../../src/admin/admin-server.ts';
-import type { OrderStatus } from '../../../src/admin/farm-face.ts';
+import type { OrderStatus } from '../../../src/admin/status.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { makeLog } from '../../../src/base/log.ts';
 import { parseDuration, showDuration } from '../../../src/cli/duration.ts';

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Supervisor } from '../../../src/cli/systemd.ts';
+import { Supervisor } from '../../../src/process/systemd.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { until } from '../../lab/until.ts';
 

@@ -1,7 +1,7 @@
 // relay.mode transparent in the configuration: which listeners get a hatch, where, and what stands in its way.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { transparentHatches } from '../../../src/config/hatches.ts';
+import { transparentHatches } from '../../../src/config/transparent-ports.ts';
 import { liveDiff } from '../../../src/config/live.ts';
 import { workerConfig } from '../../../src/config/workers.ts';
 import { GOOD, load, problemsOf } from './sample.ts';

@@ -2,8 +2,8 @@
 // all of it happens once, by one member.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { GRACE_MS } from '../../../src/calls/adoption.ts';
-import { parseCallRecord, parseRecordKey } from '../../../src/calls/call-record.ts';
+import { GRACE_MS } from '../../../src/calls/adoption/adoption.ts';
+import { parseCallRecord, parseRecordKey } from '../../../src/calls/records/call-record.ts';
 import type { FakeFarm, FakeMember, FarmOptions, UdpPhone } from '../../fake/farm.ts';
 import { request, respond, uriOf } from '../../fake/sip.ts';
 import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, test } from 'node:test';
-import { GRACE_MS } from '../../../src/calls/adoption.ts';
+import { GRACE_MS } from '../../../src/calls/adoption/adoption.ts';
 import type { FakeFarm, FakeMember, Phone, TcpPhone } from '../../fake/farm.ts';
 import { type Message, request, respond } from '../../fake/sip.ts';
 import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';

@@ -1,7 +1,7 @@
 // Call records of whole farms: what a member that starts again in front of a living server finds, and one that had lost its seat.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { parseRecordKey } from '../../../src/calls/call-record.ts';
+import { parseRecordKey } from '../../../src/calls/records/call-record.ts';
 import type { FakeFarm, FakeMember } from '../../fake/farm.ts';
 import { Call, type CallServer, serve, start, stopFarms } from './calls.ts';
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { listenerCode } from '../../../src/base/listener-code.ts';
 import type { ByteStream } from '../../../src/base/network.ts';
-import { writeWayToken } from '../../../src/ownership/flow.ts';
+import { writeWayToken } from '../../../src/packet/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { FakeFarm, type FakeMember, SECRET, type UdpPhone, VIP } from '../../fake/farm.ts';
 import { Message, request, respond, uriOf, userOf } from '../../fake/sip.ts';

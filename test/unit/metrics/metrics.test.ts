@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Registry } from 'prom-client';
 import { addProcessMetrics, makeMetrics } from '../../../src/metrics/metrics.ts';
-import { DROP_REASONS } from '../../../src/ownership/verdict.ts';
+import { DROP_REASONS } from '../../../src/packet/verdict.ts';
 
 const REASONS = Object.keys(DROP_REASONS);
 

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { DrainProgress, Order, OrderKind } from '../../../src/membership/order.ts';
-import { Obedience } from '../../../src/node/obedience.ts';
+import { Obedience } from '../../../src/orders/admin-state.ts';
 import { FakeClock } from '../../fake/clock.ts';
 
 let orders = 0;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import type { Order } from '../../../src/membership/order.ts';
-import { StoreOrderDesk } from '../../../src/node/order-desk.ts';
+import { StoreOrderDesk } from '../../../src/orders/store-orders.ts';
 import { nextView, type Seat } from '../../../src/ownership/view.ts';
 import { MemoryFarm } from '../../../src/store/memory-store.ts';
 import type { Write } from '../../../src/store/store.ts';

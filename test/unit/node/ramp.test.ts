@@ -1,7 +1,7 @@
 // The ramp alone; what the farm sees of it is in ../farm/ramp.test.ts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Ramp } from '../../../src/node/ramp.ts';
+import { Ramp } from '../../../src/membership/ramp.ts';
 import { FakeClock } from '../../fake/clock.ts';
 
 test('a ramp gives a quarter, half and all of a weight, never nothing of something, and something of nothing neither', () => {

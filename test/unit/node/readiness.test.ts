@@ -1,7 +1,7 @@
 // When a member says that it is ready for packets of the balancer.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { NodeFace, type NodeFaceOptions } from '../../../src/node/node-face.ts';
+import { NodeFace, type NodeFaceOptions } from '../../../src/admin/member-status.ts';
 import { nextView } from '../../../src/ownership/view.ts';
 
 const VIEW = nextView(

@@ -1,9 +1,9 @@
 // The tables of the hot path: the old ones stay in force until the new ones are whole.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { CallTable } from '../../../src/calls/call-table.ts';
+import { CallTable } from '../../../src/calls/table/call-table.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
-import { World } from '../../../src/node/world.ts';
+import { World } from '../../../src/node/routing-state.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { nextView, type Seat, type View } from '../../../src/ownership/view.ts';

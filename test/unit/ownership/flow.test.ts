@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { readAddress, writeAddress } from '../../../src/base/address-octets.ts';
-import { emptyWay, type Flow, readFlow, readWay, writeFlowToken, writeWayToken } from '../../../src/ownership/flow.ts';
+import { emptyWay, type Flow, readFlow, readWay, writeFlowToken, writeWayToken } from '../../../src/packet/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
 

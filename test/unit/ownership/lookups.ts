@@ -5,9 +5,9 @@ import { type LookupWorld, OwnerLookup, type TokenPlace } from '../../../src/own
 import { earlierOwner, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { CallHash, hashCallId } from '../../../src/ownership/slots.ts';
 import { mintToken, type TokenKind } from '../../../src/ownership/token.ts';
-import type { Verdict } from '../../../src/ownership/verdict.ts';
+import type { Verdict } from '../../../src/packet/verdict.ts';
 import { nextView, type Seat, type View } from '../../../src/ownership/view.ts';
-import { Packet } from '../../../src/transport/packet.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 import { options, scanned } from '../sip/messages.ts';
 
 export const KEYS = keyring(['ab'.repeat(32)]);

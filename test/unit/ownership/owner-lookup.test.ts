@@ -7,9 +7,9 @@ import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
 import { buildOwnerTables, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { SLOTS } from '../../../src/ownership/slots.ts';
 import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
-import { drop, LOCAL, relayTo, type Verdict } from '../../../src/ownership/verdict.ts';
+import { drop, LOCAL, relayTo, type Verdict } from '../../../src/packet/verdict.ts';
 import { nextView, type View } from '../../../src/ownership/view.ts';
-import { type Packet, SecondChance } from '../../../src/transport/packet.ts';
+import { type Packet, SecondChance } from '../../../src/packet/packet.ts';
 import {
   callIdOf,
   FOREIGN_KEYS,

@@ -2,7 +2,7 @@
 // where the owner is not to be reached (RFC 5626 11.4), 503 for a connection that cannot be opened.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import type { Flow } from '../../../src/ownership/flow.ts';
+import type { Flow } from '../../../src/packet/flow.ts';
 import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
 import { callIdOf, FOREIGN_KEYS, request, response, seat, token } from '../ownership/lookups.ts';
 import { EDGE, NAT, TCP, type WayFarm, wayFarm } from './way-farm.ts';

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
-import { Packet } from '../../../src/transport/packet.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 import { callIdOf, FOREIGN_KEYS, request, response, seat, token } from '../ownership/lookups.ts';
 import { mutated, TORTURE_FOLDER, torture } from '../sip/messages.ts';
 import { CLIENT, EDGE6, NAT, TCP, wayFarm } from './way-farm.ts';

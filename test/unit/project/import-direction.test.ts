@@ -39,7 +39,7 @@ const FORBIDDEN = [
   ['src/admin/planted.ts', '../doctor/finding.ts'],
   ['src/doctor/planted.ts', '../admin/farm-face.ts'],
   ['src/membership/planted.ts', '../doctor/finding.ts'],
-  ['src/node/packet-way.ts', '../cli/program.ts'],
+  ['src/ingress/packet-path.ts', '../cli/program.ts'],
   ['src/demo/planted.ts', '../cli/program.ts'],
 ] as const;
 for (const [file, specifier] of FORBIDDEN) {

@@ -7,9 +7,9 @@ import { listenerCode } from '../../../src/base/listener-code.ts';
 import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { SLOTS } from '../../../src/ownership/slots.ts';
 import type { Seat, SeatRole } from '../../../src/ownership/view.ts';
-import { type DoorRecord, Doors } from '../../../src/relay/doors.ts';
-import { Exits } from '../../../src/relay/exits.ts';
-import { Packet } from '../../../src/transport/packet.ts';
+import { type DoorRecord, Doors } from '../../../src/egress/remote-listeners.ts';
+import { Exits } from '../../../src/egress/exit-member.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 import type { Listener } from '../../../src/transport/transport.ts';
 import { seat, viewOf } from '../ownership/lookups.ts';
 

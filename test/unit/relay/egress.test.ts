@@ -1,9 +1,9 @@
 // The last step: which member and which socket or connection a message leaves by, and when a flow is known to be gone.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import type { Flow } from '../../../src/ownership/flow.ts';
-import { Doors } from '../../../src/relay/doors.ts';
-import { Egress } from '../../../src/relay/egress.ts';
+import type { Flow } from '../../../src/packet/flow.ts';
+import { Doors } from '../../../src/egress/remote-listeners.ts';
+import { Egress } from '../../../src/egress/egress.ts';
 import { request, seat } from '../ownership/lookups.ts';
 import { EDGE, EDGE6, NAT, TCP, type WayFarm, wayFarm } from '../packet-way/way-farm.ts';
 

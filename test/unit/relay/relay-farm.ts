@@ -5,11 +5,11 @@ import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { Endpoint } from '../../../src/base/endpoint.ts';
 import { type Network, nodeNetwork } from '../../../src/base/network.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
-import type { Flow } from '../../../src/ownership/flow.ts';
+import type { Flow } from '../../../src/packet/flow.ts';
 import { type Keyring, keyring } from '../../../src/ownership/keyring.ts';
 import type { RefuseReason } from '../../../src/relay/refuse-reason.ts';
 import { type PeerInfo, RelayLink } from '../../../src/relay/relay-link.ts';
-import { Packet } from '../../../src/transport/packet.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 
 export const KEYS = keyring(['ab'.repeat(32)]);
 

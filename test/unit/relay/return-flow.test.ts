@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
-import { emptyFlow, returnFlow } from '../../../src/relay/return-flow.ts';
-import { Packet } from '../../../src/transport/packet.ts';
+import { emptyFlow, returnFlow } from '../../../src/egress/return-flow.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 import type { Listener } from '../../../src/transport/transport.ts';
 import { request, seat, viewOf } from '../ownership/lookups.ts';
 import { scanned } from '../sip/messages.ts';

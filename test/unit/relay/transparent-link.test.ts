@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
 import { IpPacket, makeTarget } from '../../../src/relay/ip-packet.ts';
-import type { Packet } from '../../../src/transport/packet.ts';
+import type { Packet } from '../../../src/packet/packet.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
 import { farm, introduce, Member, type MemberOptions } from './relay-farm.ts';

@@ -9,8 +9,8 @@ import {
   type LocatorOptions,
   nodeResolver,
   type Target,
-} from '../../../src/service/upstream/locate.ts';
-import { orderTargets, type Ranking } from '../../../src/service/upstream/srv-order.ts';
+} from '../../../src/locate/locate.ts';
+import { orderTargets, type Ranking } from '../../../src/locate/srv-order.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeDns, type Naptr, type Srv } from '../../fake/dns.ts';
 

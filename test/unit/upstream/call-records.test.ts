@@ -1,7 +1,7 @@
 // What the edge tells of a call in its record: the legs as they stood outside, the ways to them, the answers; once per call, whatever is repeated.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../src/calls/call-record.ts';
+import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../src/calls/records/call-record.ts';
 import { Scan, scan } from '../../../src/sip/scan.ts';
 import { Message, respond } from '../../fake/sip.ts';
 import { answer, cleanUp, from, fromServer, inward, outward, type Rig, rig, viaOf } from './rig.ts';

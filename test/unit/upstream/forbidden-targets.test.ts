@@ -1,7 +1,7 @@
 // Where nothing is sent, also by way of IPv6 addresses that lead to IPv4.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { ForbiddenTargets } from '../../../src/service/upstream/forbidden-targets.ts';
+import { ForbiddenTargets } from '../../../src/egress/forbidden-targets.ts';
 
 /** Ways to write an IPv4 address as an IPv6 one that leads there. */
 const WAYS: Readonly<Record<string, (quad: string) => string>> = {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { Leg } from '../../../src/calls/call-record.ts';
+import type { Leg } from '../../../src/calls/records/call-record.ts';
 import {
   ackOfAnswer,
   ackOfError,
@@ -13,7 +13,7 @@ import {
   isOfTransaction,
   lastNotifyOf,
   readLeg,
-} from '../../../src/service/upstream/leg-messages.ts';
+} from '../../../src/service/takeover/leg-messages.ts';
 import { Scan, scan } from '../../../src/sip/scan.ts';
 import { Message } from '../../fake/sip.ts';
 import { message, mutated } from '../sip/messages.ts';

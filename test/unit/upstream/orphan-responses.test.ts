@@ -1,7 +1,7 @@
 // A response that names a member without a seat goes past the dead server by the Vias alone (`dialogs: shared`), and nowhere else.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { writeFlowToken } from '../../../src/ownership/flow.ts';
+import { writeFlowToken } from '../../../src/packet/flow.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
 import { SECRET } from '../../fake/farm.ts';

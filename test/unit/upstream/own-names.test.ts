@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseHostPort } from '../../../src/base/endpoint.ts';
-import { OwnNames } from '../../../src/service/upstream/own-names.ts';
+import { OwnNames } from '../../../src/service/shared/own-names.ts';
 import { parseUri, Uri } from '../../../src/sip/uri.ts';
 
 /** Faces the SIP server. */

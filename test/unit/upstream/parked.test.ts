@@ -1,8 +1,8 @@
 // Packets that wait for the fate of a member.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Parked } from '../../../src/service/upstream/parked.ts';
-import { Packet } from '../../../src/transport/packet.ts';
+import { Parked } from '../../../src/service/takeover/parked-packets.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 
 test('a packet that has waited comes out as it went in, with octets of its own, and is decided by the view of then', () => {
   const parked = new Parked();

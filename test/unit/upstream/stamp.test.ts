@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
-import { Side, Stamp } from '../../../src/service/upstream/stamp.ts';
+import { Side, Stamp } from '../../../src/service/shared/top-headers.ts';
 
 const [old, fresh] = [keyring(['11'.repeat(32)]), keyring(['22'.repeat(32)])];
 const side = new Side({ host: '2001:db8::1', port: 5060, transport: 'tcp' });

@@ -1,7 +1,7 @@
 // Worker processes that a test plays: what the host tells them is kept, what they say and how they end is the test's.
 
-import type { HostMessage, WorkerMessage } from '../../../src/cli/workers/messages.ts';
-import type { Child, ChildHandlers } from '../../../src/cli/workers/worker-process.ts';
+import type { HostMessage, WorkerMessage } from '../../../src/process/workers/messages.ts';
+import type { Child, ChildHandlers } from '../../../src/process/workers/worker-process.ts';
 
 export class FakeChild implements Child {
   readonly index: number;

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AdminServer, type Answer, type Question } from '../../../src/admin/admin-server.ts';
 import { makeLog } from '../../../src/base/log.ts';
-import type { WorkerSummary } from '../../../src/cli/workers/host.ts';
-import { hostRoutes } from '../../../src/cli/workers/host-routes.ts';
-import { mergeMetrics } from '../../../src/cli/workers/metrics-page.ts';
+import type { WorkerSummary } from '../../../src/process/workers/host.ts';
+import { hostRoutes } from '../../../src/process/workers/host-routes.ts';
+import { mergeMetrics } from '../../../src/process/workers/metrics-page.ts';
 import { makeHostMetrics, makeMetrics, makeRegistry } from '../../../src/metrics/metrics.ts';
 
 const json = (value: unknown): Answer => ({ status: 200, type: 'application/json', body: JSON.stringify(value) });

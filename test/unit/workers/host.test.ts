@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { makeLog } from '../../../src/base/log.ts';
-import { Host } from '../../../src/cli/workers/host.ts';
+import { Host } from '../../../src/process/workers/host.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { changed, load } from '../config/sample.ts';

@@ -1,0 +1,127 @@
+// What the running node tells of calls: those it has a record of, those that stand in the store, and where the record of a Call-ID is.
+import type { CallList, CallSummary } from './status.ts';
+import { formatEndpoint } from '../base/endpoint.ts';
+import { type CallRecord, parseCallRecord, recordKey } from '../calls/records/call-record.ts';
+import { recordPages } from '../calls/records/record-pages.ts';
+import type { OwnerTables } from '../ownership/owner-tables.ts';
+import { CallHash, hashCallId } from '../ownership/slots.ts';
+import { HeaderName } from '../sip/header-name.ts';
+import { HeaderLine, nextHeader } from '../sip/headers.ts';
+import { NameAddr, parseNameAddr } from '../sip/name-addr.ts';
+import type { Store } from '../store/store.ts';
+import type { CallRecords } from '../node/call-recovery.ts';
+
+export interface CallsFaceOptions {
+  readonly store: Store;
+  readonly world: { readonly tables: OwnerTables; readonly identity: { readonly number: number } };
+  /** undefined where no call is recorded. */
+  readonly callRecords: CallRecords | undefined;
+}
+
+/** Members whose keys are looked up at the same time. */
+const AT_ONCE = 16;
+
+export class CallsFace {
+  readonly #of: CallsFaceOptions;
+
+  constructor(options: CallsFaceOptions) {
+    this.#of = options;
+  }
+
+  /** The calls of this member, those first that were answered first, then those that ring; with `all` those of every member, as they stand in the store. Rejects with SF_STORE_*. */
+  async list(limit: number, all: boolean): Promise<CallList> {
+    const calls: CallSummary[] = [];
+    for await (const call of all ? this.#stored() : this.#own()) {
+      if (calls.length === limit) return { calls, more: true };
+      calls.push(call);
+    }
+    return { calls, more: false };
+  }
+
+  /**
+   * The record of a Call-ID: this member's own, else that of the slot's owner, of those who owned the slot before, of whoever has a seat. null
+   * when there is none. Rejects with SF_STORE_*.
+   */
+  async recordOf(callId: string): Promise<CallSummary | null> {
+    const { world, callRecords } = this.#of;
+    const { tables, identity } = world;
+    const hash = new CallHash();
+    const octets = Buffer.from(callId, 'latin1');
+    hashCallId(tables.slotKey, octets, 0, octets.length, hash);
+    for (const entry of [hash.key, -hash.key]) {
+      const record = callRecords?.journal.recordOf(entry);
+      if (record) return this.#summary(identity.number, record);
+    }
+    const owners = [tables.slots[hash.slot]!, ...tables.earlier.map(({ slots }) => slots[hash.slot]!)];
+    const likely = [...new Set(owners)].filter((number) => number !== 0);
+    const rest = [...tables.seats.keys()].filter((number) => !likely.includes(number));
+    for (const numbers of [likely, ...chunks(rest)]) {
+      const found = await Promise.all(numbers.map((number) => this.#stands(number, hash.key, callId)));
+      const first = found.find((each) => each !== undefined);
+      if (first) return first;
+    }
+    return null;
+  }
+
+  *#own(): Generator<CallSummary, void, void> {
+    const { callRecords, world } = this.#of;
+    for (const { record } of callRecords?.journal.held() ?? []) yield this.#summary(world.identity.number, record);
+  }
+
+  async *#stored(): AsyncGenerator<CallSummary, void, void> {
+    for await (const page of recordPages(this.#of.store, 'calls/'))
+      for (const { owner, record } of page) yield this.#summary(owner, record);
+  }
+
+  async #stands(number: number, key: number, callId: string): Promise<CallSummary | undefined> {
+    const { store } = this.#of;
+    const keys = [key, -key].flatMap((entry) => [
+      recordKey(number, 'confirmed', entry),
+      recordKey(number, 'trying', entry),
+    ]);
+    for (const entry of await Promise.all(keys.map((each) => store.get(each)))) {
+      const record = parseCallRecord(entry?.value);
+      if (record?.callId === callId) return this.#summary(number, record);
+    }
+    return undefined;
+  }
+
+  #summary(owner: number, record: CallRecord): CallSummary {
+    const { callId, state, method, since, incarnation, epoch, legs } = record;
+    const first = legs[0]?.request ?? '';
+    return {
+      callId,
+      state,
+      method,
+      since,
+      owner: { number: owner, id: this.#of.world.tables.seats.get(owner)?.id ?? '' },
+      incarnation,
+      epoch,
+      from: uriIn(first, HeaderName.FROM),
+      to: uriIn(first, HeaderName.TO),
+      legs: legs.map(({ from, flow, answer }) => ({
+        from,
+        remote: flow.address === '' ? `connection ${flow.connection}` : formatEndpoint(flow),
+        answered: answer !== undefined,
+      })),
+    };
+  }
+}
+
+function chunks(numbers: readonly number[]): number[][] {
+  return Array.from({ length: Math.ceil(numbers.length / AT_ONCE) }, (_, i) =>
+    numbers.slice(i * AT_ONCE, (i + 1) * AT_ONCE),
+  );
+}
+
+/** The URI of the first header `name` of a leg's text, as it stands there; empty when there is none. */
+function uriIn(text: string, name: HeaderName): string {
+  const bytes = Buffer.from(text, 'latin1');
+  const line = new HeaderLine();
+  const value = new NameAddr();
+  const start = bytes.indexOf('\r\n') + 2;
+  for (let at = start; nextHeader(bytes, at, bytes.length, line); at = line.lineEnd)
+    if (line.name === name && parseNameAddr(bytes, line.valueStart, line.valueEnd, value))
+      return bytes.toString('latin1', value.uriStart, value.uriEnd);
+  return '';
+}

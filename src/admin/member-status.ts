@@ -1,0 +1,209 @@
+// What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
+import { type Decoded, decode } from './decode.ts';
+import type {
+  AbsentSummary,
+  CallList,
+  CallSummary,
+  FarmFace,
+  FarmSummary,
+  MemberSummary,
+  OrderDesk,
+  OwnerAnswer,
+  OwnerMember,
+  PeerSummary,
+  Readiness,
+} from './status.ts';
+import { formatEndpoint } from '../base/endpoint.ts';
+import { SipfarmError } from '../base/errors.ts';
+import type { CallTable } from '../calls/table/call-table.ts';
+import { parseClusterSettings } from '../config/live.ts';
+import type { ClusterSettings, Config } from '../config/schema.ts';
+import type { MemberRecord } from '../membership/member-record.ts';
+import type { Orders } from '../membership/order.ts';
+import type { Keyring } from '../ownership/keyring.ts';
+import { earlierOwner, type OwnerTables } from '../ownership/owner-tables.ts';
+import { CallHash, hashCallId, SLOTS } from '../ownership/slots.ts';
+import type { View } from '../ownership/view.ts';
+import type { RelayLink } from '../relay/relay-link.ts';
+import type { Service } from '../service/service.ts';
+import type { Store } from '../store/store.ts';
+import type { CallsFace } from './call-status.ts';
+
+export interface NodeFaceOptions {
+  readonly config: () => Config;
+  readonly version: string;
+  readonly state: () => FarmSummary['state'];
+  readonly identity: () => { readonly number: number; readonly incarnation: number };
+  readonly view: () => View | undefined;
+  readonly records: () => readonly MemberRecord[];
+  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly calls: CallTable;
+  readonly callsFace: CallsFace;
+  readonly link: RelayLink;
+  readonly store: Store;
+  readonly service: Service;
+  readonly fence: { readonly up: boolean };
+  readonly orders: () => Orders;
+  readonly desk: OrderDesk;
+  /** Given to a node that sends through members. */
+  readonly exits?: { readonly open: boolean };
+}
+
+/** A newer view that cannot be fetched: so long it may be on its way. */
+const OUTRUN_MS = 2000;
+
+/** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
+const PUT_ATTEMPTS = 5;
+
+export class NodeFace implements FarmFace {
+  readonly #of: NodeFaceOptions;
+  readonly orders: OrderDesk;
+
+  constructor(options: NodeFaceOptions) {
+    this.#of = options;
+    this.orders = options.desk;
+  }
+
+  /** The store's absence alone changes nothing: the farm goes on with its last view. A member that alone is cut off is outrun. */
+  ready(): Readiness {
+    const { state, view, identity, service, store, link, exits, fence } = this.#of;
+    const reasons: string[] = [];
+    const now = state();
+    if (now === 'banned') reasons.push('the member is banned by an operator: sipfarm unban lets it in');
+    else if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
+    else if (!view()?.seats.some(({ number }) => number === identity().number))
+      reasons.push('the member has no seat in the view yet');
+    if (fence.up) reasons.push('the member stood still, and does not know yet whether it has its seat');
+    if (service.trouble) reasons.push(service.trouble);
+    if (exits?.open === false) reasons.push('no member takes new calls: there is none to send through');
+    if (!store.up && link.outrunFor() > OUTRUN_MS)
+      reasons.push('the farm has gone on to a newer view, and the store does not tell it');
+    return { ready: reasons.length === 0, reasons };
+  }
+
+  farm(): FarmSummary {
+    const { config, version, state, identity, world, store, service, calls } = this.#of;
+    const { farm, member, role, roleChosenBecause, service: settings } = config();
+    const { host, port } = settings.server;
+    return {
+      farm,
+      member,
+      ...identity(),
+      state: state(),
+      role,
+      roleChosenBecause,
+      version,
+      epoch: world.tables.epoch,
+      store: { kind: store.kind, up: store.up },
+      upstream: { server: formatEndpoint({ address: host, port }), up: service.trouble === undefined },
+      ownedCalls: calls.calls,
+    };
+  }
+
+  members(): readonly MemberSummary[] {
+    const { view, records, world, link, identity, orders } = this.#of;
+    const owned = new Map<number, number>();
+    for (const number of world.tables.slots) owned.set(number, (owned.get(number) ?? 0) + 1);
+    return (view()?.seats ?? []).map((seat) => {
+      const record = records().find(({ number }) => number === seat.number);
+      const self = seat.number === identity().number;
+      const order = orders().get(seat.id)?.order;
+      return {
+        id: seat.id,
+        number: seat.number,
+        incarnation: seat.incarnation,
+        state: seat.state,
+        role: seat.role ?? 'member',
+        weight: seat.weight,
+        share: (owned.get(seat.number) ?? 0) / SLOTS,
+        relay: record?.relay ?? '',
+        listeners: record?.listeners ?? [],
+        reachable: self || link.reachable(seat.number),
+        version: record?.versions.sipfarm ?? '',
+        self,
+        ...(order && { order }),
+      };
+    });
+  }
+
+  absent(): readonly AbsentSummary[] {
+    const { view, records, orders } = this.#of;
+    const seated = new Set(view()?.seats.map(({ id }) => id));
+    const numbers = new Map(records().map(({ id, number }) => [id, number]));
+    const ids = [...numbers.keys(), ...orders().keys()].filter((id) => !seated.has(id));
+    return [...new Set(ids)].map((id) => {
+      const number = numbers.get(id) ?? null;
+      const order = orders().get(id)?.order;
+      const record = records().find((one) => one.id === id);
+      const here = order === 'ban' ? 'banned' : record?.state === 'away' ? 'drained' : 'joining';
+      return { id, number, state: record ? here : 'gone', ...(order && { order }) };
+    });
+  }
+
+  peers(): readonly PeerSummary[] {
+    const { view, records, link, identity } = this.#of;
+    const ids = new Map(records().map(({ number, id }) => [number, id]));
+    return records()
+      .filter(({ number }) => number !== identity().number)
+      .map(({ id, number, relay, role }) => ({
+        id,
+        number,
+        relay,
+        role,
+        seated: view()?.seats.some((seat) => seat.number === number) ?? false,
+        reachable: link.reachable(number),
+        misses: link.missesOf(number).map((missed) => ids.get(missed) ?? String(missed)),
+      }));
+  }
+
+  view(): View | undefined {
+    return this.#of.view();
+  }
+
+  callList(limit: number, all: boolean): Promise<CallList> {
+    return this.#of.callsFace.list(limit, all);
+  }
+
+  recordOf(callId: string): Promise<CallSummary | null> {
+    return this.#of.callsFace.recordOf(callId);
+  }
+
+  calls(): { readonly owned: number } {
+    return { owned: this.#of.calls.calls };
+  }
+
+  owner(callId: string): OwnerAnswer {
+    const { world, calls } = this.#of;
+    const { tables } = world;
+    const hash = new CallHash();
+    const octets = Buffer.from(callId, 'latin1');
+    hashCallId(tables.slotKey, octets, 0, octets.length, hash);
+    const member = (number: number): OwnerMember | null =>
+      number === 0 ? null : { number, id: tables.seats.get(number)?.id ?? '' };
+    return {
+      callId,
+      slot: hash.slot,
+      epoch: tables.epoch,
+      owner: member(tables.slots[hash.slot]!),
+      previous: member(earlierOwner(tables, hash.slot, 0, { generation: 0 })),
+      heldHere: calls.has(hash.key) || calls.has(-hash.key),
+    };
+  }
+
+  decode(text: string): Decoded {
+    return decode(text, this.#of.world.keys);
+  }
+
+  async getConfig(): Promise<ClusterSettings> {
+    return parseClusterSettings((await this.#of.store.get('config'))?.value ?? {});
+  }
+
+  async putConfig(settings: ClusterSettings): Promise<void> {
+    const { store } = this.#of;
+    for (let attempt = 0; attempt < PUT_ATTEMPTS; attempt++) {
+      const expect = (await store.get('config'))?.revision ?? 0n;
+      if (await store.commit([{ key: 'config', value: settings, expect }])) return;
+    }
+    throw new SipfarmError('SF_STORE_CONFLICT', 'others change the cluster-wide settings at the same time; try again');
+  }
+}

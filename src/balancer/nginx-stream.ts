@@ -1,0 +1,63 @@
+// nginx with its stream module: UDP by sessions of its own, TCP with a PROXY header (version 1, the only one it sends).
+import { formatEndpoint } from '../base/endpoint.ts';
+import { atMember, atVip, type BalancerPlan, type PlannedService, smallWeights } from './plan.ts';
+
+const HIGHEST_WEIGHT = 1000;
+
+/** A whole nginx.conf. */
+export function renderNginx(plan: BalancerPlan): string {
+  const weights = smallWeights(plan.members, HIGHEST_WEIGHT);
+  const upstream = (service: PlannedService): string => {
+    const watch = service.transport === 'udp' ? 'max_fails=0' : 'max_fails=3 fail_timeout=10s';
+    const servers = plan.members.map(
+      (member, i) => `    server ${atMember(member, service)} weight=${weights[i]} ${watch}; # ${member.id}`,
+    );
+    return `
+  # No "hash" and no "least_conn": round robin is what the farm wants.
+  upstream farm_${service.transport}_${service.port} {
+${servers.join('\n')}
+  }
+`;
+  };
+  const udp = (service: PlannedService): string => `
+  server {
+    listen ${atVip(plan, service)} udp reuseport;
+    proxy_pass farm_udp_${service.port};
+    # Answers of any number, and requests to the client, for as long as the session lives: proxy_responses is not set.
+    # A session is one client port at one member. It must outlive the pause between two registrations or keep-alives.
+    proxy_timeout 15m;
+  }
+`;
+  const tcp = (service: PlannedService): string => `
+  server {
+    listen ${atVip(plan, service)} reuseport;
+    proxy_pass farm_tcp_${service.port};
+    proxy_protocol on;
+    proxy_connect_timeout 3s;
+    # Above the keep-alive interval of the clients (RFC 5626: about 120 s).
+    proxy_timeout 15m;
+  }
+`;
+  const servers = plan.services.map(
+    (service) => upstream(service) + (service.transport === 'udp' ? udp(service) : tcp(service)),
+  );
+  const [first] = plan.services;
+  return `# Balancer of the farm ${plan.farm} (${formatEndpoint({ address: plan.vip, port: first!.port })}).
+# UDP: nginx keeps a session per client and sends from ports of its own, so the members see nginx as the client.
+# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol require on the TCP listener,
+# this host in balancer.trusted but not in balancer.probes: all clients of UDP come from it.
+
+worker_processes auto;
+# Every UDP session and every TCP connection holds two descriptors.
+worker_rlimit_nofile 65536;
+# On Debian the stream module is a package of its own: libnginx-mod-stream.
+include /etc/nginx/modules-enabled/*.conf;
+
+events {
+  worker_connections 16384;
+}
+
+stream {
+${servers.join('').replace(/^\n/, '')}}
+`;
+}

@@ -1,0 +1,69 @@
+// The kinds of balancers that can be written, and their files.
+import { SipfarmError } from '../base/errors.ts';
+import { renderAlteon, renderBigIp, renderServerIron } from './appliances.ts';
+import { renderAwsNlb } from './aws-nlb.ts';
+import { renderEnvoy } from './envoy.ts';
+import { renderHaproxy } from './haproxy.ts';
+import { renderIpvsadm, renderKeepalived } from './ipvs.ts';
+import { renderCilium, renderMetallb, renderService } from './kubernetes.ts';
+import { renderNftablesDsr, renderNftablesNat } from './nftables.ts';
+import { renderNginx } from './nginx-stream.ts';
+import type { BalancerPlan } from './plan.ts';
+
+interface Kind {
+  /** True: packets arrive at the members with the VIP as destination. */
+  readonly directReturn: boolean;
+  /** True: TCP services only. */
+  readonly tcpOnly?: boolean;
+  /** True: its file says how TLS is ended. */
+  readonly endsTls?: boolean;
+  readonly files: Readonly<Record<string, (plan: BalancerPlan) => string>>;
+}
+
+const KIND_TABLE = {
+  'nftables-nat': { directReturn: false, files: { 'sipfarm.nft': renderNftablesNat } },
+  'nftables-dsr': { directReturn: true, files: { 'sipfarm.nft': renderNftablesDsr } },
+  ipvs: { directReturn: true, files: { 'ipvsadm.rules': renderIpvsadm, 'keepalived.conf': renderKeepalived } },
+  haproxy: { directReturn: false, tcpOnly: true, endsTls: true, files: { 'haproxy.cfg': renderHaproxy } },
+  'nginx-stream': { directReturn: false, files: { 'nginx.conf': renderNginx } },
+  envoy: { directReturn: false, files: { 'envoy.yaml': renderEnvoy } },
+  'aws-nlb': { directReturn: false, files: { 'main.tf': renderAwsNlb } },
+  kubernetes: {
+    directReturn: false,
+    files: { 'service.yaml': renderService, 'metallb.yaml': renderMetallb, 'cilium.yaml': renderCilium },
+  },
+  serveriron: { directReturn: true, files: { 'serveriron.cfg': renderServerIron } },
+  alteon: { directReturn: true, files: { 'alteon.cfg': renderAlteon } },
+  bigip: { directReturn: true, files: { 'bigip.conf': renderBigIp } },
+} as const satisfies Readonly<Record<string, Kind>>;
+
+export type BalancerKind = keyof typeof KIND_TABLE;
+
+export const BALANCER_KINDS = Object.keys(KIND_TABLE) as readonly BalancerKind[];
+
+/** True: this kind leaves the destination address alone (direct server return). */
+export function isDirectReturn(kind: BalancerKind): boolean {
+  return KIND_TABLE[kind].directReturn;
+}
+
+/** True: this kind can end TLS in front of a listener of TCP. */
+export function canEndTls(kind: BalancerKind): boolean {
+  const { endsTls = false }: Kind = KIND_TABLE[kind];
+  return endsTls;
+}
+
+export interface RenderedFile {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** The files of `kind` for this farm. Throws SF_BALANCER_PLAN when the kind cannot carry any of its services. */
+export function renderBalancer(kind: BalancerKind, plan: BalancerPlan): readonly RenderedFile[] {
+  const { files, tcpOnly }: Kind = KIND_TABLE[kind];
+  if (tcpOnly && plan.services.every(({ transport }) => transport === 'udp'))
+    throw new SipfarmError(
+      'SF_BALANCER_PLAN',
+      `${kind} carries TCP only, and the members have no TCP listener at the VIP`,
+    );
+  return Object.entries(files).map(([name, render]) => ({ name, text: render(plan) }));
+}

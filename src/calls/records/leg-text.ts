@@ -1,0 +1,60 @@
+// What a call record keeps of a message: its start line and the headers that identify and route, the text of `Leg.request` and `Leg.answer`.
+import { HeaderName } from '../../sip/header-name.ts';
+import { HeaderLine, nextHeader } from '../../sip/headers.ts';
+import { MAX_LEG_TEXT } from './call-record.ts';
+
+/** A message as it left, kept until there is time to make its text. Nobody may change the octets. */
+export interface Sighting {
+  readonly message: Buffer;
+  /** Behind the start line. */
+  readonly startLineEnd: number;
+  /** Where the header lines begin that count: behind those that the other side does not see. */
+  readonly headersStart: number;
+  /** Behind the last header line. */
+  readonly headersEnd: number;
+}
+
+/** Which Via lines stay. */
+export type Vias = 'all' | 'top' | 'none';
+
+const KEPT: ReadonlySet<HeaderName> = new Set([
+  HeaderName.FROM,
+  HeaderName.TO,
+  HeaderName.CALL_ID,
+  HeaderName.CSEQ,
+  HeaderName.CONTACT,
+  HeaderName.RECORD_ROUTE,
+  HeaderName.ROUTE,
+  HeaderName.EVENT,
+  HeaderName.EXPIRES,
+  HeaderName.SESSION_EXPIRES,
+]);
+
+const line = new HeaderLine();
+const block = Buffer.alloc(MAX_LEG_TEXT);
+
+/** The text, one character per octet; undefined when it is longer than MAX_LEG_TEXT. */
+export function legText(sighting: Sighting, vias: Vias): string | undefined {
+  const { message, startLineEnd, headersStart, headersEnd } = sighting;
+  if (startLineEnd > MAX_LEG_TEXT) return undefined;
+  let length = message.copy(block, 0, 0, startLineEnd);
+  let viasLeft = vias === 'all' ? Number.POSITIVE_INFINITY : vias === 'top' ? 1 : 0;
+  for (let at = headersStart; nextHeader(message, at, headersEnd, line); at = line.lineEnd) {
+    if (line.name === HeaderName.VIA ? viasLeft-- <= 0 : !KEPT.has(line.name)) continue;
+    if (length + line.lineEnd - line.lineStart > MAX_LEG_TEXT) return undefined;
+    length += message.copy(block, length, line.lineStart, line.lineEnd);
+  }
+  return block.toString('latin1', 0, length);
+}
+
+/** The text without its Via lines. */
+export function withoutVia(text: string): string {
+  const message = Buffer.from(text, 'latin1');
+  const startLineEnd = message.indexOf('\r\n') + 2;
+  return legText({ message, startLineEnd, headersStart: startLineEnd, headersEnd: message.length }, 'none') ?? text;
+}
+
+/** The branch of the text's top Via; empty when there is none. */
+export function topBranch(text: string): string {
+  return /^(?:Via|v)[ \t]*:[^\r\n]*?;branch=([^;,\s]+)/im.exec(text)?.[1] ?? '';
+}

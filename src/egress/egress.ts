@@ -1,0 +1,76 @@
+// The last step: bytes leave by the flow they belong to, here or at the member that holds it.
+
+import type { Flow } from '../packet/flow.ts';
+import type { OwnerTables } from '../ownership/owner-tables.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { Doors } from './remote-listeners.ts';
+import type { RelayLink } from '../relay/relay-link.ts';
+
+export interface EgressWorld {
+  readonly tables: OwnerTables;
+  /** Every incarnation this process has had: a rejoin renews the number, not the connections. */
+  readonly incarnations: ReadonlySet<number>;
+}
+
+export class Egress {
+  readonly #transport: Transport;
+  readonly #link: RelayLink;
+  readonly #world: EgressWorld;
+  readonly #doors: Doors | undefined;
+  /** Index of this member's listener by code; -1 = none. */
+  readonly #indexes = new Int16Array(256).fill(-1);
+
+  constructor(transport: Transport, link: RelayLink, world: EgressWorld, doors?: Doors) {
+    this.#transport = transport;
+    this.#link = link;
+    this.#world = world;
+    this.#doors = doors;
+    for (const [index, { code }] of transport.listeners.entries()) this.#indexes[code] = index;
+  }
+
+  /** Index of this member's listener of the flow; -1 = this member has none of that name. */
+  listenerOf(flow: Readonly<Flow>): number {
+    return this.#indexes[flow.listener]!;
+  }
+
+  /** The flow's connection is known to be gone: it was here, or at a member that has no seat any more. What another member holds only that member knows. */
+  isGone(flow: Readonly<Flow>): boolean {
+    if (flow.connection === 0) return false;
+    const { tables, incarnations } = this.#world;
+    if (flow.member !== tables.self) return !tables.seats.has(flow.member);
+    return !incarnations.has(flow.incarnation) || !this.#transport.holdsStream(flow.connection);
+  }
+
+  /**
+   * Sends a whole message by `flow`. A flow without connection at a listener of TCP asks for one: that which the member has opened to the
+   * flow's address, or a new one. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied.
+   */
+  send(flow: Readonly<Flow>, message: Buffer): boolean {
+    const { tables } = this.#world;
+    const here = flow.member === tables.self;
+    if (flow.connection !== 0) {
+      if (here) {
+        return this.#world.incarnations.has(flow.incarnation) && this.#transport.sendStream(flow.connection, message);
+      }
+      // Whether the connection is of that member's present life only that member can say.
+      return tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
+    }
+    const elsewhere = !here && this.#doors?.elsewhere(flow.member, flow.listener) !== undefined;
+    const index = this.#indexes[flow.listener]!;
+    const listener = this.#transport.listeners[index];
+    if (elsewhere || !listener) {
+      return elsewhere && tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
+    }
+    if (listener.transport === 'tcp') return here && this.#connectAndSend(index, flow, message);
+    const away = !here && listener.answer === 'ingress' && tables.seats.has(flow.member);
+    if (away && this.#link.egress(flow, message, 0, message.length)) return true;
+    // Any member may send from the shared address; and when the one that should is gone, an answer from here beats silence.
+    this.#transport.sendDatagram(index, message, flow.address, flow.port);
+    return true;
+  }
+
+  #connectAndSend(index: number, flow: Readonly<Flow>, message: Buffer): boolean {
+    const connection = this.#transport.connectStream(index, flow);
+    return connection !== 0 && this.#transport.sendStream(connection, message);
+  }
+}

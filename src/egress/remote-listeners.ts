@@ -1,0 +1,115 @@
+// The listeners of the other nodes, as their records tell them: where this node cannot answer by itself, and where a node that has no way
+// to the clients sends by a member. Built by cold code whenever the records change, read per packet.
+import { type Advertised, advertisedIn } from '../base/advertised.ts';
+import { parseEndpoint } from '../base/endpoint.ts';
+import { listenerCode } from '../base/listener-code.ts';
+import type { SeatRole } from '../ownership/view.ts';
+import type { Packet } from '../packet/packet.ts';
+import type { Listener } from '../transport/transport.ts';
+
+/** What the way back of a request is made from. */
+export type Entrance = Pick<Listener, 'code' | 'answer' | 'proxyProtocol'>;
+
+/** A listener of another node. What is sent by it leaves through that node, so its `answer` is always `ingress`. */
+export interface Door extends Entrance {
+  /** Number of the node that holds it. */
+  readonly member: number;
+  readonly transport: 'udp' | 'tcp';
+  readonly ipv6: boolean;
+  readonly advertise: Advertised;
+}
+
+/** The part of a member's record that is read here. */
+export interface DoorRecord {
+  readonly number: number;
+  readonly role: SeatRole;
+  readonly listeners: readonly {
+    readonly name: string;
+    readonly transport: string;
+    readonly bind: string;
+    readonly advertise: string;
+    readonly told?: string;
+    readonly proxied?: boolean;
+  }[];
+}
+
+export interface DoorsOptions {
+  /** This node's own listeners. */
+  readonly own: readonly Listener[];
+  /** This node's role. */
+  readonly role: SeatRole;
+}
+
+const NO_DOORS: readonly Door[] = [];
+
+export class Doors {
+  readonly #options: DoorsOptions;
+  /** By member number. */
+  #all: ReadonlyMap<number, readonly Door[]> = new Map();
+  /** By member number and listener code: those whose clients this node cannot answer from a listener of its own. */
+  #elsewhere: ReadonlyMap<number, Door> = new Map();
+
+  constructor(options: DoorsOptions) {
+    this.#options = options;
+  }
+
+  /** The records of all nodes; that of `self` is left out. */
+  setRecords(records: readonly DoorRecord[], self: number): void {
+    const all = new Map<number, readonly Door[]>();
+    const elsewhere = new Map<number, Door>();
+    for (const record of records) {
+      if (record.number === self) continue;
+      const doors = doorsOf(record);
+      all.set(record.number, doors);
+      for (const door of doors)
+        if (this.#isElsewhere(door, record.role)) elsewhere.set(keyOf(door.member, door.code), door);
+    }
+    this.#all = all;
+    this.#elsewhere = elsewhere;
+  }
+
+  /**
+   * The listener of that member when what came to it is answered through it, whatever this node's own settings: this node has none of the name,
+   * or one of the two is not in the farm and its clients know it by another address, or this node has no way to clients at all.
+   */
+  elsewhere(member: number, code: number): Door | undefined {
+    return this.#elsewhere.size === 0 ? undefined : this.#elsewhere.get(keyOf(member, code));
+  }
+
+  /** What the packet came to, as its answer sees it; undefined when nobody has such a listener any more. */
+  entranceOf(packet: Packet): Entrance | undefined {
+    return this.elsewhere(packet.ingress, packet.listenerCode) ?? this.#options.own[packet.listener];
+  }
+
+  /** The first listener of that member by which messages leave with this transport and address family: not one whose clients are told another transport. */
+  fitting(member: number, transport: 'udp' | 'tcp', ipv6: boolean): Door | undefined {
+    for (const door of this.#all.get(member) ?? NO_DOORS)
+      if (door.advertise.transport === transport && door.ipv6 === ipv6) return door;
+    return undefined;
+  }
+
+  #isElsewhere(door: Door, role: SeatRole): boolean {
+    const { own, role: ownRole } = this.#options;
+    const mine = own.find(({ code }) => code === door.code);
+    if (!mine || mine.transport !== door.transport || ownRole === 'relay') return true;
+    if (role === 'member' && ownRole === 'member') return false;
+    const [told, theirs] = [mine.advertise, door.advertise];
+    return told.host !== theirs.host || told.port !== theirs.port || told.transport !== theirs.transport;
+  }
+}
+
+function keyOf(member: number, code: number): number {
+  return member * 256 + code;
+}
+
+function doorsOf({ number, listeners }: DoorRecord): Door[] {
+  return listeners.flatMap((listener): Door[] => {
+    const { name, transport, bind, proxied } = listener;
+    const advertise = advertisedIn(listener);
+    if (!advertise || (transport !== 'udp' && transport !== 'tcp')) return [];
+    const proxyProtocol = proxied ? 'require' : 'off';
+    const ipv6 = parseEndpoint(bind)?.address.includes(':') ?? false;
+    const answer = 'ingress' as const;
+    return [{ member: number, code: listenerCode(name), transport, ipv6, advertise, answer, proxyProtocol }];
+  });
+}

@@ -1,0 +1,96 @@
+// What a member answers by itself, statelessly: small, once, to where the question came from, and not too often to one place.
+import { type RateLimit, sourcePrefix } from '../base/rate-limit.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
+import type { Keyring } from '../ownership/keyring.ts';
+import type { OwnerTables } from '../ownership/owner-tables.ts';
+import { mintToken, TokenKind } from '../ownership/token.ts';
+import type { DropReason, ReplyStatus } from '../packet/verdict.ts';
+import { buildReply } from '../sip/reply.ts';
+import { Method, type Scan } from '../sip/scan.ts';
+import type { Packet } from '../packet/packet.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { Doors } from './remote-listeners.ts';
+import type { Egress } from './egress.ts';
+import { emptyFlow, returnFlow } from './return-flow.ts';
+
+/** How many error answers by UDP one source prefix gets. */
+export interface ErrorLimits {
+  /** To what breaks the grammar. */
+  readonly faults: RateLimit;
+  /** To good requests that go no further: a carrier's trunk is one prefix, and silence costs it more than an answer. */
+  readonly refusals: RateLimit;
+}
+
+export interface AnswersOptions {
+  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly transport: Transport;
+  /** Left out: there are no other listeners than this node's own. */
+  readonly doors?: Doors;
+  readonly egress: Egress;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+  readonly limits: ErrorLimits;
+  readonly answered: CellFamily<'status'>;
+  /** The cells of dropped packets, by reason. */
+  readonly drops: Readonly<Record<DropReason, Cell>>;
+}
+
+const NO_HEADERS: readonly string[] = [];
+
+export class Answers {
+  readonly #options: AnswersOptions;
+  readonly #flow = emptyFlow();
+  /** Replaced when the setting changes. */
+  limits: ErrorLimits;
+  #tag = '';
+  #tagKeys: Keyring | undefined;
+
+  constructor(options: AnswersOptions) {
+    this.#options = options;
+    this.limits = options.limits;
+  }
+
+  /** A To tag that tells every member that its ACK needs no owner (RFC 3261 8.2.7). */
+  toTag(): string {
+    const { keys, tables } = this.#options.world;
+    if (this.#tagKeys !== keys) {
+      this.#tag = mintToken(keys, TokenKind.reply, tables.self, 0);
+      this.#tagKeys = keys;
+    }
+    return this.#tag;
+  }
+
+  /**
+   * Answers a request that came from outside. Errors are limited per source prefix; an ACK is never answered. `headers`: lines without CRLF.
+   * `listed`: the operator has named the source, so the answer need not be cut down to the size of the question.
+   */
+  answer(packet: Packet, scan: Scan, status: ReplyStatus, headers = NO_HEADERS, listed = false): void {
+    const { drops, egress, world, transport, doors, answered } = this.#options;
+    if (scan.method === Method.ACK) {
+      drops['bad-ack'].n++;
+      return;
+    }
+    // A connection has proved its source.
+    if (status >= 300 && !listed && packet.connection === 0 && !this.#allowed(packet.address, status)) {
+      drops['rate-limit'].n++;
+      return;
+    }
+    // A datagram may lie about its source, so its answer is never larger than itself.
+    const maxOctets = listed || packet.connection !== 0 ? Number.POSITIVE_INFINITY : scan.end - scan.start;
+    const reply = buildReply(scan, status, '', this.toTag(), packet, headers, maxOctets);
+    if (!reply) {
+      drops.amplification.n++;
+      return;
+    }
+    const entrance = doors ? doors.entranceOf(packet) : transport.listeners[packet.listener];
+    if (!entrance) return;
+    returnFlow(scan, packet, world.tables, entrance, this.#flow);
+    answered.cell({ status: String(status) }).n++;
+    if (!egress.send(this.#flow, reply)) drops['flow-lost'].n++;
+  }
+
+  #allowed(address: string, status: ReplyStatus): boolean {
+    const limit = status === 400 || status === 501 || status === 505 ? this.limits.faults : this.limits.refusals;
+    return limit.allow(sourcePrefix(address), this.#options.now());
+  }
+}

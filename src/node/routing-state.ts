@@ -1,0 +1,85 @@
+// What the hot path reads, replaced part by part by cold code.
+import type { Clock } from '../base/clock.ts';
+import type { CallTable } from '../calls/table/call-table.ts';
+import type { Keyring } from '../ownership/keyring.ts';
+import type { LookupWorld } from '../ownership/owner-lookup.ts';
+import { aloneTables, type OwnerTables, ownerTablesBuilding } from '../ownership/owner-tables.ts';
+import type { View } from '../ownership/view.ts';
+
+/** Before the first view the member has no seed; it owns what it gets, and gets nothing: its listeners are not open yet. */
+const NO_SEED = '00'.repeat(16);
+
+export interface Identity {
+  /** 0 before the member has joined. */
+  readonly number: number;
+  readonly incarnation: number;
+}
+
+export class World implements LookupWorld {
+  keys: Keyring;
+  /** Every incarnation this process has had: its tokens of all of them are honoured. */
+  readonly incarnations = new Set<number>();
+  identity: Identity = { number: 0, incarnation: 0 };
+  tables: OwnerTables = aloneTables(0, 0, NO_SEED);
+  heldSince: (member: number) => number = () => 0;
+  readonly #calls: CallTable;
+  readonly #clock: Clock;
+  readonly #apart: boolean;
+  #building = false;
+  /** The view that came meanwhile. */
+  #next: { readonly view: View; readonly onBuilt: () => void } | undefined;
+
+  /** `apart`: this node's role is not `member`. */
+  constructor(keys: Keyring, calls: CallTable, clock: Clock, apart = false) {
+    this.keys = keys;
+    this.#apart = apart;
+    this.#calls = calls;
+    this.#clock = clock;
+  }
+
+  holds(callKey: number): boolean {
+    return this.#calls.has(callKey);
+  }
+
+  /** The member has joined, or joined anew. */
+  become(identity: Identity): void {
+    const { number, incarnation } = identity;
+    this.identity = identity;
+    this.incarnations.add(incarnation);
+    this.tables =
+      this.tables.epoch === 0
+        ? aloneTables(number, incarnation, NO_SEED)
+        : { ...this.tables, self: number, incarnation };
+  }
+
+  /**
+   * Builds the tables of `view` slice by slice, and calls `onBuilt` when they are in force; until then the old ones are. Of views that come
+   * while one is being built only the last is built.
+   */
+  takeView(view: View, onBuilt: () => void): void {
+    this.#next = { view, onBuilt };
+    if (!this.#building) this.#build();
+  }
+
+  #build(): void {
+    const next = this.#next;
+    if (!next) return;
+    this.#next = undefined;
+    const { number, incarnation } = this.identity;
+    const building = ownerTablesBuilding(next.view, number, incarnation, this.#apart);
+    this.#building = true;
+    const slice = (): void => {
+      const { done, value } = building.next();
+      if (!done) {
+        this.#clock.after(0, slice);
+        return;
+      }
+      this.#building = false;
+      // The member may have joined anew meanwhile. The hot path sees the whole table with one assignment.
+      this.tables = { ...value, self: this.identity.number, incarnation: this.identity.incarnation };
+      next.onBuilt();
+      this.#build();
+    };
+    slice();
+  }
+}

@@ -1,0 +1,90 @@
+// How a member comes to the calls of members that are gone: adoption by the view and the store on one side, the service that acts on the other.
+import type { Logger } from 'pino';
+import type { Clock } from '../base/clock.ts';
+import type { Guard } from '../base/guard.ts';
+import { Adoption, type Heir as Successor } from '../calls/adoption/adoption.ts';
+import type { CallJournal } from '../calls/records/call-journal.ts';
+import type { CallTable } from '../calls/table/call-table.ts';
+import type { Membership } from '../membership/membership.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import { CallHash, hashCallId } from '../ownership/slots.ts';
+import type { View } from '../ownership/view.ts';
+import type { Heir } from '../service/takeover/takeover.ts';
+import type { Store } from '../store/store.ts';
+import type { World } from './routing-state.ts';
+
+export interface InheritanceOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly world: World;
+  readonly heir: Heir;
+  readonly keeper: CallJournal;
+  readonly calls: CallTable;
+  readonly guard: Guard;
+  readonly membership: Pick<Membership, 'isolated'>;
+  readonly fence: { readonly up: boolean };
+  readonly metrics: Pick<Metrics, 'adopted'>;
+}
+
+export class Inheritance {
+  readonly #adoption: Adoption;
+  readonly #world: World;
+  readonly #hash = new CallHash();
+
+  constructor(options: InheritanceOptions) {
+    const { world, heir, membership, fence, metrics } = options;
+    this.#world = world;
+    this.#adoption = new Adoption({
+      ...options,
+      heir: guardedHeir(options),
+      self: () => ({ ...world.identity, epoch: world.tables.epoch }),
+      owns: (callId) => this.#owns(callId),
+      mayAdopt: () => !membership.isolated && !fence.up && world.tables.seats.has(world.identity.number),
+      adopted: metrics.adopted,
+    });
+    heir.adoption = this.#adoption;
+  }
+
+  /** The view whose tables have just come into force. */
+  takeView(view: View): void {
+    this.#adoption.takeSeats(new Set(view.seats.map(({ number }) => number)));
+  }
+
+  stop(): void {
+    this.#adoption.close();
+  }
+
+  #owns(callId: string): boolean {
+    const { slotKey, slots, self } = this.#world.tables;
+    const octets = Buffer.from(callId, 'latin1');
+    hashCallId(slotKey, octets, 0, octets.length, this.#hash);
+    return slots[this.#hash.slot] === self;
+  }
+}
+
+/** A record is of strangers' messages: one that the heir stumbles over is forgotten, and neither ends this member nor keeps it from those behind it. */
+function guardedHeir({ heir, guard, calls, keeper }: InheritanceOptions): Successor {
+  const told = (tell: () => void): void => {
+    try {
+      tell();
+    } catch (error) {
+      guard.caught('records', error);
+    }
+  };
+  return {
+    onAdopted(entry, record, owner) {
+      try {
+        return heir.onAdopted(entry, record, owner);
+      } catch (error) {
+        guard.caught('records', error);
+        calls.giveUp(entry);
+        keeper.giveUp(entry);
+        return 'internal-error';
+      }
+    },
+    onSeated: (owner) => told(() => heir.onSeated(owner)),
+    onDecided: (owner) => told(() => heir.onDecided(owner)),
+    onRead: () => told(() => heir.onRead()),
+  };
+}

@@ -1,0 +1,116 @@
+// The header lines the edge puts on top of a request: Via, Record-Route, Path. Written as bytes into one block, inserted in one splice.
+import type { Advertised } from '../../base/advertised.ts';
+import { formatPlace } from '../../base/endpoint.ts';
+import { type Way, writeFlowToken, writeWayToken } from '../../packet/flow.ts';
+import type { Keyring } from '../../ownership/keyring.ts';
+import { MAGIC_COOKIE, mintToken, TokenKind, writeToken } from '../../ownership/token.ts';
+
+/** The Via parameter that carries the flow a response goes back by: signed, so that no one can turn a response elsewhere. */
+export const FLOW_PARAMETER = Buffer.from(';sf=');
+
+/** The Via parameter with the loop mark (branch.ts). */
+export const LOOP_PARAMETER = Buffer.from(';lp=');
+
+const RECORD_ROUTE = Buffer.from('Record-Route: <sip:');
+const PATH = Buffer.from('Path: <sip:');
+const SUPPORTED_PATH = Buffer.from('Supported: path\r\n');
+const MAX_FORWARDS = Buffer.from('Max-Forwards: 70\r\n');
+const CRLF = Buffer.from('\r\n');
+/** The state lives in the server, not here: a restart of this process must change neither branch nor route. */
+const NO_INCARNATION = 0;
+
+/** One side of the edge as it appears in messages: the address others send to, and how. */
+export class Side {
+  readonly via: Buffer;
+  readonly afterUser: Buffer;
+  #ownerRoute: Buffer = CRLF;
+  #keys: Keyring | undefined;
+  #member = -1;
+
+  constructor(advertise: Advertised) {
+    const { transport } = advertise;
+    const place = formatPlace(advertise);
+    this.via = Buffer.from(`Via: SIP/2.0/${transport.toUpperCase()} ${place};branch=${MAGIC_COOKIE}`);
+    this.afterUser = Buffer.from(`@${place}${transport === 'udp' ? '' : `;transport=${transport}`};lr>\r\n`);
+  }
+
+  /** The Record-Route line that names the owner of a dialog: the same for each, so it is made once for keys and member. */
+  ownerRoute(keys: Keyring, member: number): Buffer {
+    if (keys !== this.#keys || member !== this.#member) {
+      const token = mintToken(keys, TokenKind.dialog, member, NO_INCARNATION);
+      this.#ownerRoute = Buffer.concat([RECORD_ROUTE, Buffer.from(token), this.afterUser]);
+      this.#keys = keys;
+      this.#member = member;
+    }
+    return this.#ownerRoute;
+  }
+}
+
+/** One Via, two Record-Route and a Path line, each at most 200 octets with the longest IPv6 tokens, and a domain name of 253 in each. */
+const BLOCK_OCTETS = 2048;
+
+export class Stamp {
+  readonly block = Buffer.alloc(BLOCK_OCTETS);
+  length = 0;
+
+  reset(): void {
+    this.length = 0;
+  }
+
+  #put(bytes: Uint8Array): void {
+    this.block.set(bytes, this.length);
+    this.length += bytes.length;
+  }
+
+  /**
+   * `branchValue` is the 8 octets of branch.ts. `back` is where the response goes, left out when the side knows it anyway; with a target the party is
+   * to be found there once its request is accepted. `mark` is the parameter with the loop mark.
+   */
+  via(
+    keys: Keyring,
+    kind: typeof TokenKind.edge | typeof TokenKind.inward,
+    side: Side,
+    member: number,
+    branchValue: Uint8Array,
+    back: Way | undefined,
+    mark?: Uint8Array,
+  ): void {
+    this.#put(side.via);
+    this.length = writeToken(keys, kind, member, NO_INCARNATION, branchValue, 8, this.block, this.length);
+    if (back) {
+      this.#put(FLOW_PARAMETER);
+      const write = back.target >= 0 ? writeWayToken : writeFlowToken;
+      this.length = write(keys, back, this.block, this.length);
+    }
+    if (mark) this.#put(mark);
+    this.#put(CRLF);
+  }
+
+  /** A Record-Route whose user part names the owner of the dialog (RFC 3261 16.6 item 4). */
+  recordRouteOwner(keys: Keyring, side: Side, member: number): void {
+    this.#put(side.ownerRoute(keys, member));
+  }
+
+  /** A Record-Route whose user part is the way to the client (RFC 5626 5.3). */
+  recordRouteWay(keys: Keyring, side: Side, way: Way): void {
+    this.#put(RECORD_ROUTE);
+    this.length = writeWayToken(keys, way, this.block, this.length);
+    this.#put(side.afterUser);
+  }
+
+  /** A Path with the way to the client (RFC 3327 5.2, RFC 5626 5.1). */
+  path(keys: Keyring, side: Side, way: Way): void {
+    this.#put(PATH);
+    this.length = writeWayToken(keys, way, this.block, this.length);
+    this.#put(side.afterUser);
+  }
+
+  /** A Supported line with the option tag of Path, beside those that the client has. */
+  supportedPath(): void {
+    this.#put(SUPPORTED_PATH);
+  }
+
+  maxForwards(): void {
+    this.#put(MAX_FORWARDS);
+  }
+}

@@ -1,0 +1,234 @@
+// Calls that rang when their member died, and were adopted: what their proxy did hop by hop is done here (CANCEL, the ACK of errors, the end of the
+// ringing), or they are ended.
+import type { Clock, Timer } from '../../base/clock.ts';
+import type { CallRecord, Leg } from '../../calls/records/call-record.ts';
+import { legText, type Sighting } from '../../calls/records/leg-text.ts';
+import type { Answers } from '../../egress/stateless-reply.ts';
+import { Method, type Scan } from '../../sip/scan.ts';
+import type { Packet } from '../../packet/packet.ts';
+import type { Edge } from '../shared/context.ts';
+import { answerTo, branchOf, isOfTransaction } from './leg-messages.ts';
+import type { Voice } from './surrogate.ts';
+
+export interface InheritedCallsOptions {
+  readonly edge: Edge;
+  readonly answers: Answers;
+  readonly clock: Clock;
+  readonly voice: Voice;
+  readonly ringingSeconds: () => number;
+}
+
+/** An outgoing branch of an inherited call. */
+interface Branch {
+  leg: Leg;
+  readonly branch: string;
+  /** held: it has failed, and the caller does not hear of it. */
+  state: 'ringing' | 'answered' | 'failed' | 'held';
+  /** To value of its error. */
+  to: string;
+}
+
+/** An adopted call that rang. */
+export interface Inherited {
+  readonly entry: number;
+  readonly record: CallRecord;
+  readonly branches: readonly Branch[];
+  /** Monotonic milliseconds of the adoption, then of the end of the ringing. */
+  since: number;
+  /** How the ringing has ended: by a 2xx, or by the last error of a callee, passed on; or by an answer of ours. */
+  end: 'none' | 'answered' | 'failed' | 'told';
+  cancelled: boolean;
+  /** What we have told the caller. */
+  last?: Buffer;
+}
+
+const TICK_MS = 1000;
+/** 64*T1: as long come retransmissions of what is over. */
+const LINGER_MS = 32_000;
+
+export class InheritedCalls {
+  readonly #options: InheritedCallsOptions;
+  /** By the key of the Call-ID. */
+  readonly #calls = new Map<number, Inherited>();
+  #ticker: Timer | undefined;
+
+  constructor(options: InheritedCallsOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#calls.size;
+  }
+
+  get(callKey: number): Inherited | undefined {
+    return this.#calls.get(callKey);
+  }
+
+  clear(): void {
+    this.#ticker?.cancel();
+    this.#ticker = undefined;
+    this.#calls.clear();
+  }
+
+  take(entry: number, record: CallRecord): Inherited {
+    const outgoing = record.legs.filter(({ from }) => from === 'server');
+    const call: Inherited = {
+      entry,
+      record,
+      branches: outgoing.map((leg) => ({ leg, branch: branchOf(leg), state: 'ringing', to: '' })),
+      since: this.#options.clock.now(),
+      end: 'none',
+      cancelled: false,
+    };
+    this.#calls.set(Math.abs(entry), call);
+    this.#ticker ??= this.#options.clock.every(TICK_MS, () => this.#tick());
+    return call;
+  }
+
+  /** INVITE, its ACK or CANCEL. False when it is none of the transaction that has begun the call. */
+  request(call: Inherited, packet: Packet, scan: Scan): boolean {
+    if (!isOfCaller(call.record, scan)) return false;
+    const { answers, voice } = this.#options;
+    if (scan.method === Method.ACK) return this.#ack(call);
+    if (scan.method === Method.INVITE) {
+      const client = call.record.legs.find(({ from }) => from === 'client');
+      if (client && call.last) voice.say(client.flow, call.last);
+      else answers.answer(packet, scan, 100);
+      return true;
+    }
+    answers.answer(packet, scan, 200);
+    if (call.cancelled || call.end !== 'none') return true;
+    call.cancelled = true;
+    if (call.branches.length > 0) this.#cancelBranches(call);
+    else this.giveUp(call, 487, []);
+    return true;
+  }
+
+  /**
+   * A response of a callee to the INVITE of a proxy that is gone. Errors wait for the last one, as a proxy does it (RFC 3261 16.7), and the caller's
+   * ACK is theirs. True when it goes no further.
+   */
+  answer(call: Inherited, scan: Scan): boolean {
+    const { voice } = this.#options;
+    const { status } = scan;
+    const branch = call.branches.find((each) => each.branch === topBranch(scan));
+    if (status < 200) return call.end === 'told' || call.end === 'answered';
+    if (branch) voice.cancelHeard(branch.branch);
+    if (status < 300) {
+      // A 2xx always goes on (RFC 3261 16.7 item 5): when we have told another end, its caller will have to end the call itself.
+      if (branch) branch.state = 'answered';
+      if (call.end === 'none') this.answered(call);
+      return false;
+    }
+    if (!branch) return call.end === 'told';
+    const held =
+      branch.state === 'held' ||
+      call.end === 'told' ||
+      call.end === 'answered' ||
+      call.branches.some((each) => each !== branch && each.state === 'ringing');
+    branch.state = held ? 'held' : 'failed';
+    branch.to = scan.bytes.toString('latin1', scan.toStart, scan.toEnd);
+    if (held) voice.ackError(branch.leg, branch.to);
+    else if (call.end === 'none') this.end(call, 'failed');
+    return held;
+  }
+
+  /** A response to the INVITE of a back-to-back user agent that is gone: a callee that has answered all the same is told that the call is over. */
+  lateAnswer(call: Inherited, scan: Scan): boolean {
+    const { voice } = this.#options;
+    const branch = call.branches.find((each) => each.branch === topBranch(scan));
+    if (!branch || scan.status < 200) return branch !== undefined;
+    voice.cancelHeard(branch.branch);
+    if (scan.status >= 300) {
+      branch.to = scan.bytes.toString('latin1', scan.toStart, scan.toEnd);
+      voice.ackError(branch.leg, branch.to);
+      return true;
+    }
+    const answer = legText(sightingOf(scan), 'none');
+    if (answer === undefined) return true;
+    const again = branch.state === 'answered';
+    branch.state = 'answered';
+    branch.leg = { ...branch.leg, answer };
+    voice.ackAnswer(branch.leg);
+    if (!again) voice.bye(branch.leg);
+    return true;
+  }
+
+  /** Tells the caller how the call ends, and the callees that it does. */
+  giveUp(call: Inherited, status: number, headers: readonly string[]): void {
+    const { answers, voice } = this.#options;
+    this.#cancelBranches(call);
+    this.end(call, 'told');
+    for (const leg of call.record.legs) {
+      const answer = answerTo(leg, status, answers.toTag(), headers);
+      if (!answer) continue;
+      call.last = answer;
+      voice.answer(Math.abs(call.entry), leg.flow, answer);
+    }
+  }
+
+  /** One branch has a 2xx: the others are given up (item 10), where it is known which that is or there is but one. */
+  answered(call: Inherited): void {
+    this.#mark(call, 'answered');
+    if (call.branches.length > 1) this.#cancelBranches(call);
+  }
+
+  end(call: Inherited, end: 'failed' | 'told'): void {
+    this.#mark(call, end);
+    this.#options.edge.journal?.over(call.entry);
+  }
+
+  #mark(call: Inherited, end: Inherited['end']): void {
+    call.end = end;
+    call.since = this.#options.clock.now();
+  }
+
+  /** The ACK of an error: it goes to those that wait for one. */
+  #ack(call: Inherited): boolean {
+    if (call.end !== 'failed' && call.end !== 'told') return false;
+    const { voice } = this.#options;
+    voice.answerHeard(Math.abs(call.entry));
+    for (const { leg, state, to } of call.branches) if (state === 'failed') voice.ackError(leg, to);
+    return true;
+  }
+
+  #cancelBranches(call: Inherited): void {
+    for (const { leg, branch, state } of call.branches)
+      if (state === 'ringing') this.#options.voice.cancel(leg, branch);
+  }
+
+  /** Ends what has rung too long, and forgets what has long been over. */
+  #tick(): void {
+    const { clock, ringingSeconds } = this.#options;
+    for (const [key, call] of this.#calls) {
+      const age = clock.now() - call.since;
+      if (call.end !== 'none') {
+        if (age > LINGER_MS) this.#calls.delete(key);
+      } else if (age > ringingSeconds() * 1000) this.giveUp(call, 408, []);
+    }
+    if (this.#calls.size > 0) return;
+    this.#ticker?.cancel();
+    this.#ticker = undefined;
+  }
+}
+
+/** The INVITE, its ACK or its CANCEL is of the caller that the record knows. */
+export function isOfCaller(record: CallRecord, scan: Scan): boolean {
+  const client = record.legs.find(({ from }) => from === 'client');
+  return client !== undefined && isOfTransaction(client, scan);
+}
+
+export function topBranch(scan: Scan): string {
+  return scan.bytes.toString('latin1', scan.branchStart, scan.branchEnd);
+}
+
+/** The message of `scan`, with octets of its own. */
+function sightingOf(scan: Scan): Sighting {
+  const { start, headersStart, headersEnd } = scan;
+  return {
+    message: Buffer.from(scan.bytes.subarray(start, headersEnd)),
+    startLineEnd: headersStart - start,
+    headersStart: headersStart - start,
+    headersEnd: headersEnd - start,
+  };
+}

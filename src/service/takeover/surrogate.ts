@@ -1,0 +1,143 @@
+// Says in the farm's name what the server of a member that is gone can say no more: CANCEL, ACK, BYE, the last NOTIFY, an answer. Over UDP all but
+// ACK is repeated as that server's transactions would have done it.
+import type { Clock } from '../../base/clock.ts';
+import type { Guard } from '../../base/guard.ts';
+import type { Leg } from '../../calls/records/call-record.ts';
+import type { Flow, Way } from '../../packet/flow.ts';
+import { mintToken, TokenKind } from '../../ownership/token.ts';
+import { type Edge, sideOfFlow } from '../shared/context.ts';
+import { ackOfAnswer, ackOfError, byeOf, cancelOf, lastNotifyOf } from './leg-messages.ts';
+import { Repeats } from '../../transaction/retransmit.ts';
+
+/** The Via of a transaction of our own. */
+interface OwnVia {
+  readonly value: string;
+  readonly branch: string;
+  readonly sentBy: string;
+}
+
+/** `Outward.reach`. */
+export type Reach = (message: Buffer, known: Readonly<Way>) => Promise<Readonly<Way> | undefined>;
+
+export class Voice {
+  readonly #edge: Edge;
+  readonly #repeats: Repeats;
+  readonly #reach: Reach;
+  readonly #guard: Guard;
+  #branches = 0;
+  /** Counts the closings: what waited for a way meanwhile is not sent. */
+  #closings = 0;
+
+  constructor(edge: Edge, clock: Clock, reach: Reach, guard: Guard) {
+    this.#edge = edge;
+    this.#reach = reach;
+    this.#guard = guard;
+    this.#repeats = new Repeats(clock, (flow, message) => this.say(flow, message));
+  }
+
+  /** Says it once. */
+  say(flow: Readonly<Flow>, message: Buffer): void {
+    const { egress, drops } = this.#edge;
+    if (!egress.send(flow, message)) drops['flow-lost'].n++;
+  }
+
+  /** CANCEL of the leg's INVITE, which left under `branch`, until `cancelHeard`. */
+  cancel(leg: Leg, branch: string): void {
+    const cancel = cancelOf(leg);
+    if (cancel) this.#repeats.request(`CANCEL ${branch}`, leg.flow, cancel);
+  }
+
+  /** That branch has answered. False when it is not being cancelled. */
+  cancelHeard(branch: string): boolean {
+    return this.#repeats.stop(`CANCEL ${branch}`);
+  }
+
+  /** ACK of an error, whose To value is `to`. */
+  ackError(leg: Leg, to: string): void {
+    const ack = ackOfError(leg, to);
+    if (ack) this.say(leg.flow, ack);
+  }
+
+  /** ACK of the leg's 2xx. */
+  ackAnswer(leg: Leg): void {
+    this.#inDialog(
+      leg,
+      ({ value }) => ackOfAnswer(leg, value),
+      (flow, _via, ack) => this.say(flow, ack),
+    );
+  }
+
+  /** The answer to the caller of the call `key`, a few times more until `answerHeard`. */
+  answer(key: number, flow: Readonly<Flow>, answer: Buffer): void {
+    this.#repeats.answer(`answer ${key}`, flow, answer);
+  }
+
+  answerHeard(key: number): void {
+    this.#repeats.stop(`answer ${key}`);
+  }
+
+  /** BYE to the leg's party, until it is answered. */
+  bye(leg: Leg): void {
+    this.#request(leg, ({ value }) => byeOf(leg, value));
+  }
+
+  /** NOTIFY to the leg's subscriber that the subscription has ended, until it is answered. */
+  lastNotify(leg: Leg): void {
+    this.#request(leg, ({ value, sentBy }) => lastNotifyOf(leg, value, `<sip:${sentBy}>`));
+  }
+
+  /** A final response has come to a request of a transaction of ours under this branch. False when there is none. */
+  heard(branch: string): boolean {
+    return this.#repeats.stop(branch);
+  }
+
+  /** Says no more. */
+  close(): void {
+    this.#closings++;
+    this.#repeats.close();
+  }
+
+  #request(leg: Leg, make: (via: OwnVia) => Buffer | undefined): void {
+    this.#inDialog(leg, make, (flow, { branch }, message) => this.#repeats.request(branch, flow, message));
+  }
+
+  /** Makes a request to the leg's party and sends it by the way that leads there now; counts it as lost when there is none. */
+  #inDialog(
+    leg: Leg,
+    make: (via: OwnVia) => Buffer | undefined,
+    send: (flow: Readonly<Way>, via: OwnVia, message: Buffer) => void,
+  ): void {
+    // Nobody waits for it: what it rejects with would end the process.
+    void this.#sendInDialog(leg, make, send).catch((error: unknown) => this.#guard.caught('records', error));
+  }
+
+  async #sendInDialog(
+    leg: Leg,
+    make: (via: OwnVia) => Buffer | undefined,
+    send: (flow: Readonly<Way>, via: OwnVia, message: Buffer) => void,
+  ): Promise<void> {
+    const draft = this.#via(leg.flow);
+    const asked = draft && make(draft);
+    if (!asked) return;
+    const closings = this.#closings;
+    const flow = await this.#reach(asked, leg.flow);
+    if (closings !== this.#closings) return;
+    const via = flow && (flow === leg.flow ? draft : this.#via(flow));
+    const message = via && make(via);
+    if (message) send(flow, via, message);
+    else this.#edge.drops['flow-lost'].n++;
+  }
+
+  /** undefined when there is no such listener. */
+  #via(flow: Readonly<Flow>): OwnVia | undefined {
+    const side = sideOfFlow(this.#edge, flow);
+    if (!side) return undefined;
+    const { keys, tables } = this.#edge.world;
+    const unique = Buffer.alloc(8);
+    unique.writeUInt32BE(tables.incarnation, 0);
+    unique.writeUInt32BE(++this.#branches >>> 0, 4);
+    const value = `${side.via.toString('latin1').slice('Via: '.length)}${mintToken(keys, TokenKind.edge, tables.self, 0, unique)}`;
+    const [sentBy = '', branch = ''] = value.slice(value.indexOf(' ') + 1).split(';branch=');
+    return { value, branch, sentBy };
+  }
+}

@@ -1,0 +1,68 @@
+// What the edge says of its own accord for a server that is gone is repeated over UDP (RFC 3261 17.1.2.2): requests until they are answered,
+// answers a few times. Bounded: what there is no room for is sent once.
+import type { Clock, Timer } from '../base/clock.ts';
+import type { Flow } from '../packet/flow.ts';
+
+const T1_MS = 500;
+const T2_MS = 4000;
+/** 64*T1: timers F and H. */
+const LAST_MS = 64 * T1_MS;
+/** How often an answer is said again, at T1, 2*T1, 4*T1. */
+const ANSWER_TIMES = 3;
+const MAX_REPEATS = 10_000;
+
+interface Repeat {
+  readonly flow: Readonly<Flow>;
+  readonly message: Buffer;
+  timer: Timer;
+}
+
+export class Repeats {
+  readonly #clock: Clock;
+  readonly #send: (flow: Readonly<Flow>, message: Buffer) => void;
+  readonly #all = new Map<string, Repeat>();
+
+  constructor(clock: Clock, send: (flow: Readonly<Flow>, message: Buffer) => void) {
+    this.#clock = clock;
+    this.#send = send;
+  }
+
+  /** Sends a request now, and by UDP again until `stop(key)`, 32 s at most. */
+  request(key: string, flow: Readonly<Flow>, message: Buffer): void {
+    this.#repeat(key, flow, message, T1_MS, T2_MS, LAST_MS);
+  }
+
+  /** Sends an answer now, and by UDP three times more until `stop(key)`: whether it arrives nobody tells. */
+  answer(key: string, flow: Readonly<Flow>, message: Buffer): void {
+    this.#repeat(key, flow, message, T1_MS, LAST_MS, T1_MS * 2 ** ANSWER_TIMES - 1);
+  }
+
+  /** It has been answered. False when nothing is repeated under this key. */
+  stop(key: string): boolean {
+    this.#all.get(key)?.timer.cancel();
+    return this.#all.delete(key);
+  }
+
+  close(): void {
+    for (const { timer } of this.#all.values()) timer.cancel();
+    this.#all.clear();
+  }
+
+  #repeat(key: string, flow: Readonly<Flow>, message: Buffer, first: number, most: number, left: number): void {
+    if (this.#all.has(key)) return;
+    this.#send(flow, message);
+    if (flow.connection !== 0 || this.#all.size >= MAX_REPEATS) return;
+    const again = (interval: number, rest: number): Timer =>
+      this.#clock.after(interval, () => {
+        if (rest <= 0) {
+          this.#all.delete(key);
+          return;
+        }
+        this.#send(flow, message);
+        const next = Math.min(interval * 2, most);
+        repeat.timer = again(next, rest - next);
+      });
+    const repeat: Repeat = { flow, message, timer: again(first, left - first) };
+    this.#all.set(key, repeat);
+  }
+}
