@@ -2,15 +2,15 @@
 import { asHostPort } from '../src/base/endpoint.ts';
 import { CellFamily } from '../src/metrics/counters.ts';
 import { keyring } from '../src/ownership/keyring.ts';
-import { type LookupWorld, OwnerLookup } from '../src/ownership/owner-lookup.ts';
+import { type LookupState, OwnerLookup } from '../src/ownership/owner-lookup.ts';
 import { buildOwnerTables, type OwnerTables } from '../src/ownership/owner-tables.ts';
 import { CallHash, hashCallId } from '../src/ownership/slots.ts';
 import { readToken, Token, TokenKind, writeToken } from '../src/ownership/token.ts';
+import { Packet } from '../src/packet/packet.ts';
 import { decodeFrame, encodeFrame, Frame } from '../src/relay/envelope.ts';
-import { Side, Stamp } from '../src/service/shared/top-headers.ts';
+import { SentBy, TopHeaders } from '../src/service/shared/top-headers.ts';
 import { Edit } from '../src/sip/edit.ts';
 import { Scan, scan } from '../src/sip/scan.ts';
-import { Packet } from '../src/packet/packet.ts';
 import { benchView, OWN, OWN_START, PORTS, SECRET } from './farm.ts';
 import { frameOf } from './frames.ts';
 import { invite } from './messages.ts';
@@ -31,7 +31,7 @@ const MASK = DIFFERENT - 1;
 /** What the rows compute goes here, so that no compiler finds that nobody wants it. */
 export const sink = { n: 0 };
 
-function world(tables: OwnerTables): LookupWorld {
+function routing(tables: OwnerTables): LookupState {
   return { keys: keyring([SECRET]), tables, holds: () => false, heldSince: () => 0 };
 }
 
@@ -76,7 +76,7 @@ export async function microRows(): Promise<MicroRow[]> {
   const hash = new CallHash();
   const token = new Token();
   const forged = new CellFamily({ name: 'forged', help: '', labels: ['place'] });
-  const lookup = new OwnerLookup(world(tables), forged);
+  const lookup = new OwnerLookup(routing(tables), forged);
 
   const values = messages.map((_, i) => {
     const value = Buffer.alloc(8);
@@ -86,7 +86,7 @@ export async function microRows(): Promise<MicroRow[]> {
   const room = Buffer.alloc(65_536);
   const tokens = values.map((value) => {
     const text = Buffer.alloc(64);
-    return text.subarray(0, writeToken(keys, TokenKind.edge, OWN, 0, value, 8, text, 0));
+    return text.subarray(0, writeToken(keys, TokenKind.outward, OWN, 0, value, 8, text, 0));
   });
 
   const frames = messages.map((bytes) => frameOf(bytes, { ...PLACE, client: CLIENT.address }));
@@ -94,11 +94,11 @@ export async function microRows(): Promise<MicroRow[]> {
   const frame = new Frame();
   decodeFrame(frames[0]!, 0, frames[0]!.length, keys, OWN_START, frame);
 
-  const stamp = new Stamp();
+  const top = new TopHeaders();
   const edit = new Edit();
   const [outside, inside] = [
-    new Side({ ...asHostPort(FRONT), transport: 'udp' }),
-    new Side({ host: PLACE.address, port: PORTS.inner, transport: 'udp' }),
+    new SentBy({ ...asHostPort(FRONT), transport: 'udp' }),
+    new SentBy({ host: PLACE.address, port: PORTS.inner, transport: 'udp' }),
   ];
   const back = { member: OWN, incarnation: 1, listener: 7, connection: 0, target: -1, nat: false, ...CLIENT };
 
@@ -158,7 +158,7 @@ export async function microRows(): Promise<MicroRow[]> {
       what: 'a branch token, 46 characters',
       run(times) {
         for (let i = 0; i < times; i++)
-          sink.n += writeToken(keys, TokenKind.edge, OWN, 0, values[i & MASK]!, 8, room, 0);
+          sink.n += writeToken(keys, TokenKind.outward, OWN, 0, values[i & MASK]!, 8, room, 0);
       },
     },
     {
@@ -198,11 +198,11 @@ export async function microRows(): Promise<MicroRow[]> {
       run(times) {
         for (let i = 0; i < times; i++) {
           const one = scans[i & MASK]!;
-          stamp.reset();
-          stamp.via(keys, TokenKind.inward, inside, OWN, values[i & MASK]!, back);
-          stamp.recordRouteOwner(keys, inside, OWN);
-          stamp.recordRouteOwner(keys, outside, OWN);
-          edit.beginScan(one).insert(one.headersStart, stamp.block.subarray(0, stamp.length));
+          top.reset();
+          top.via(keys, TokenKind.inward, inside, OWN, values[i & MASK]!, back);
+          top.recordRouteOwner(keys, inside, OWN);
+          top.recordRouteOwner(keys, outside, OWN);
+          edit.beginScan(one).insert(one.headersStart, top.block.subarray(0, top.length));
           sink.n += edit.stampVia(one, '198.51.100.78', 5060).apply()!.length;
         }
       },

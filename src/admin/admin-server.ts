@@ -11,12 +11,13 @@ import { parseClusterSettings } from '../config/live.ts';
 import { isLoopback } from '../config/schema.ts';
 import type { Secret } from '../config/secret.ts';
 import { MAX_DEADLINE_SECONDS, ORDER_KINDS } from '../membership/order.ts';
-import type { FarmFace, OrderRequest, OwnerReport } from './status.ts';
+import type { OrderRequest } from '../orders/order-status.ts';
 import { boundConnections, boundedServer, HTTP_LIMITS, type HttpLimits } from './http-limits.ts';
+import type { AdminApi, OwnerReport } from './status.ts';
 
 /** What a member answers with. */
 interface MemberAnswers {
-  readonly face: FarmFace;
+  readonly api: AdminApi;
   readonly registry: Registry;
 }
 
@@ -119,10 +120,10 @@ function wantedLimit(limit: unknown): number {
 }
 
 /** Who owns a call follows from tables; only its record needs the store, and is left out when that does not answer. */
-async function ownerReport(face: FarmFace, callId: string): Promise<OwnerReport> {
-  const answer = face.owner(callId);
+async function ownerReport(api: AdminApi, callId: string): Promise<OwnerReport> {
+  const answer = api.owner(callId);
   try {
-    return { ...answer, record: await face.recordOf(callId), recordKnown: true };
+    return { ...answer, record: await api.recordOf(callId), recordKnown: true };
   } catch (error) {
     const silent = error instanceof SipfarmError && (STATUS[error.code] === 503 || STATUS[error.code] === 502);
     if (!silent) throw error;
@@ -130,33 +131,33 @@ async function ownerReport(face: FarmFace, callId: string): Promise<OwnerReport>
   }
 }
 
-function addRoutes(app: FastifyInstance, { face, registry }: MemberAnswers): void {
+function addRoutes(app: FastifyInstance, { api, registry }: MemberAnswers): void {
   app.get('/livez', async () => ({ live: true }));
   app.get('/readyz', async (_request, reply) => {
-    const readiness = face.ready();
+    const readiness = api.ready();
     return reply.code(readiness.ready ? 200 : 503).send(readiness);
   });
   app.get('/metrics', async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()));
-  app.get('/v1/farm', async () => face.farm());
-  app.get('/v1/members', async () => ({ members: face.members(), absent: face.absent() }));
-  app.get('/v1/peers', async () => ({ peers: face.peers() }));
-  app.get('/v1/view', async () => ({ view: face.view() ?? null }));
+  app.get('/v1/farm', async () => api.farm());
+  app.get('/v1/members', async () => ({ members: api.members(), absent: api.absent() }));
+  app.get('/v1/peers', async () => ({ peers: api.peers() }));
+  app.get('/v1/view', async () => ({ view: api.view() ?? null }));
   app.get('/v1/calls', async (request) => {
     const { limit, all } = request.query as Readonly<Record<string, unknown>>;
-    if (limit === undefined) return face.calls();
-    return { ...face.calls(), ...(await face.callList(wantedLimit(limit), all !== undefined)) };
+    if (limit === undefined) return api.calls();
+    return { ...api.calls(), ...(await api.callList(wantedLimit(limit), all !== undefined)) };
   });
-  app.get('/v1/owner', async (request) => ownerReport(face, wanted(request, 'callId', MAX_CALL_ID)));
-  app.get('/v1/decode', async (request) => face.decode(wanted(request, 'text', 8192)));
-  app.get('/v1/config', async () => ({ config: await face.getConfig() }));
+  app.get('/v1/owner', async (request) => ownerReport(api, wanted(request, 'callId', MAX_CALL_ID)));
+  app.get('/v1/decode', async (request) => api.decode(wanted(request, 'text', 8192)));
+  app.get('/v1/config', async () => ({ config: await api.getConfig() }));
   app.put('/v1/config', { bodyLimit: BODY_BYTES }, async (request) => {
     const settings = parseClusterSettings(request.body);
-    await face.putConfig(settings);
+    await api.putConfig(settings);
     return { config: settings };
   });
 }
 
-function addOrderRoutes(app: FastifyInstance, { orders }: FarmFace): void {
+function addOrderRoutes(app: FastifyInstance, { orders }: AdminApi): void {
   const idOf = (request: FastifyRequest): string => (request.params as { readonly id: string }).id;
   app.get('/v1/orders', async () => ({ orders: orders.all() }));
   app.get('/v1/orders/:id', async (request) => orders.status(idOf(request)));
@@ -234,7 +235,7 @@ export class AdminServer {
     if ('routes' in options) options.routes(this.#app);
     else {
       addRoutes(this.#app, options);
-      addOrderRoutes(this.#app, options.face);
+      addOrderRoutes(this.#app, options.api);
     }
     answerErrors(this.#app, options.log);
   }

@@ -1,6 +1,7 @@
 // What the running node tells of calls: those it has a record of, those that stand in the store, and where the record of a Call-ID is.
-import type { CallList, CallSummary } from './status.ts';
+
 import { formatEndpoint } from '../base/endpoint.ts';
+import type { CallJournal } from '../calls/records/call-journal.ts';
 import { type CallRecord, parseCallRecord, recordKey } from '../calls/records/call-record.ts';
 import { recordPages } from '../calls/records/record-pages.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
@@ -9,22 +10,22 @@ import { HeaderName } from '../sip/header-name.ts';
 import { HeaderLine, nextHeader } from '../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../sip/name-addr.ts';
 import type { Store } from '../store/store.ts';
-import type { CallRecords } from '../node/call-recovery.ts';
+import type { CallList, CallSummary } from './status.ts';
 
-export interface CallsFaceOptions {
+export interface CallStatusOptions {
   readonly store: Store;
-  readonly world: { readonly tables: OwnerTables; readonly identity: { readonly number: number } };
+  readonly routing: { readonly tables: OwnerTables; readonly identity: { readonly number: number } };
   /** undefined where no call is recorded. */
-  readonly callRecords: CallRecords | undefined;
+  readonly callRecovery: { readonly journal: CallJournal } | undefined;
 }
 
 /** Members whose keys are looked up at the same time. */
 const AT_ONCE = 16;
 
-export class CallsFace {
-  readonly #of: CallsFaceOptions;
+export class CallStatus {
+  readonly #of: CallStatusOptions;
 
-  constructor(options: CallsFaceOptions) {
+  constructor(options: CallStatusOptions) {
     this.#of = options;
   }
 
@@ -43,13 +44,13 @@ export class CallsFace {
    * when there is none. Rejects with SF_STORE_*.
    */
   async recordOf(callId: string): Promise<CallSummary | null> {
-    const { world, callRecords } = this.#of;
-    const { tables, identity } = world;
+    const { routing, callRecovery } = this.#of;
+    const { tables, identity } = routing;
     const hash = new CallHash();
     const octets = Buffer.from(callId, 'latin1');
     hashCallId(tables.slotKey, octets, 0, octets.length, hash);
     for (const entry of [hash.key, -hash.key]) {
-      const record = callRecords?.journal.recordOf(entry);
+      const record = callRecovery?.journal.recordOf(entry);
       if (record) return this.#summary(identity.number, record);
     }
     const owners = [tables.slots[hash.slot]!, ...tables.earlier.map(({ slots }) => slots[hash.slot]!)];
@@ -64,8 +65,9 @@ export class CallsFace {
   }
 
   *#own(): Generator<CallSummary, void, void> {
-    const { callRecords, world } = this.#of;
-    for (const { record } of callRecords?.journal.held() ?? []) yield this.#summary(world.identity.number, record);
+    const { callRecovery, routing } = this.#of;
+    for (const { record } of callRecovery?.journal.tracked() ?? [])
+      yield this.#summary(routing.identity.number, record);
   }
 
   async *#stored(): AsyncGenerator<CallSummary, void, void> {
@@ -94,7 +96,7 @@ export class CallsFace {
       state,
       method,
       since,
-      owner: { number: owner, id: this.#of.world.tables.seats.get(owner)?.id ?? '' },
+      owner: { number: owner, id: this.#of.routing.tables.seats.get(owner)?.id ?? '' },
       incarnation,
       epoch,
       from: uriIn(first, HeaderName.FROM),

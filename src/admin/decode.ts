@@ -2,11 +2,12 @@
 import { base32Decode } from '../base/base32.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
-import { emptyWay, type Flow, readWay } from '../packet/flow.ts';
+import { readWay } from '../ownership/flow-token.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../ownership/token.ts';
-import { decodeFrame, Frame, FrameKind, UNBOUND } from '../relay/envelope.ts';
+import { emptyWay, type Flow } from '../packet/flow.ts';
 import { SecondChance } from '../packet/packet.ts';
+import { decodeFrame, Frame, FrameKind, UNBOUND } from '../relay/envelope.ts';
 
 /** `verified`: null when there were no keys to check with. */
 interface DecodedToken {

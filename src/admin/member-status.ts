@@ -1,25 +1,13 @@
 // What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
-import { type Decoded, decode } from './decode.ts';
-import type {
-  AbsentSummary,
-  CallList,
-  CallSummary,
-  FarmFace,
-  FarmSummary,
-  MemberSummary,
-  OrderDesk,
-  OwnerAnswer,
-  OwnerMember,
-  PeerSummary,
-  Readiness,
-} from './status.ts';
+
 import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import { parseClusterSettings } from '../config/live.ts';
 import type { ClusterSettings, Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
-import type { Orders } from '../membership/order.ts';
+import type { OrderMap } from '../membership/order.ts';
+import type { OrderApi } from '../orders/order-status.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { earlierOwner, type OwnerTables } from '../ownership/owner-tables.ts';
 import { CallHash, hashCallId, SLOTS } from '../ownership/slots.ts';
@@ -27,26 +15,39 @@ import type { View } from '../ownership/view.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Service } from '../service/service.ts';
 import type { Store } from '../store/store.ts';
-import type { CallsFace } from './call-status.ts';
+import type { CallStatus } from './call-status.ts';
+import { type Decoded, decode } from './decode.ts';
+import type {
+  AbsentSummary,
+  AdminApi,
+  CallList,
+  CallSummary,
+  FarmSummary,
+  MemberSummary,
+  OwnerAnswer,
+  OwnerMember,
+  PeerSummary,
+  Readiness,
+} from './status.ts';
 
-export interface NodeFaceOptions {
+export interface MemberStatusOptions {
   readonly config: () => Config;
   readonly version: string;
   readonly state: () => FarmSummary['state'];
   readonly identity: () => { readonly number: number; readonly incarnation: number };
   readonly view: () => View | undefined;
   readonly records: () => readonly MemberRecord[];
-  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly routing: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly calls: CallTable;
-  readonly callsFace: CallsFace;
+  readonly callStatus: CallStatus;
   readonly link: RelayLink;
   readonly store: Store;
   readonly service: Service;
   readonly fence: { readonly up: boolean };
-  readonly orders: () => Orders;
-  readonly desk: OrderDesk;
+  readonly orders: () => OrderMap;
+  readonly orderApi: OrderApi;
   /** Given to a node that sends through members. */
-  readonly exits?: { readonly open: boolean };
+  readonly exitChoice?: { readonly open: boolean };
 }
 
 /** A newer view that cannot be fetched: so long it may be on its way. */
@@ -55,18 +56,18 @@ const OUTRUN_MS = 2000;
 /** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
 const PUT_ATTEMPTS = 5;
 
-export class NodeFace implements FarmFace {
-  readonly #of: NodeFaceOptions;
-  readonly orders: OrderDesk;
+export class MemberStatus implements AdminApi {
+  readonly #of: MemberStatusOptions;
+  readonly orders: OrderApi;
 
-  constructor(options: NodeFaceOptions) {
+  constructor(options: MemberStatusOptions) {
     this.#of = options;
-    this.orders = options.desk;
+    this.orders = options.orderApi;
   }
 
   /** The store's absence alone changes nothing: the farm goes on with its last view. A member that alone is cut off is outrun. */
   ready(): Readiness {
-    const { state, view, identity, service, store, link, exits, fence } = this.#of;
+    const { state, view, identity, service, store, link, exitChoice, fence } = this.#of;
     const reasons: string[] = [];
     const now = state();
     if (now === 'banned') reasons.push('the member is banned by an operator: sipfarm unban lets it in');
@@ -75,14 +76,14 @@ export class NodeFace implements FarmFace {
       reasons.push('the member has no seat in the view yet');
     if (fence.up) reasons.push('the member stood still, and does not know yet whether it has its seat');
     if (service.trouble) reasons.push(service.trouble);
-    if (exits?.open === false) reasons.push('no member takes new calls: there is none to send through');
+    if (exitChoice?.open === false) reasons.push('no member takes new calls: there is none to send through');
     if (!store.up && link.outrunFor() > OUTRUN_MS)
       reasons.push('the farm has gone on to a newer view, and the store does not tell it');
     return { ready: reasons.length === 0, reasons };
   }
 
   farm(): FarmSummary {
-    const { config, version, state, identity, world, store, service, calls } = this.#of;
+    const { config, version, state, identity, routing, store, service, calls } = this.#of;
     const { farm, member, role, roleChosenBecause, service: settings } = config();
     const { host, port } = settings.server;
     return {
@@ -93,7 +94,7 @@ export class NodeFace implements FarmFace {
       role,
       roleChosenBecause,
       version,
-      epoch: world.tables.epoch,
+      epoch: routing.tables.epoch,
       store: { kind: store.kind, up: store.up },
       upstream: { server: formatEndpoint({ address: host, port }), up: service.trouble === undefined },
       ownedCalls: calls.calls,
@@ -101,9 +102,9 @@ export class NodeFace implements FarmFace {
   }
 
   members(): readonly MemberSummary[] {
-    const { view, records, world, link, identity, orders } = this.#of;
+    const { view, records, routing, link, identity, orders } = this.#of;
     const owned = new Map<number, number>();
-    for (const number of world.tables.slots) owned.set(number, (owned.get(number) ?? 0) + 1);
+    for (const number of routing.tables.slots) owned.set(number, (owned.get(number) ?? 0) + 1);
     return (view()?.seats ?? []).map((seat) => {
       const record = records().find(({ number }) => number === seat.number);
       const self = seat.number === identity().number;
@@ -161,11 +162,11 @@ export class NodeFace implements FarmFace {
   }
 
   callList(limit: number, all: boolean): Promise<CallList> {
-    return this.#of.callsFace.list(limit, all);
+    return this.#of.callStatus.list(limit, all);
   }
 
   recordOf(callId: string): Promise<CallSummary | null> {
-    return this.#of.callsFace.recordOf(callId);
+    return this.#of.callStatus.recordOf(callId);
   }
 
   calls(): { readonly owned: number } {
@@ -173,8 +174,8 @@ export class NodeFace implements FarmFace {
   }
 
   owner(callId: string): OwnerAnswer {
-    const { world, calls } = this.#of;
-    const { tables } = world;
+    const { routing, calls } = this.#of;
+    const { tables } = routing;
     const hash = new CallHash();
     const octets = Buffer.from(callId, 'latin1');
     hashCallId(tables.slotKey, octets, 0, octets.length, hash);
@@ -191,7 +192,7 @@ export class NodeFace implements FarmFace {
   }
 
   decode(text: string): Decoded {
-    return decode(text, this.#of.world.keys);
+    return decode(text, this.#of.routing.keys);
   }
 
   async getConfig(): Promise<ClusterSettings> {

@@ -1,6 +1,7 @@
 // What the admin server asks of the running node. The node implements it; tests hand in a plain object.
 import type { ClusterSettings } from '../config/schema.ts';
-import type { DrainProgress, Order, OrderKind } from '../membership/order.ts';
+import type { OrderKind } from '../membership/order.ts';
+import type { OrderApi } from '../orders/order-status.ts';
 import type { SeatRole, SeatState, View } from '../ownership/view.ts';
 import type { Decoded } from './decode.ts';
 
@@ -67,40 +68,6 @@ export interface AbsentSummary {
   /** gone: no process of that name is in the farm. joining: its seat is on its way. */
   readonly state: 'banned' | 'drained' | 'joining' | 'gone';
   readonly order?: OrderKind;
-}
-
-export interface OrderRequest {
-  readonly order: OrderKind;
-  /** Of a drain. */
-  readonly deadlineSeconds?: number | undefined;
-}
-
-/** What an operator wants of a member, and what has become of it. */
-export interface OrderStatus {
-  readonly member: string;
-  readonly order: Order | null;
-  /** A process of that name is in the farm. */
-  readonly alive: boolean;
-  readonly seated: boolean;
-  /** What the member has told of its drain; null before it has. */
-  readonly progress: DrainProgress | null;
-  /** Some other member takes new calls. */
-  readonly othersTakeCalls: boolean;
-  /** The order that was lifted just now, null when there was none; only in the answer to lifting. */
-  readonly lifted?: OrderKind | null;
-}
-
-/** Orders for any member. What is about one member rejects with SF_MEMBER_UNKNOWN, and with SF_STORE_*. */
-export interface OrderDesk {
-  /** Every order that stands, without progress. */
-  all(): readonly OrderStatus[];
-  status(id: string): Promise<OrderStatus>;
-  /** Replaces an order that stands, but no ban. Rejects with SF_ORDER_REFUSED. */
-  give(id: string, request: OrderRequest): Promise<OrderStatus>;
-  /** Lifts an order of one of these kinds. Rejects with SF_ORDER_REFUSED when another stands. */
-  lift(id: string, kinds: readonly OrderKind[]): Promise<OrderStatus>;
-  /** Forgets a member that is gone for good. Rejects with SF_ORDER_REFUSED while it lives, unless forced. */
-  remove(id: string, force: boolean): Promise<void>;
 }
 
 /** Another member as the relay link knows it, with a seat or without. */
@@ -176,8 +143,8 @@ export interface OwnerReport extends OwnerAnswer {
 }
 
 /** What gives a promise may ask the store; all else answers from tables at hand. */
-export interface FarmFace {
-  readonly orders: OrderDesk;
+export interface AdminApi {
+  readonly orders: OrderApi;
   ready(): Readiness;
   farm(): FarmSummary;
   members(): readonly MemberSummary[];

@@ -2,7 +2,7 @@
 import { GROUPS, isMapped, readGroups } from './address.ts';
 import { SipfarmError } from './errors.ts';
 
-interface Network {
+interface Prefix {
   readonly groups: Uint16Array;
   readonly masks: Uint16Array;
   readonly mapped: boolean;
@@ -10,7 +10,7 @@ interface Network {
 
 const scratch = new Uint16Array(GROUPS);
 
-function parseNetwork(text: string): Network | undefined {
+function parseNetwork(text: string): Prefix | undefined {
   const match = /^!?([0-9a-fA-F:.]+)(?:\/(\d{1,3}))?$/.exec(text.trim());
   const groups = new Uint16Array(GROUPS);
   if (!match || !readGroups(match[1]!, groups)) return undefined;
@@ -34,13 +34,13 @@ export function isNetworkText(text: string): boolean {
 
 /** Matches what lies in one of its networks and in none of those behind `!`. IPv4 networks match IPv4-mapped addresses too. */
 export class AddressList {
-  readonly #included: readonly Network[];
-  readonly #excluded: readonly Network[];
+  readonly #included: readonly Prefix[];
+  readonly #excluded: readonly Prefix[];
 
   /** Throws SF_CONFIG_INVALID for an entry that is no network. */
   constructor(entries: readonly string[]) {
-    const included: Network[] = [];
-    const excluded: Network[] = [];
+    const included: Prefix[] = [];
+    const excluded: Prefix[] = [];
     for (const entry of entries) {
       const network = parseNetwork(entry);
       if (!network)
@@ -60,7 +60,7 @@ export class AddressList {
 }
 
 /** Does one of `networks` hold the address in `scratch`? */
-function holds(networks: readonly Network[], mapped: boolean): boolean {
+function holds(networks: readonly Prefix[], mapped: boolean): boolean {
   for (let n = 0; n < networks.length; n++) {
     const network = networks[n]!;
     if (network.mapped !== mapped) continue;

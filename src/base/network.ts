@@ -14,8 +14,8 @@ export interface DatagramSocket {
 }
 
 /** A UDP socket that knows only one remote: the host reports to it when nobody listens there (ICMP, as ECONNREFUSED). */
-export interface KnockSocket {
-  knock(bytes: Uint8Array): void;
+export interface ConnectedUdpSocket {
+  probe(bytes: Uint8Array): void;
   close(): Promise<void>;
 }
 
@@ -54,7 +54,7 @@ export interface Network {
   bindUdp(local: Endpoint, handlers: DatagramHandlers, sharing?: Sharing): Promise<DatagramSocket>;
   listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void, accepting?: Accepting): Promise<StreamServer>;
   /** `onRefused` is called when the remote host or this one says that the port is closed. */
-  knockUdp(remote: Endpoint, onRefused: () => void): Promise<KnockSocket>;
+  connectUdp(remote: Endpoint, onRefused: () => void): Promise<ConnectedUdpSocket>;
   /** The stream is returned at once; it emits `connect`, or `error` and `close`. */
   connectTcp(remote: Endpoint, from?: { readonly address: string }): ByteStream;
   /** For whole IP packets of our own making. Throws SF_TRANSPARENT_UNAVAILABLE. Left out: this network has no such sockets. */
@@ -126,7 +126,7 @@ export const nodeNetwork: Network = {
     });
   },
 
-  knockUdp(remote, onRefused) {
+  connectUdp(remote, onRefused) {
     return new Promise((resolve, reject) => {
       const socket = dgram.createSocket(net.isIPv6(remote.address) ? 'udp6' : 'udp4');
       socket.once('error', reject);
@@ -142,7 +142,7 @@ export const nodeNetwork: Network = {
         socket.on('error', onRefused);
         socket.on('message', () => {});
         resolve({
-          knock(bytes) {
+          probe(bytes) {
             if (open) socket.send(bytes, (failed) => failed && onRefused());
           },
           close() {

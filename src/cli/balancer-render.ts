@@ -2,10 +2,10 @@
 import { isIP } from 'node:net';
 import { Argument, type Command, InvalidArgumentError } from 'commander';
 import type { MemberSummary } from '../admin/status.ts';
-import { SipfarmError } from '../base/errors.ts';
 import { askNeighbours, isMac } from '../balancer/neighbours.ts';
 import { type BalancerPlan, type HealthCheck, type Planned, planBalancer } from '../balancer/plan.ts';
 import { BALANCER_KINDS, type BalancerKind, canEndTls, isDirectReturn, renderBalancer } from '../balancer/render.ts';
+import { SipfarmError } from '../base/errors.ts';
 
 export interface RenderOptions {
   readonly vip?: string;

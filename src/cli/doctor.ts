@@ -14,9 +14,9 @@ import { collectFacts, type Surroundings } from '../doctor/collect.ts';
 import { diagnose, diagnoseProblems, diagnoseThrough, isWell } from '../doctor/doctor.ts';
 import { commandOf, type Finding, type Fix, fixesOf } from '../doctor/finding.ts';
 import { askThrough } from '../doctor/through-probe.ts';
+import { openStore } from '../process/open-store.ts';
 import type { Store } from '../store/store.ts';
 import { AdminClient } from './admin-client.ts';
-import { openStore } from '../process/open-store.ts';
 import { printable } from './table.ts';
 
 export interface DoctorOptions {

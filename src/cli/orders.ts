@@ -1,8 +1,8 @@
 // `sipfarm drain`, `pause`, `resume`, `ban`, `unban`, `remove`: orders for any member, given to any member.
 import { type Command, InvalidArgumentError } from 'commander';
-import type { OrderRequest, OrderStatus } from '../admin/status.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { MAX_DEADLINE_SECONDS, type OrderKind } from '../membership/order.ts';
+import type { OrderRequest, OrderStatus } from '../orders/order-status.ts';
 import type { AdminClient } from './admin-client.ts';
 import { parseDuration, showDuration } from './duration.ts';
 import { printable } from './table.ts';
@@ -51,18 +51,18 @@ export class OrderCommands {
   async drain(id: string, { deadline, wait }: DrainOptions): Promise<boolean> {
     const given = await this.#give(id, { order: 'drain', deadlineSeconds: deadline });
     if (wait) return this.#follow(id, given);
-    this.#say(given, `${id} drains; sipfarm resume ${id} ends it`);
+    this.#print(given, `${id} drains; sipfarm resume ${id} ends it`);
     return true;
   }
 
   async pause(id: string): Promise<void> {
     const given = await this.#give(id, { order: 'pause' });
-    this.#say(given, `${id} takes no new calls; sipfarm resume ${id} ends it`);
+    this.#print(given, `${id} takes no new calls; sipfarm resume ${id} ends it`);
   }
 
   async ban(id: string): Promise<void> {
     const given = await this.#give(id, { order: 'ban' });
-    this.#say(given, `${id} has no seat from now on; sipfarm unban ${id} ends it`);
+    this.#print(given, `${id} has no seat from now on; sipfarm unban ${id} ends it`);
   }
 
   resume(id: string): Promise<void> {
@@ -75,7 +75,7 @@ export class OrderCommands {
 
   async remove(id: string, force: boolean): Promise<void> {
     const answer = await this.#client.delete(`/v1/members/${encodeURIComponent(id)}${force ? '?force=true' : ''}`);
-    this.#say(answer, `${id} is forgotten: its record, its number and its order`);
+    this.#print(answer, `${id} is forgotten: its record, its number and its order`);
   }
 
   async #give(id: string, request: OrderRequest): Promise<OrderStatus> {
@@ -91,7 +91,7 @@ export class OrderCommands {
   async #lift(id: string, kinds: readonly OrderKind[]): Promise<void> {
     const path = `/v1/orders/${encodeURIComponent(id)}?order=${kinds.join(',')}`;
     const answer = (await this.#client.delete(path)) as OrderStatus;
-    this.#say(answer, answer.lifted ? `${id} is free again: ${answer.lifted} has ended` : `${id} had no order`);
+    this.#print(answer, answer.lifted ? `${id} is free again: ${answer.lifted} has ended` : `${id} had no order`);
   }
 
   async #follow(id: string, given: OrderStatus): Promise<boolean> {
@@ -103,7 +103,7 @@ export class OrderCommands {
     });
     let last = given;
     for (let failures = 0; ; ) {
-      const status = await this.#look(id, failures === PATIENT_LOOKS);
+      const status = await this.#poll(id, failures === PATIENT_LOOKS);
       failures = status ? 0 : failures + 1;
       if (status) {
         const end = endOf(id, given, last, status);
@@ -117,7 +117,7 @@ export class OrderCommands {
   }
 
   /** undefined when nobody can say now; `last`: then it rejects. */
-  async #look(id: string, last: boolean): Promise<OrderStatus | undefined> {
+  async #poll(id: string, last: boolean): Promise<OrderStatus | undefined> {
     try {
       return (await this.#client.get(`/v1/orders/${encodeURIComponent(id)}`)) as OrderStatus;
     } catch (error) {
@@ -126,7 +126,7 @@ export class OrderCommands {
     }
   }
 
-  #say(answer: unknown, words: string): void {
+  #print(answer: unknown, words: string): void {
     this.#deps.out(this.#json ? JSON.stringify(answer) : printable(words));
   }
 }

@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { MAX_LISTED_CALLS } from '../admin/admin-server.ts';
 import { decode } from '../admin/decode.ts';
 import type { AbsentSummary, CallList, FarmSummary, MemberSummary, OwnerReport } from '../admin/status.ts';
+import type { BalancerKind } from '../balancer/render.ts';
 import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import {
@@ -23,7 +24,6 @@ import type { DemoOptions } from '../demo/demo.ts';
 import { type Keyring, keyring } from '../ownership/keyring.ts';
 import { AdminClient } from './admin-client.ts';
 import { addRenderOptions, planFor, type RenderOptions, showFiles } from './balancer-render.ts';
-import type { BalancerKind } from '../balancer/render.ts';
 import type { DoctorOptions } from './doctor.ts';
 import { addOrderCommands, OrderCommands, type OrderDeps } from './orders.ts';
 import { showCalls, showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';

@@ -1,17 +1,10 @@
 // What `sipfarm check` shows of a good configuration, and what the other commands show of the member's answers.
 import type { Decoded } from '../admin/decode.ts';
-import type {
-  AbsentSummary,
-  CallList,
-  CallSummary,
-  MemberSummary,
-  OwnerMember,
-  OwnerReport,
-} from '../admin/status.ts';
+import type { AbsentSummary, CallList, CallSummary, MemberSummary, OwnerMember, OwnerReport } from '../admin/status.ts';
 import { formatAdvertised } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, formatHostPort } from '../base/endpoint.ts';
-import { transparentHatches } from '../config/transparent-ports.ts';
 import type { Config } from '../config/schema.ts';
+import { transparentPorts } from '../config/transparent-ports.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
 import { pairs, printable, table } from './table.ts';
 
@@ -44,9 +37,9 @@ export function summarizeConfig(config: Config): string {
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],
     ['keys', `${config.keys.length}, the first mints`],
     ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}, ${relay.mode}`],
-    ...transparentHatches(config).map(({ name, hatch }): [string, string] => [
+    ...transparentPorts(config).map(({ name, at: port }): [string, string] => [
       'hatch',
-      `${name}: udp ${formatEndpoint(hatch)}, packets that other members pass on as they came`,
+      `${name}: udp ${formatEndpoint(port)}, packets that other members pass on as they came`,
     ]),
     [
       'service',

@@ -71,7 +71,7 @@ export interface Changes {
   readonly restart: readonly string[];
 }
 
-function same(a: unknown, b: unknown): boolean {
+function isSame(a: unknown, b: unknown): boolean {
   return a instanceof Secret && b instanceof Secret ? a.equals(b) : isDeepStrictEqual(a, b);
 }
 
@@ -87,7 +87,7 @@ function isSection(value: unknown): value is Record<string, unknown> {
 }
 
 function sameLists(a: readonly unknown[], b: readonly unknown[]): boolean {
-  return a.length === b.length && a.every((entry, index) => same(entry, b[index]));
+  return a.length === b.length && a.every((entry, index) => isSame(entry, b[index]));
 }
 
 function differences(before: unknown, after: unknown, path: string): string[] {
@@ -95,7 +95,7 @@ function differences(before: unknown, after: unknown, path: string): string[] {
     const names = new Set([...Object.keys(before), ...Object.keys(after)]);
     return [...names].flatMap((name) => differences(before[name], after[name], path === '' ? name : `${path}.${name}`));
   }
-  const equal = Array.isArray(before) && Array.isArray(after) ? sameLists(before, after) : same(before, after);
+  const equal = Array.isArray(before) && Array.isArray(after) ? sameLists(before, after) : isSame(before, after);
   return equal ? [] : [path];
 }
 

@@ -5,7 +5,6 @@ import { dirname, resolve } from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, type Node, type Pair, parseDocument, visit } from 'yaml';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
-import { transparentHatches } from './transparent-ports.ts';
 import { ConfigError, complaints, type FieldPath, fieldText, type Problem } from './problems.ts';
 import {
   adminSchema,
@@ -17,6 +16,7 @@ import {
   settle,
 } from './schema.ts';
 import { Secret } from './secret.ts';
+import { transparentPorts } from './transparent-ports.ts';
 
 export const DEFAULT_CONFIG_PATH = '/etc/sipfarm/sipfarm.yaml';
 
@@ -203,7 +203,7 @@ function warningsOf(config: Config): string[] {
     if (transport === 'tcp' && answer === 'direct' && config.balancer.mode !== 'dsr')
       warnings.push(`listener ${name} is tcp: answer direct means nothing there`);
   }
-  if (config.relay.mode === 'transparent' && config.role === 'member' && transparentHatches(config).length === 0)
+  if (config.relay.mode === 'transparent' && config.role === 'member' && transparentPorts(config).length === 0)
     warnings.push(
       'relay.mode is transparent, and no UDP listener of the address family of relay.bind has answer direct: all packets go in frames',
     );

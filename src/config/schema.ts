@@ -21,8 +21,8 @@ import {
   SIP_PORT,
 } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
-import { answersDirect, hatchFaults } from './transparent-ports.ts';
 import { Secret } from './secret.ts';
+import { answersDirect, transparentPortFaults } from './transparent-ports.ts';
 import { portFaults } from './worker-ports.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
@@ -511,7 +511,7 @@ export interface WorkerPlace {
   /** From 0. */
   readonly index: number;
   /** Where the workers of this host listen for each other and for the SIP server. */
-  readonly doors: readonly Endpoint[];
+  readonly ownPorts: readonly Endpoint[];
 }
 
 /** The configuration of one member, every default filled in. */
@@ -705,7 +705,7 @@ export const configSchema = shape.superRefine((config, context) => {
   checkRole(config, complain);
   checkListeners(config, complain);
   checkAddresses(config, complain);
-  for (const message of hatchFaults(config)) complain(['relay', 'bind'], message);
+  for (const message of transparentPortFaults(config)) complain(['relay', 'bind'], message);
   checkStore(config, complain);
   checkSections(config, complain);
   checkWorkers(config, complain);

@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
-interface HatchListener {
+interface TransparentCandidate {
   readonly name: string;
   readonly transport: string;
   readonly bind: Endpoint;
@@ -12,28 +12,28 @@ interface HatchListener {
 }
 
 /** What of a configuration decides about hatches. */
-export interface Hatchways {
+export interface TransparentSettings {
   readonly role: string;
   readonly workers: number;
   readonly worker?: { readonly index: number };
   readonly relay: { readonly mode: string; readonly bind: Endpoint };
   readonly balancer: { readonly mode: string };
-  readonly listeners: readonly HatchListener[];
+  readonly listeners: readonly TransparentCandidate[];
 }
 
 /** Whether the owner of what came to this listener elsewhere answers by itself: what the listener says, else what its balancer allows. */
-export function answersDirect({ transport, proxyProtocol, answer }: HatchListener, mode: string): boolean {
+export function answersDirect({ transport, proxyProtocol, answer }: TransparentCandidate, mode: string): boolean {
   if (answer) return answer === 'direct';
   return mode === 'dsr' && !(transport === 'udp' && proxyProtocol !== 'off');
 }
 
 /** A listener that takes and gives packets with the client's own source (relay.mode transparent). */
-export interface TransparentHatch {
+export interface TransparentPort {
   readonly name: string;
   /** Index among the listeners. */
   readonly listener: number;
   /** Where the other members send them. */
-  readonly hatch: Endpoint;
+  readonly at: Endpoint;
 }
 
 /**
@@ -41,7 +41,7 @@ export interface TransparentHatch {
  * this member, or of worker `index` of this host. Their ports come behind those that the workers' relay links count up. Nodes outside the farm
  * have none: their clients know them by another address, and where a packet came to stands in frames only.
  */
-export function transparentHatches(config: Hatchways, index = config.worker?.index ?? 0): TransparentHatch[] {
+export function transparentPorts(config: TransparentSettings, index = config.worker?.index ?? 0): TransparentPort[] {
   const { role, workers, worker, relay: link, listeners, balancer } = config;
   if (link.mode !== 'transparent' || role === 'disabled' || role === 'relay') return [];
   const { address, port } = link.bind;
@@ -52,12 +52,14 @@ export function transparentHatches(config: Hatchways, index = config.worker?.ind
     .map(([listener, { name }]) => ({
       name,
       listener,
-      hatch: { address, port: port === 0 ? 0 : first + listener },
+      at: { address, port: port === 0 ? 0 : first + listener },
     }));
 }
 
 /** Hatches whose port does not exist, or is another's in the configuration: the first of them. */
-export function hatchFaults(config: Hatchways & { readonly service: { readonly bind: Endpoint } }): string[] {
+export function transparentPortFaults(
+  config: TransparentSettings & { readonly service: { readonly bind: Endpoint } },
+): string[] {
   const { workers, listeners, service } = config;
   const taken = [
     ...listeners.flatMap(({ name, transport, bind }) =>
@@ -68,14 +70,14 @@ export function hatchFaults(config: Hatchways & { readonly service: { readonly b
       at: workerEndpoint(service.bind, index),
     })),
   ];
-  const hatches = Array.from({ length: workers }, (_, index) => transparentHatches(config, index)).flat();
-  for (const { name, hatch } of hatches) {
-    const opened = `(relay.mode transparent) opens ${formatEndpoint(hatch)} for listener ${name}`;
-    if (hatch.port > 65_535) return [`${opened}, and there is no such port; lower the port`];
+  const ports = Array.from({ length: workers }, (_, index) => transparentPorts(config, index)).flat();
+  for (const { name, at: port } of ports) {
+    const opened = `(relay.mode transparent) opens ${formatEndpoint(port)} for listener ${name}`;
+    if (port.port > 65_535) return [`${opened}, and there is no such port; lower the port`];
     const other = taken.find(
-      ({ at }) => at.port === hatch.port && (at.address === hatch.address || isWildcard(at.address)),
+      ({ at }) => at.port === port.port && (at.address === port.address || isWildcard(at.address)),
     );
-    if (other && hatch.port !== 0) return [`${opened}, which ${other.what}; move one of the two`];
+    if (other && port.port !== 0) return [`${opened}, which ${other.what}; move one of the two`];
   }
   return [];
 }

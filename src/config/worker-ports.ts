@@ -19,13 +19,13 @@ export function workerEndpoint(at: Endpoint, index: number): Endpoint {
   return at.port === 0 ? at : { address: at.address, port: at.port + index };
 }
 
-interface Door {
+interface WorkerPort {
   readonly what: string;
   readonly at: Endpoint;
   readonly transports: readonly string[];
 }
 
-function meet(a: Door, b: Door): boolean {
+function meet(a: WorkerPort, b: WorkerPort): boolean {
   if (a.at.port === 0 || a.at.port !== b.at.port) return false;
   if (!a.transports.some((transport) => b.transports.includes(transport))) return false;
   if (a.at.address === b.at.address) return true;
@@ -33,7 +33,7 @@ function meet(a: Door, b: Door): boolean {
   return sameFamily && (isWildcard(a.at.address) || isWildcard(b.at.address));
 }
 
-function series(name: string, bind: Endpoint, transports: readonly string[], workers: number): Door[] {
+function series(name: string, bind: Endpoint, transports: readonly string[], workers: number): WorkerPort[] {
   return Array.from({ length: workers }, (_, index) => ({
     what: `${name} of worker ${index}`,
     at: workerEndpoint(bind, index),
@@ -56,7 +56,7 @@ export function portFaults(config: Ports): { readonly field: string; readonly me
 
   const links = series('relay.bind', relay.bind, ['udp', 'tcp'], workers);
   const services = series('service.bind', service.bind, ['udp'], workers);
-  const fixed: Door[] = [
+  const fixed: WorkerPort[] = [
     ...listeners.map(({ name, transport, bind }) => ({
       what: `listener ${name}`,
       at: bind,
@@ -69,11 +69,11 @@ export function portFaults(config: Ports): { readonly field: string; readonly me
       transports: ['udp'],
     },
   ];
-  const look = (field: string, own: readonly Door[], others: readonly Door[]): void => {
-    for (const door of own) {
-      const other = others.find((one) => meet(door, one));
+  const look = (field: string, own: readonly WorkerPort[], others: readonly WorkerPort[]): void => {
+    for (const ownPort of own) {
+      const other = others.find((one) => meet(ownPort, one));
       if (!other) continue;
-      const message = `counts up to ${formatEndpoint(door.at)} for ${door.what.split(' of ')[1]}, which is also ${other.what}; move one of them`;
+      const message = `counts up to ${formatEndpoint(ownPort.at)} for ${ownPort.what.split(' of ')[1]}, which is also ${other.what}; move one of them`;
       faults.push({ field, message });
       return;
     }

@@ -1,6 +1,7 @@
 // One file for all processes of a host: what each worker's configuration is.
-import { transparentHatches } from './transparent-ports.ts';
+
 import type { Config } from './schema.ts';
+import { transparentPorts } from './transparent-ports.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
 /** The member id of worker `index`. */
@@ -17,9 +18,9 @@ export function memberIds({ member, workers, worker }: Config): readonly string[
 /** The configuration of worker `index` (from 0) of the host that `config` is for. The listeners are the same for all. */
 export function workerConfig(config: Config, index: number): Config {
   const { workers, relay, service } = config;
-  const doors = Array.from({ length: workers }, (_, one) => [
-    ...[relay.bind, service.bind, service.advertise].map((door) => workerEndpoint(door, one)),
-    ...transparentHatches(config, one).map(({ hatch }) => hatch),
+  const ownPorts = Array.from({ length: workers }, (_, one) => [
+    ...[relay.bind, service.bind, service.advertise].map((ownPort) => workerEndpoint(ownPort, one)),
+    ...transparentPorts(config, one).map(({ at: port }) => port),
   ]).flat();
   return {
     ...config,
@@ -30,6 +31,6 @@ export function workerConfig(config: Config, index: number): Config {
       bind: workerEndpoint(service.bind, index),
       advertise: workerEndpoint(service.advertise, index),
     },
-    worker: { index, doors },
+    worker: { index, ownPorts },
   };
 }

@@ -25,7 +25,7 @@ export interface DemoOptions {
   readonly etcd?: string;
 }
 
-export interface DemoWorld {
+export interface DemoSurroundings {
   readonly network: Network;
   readonly clock: Clock;
   readonly version: string;
@@ -50,18 +50,18 @@ interface DemoMember {
 
 export class Demo {
   readonly #options: DemoOptions;
-  readonly #world: DemoWorld;
+  readonly #routing: DemoSurroundings;
   readonly #balancer: SprayBalancer;
   readonly #members: DemoMember[] = [];
   readonly #stores: Store[] = [];
   #board: Scoreboard | undefined;
   #port: number;
 
-  constructor(options: DemoOptions, world: DemoWorld) {
+  constructor(options: DemoOptions, routing: DemoSurroundings) {
     this.#options = options;
-    this.#world = world;
+    this.#routing = routing;
     this.#port = options.port;
-    this.#balancer = new SprayBalancer(world.network, { address: ADDRESS, port: options.port });
+    this.#balancer = new SprayBalancer(routing.network, { address: ADDRESS, port: options.port });
   }
 
   /** Where SIP clients send to. */
@@ -77,7 +77,7 @@ export class Demo {
   /** Starts balancer, servers and members. Rejects with SF_BIND_FAILED or SF_STORE_*; what was started is stopped again. */
   async start(): Promise<void> {
     const { members, etcd } = this.#options;
-    const memory = new MemoryFarm(this.#world.clock);
+    const memory = new MemoryFarm(this.#routing.clock);
     const secret = randomBytes(32).toString('hex');
     try {
       const vip = await this.#balancer.start();
@@ -86,7 +86,7 @@ export class Demo {
       const farm = `demo-${this.#port}`;
       for (let index = 1; index <= members; index++) {
         const store =
-          etcd === undefined ? memory.open() : new EtcdStore({ hosts: [etcd], farm, clock: this.#world.clock });
+          etcd === undefined ? memory.open() : new EtcdStore({ hosts: [etcd], farm, clock: this.#routing.clock });
         this.#stores.push(store);
         this.#members.push(await this.#startMember(`fe${index}`, farm, secret, store, vip));
       }
@@ -110,7 +110,7 @@ export class Demo {
   }
 
   async #startMember(id: string, farm: string, secret: string, store: Store, vip: DatagramSocket): Promise<DemoMember> {
-    const { network, clock, version } = this.#world;
+    const { network, clock, version } = this.#routing;
     const server = new AnsweringServer(network, clock);
     const serverAt = await server.start({ address: ADDRESS, port: 0 });
     const inner = await freePort(network);
@@ -156,7 +156,7 @@ export class Demo {
   }
 
   #showStart(): void {
-    const { write, live, clock } = this.#world;
+    const { write, live, clock } = this.#routing;
     const { members } = this.#options;
     const admin = this.#members[0]?.node.adminAt;
     write(

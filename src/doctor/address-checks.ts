@@ -4,7 +4,7 @@ import { type Config, isLoopback } from '../config/schema.ts';
 import type { HostFacts, InterfaceFacts } from './facts.ts';
 import { commandOf, type Finding, type Fix, finding, keepCommand, sysctlName } from './finding.ts';
 
-type Listener = Config['listeners'][number];
+type ListenerFact = Config['listeners'][number];
 
 const hostPrefix = (address: string): number => (address.includes(':') ? 128 : 32);
 const conf = (device: string, name: string): string => `net/ipv4/conf/${device}/${name}`;
@@ -129,7 +129,7 @@ function checkPersisted(facts: HostFacts, good: Readonly<Record<string, readonly
   ];
 }
 
-function listenerName({ name, bind }: Listener): string {
+function listenerName({ name, bind }: ListenerFact): string {
   return `listener ${name} (${formatEndpoint(bind)})`;
 }
 

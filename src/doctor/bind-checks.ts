@@ -1,7 +1,7 @@
 // Checks of the addresses that sipfarm binds: this host must hold each of them, whatever the mode.
 import { type Endpoint, isWildcard } from '../base/endpoint.ts';
-import { transparentHatches } from '../config/transparent-ports.ts';
 import type { Config } from '../config/schema.ts';
+import { transparentPorts } from '../config/transparent-ports.ts';
 import { vips } from './address-checks.ts';
 import type { HostFacts } from './facts.ts';
 import { type Finding, finding } from './finding.ts';
@@ -15,7 +15,7 @@ interface Bound {
 export function boundBy(config: Config): readonly Bound[] {
   return [
     ...config.listeners.map(({ name, bind }) => ({ what: `listener ${name}`, bind })),
-    ...transparentHatches(config).map(({ name, hatch }) => ({ what: `hatch of listener ${name}`, bind: hatch })),
+    ...transparentPorts(config).map(({ name, at: port }) => ({ what: `hatch of listener ${name}`, bind: port })),
     { what: 'relay.bind', bind: config.relay.bind },
     { what: 'service.bind', bind: config.service.bind },
     { what: 'admin.bind', bind: config.admin.bind },

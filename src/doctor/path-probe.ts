@@ -31,11 +31,11 @@ async function arrives({ network, clock }: ProbeDeps, to: string, octets: number
   const heads = to.includes(':') ? 48 : 28;
   const refused = Promise.withResolvers<void>();
   try {
-    const socket = await network.knockUdp({ address: to, port: CLOSED_PORT }, () => {
+    const socket = await network.connectUdp({ address: to, port: CLOSED_PORT }, () => {
       arrived = true;
       refused.resolve();
     });
-    socket.knock(Buffer.alloc(octets - heads));
+    socket.probe(Buffer.alloc(octets - heads));
     await Promise.race([refused.promise, wait(clock, KNOCK_MS)]);
     await socket.close();
   } catch {

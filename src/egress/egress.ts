@@ -1,12 +1,12 @@
 // The last step: bytes leave by the flow they belong to, here or at the member that holds it.
 
-import type { Flow } from '../packet/flow.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
-import type { Transport } from '../transport/transport.ts';
-import type { Doors } from './remote-listeners.ts';
+import type { Flow } from '../packet/flow.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { RemoteListeners } from './remote-listeners.ts';
 
-export interface EgressWorld {
+export interface EgressState {
   readonly tables: OwnerTables;
   /** Every incarnation this process has had: a rejoin renews the number, not the connections. */
   readonly incarnations: ReadonlySet<number>;
@@ -15,16 +15,16 @@ export interface EgressWorld {
 export class Egress {
   readonly #transport: Transport;
   readonly #link: RelayLink;
-  readonly #world: EgressWorld;
-  readonly #doors: Doors | undefined;
+  readonly #routing: EgressState;
+  readonly #remoteListeners: RemoteListeners | undefined;
   /** Index of this member's listener by code; -1 = none. */
   readonly #indexes = new Int16Array(256).fill(-1);
 
-  constructor(transport: Transport, link: RelayLink, world: EgressWorld, doors?: Doors) {
+  constructor(transport: Transport, link: RelayLink, routing: EgressState, remoteListeners?: RemoteListeners) {
     this.#transport = transport;
     this.#link = link;
-    this.#world = world;
-    this.#doors = doors;
+    this.#routing = routing;
+    this.#remoteListeners = remoteListeners;
     for (const [index, { code }] of transport.listeners.entries()) this.#indexes[code] = index;
   }
 
@@ -36,7 +36,7 @@ export class Egress {
   /** The flow's connection is known to be gone: it was here, or at a member that has no seat any more. What another member holds only that member knows. */
   isGone(flow: Readonly<Flow>): boolean {
     if (flow.connection === 0) return false;
-    const { tables, incarnations } = this.#world;
+    const { tables, incarnations } = this.#routing;
     if (flow.member !== tables.self) return !tables.seats.has(flow.member);
     return !incarnations.has(flow.incarnation) || !this.#transport.holdsStream(flow.connection);
   }
@@ -46,16 +46,16 @@ export class Egress {
    * flow's address, or a new one. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied.
    */
   send(flow: Readonly<Flow>, message: Buffer): boolean {
-    const { tables } = this.#world;
+    const { tables } = this.#routing;
     const here = flow.member === tables.self;
     if (flow.connection !== 0) {
       if (here) {
-        return this.#world.incarnations.has(flow.incarnation) && this.#transport.sendStream(flow.connection, message);
+        return this.#routing.incarnations.has(flow.incarnation) && this.#transport.sendStream(flow.connection, message);
       }
       // Whether the connection is of that member's present life only that member can say.
       return tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
     }
-    const elsewhere = !here && this.#doors?.elsewhere(flow.member, flow.listener) !== undefined;
+    const elsewhere = !here && this.#remoteListeners?.elsewhere(flow.member, flow.listener) !== undefined;
     const index = this.#indexes[flow.listener]!;
     const listener = this.#transport.listeners[index];
     if (elsewhere || !listener) {

@@ -19,21 +19,21 @@ export class ForbiddenTargets {
   readonly #noHosts = new AddressList(NO_HOSTS);
   readonly #near: AddressList;
   /** By port, as addresses: one address has many spellings. */
-  readonly #doors = new Map<number, AddressList>();
+  readonly #remoteListeners = new Map<number, AddressList>();
 
   /**
    * `listeners`: a near network that one of them is on is not forbidden; undefined: messages leave from another host, which knows what is near it.
    * `doors`: endpoints that no SIP message may reach from here.
    */
-  constructor(listeners: readonly Endpoint[] | undefined, doors: readonly Endpoint[]) {
+  constructor(listeners: readonly Endpoint[] | undefined, remoteListeners: readonly Endpoint[]) {
     const near = (listeners ? NEAR : []).filter((network) => {
       const list = new AddressList([network]);
       return !listeners?.some(({ address }) => list.matches(address));
     });
     this.#near = new AddressList(near);
-    for (const { port } of doors) {
-      const addresses = doors.filter((door) => door.port === port).map(({ address }) => address);
-      this.#doors.set(port, new AddressList(addresses.flatMap((address) => WILDCARDS[address] ?? [address])));
+    for (const { port } of remoteListeners) {
+      const addresses = remoteListeners.filter((remote) => remote.port === port).map(({ address }) => address);
+      this.#remoteListeners.set(port, new AddressList(addresses.flatMap((address) => WILDCARDS[address] ?? [address])));
     }
   }
 
@@ -51,6 +51,6 @@ export class ForbiddenTargets {
   }
 
   #holds(address: string, port: number): boolean {
-    return this.#near.matches(address) || this.#doors.get(port)?.matches(address) === true;
+    return this.#near.matches(address) || this.#remoteListeners.get(port)?.matches(address) === true;
   }
 }

@@ -8,10 +8,10 @@ import type { Packet } from '../packet/packet.ts';
 import type { Listener } from '../transport/transport.ts';
 
 /** What the way back of a request is made from. */
-export type Entrance = Pick<Listener, 'code' | 'answer' | 'proxyProtocol'>;
+export type ListenerTraits = Pick<Listener, 'code' | 'answer' | 'proxyProtocol'>;
 
 /** A listener of another node. What is sent by it leaves through that node, so its `answer` is always `ingress`. */
-export interface Door extends Entrance {
+export interface RemoteListener extends ListenerTraits {
   /** Number of the node that holds it. */
   readonly member: number;
   readonly transport: 'udp' | 'tcp';
@@ -20,7 +20,7 @@ export interface Door extends Entrance {
 }
 
 /** The part of a member's record that is read here. */
-export interface DoorRecord {
+export interface RemoteListenerRecord {
   readonly number: number;
   readonly role: SeatRole;
   readonly listeners: readonly {
@@ -40,29 +40,29 @@ export interface DoorsOptions {
   readonly role: SeatRole;
 }
 
-const NO_DOORS: readonly Door[] = [];
+const NO_DOORS: readonly RemoteListener[] = [];
 
-export class Doors {
+export class RemoteListeners {
   readonly #options: DoorsOptions;
   /** By member number. */
-  #all: ReadonlyMap<number, readonly Door[]> = new Map();
+  #all: ReadonlyMap<number, readonly RemoteListener[]> = new Map();
   /** By member number and listener code: those whose clients this node cannot answer from a listener of its own. */
-  #elsewhere: ReadonlyMap<number, Door> = new Map();
+  #elsewhere: ReadonlyMap<number, RemoteListener> = new Map();
 
   constructor(options: DoorsOptions) {
     this.#options = options;
   }
 
   /** The records of all nodes; that of `self` is left out. */
-  setRecords(records: readonly DoorRecord[], self: number): void {
-    const all = new Map<number, readonly Door[]>();
-    const elsewhere = new Map<number, Door>();
+  setRecords(records: readonly RemoteListenerRecord[], self: number): void {
+    const all = new Map<number, readonly RemoteListener[]>();
+    const elsewhere = new Map<number, RemoteListener>();
     for (const record of records) {
       if (record.number === self) continue;
-      const doors = doorsOf(record);
-      all.set(record.number, doors);
-      for (const door of doors)
-        if (this.#isElsewhere(door, record.role)) elsewhere.set(keyOf(door.member, door.code), door);
+      const remoteListeners = remoteListenersOf(record);
+      all.set(record.number, remoteListeners);
+      for (const remote of remoteListeners)
+        if (this.#isElsewhere(remote, record.role)) elsewhere.set(listenerKey(remote.member, remote.code), remote);
     }
     this.#all = all;
     this.#elsewhere = elsewhere;
@@ -72,38 +72,38 @@ export class Doors {
    * The listener of that member when what came to it is answered through it, whatever this node's own settings: this node has none of the name,
    * or one of the two is not in the farm and its clients know it by another address, or this node has no way to clients at all.
    */
-  elsewhere(member: number, code: number): Door | undefined {
-    return this.#elsewhere.size === 0 ? undefined : this.#elsewhere.get(keyOf(member, code));
+  elsewhere(member: number, code: number): RemoteListener | undefined {
+    return this.#elsewhere.size === 0 ? undefined : this.#elsewhere.get(listenerKey(member, code));
   }
 
   /** What the packet came to, as its answer sees it; undefined when nobody has such a listener any more. */
-  entranceOf(packet: Packet): Entrance | undefined {
+  traitsOf(packet: Packet): ListenerTraits | undefined {
     return this.elsewhere(packet.ingress, packet.listenerCode) ?? this.#options.own[packet.listener];
   }
 
   /** The first listener of that member by which messages leave with this transport and address family: not one whose clients are told another transport. */
-  fitting(member: number, transport: 'udp' | 'tcp', ipv6: boolean): Door | undefined {
-    for (const door of this.#all.get(member) ?? NO_DOORS)
-      if (door.advertise.transport === transport && door.ipv6 === ipv6) return door;
+  fitting(member: number, transport: 'udp' | 'tcp', ipv6: boolean): RemoteListener | undefined {
+    for (const remote of this.#all.get(member) ?? NO_DOORS)
+      if (remote.advertise.transport === transport && remote.ipv6 === ipv6) return remote;
     return undefined;
   }
 
-  #isElsewhere(door: Door, role: SeatRole): boolean {
+  #isElsewhere(remote: RemoteListener, role: SeatRole): boolean {
     const { own, role: ownRole } = this.#options;
-    const mine = own.find(({ code }) => code === door.code);
-    if (!mine || mine.transport !== door.transport || ownRole === 'relay') return true;
+    const mine = own.find(({ code }) => code === remote.code);
+    if (!mine || mine.transport !== remote.transport || ownRole === 'relay') return true;
     if (role === 'member' && ownRole === 'member') return false;
-    const [told, theirs] = [mine.advertise, door.advertise];
+    const [told, theirs] = [mine.advertise, remote.advertise];
     return told.host !== theirs.host || told.port !== theirs.port || told.transport !== theirs.transport;
   }
 }
 
-function keyOf(member: number, code: number): number {
+function listenerKey(member: number, code: number): number {
   return member * 256 + code;
 }
 
-function doorsOf({ number, listeners }: DoorRecord): Door[] {
-  return listeners.flatMap((listener): Door[] => {
+function remoteListenersOf({ number, listeners }: RemoteListenerRecord): RemoteListener[] {
+  return listeners.flatMap((listener): RemoteListener[] => {
     const { name, transport, bind, proxied } = listener;
     const advertise = advertisedIn(listener);
     if (!advertise || (transport !== 'udp' && transport !== 'tcp')) return [];

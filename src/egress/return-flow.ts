@@ -1,15 +1,10 @@
 // Where the response to a request goes (RFC 3261 18.2.2, RFC 3581 4), as a flow.
 import { SIP_PORT } from '../base/endpoint.ts';
-import type { Flow } from '../packet/flow.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
-import type { Scan } from '../sip/scan.ts';
+import type { Flow } from '../packet/flow.ts';
 import type { Packet } from '../packet/packet.ts';
-import type { Entrance } from './remote-listeners.ts';
-
-/** A flow that leads nowhere, to be filled. */
-export function emptyFlow(): Flow {
-  return { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
-}
+import type { Scan } from '../sip/scan.ts';
+import type { ListenerTraits } from './remote-listeners.ts';
 
 /**
  * Fills `flow` with the way back to whoever sent the request: its connection at the member that holds it, or its source address. The port
@@ -17,7 +12,13 @@ export function emptyFlow(): Flow {
  * another address than the source: nobody can have our answers sent to a third party. Through a proxy in front only the source port
  * leads back, with `rport` or without.
  */
-export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, listener: Entrance, flow: Flow): void {
+export function returnFlow(
+  scan: Scan,
+  packet: Packet,
+  tables: OwnerTables,
+  listener: ListenerTraits,
+  flow: Flow,
+): void {
   const { via } = scan;
   const proxied = (listener.proxyProtocol ?? 'off') !== 'off';
   sourceFlow(packet, tables, listener, flow);
@@ -25,7 +26,7 @@ export function returnFlow(scan: Scan, packet: Packet, tables: OwnerTables, list
 }
 
 /** Fills `flow` with the way to where the packet has come from: its connection, or its source address and port. */
-export function sourceFlow(packet: Packet, tables: OwnerTables, listener: Entrance, flow: Flow): void {
+export function sourceFlow(packet: Packet, tables: OwnerTables, listener: ListenerTraits, flow: Flow): void {
   const byIngress = packet.connection !== 0 || listener.answer === 'ingress';
   flow.member = byIngress ? packet.ingress : tables.self;
   flow.incarnation = byIngress ? packet.ingressIncarnation : tables.incarnation;

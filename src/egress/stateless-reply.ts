@@ -4,14 +4,15 @@ import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import { mintToken, TokenKind } from '../ownership/token.ts';
+import { emptyFlow } from '../packet/flow.ts';
+import type { Packet } from '../packet/packet.ts';
 import type { DropReason, ReplyStatus } from '../packet/verdict.ts';
 import { buildReply } from '../sip/reply.ts';
 import { Method, type Scan } from '../sip/scan.ts';
-import type { Packet } from '../packet/packet.ts';
 import type { Transport } from '../transport/transport.ts';
-import type { Doors } from './remote-listeners.ts';
 import type { Egress } from './egress.ts';
-import { emptyFlow, returnFlow } from './return-flow.ts';
+import type { RemoteListeners } from './remote-listeners.ts';
+import { returnFlow } from './return-flow.ts';
 
 /** How many error answers by UDP one source prefix gets. */
 export interface ErrorLimits {
@@ -21,11 +22,11 @@ export interface ErrorLimits {
   readonly refusals: RateLimit;
 }
 
-export interface AnswersOptions {
-  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+export interface StatelessRepliesOptions {
+  readonly routing: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly transport: Transport;
   /** Left out: there are no other listeners than this node's own. */
-  readonly doors?: Doors;
+  readonly remoteListeners?: RemoteListeners;
   readonly egress: Egress;
   /** Monotonic milliseconds. */
   readonly now: () => number;
@@ -37,22 +38,22 @@ export interface AnswersOptions {
 
 const NO_HEADERS: readonly string[] = [];
 
-export class Answers {
-  readonly #options: AnswersOptions;
+export class StatelessReplies {
+  readonly #options: StatelessRepliesOptions;
   readonly #flow = emptyFlow();
   /** Replaced when the setting changes. */
   limits: ErrorLimits;
   #tag = '';
   #tagKeys: Keyring | undefined;
 
-  constructor(options: AnswersOptions) {
+  constructor(options: StatelessRepliesOptions) {
     this.#options = options;
     this.limits = options.limits;
   }
 
   /** A To tag that tells every member that its ACK needs no owner (RFC 3261 8.2.7). */
   toTag(): string {
-    const { keys, tables } = this.#options.world;
+    const { keys, tables } = this.#options.routing;
     if (this.#tagKeys !== keys) {
       this.#tag = mintToken(keys, TokenKind.reply, tables.self, 0);
       this.#tagKeys = keys;
@@ -65,7 +66,7 @@ export class Answers {
    * `listed`: the operator has named the source, so the answer need not be cut down to the size of the question.
    */
   answer(packet: Packet, scan: Scan, status: ReplyStatus, headers = NO_HEADERS, listed = false): void {
-    const { drops, egress, world, transport, doors, answered } = this.#options;
+    const { drops, egress, routing, transport, remoteListeners, answered } = this.#options;
     if (scan.method === Method.ACK) {
       drops['bad-ack'].n++;
       return;
@@ -82,9 +83,9 @@ export class Answers {
       drops.amplification.n++;
       return;
     }
-    const entrance = doors ? doors.entranceOf(packet) : transport.listeners[packet.listener];
-    if (!entrance) return;
-    returnFlow(scan, packet, world.tables, entrance, this.#flow);
+    const traits = remoteListeners ? remoteListeners.traitsOf(packet) : transport.listeners[packet.listener];
+    if (!traits) return;
+    returnFlow(scan, packet, routing.tables, traits, this.#flow);
     answered.cell({ status: String(status) }).n++;
     if (!egress.send(this.#flow, reply)) drops['flow-lost'].n++;
   }

@@ -7,34 +7,27 @@ import { randomBytes } from 'node:crypto';
 import type { AddressList } from '../base/address-list.ts';
 import { type Guard, NO_GUARD, type PacketEntrance } from '../base/guard.ts';
 import { SERVICE_SIDE } from '../base/listener-code.ts';
+import type { Egress } from '../egress/egress.ts';
+import type { StatelessReplies } from '../egress/stateless-reply.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
-import type { Way } from '../packet/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import type { OwnerLookup } from '../ownership/owner-lookup.ts';
 import { readBranchToken, Token, TokenKind } from '../ownership/token.ts';
-import {
-  DROP_REASONS,
-  type DropReason,
-  drop,
-  type ReplyStatus,
-  replyWith,
-  type Verdict,
-} from '../packet/verdict.ts';
-import type { Answers } from '../egress/stateless-reply.ts';
-import type { Egress } from '../egress/egress.ts';
+import type { Way } from '../packet/flow.ts';
+import { Packet } from '../packet/packet.ts';
+import { DROP_REASONS, type DropReason, drop, type ReplyStatus, replyWith, type Verdict } from '../packet/verdict.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Service } from '../service/service.ts';
 import { buildReply } from '../sip/reply.ts';
 import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from '../sip/scan.ts';
 import { isResponse } from '../transport/classify.ts';
-import { Packet } from '../packet/packet.ts';
 
-export interface PacketWayOptions {
-  readonly world: { readonly keys: Keyring };
+export interface PacketPathOptions {
+  readonly routing: { readonly keys: Keyring };
   readonly lookup: OwnerLookup;
   readonly link: RelayLink;
   readonly service: Service;
-  readonly answers: Answers;
+  readonly answers: StatelessReplies;
   readonly egress: Egress;
   readonly verdicts: CellFamily<'verdict' | 'reason'>;
   /** Hosts that name this member and no other: an OPTIONS to one of them is a probe. As they stand in a URI, IPv6 in brackets. */
@@ -70,8 +63,8 @@ export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<
   return Object.fromEntries(cells) as Record<DropReason, Cell>;
 }
 
-export class PacketWay {
-  readonly #options: PacketWayOptions;
+export class PacketPath {
+  readonly #options: PacketPathOptions;
   readonly #guard: Guard;
   readonly #ownHosts: readonly Buffer[];
   readonly #local: Cell;
@@ -83,7 +76,7 @@ export class PacketWay {
   readonly #lost = { top: new Scan(), packet: new Packet() };
   readonly #token = new Token();
 
-  constructor(options: PacketWayOptions) {
+  constructor(options: PacketPathOptions) {
     this.#options = options;
     this.#guard = options.guard ?? NO_GUARD;
     this.#ownHosts = options.ownHosts.map((host) => Buffer.from(host.toLowerCase()));
@@ -107,7 +100,7 @@ export class PacketWay {
     packet.end = message.end;
     if (fault) this.#act(faultVerdict(fault, message), packet, message);
     else if (message.isRequest && this.#isProbe(packet, message)) this.#answerProbe(packet, message);
-    else if (message.isRequest && message.method === Method.REGISTER && this.#movesOn(packet))
+    else if (message.isRequest && message.method === Method.REGISTER && this.#redirects(packet))
       this.#sendOn(packet, message);
     else this.#act(this.#options.lookup.decide(message, packet), packet, message);
   }
@@ -143,20 +136,20 @@ export class PacketWay {
     const { egress, forbidden } = this.#options;
     const connected = flow.connection !== 0;
     if (!connected && forbidden?.has(flow.address, flow.port) && !isResponse(bytes, start))
-      this.#comeBack(bytes, start, end, 503);
+      this.#answerUndeliverable(bytes, start, end, 503);
     else if (egress.send(flow, bytes.subarray(start, end))) return;
     else if (!connected || !this.#giveBack(flow, bytes, start, end))
-      this.#comeBack(bytes, start, end, connected ? 430 : 503);
+      this.#answerUndeliverable(bytes, start, end, connected ? 430 : 503);
   }
 
   /** Gives a message of another member's SIP server back to it. False for one that is no request, or whose owner is not to be reached. */
   #giveBack(flow: Way, bytes: Buffer, start: number, end: number): boolean {
-    const { link, world } = this.#options;
+    const { link, routing } = this.#options;
     const message = this.#inside;
     const token = this.#token;
     if (scan(bytes, start, end, false, message) !== null || !message.isRequest || message.branchStart < 0) return false;
-    const check = readBranchToken(world.keys, bytes, message.branchStart, message.branchEnd, token);
-    if (check !== 'valid' || token.kind !== TokenKind.edge) return false;
+    const check = readBranchToken(routing.keys, bytes, message.branchStart, message.branchEnd, token);
+    if (check !== 'valid' || token.kind !== TokenKind.outward) return false;
     if (!link.giveBack(token.member, flow, bytes, start, end)) return false;
     this.#drops['flow-lost'].n++;
     return true;
@@ -171,7 +164,7 @@ export class PacketWay {
   /** A message whose connection could not be opened: a request is answered 503 (RFC 3261 8.1.3.1). */
   unsent(message: Buffer): void {
     try {
-      this.#comeBack(message, 0, message.length, 503);
+      this.#answerUndeliverable(message, 0, message.length, 503);
     } catch (error) {
       this.#guard.caught('connection', error, message, 0, message.length);
     }
@@ -182,7 +175,7 @@ export class PacketWay {
   }
 
   /** Answers a request of ours that cannot leave, as if its next hop had: the answer finds its owner by the branch on top. */
-  #comeBack(bytes: Buffer, start: number, end: number, status: 430 | 503): void {
+  #answerUndeliverable(bytes: Buffer, start: number, end: number, status: 430 | 503): void {
     const message = this.#inside;
     this.#drops['flow-lost'].n++;
     if (scan(bytes, start, end, false, message) !== null) return;
@@ -198,7 +191,7 @@ export class PacketWay {
     this.#act(this.#options.lookup.decide(top, packet), packet, top);
   }
 
-  #movesOn(packet: Packet): boolean {
+  #redirects(packet: Packet): boolean {
     return packet.connection !== 0 && this.#options.moving.on;
   }
 

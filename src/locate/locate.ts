@@ -6,9 +6,9 @@ import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { SIP_PORT } from '../base/endpoint.ts';
 import type { CellFamily } from '../metrics/counters.ts';
-import { orderTargets, type Ranking, type Server, type Target } from './srv-order.ts';
+import { orderTargets, type Ranking, type Server, type SrvTarget } from './srv-order.ts';
 
-export type { Target } from './srv-order.ts';
+export type { SrvTarget as Target } from './srv-order.ts';
 
 /** What is asked of DNS; `dns.promises.Resolver` of Node is one. A rejection carries a `code` of node:dns. */
 export interface DnsResolver {
@@ -60,15 +60,15 @@ const MAX_ADDRESSES = 8;
 const NO_RECORD = new Set(['ENOTFOUND', 'ENODATA', 'ENOTIMP', 'EFORMERR']);
 const HOST_NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?$/;
 
-const NOTHING: readonly Target[] = [];
+const NOTHING: readonly SrvTarget[] = [];
 /** RFC 6761 6.3: the name is not asked of DNS. */
 const LOCALHOST = '127.0.0.1';
 
 /** What is remembered of a name. */
-interface Known {
+interface CachedLookup {
   readonly ranking: Ranking;
   /** The order itself when there is only one. */
-  readonly only: readonly Target[] | undefined;
+  readonly only: readonly SrvTarget[] | undefined;
   /** Until when it holds, and until when it may be used when DNS does not answer. */
   until: number;
   readonly staleUntil: number;
@@ -80,14 +80,14 @@ interface Progress {
   ttlSeconds: number;
 }
 
-type Transport = Target['transport'];
+type TransportRule = SrvTarget['transport'];
 
 export class Locator {
   readonly #options: LocatorOptions;
   readonly #maxNames: number;
   readonly #maxLookups: number;
   readonly #timeoutMs: number;
-  readonly #known = new Map<string, Known>();
+  readonly #known = new Map<string, CachedLookup>();
   readonly #running = new Map<string, Promise<void>>();
 
   constructor(options: LocatorOptions) {
@@ -102,7 +102,12 @@ export class Locator {
    * `host`: literal (brackets or not) or name; `port` 0 = none given; `transport`: the URI's parameter;
    * `choice`: decides among equals, and must be equal for all retransmissions of a request (a hash of its branch).
    */
-  locateNow(host: string, port: number, transport: string | undefined, choice: number): readonly Target[] | undefined {
+  locateNow(
+    host: string,
+    port: number,
+    transport: string | undefined,
+    choice: number,
+  ): readonly SrvTarget[] | undefined {
     const by = this.#transport(transport);
     if (by === null) return NOTHING;
     const literal = host === 'localhost' ? LOCALHOST : host.charCodeAt(0) === 0x5b ? host.slice(1, -1) : host;
@@ -126,7 +131,7 @@ export class Locator {
     port: number,
     transport: string | undefined,
     choice: number,
-  ): Promise<readonly Target[] | 'busy'> {
+  ): Promise<readonly SrvTarget[] | 'busy'> {
     const now = this.locateNow(host, port, transport, choice);
     if (now) return now;
     const name = host.toLowerCase();
@@ -163,7 +168,7 @@ export class Locator {
     });
   }
 
-  async #lookUp(key: string, name: string, port: number, transport: Transport | undefined): Promise<void> {
+  async #lookUp(key: string, name: string, port: number, transport: TransportRule | undefined): Promise<void> {
     const progress: Progress = { failed: false, ttlSeconds: MAX_TTL_SECONDS };
     const ranking = await this.#rank(name, port, transport, progress);
     const targets = orderTargets(ranking, 0);
@@ -193,14 +198,14 @@ export class Locator {
     else this.#remember(key, { ranking: [], only: NOTHING, until: now + NEGATIVE_MS, staleUntil: now });
   }
 
-  #remember(key: string, known: Known): void {
+  #remember(key: string, known: CachedLookup): void {
     this.#known.delete(key);
     if (this.#known.size >= this.#maxNames) this.#known.delete(this.#known.keys().next().value!);
     this.#known.set(key, known);
   }
 
   /** RFC 3263 4.1 and 4.2. */
-  async #rank(name: string, port: number, transport: Transport | undefined, progress: Progress): Promise<Ranking> {
+  async #rank(name: string, port: number, transport: TransportRule | undefined, progress: Progress): Promise<Ranking> {
     if (port !== 0) return this.#host(name, transport ?? this.#fallback(), port, progress);
     const services = transport ? [] : await this.#services(name);
     if (services.length === 0)
@@ -214,10 +219,10 @@ export class Locator {
   }
 
   /** The services that NAPTR names and this node can use. A NAPTR question without an answer counts as none: many servers do not know the type. */
-  async #services(name: string): Promise<{ by: Transport; name: string }[]> {
+  async #services(name: string): Promise<{ by: TransportRule; name: string }[]> {
     const unheard: Progress = { failed: false, ttlSeconds: 0 };
     const records = await answer(() => this.#options.resolver.resolveNaptr(name), unheard);
-    const services: { by: Transport; name: string }[] = [];
+    const services: { by: TransportRule; name: string }[] = [];
     for (const record of records.sort((a, b) => a.order - b.order || a.preference - b.preference)) {
       const service = record.service.toUpperCase();
       const by = service === 'SIP+D2U' ? 'udp' : service === 'SIP+D2T' ? 'tcp' : undefined;
@@ -230,7 +235,7 @@ export class Locator {
   }
 
   /** The servers that the SRV records of `service` name, by priority; undefined when there are no such records. */
-  async #servers(service: string, by: Transport, progress: Progress): Promise<Ranking | undefined> {
+  async #servers(service: string, by: TransportRule, progress: Progress): Promise<Ranking | undefined> {
     const records = await answer(() => this.#options.resolver.resolveSrv(service), progress);
     if (records.length === 0) return undefined;
     progress.ttlSeconds = Math.min(progress.ttlSeconds, SERVICE_TTL_SECONDS);
@@ -251,12 +256,12 @@ export class Locator {
     return [...groups.values()];
   }
 
-  async #host(name: string, by: Transport, port: number, progress: Progress): Promise<Ranking> {
+  async #host(name: string, by: TransportRule, port: number, progress: Progress): Promise<Ranking> {
     return [[await this.#server(name, by, port, 0, progress)]];
   }
 
   /** The addresses of one host. */
-  async #server(name: string, by: Transport, port: number, weight: number, progress: Progress): Promise<Server> {
+  async #server(name: string, by: TransportRule, port: number, weight: number, progress: Progress): Promise<Server> {
     const { resolver } = this.#options;
     const families = await Promise.all(
       this.#options.families.map(async (family) => {
@@ -264,26 +269,26 @@ export class Locator {
           family === 4 ? resolver.resolve4(name, { ttl: true }) : resolver.resolve6(name, { ttl: true });
         const records = (await answer(ask, progress)).slice(0, MAX_ADDRESSES);
         for (const { ttl } of records) progress.ttlSeconds = Math.min(progress.ttlSeconds, ttl);
-        return records.map(({ address }): Target => ({ transport: by, address, port }));
+        return records.map(({ address }): SrvTarget => ({ transport: by, address, port }));
       }),
     );
     return { weight, families };
   }
 
   /** The transport a URI asks for; undefined = it leaves the choice to us, null = we have no such thing. */
-  #transport(parameter: string | undefined): Transport | undefined | null {
+  #transport(parameter: string | undefined): TransportRule | undefined | null {
     if (parameter === undefined) return undefined;
     const by = parameter.toLowerCase();
     return (by === 'udp' || by === 'tcp') && this.#options.transports.includes(by) ? by : null;
   }
 
   /** UDP, where nothing says otherwise (RFC 3263 4.1). */
-  #fallback(): Transport {
+  #fallback(): TransportRule {
     return this.#options.transports.includes('udp') ? 'udp' : 'tcp';
   }
 }
 
-function questionKey(host: string, port: number, transport: Transport | undefined): string {
+function questionKey(host: string, port: number, transport: TransportRule | undefined): string {
   return `${transport ?? ''} ${port} ${host.toLowerCase()}`;
 }
 

@@ -1,7 +1,7 @@
 // The order in which the servers of a name are tried (RFC 2782), as a function of a number: equal numbers give equal orders.
 // A stateless proxy needs that, so that a retransmission goes where its request went (RFC 3263 4.4); a true random number gives plain RFC 2782.
 
-export interface Target {
+export interface SrvTarget {
   readonly transport: 'udp' | 'tcp';
   /** IP literal, without brackets. */
   readonly address: string;
@@ -11,7 +11,7 @@ export interface Target {
 /** One host with its addresses: a list per address family, the preferred family first. */
 export interface Server {
   readonly weight: number;
-  readonly families: readonly (readonly Target[])[];
+  readonly families: readonly (readonly SrvTarget[])[];
 }
 
 /** Groups of servers in the order of their rank; within a group the weights decide. */
@@ -28,9 +28,9 @@ function draw(): number {
 }
 
 /** All targets of `ranking` in the order in which to try them. `choice` is any number; its low 32 bits count. */
-export function orderTargets(ranking: Ranking, choice: number): Target[] {
+export function orderTargets(ranking: Ranking, choice: number): SrvTarget[] {
   state = choice | 0;
-  const targets: Target[] = [];
+  const targets: SrvTarget[] = [];
   for (const group of ranking) {
     // Servers of weight 0 stand first, so that they have the small chance RFC 2782 wants for them.
     const left = group.length > 1 ? [...group].sort((a, b) => Math.sign(a.weight) - Math.sign(b.weight)) : [...group];

@@ -6,7 +6,7 @@ import { SEAT_ROLES, type SeatRole, type SeatState } from '../ownership/view.ts'
 
 /** `away`: it lives and wants no seat: a drain has come to its deadline, or an order has taken the seat. */
 const STATES = ['active', 'draining', 'away'] as const satisfies readonly (SeatState | 'away')[];
-export type RecordState = (typeof STATES)[number];
+export type MemberRecordState = (typeof STATES)[number];
 const TRANSPORTS = ['udp', 'tcp', 'tls'] as const;
 
 export const MAX_NUMBER = 65_535;
@@ -39,7 +39,7 @@ export interface MemberRecord {
   /** 1-16777215, rises with each start. */
   readonly incarnation: number;
   readonly role: SeatRole;
-  readonly state: RecordState;
+  readonly state: MemberRecordState;
   /** 0-1000. */
   readonly weight: number;
   /** Address of the relay link, `ip:port`. */

@@ -5,14 +5,19 @@ import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { takesCalls, type View } from '../ownership/view.ts';
+import { type MemberLife, takesCalls, type View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
 import type { Lease, Store } from '../store/store.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
-import { type MemberRecord, type MemberRecordParts, parseMemberRecord, type RecordState } from './member-record.ts';
-import type { Orders } from './order.ts';
+import {
+  type MemberRecord,
+  type MemberRecordParts,
+  type MemberRecordState,
+  parseMemberRecord,
+} from './member-record.ts';
+import type { OrderMap } from './order.ts';
 import { Reminder } from './reminder.ts';
-import { claimSeat, type GivenNumber, LAST_SEEN_MS, type SeatRecord, touchNumber } from './seat-claim.ts';
+import { claimSeat, LAST_SEEN_MS, type SeatRecord, touchNumber } from './seat-claim.ts';
 import { ViewKeeper } from './view-keeper.ts';
 import { parseView } from './view-value.ts';
 
@@ -43,11 +48,11 @@ export interface MembershipOptions {
   /** All member records, this one's included, ordered by number, whenever they change. */
   readonly onMembers: (records: readonly MemberRecord[]) => void;
   /** What operators want of members; told again whenever it was read. */
-  readonly onOrders?: (orders: Orders) => void;
+  readonly onOrders?: (orders: OrderMap) => void;
   /** From now on adopt nothing and write nothing; go on with what is here, on the last view. */
   readonly onIsolated: () => void;
   /** Isolation is over. The incarnation is the old one when the store has not missed us, else a higher one. */
-  readonly onRejoined: (given: GivenNumber) => void;
+  readonly onRejoined: (given: MemberLife) => void;
   /** The farm has given this member's seat up although the member lives. `onIsolated` follows, and a new incarnation when it has rejoined. */
   readonly onSeatLost: () => void;
 }
@@ -61,10 +66,10 @@ export class Membership {
   readonly #claim = randomBytes(8).toString('hex');
   readonly #views: ViewKeeper;
   #phase: Phase = 'outside';
-  #state: RecordState = 'active';
+  #state: MemberRecordState = 'active';
   /** The record in the store says less than `record` and `#state`. */
   #unpublished = false;
-  #given: GivenNumber | undefined;
+  #given: MemberLife | undefined;
   #keeper: LeaseKeeper | undefined;
   /** `clock.now()` of the claim whose incarnation this is. */
   #joinedAt = 0;
@@ -113,11 +118,11 @@ export class Membership {
   }
 
   /** As of the last join; undefined before. */
-  get given(): GivenNumber | undefined {
+  get given(): MemberLife | undefined {
     return this.#given;
   }
 
-  get state(): RecordState {
+  get state(): MemberRecordState {
     return this.#state;
   }
 
@@ -126,7 +131,7 @@ export class Membership {
    * in `record` must be bound before: see claimSeat. Rejects with SF_MEMBER_ID_TAKEN when another process still holds the id after twice the
    * lease, with SF_KEY_MISMATCH, SF_NUMBERS_EXHAUSTED, SF_STORE_REFUSED, or with SF_STORE_UNREACHABLE when `leave` ends the waiting.
    */
-  async join(): Promise<GivenNumber> {
+  async join(): Promise<MemberLife> {
     const { store, clock, log, id, leaseSeconds } = this.#options;
     if (this.#phase === 'left') throw new SipfarmError('SF_STORE_UNREACHABLE', `${id} has left before it had joined`);
     this.#phase = 'joining';
@@ -158,7 +163,7 @@ export class Membership {
   }
 
   /** Says in the record that the member is active, draining or away; the view follows. Resolves when written, or at once while isolated: then it is written on the return. Rejects as Store.commit does, and is tried again with each keepalive. */
-  async setState(state: RecordState): Promise<void> {
+  async setState(state: MemberRecordState): Promise<void> {
     this.#state = state;
     await this.publish();
   }
@@ -232,7 +237,7 @@ export class Membership {
   }
 
   /** Claims number and record until somebody else is no longer faster. Rejects only with what trying on cannot heal. */
-  async #claimOnce(starting: boolean): Promise<GivenNumber | 'taken' | 'unreachable'> {
+  async #claimOnce(starting: boolean): Promise<MemberLife | 'taken' | 'unreachable'> {
     const { store, clock, leaseSeconds } = this.#options;
     let held: { readonly lease: Lease; readonly sentAt: number } | undefined;
     const lease = async (): Promise<Lease> => {
@@ -243,7 +248,7 @@ export class Membership {
     const conflict = new Backoff(clock, this.#random, 10, 250);
     let outcome: Awaited<ReturnType<typeof claimSeat>> = 'conflict';
     try {
-      if (starting) await this.#lookAtFarm();
+      if (starting) await this.#checkFarm();
       for (let conflicts = 0; outcome === 'conflict' && this.#phase !== 'left'; conflicts++) {
         if (conflicts > 0) await conflict.pause();
         this.#unpublished = false;
@@ -270,7 +275,7 @@ export class Membership {
   }
 
   /** Rejects as Store.list does. */
-  async #lookAtFarm(): Promise<void> {
+  async #checkFarm(): Promise<void> {
     const { store, id, onJoining } = this.#options;
     if (!onJoining) return;
     const [entry, members] = await Promise.all([store.get('view'), store.list('members/')]);
@@ -287,7 +292,7 @@ export class Membership {
     );
   }
 
-  #enter(given: GivenNumber, lease: Lease, sentAt: number): void {
+  #enter(given: MemberLife, lease: Lease, sentAt: number): void {
     const { clock } = this.#options;
     this.#given = given;
     this.#seenAt = clock.now();
@@ -340,11 +345,11 @@ export class Membership {
     this.#phase = 'isolated';
     log.warn({ why }, 'isolated: going on with the calls and the view that are here, adopting and writing nothing');
     onIsolated();
-    void this.#comeBack(why === 'deadline' ? lease : undefined);
+    void this.#rejoin(why === 'deadline' ? lease : undefined);
   }
 
   /** `lease`: the old one, when the store may not have ended it. */
-  async #comeBack(lease: Lease | undefined): Promise<void> {
+  async #rejoin(lease: Lease | undefined): Promise<void> {
     const { clock, log, id, onRejoined } = this.#options;
     let old = lease;
     const reminder = new Reminder(clock);
@@ -372,7 +377,7 @@ export class Membership {
   }
 
   /** Claims anew, but not before it is known whether the seat of the old incarnation was lost: afterwards nobody would find out. Each further loss waits longer. */
-  async #claimAgain(): Promise<GivenNumber | 'taken' | 'unreachable'> {
+  async #claimAgain(): Promise<MemberLife | 'taken' | 'unreachable'> {
     const known = await this.confirmSeat().then(
       () => true,
       () => false,

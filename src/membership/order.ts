@@ -27,7 +27,7 @@ export interface Order {
 }
 
 /** Orders by member id. */
-export type Orders = ReadonlyMap<string, Order>;
+export type OrderMap = ReadonlyMap<string, Order>;
 
 /** draining: calls are left (with leftSeconds 0 also past the deadline: no other member could take them). drained: none is. handed-over: the deadline came first, and the seat was given up. */
 const DRAIN_STATES = ['draining', 'drained', 'handed-over'] as const;
@@ -69,7 +69,7 @@ export function parseDrainProgress(value: unknown): DrainProgress | undefined {
 }
 
 /** Whether members other than `id` take new calls, also when the view does not know yet who of them has just been told to drain. */
-export function othersTakeCalls(id: string, view: View | undefined, orders: Orders): boolean {
+export function othersTakeCalls(id: string, view: View | undefined, orders: OrderMap): boolean {
   const seats = view?.seats ?? [];
   return seats.some((seat) => {
     const order = orders.get(seat.id)?.order;
@@ -78,7 +78,7 @@ export function othersTakeCalls(id: string, view: View | undefined, orders: Orde
 }
 
 /** The orders among these entries of the prefix orders/; `onBad` is told the keys that hold none. */
-export function readOrders(entries: readonly Entry[], onBad: (key: string) => void): Orders {
+export function readOrders(entries: readonly Entry[], onBad: (key: string) => void): OrderMap {
   const orders = new Map<string, Order>();
   for (const { key, value } of entries) {
     const id = key.slice('orders/'.length);

@@ -5,7 +5,7 @@ export const REMIND_MS = 30_000;
 
 export class Reminder {
   readonly #clock: Clock;
-  #toldAt = Number.NEGATIVE_INFINITY;
+  #remindedAt = Number.NEGATIVE_INFINITY;
   #what = '';
 
   constructor(clock: Clock) {
@@ -15,9 +15,9 @@ export class Reminder {
   /** True when `what` is another trouble than the last time, or half a minute has passed since it was due. */
   due(what: string): boolean {
     const now = this.#clock.now();
-    if (what === this.#what && now - this.#toldAt < REMIND_MS) return false;
+    if (what === this.#what && now - this.#remindedAt < REMIND_MS) return false;
     this.#what = what;
-    this.#toldAt = now;
+    this.#remindedAt = now;
     return true;
   }
 }

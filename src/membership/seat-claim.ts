@@ -1,5 +1,6 @@
 // How a member comes to its number and incarnation: both keys in one transaction, bound to the lease it brings.
 import { SipfarmError } from '../base/errors.ts';
+import type { MemberLife } from '../ownership/view.ts';
 import type { Lease, Store } from '../store/store.ts';
 import { checkKeys } from './key-check.ts';
 import {
@@ -19,11 +20,6 @@ const REUSE_MS = 7 * DAY_MS + LAST_SEEN_MS;
 
 export type SeatRecord = Omit<MemberRecord, 'number' | 'incarnation'>;
 
-export interface GivenNumber {
-  readonly number: number;
-  readonly incarnation: number;
-}
-
 export interface SeatClaim {
   readonly store: Store;
   readonly record: SeatRecord;
@@ -34,7 +30,7 @@ export interface SeatClaim {
   /** How often this claim has lost already: the more often, the wider the choice among free numbers. */
   readonly conflicts: number;
   /** What this process was given before: tokens name it. */
-  readonly before: GivenNumber | undefined;
+  readonly before: MemberLife | undefined;
   /** Only a process that starts may take over the record of its predecessor. */
   readonly starting: boolean;
   /** Asked for only when the claim has a chance. */
@@ -50,7 +46,7 @@ export interface SeatClaim {
  *
  * Rejects as Store.commit does, with SF_NUMBERS_EXHAUSTED, and with SF_KEY_MISMATCH before anything is written.
  */
-export async function claimSeat(claim: SeatClaim): Promise<GivenNumber | 'taken' | 'conflict'> {
+export async function claimSeat(claim: SeatClaim): Promise<MemberLife | 'taken' | 'conflict'> {
   const { store, record } = claim;
   const members = await store.list('members/');
   checkKeys(
@@ -124,7 +120,7 @@ function numberRecord(member: string, incarnation: number, wall: number): Number
 }
 
 /** Writes that the member was seen now, unless its number has gone to another meanwhile. Rejects as Store.commit does. */
-export async function touchNumber(store: Store, id: string, given: GivenNumber, wall: number): Promise<void> {
+export async function touchNumber(store: Store, id: string, given: MemberLife, wall: number): Promise<void> {
   const key = `numbers/${given.number}`;
   const entry = await store.get(key);
   const present = parseNumberRecord(entry?.value);

@@ -5,11 +5,10 @@ import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { isMember, nextView, type Outcast, type Seat, takesCalls, type View } from '../ownership/view.ts';
+import { isMember, type MemberLife, nextView, type Seat, takesCalls, type View } from '../ownership/view.ts';
 import type { Entry, PrefixWatch, Store } from '../store/store.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
-import { type Orders, readOrders } from './order.ts';
-import type { GivenNumber } from './seat-claim.ts';
+import { type OrderMap, readOrders } from './order.ts';
 import { parseView, seatByOrder } from './view-value.ts';
 
 /** Changes within this time make one view. */
@@ -29,7 +28,7 @@ export interface ViewKeeperOptions {
   /** Entries of the store that could not be read. */
   readonly badEntries: Cell;
   /** This member's number and incarnation as of now; undefined before it has joined. */
-  readonly self: () => GivenNumber | undefined;
+  readonly self: () => MemberLife | undefined;
   /** False while this member may write nothing. */
   readonly mayPropose: () => boolean;
   /** False for a node whose role is not `member`. */
@@ -37,7 +36,7 @@ export interface ViewKeeperOptions {
   readonly onView: (view: View) => void;
   readonly onMembers: (records: readonly MemberRecord[]) => void;
   /** All orders there are, whenever they were read. */
-  readonly onOrders: (orders: Orders) => void;
+  readonly onOrders: (orders: OrderMap) => void;
   /** The view has no longer the seat that this member had. Once per incarnation. */
   readonly onSeatLost: () => void;
 }
@@ -55,7 +54,7 @@ export class ViewKeeper {
   #membersFresh = false;
   #viewFresh = false;
   #ordersFresh = false;
-  #orders: Orders = new Map();
+  #orders: OrderMap = new Map();
   /** The view in force here: the newest ever seen. */
   #view: View | undefined;
   /** The key `view` as it stands in the store; its revision is 0n when it is absent. */
@@ -233,7 +232,7 @@ export class ViewKeeper {
     }
   }
 
-  #hasSeat({ number, incarnation }: GivenNumber): boolean {
+  #hasSeat({ number, incarnation }: MemberLife): boolean {
     return this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation) ?? false;
   }
 
@@ -285,21 +284,21 @@ export class ViewKeeper {
   #next(seats = this.#desired(this.#members)): View | undefined {
     const last = this.#view;
     if (!last && seats.length === 0) return undefined;
-    const next = nextView(last, seats, randomBytes(16).toString('hex'), this.#outcasts(seats));
+    const next = nextView(last, seats, randomBytes(16).toString('hex'), this.#evicted(seats));
     if (next !== last) return next;
     // The store has lost the view, or been set back to an older one: epochs only rise.
     return JSON.stringify(this.#stored) === JSON.stringify(last) ? undefined : { ...last, epoch: last.epoch + 1 };
   }
 
   /** Who gets no seat again with this incarnation, when the next seats are `seats`: as long as its record lives. */
-  #outcasts(seats: readonly Seat[]): readonly Outcast[] {
+  #evicted(seats: readonly Seat[]): readonly MemberLife[] {
     const seated = new Set(seats.map(({ number }) => number));
     return this.#members
       .filter((record) => !seated.has(record.number) && (this.#isOut(record) || this.#isTaken(record)))
       .map(({ number, incarnation }) => ({ number, incarnation }));
   }
 
-  #isOut({ number, incarnation }: Outcast): boolean {
+  #isOut({ number, incarnation }: MemberLife): boolean {
     return this.#view?.out?.some((each) => each.number === number && each.incarnation === incarnation) === true;
   }
 

@@ -4,7 +4,7 @@ import { isInteger, isList, isObject, isOneOf } from '../base/guards.ts';
 import {
   type Generation,
   HISTORY_LENGTH,
-  type Outcast,
+  type MemberLife,
   SEAT_ROLES,
   type Seat,
   type SeatRole,
@@ -26,7 +26,7 @@ export function parseView(value: unknown): View | undefined {
   if (typeof seed !== 'string' || !/^[0-9a-f]{32}$/.test(seed)) return undefined;
   if (!isList(seats, MAX_SEATS) || !isList(out, MAX_SEATS) || !isList(history, HISTORY_LENGTH)) return undefined;
   const parsedSeats: readonly (Seat | undefined)[] = seats.map(parseSeat);
-  const parsedOut: readonly (Outcast | undefined)[] = out.map(parseOutcast);
+  const parsedOut: readonly (MemberLife | undefined)[] = out.map(parseOutcast);
   const parsedHistory: readonly (Generation | undefined)[] = history.map(parseGeneration);
   if (!isComplete(parsedSeats) || !isOrdered(parsedSeats) || !isComplete(parsedHistory)) return undefined;
   if (!isComplete(parsedOut)) return undefined;
@@ -42,7 +42,7 @@ export function parseView(value: unknown): View | undefined {
   };
 }
 
-function parseOutcast(value: unknown): Outcast | undefined {
+function parseOutcast(value: unknown): MemberLife | undefined {
   if (!isObject(value)) return undefined;
   const { number, incarnation } = value;
   return isInteger(number, 1, MAX_NUMBER) && isInteger(incarnation, 1, MAX_INCARNATION)

@@ -4,19 +4,19 @@ import type { Clock } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
 import { CallJournal, type RecordsMode } from '../calls/records/call-journal.ts';
 import type { CallRecord } from '../calls/records/call-record.ts';
+import { lifeOfRecord } from '../calls/records/record-life.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
-import { lifeOfRecord } from '../calls/table/dialog-life.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { Store } from '../store/store.ts';
-import type { World } from './routing-state.ts';
+import type { RoutingState } from './routing-state.ts';
 
-export interface CallRecordsOptions {
+export interface CallRecoveryOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly guard: Guard;
   readonly log: Logger;
   readonly metrics: Metrics;
-  readonly world: World;
+  readonly routing: RoutingState;
   readonly calls: CallTable;
   readonly mode: RecordsMode;
   /** True while this member may write nothing. */
@@ -33,35 +33,35 @@ const FLUSH_MS = 1000;
 /** From the reading of the records until all members know that this one has its seat, and what they had under way is done. */
 const LATE_ENDS_MS = 5000;
 
-export class CallRecords {
+export class CallRecovery {
   readonly journal: CallJournal;
-  readonly #options: CallRecordsOptions;
+  readonly #options: CallRecoveryOptions;
   /** The incarnation whose records have been read. */
   #readAs = 0;
 
-  constructor(options: CallRecordsOptions) {
+  constructor(options: CallRecoveryOptions) {
     this.#options = options;
-    const { store, clock, guard, log, metrics, world, calls, mode } = options;
+    const { store, clock, guard, log, metrics, routing, calls, mode } = options;
     this.journal = new CallJournal({
       store,
       clock,
       guard,
       log,
       mode,
-      self: () => ({ ...world.identity, epoch: world.tables.epoch }),
+      self: () => ({ ...routing.identity, epoch: routing.tables.epoch }),
       mayWrite: () => !options.isolated(),
       stillSeated: options.confirmSeat,
-      onTaken: (entry) => calls.giveUp(entry),
+      onTaken: (entry) => calls.forget(entry),
       writes: metrics.callRecordWrites,
       dropped: metrics.callRecordsDropped,
     });
-    metrics.sources.callRecords = () => this.journal.size;
+    metrics.sources.callRecovery = () => this.journal.size;
     metrics.sources.callRecordQueue = () => this.journal.waiting;
   }
 
   /** The member has joined, or joined anew: under a new incarnation it reads which calls are still its own. */
   joined(): void {
-    const { incarnation } = this.#options.world.identity;
+    const { incarnation } = this.#options.routing.identity;
     if (incarnation === this.#readAs) return;
     this.#readAs = incarnation;
     const { log, clock, guard } = this.#options;

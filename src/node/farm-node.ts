@@ -1,7 +1,9 @@
 // The composition root: builds one member of the farm from its configuration, starts it, drains it, stops it.
 import type { Logger } from 'pino';
 import { AdminServer, type Answer, type Question } from '../admin/admin-server.ts';
-import type { FarmFace } from '../admin/status.ts';
+import { CallStatus } from '../admin/call-status.ts';
+import { MemberStatus } from '../admin/member-status.ts';
+import type { AdminApi } from '../admin/status.ts';
 import { AddressList } from '../base/address-list.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
@@ -12,27 +14,30 @@ import type { DatagramSocket, Network } from '../base/network.ts';
 import { CallTable } from '../calls/table/call-table.ts';
 import type { Changes } from '../config/live.ts';
 import type { Config } from '../config/schema.ts';
+import { Egress } from '../egress/egress.ts';
+import { ExitChoice } from '../egress/exit-member.ts';
+import { RemoteListeners } from '../egress/remote-listeners.ts';
+import { StatelessReplies } from '../egress/stateless-reply.ts';
+import { dropCells, PacketPath } from '../ingress/packet-path.ts';
+import { Locator, nodeResolver } from '../locate/locate.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import { Membership } from '../membership/membership.ts';
-import { type Orders, othersTakeCalls } from '../membership/order.ts';
+import { type OrderMap, othersTakeCalls } from '../membership/order.ts';
+import { Ramp } from '../membership/ramp.ts';
 import { MemberSeries } from '../metrics/member-series.ts';
 import type { Metrics } from '../metrics/metrics.ts';
+import { AdminState } from '../orders/admin-state.ts';
+import { StoreOrders } from '../orders/store-orders.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import { OwnerLookup } from '../ownership/owner-lookup.ts';
-import type { View } from '../ownership/view.ts';
-import { Answers } from '../egress/stateless-reply.ts';
-import { Doors } from '../egress/remote-listeners.ts';
-import { Egress } from '../egress/egress.ts';
+import type { MemberLife, View } from '../ownership/view.ts';
 import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../relay/envelope.ts';
-import { Exits } from '../egress/exit-member.ts';
 import { RelayLink } from '../relay/relay-link.ts';
-import { Locator, nodeResolver } from '../locate/locate.ts';
 import { Upstream } from '../service/upstream/upstream.ts';
 import type { Store } from '../store/store.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
 import { Transport } from '../transport/transport.ts';
-import { CallRecords } from './call-recovery.ts';
-import { CallsFace } from '../admin/call-status.ts';
+import { CallRecovery } from './call-recovery.ts';
 import { FaultLog } from './fault-log.ts';
 import { Fence } from './fence.ts';
 import {
@@ -47,16 +52,11 @@ import {
   transportLimits,
   transportsOf,
 } from './from-config.ts';
-import { Inheritance } from './takeover-wiring.ts';
 import { feedMetrics } from './metric-sources.ts';
-import { NodeFace } from '../admin/member-status.ts';
-import { Obedience } from '../orders/admin-state.ts';
-import { StoreOrderDesk } from '../orders/store-orders.ts';
-import { dropCells, PacketWay } from '../ingress/packet-path.ts';
-import { Ramp } from '../membership/ramp.ts';
 import { RefusedPeers } from './refused-peers.ts';
+import { RoutingState } from './routing-state.ts';
 import { Settings } from './settings.ts';
-import { type Identity, World } from './routing-state.ts';
+import { TakeoverWiring } from './takeover-wiring.ts';
 
 export interface NodeOptions {
   readonly config: Config;
@@ -84,26 +84,26 @@ export class FarmNode {
   readonly #options: NodeOptions;
   /** For rooms whose timers work on packets, or on what is left of them. */
   readonly #guardedClock: Clock;
-  readonly #world: World;
+  readonly #routing: RoutingState;
   readonly #calls: CallTable;
   readonly #limits: { -readonly [Field in keyof TransportLimits]: TransportLimits[Field] };
   readonly transport: Transport;
   readonly #link: RelayLink;
-  readonly #doors: Doors;
+  readonly #remoteListeners: RemoteListeners;
   readonly #upstream: Upstream;
-  readonly #answers: Answers;
+  readonly #answers: StatelessReplies;
   readonly #membership: Membership;
   readonly #fence: Fence;
   readonly #refusedPeers: RefusedPeers;
   readonly #peerSeries: MemberSeries<'direction' | 'peer'>;
   /** undefined where no call is recorded: in a node that is no member. */
-  readonly #callRecords: CallRecords | undefined;
-  readonly #obedience: Obedience;
+  readonly #callRecovery: CallRecovery | undefined;
+  readonly #adminState: AdminState;
   readonly #ramp: Ramp;
-  #orders: Orders = new Map();
-  readonly #inheritance: Inheritance | undefined;
+  #orders: OrderMap = new Map();
+  readonly #takeoverWiring: TakeoverWiring | undefined;
   readonly #admin: AdminServer | undefined;
-  readonly face: FarmFace;
+  readonly api: AdminApi;
   readonly #settings: Settings;
   #state: NodeState = 'joining';
   #view: View | undefined;
@@ -129,25 +129,25 @@ export class FarmNode {
     this.#calls = new CallTable({
       ...config.ownership,
       evicted: metrics.evicted,
-      onForgotten: (entry) => this.#callRecords?.journal.over(entry),
+      onForgotten: (entry) => this.#callRecovery?.journal.over(entry),
     });
-    this.#world = new World(
+    this.#routing = new RoutingState(
       keyring(config.keys.map((key) => key.reveal())),
       this.#calls,
       clock,
       config.role !== 'member',
     );
     this.#limits = { ...DEFAULT_LIMITS, ...transportLimits(config) };
-    const world = this.#world;
-    this.#callRecords =
+    const routing = this.#routing;
+    this.#callRecovery =
       config.role !== 'member'
         ? undefined
-        : new CallRecords({
+        : new CallRecovery({
             ...guarded,
             store,
             log: log.child({ room: 'calls' }),
             metrics,
-            world,
+            routing,
             calls: this.#calls,
             mode: config.ownership.records,
             isolated: () => this.#membership.isolated || this.#fence.up,
@@ -177,18 +177,18 @@ export class FarmNode {
       },
       ...(options.sockets && { sockets: options.sockets }),
     });
-    this.#doors = new Doors({ own: this.transport.listeners, role: config.role });
-    const doors = this.#doors;
+    this.#remoteListeners = new RemoteListeners({ own: this.transport.listeners, role: config.role });
+    const remoteListeners = this.#remoteListeners;
     this.#link = new RelayLink({
       ...guarded,
       network,
       log: log.child({ room: 'relay' }),
       bind: config.relay.bind,
       mtu: config.relay.mtu,
-      keys: () => world.keys,
+      keys: () => routing.keys,
       self: () => this.#relaySelf,
       listeners: config.listeners.map(({ name }) => name),
-      knowsDoor: (member, code) => doors.elsewhere(member, code) !== undefined,
+      knowsListener: (member, code) => remoteListeners.elsewhere(member, code) !== undefined,
       transparent: transparentListeners(config),
       metrics: {
         relayed: metrics.relayed,
@@ -220,24 +220,24 @@ export class FarmNode {
       seconds: config.rampSeconds,
       onStep: () => void this.#membership.publish().catch(() => {}),
     });
-    this.#obedience = new Obedience({
+    this.#adminState = new AdminState({
       clock,
       log: log.child({ room: 'orders' }),
       calls: this.#calls,
-      heirs: () => othersTakeCalls(config.member, this.#view, this.#orders),
+      othersTakeCalls: () => othersTakeCalls(config.member, this.#view, this.#orders),
       deadlineSeconds: () => this.#settings.now.drain.deadlineSeconds,
       // A stop is not taken back by an order that ends.
       setState: (state) =>
         this.#state === 'draining' || this.#stopping ? Promise.resolve() : this.#membership.setState(state),
-      tell: (progress) => this.#membership.note(`drains/${config.member}`, progress),
-      letGo: () => this.transport.moveAllOn(),
+      report: (progress) => this.#membership.note(`drains/${config.member}`, progress),
+      redirectClients: () => this.transport.redirectClients(),
     });
-    world.heldSince = (member) => this.#link.heldSince(member);
-    const egress = new Egress(this.transport, this.#link, world, doors);
-    this.#answers = new Answers({
-      world,
+    routing.heldSince = (member) => this.#link.heldSince(member);
+    const egress = new Egress(this.transport, this.#link, routing, remoteListeners);
+    this.#answers = new StatelessReplies({
+      routing,
       transport: this.transport,
-      doors,
+      remoteListeners,
       egress,
       now: () => clock.now(),
       limits: errorLimits(config),
@@ -245,7 +245,7 @@ export class FarmNode {
       drops,
     });
     const reachable = (member: number): boolean => this.#link.reachable(member);
-    const exits = config.role === 'relay' ? new Exits({ world, doors, reachable }) : undefined;
+    const exitChoice = config.role === 'relay' ? new ExitChoice({ routing, remoteListeners, reachable }) : undefined;
     const { service, resolver } = config;
     const forbidden = forbiddenTargets(config);
     this.#upstream = new Upstream({
@@ -256,16 +256,16 @@ export class FarmNode {
         forbidden,
       },
       ...guarded,
-      world,
+      routing,
       network,
       log: log.child({ room: 'upstream' }),
       transport: this.transport,
       egress,
-      doors,
-      ...(exits && { exits }),
+      remoteListeners,
+      ...(exitChoice && { exitChoice }),
       answers: this.#answers,
       calls: this.#calls,
-      ...(this.#callRecords && { journal: this.#callRecords.journal }),
+      ...(this.#callRecovery && { journal: this.#callRecovery.journal }),
       locator: new Locator({
         resolver: nodeResolver(resolver.servers.map(formatEndpoint)),
         clock,
@@ -282,9 +282,9 @@ export class FarmNode {
       again: (packet) => way.relayed(packet),
       onHealth: () => void this.#membership.publish().catch(() => {}),
     });
-    const lookup = new OwnerLookup(world, metrics.forgedTokens);
-    const way = new PacketWay({
-      world,
+    const lookup = new OwnerLookup(routing, metrics.forgedTokens);
+    const way = new PacketPath({
+      routing,
       lookup,
       link: this.#link,
       service: this.#upstream,
@@ -296,7 +296,7 @@ export class FarmNode {
       forbidden,
       fence,
       moving: this.#moving,
-      ready: () => this.face.ready().ready,
+      ready: () => this.api.ready().ready,
       guard,
     });
     this.#membership = new Membership({
@@ -315,61 +315,61 @@ export class FarmNode {
       onRejoined: (identity) => this.#becomeRejoined(identity),
       onSeatLost: () => this.#giveUpCalls(),
     });
-    this.#inheritance =
-      this.#callRecords &&
-      new Inheritance({
+    this.#takeoverWiring =
+      this.#callRecovery &&
+      new TakeoverWiring({
         ...guarded,
         store,
         calls: this.#calls,
         log: log.child({ room: 'adoption' }),
-        world,
-        heir: this.#upstream.heir,
-        keeper: this.#callRecords.journal,
+        routing,
+        takeover: this.#upstream.takeover,
+        keeper: this.#callRecovery.journal,
         membership: this.#membership,
         fence,
         metrics,
       });
-    this.face = new NodeFace({
+    this.api = new MemberStatus({
       config: () => this.#settings.now,
       version: options.version,
       state: () => this.state,
-      identity: () => this.#world.identity,
+      identity: () => this.#routing.identity,
       view: () => this.#view,
       records: () => this.#records,
-      world,
+      routing,
       calls: this.#calls,
-      callsFace: new CallsFace({ store, world, callRecords: this.#callRecords }),
+      callStatus: new CallStatus({ store, routing, callRecovery: this.#callRecovery }),
       link: this.#link,
       store,
       service: this.#upstream,
       fence,
       orders: () => this.#orders,
-      desk: new StoreOrderDesk({
+      orderApi: new StoreOrders({
         ...{ clock, store, self: config.member },
         view: () => this.#view,
         records: () => this.#records,
         orders: () => this.#orders,
-        obey: (order) => this.#obedience.take(order),
+        obey: (order) => this.#adminState.take(order),
       }),
-      ...(exits && { exits }),
+      ...(exitChoice && { exitChoice }),
     });
     this.#admin =
       options.admin === 'none'
         ? undefined
         : new AdminServer({
             ...config.admin,
-            face: this.face,
+            api: this.api,
             registry: metrics.registry,
             log: log.child({ room: 'admin' }),
           });
     feedMetrics(metrics.sources, {
-      ...{ world, store, calls: this.#calls, link: this.#link, transport: this.transport, service: this.#upstream },
+      ...{ routing, store, calls: this.#calls, link: this.#link, transport: this.transport, service: this.#upstream },
       view: () => this.#view,
     });
   }
 
   get state(): NodeState {
-    const { standing } = this.#obedience;
+    const { phase: standing } = this.#adminState;
     if (this.#state === 'stopping' || this.#state === 'draining') return this.#state;
     if (standing === 'banned') return 'banned';
     if (this.#state === 'joining' || standing === 'free' || standing === 'paused') return this.#state;
@@ -383,7 +383,7 @@ export class FarmNode {
         const { state } = node;
         return state === 'draining' || state === 'drained' || state === 'banned';
       },
-      close: (connection: number) => node.transport.moveOn(connection),
+      close: (connection: number) => node.transport.redirectClient(connection),
     };
   })();
 
@@ -453,7 +453,7 @@ export class FarmNode {
     );
     const { role, roleChosenBecause: because } = this.#options.config;
     if (because !== '') log.info({ role, because }, 'role auto has been decided');
-    log.info({ ...this.#world.identity, role, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
+    log.info({ ...this.#routing.identity, role, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
   }
 
   /** Takes no new calls, keeps what it has, and resolves when its calls have ended or the deadline has come: true when none was left. */
@@ -483,14 +483,14 @@ export class FarmNode {
     this.#seated.resolve();
     this.#sweeper?.cancel();
     this.#fence.stop();
-    this.#obedience.stop();
+    this.#adminState.stop();
     this.#ramp.stop();
     this.#settings.close();
-    this.#inheritance?.stop();
+    this.#takeoverWiring?.stop();
     const steps = [
       // The doors first: what comes in after the seat is gone would be refused by the others.
       () => this.transport.stop(),
-      () => this.#callRecords?.stop(),
+      () => this.#callRecovery?.stop(),
       () => this.#membership.leave(),
       () => this.#upstream.stop(),
       () => this.#link.stop(),
@@ -516,31 +516,31 @@ export class FarmNode {
   }
 
   #apply(config: Config, before: Config): void {
-    this.#world.keys = keyring(config.keys.map((key) => key.reveal()));
+    this.#routing.keys = keyring(config.keys.map((key) => key.reveal()));
     Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
     this.#calls.setLifetimes(config.ownership);
-    this.#callRecords?.journal.setMode(config.ownership.records);
+    this.#callRecovery?.journal.setMode(config.ownership.records);
     if (before.names !== config.names) this.#upstream.names.setNames(config.names);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
       this.#answers.limits = errorLimits(config);
     setLogLevel(this.#options.log, config.log.level);
   }
 
-  #become(identity: Identity): void {
-    this.#world.become(identity);
+  #become(identity: MemberLife): void {
+    this.#routing.become(identity);
     this.transport.setSelf(identity.number, identity.incarnation);
-    this.#doors.setRecords(this.#records, identity.number);
+    this.#remoteListeners.setRecords(this.#records, identity.number);
     this.#noteSeat();
     this.#readCalls();
   }
 
   /** The calls that are still this member's by their records; none while an order keeps it out. */
   #readCalls(): void {
-    if (!this.#obedience.out) this.#callRecords?.joined();
+    if (!this.#adminState.out) this.#callRecovery?.joined();
   }
 
   #noteSeat(): void {
-    const { identity, tables } = this.#world;
+    const { identity, tables } = this.#routing;
     if (tables.epoch > 0 && tables.seats.get(identity.number)?.incarnation === identity.incarnation)
       this.#seated.resolve();
   }
@@ -549,14 +549,14 @@ export class FarmNode {
   #giveUpCalls(): void {
     const { calls } = this.#calls;
     this.#calls.clear();
-    this.#callRecords?.journal.forfeit();
-    this.#upstream.heir.clear();
+    this.#callRecovery?.journal.openOwnership();
+    this.#upstream.takeover.clear();
     this.#options.log.warn({ calls }, 'this member has lost its seat in the view; its calls belong to others now');
   }
 
   /** What the other members say of the view, as far as they have answered since `wokeAt`. */
   #witnesses(wokeAt: number): 'seated' | 'newer' | 'too few' {
-    const { members, self, incarnation } = this.#world.tables;
+    const { members, self, incarnation } = this.#routing.tables;
     const seat = this.#view?.seats.find(({ number }) => number === self);
     if (this.#link.outrunFor() > 0 || seat?.incarnation !== incarnation) return 'newer';
     const answered = new Set(this.#link.answeredSince(wokeAt)).add(self);
@@ -567,10 +567,10 @@ export class FarmNode {
     if (this.#state === 'active') this.#state = 'isolated';
   }
 
-  #becomeRejoined(identity: Identity): void {
+  #becomeRejoined(identity: MemberLife): void {
     this.#become(identity);
     this.#fence.rejoined();
-    this.#obedience.rejoined();
+    this.#adminState.rejoined();
     if (this.#state === 'isolated') this.#state = 'active';
     this.#options.log.info(identity, 'joined again');
   }
@@ -579,19 +579,19 @@ export class FarmNode {
     this.#view = view;
     this.#link.setSeats(view.seats);
     this.#noteMembers();
-    this.#world.takeView(view, () => {
+    this.#routing.takeView(view, () => {
       this.#noteSeat();
-      this.#link.tell();
-      this.#inheritance?.takeView(view);
+      this.#link.announceView();
+      this.#takeoverWiring?.takeView(view);
     });
   }
 
   #takeRecords(records: readonly MemberRecord[]): void {
     this.#records = records;
-    this.#doors.setRecords(records, this.#world.identity.number);
+    this.#remoteListeners.setRecords(records, this.#routing.identity.number);
     this.#upstream.names.setRecords(records);
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
-    this.#refusedPeers.take(records, { id: this.#options.config.member, keys: this.#world.keys.all.map(keyName) });
+    this.#refusedPeers.take(records, { id: this.#options.config.member, keys: this.#routing.keys.all.map(keyName) });
     this.#noteMembers();
   }
 
@@ -600,16 +600,16 @@ export class FarmNode {
     this.#peerSeries.setPresent([...this.#records, ...(this.#view?.seats ?? [])].map(({ id }) => id));
   }
 
-  #takeOrders(orders: Orders): void {
+  #takeOrders(orders: OrderMap): void {
     this.#orders = orders;
-    this.#obedience.take(orders.get(this.#options.config.member));
+    this.#adminState.take(orders.get(this.#options.config.member));
     this.#readCalls();
     this.#beginRamp();
   }
 
   /** Not while an order keeps new calls away: a member that is restarted during a drain ramps up after its resume. */
   #beginRamp(): void {
-    if (this.#state === 'active' && this.#obedience.standing === 'free') this.#ramp.begin();
+    if (this.#state === 'active' && this.#adminState.phase === 'free') this.#ramp.begin();
   }
 
   #record() {
@@ -619,9 +619,9 @@ export class FarmNode {
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
       weight: this.#upstream.up ? this.#ramp.of(this.#settings.own.weight) : 0,
       relay: formatEndpoint(this.#relayAt),
-      listeners: listenerRecords(config, this.#link.hatches),
+      listeners: listenerRecords(config, this.#link.transparentPorts),
       versions: { sipfarm: this.#options.version, min: OLDEST_ENVELOPE_VERSION, max: ENVELOPE_VERSION },
-      keys: this.#world.keys.all.map(keyName),
+      keys: this.#routing.keys.all.map(keyName),
       startedAt: this.#startedAt,
     };
   }
@@ -630,17 +630,17 @@ export class FarmNode {
     const node = this;
     return {
       get number() {
-        return node.#world.identity.number;
+        return node.#routing.identity.number;
       },
       get incarnation() {
-        return node.#world.identity.incarnation;
+        return node.#routing.identity.incarnation;
       },
       get epoch() {
-        return node.#world.tables.epoch;
+        return node.#routing.tables.epoch;
       },
       get heldSince() {
         // Without a call now, it may have one of the view in force before the next probe says so.
-        return node.#calls.oldestEpoch() || node.#world.tables.epoch;
+        return node.#calls.oldestEpoch() || node.#routing.tables.epoch;
       },
     };
   })();

@@ -73,7 +73,7 @@ export class Fence {
       void this.#ask(now);
     }
     if (this.#wokeAt === undefined) this.#until = now + STOOD_STILL_MS;
-    else this.#hearWitnesses(this.#wokeAt, now);
+    else this.#checkWitnesses(this.#wokeAt, now);
   }
 
   async #ask(wokeAt: number): Promise<void> {
@@ -88,7 +88,7 @@ export class Fence {
     if (seated === false) this.#seatLost = true;
   }
 
-  #hearWitnesses(wokeAt: number, now: number): void {
+  #checkWitnesses(wokeAt: number, now: number): void {
     // A member that has lost its seat joins anew, and is told so.
     if (this.#seatLost) return;
     // The first question after a long sleep may have gone into a connection that had died meanwhile.

@@ -3,12 +3,12 @@ import { isIP } from 'node:net';
 import { type Advertised, formatAdvertised, isPlain } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, formatPlace, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
-import { transparentHatches } from '../config/transparent-ports.ts';
 import type { Config } from '../config/schema.ts';
-import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
-import type { ErrorLimits } from '../egress/stateless-reply.ts';
-import type { Hatch, PeerInfo, TransparentListener } from '../relay/relay-link.ts';
+import { transparentPorts } from '../config/transparent-ports.ts';
 import { ForbiddenTargets } from '../egress/forbidden-targets.ts';
+import type { ErrorLimits } from '../egress/stateless-reply.ts';
+import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
+import type { PeerInfo, TransparentListener, TransparentPort } from '../relay/relay-link.ts';
 import type { TransportLimits } from '../transport/limits.ts';
 import type { ListenerConfig } from '../transport/transport.ts';
 
@@ -36,16 +36,16 @@ export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | 
 }
 
 /** The listeners as the member's record shows them to the others, with the hatches that are open. */
-export function listenerRecords(config: Config, hatches: readonly Hatch[]): ListenerRecord[] {
+export function listenerRecords(config: Config, ports: readonly TransparentPort[]): ListenerRecord[] {
   return config.listeners.map(({ name, transport, bind, advertise, proxyProtocol }) => {
-    const hatch = hatches.find(({ listener }) => listener === name);
+    const port = ports.find(({ listener }) => listener === name);
     return {
       name,
       transport,
       bind: formatEndpoint(bind),
       ...recordOf(transport, bind, advertise),
       ...(proxyProtocol !== 'off' && { proxied: true }),
-      ...(hatch && { transparent: formatEndpoint(hatch.at) }),
+      ...(port && { transparent: formatEndpoint(port.at) }),
     };
   });
 }
@@ -64,7 +64,7 @@ function recordOf(
 
 /** The listeners that take and give packets as they came. */
 export function transparentListeners(config: Config): TransparentListener[] {
-  return transparentHatches(config).map((entry) => ({ ...entry, local: config.listeners[entry.listener]!.bind }));
+  return transparentPorts(config).map((entry) => ({ ...entry, local: config.listeners[entry.listener]!.bind }));
 }
 
 /** The transports by which something can leave from a listener, as RFC 3263 is asked for them; of a node that sends through members all, for theirs are not known yet. */
@@ -102,12 +102,12 @@ export function forbiddenTargets(config: Config): ForbiddenTargets {
   const { admin, relay, service, store } = config;
   const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
   const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
-  const ofWorkers = config.worker?.doors ?? [];
-  const hatches = transparentHatches(config).map(({ hatch }) => hatch);
-  const doors = [admin.bind, relay.bind, service.bind, service.advertise, ...ofWorkers, ...hatches, ...etcd];
+  const ofWorkers = config.worker?.ownPorts ?? [];
+  const ports = transparentPorts(config).map(({ at: port }) => port);
+  const ownPorts = [admin.bind, relay.bind, service.bind, service.advertise, ...ofWorkers, ...ports, ...etcd];
   return new ForbiddenTargets(
     config.role === 'relay' ? undefined : config.listeners.map(({ bind }) => bind),
-    doors.filter((door) => door !== undefined),
+    ownPorts.filter((ownPort) => ownPort !== undefined),
   );
 }
 
@@ -136,10 +136,18 @@ export function peerOf(record: MemberRecord): PeerInfo | undefined {
   const { number, incarnation, id, listeners, versions } = record;
   const relay = parseEndpoint(record.relay);
   if (!relay) return undefined;
-  const hatches = listeners.flatMap(({ name, transparent }): Hatch[] => {
+  const ports = listeners.flatMap(({ name, transparent }): TransparentPort[] => {
     const at = transparent === undefined ? undefined : parseEndpoint(transparent);
     return at ? [{ listener: name, at }] : [];
   });
   const binds = listeners.map(({ bind }) => parseEndpoint(bind)?.address ?? relay.address);
-  return { number, incarnation, id, relay, hatches, addresses: [relay.address, ...binds], speaks: versions.max };
+  return {
+    number,
+    incarnation,
+    id,
+    relay,
+    transparentPorts: ports,
+    addresses: [relay.address, ...binds],
+    speaks: versions.max,
+  };
 }

@@ -5,10 +5,10 @@ import { isMember, type SeatRole, type View } from '../ownership/view.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Store } from '../store/store.ts';
 import type { Transport } from '../transport/transport.ts';
-import type { World } from './routing-state.ts';
+import type { RoutingState } from './routing-state.ts';
 
 export interface Measured {
-  readonly world: World;
+  readonly routing: RoutingState;
   readonly store: Store;
   readonly calls: CallTable;
   readonly link: RelayLink;
@@ -18,9 +18,9 @@ export interface Measured {
 }
 
 export function feedMetrics(sources: Metrics['sources'], of: Measured): void {
-  const { world, store, calls, link, transport, service, view } = of;
+  const { routing, store, calls, link, transport, service, view } = of;
   sources.ownedCalls = () => calls.calls;
-  sources.viewEpoch = () => world.tables.epoch;
+  sources.viewEpoch = () => routing.tables.epoch;
   sources.members = () => {
     const seats = view()?.seats ?? [];
     const members = seats.filter(isMember);

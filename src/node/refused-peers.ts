@@ -22,7 +22,7 @@ export class RefusedPeers {
   /** Relay links by address, then by port: workers of a host share the address. */
   #byAddress: ReadonlyMap<string, Map<number, string>> = new Map();
   /** `<reason> <member>` */
-  readonly #told = new Set<string>();
+  readonly #reported = new Set<string>();
 
   constructor(log: Logger) {
     this.#log = log;
@@ -35,8 +35,8 @@ export class RefusedPeers {
       if (record.id === self.id) continue;
       const at = parseEndpoint(record.relay);
       if (at) byAddress.set(at.address, (byAddress.get(at.address) ?? new Map()).set(at.port, record.id));
-      if (!sharesKey(self, record)) this.#tell('keys', record.id, { theirs: record.keys, ours: self.keys });
-      else if (this.#told.delete(`keys ${record.id}`)) this.#told.delete(`mac ${record.id}`);
+      if (!sharesKey(self, record)) this.#report('keys', record.id, { theirs: record.keys, ours: self.keys });
+      else if (this.#reported.delete(`keys ${record.id}`)) this.#reported.delete(`mac ${record.id}`);
     }
     this.#byAddress = byAddress;
   }
@@ -47,16 +47,16 @@ export class RefusedPeers {
     const id = ports?.get(port);
     if (id === undefined) return;
     ports!.delete(port);
-    this.#tell('mac', id, { from: formatEndpoint({ address, port }) });
+    this.#report('mac', id, { from: formatEndpoint({ address, port }) });
   }
 
-  #tell(reason: Reason, peer: string, more: Readonly<Record<string, unknown>>): void {
+  #report(reason: Reason, peer: string, more: Readonly<Record<string, unknown>>): void {
     const key = `${reason} ${peer}`;
-    if (this.#told.has(key)) return;
-    this.#told.add(key);
-    for (const first of this.#told) {
-      if (this.#told.size <= MOST_TOLD) break;
-      this.#told.delete(first);
+    if (this.#reported.has(key)) return;
+    this.#reported.add(key);
+    for (const first of this.#reported) {
+      if (this.#reported.size <= MOST_TOLD) break;
+      this.#reported.delete(first);
     }
     this.#log.warn({ peer, reason, ...more }, REASONS[reason]);
   }

@@ -2,37 +2,31 @@
 import type { Clock } from '../base/clock.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import type { Keyring } from '../ownership/keyring.ts';
-import type { LookupWorld } from '../ownership/owner-lookup.ts';
+import type { LookupState } from '../ownership/owner-lookup.ts';
 import { aloneTables, type OwnerTables, ownerTablesBuilding } from '../ownership/owner-tables.ts';
-import type { View } from '../ownership/view.ts';
+import type { MemberLife, View } from '../ownership/view.ts';
 
 /** Before the first view the member has no seed; it owns what it gets, and gets nothing: its listeners are not open yet. */
 const NO_SEED = '00'.repeat(16);
 
-export interface Identity {
-  /** 0 before the member has joined. */
-  readonly number: number;
-  readonly incarnation: number;
-}
-
-export class World implements LookupWorld {
+export class RoutingState implements LookupState {
   keys: Keyring;
   /** Every incarnation this process has had: its tokens of all of them are honoured. */
   readonly incarnations = new Set<number>();
-  identity: Identity = { number: 0, incarnation: 0 };
+  identity: MemberLife = { number: 0, incarnation: 0 };
   tables: OwnerTables = aloneTables(0, 0, NO_SEED);
   heldSince: (member: number) => number = () => 0;
   readonly #calls: CallTable;
   readonly #clock: Clock;
-  readonly #apart: boolean;
+  readonly #outsideFarm: boolean;
   #building = false;
   /** The view that came meanwhile. */
   #next: { readonly view: View; readonly onBuilt: () => void } | undefined;
 
   /** `apart`: this node's role is not `member`. */
-  constructor(keys: Keyring, calls: CallTable, clock: Clock, apart = false) {
+  constructor(keys: Keyring, calls: CallTable, clock: Clock, outsideFarm = false) {
     this.keys = keys;
-    this.#apart = apart;
+    this.#outsideFarm = outsideFarm;
     this.#calls = calls;
     this.#clock = clock;
   }
@@ -42,7 +36,7 @@ export class World implements LookupWorld {
   }
 
   /** The member has joined, or joined anew. */
-  become(identity: Identity): void {
+  become(identity: MemberLife): void {
     const { number, incarnation } = identity;
     this.identity = identity;
     this.incarnations.add(incarnation);
@@ -66,7 +60,7 @@ export class World implements LookupWorld {
     if (!next) return;
     this.#next = undefined;
     const { number, incarnation } = this.identity;
-    const building = ownerTablesBuilding(next.view, number, incarnation, this.#apart);
+    const building = ownerTablesBuilding(next.view, number, incarnation, this.#outsideFarm);
     this.#building = true;
     const slice = (): void => {
       const { done, value } = building.next();

@@ -2,23 +2,23 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
-import { Adoption, type Heir as Successor } from '../calls/adoption/adoption.ts';
+import { Adoption, type Successor } from '../calls/adoption/adoption.ts';
 import type { CallJournal } from '../calls/records/call-journal.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import type { Membership } from '../membership/membership.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { CallHash, hashCallId } from '../ownership/slots.ts';
 import type { View } from '../ownership/view.ts';
-import type { Heir } from '../service/takeover/takeover.ts';
+import type { Takeover } from '../service/takeover/takeover.ts';
 import type { Store } from '../store/store.ts';
-import type { World } from './routing-state.ts';
+import type { RoutingState } from './routing-state.ts';
 
-export interface InheritanceOptions {
+export interface TakeoverWiringOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly world: World;
-  readonly heir: Heir;
+  readonly routing: RoutingState;
+  readonly takeover: Takeover;
   readonly keeper: CallJournal;
   readonly calls: CallTable;
   readonly guard: Guard;
@@ -27,23 +27,23 @@ export interface InheritanceOptions {
   readonly metrics: Pick<Metrics, 'adopted'>;
 }
 
-export class Inheritance {
+export class TakeoverWiring {
   readonly #adoption: Adoption;
-  readonly #world: World;
+  readonly #routing: RoutingState;
   readonly #hash = new CallHash();
 
-  constructor(options: InheritanceOptions) {
-    const { world, heir, membership, fence, metrics } = options;
-    this.#world = world;
+  constructor(options: TakeoverWiringOptions) {
+    const { routing, takeover, membership, fence, metrics } = options;
+    this.#routing = routing;
     this.#adoption = new Adoption({
       ...options,
-      heir: guardedHeir(options),
-      self: () => ({ ...world.identity, epoch: world.tables.epoch }),
+      successor: guardedSuccessor(options),
+      self: () => ({ ...routing.identity, epoch: routing.tables.epoch }),
       owns: (callId) => this.#owns(callId),
-      mayAdopt: () => !membership.isolated && !fence.up && world.tables.seats.has(world.identity.number),
+      mayAdopt: () => !membership.isolated && !fence.up && routing.tables.seats.has(routing.identity.number),
       adopted: metrics.adopted,
     });
-    heir.adoption = this.#adoption;
+    takeover.adoption = this.#adoption;
   }
 
   /** The view whose tables have just come into force. */
@@ -56,7 +56,7 @@ export class Inheritance {
   }
 
   #owns(callId: string): boolean {
-    const { slotKey, slots, self } = this.#world.tables;
+    const { slotKey, slots, self } = this.#routing.tables;
     const octets = Buffer.from(callId, 'latin1');
     hashCallId(slotKey, octets, 0, octets.length, this.#hash);
     return slots[this.#hash.slot] === self;
@@ -64,7 +64,7 @@ export class Inheritance {
 }
 
 /** A record is of strangers' messages: one that the heir stumbles over is forgotten, and neither ends this member nor keeps it from those behind it. */
-function guardedHeir({ heir, guard, calls, keeper }: InheritanceOptions): Successor {
+function guardedSuccessor({ takeover, guard, calls, keeper }: TakeoverWiringOptions): Successor {
   const told = (tell: () => void): void => {
     try {
       tell();
@@ -75,16 +75,16 @@ function guardedHeir({ heir, guard, calls, keeper }: InheritanceOptions): Succes
   return {
     onAdopted(entry, record, owner) {
       try {
-        return heir.onAdopted(entry, record, owner);
+        return takeover.onAdopted(entry, record, owner);
       } catch (error) {
         guard.caught('records', error);
-        calls.giveUp(entry);
-        keeper.giveUp(entry);
+        calls.forget(entry);
+        keeper.forget(entry);
         return 'internal-error';
       }
     },
-    onSeated: (owner) => told(() => heir.onSeated(owner)),
-    onDecided: (owner) => told(() => heir.onDecided(owner)),
-    onRead: () => told(() => heir.onRead()),
+    onSeated: (owner) => told(() => takeover.onSeated(owner)),
+    onDecided: (owner) => told(() => takeover.onDecided(owner)),
+    onRead: () => told(() => takeover.onRead()),
   };
 }

@@ -1,16 +1,16 @@
 // What this member does when an operator has given it an order: it drains, lets itself be paused, or stays out.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
-import type { RecordState } from '../membership/member-record.ts';
+import type { MemberRecordState } from '../membership/member-record.ts';
 import type { DrainProgress, Order } from '../membership/order.ts';
 
 /** Milliseconds between two looks at a drain. */
 const LOOK_MS = 1000;
 
 /** handed-over: the deadline of a drain has come, and the seat was given up with the calls that were left. */
-export type Standing = 'free' | 'paused' | 'draining' | 'drained' | 'handed-over' | 'banned';
+export type AdminPhase = 'free' | 'paused' | 'draining' | 'drained' | 'handed-over' | 'banned';
 
-export interface ObedienceOptions {
+export interface AdminStateOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly calls: {
@@ -19,40 +19,40 @@ export interface ObedienceOptions {
     oldestCallSeconds(now: number): number;
   };
   /** Whether other members take new calls now: those that this one gives up would go there. */
-  readonly heirs: () => boolean;
+  readonly othersTakeCalls: () => boolean;
   /** Of a drain whose order names none. */
   readonly deadlineSeconds: () => number;
   /** Says it to the others in this member's record. Rejects when the store does not take it now. */
-  readonly setState: (state: RecordState) => Promise<void>;
+  readonly setState: (state: MemberRecordState) => Promise<void>;
   /** Tells how far the drain has come; undefined: there is none. Rejects as `setState`. */
-  readonly tell: (progress: DrainProgress | undefined) => Promise<void>;
+  readonly report: (progress: DrainProgress | undefined) => Promise<void>;
   /** This member keeps neither calls nor connections: others have them, or shall. */
-  readonly letGo: () => void;
+  readonly redirectClients: () => void;
 }
 
-export class Obedience {
-  readonly #options: ObedienceOptions;
+export class AdminState {
+  readonly #options: AdminStateOptions;
   #order: Order | undefined;
-  #standing: Standing = 'free';
+  #phase: AdminPhase = 'free';
   #deadline = 0;
   /** Calls that were left at the deadline. */
   #handedOver = 0;
   /** The deadline has come, and there was nobody to hand over to. */
   #alone = false;
-  #told = '';
+  #reported = '';
   #timer: Timer | undefined;
 
-  constructor(options: ObedienceOptions) {
+  constructor(options: AdminStateOptions) {
     this.#options = options;
   }
 
-  get standing(): Standing {
-    return this.#standing;
+  get phase(): AdminPhase {
+    return this.#phase;
   }
 
   /** True while this member shall have no seat. */
   get out(): boolean {
-    return this.#standing === 'banned' || this.#standing === 'handed-over';
+    return this.#phase === 'banned' || this.#phase === 'handed-over';
   }
 
   /** The order in force for this member; undefined: it is free. Told again, the same one changes nothing. */
@@ -63,15 +63,15 @@ export class Obedience {
     this.#timer = undefined;
     if (order?.order === 'drain') this.#drain(order);
     else {
-      this.#tell(undefined);
+      this.#report(undefined);
       this.#stand(order);
     }
   }
 
   /** The member has joined anew: what it has told went with its old lease. */
   rejoined(): void {
-    this.#told = '';
-    this.#look();
+    this.#reported = '';
+    this.#check();
   }
 
   stop(): void {
@@ -79,45 +79,45 @@ export class Obedience {
   }
 
   #stand(order: Order | undefined): void {
-    const { log, letGo } = this.#options;
-    const before = this.#standing;
+    const { log, redirectClients } = this.#options;
+    const before = this.#phase;
     if (order?.order === 'ban') {
-      this.#standing = 'banned';
+      this.#phase = 'banned';
       log.warn({ by: order.by }, 'an operator has banned this member: it has no seat, and waits for sipfarm unban');
-      this.#say('away');
-      letGo();
+      this.#publishState('away');
+      redirectClients();
       return;
     }
-    this.#standing = order ? 'paused' : 'free';
+    this.#phase = order ? 'paused' : 'free';
     if (order) log.info({ by: order.by }, 'an operator has paused this member: no new calls until sipfarm resume');
     else if (before !== 'free') log.info({ before }, 'no order stands any more: this member takes part again');
-    this.#say('active');
+    this.#publishState('active');
   }
 
   #drain(order: Order): void {
     const { clock, log, calls, deadlineSeconds } = this.#options;
     const seconds = order.deadlineSeconds ?? deadlineSeconds();
-    this.#standing = 'draining';
+    this.#phase = 'draining';
     this.#alone = false;
     this.#deadline = clock.now() + seconds * 1000;
     log.info({ by: order.by, calls: calls.calls, deadlineSeconds: seconds }, 'draining by order');
-    this.#say('draining');
-    this.#timer = clock.every(LOOK_MS, () => this.#look());
-    this.#look();
+    this.#publishState('draining');
+    this.#timer = clock.every(LOOK_MS, () => this.#check());
+    this.#check();
   }
 
-  #look(): void {
+  #check(): void {
     const { clock, log, calls } = this.#options;
     const now = clock.now();
-    if (this.#standing === 'draining' && calls.quiet(now)) {
-      this.#standing = 'drained';
+    if (this.#phase === 'draining' && calls.quiet(now)) {
+      this.#phase = 'drained';
       log.info('drained: this member stays, and waits for sipfarm resume or its stop');
-    } else if (this.#standing === 'draining' && now >= this.#deadline) this.#handOver();
-    this.#tellProgress(now);
+    } else if (this.#phase === 'draining' && now >= this.#deadline) this.#handOver();
+    this.#reportProgress(now);
   }
 
   #handOver(): void {
-    const { log, calls, heirs, letGo } = this.#options;
+    const { log, calls, othersTakeCalls: heirs, redirectClients } = this.#options;
     if (!heirs()) {
       if (!this.#alone)
         log.warn(
@@ -127,22 +127,22 @@ export class Obedience {
       this.#alone = true;
       return;
     }
-    this.#standing = 'handed-over';
+    this.#phase = 'handed-over';
     this.#handedOver = calls.calls;
     log.warn(
       { calls: this.#handedOver },
       'drain deadline reached: this member gives its seat up, and its calls to others',
     );
-    this.#say('away');
-    letGo();
+    this.#publishState('away');
+    redirectClients();
   }
 
-  #tellProgress(now: number): void {
+  #reportProgress(now: number): void {
     const { calls } = this.#options;
-    const state = this.#standing;
+    const state = this.#phase;
     if (!this.#order || (state !== 'draining' && state !== 'drained' && state !== 'handed-over')) return;
     const going = state === 'draining';
-    this.#tell({
+    this.#report({
       ...{ v: 1, state, since: this.#order.since },
       calls: state === 'handed-over' ? this.#handedOver : calls.calls,
       oldestSeconds: going ? calls.oldestCallSeconds(now) : 0,
@@ -150,17 +150,17 @@ export class Obedience {
     });
   }
 
-  #tell(progress: DrainProgress | undefined): void {
+  #report(progress: DrainProgress | undefined): void {
     const text = progress ? JSON.stringify(progress) : '';
-    if (text === this.#told) return;
-    this.#told = text;
-    this.#options.tell(progress).catch(() => {
+    if (text === this.#reported) return;
+    this.#reported = text;
+    this.#options.report(progress).catch(() => {
       // The next look tells it again.
-      if (this.#told === text) this.#told = '?';
+      if (this.#reported === text) this.#reported = '?';
     });
   }
 
-  #say(state: RecordState): void {
+  #publishState(state: MemberRecordState): void {
     const { log, setState } = this.#options;
     setState(state).catch((error: unknown) => {
       log.warn({ err: error }, 'the store does not take our state now; it is told again');

@@ -1,18 +1,19 @@
 // Takes operators' orders for any member of the farm, and tells what has become of them.
-import type { OrderDesk, OrderRequest, OrderStatus } from '../admin/status.ts';
+
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { isMemberId, type MemberRecord, parseNumberRecord } from '../membership/member-record.ts';
 import {
   type Order,
   type OrderKind,
-  type Orders,
+  type OrderMap,
   othersTakeCalls,
   parseDrainProgress,
   parseOrder,
 } from '../membership/order.ts';
 import type { View } from '../ownership/view.ts';
 import type { Store } from '../store/store.ts';
+import type { OrderApi, OrderRequest, OrderStatus } from './order-status.ts';
 
 /** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
 const ATTEMPTS = 5;
@@ -20,22 +21,22 @@ const ATTEMPTS = 5;
 /** What stands in a number's record instead of the member it was taken from; no member can have this id. */
 const NOBODY = '(removed)';
 
-export interface OrderDeskOptions {
+export interface StoreOrdersOptions {
   readonly clock: Clock;
   readonly store: Store;
   /** Id of the member this process is. */
   readonly self: string;
   readonly view: () => View | undefined;
   readonly records: () => readonly MemberRecord[];
-  readonly orders: () => Orders;
+  readonly orders: () => OrderMap;
   /** Obeys an order for this member before the store has it, and takes that back when the store refuses it. */
   readonly obey: (order: Order | undefined) => void;
 }
 
-export class StoreOrderDesk implements OrderDesk {
-  readonly #of: OrderDeskOptions;
+export class StoreOrders implements OrderApi {
+  readonly #of: StoreOrdersOptions;
 
-  constructor(options: OrderDeskOptions) {
+  constructor(options: StoreOrdersOptions) {
     this.#of = options;
   }
 

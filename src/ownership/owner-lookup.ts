@@ -6,14 +6,14 @@
 //      a node that is not in the farm keeps what came to it instead
 // Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, node/packet-way.ts.)
 import type { CellFamily } from '../metrics/counters.ts';
-import { Method, type Scan } from '../sip/scan.ts';
 import { type Packet, SecondChance } from '../packet/packet.ts';
+import { drop, LOCAL, relayTo, type Verdict } from '../packet/verdict.ts';
+import { Method, type Scan } from '../sip/scan.ts';
 import type { Keyring } from './keyring.ts';
 import { earlierOwner, type OwnerTables } from './owner-tables.ts';
 import { Redirects } from './redirects.ts';
 import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
-import { drop, LOCAL, relayTo, type Verdict } from '../packet/verdict.ts';
 
 /**
  * A packet that has been relayed this often stays where it is: views that disagree must not play ping-pong with it (RFC 5393 is about the same
@@ -26,7 +26,7 @@ export const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as cons
 export type TokenPlace = (typeof TOKEN_PLACES)[number];
 
 /** What the lookup asks of the rest of the member. All three answer from memory. */
-export interface LookupWorld {
+export interface LookupState {
   readonly keys: Keyring;
   readonly tables: OwnerTables;
   /** True when this member holds the call with this key; negative for calls that its SIP server has made. */
@@ -43,7 +43,7 @@ const MAX_MADE = 200_000;
 const SIP = Buffer.from('sip:');
 
 export class OwnerLookup {
-  readonly #world: LookupWorld;
+  readonly #routing: LookupState;
   readonly #forged: Readonly<Record<TokenPlace, { n: number }>>;
   readonly #token = new Token();
   readonly #hash = new CallHash();
@@ -53,8 +53,8 @@ export class OwnerLookup {
   readonly #made = new Redirects(MAX_MADE);
   readonly #found = { generation: 0 };
 
-  constructor(world: LookupWorld, forged: CellFamily<'place'>) {
-    this.#world = world;
+  constructor(routing: LookupState, forged: CellFamily<'place'>) {
+    this.#routing = routing;
     const cells = TOKEN_PLACES.map((place) => [place, forged.cell({ place })] as const);
     this.#forged = Object.fromEntries(cells) as Record<TokenPlace, { n: number }>;
   }
@@ -66,7 +66,7 @@ export class OwnerLookup {
 
   /** The verdict on one scanned message: local, relay or drop. Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet. */
   decide(scan: Scan, packet: Packet): Verdict {
-    const { tables } = this.#world;
+    const { tables } = this.#routing;
     hashCallId(tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, this.#hash);
     packet.callKey = this.#hash.key;
     packet.slot = this.#hash.slot;
@@ -77,22 +77,22 @@ export class OwnerLookup {
   #response(scan: Scan, packet: Packet): Verdict {
     const token = this.#token;
     if (scan.branchStart < 0) return drop('stray-response');
-    const check = readBranchToken(this.#world.keys, scan.bytes, scan.branchStart, scan.branchEnd, token);
+    const check = readBranchToken(this.#routing.keys, scan.bytes, scan.branchStart, scan.branchEnd, token);
     if (check === 'none') return drop('stray-response');
     if (check === 'forged') {
       this.#forged.branch.n++;
       return drop('forged-token');
     }
-    if (token.kind === TokenKind.edge) return this.#toMember(token.member, packet);
+    if (token.kind === TokenKind.outward) return this.#toMember(token.member, packet);
     if (token.kind !== TokenKind.transaction) return drop('forged-token');
-    const { tables } = this.#world;
+    const { tables } = this.#routing;
     const incarnation = token.member === tables.self ? tables.incarnation : tables.seats.get(token.member)?.incarnation;
     return incarnation === token.incarnation ? this.#toMember(token.member, packet) : drop('stale-token');
   }
 
   #request(scan: Scan, packet: Packet): Verdict {
     const token = this.#token;
-    const { keys } = this.#world;
+    const { keys } = this.#routing;
     if (scan.routeStart >= 0 ? this.#uriNames(scan, scan.routeStart, scan.routeEnd, 'route') : false)
       return this.#toMember(token.member, packet);
     if (this.#uriNames(scan, scan.uriStart, scan.uriEnd, 'request-uri')) return this.#toMember(token.member, packet);
@@ -107,9 +107,9 @@ export class OwnerLookup {
     const { callKey } = packet;
     // A request without a To tag under such a Call-ID begins something new.
     const inDialog = scan.toTagStart >= 0;
-    if (this.#world.holds(callKey) || (inDialog && this.#world.holds(-callKey))) return LOCAL;
+    if (this.#routing.holds(callKey) || (inDialog && this.#routing.holds(-callKey))) return LOCAL;
     const elsewhere = this.#redirects.get(callKey) ?? (inDialog ? this.#made.get(callKey) : undefined);
-    if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#world.tables.seats.has(elsewhere))
+    if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#routing.tables.seats.has(elsewhere))
       return relayTo(elsewhere);
     return this.#toSlot(packet.slot, packet);
   }
@@ -119,16 +119,16 @@ export class OwnerLookup {
    * error name no dialog, and that member sends them on.
    */
   #toNamedDialog(scan: Scan, packet: Packet): Verdict {
-    const { slots, self, apart } = this.#world.tables;
-    if (apart && packet.hops === 0) return LOCAL;
+    const { slots, self, outsideFarm } = this.#routing.tables;
+    if (outsideFarm && packet.hops === 0) return LOCAL;
     const home = slots[packet.slot]!;
     if (packet.hops === 0 && home !== self && home !== 0) return relayTo(home);
     this.#hashNamedDialog(scan);
     const { key, slot } = this.#hash;
-    if (this.#world.holds(key) || this.#world.holds(-key)) return LOCAL;
+    if (this.#routing.holds(key) || this.#routing.holds(-key)) return LOCAL;
     const made = this.#made.get(key);
     const verdict =
-      made !== undefined && packet.hops < HOP_LIMIT && this.#world.tables.seats.has(made)
+      made !== undefined && packet.hops < HOP_LIMIT && this.#routing.tables.seats.has(made)
         ? relayTo(made)
         : this.#toSlot(slot, packet);
     if (verdict.kind === 'relay') this.#redirects.set(packet.callKey, verdict.to);
@@ -148,7 +148,7 @@ export class OwnerLookup {
     let to = at;
     while (to < end && bytes[to] !== 0x40) to++; // @
     if (to === end) return false;
-    const check = readToken(this.#world.keys, bytes, at, to, this.#token);
+    const check = readToken(this.#routing.keys, bytes, at, to, this.#token);
     if (check === 'forged') this.#forged[place].n++;
     return check === 'valid' && this.#token.kind === TokenKind.dialog;
   }
@@ -159,12 +159,12 @@ export class OwnerLookup {
     let end = scan.namedDialogStart;
     while (end < scan.namedDialogEnd && bytes[end] !== 0x3b) end++;
     while (end > scan.namedDialogStart && (bytes[end - 1] === 0x20 || bytes[end - 1] === 0x09)) end--;
-    hashCallId(this.#world.tables.slotKey, bytes, scan.namedDialogStart, end, this.#hash);
+    hashCallId(this.#routing.tables.slotKey, bytes, scan.namedDialogStart, end, this.#hash);
   }
 
   /** A member named by a token; when it has no seat any more, the slot's owner stands in for it. */
   #toMember(member: number, packet: Packet): Verdict {
-    const { tables } = this.#world;
+    const { tables } = this.#routing;
     if (member === tables.self) return LOCAL;
     if (tables.seats.has(member)) return packet.hops >= HOP_LIMIT ? LOCAL : relayTo(member);
     packet.orphan = true;
@@ -174,9 +174,9 @@ export class OwnerLookup {
   }
 
   #toSlot(slot: number, packet: Packet): Verdict {
-    const { tables } = this.#world;
+    const { tables } = this.#routing;
     const owner = tables.slots[slot]!;
-    if (packet.hops >= HOP_LIMIT || (tables.apart && packet.hops === 0)) return LOCAL;
+    if (packet.hops >= HOP_LIMIT || (tables.outsideFarm && packet.hops === 0)) return LOCAL;
     const offered = packet.secondChance === SecondChance.offered;
     // What is the sender's by our view and ours by the sender's newer one is ours: a member that cannot read the store would send it back for ever.
     const home = owner === tables.self || owner === 0 || (!offered && owner === packet.newerFrom);
@@ -196,7 +196,7 @@ export class OwnerLookup {
    * slot before. One that holds no call of its time is left out, and so is everybody when the packet could not go there and come back. 0 = none.
    */
   #mayStillHold(slot: number, packet: Packet): number {
-    const { tables } = this.#world;
+    const { tables } = this.#routing;
     const { self, earlier } = tables;
     if (packet.secondChance === SecondChance.returned || packet.hops > HOP_LIMIT - 2) return 0;
     let from = 0;
@@ -207,7 +207,7 @@ export class OwnerLookup {
     const found = this.#found;
     let before = earlierOwner(tables, slot, from, found);
     while (before !== 0) {
-      const heldSince = before === self ? 0 : this.#world.heldSince(before);
+      const heldSince = before === self ? 0 : this.#routing.heldSince(before);
       if (heldSince !== 0 && heldSince <= earlier[found.generation]!.epoch) return before;
       before = earlierOwner(tables, slot, found.generation + 1, found);
     }

@@ -27,7 +27,7 @@ export interface OwnerTables {
   /** Some member takes no new calls: it drains, or has no weight. */
   readonly someIdle: boolean;
   /** This node is not in the farm (role disabled or relay): what names nobody and comes to it is its own. */
-  readonly apart: boolean;
+  readonly outsideFarm: boolean;
 }
 
 /** A farm of so many members has its tables in one slice, together some milliseconds. */
@@ -67,7 +67,7 @@ export function* ownerTablesBuilding(
   view: View,
   self: number,
   incarnation: number,
-  apart = false,
+  outsideFarm = false,
 ): Generator<void, OwnerTables, void> {
   const seats = new Map(view.seats.map((seat) => [seat.number, seat]));
   const members = view.seats.filter(isMember);
@@ -87,7 +87,7 @@ export function* ownerTablesBuilding(
     seats,
     members,
     someIdle: members.some(({ state, weight }) => state !== 'active' || weight === 0),
-    apart,
+    outsideFarm: outsideFarm,
   };
 }
 
@@ -111,8 +111,8 @@ export function earlierOwner(tables: OwnerTables, slot: number, from: number, fo
 }
 
 /** `ownerTablesBuilding` in one go. */
-export function buildOwnerTables(view: View, self: number, incarnation: number, apart = false): OwnerTables {
-  return finish(ownerTablesBuilding(view, self, incarnation, apart));
+export function buildOwnerTables(view: View, self: number, incarnation: number, outsideFarm = false): OwnerTables {
+  return finish(ownerTablesBuilding(view, self, incarnation, outsideFarm));
 }
 
 /** The tables of a member that has seen no view yet, or is alone: it owns every slot itself. */

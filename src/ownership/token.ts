@@ -17,7 +17,7 @@ export const TokenKind = {
   /** Via branch of a request whose transaction lives in the member's process: its own probes. The incarnation counts. */
   transaction: 1,
   /** Via branch of a request forwarded statelessly away from the farm: the state lives in the SIP server behind the member. */
-  edge: 2,
+  outward: 2,
   /** Record-Route, To tag: the member that owns the dialog. */
   dialog: 3,
   /** A TCP connection at one member. The incarnation counts. */

@@ -37,8 +37,9 @@ export interface Generation {
   readonly shares: readonly { readonly number: number; readonly weight: number }[];
 }
 
-/** One life of a member. */
-export interface Outcast {
+/** One life of a member: a process, from its join to its end. */
+export interface MemberLife {
+  /** 0 before the member has joined. */
   readonly number: number;
   readonly incarnation: number;
 }
@@ -56,7 +57,7 @@ export interface View {
    * Seats that a majority has taken while the member's record lived on: that incarnation gets none again, also from a member that has come
    * later and suspects nobody. Left out when there are none.
    */
-  readonly out?: readonly Outcast[];
+  readonly out?: readonly MemberLife[];
   /** Earlier generations that moved slots, newest first, at most 8: where a slot's calls may still live (second chance). */
   readonly history: readonly Generation[];
 }
@@ -106,7 +107,7 @@ export function nextView(
   last: View | undefined,
   seats: readonly Seat[],
   seed: string,
-  out: readonly Outcast[] = [],
+  out: readonly MemberLife[] = [],
 ): View {
   const ordered = [...seats].sort((a, b) => a.number - b.number);
   if (!last) return { v: 1, epoch: 1, seed, seats: ordered, history: [] };

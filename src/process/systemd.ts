@@ -49,22 +49,22 @@ export class Supervisor {
     const forUs = environment.WATCHDOG_PID === undefined || environment.WATCHDOG_PID === String(process.pid);
     if (this.#present && forUs && micros > 0)
       this.#watchdog = clock.every(Math.max(100, micros / 3000), () => {
-        if (alive()) this.#tell('WATCHDOG=1');
+        if (alive()) this.#notify('WATCHDOG=1');
       });
   }
 
   /** The member works; `status` is one line for people. */
   ready(status: string): void {
-    this.#tell('READY=1', `STATUS=${status}`);
+    this.#notify('READY=1', `STATUS=${status}`);
   }
 
   reloading(): void {
-    this.#tell('RELOADING=1');
+    this.#notify('RELOADING=1');
   }
 
   /** The member drains for `seconds` at most: systemd must wait that long before it kills. */
   stopping(seconds: number): void {
-    this.#tell(
+    this.#notify(
       'STOPPING=1',
       `EXTEND_TIMEOUT_USEC=${(seconds + CLOSING_SECONDS) * 1_000_000}`,
       'STATUS=draining: no new calls',
@@ -75,7 +75,7 @@ export class Supervisor {
     this.#watchdog?.cancel();
   }
 
-  #tell(...states: readonly string[]): void {
+  #notify(...states: readonly string[]): void {
     if (this.#present) this.#send(states);
   }
 }

@@ -112,7 +112,7 @@ export class Frame {
 }
 
 /** Why octets are no frame for us. With the last two, `receiver` of the frame is filled; with the last all of it is, and its MAC is good. */
-export type FrameFault = 'short' | 'not-a-frame' | 'version' | 'mac' | 'other-incarnation';
+export type EnvelopeFault = 'short' | 'not-a-frame' | 'version' | 'mac' | 'other-incarnation';
 
 /** Octets of the head that `frame` will have: IPv6 when one of its two addresses is. */
 export function headOctets(frame: Readonly<Frame>): number {
@@ -201,7 +201,7 @@ function nearest(own: number, low: number): number {
 }
 
 /** True when one of the valid keys made the MAC at `at` of a frame bound to `bound`. Changes it for the hash and puts it back. */
-function macAgrees(
+function frameMacAgrees(
   keys: Keyring,
   keyId: number,
   bound: number,
@@ -237,7 +237,7 @@ export function decodeFrame(
   keys: Keyring | undefined,
   own: number,
   out: Frame,
-): FrameFault | null {
+): EnvelopeFault | null {
   const octets = end - start;
   for (let i = 0; i < 12; i++) {
     if (i === octets) return 'short';
@@ -263,7 +263,7 @@ export function decodeFrame(
   out.bound = bound;
   out.keyId = bytes[at + 2]! >>> 4;
   out.receiver = read16(bytes, at + 6);
-  if (keys !== undefined && !macAgrees(keys, out.keyId, bound, bytes, at + MAC_AT, start, end)) return 'mac';
+  if (keys !== undefined && !frameMacAgrees(keys, out.keyId, bound, bytes, at + MAC_AT, start, end)) return 'mac';
   out.kind = bytes[at + 1]! as FrameKind;
   out.secondChance = bytes[at + 2]! & 3;
   out.hops = bytes[at + 3]!;

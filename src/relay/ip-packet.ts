@@ -5,13 +5,13 @@ import type { Endpoint } from '../base/endpoint.ts';
 import { MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 
 /** Where datagrams go, made ready once. */
-export interface Target extends Endpoint {
+export interface IpTarget extends Endpoint {
   /** 4 or 16. */
   readonly octets: Uint8Array;
 }
 
 /** `endpoint.address` is an IP literal. */
-export function makeTarget({ address, port }: Endpoint): Target {
+export function makeTarget({ address, port }: Endpoint): IpTarget {
   const octets = new Uint8Array(address.includes(':') ? 16 : 4);
   writeAddress(address, octets, 0);
   return { address, port, octets };
@@ -57,7 +57,7 @@ export class IpPacket {
    * Takes `message[start..end)`, which must stay as it is until `next` returns 0. False when it cannot travel so: the source is of the other
    * family, or none that a host may have (RFC 1122 3.2.1.3, RFC 4291 2.5); the message is too long for a datagram.
    */
-  begin(source: string, sourcePort: number, to: Target, message: Buffer, start: number, end: number): boolean {
+  begin(source: string, sourcePort: number, to: IpTarget, message: Buffer, start: number, end: number): boolean {
     const { bytes } = this;
     const at = this.#addressesAt;
     const octets = this.#addressOctets;

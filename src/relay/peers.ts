@@ -6,7 +6,7 @@ import { isMember, type SeatRole } from '../ownership/view.ts';
 import { ipOverhead } from './datagram-link.ts';
 import { ENVELOPE_VERSION, type EnvelopeVersion, type Frame, FrameKind, OLDEST_ENVELOPE_VERSION } from './envelope.ts';
 import { SequenceWindow } from './sequence-window.ts';
-import { type Hatch, type Targets, targetsOf } from './transparent-link.ts';
+import { type Targets, type TransparentPort, targetsOf } from './transparent-link.ts';
 
 /** Another member, as its record in the store tells it. */
 export interface PeerInfo {
@@ -16,7 +16,7 @@ export interface PeerInfo {
   /** Where its relay link listens, UDP and TCP. */
   readonly relay: Endpoint;
   /** Where it takes packets as they came (relay.mode transparent). */
-  readonly hatches?: readonly Hatch[];
+  readonly transparentPorts?: readonly TransparentPort[];
   /** Addresses of its host that it tells of; IP literals. */
   readonly addresses?: readonly string[];
   /** The highest version of the envelope that it understands; this build's by default. */
@@ -88,7 +88,7 @@ export class Peer {
     this.relay = info.relay;
     this.overhead = ipOverhead(info.relay.address);
     this.sent = relayed.cell({ direction: 'out', peer: info.id });
-    this.targets = targetsOf(info.hatches ?? []);
+    this.targets = targetsOf(info.transparentPorts ?? []);
     this.info = info;
     this.version = versionOf(info);
     this.incarnation = info.incarnation;
@@ -104,7 +104,7 @@ export class Peer {
     this.version = versionOf(info);
     this.relay = info.relay;
     this.overhead = ipOverhead(info.relay.address);
-    this.targets = targetsOf(info.hatches ?? []);
+    this.targets = targetsOf(info.transparentPorts ?? []);
   }
 
   /** The member has started anew: nothing it said before counts, nor what it answers to questions of before. */

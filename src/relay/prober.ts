@@ -74,7 +74,7 @@ export class Prober {
       for (const number of probe.unreachable) peer.misses.add(number);
     }
     if (probe.answer) this.#onAnswer(peer, probe);
-    else this.#say(peer, PROBE_ANSWER, probe.question);
+    else this.#send(peer, PROBE_ANSWER, probe.question);
     // Not at the next tick: a death must be told within two seconds.
     if (news) this.#vote();
   }
@@ -102,7 +102,7 @@ export class Prober {
     const slot = peer.question % QUESTIONS;
     peer.askedAt[slot] = this.#options.clock.now();
     peer.topAsked[slot] = peer.window.top;
-    this.#say(peer, PROBE_QUESTION, peer.question);
+    this.#send(peer, PROBE_QUESTION, peer.question);
   }
 
   /** Asks all peers now, and so tells them what the probes tell: also out of turn, when that has changed. */
@@ -110,7 +110,7 @@ export class Prober {
     for (const peer of this.#options.peers.all()) this.askOne(peer);
   }
 
-  #say(peer: Peer, type: typeof PROBE_QUESTION | typeof PROBE_ANSWER, question: number): void {
+  #send(peer: Peer, type: typeof PROBE_QUESTION | typeof PROBE_ANSWER, question: number): void {
     const octets = writeProbe(type, question, this.#options.self().heldSince, this.#misses, this.#body);
     this.#options.send(peer, this.#body, octets);
   }

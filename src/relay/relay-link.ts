@@ -11,9 +11,9 @@ import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode, SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Network } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
-import { emptyWay, type Flow, type Way } from '../packet/flow.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
+import { emptyWay, type Flow, type Way } from '../packet/flow.ts';
 import { Packet, type SecondChance } from '../packet/packet.ts';
 import { DatagramLink, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 import {
@@ -33,10 +33,10 @@ import { Prober } from './prober.ts';
 import { REFUSE_REASONS, type RefuseReason } from './refuse-reason.ts';
 import { LENGTH_OCTETS } from './stream-framer.ts';
 import { StreamLink } from './stream-link.ts';
-import { type Hatch, TransparentLink, type TransparentListener } from './transparent-link.ts';
+import { TransparentLink, type TransparentListener, type TransparentPort } from './transparent-link.ts';
 
 export type { PeerInfo, PeerSeat } from './peers.ts';
-export type { Hatch, TransparentListener } from './transparent-link.ts';
+export type { TransparentListener, TransparentPort } from './transparent-link.ts';
 
 /** This member as it is now. Read per frame: hand out one object and keep it up to date. */
 export interface RelaySelf {
@@ -79,7 +79,7 @@ export interface RelayOptions {
   /** Names of this member's listeners, in the order of their indexes; at most 256. */
   readonly listeners: readonly string[];
   /** What came to this listener of that member can be answered there, though this member has no listener of the name. Left out: never. */
-  readonly knowsDoor?: (member: number, code: number) => boolean;
+  readonly knowsListener?: (member: number, code: number) => boolean;
   /** Those among them that take and give packets as they came (relay.mode transparent); none by default. */
   readonly transparent?: readonly TransparentListener[];
   readonly metrics: {
@@ -134,8 +134,8 @@ export class RelayLink {
   #sequence = 0;
   #newest = 0;
   #outrunAt = 0;
-  #toldEpoch = 0;
-  #toldAt = 0;
+  #announcedEpoch = 0;
+  #announcedAt = 0;
   #strangerRefusedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: RelayOptions) {
@@ -194,14 +194,14 @@ export class RelayLink {
   }
 
   /** Where others may send packets for this member as they came; empty before `start`. */
-  get hatches(): readonly Hatch[] {
-    return this.#transparent?.hatches ?? [];
+  get transparentPorts(): readonly TransparentPort[] {
+    return this.#transparent?.transparentPorts ?? [];
   }
 
   /** Binds UDP and TCP; resolves to the bound endpoint (one port for both). Rejects with SF_BIND_FAILED, SF_TRANSPARENT_UNAVAILABLE; then nothing stays open. */
   async start(): Promise<Endpoint> {
     const { bind } = this.#options;
-    await this.#openHatches();
+    await this.#openTransparentPorts();
     for (let attempt = 1; ; attempt++) {
       try {
         const local = await this.#datagrams.bind(bind);
@@ -218,7 +218,7 @@ export class RelayLink {
     }
   }
 
-  async #openHatches(): Promise<void> {
+  async #openTransparentPorts(): Promise<void> {
     try {
       await this.#transparent?.start();
     } catch (error) {
@@ -252,7 +252,7 @@ export class RelayLink {
   }
 
   /** Tells the peers at once since when this member may hold calls, instead of with the next probe: what ends second chances after a new view. */
-  tell(): void {
+  announceView(): void {
     this.#prober.ask();
   }
 
@@ -459,7 +459,7 @@ export class RelayLink {
     // Also from a member that is not known: its word is signed, and a view it belongs to may be what is missing here. A frame of version 1
     // may be of long ago, so it counts only from a peer that has no other.
     const recent = fresh || frame.version >= (known?.version ?? ENVELOPE_VERSION);
-    if (recent && frame.epoch > self.epoch) this.#tellNewerEpoch(frame.epoch);
+    if (recent && frame.epoch > self.epoch) this.#announceNewerEpoch(frame.epoch);
     if (fresh && frame.sender !== from) {
       refused['unknown-sender'].n++;
       return;
@@ -530,7 +530,7 @@ export class RelayLink {
     }
     const listener = this.#indexes[frame.listener]!;
     const known = listener >= 0 || frame.listener === SERVICE_SIDE;
-    if (!known && !this.#options.knowsDoor?.(frame.ingress, frame.listener)) {
+    if (!known && !this.#options.knowsListener?.(frame.ingress, frame.listener)) {
       this.#refused.listener.n++;
       return;
     }
@@ -588,14 +588,14 @@ export class RelayLink {
     this.#prober.askOne(peer);
   }
 
-  #tellNewerEpoch(epoch: number): void {
+  #announceNewerEpoch(epoch: number): void {
     const { clock, handlers } = this.#options;
     const now = clock.now();
     if (this.outrunFor() === 0) this.#outrunAt = now;
     this.#newest = Math.max(this.#newest, epoch);
-    if (epoch <= this.#toldEpoch && now - this.#toldAt < NEWER_EPOCH_MS) return;
-    this.#toldEpoch = epoch;
-    this.#toldAt = now;
+    if (epoch <= this.#announcedEpoch && now - this.#announcedAt < NEWER_EPOCH_MS) return;
+    this.#announcedEpoch = epoch;
+    this.#announcedAt = now;
     handlers.onNewerEpoch(epoch);
   }
 

@@ -83,7 +83,7 @@ export function pskIdentity(key: FarmKey, number: number): string {
   return `sipfarm/${keyName(key)}/${number}`;
 }
 
-function isWildcard(address: string): boolean {
+function isAnyAddress(address: string): boolean {
   return address === '0.0.0.0' || address === '::';
 }
 
@@ -125,7 +125,7 @@ export class StreamLink {
   /** Listens, or rejects with the system's error. */
   async listen(local: Endpoint): Promise<void> {
     this.#server = await this.#options.network.listenTcp(local, (raw) => this.#onConnection(raw));
-    if (!isWildcard(local.address)) this.#from = { address: local.address };
+    if (!isAnyAddress(local.address)) this.#from = { address: local.address };
   }
 
   /** The peers there are; connections to others are closed. Dials those with a higher number. */

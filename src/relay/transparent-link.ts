@@ -11,9 +11,9 @@ import { listenerCode } from '../base/listener-code.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
 import type { RawSocket } from '../base/raw-socket.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
-import { classify, PacketClass, skipLineEnds } from '../transport/classify.ts';
 import { Packet, SecondChance } from '../packet/packet.ts';
-import { IpPacket, makeTarget, type Target } from './ip-packet.ts';
+import { classify, PacketClass, skipLineEnds } from '../transport/classify.ts';
+import { IpPacket, type IpTarget, makeTarget } from './ip-packet.ts';
 
 /** A listener that takes and gives packets transparently. */
 export interface TransparentListener {
@@ -23,11 +23,11 @@ export interface TransparentListener {
   /** Where it listens for clients. */
   readonly local: Endpoint;
   /** Where its hatch is bound, of the family of `local`; port 0: the system picks one. */
-  readonly hatch: Endpoint;
+  readonly at: Endpoint;
 }
 
 /** A listener's hatch at another member, as that member's record tells it. */
-export interface Hatch {
+export interface TransparentPort {
   /** Name of the listener. */
   readonly listener: string;
   readonly at: Endpoint;
@@ -52,10 +52,10 @@ export interface TransparentOptions {
 }
 
 /** Hatches by listener code. */
-export type Targets = ReadonlyMap<number, Target>;
+export type Targets = ReadonlyMap<number, IpTarget>;
 
-export function targetsOf(hatches: readonly Hatch[]): Targets {
-  return new Map(hatches.map(({ listener, at }) => [listenerCode(listener), makeTarget(at)]));
+export function targetsOf(transparentPorts: readonly TransparentPort[]): Targets {
+  return new Map(transparentPorts.map(({ listener, at }) => [listenerCode(listener), makeTarget(at)]));
 }
 
 export class TransparentLink {
@@ -70,7 +70,7 @@ export class TransparentLink {
   #ip: IpPacket | undefined;
   #raw: RawSocket | undefined;
   #sockets: DatagramSocket[] = [];
-  #hatches: readonly Hatch[] = [];
+  #transparentPorts: readonly TransparentPort[] = [];
   /** Addresses of the farm's own hosts: a packet from one of them that comes in from the network is dropped there (RFC 1812 5.3.7). */
   #own: ReadonlySet<string> = new Set();
 
@@ -85,8 +85,8 @@ export class TransparentLink {
   }
 
   /** The hatches as they are bound; empty before `start`. */
-  get hatches(): readonly Hatch[] {
-    return this.#hatches;
+  get transparentPorts(): readonly TransparentPort[] {
+    return this.#transparentPorts;
   }
 
   /** Rejects with SF_TRANSPARENT_UNAVAILABLE, or with the system's error when a hatch cannot be bound; then nothing stays open. */
@@ -94,13 +94,13 @@ export class TransparentLink {
     const { network, listeners, mtu, sendErrors, guard } = this.#options;
     const [first] = listeners;
     if (!first) return;
-    const ipv6 = first.hatch.address.includes(':');
+    const ipv6 = first.at.address.includes(':');
     try {
       this.#raw = network.openRaw?.(ipv6);
       this.#ip = new IpPacket(ipv6, mtu, randomBytes(4).readUInt32BE());
       for (const listener of listeners)
         this.#sockets.push(
-          await network.bindUdp(listener.hatch, {
+          await network.bindUdp(listener.at, {
             onDatagram: (bytes, address, port) => {
               try {
                 this.#take(listener, bytes, address, port);
@@ -117,13 +117,13 @@ export class TransparentLink {
       await this.stop();
       throw error;
     }
-    this.#hatches = this.#sockets.map(({ local }, index) => ({ listener: listeners[index]!.name, at: local }));
+    this.#transparentPorts = this.#sockets.map(({ local }, index) => ({ listener: listeners[index]!.name, at: local }));
   }
 
   async stop(): Promise<void> {
     const sockets = this.#sockets;
     this.#sockets = [];
-    this.#hatches = [];
+    this.#transparentPorts = [];
     this.#raw?.close();
     this.#raw = undefined;
     await Promise.all(sockets.map((socket) => socket.close()));

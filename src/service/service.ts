@@ -1,7 +1,7 @@
 // What an owner does with a packet: the packet's way ends here, and what leaves again leaves by the egress.
 import type { Way } from '../packet/flow.ts';
-import type { Scan } from '../sip/scan.ts';
 import type { Packet } from '../packet/packet.ts';
+import type { Scan } from '../sip/scan.ts';
 
 export interface Service {
   /** Takes one message that this member owns, as it came from outside or from a peer. Both arguments are reused after the call. Never throws, never awaits. */

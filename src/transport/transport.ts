@@ -8,10 +8,10 @@ import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
+import type { Packet } from '../packet/packet.ts';
 import { CLASS_NAMES } from './classify.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
-import type { Packet } from '../packet/packet.ts';
 import { type ProxySettings, proxyRule } from './proxy-rule.ts';
 import { CLOSE_REASONS, type CloseReason, ConnectionTable } from './tcp.ts';
 import { type Self, UdpListener } from './udp.ts';
@@ -216,12 +216,12 @@ export class Transport {
   }
 
   /** Closes the connection after what is queued on it, so that its client comes back to another member; not one that calls have used. */
-  moveOn(connection: number): void {
+  redirectClient(connection: number): void {
     this.#connections.moveOn(connection);
   }
 
   /** Closes all connections so. */
-  moveAllOn(): void {
+  redirectClients(): void {
     this.#connections.moveAllOn();
   }
 

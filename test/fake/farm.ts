@@ -135,8 +135,8 @@ class MortalNetwork implements Network {
     return server;
   }
 
-  knockUdp(remote: Endpoint, onRefused: () => void): ReturnType<Network['knockUdp']> {
-    return this.#network.knockUdp(remote, onRefused);
+  connectUdp(remote: Endpoint, onRefused: () => void): ReturnType<Network['connectUdp']> {
+    return this.#network.connectUdp(remote, onRefused);
   }
 
   connectTcp(remote: Endpoint, from?: { readonly address: string }): ByteStream {
@@ -331,12 +331,12 @@ export class FakeMember {
   }
 
   get number(): number {
-    return this.node.face.farm().number;
+    return this.node.api.farm().number;
   }
 
   /** `id` of each seat in this member's view, with `*` when it is draining. */
   get seats(): string {
-    const seats = this.node.face.view()?.seats ?? [];
+    const seats = this.node.api.view()?.seats ?? [];
     return seats.map(({ id, state }) => (state === 'draining' ? `${id}*` : id)).join(' ');
   }
 }
@@ -452,13 +452,13 @@ export class FakeFarm {
   async seated(): Promise<void> {
     const want = (): string =>
       this.live
-        .map(({ number, node }) => `${number}/${node.face.farm().incarnation}`)
+        .map(({ number, node }) => `${number}/${node.api.farm().incarnation}`)
         .sort()
         .join();
     await this.until(
       () =>
         this.live.every(({ node }) => {
-          const seats = node.face.view()?.seats ?? [];
+          const seats = node.api.view()?.seats ?? [];
           return (
             seats
               .map(({ number, incarnation }) => `${number}/${incarnation}`)
@@ -539,7 +539,7 @@ export class FakeFarm {
 
   /** The member that owns the slot of this Call-ID, by the view of the first live member. */
   ownerOf(callId: string): FakeMember {
-    const { owner } = this.live[0]!.node.face.owner(callId);
+    const { owner } = this.live[0]!.node.api.owner(callId);
     const found = this.live.find(({ number }) => number === owner?.number);
     if (!found) throw new Error(`nobody owns ${callId}`);
     return found;

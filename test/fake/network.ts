@@ -135,14 +135,14 @@ export class FakeNetwork implements Network {
     });
   }
 
-  knockUdp(
+  connectUdp(
     remote: Endpoint,
     onRefused: () => void,
-  ): Promise<{ knock(bytes: Uint8Array): void; close(): Promise<void> }> {
+  ): Promise<{ probe(bytes: Uint8Array): void; close(): Promise<void> }> {
     const local = { address: remote.address, port: this.#freePort() };
     let open = true;
     return Promise.resolve({
-      knock: (bytes) => {
+      probe: (bytes) => {
         const octets = Buffer.from(bytes);
         this.later(this.delay?.min ?? 0, () => {
           if (this.#udp.has(formatEndpoint(remote))) this.hand(octets, local, remote);

@@ -130,7 +130,7 @@ export class FuzzFarm {
       else if (to.port === 5064) this.#slow.note('relay port', bytes, began);
     };
     farm.choose = () => this.#mood.pick(this.living);
-    await farm.drive(farm.member(2).node.face.orders.give(`fe${DRAINED}`, { order: 'drain' }));
+    await farm.drive(farm.member(2).node.api.orders.give(`fe${DRAINED}`, { order: 'drain' }));
     await farm.until(() => farm.member(DRAINED).node.state === 'drained', 'the member is drained');
     for (const transport of ['udp', 'tcp'] as const)
       for (const owner of this.living) this.#lasting.push(await this.#begin(transport, owner));
@@ -189,7 +189,7 @@ export class FuzzFarm {
   /** In a slot of the member; others may be a dead member's for a moment. */
   #callIdOf(owner: FakeMember, prefix: string): string {
     for (let i = 0; ; i++)
-      if (owner.node.face.owner(`${prefix}-${i}`).owner?.number === owner.number) return `${prefix}-${i}`;
+      if (owner.node.api.owner(`${prefix}-${i}`).owner?.number === owner.number) return `${prefix}-${i}`;
   }
 
   async #end(call: Call): Promise<void> {
@@ -302,12 +302,12 @@ export class FuzzFarm {
   #relay(where: 'relay datagram' | 'relay stream'): void {
     const dice = this.#dice;
     const receiver = dice.pick(this.living);
-    const outside = this.farm.member(OUTSIDE).node.face.farm().incarnation;
-    const epoch = receiver.node.face.view()?.epoch ?? 1;
+    const outside = this.farm.member(OUTSIDE).node.api.farm().incarnation;
+    const epoch = receiver.node.api.view()?.epoch ?? 1;
     const gone = this.farm.member(COMING_AND_GOING);
     const others = gone.alive ? [999, 0] : [999, 0, gone.number];
     const message = this.#message(dice.chance(0.5) ? 'client' : 'server');
-    const bound = where === 'relay stream' ? UNBOUND : receiver.node.face.farm().incarnation;
+    const bound = where === 'relay stream' ? UNBOUND : receiver.node.api.farm().incarnation;
     const frame = dice.chance(0.02)
       ? dice.octets(dice.length(300))
       : this.#frames.of(message, receiver.number, bound, outside, epoch, others);

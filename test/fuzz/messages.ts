@@ -178,7 +178,7 @@ export class Messages {
   #response(side: 'client' | 'server'): string {
     const dice = this.#dice;
     const status = dice.pick(STATUSES);
-    const branch = this.#tokens.branch(side === 'client' ? TokenKind.edge : TokenKind.inward);
+    const branch = this.#tokens.branch(side === 'client' ? TokenKind.outward : TokenKind.inward);
     return compose(`SIP/2.0 ${status} ${dice.pick(['OK', '', 'Odd'])}`, [
       ...this.#vias(dice.chance(0.9) ? branch : this.#tokens.branch()),
       ...this.#dialog(dice.pick(METHODS)),

@@ -1,8 +1,9 @@
 // Tokens as the farm signs them, of every kind and of every sort of member: living, drained, gone, outside, never there.
 import { listenerCode, SERVICE_SIDE } from '../../src/base/listener-code.ts';
-import { type Flow, readFlow, writeFlowToken } from '../../src/packet/flow.ts';
+import { readFlow, writeFlowToken } from '../../src/ownership/flow-token.ts';
 import { keyring } from '../../src/ownership/keyring.ts';
 import { mintToken, readToken, Token, TokenKind } from '../../src/ownership/token.ts';
+import type { Flow } from '../../src/packet/flow.ts';
 import { SECRET } from '../fake/farm.ts';
 import type { Dice } from './dice.ts';
 
@@ -95,7 +96,7 @@ export class Tokens {
     return mintToken(this.#keys(), TokenKind.dialog, member, this.#dice.chance(0.9) ? 0 : this.incarnation());
   }
 
-  branch(kind: TokenKind = this.#dice.pick([TokenKind.edge, TokenKind.inward, TokenKind.transaction])): string {
+  branch(kind: TokenKind = this.#dice.pick([TokenKind.outward, TokenKind.inward, TokenKind.transaction])): string {
     return `z9hG4bK${mintToken(this.#keys(), kind, this.member(), this.#dice.pick([0, 0, 1]), this.#dice.octets(8))}`;
   }
 

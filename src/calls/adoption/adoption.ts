@@ -13,8 +13,8 @@ import { RateLimit } from '../../base/rate-limit.ts';
 import type { CellFamily } from '../../metrics/counters.ts';
 import { type Entry, MAX_COMMIT_OCTETS } from '../../store/store.ts';
 import { type CallRecord, recordKey, recordPrefix } from '../records/call-record.ts';
-import { Claim, type ClaimOptions } from './claim.ts';
 import { recordPages, type StoredRecord, storedRecord } from '../records/record-pages.ts';
+import { Claim, type ClaimOptions } from './claim.ts';
 
 /** Milliseconds after the loss of its seat in which a member may come back and go on as if nothing had been. */
 export const GRACE_MS = 5000;
@@ -51,7 +51,7 @@ export interface RecordKeeper {
 }
 
 /** What is done with calls: the service. */
-export interface Heir {
+export interface Successor {
   /** The call, which was `owner`'s, is this member's now, and nobody else's. Once per adoption. */
   onAdopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome;
   /** That member has a seat again: the dialogs that name it are its own. */
@@ -69,7 +69,7 @@ export interface AdoptionOptions extends ClaimOptions {
   /** The Call-ID's slot is this member's. */
   readonly owns: (callId: string) => boolean;
   readonly keeper: RecordKeeper;
-  readonly heir: Heir;
+  readonly successor: Successor;
   readonly adopted: CellFamily<'why' | 'outcome'>;
 }
 
@@ -98,7 +98,7 @@ const FORGOTTEN_MS = 86_400_000;
 /** Of a record in JSON, beside its texts. */
 const RECORD_OCTETS = 2000;
 
-interface Known extends StoredRecord {
+interface KnownRecord extends StoredRecord {
   /** Those who asked for it by need; undefined while nobody takes it. */
   waiting: ((won: boolean) => void)[] | undefined;
 }
@@ -109,7 +109,7 @@ interface Gone {
   phase: 'grace' | 'open';
   /** Its pending records are in memory. */
   read: boolean;
-  readonly pending: Map<number, Known>;
+  readonly pending: Map<number, KnownRecord>;
   timer: Timer | undefined;
   sweeping: boolean;
   pause: number;
@@ -164,7 +164,7 @@ export class Adoption {
     const before = this.#seated;
     this.#seated = numbers;
     for (const number of numbers) {
-      if (before && !before.has(number)) this.#options.heir.onSeated(number);
+      if (before && !before.has(number)) this.#options.successor.onSeated(number);
       this.#back(number);
     }
     if (!before) void this.#discover();
@@ -193,7 +193,7 @@ export class Adoption {
     if (!known || known.waiting) return;
     this.#forget(known);
     this.#options.adopted.cell({ why: 'need', outcome: 'over-already' }).n++;
-    void this.#claim.discard(known);
+    void this.#claim.abandon(known);
   }
 
   /** A packet of a dialog of that member has come: its record is adopted before its turn. Only after the grace. */
@@ -265,7 +265,7 @@ export class Adoption {
     gone.timer = clock.after(GRACE_MS, () => this.#open(gone));
     this.#gone.set(number, gone);
     void this.#readPending(gone);
-    if (!longAgo) void this.#pause(READING_MS).then(() => gone.read || this.#options.heir.onRead());
+    if (!longAgo) void this.#pause(READING_MS).then(() => gone.read || this.#options.successor.onRead());
   }
 
   #back(number: number): void {
@@ -275,28 +275,28 @@ export class Adoption {
     this.#gone.delete(number);
     // What is being adopted at this moment is decided by the store.
     for (const known of gone.pending.values()) this.#uncount(known);
-    this.#options.heir.onDecided(number);
-    this.#options.heir.onRead();
+    this.#options.successor.onDecided(number);
+    this.#options.successor.onRead();
   }
 
   #isCurrent(gone: Gone): boolean {
     return !this.#closed && this.#gone.get(gone.number) === gone;
   }
 
-  #remember(gone: Gone, known: Known): void {
+  #remember(gone: Gone, known: KnownRecord): void {
     gone.pending.set(known.entry, known);
     this.#known++;
     this.#knownOctets += octetsOf(known.record);
   }
 
-  #forget(known: Known): void {
+  #forget(known: KnownRecord): void {
     const pending = this.#gone.get(known.owner)?.pending;
     if (pending?.get(known.entry) !== known) return;
     pending.delete(known.entry);
     this.#uncount(known);
   }
 
-  #uncount({ record }: Known): void {
+  #uncount({ record }: KnownRecord): void {
     this.#known--;
     this.#knownOctets -= octetsOf(record);
   }
@@ -314,7 +314,7 @@ export class Adoption {
   }
 
   async #readPending(gone: Gone): Promise<void> {
-    const { store, owns, log, heir } = this.#options;
+    const { store, owns, log, successor: heir } = this.#options;
     while (this.#isCurrent(gone) && gone.phase === 'grace') {
       try {
         for await (const entry of this.#records(gone, 'pending')) {
@@ -335,7 +335,7 @@ export class Adoption {
   }
 
   /** The records of one kind, page by page. Rejects as Store.page does. */
-  async *#records({ number }: Gone, kind: 'pending' | 'dialog'): AsyncGenerator<Known, void, void> {
+  async *#records({ number }: Gone, kind: 'pending' | 'dialog'): AsyncGenerator<KnownRecord, void, void> {
     for await (const page of recordPages(this.#options.store, recordPrefix(number, kind)))
       for (const record of page) yield { ...record, waiting: undefined };
   }
@@ -344,7 +344,7 @@ export class Adoption {
     if (!this.#isCurrent(gone)) return;
     gone.phase = 'open';
     gone.read = true;
-    const { heir, log } = this.#options;
+    const { successor: heir, log } = this.#options;
     log.info({ member: gone.number }, 'a member has not come back: its calls are adopted');
     heir.onRead();
     heir.onDecided(gone.number);
@@ -385,7 +385,7 @@ export class Adoption {
   async #sweepKind(gone: Gone, kind: 'pending' | 'dialog', seen: Set<number>): Promise<number> {
     const { owns } = this.#options;
     let left = 0;
-    let batch: Known[] = [];
+    let batch: KnownRecord[] = [];
     let octets = 0;
     for await (const found of this.#records(gone, kind)) {
       if (!this.#isCurrent(gone)) return 1;
@@ -410,7 +410,7 @@ export class Adoption {
   }
 
   /** Resolves to the number of those that could not be decided. */
-  async #takeMany(batch: readonly Known[]): Promise<number> {
+  async #takeMany(batch: readonly KnownRecord[]): Promise<number> {
     const { keeper } = this.#options;
     const free = batch.filter(
       (known) => !known.waiting && this.#gone.get(known.owner)?.pending.get(known.entry) === known,
@@ -429,24 +429,24 @@ export class Adoption {
   }
 
   /** Takes one; `waiting` is set. `maybe`: it may be ours already. Resolves to false when it is still open whose it is. Never rejects. */
-  async #takeOne(known: Known, why: AdoptionReason, maybe = false): Promise<boolean> {
+  async #takeOne(known: KnownRecord, why: AdoptionReason, maybe = false): Promise<boolean> {
     const { keeper, log } = this.#options;
     if (!maybe && keeper.has(known.entry)) {
       // Here it has begun anew.
-      await this.#claim.discard(known);
+      await this.#claim.abandon(known);
       this.#decided(known, why, 'over-already');
       return true;
     }
-    let unsure = maybe;
+    let inDoubt = maybe;
     for (let tries = 0; tries < MAX_TRIES && !this.#closed; tries++) {
       try {
-        const outcome = await this.#claim.one(known, unsure);
+        const outcome = await this.#claim.one(known, inDoubt);
         this.#decided(known, why, outcome);
         return true;
       } catch (error) {
         if (!(error instanceof SipfarmError)) throw error;
         log.debug({ err: error, record: known.key }, 'an adoption has no answer; asked again');
-        unsure = true;
+        inDoubt = true;
         await this.#pause(RETRY_MS);
       }
     }
@@ -454,8 +454,8 @@ export class Adoption {
     return false;
   }
 
-  #decided(known: Known, why: AdoptionReason, how: 'won' | AdoptionOutcome): void {
-    const { keeper, heir, adopted, log } = this.#options;
+  #decided(known: KnownRecord, why: AdoptionReason, how: 'won' | AdoptionOutcome): void {
+    const { keeper, successor: heir, adopted, log } = this.#options;
     const { entry, owner } = known;
     const waiting = known.waiting ?? [];
     this.#forget(known);
@@ -495,7 +495,7 @@ export class Adoption {
       const found = await store.get(recordKey(owner, 'confirmed', entry)).catch(() => undefined);
       const record = found && storedRecord(found);
       if (!record || gone.pending.has(entry) || !this.#isCurrent(gone)) continue;
-      const known: Known = { ...record, waiting: [] };
+      const known: KnownRecord = { ...record, waiting: [] };
       this.#remember(gone, known);
       await this.#takeOne(known, 'need');
       return;

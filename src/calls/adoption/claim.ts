@@ -21,9 +21,9 @@ export class Claim {
   }
 
   /** Claims one. `unsure`: it was tried before, and the answer was lost. Rejects as the store does, and while nothing may be adopted. */
-  async one(left: StoredRecord, unsure: boolean): Promise<'won' | 'by-another'> {
+  async one(left: StoredRecord, inDoubt: boolean): Promise<'won' | 'by-another'> {
     const { store, mayAdopt, self } = this.#options;
-    if (unsure) {
+    if (inDoubt) {
       const own = parseCallRecord((await store.get(this.#ownKey(left)))?.value);
       if (own?.incarnation === self().incarnation && own.callId === left.record.callId) return 'won';
       if ((await store.get(left.key))?.revision !== left.revision) return 'by-another';
@@ -45,7 +45,7 @@ export class Claim {
   }
 
   /** Deletes what the dead member has left, if it is still what was read. Never rejects: the next sweep finds what stayed. */
-  async discard({ key, revision }: StoredRecord): Promise<void> {
+  async abandon({ key, revision }: StoredRecord): Promise<void> {
     await this.#options.store.commit([{ key, value: undefined, expect: revision }]).catch(() => {});
   }
 

@@ -14,12 +14,12 @@ import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Way } from '../../packet/flow.ts';
 import { MAX_WRITES } from '../../store/store.ts';
 import { type CallRecord, MAX_CALL_ID, MAX_LEGS, type RecordMethod, recordPrefix } from './call-record.ts';
-import { HeldCall, recordOf, type SeenLeg, Stored, storedAs } from './tracked-call.ts';
-import type { Sighting } from './leg-text.ts';
+import type { CapturedMessage } from './leg-text.ts';
 import { Mark, PackedCalls } from './packed-calls.ts';
 import type { RecordBody } from './record-octets.ts';
 import { recordPages } from './record-pages.ts';
-import { type Move, RecordWriter, type WriterOptions } from './record-writer.ts';
+import { type PendingWrite, RecordWriter, type WriterOptions } from './record-writer.ts';
+import { type CapturedLeg, recordOf, Stored, storedAs, TrackedCall } from './tracked-call.ts';
 
 /** none: no records. dialogs: of confirmed calls only. calls: of those that ring, too. */
 export type RecordsMode = 'none' | 'dialogs' | 'calls';
@@ -61,22 +61,22 @@ export class CallJournal {
   readonly #writer: RecordWriter;
   readonly #drops: Readonly<Record<RecordDrop, Cell>>;
   /** Calls that change, or whose records are not where they should be. */
-  readonly #held = new Map<number, HeldCall>();
+  readonly #tracked = new Map<number, TrackedCall>();
   /** Those that rest. No call is in both. */
   readonly #packed = new PackedCalls();
   // A call waits in one of these: until its first write is due, until its texts are made, until it is written.
-  readonly #fresh = new Set<HeldCall>();
-  readonly #soon = new Set<HeldCall>();
-  readonly #ready = new Set<HeldCall>();
+  readonly #fresh = new Set<TrackedCall>();
+  readonly #soon = new Set<TrackedCall>();
+  readonly #ready = new Set<TrackedCall>();
   /** What the store has refused, until it is tried again. */
-  readonly #refused = new Set<HeldCall>();
+  readonly #refused = new Set<TrackedCall>();
   #mode: RecordsMode;
   #octets = 0;
   #timer: Timer | undefined;
   #healer: Timer | undefined;
   #marker: Timer | undefined;
   /** Where the healer is, and whether it has to begin again. */
-  #walk: Iterator<HeldCall> | undefined;
+  #walk: Iterator<TrackedCall> | undefined;
   #walkAgain = false;
   #flushing: Promise<void> | undefined;
   /** Records are being read from the store: nothing is written until it is known what stands there. */
@@ -107,7 +107,7 @@ export class CallJournal {
 
   /** Calls that are kept here. */
   get size(): number {
-    return this.#held.size + this.#packed.size;
+    return this.#tracked.size + this.#packed.size;
   }
 
   /** Counts for calls that begin from now on. */
@@ -117,108 +117,109 @@ export class CallJournal {
 
   /** Is there such a call, and is it not over? */
   has(entry: number): boolean {
-    const held = this.#held.get(entry);
-    return held ? held.state !== 'gone' : this.#packed.has(entry);
+    const tracked = this.#tracked.get(entry);
+    return tracked ? tracked.state !== 'gone' : this.#packed.has(entry);
   }
 
   /** May the call get a leg of this branch? False for one that has it already. */
   lacks(entry: number, branch: string): boolean {
-    const held = this.#held.get(entry);
-    return held?.open === true && held.legs < MAX_LEGS && !held.hasBranch(branch);
+    const tracked = this.#tracked.get(entry);
+    return tracked?.open === true && tracked.legs < MAX_LEGS && !tracked.hasBranch(branch);
   }
 
   /** The record of a call, as it would be written now; undefined when there is none. */
   recordOf(entry: number): CallRecord | undefined {
-    const held = this.#held.get(entry);
-    return held ? this.#recordOf(held) : this.#packedRecord(entry);
+    const tracked = this.#tracked.get(entry);
+    return tracked ? this.#recordOf(tracked) : this.#packedRecord(entry);
   }
 
   /** The calls that are not over: those that rest, for longest first, then those that change. They may change while they are walked. */
-  *held(): Generator<{ readonly entry: number; readonly record: CallRecord }, void, void> {
+  *tracked(): Generator<{ readonly entry: number; readonly record: CallRecord }, void, void> {
     for (const entry of this.#packed.entries()) {
       const record = this.#packedRecord(entry);
       if (record) yield { entry, record };
     }
-    for (const held of this.#held.values()) {
-      const record = this.#recordOf(held);
-      if (record) yield { entry: held.entry, record };
+    for (const tracked of this.#tracked.values()) {
+      const record = this.#recordOf(tracked);
+      if (record) yield { entry: tracked.entry, record };
     }
   }
 
   /** A request has begun the call. What was there under this entry is over. */
-  began(entry: number, method: RecordMethod, callId: string, leg: SeenLeg): void {
+  began(entry: number, method: RecordMethod, callId: string, leg: CapturedLeg): void {
     if (this.#mode === 'none' || callId.length > MAX_CALL_ID) return;
     const { clock } = this.#options;
-    let held = this.#held.get(entry) ?? this.#rouse(entry);
-    if (!held) {
+    let tracked = this.#tracked.get(entry) ?? this.#unpack(entry);
+    if (!tracked) {
       if (this.#full) {
         this.#drops.room.n++;
         return;
       }
-      held = new HeldCall(entry, method, callId, clock.wall(), this.#options.self().epoch);
-      this.#held.set(entry, held);
+      tracked = new TrackedCall(entry, method, callId, clock.wall(), this.#options.self().epoch);
+      this.#tracked.set(entry, tracked);
     } else {
-      this.#empty(held);
-      held.method = method;
-      held.callId = callId;
-      held.since = clock.wall();
-      held.epoch = this.#options.self().epoch;
-      held.state = 'trying';
-      held.forfeited = false;
+      this.#empty(tracked);
+      tracked.method = method;
+      tracked.callId = callId;
+      tracked.since = clock.wall();
+      tracked.epoch = this.#options.self().epoch;
+      tracked.state = 'trying';
+      tracked.ownershipOpen = false;
     }
-    held.addLeg(leg);
-    held.due = clock.now() + FIRST_WRITE_MS;
-    this.#wait(held, leg.from === 'server' ? this.#soon : this.#fresh);
+    tracked.addLeg(leg);
+    tracked.due = clock.now() + FIRST_WRITE_MS;
+    this.#wait(tracked, leg.from === 'server' ? this.#soon : this.#fresh);
   }
 
   /** The SIP server has sent the call's request out. A retransmission changes nothing. */
-  branched(entry: number, leg: SeenLeg): void {
-    const held = this.#held.get(entry);
-    if (!held || !this.lacks(entry, leg.branch)) return;
-    held.addLeg(leg);
-    this.#wait(held, this.#soon);
+  branched(entry: number, leg: CapturedLeg): void {
+    const tracked = this.#tracked.get(entry);
+    if (!tracked || !this.lacks(entry, leg.branch)) return;
+    tracked.addLeg(leg);
+    this.#wait(tracked, this.#soon);
   }
 
   /** A provisional response with a To tag. Not worth a write of its own. */
   rings(entry: number): void {
-    const held = this.#held.get(entry);
-    if (held?.state === 'trying') held.state = 'early';
+    const tracked = this.#tracked.get(entry);
+    if (tracked?.state === 'trying') tracked.state = 'early';
   }
 
   /** A 2xx for the leg of `branch` (empty: the `client` leg), as it stood outside. `confirms`: the call is a dialog now. */
-  answered(entry: number, branch: string, answer: Sighting, confirms: boolean): void {
-    const held = this.#held.get(entry);
-    if (!held?.open) return;
-    held.setAnswer(branch, answer);
+  answered(entry: number, branch: string, answer: CapturedMessage, confirms: boolean): void {
+    const tracked = this.#tracked.get(entry);
+    if (!tracked?.open) return;
+    tracked.setAnswer(branch, answer);
     if (!confirms) return;
-    held.state = 'confirmed';
-    this.#wait(held, this.#soon);
+    tracked.state = 'confirmed';
+    this.#wait(tracked, this.#soon);
   }
 
   /** A call that rang by its record is a dialog, as a request in it shows; its 2xx was not seen here. */
   confirmed(entry: number): void {
-    const held = this.#held.get(entry);
-    if (!held?.open) return;
-    held.state = 'confirmed';
-    this.#wait(held, this.#soon);
+    const tracked = this.#tracked.get(entry);
+    if (!tracked?.open) return;
+    tracked.state = 'confirmed';
+    this.#wait(tracked, this.#soon);
   }
 
   /** The party of leg number `leg` of a call, as in `recordOf`, is reached by another way now. Rare, so it may cost a write. */
   moved(entry: number, leg: number, way: Readonly<Way>): void {
-    const held = this.#held.get(entry) ?? this.#rouse(entry);
-    if (!held || held.state === 'gone') return;
-    held.moveLeg(leg, way);
-    this.#wait(held, this.#soon);
+    const tracked = this.#tracked.get(entry) ?? this.#unpack(entry);
+    if (!tracked || tracked.state === 'gone') return;
+    tracked.moveLeg(leg, way);
+    this.#wait(tracked, this.#soon);
   }
 
   /** The call has failed, ended, or been forgotten. */
   over(entry: number): void {
-    const held = this.#held.get(entry) ?? this.#rouse(entry);
-    if (!held || held.state === 'gone') return;
-    held.state = 'gone';
-    this.#empty(held);
-    if (held.stored === Stored.nowhere && !held.unsure && !held.astray && !held.writing) this.#drop(held);
-    else this.#wait(held, this.#soon);
+    const tracked = this.#tracked.get(entry) ?? this.#unpack(entry);
+    if (!tracked || tracked.state === 'gone') return;
+    tracked.state = 'gone';
+    this.#empty(tracked);
+    if (tracked.stored === Stored.nowhere && !tracked.inDoubt && !tracked.maybeStale && !tracked.writing)
+      this.#drop(tracked);
+    else this.#wait(tracked, this.#soon);
   }
 
   /**
@@ -226,36 +227,36 @@ export class CallJournal {
    * the entry is in use, or there is no room.
    */
   restore(entry: number, record: CallRecord): boolean {
-    if (this.#held.has(entry) || this.#packed.has(entry) || this.#full) return false;
+    if (this.#tracked.has(entry) || this.#packed.has(entry) || this.#full) return false;
     const { method, callId, epoch, legs } = record;
     const since = Date.parse(record.since) || this.#options.clock.wall();
     const body = { method, callId, since, epoch, legs };
     if (record.state === 'confirmed' && this.#packed.add(entry, body)) return true;
-    const held = this.#hold(entry, body);
-    held.state = record.state;
-    held.stored = storedAs(record.state);
+    const tracked = this.#hold(entry, body);
+    tracked.state = record.state;
+    tracked.stored = storedAs(record.state);
     return true;
   }
 
   /** Forgets a call that is another member's now, and writes nothing. */
-  giveUp(entry: number): void {
-    const held = this.#held.get(entry);
-    if (held) this.#drop(held);
+  forget(entry: number): void {
+    const tracked = this.#tracked.get(entry);
+    if (tracked) this.#drop(tracked);
     else this.#packed.remove(entry);
   }
 
   /** Forgets all calls, and writes nothing. */
   clear(): void {
-    for (const held of [...this.#held.values()]) this.#drop(held);
+    for (const tracked of [...this.#tracked.values()]) this.#drop(tracked);
     this.#packed.clear();
   }
 
   /** The member has lost its seat: others may adopt its calls. Nothing is written until `regain` has seen which are left. */
-  forfeit(): void {
+  openOwnership(): void {
     this.#readings++;
     this.#reading = true;
-    for (const held of this.#held.values()) held.forfeited = true;
-    this.#packed.markAll(Mark.forfeited, true);
+    for (const tracked of this.#tracked.values()) tracked.ownershipOpen = true;
+    this.#packed.flagAll(Mark.ownershipOpen, true);
   }
 
   /**
@@ -267,7 +268,7 @@ export class CallJournal {
     const { clock } = this.#options;
     const run = ++this.#readings;
     this.#reading = true;
-    this.#marker ??= clock.every(MARK_MS, () => void this.#lookAfter());
+    this.#marker ??= clock.every(MARK_MS, () => void this.#reconcile());
     await this.#flushing;
     while (run === this.#readings && !this.#closed) {
       try {
@@ -285,7 +286,7 @@ export class CallJournal {
 
   /** Writes what waits, as far as the store takes it at once. Never rejects. */
   async flush(): Promise<void> {
-    for (const held of this.#fresh) held.due = 0;
+    for (const tracked of this.#fresh) tracked.due = 0;
     let waiting: number;
     do {
       await this.#flushing;
@@ -301,8 +302,8 @@ export class CallJournal {
     for (const timer of [this.#timer, this.#healer, this.#marker]) timer?.cancel();
   }
 
-  #recordOf(held: HeldCall): CallRecord | undefined {
-    return held.state === 'gone' ? undefined : held.record(held.state, this.#options.self().incarnation);
+  #recordOf(tracked: TrackedCall): CallRecord | undefined {
+    return tracked.state === 'gone' ? undefined : tracked.record(tracked.state, this.#options.self().incarnation);
   }
 
   #packedRecord(entry: number): CallRecord | undefined {
@@ -314,51 +315,51 @@ export class CallJournal {
     return this.#octets + this.#packed.octets >= MAX_OCTETS;
   }
 
-  #hold(entry: number, { method, callId, since, epoch, legs }: RecordBody): HeldCall {
-    const held = new HeldCall(entry, method, callId, since, epoch);
-    held.takeLegs(legs);
-    this.#held.set(entry, held);
-    this.#octets += held.octets;
-    return held;
+  #hold(entry: number, { method, callId, since, epoch, legs }: RecordBody): TrackedCall {
+    const tracked = new TrackedCall(entry, method, callId, since, epoch);
+    tracked.takeLegs(legs);
+    this.#tracked.set(entry, tracked);
+    this.#octets += tracked.octets;
+    return tracked;
   }
 
   /** Takes a call that rests among those that change; undefined when there is none. */
-  #rouse(entry: number): HeldCall | undefined {
+  #unpack(entry: number): TrackedCall | undefined {
     const body = this.#packed.read(entry);
     if (!body) return undefined;
-    const marks = this.#packed.marksOf(entry);
+    const marks = this.#packed.flagsOf(entry);
     this.#packed.remove(entry);
-    const held = this.#hold(entry, body);
-    held.state = 'confirmed';
-    held.astray = (marks & Mark.astray) !== 0;
-    held.dirty = held.astray;
-    held.stored = held.astray ? Stored.nowhere : Stored.dialog;
-    held.forfeited = (marks & Mark.forfeited) !== 0;
-    return held;
+    const tracked = this.#hold(entry, body);
+    tracked.state = 'confirmed';
+    tracked.maybeStale = (marks & Mark.maybeStale) !== 0;
+    tracked.dirty = tracked.maybeStale;
+    tracked.stored = tracked.maybeStale ? Stored.nowhere : Stored.dialog;
+    tracked.ownershipOpen = (marks & Mark.ownershipOpen) !== 0;
+    return tracked;
   }
 
   /** Puts a call that has changed into `queue`, and out of the others. */
-  #wait(held: HeldCall, queue: Set<HeldCall>): void {
-    held.dirty = true;
-    this.#unqueue(held);
+  #wait(tracked: TrackedCall, queue: Set<TrackedCall>): void {
+    tracked.dirty = true;
+    this.#unqueue(tracked);
     if (this.waiting < MAX_WAITING) {
-      queue.add(held);
+      queue.add(tracked);
       this.#arm();
       return;
     }
     this.#drops.queue.n++;
-    this.#makeTexts(held);
+    this.#makeTexts(tracked);
     this.#fallBehind();
   }
 
-  #unqueue(held: HeldCall): void {
-    this.#fresh.delete(held);
-    this.#soon.delete(held);
-    this.#ready.delete(held);
+  #unqueue(tracked: TrackedCall): void {
+    this.#fresh.delete(tracked);
+    this.#soon.delete(tracked);
+    this.#ready.delete(tracked);
   }
 
-  #isQueued(held: HeldCall): boolean {
-    return this.#fresh.has(held) || this.#soon.has(held) || this.#ready.has(held);
+  #isQueued(tracked: TrackedCall): boolean {
+    return this.#fresh.has(tracked) || this.#soon.has(tracked) || this.#ready.has(tracked);
   }
 
   #arm(): void {
@@ -381,17 +382,17 @@ export class CallJournal {
   /** Makes the texts of what is due, of so many calls. */
   #prepare(atOnce: number): void {
     const now = this.#options.clock.now();
-    for (const held of this.#fresh) {
-      if (held.due > now) break;
-      this.#fresh.delete(held);
-      this.#soon.add(held);
+    for (const tracked of this.#fresh) {
+      if (tracked.due > now) break;
+      this.#fresh.delete(tracked);
+      this.#soon.add(tracked);
     }
     let left = atOnce;
-    for (const held of this.#soon) {
+    for (const tracked of this.#soon) {
       if (left-- === 0) break;
-      this.#soon.delete(held);
+      this.#soon.delete(tracked);
       try {
-        if (this.#makeTexts(held)) this.#ready.add(held);
+        if (this.#makeTexts(tracked)) this.#ready.add(tracked);
       } catch (error) {
         this.#options.guard.caught('records', error);
       }
@@ -399,27 +400,27 @@ export class CallJournal {
   }
 
   /** False when the call is too long for a record: it is forgotten. */
-  #makeTexts(held: HeldCall): boolean {
-    const before = held.octets;
-    const made = held.makeTexts();
-    this.#octets += held.octets - before;
+  #makeTexts(tracked: TrackedCall): boolean {
+    const before = tracked.octets;
+    const made = tracked.makeTexts();
+    this.#octets += tracked.octets - before;
     if (made) return true;
     this.#drops.size.n++;
-    this.over(held.entry);
+    this.over(tracked.entry);
     return false;
   }
 
-  #empty(held: HeldCall): void {
-    this.#octets -= held.octets;
-    held.empty();
+  #empty(tracked: TrackedCall): void {
+    this.#octets -= tracked.octets;
+    tracked.empty();
   }
 
-  #drop(held: HeldCall): void {
-    this.#empty(held);
-    held.dirty = false;
-    this.#unqueue(held);
-    this.#refused.delete(held);
-    if (this.#held.get(held.entry) === held) this.#held.delete(held.entry);
+  #drop(tracked: TrackedCall): void {
+    this.#empty(tracked);
+    tracked.dirty = false;
+    this.#unqueue(tracked);
+    this.#refused.delete(tracked);
+    if (this.#tracked.get(tracked.entry) === tracked) this.#tracked.delete(tracked.entry);
   }
 
   /** Writes what is ready, one commit after the other. */
@@ -427,7 +428,9 @@ export class CallJournal {
     try {
       for (let left = COMMITS_PER_STEP; left > 0; left--) {
         if (this.#ready.size === 0 || this.#reading || !this.#options.mayWrite()) return;
-        const moves = this.#writer.take(this.#ready, this.#most, this.#mode === 'calls', (held) => this.#settle(held));
+        const moves = this.#writer.take(this.#ready, this.#most, this.#mode === 'calls', (tracked) =>
+          this.#settle(tracked),
+        );
         if (moves.length > 0) await this.#write(moves);
       }
     } catch (error) {
@@ -437,21 +440,21 @@ export class CallJournal {
   }
 
   /** Rejects when this had better wait; what was not written is in the queue again. */
-  async #write(moves: readonly Move[]): Promise<void> {
+  async #write(moves: readonly PendingWrite[]): Promise<void> {
     try {
-      const unsure = moves.map(({ held }) => held).filter((held) => held.unsure);
-      if (unsure.length > 0) {
-        await this.#makeSure(unsure);
+      const inDoubt = moves.map(({ tracked }) => tracked).filter((tracked) => tracked.inDoubt);
+      if (inDoubt.length > 0) {
+        await this.#makeSure(inDoubt);
         this.#putBack(moves);
         return;
       }
       const missing = await this.#writer.commit(moves);
-      for (const { held } of moves) if (!held.writing) this.#settle(held);
+      for (const { tracked } of moves) if (!tracked.writing) this.#settle(tracked);
       if (missing.length > 0) await this.#judge(missing);
       this.#most = MAX_WRITES;
     } catch (error) {
       const refused = isRefused(error);
-      for (const { held } of moves) held.unsure ||= held.writing && !refused;
+      for (const { tracked } of moves) tracked.inDoubt ||= tracked.writing && !refused;
       this.#putBack(moves);
       if (refused) this.#writeFewer(moves);
       this.#writer.outcomes.failed.n++;
@@ -460,49 +463,49 @@ export class CallJournal {
   }
 
   /** After a write, or when none was needed. */
-  #settle(held: HeldCall): void {
-    if (held.dirty || this.#held.get(held.entry) !== held) return;
-    if (held.state === 'gone') this.#drop(held);
-    else if (held.state === 'confirmed' && held.stored === Stored.dialog) this.#rest(held);
+  #settle(tracked: TrackedCall): void {
+    if (tracked.dirty || this.#tracked.get(tracked.entry) !== tracked) return;
+    if (tracked.state === 'gone') this.#drop(tracked);
+    else if (tracked.state === 'confirmed' && tracked.stored === Stored.dialog) this.#pack(tracked);
   }
 
   /** Keeps a call as one short text from now on, if nothing is open about it. */
-  #rest(held: HeldCall): void {
-    if (held.unsure || held.writing || held.forfeited) return;
+  #pack(tracked: TrackedCall): void {
+    if (tracked.inDoubt || tracked.writing || tracked.ownershipOpen) return;
     try {
-      if (this.#packed.add(held.entry, held.body)) this.#drop(held);
+      if (this.#packed.add(tracked.entry, tracked.body)) this.#drop(tracked);
     } catch (error) {
       this.#options.guard.caught('records', error);
     }
   }
 
   /** Finds out where calls stand whose last write had no answer. Rejects as Store.get does. */
-  async #makeSure(unsure: readonly HeldCall[]): Promise<void> {
-    await this.#writer.lookUp(unsure);
-    const standing = await this.#writer.standing();
+  async #makeSure(inDoubt: readonly TrackedCall[]): Promise<void> {
+    await this.#writer.lookUp(inDoubt);
+    const standing = await this.#writer.storedState();
     if (standing === 'wiped') this.#wiped();
-    for (const held of unsure) {
-      held.unsure = false;
-      if (held.stored === Stored.nowhere && standing === 'lost') this.#taken(held);
+    for (const tracked of inDoubt) {
+      tracked.inDoubt = false;
+      if (tracked.stored === Stored.nowhere && standing === 'lost') this.#taken(tracked);
     }
   }
 
   /** The keys of these calls are gone although we wrote them. */
-  async #judge(missing: readonly HeldCall[]): Promise<void> {
-    const standing = await this.#writer.standing();
+  async #judge(missing: readonly TrackedCall[]): Promise<void> {
+    const standing = await this.#writer.storedState();
     if (standing === 'wiped') this.#wiped();
-    for (const held of missing) {
-      held.writing = false;
-      held.stored = Stored.nowhere;
-      if (standing === 'lost') this.#taken(held);
-      else this.#again(held);
+    for (const tracked of missing) {
+      tracked.writing = false;
+      tracked.stored = Stored.nowhere;
+      if (standing === 'lost') this.#taken(tracked);
+      else this.#again(tracked);
     }
   }
 
-  #taken(held: HeldCall): void {
-    if (this.#held.get(held.entry) !== held) return;
-    this.#drop(held);
-    this.#noteTaken(held.entry);
+  #taken(tracked: TrackedCall): void {
+    if (this.#tracked.get(tracked.entry) !== tracked) return;
+    this.#drop(tracked);
+    this.#noteTaken(tracked.entry);
   }
 
   #noteTaken(entry: number): void {
@@ -512,40 +515,40 @@ export class CallJournal {
 
   /** Nothing of ours is in the store: all is written anew, bit by bit. */
   #wiped(): void {
-    this.#writer.marked = false;
-    for (const held of this.#held.values()) {
+    this.#writer.hasSentinel = false;
+    for (const tracked of this.#tracked.values()) {
       // To delete expects nothing, and what was written since the loss has to go.
-      if (held.state === 'gone') continue;
-      held.astray ||= held.stored !== Stored.nowhere;
-      held.stored = Stored.nowhere;
-      held.unsure = false;
-      held.dirty = true;
+      if (tracked.state === 'gone') continue;
+      tracked.maybeStale ||= tracked.stored !== Stored.nowhere;
+      tracked.stored = Stored.nowhere;
+      tracked.inDoubt = false;
+      tracked.dirty = true;
     }
-    this.#packed.markAll(Mark.astray, true);
+    this.#packed.flagAll(Mark.maybeStale, true);
     if (this.size > 0) this.#fallBehind();
   }
 
-  #putBack(moves: readonly Move[]): void {
-    for (const { held } of moves) {
-      if (!held.writing) continue;
-      held.writing = false;
-      this.#again(held);
+  #putBack(moves: readonly PendingWrite[]): void {
+    for (const { tracked } of moves) {
+      if (!tracked.writing) continue;
+      tracked.writing = false;
+      this.#again(tracked);
     }
   }
 
   /** Back into the queue, when it is still a call of ours and waits for nothing else. */
-  #again(held: HeldCall): void {
-    if (this.#held.get(held.entry) !== held) return;
-    held.dirty = true;
-    if (!this.#isQueued(held)) this.#ready.add(held);
+  #again(tracked: TrackedCall): void {
+    if (this.#tracked.get(tracked.entry) !== tracked) return;
+    tracked.dirty = true;
+    if (!this.#isQueued(tracked)) this.#ready.add(tracked);
   }
 
   /** The store takes none of these: fewer at a time. What it does not take alone is left for half a minute. */
-  #writeFewer(moves: readonly Move[]): void {
+  #writeFewer(moves: readonly PendingWrite[]): void {
     this.#most = Math.max(1, moves.length >> 1);
     if (moves.length > 1) return;
     this.#drops.size.n++;
-    for (const { held } of moves) if (this.#ready.delete(held)) this.#refused.add(held);
+    for (const { tracked } of moves) if (this.#ready.delete(tracked)) this.#refused.add(tracked);
   }
 
   #noteTrouble(error: unknown): void {
@@ -568,7 +571,7 @@ export class CallJournal {
     }
     let queued = 0;
     for (let seen = 0; seen < SEEN_PER_STEP && queued < HEALED_PER_STEP; seen++) {
-      const { done, value: held } = this.#walk.next();
+      const { done, value: tracked } = this.#walk.next();
       if (done) {
         this.#walk = undefined;
         if (this.#walkAgain) return;
@@ -576,30 +579,31 @@ export class CallJournal {
         this.#healer = undefined;
         return;
       }
-      if (!held.dirty || held.writing || this.#isQueued(held)) continue;
-      this.#wait(held, this.#soon);
+      if (!tracked.dirty || tracked.writing || this.#isQueued(tracked)) continue;
+      this.#wait(tracked, this.#soon);
       queued++;
     }
   }
 
   /** The calls that change, and those that should rest and have no record any more. */
-  *#behind(): Generator<HeldCall, void, void> {
-    yield* this.#held.values();
-    for (const entry of this.#packed.marked(Mark.astray)) {
-      const held = this.#rouse(entry);
-      if (held) yield held;
+  *#behind(): Generator<TrackedCall, void, void> {
+    yield* this.#tracked.values();
+    for (const entry of this.#packed.flagged(Mark.maybeStale)) {
+      const tracked = this.#unpack(entry);
+      if (tracked) yield tracked;
     }
   }
 
   /** Now and then: tries again what was refused, and looks whether the store still has what is ours. */
-  async #lookAfter(): Promise<void> {
-    for (const held of this.#refused) this.#again(held);
+  async #reconcile(): Promise<void> {
+    for (const tracked of this.#refused) this.#again(tracked);
     this.#refused.clear();
     this.#arm();
-    const idle = (): boolean => this.#writer.marked && !this.#reading && !this.#flushing && this.#options.mayWrite();
+    const idle = (): boolean =>
+      this.#writer.hasSentinel && !this.#reading && !this.#flushing && this.#options.mayWrite();
     if (!idle()) return;
     try {
-      if (!(await this.#writer.markStands()) && idle()) this.#wiped();
+      if (!(await this.#writer.sentinelStands()) && idle()) this.#wiped();
     } catch (error) {
       this.#noteTrouble(error);
     }
@@ -611,75 +615,76 @@ export class CallJournal {
     const { number } = self();
     if (number !== this.#number) this.#wiped();
     this.#number = number;
-    const expected = [...this.#held.values()].filter((held) => held.forfeited || isWritten(held));
-    this.#packed.markAll(Mark.unseen, true);
-    const marked = await this.#writer.markStands();
-    const seen = new Set<HeldCall>();
+    const expected = [...this.#tracked.values()].filter((tracked) => tracked.ownershipOpen || isWritten(tracked));
+    this.#packed.flagAll(Mark.unseen, true);
+    const marked = await this.#writer.sentinelStands();
+    const seen = new Set<TrackedCall>();
     for await (const page of recordPages(store, recordPrefix(number))) {
       if (run !== this.#readings || this.#closed) return false;
       for (const { entry, record } of page) {
         if (this.#packed.has(entry)) {
-          this.#packed.mark(entry, Mark.unseen, false);
-          if ((this.#packed.marksOf(entry) & Mark.astray) === 0) continue;
+          this.#packed.flag(entry, Mark.unseen, false);
+          if ((this.#packed.flagsOf(entry) & Mark.maybeStale) === 0) continue;
           // Not so lost after all, but perhaps as it was before.
-          const roused = this.#rouse(entry)!;
-          expected.push(roused);
+          const unpacked = this.#unpack(entry)!;
+          expected.push(unpacked);
         }
-        const held = this.#held.get(entry);
-        if (!held) onRecord(entry, record);
+        const tracked = this.#tracked.get(entry);
+        if (!tracked) onRecord(entry, record);
         else {
-          seen.add(held);
-          if (!isWritten(held) || held.unsure) held.stored = storedAs(record.state);
-          held.unsure = false;
+          seen.add(tracked);
+          if (!isWritten(tracked) || tracked.inDoubt) tracked.stored = storedAs(record.state);
+          tracked.inDoubt = false;
         }
       }
     }
     if (run !== this.#readings || this.#closed) return false;
-    this.#writer.marked = marked;
+    this.#writer.hasSentinel = marked;
     if (!marked) this.#wiped();
-    for (const held of expected) {
-      if (this.#held.get(held.entry) !== held) continue;
-      if (!marked || seen.has(held)) this.#keep(held, onRecord);
-      else if (held.state === 'gone' || !isWritten(held)) this.#drop(held);
+    for (const tracked of expected) {
+      if (this.#tracked.get(tracked.entry) !== tracked) continue;
+      if (!marked || seen.has(tracked)) this.#keep(tracked, onRecord);
+      else if (tracked.state === 'gone' || !isWritten(tracked)) this.#drop(tracked);
       // Its one write was never heard, and the seat was ours all the time: nobody can have adopted it.
-      else if (held.stored === Stored.nowhere && !held.forfeited) this.#unheard(held);
-      else this.#taken(held);
+      else if (tracked.stored === Stored.nowhere && !tracked.ownershipOpen) this.#unheard(tracked);
+      else this.#taken(tracked);
     }
-    for (const entry of this.#packed.marked(Mark.unseen | Mark.forfeited)) this.#judgePacked(entry, marked, onRecord);
-    this.#packed.markAll(Mark.unseen, false);
+    for (const entry of this.#packed.flagged(Mark.unseen | Mark.ownershipOpen))
+      this.#judgePacked(entry, marked, onRecord);
+    this.#packed.flagAll(Mark.unseen, false);
     return true;
   }
 
-  #unheard(held: HeldCall): void {
-    held.unsure = false;
-    this.#again(held);
+  #unheard(tracked: TrackedCall): void {
+    tracked.inDoubt = false;
+    this.#again(tracked);
   }
 
   /** The same for a call that rests. */
   #judgePacked(entry: number, marked: boolean, onRecord: (entry: number, record: CallRecord) => void): void {
-    const marks = this.#packed.marksOf(entry);
-    const forfeited = (marks & Mark.forfeited) !== 0;
+    const marks = this.#packed.flagsOf(entry);
+    const ownershipOpen = (marks & Mark.ownershipOpen) !== 0;
     if (!marked || (marks & Mark.unseen) === 0) {
-      this.#packed.mark(entry, Mark.forfeited, false);
-      const record = forfeited ? this.#packedRecord(entry) : undefined;
+      this.#packed.flag(entry, Mark.ownershipOpen, false);
+      const record = ownershipOpen ? this.#packedRecord(entry) : undefined;
       if (record) onRecord(entry, record);
-    } else if ((marks & Mark.astray) === 0) {
+    } else if ((marks & Mark.maybeStale) === 0) {
       this.#packed.remove(entry);
       this.#noteTaken(entry);
-    } else if (forfeited) this.#packed.remove(entry);
+    } else if (ownershipOpen) this.#packed.remove(entry);
   }
 
   /** It is ours after all. */
-  #keep(held: HeldCall, onRecord: (entry: number, record: CallRecord) => void): void {
-    const record = held.forfeited ? this.#recordOf(held) : undefined;
-    held.forfeited = false;
-    if (record) onRecord(held.entry, record);
-    this.#settle(held);
+  #keep(tracked: TrackedCall, onRecord: (entry: number, record: CallRecord) => void): void {
+    const record = tracked.ownershipOpen ? this.#recordOf(tracked) : undefined;
+    tracked.ownershipOpen = false;
+    if (record) onRecord(tracked.entry, record);
+    this.#settle(tracked);
   }
 }
 
-function isWritten(held: HeldCall): boolean {
-  return held.stored !== Stored.nowhere || held.unsure;
+function isWritten(tracked: TrackedCall): boolean {
+  return tracked.stored !== Stored.nowhere || tracked.inDoubt;
 }
 
 function isRefused(error: unknown): boolean {

@@ -8,7 +8,7 @@ import type { Way } from '../../packet/flow.ts';
 
 /** trying: no answer yet; early: it rings (a provisional answer with a To tag); confirmed: a dialog. */
 export const RECORD_STATES = ['trying', 'early', 'confirmed'] as const;
-export type RecordState = (typeof RECORD_STATES)[number];
+export type CallRecordState = (typeof RECORD_STATES)[number];
 
 /** Methods whose dialogs are recorded. */
 export const RECORD_METHODS = ['INVITE', 'SUBSCRIBE'] as const;
@@ -37,7 +37,7 @@ export interface Leg {
 
 export interface CallRecord {
   readonly v: 1;
-  readonly state: RecordState;
+  readonly state: CallRecordState;
   readonly method: RecordMethod;
   readonly callId: string;
   /** The incarnation of the owner when it wrote this, and the epoch in which the call became its own. */
@@ -63,7 +63,7 @@ export function recordPrefix(owner: number, kind?: 'pending' | 'dialog'): string
 }
 
 /** The store's key of a call: `entry` is its key in the call table, negative for a call that the server made. */
-export function recordKey(owner: number, state: RecordState, entry: number): string {
+export function recordKey(owner: number, state: CallRecordState, entry: number): string {
   return `${recordPrefix(owner, state === 'confirmed' ? 'dialog' : 'pending')}${entry.toString(36)}`;
 }
 

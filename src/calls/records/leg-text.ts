@@ -4,7 +4,7 @@ import { HeaderLine, nextHeader } from '../../sip/headers.ts';
 import { MAX_LEG_TEXT } from './call-record.ts';
 
 /** A message as it left, kept until there is time to make its text. Nobody may change the octets. */
-export interface Sighting {
+export interface CapturedMessage {
   readonly message: Buffer;
   /** Behind the start line. */
   readonly startLineEnd: number;
@@ -34,7 +34,7 @@ const line = new HeaderLine();
 const block = Buffer.alloc(MAX_LEG_TEXT);
 
 /** The text, one character per octet; undefined when it is longer than MAX_LEG_TEXT. */
-export function legText(sighting: Sighting, vias: Vias): string | undefined {
+export function legText(sighting: CapturedMessage, vias: Vias): string | undefined {
   const { message, startLineEnd, headersStart, headersEnd } = sighting;
   if (startLineEnd > MAX_LEG_TEXT) return undefined;
   let length = message.copy(block, 0, 0, startLineEnd);

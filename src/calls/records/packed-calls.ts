@@ -4,7 +4,7 @@ import type { RecordBody } from './record-octets.ts';
 import { RecordPacker } from './record-packer.ts';
 
 /** What can be said of a call that rests. astray: not in the store any more; forfeited: see HeldCall; unseen: not yet found in a reading. */
-export const Mark = { astray: 1, forfeited: 2, unseen: 4 } as const;
+export const Mark = { maybeStale: 1, ownershipOpen: 2, unseen: 4 } as const;
 
 /** Of a place in use. */
 const USED = 128;
@@ -22,7 +22,7 @@ const AHEAD = 100;
 /** Places are numbered from 1; 0 = none. */
 class Piece {
   readonly entries = new Float64Array(PIECE);
-  readonly marks = new Uint8Array(PIECE);
+  readonly flags = new Uint8Array(PIECE);
   /** Next of the same bucket, or next free one. */
   readonly chain = new Uint32Array(PIECE);
   /** Neighbours in the order in which they came. */
@@ -64,7 +64,7 @@ export class PackedCalls {
     const index = place & INDEX;
     const bucket = bucketOf(entry);
     piece.entries[index] = entry;
-    piece.marks[index] = USED;
+    piece.flags[index] = USED;
     piece.texts[index] = text;
     piece.chain[index] = this.#buckets[bucket]!;
     this.#buckets[bucket] = place;
@@ -95,7 +95,7 @@ export class PackedCalls {
     this.#octets -= text.length + CALL_OCTETS;
     this.#size--;
     piece.texts[index] = '';
-    piece.marks[index] = 0;
+    piece.flags[index] = 0;
     this.#unchain(place, bucketOf(entry));
     const [before, after] = [piece.before[index]!, piece.after[index]!];
     if (before === 0) this.#oldest = after;
@@ -116,30 +116,30 @@ export class PackedCalls {
   }
 
   /** Sets a mark on a call, or takes it off. */
-  mark(entry: number, mark: number, on: boolean): void {
+  flag(entry: number, mark: number, on: boolean): void {
     const place = this.#find(entry);
     if (place === 0) return;
-    const { marks } = this.#pieces[place >>> PIECE_BITS]!;
+    const { flags: marks } = this.#pieces[place >>> PIECE_BITS]!;
     marks[place & INDEX] = on ? marks[place & INDEX]! | mark : marks[place & INDEX]! & ~mark;
   }
 
   /** Sets a mark on all calls, or takes it off. */
-  markAll(mark: number, on: boolean): void {
-    for (const { marks } of this.#pieces)
+  flagAll(mark: number, on: boolean): void {
+    for (const { flags: marks } of this.#pieces)
       for (let index = 0; index < PIECE; index++)
         if (marks[index]! >= USED) marks[index] = on ? marks[index]! | mark : marks[index]! & ~mark;
   }
 
   /** The call's marks; 0 also when there is no such call. */
-  marksOf(entry: number): number {
+  flagsOf(entry: number): number {
     const place = this.#find(entry);
-    return place === 0 ? 0 : this.#pieces[place >>> PIECE_BITS]!.marks[place & INDEX]! & ~USED;
+    return place === 0 ? 0 : this.#pieces[place >>> PIECE_BITS]!.flags[place & INDEX]! & ~USED;
   }
 
   /** The calls with one of these marks, in no order. They may change while they are walked. */
-  *marked(marks: number): Generator<number, void, void> {
+  *flagged(marks: number): Generator<number, void, void> {
     for (const piece of this.#pieces)
-      for (let index = 0; index < PIECE; index++) if ((piece.marks[index]! & marks) !== 0) yield piece.entries[index]!;
+      for (let index = 0; index < PIECE; index++) if ((piece.flags[index]! & marks) !== 0) yield piece.entries[index]!;
   }
 
   /** The calls, those first that have been here for longest. When many go while they are walked it may end early. */

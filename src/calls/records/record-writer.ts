@@ -5,7 +5,7 @@ import type { Guard } from '../../base/guard.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../../store/store.ts';
 import { recordKey, recordPrefix } from './call-record.ts';
-import { type HeldCall, Stored, storedAs } from './tracked-call.ts';
+import { Stored, storedAs, type TrackedCall } from './tracked-call.ts';
 
 export interface WriterOptions {
   readonly store: Store;
@@ -20,8 +20,8 @@ export interface WriterOptions {
 }
 
 /** One call in a commit. */
-export interface Move {
-  readonly held: HeldCall;
+export interface PendingWrite {
+  readonly tracked: TrackedCall;
   readonly to: Stored;
   readonly writes: readonly Write[];
 }
@@ -34,7 +34,7 @@ type Outcome = (typeof WRITE_OUTCOMES)[number];
  * Whether somebody can have adopted our calls. kept: this member has had its seat all the time. wiped: the store has lost all that was ours,
  * and who adopts must find a record there. lost: the seat is gone, and our calls with it.
  */
-export type Standing = 'kept' | 'wiped' | 'lost';
+export type StoredState = 'kept' | 'wiped' | 'lost';
 
 /** A text in JSON, with its line ends and quotes escaped, and the other fields. */
 const JSON_FACTOR = 1.2;
@@ -44,7 +44,7 @@ export class RecordWriter {
   readonly #options: WriterOptions;
   readonly outcomes: Readonly<Record<Outcome, Cell>>;
   /** The mark stands in the store: a key that stays as long as the store keeps what is ours. */
-  marked = false;
+  hasSentinel = false;
 
   constructor(options: WriterOptions) {
     this.#options = options;
@@ -56,30 +56,35 @@ export class RecordWriter {
    * Takes calls off `ready`, as many as fit into a commit and at most `most`. Those that need no write are given to `onIdle`; one that is unsure is
    * to be looked up first, also when it is over.
    */
-  take(ready: Set<HeldCall>, most: number, pending: boolean, onIdle: (held: HeldCall) => void): readonly Move[] {
-    const moves: Move[] = [];
+  take(
+    ready: Set<TrackedCall>,
+    most: number,
+    pending: boolean,
+    onIdle: (tracked: TrackedCall) => void,
+  ): readonly PendingWrite[] {
+    const moves: PendingWrite[] = [];
     // The first is for the mark.
     let writes = 1;
     let octets = 0;
-    for (const held of ready) {
-      const size = held.octets * JSON_FACTOR + JSON_OCTETS;
+    for (const tracked of ready) {
+      const size = tracked.octets * JSON_FACTOR + JSON_OCTETS;
       const full = writes + 2 > MAX_WRITES || (moves.length > 0 && octets + size > MAX_COMMIT_OCTETS / 2);
       if (full || moves.length >= most) break;
-      ready.delete(held);
-      held.dirty = false;
-      let move: Move | undefined;
+      ready.delete(tracked);
+      tracked.dirty = false;
+      let move: PendingWrite | undefined;
       try {
-        move = held.unsure ? { held, to: held.stored, writes: [] } : this.#moveOf(held, pending);
+        move = tracked.inDoubt ? { tracked, to: tracked.stored, writes: [] } : this.#writeOf(tracked, pending);
       } catch (error) {
         // It stays as it is until its call ends; those beside it are written.
         this.#options.guard.caught('records', error);
         continue;
       }
       if (!move) {
-        onIdle(held);
+        onIdle(tracked);
         continue;
       }
-      held.writing = true;
+      tracked.writing = true;
       moves.push(move);
       writes += move.writes.length;
       octets += size;
@@ -88,75 +93,75 @@ export class RecordWriter {
   }
 
   /** Commits, in halves when an expectation fails; the calls whose keys are gone. Rejects as Store.commit does: what still says `writing` may stand or not. */
-  async commit(moves: readonly Move[]): Promise<readonly HeldCall[]> {
+  async commit(moves: readonly PendingWrite[]): Promise<readonly TrackedCall[]> {
     const writes = moves.flatMap((move) => move.writes);
     const asked = this.#options.clock.now();
-    if (await this.#options.store.commit(this.marked ? writes : [this.#mark(), ...writes])) {
-      this.marked = true;
+    if (await this.#options.store.commit(this.hasSentinel ? writes : [this.#sentinel(), ...writes])) {
+      this.hasSentinel = true;
       for (const move of moves) this.#written(move, asked);
       return [];
     }
-    if (moves.length === 1) return moves.map(({ held }) => held);
+    if (moves.length === 1) return moves.map(({ tracked }) => tracked);
     const middle = moves.length >> 1;
     return [...(await this.commit(moves.slice(0, middle))), ...(await this.commit(moves.slice(middle)))];
   }
 
   /** Looks where the records stand of calls whose last write had no answer. Rejects as Store.get does. */
-  async lookUp(unsure: readonly HeldCall[]): Promise<void> {
+  async lookUp(inDoubt: readonly TrackedCall[]): Promise<void> {
     const { store, self } = this.#options;
     const { number } = self();
     await Promise.all(
-      unsure.map(async (held) => {
+      inDoubt.map(async (tracked) => {
         const [pending, dialog] = await Promise.all([
-          store.get(recordKey(number, 'trying', held.entry)),
-          store.get(recordKey(number, 'confirmed', held.entry)),
+          store.get(recordKey(number, 'trying', tracked.entry)),
+          store.get(recordKey(number, 'confirmed', tracked.entry)),
         ]);
-        held.stored = dialog ? Stored.dialog : pending ? Stored.pending : Stored.nowhere;
+        tracked.stored = dialog ? Stored.dialog : pending ? Stored.pending : Stored.nowhere;
       }),
     );
   }
 
   /** Rejects as Store.get does. */
-  async standing(): Promise<Standing> {
-    if (!(await this.markStands())) return 'wiped';
+  async storedState(): Promise<StoredState> {
+    if (!(await this.sentinelStands())) return 'wiped';
     return (await this.#options.stillSeated()) ? 'kept' : 'lost';
   }
 
   /** Asks the store. Rejects as Store.get does. */
-  async markStands(): Promise<boolean> {
-    return (await this.#options.store.get(this.#markKey)) !== undefined;
+  async sentinelStands(): Promise<boolean> {
+    return (await this.#options.store.get(this.#sentinelKey)) !== undefined;
   }
 
-  get #markKey(): string {
+  get #sentinelKey(): string {
     return `${recordPrefix(this.#options.self().number)}mark`;
   }
 
-  #mark(): Write {
-    return { key: this.#markKey, value: { v: 1, incarnation: this.#options.self().incarnation } };
+  #sentinel(): Write {
+    return { key: this.#sentinelKey, value: { v: 1, incarnation: this.#options.self().incarnation } };
   }
 
   /** What brings the store up to date with a call; undefined when nothing need be written. `pending`: calls that ring are written, too. */
-  #moveOf(held: HeldCall, writePending: boolean): Move | undefined {
+  #writeOf(tracked: TrackedCall, writePending: boolean): PendingWrite | undefined {
     const { number, incarnation } = this.#options.self();
-    const { state, stored, entry } = held;
+    const { state, stored, entry } = tracked;
     const pending = recordKey(number, 'trying', entry);
     const dialog = recordKey(number, 'confirmed', entry);
     if (state === 'gone') {
       // One whose write had no answer is looked up before anything is written.
-      if (held.astray) return { held, to: Stored.nowhere, writes: [removal(pending), removal(dialog)] };
-      if (stored === Stored.nowhere && !held.unsure) return undefined;
-      return { held, to: Stored.nowhere, writes: [removal(stored === Stored.pending ? pending : dialog)] };
+      if (tracked.maybeStale) return { tracked, to: Stored.nowhere, writes: [removal(pending), removal(dialog)] };
+      if (stored === Stored.nowhere && !tracked.inDoubt) return undefined;
+      return { tracked, to: Stored.nowhere, writes: [removal(stored === Stored.pending ? pending : dialog)] };
     }
     const to = storedAs(state);
-    if (to === Stored.pending && stored === Stored.nowhere && !held.astray && !writePending) return undefined;
+    if (to === Stored.pending && stored === Stored.nowhere && !tracked.maybeStale && !writePending) return undefined;
     const [key, other] = to === Stored.pending ? [pending, dialog] : [dialog, pending];
-    const value = held.record(state, incarnation);
+    const value = tracked.record(state, incarnation);
     // Nobody else writes under our number, and what does not stand there cannot have been adopted: a first write needs to expect nothing.
-    if (held.astray) return { held, to, writes: [{ key, value }, removal(other)] };
-    if (stored === Stored.nowhere) return { held, to, writes: [{ key, value }] };
-    if (stored === to) return { held, to, writes: [{ key, value, expect: 'present' }] };
+    if (tracked.maybeStale) return { tracked, to, writes: [{ key, value }, removal(other)] };
+    if (stored === Stored.nowhere) return { tracked, to, writes: [{ key, value }] };
+    if (stored === to) return { tracked, to, writes: [{ key, value, expect: 'present' }] };
     return {
-      held,
+      tracked,
       to,
       writes: [
         { key, value },
@@ -166,16 +171,16 @@ export class RecordWriter {
   }
 
   /** `asked`: monotonic milliseconds of the commit. */
-  #written({ held, to, writes }: Move, asked: number): void {
+  #written({ tracked, to, writes }: PendingWrite, asked: number): void {
     const { log, self, clock } = this.#options;
-    held.writing = false;
-    held.astray = false;
-    held.stored = to;
+    tracked.writing = false;
+    tracked.maybeStale = false;
+    tracked.stored = to;
     this.outcomes[to === Stored.nowhere ? 'deleted' : 'written'].n++;
     if (!log.isLevelEnabled('debug')) return;
     const { number, incarnation } = self();
     const state = to === Stored.nowhere ? 'gone' : to === Stored.dialog ? 'confirmed' : 'pending';
-    const { callId } = held;
+    const { callId } = tracked;
     const tookMs = Math.round(clock.now() - asked);
     log.debug({ record: writes[0]?.key, callId, state, owner: number, incarnation, tookMs }, 'call record written');
   }

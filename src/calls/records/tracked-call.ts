@@ -1,26 +1,26 @@
 // One call as the journal keeps it while it changes: what its record says, and how that stands in the store. Calls that rest are in packed-calls.ts.
 import type { Way } from '../../packet/flow.ts';
-import type { CallRecord, Leg, RecordMethod, RecordState } from './call-record.ts';
-import { legText, type Sighting, topBranch, type Vias, withoutVia } from './leg-text.ts';
+import type { CallRecord, CallRecordState, Leg, RecordMethod } from './call-record.ts';
+import { type CapturedMessage, legText, topBranch, type Vias, withoutVia } from './leg-text.ts';
 import type { RecordBody } from './record-octets.ts';
 
 /** A leg as the packet path hands it over. */
-export interface SeenLeg {
+export interface CapturedLeg {
   readonly from: Leg['from'];
   /** Kept: give a copy of a reused one. */
   readonly flow: Readonly<Way>;
-  readonly request: Sighting;
+  readonly request: CapturedMessage;
   /** Of our Via on a `server` leg; empty for a `client` leg. */
   readonly branch: string;
 }
 
-interface HeldLeg {
+interface TrackedLeg {
   readonly from: Leg['from'];
   flow: Readonly<Way>;
   moved: boolean;
   readonly branch: string;
-  request: string | Sighting;
-  answer: string | Sighting | undefined;
+  request: string | CapturedMessage;
+  answer: string | CapturedMessage | undefined;
 }
 
 /** Where a record stands in the store. */
@@ -28,11 +28,11 @@ export const Stored = { nowhere: 0, pending: 1, dialog: 2 } as const;
 export type Stored = (typeof Stored)[keyof typeof Stored];
 
 /** Where a record in this state belongs. */
-export function storedAs(state: RecordState): Stored {
+export function storedAs(state: CallRecordState): Stored {
   return state === 'confirmed' ? Stored.dialog : Stored.pending;
 }
 
-export class HeldCall {
+export class TrackedCall {
   readonly entry: number;
   method: RecordMethod;
   callId: string;
@@ -40,19 +40,19 @@ export class HeldCall {
   since: number;
   /** Of the view in which it became this member's: the second chance goes by that. */
   epoch: number;
-  state: RecordState | 'gone' = 'trying';
-  #legs: HeldLeg[] = [];
+  state: CallRecordState | 'gone' = 'trying';
+  #legs: TrackedLeg[] = [];
   stored: Stored = Stored.nowhere;
   /** A write of it had no answer: it may stand or not. */
-  unsure = false;
+  inDoubt = false;
   /** The store has lost what was ours, but perhaps not this: it was written before that was noticed. */
-  astray = false;
+  maybeStale = false;
   /** What stands in the store is not what should. */
   dirty = false;
   /** It is in the commit that is under way. */
   writing = false;
   /** The seat was lost while it was held: whose it is will be seen when there is a seat again. */
-  forfeited = false;
+  ownershipOpen = false;
   /** When its first write is due, monotonic milliseconds. */
   due = 0;
 
@@ -84,12 +84,12 @@ export class HeldCall {
     return this.#legs.some((leg) => leg.branch === branch);
   }
 
-  addLeg({ from, flow, request, branch }: SeenLeg): void {
+  addLeg({ from, flow, request, branch }: CapturedLeg): void {
     this.#legs.push({ from, flow, moved: false, branch, request, answer: undefined });
   }
 
   /** The first 2xx of the leg of `branch` stays. */
-  setAnswer(branch: string, answer: Sighting): void {
+  setAnswer(branch: string, answer: CapturedMessage): void {
     const leg = this.#legs.find((each) => each.branch === branch);
     if (leg) leg.answer ??= answer;
   }
@@ -135,11 +135,11 @@ export class HeldCall {
   }
 
   /** The record of a call in `state`, as this incarnation of its owner would write it now. */
-  record(state: RecordState, incarnation: number): CallRecord {
+  record(state: CallRecordState, incarnation: number): CallRecord {
     return recordOf(this.body, state, incarnation);
   }
 
-  #vias(leg: HeldLeg): Vias {
+  #vias(leg: TrackedLeg): Vias {
     return this.state === 'confirmed' ? 'none' : leg.from === 'client' ? 'all' : 'top';
   }
 
@@ -156,11 +156,11 @@ export class HeldCall {
 }
 
 /** The record that says this of a call in `state`. */
-export function recordOf(body: RecordBody, state: RecordState, incarnation: number): CallRecord {
+export function recordOf(body: RecordBody, state: CallRecordState, incarnation: number): CallRecord {
   const { method, callId, since, epoch, legs } = body;
   return { v: 1, state, method, callId, incarnation, epoch, since: new Date(since).toISOString(), legs };
 }
 
-function lengthOf(text: string | Sighting | undefined): number {
+function lengthOf(text: string | CapturedMessage | undefined): number {
   return typeof text === 'string' ? text.length : 0;
 }

@@ -234,7 +234,7 @@ export class CallTable {
     }
     if (method === Method.BYE) {
       // RFC 3261 15.1.1: whoever sent a BYE is done with the session, answered or not. In an early dialog the answer to the INVITE decides.
-      if (state === State.confirmed && sender.to !== 0) this.#move(entry, State.ending, seconds, epoch);
+      if (state === State.confirmed && sender.to !== 0) this.#setState(entry, State.ending, seconds, epoch);
     }
     return Step.none;
   }
@@ -243,7 +243,7 @@ export class CallTable {
   #beginAnew(entry: number, state: State, { from, to, cseq }: Sender, seconds: number, epoch: number): Step {
     if (isOver(this.#states[entry]!) && this.#marks.isLate(entry, from, to, cseq)) return Step.none;
     this.#marks.begin(entry, from, cseq);
-    this.#move(entry, state, seconds, epoch);
+    this.#setState(entry, state, seconds, epoch);
     return Step.began;
   }
 
@@ -286,7 +286,7 @@ export class CallTable {
     }
     const next = afterFinal(this.#states[entry]! as State, cseqMethod, status);
     if (next === undefined) return Step.none;
-    this.#move(entry, next, seconds, this.#epochs[entry]!);
+    this.#setState(entry, next, seconds, this.#epochs[entry]!);
     if (isOver(next)) return Step.over;
     this.#marks.answered(entry, toTag);
     return Step.confirmed;
@@ -323,13 +323,13 @@ export class CallTable {
     if (entry === 0) this.#marks.begin(this.#insert(key, state, seconds, epoch), 0, 0);
     else {
       this.#touch(entry, seconds);
-      this.#move(entry, state, seconds, epoch);
+      this.#setState(entry, state, seconds, epoch);
     }
     if (confirmed) this.#regroup(this.#find(key), groupOf(state, life));
   }
 
   /** Forgets a call that is another member's now. `onForgotten` is not called. */
-  giveUp(key: number): void {
+  forget(key: number): void {
     const entry = this.#find(key);
     if (entry !== 0) this.#remove(entry);
   }
@@ -448,7 +448,7 @@ export class CallTable {
   }
 
   /** Changes the state of an entry that was touched just now. An entry that comes back to life is as young as `epoch`. */
-  #move(entry: number, state: State, seconds: number, epoch: number): void {
+  #setState(entry: number, state: State, seconds: number, epoch: number): void {
     const last = this.#states[entry]! as State;
     if (last === state) return;
     this.#counts[last]!--;

@@ -3,7 +3,6 @@ import { HeaderName } from '../../sip/header-name.ts';
 import { HeaderLine, nextHeader } from '../../sip/headers.ts';
 import * as octets from '../../sip/octets.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
-import type { CallRecord } from '../records/call-record.ts';
 
 /** 64*T1, RFC 3261 17.1.2.2: so long may the refresh be repeated, or the BYE of who has missed it. */
 const MARGIN_SECONDS = 32;
@@ -18,13 +17,8 @@ export function lifeIn(answer: Scan): number {
   return lifeBetween(bytes, headersStart, headersEnd, method === Method.SUBSCRIBE);
 }
 
-/** The same of a confirmed call's record. */
-export function lifeOfRecord({ method, legs }: CallRecord): number {
-  const bytes = Buffer.from(legs.find(({ answer }) => answer !== undefined)?.answer ?? '', 'latin1');
-  return lifeBetween(bytes, bytes.indexOf('\r\n') + 2, bytes.length, method === 'SUBSCRIBE');
-}
-
-function lifeBetween(bytes: Buffer, start: number, headersEnd: number, subscription: boolean): number {
+/** The same, of the headers of a message between two offsets. */
+export function lifeBetween(bytes: Buffer, start: number, headersEnd: number, subscription: boolean): number {
   const name = subscription ? HeaderName.EXPIRES : HeaderName.SESSION_EXPIRES;
   for (let at = start; nextHeader(bytes, at, headersEnd, line); at = line.lineEnd) {
     if (line.name !== name) continue;

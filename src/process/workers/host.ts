@@ -64,7 +64,7 @@ export class Host {
         new WorkerProcess({
           ...{ index, id: workerId(config.member, index), clock, log, fork },
           startMessage: () => ({ kind: 'start', index, file, text, reloaded: this.#reloaded }),
-          onChange: () => this.#look(),
+          onChange: () => this.#check(),
           onStart: () => {
             starts.cell({ worker: String(index) }).n++;
           },
@@ -166,11 +166,11 @@ export class Host {
   #end(how: 'drain' | 'quit'): Promise<void> {
     this.#ending = true;
     for (const worker of this.#workers) worker.end(how);
-    this.#look();
+    this.#check();
     return this.#ended.promise;
   }
 
-  #look(): void {
+  #check(): void {
     const workers = this.#workers;
     if (this.#ending) {
       if (!workers.every(({ state }) => state === 'ended')) return;

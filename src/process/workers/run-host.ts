@@ -38,7 +38,7 @@ function forker(config: Config, environment: Environment): (index: number, handl
     child.once('exit', (code, signal) => end(signal ?? `exit code ${code}`));
     return {
       pid: child.pid ?? 0,
-      tell: (message) => void (child.connected && child.send(message, () => {})),
+      send: (message) => void (child.connected && child.send(message, () => {})),
       kill: (signal) => void child.kill(signal),
     };
   };

@@ -9,7 +9,7 @@ import type { HostMessage, WorkerMessage } from './messages.ts';
 export interface Child {
   readonly pid: number;
   /** Never throws: what cannot be sent is lost, and its end follows. */
-  tell(message: HostMessage): void;
+  send(message: HostMessage): void;
   kill(signal: NodeJS.Signals): void;
 }
 
@@ -103,7 +103,7 @@ export class WorkerProcess {
       onMessage: (message) => this.#take(message),
       onEnd: (how) => this.#ended(how),
     });
-    this.#child.tell(startMessage(this.index));
+    this.#child.send(startMessage(this.index));
   }
 
   /** To be called every PING_MS. */
@@ -111,7 +111,7 @@ export class WorkerProcess {
     if (!this.#child) return;
     if (this.answers) {
       this.#unanswered++;
-      this.#child.tell({ kind: 'ping' });
+      this.#child.send({ kind: 'ping' });
     } else {
       this.#options.log.error({ worker: this.index, pid: this.pid }, 'a worker hangs: it is killed');
       this.#child.kill('SIGKILL');
@@ -124,7 +124,7 @@ export class WorkerProcess {
     this.#reloaded?.();
     return new Promise((resolve) => {
       this.#reloaded = resolve;
-      this.#child?.tell({ kind: 'reload', text });
+      this.#child?.send({ kind: 'reload', text });
     });
   }
 
@@ -132,7 +132,7 @@ export class WorkerProcess {
   end(how: 'drain' | 'quit'): void {
     this.#mayRestart = false;
     this.#restart?.cancel();
-    if (this.#child) this.#child.tell({ kind: how });
+    if (this.#child) this.#child.send({ kind: how });
     else this.#enter('ended');
   }
 
@@ -154,7 +154,7 @@ export class WorkerProcess {
       };
       const late = this.#options.clock.after(patienceMs, () => done(null));
       this.#asked.set(id, done);
-      child.tell({ kind: 'ask', id, question });
+      child.send({ kind: 'ask', id, question });
     });
   }
 

@@ -11,7 +11,7 @@ type Start = Extract<HostMessage, { readonly kind: 'start' }>;
 /** The way to the host. */
 export interface HostChannel {
   /** Resolves when the message has left, or cannot any more. */
-  tell(message: WorkerMessage): Promise<void>;
+  send(message: WorkerMessage): Promise<void>;
   onMessage(take: (message: HostMessage) => void): void;
   /** The host is gone. */
   onLost(run: () => void): void;
@@ -21,7 +21,7 @@ export interface HostChannel {
 export function processChannel(): HostChannel {
   if (!process.send) throw new SipfarmError('SF_USAGE', 'a worker is started by `sipfarm run`, with workers above 1');
   return {
-    tell: (message) =>
+    send: (message) =>
       new Promise((resolve) => {
         if (process.connected) process.send!(message, undefined, undefined, () => resolve());
         else resolve();
@@ -71,7 +71,7 @@ class Worker {
       const { reloaded } = start;
       if (reloaded !== null) this.#reload(reloaded);
       const stop = this.#drain.promise;
-      await Promise.race([node.start().then(() => this.#channel.tell({ kind: 'started' })), stop]);
+      await Promise.race([node.start().then(() => this.#channel.send({ kind: 'started' })), stop]);
       await stop;
       log.info('stopping: no new calls from now on');
       await Promise.race([node.drain(), this.#quit.promise]);
@@ -102,7 +102,7 @@ class Worker {
             code: 'SF_INTERNAL' as const,
             message: error instanceof Error ? (error.stack ?? error.message) : String(error),
           };
-    await this.#channel.tell({ kind: 'failed', code, message });
+    await this.#channel.send({ kind: 'failed', code, message });
   }
 
   #end(): void {
@@ -118,7 +118,7 @@ class Worker {
         break;
       case 'reload':
         this.#reload(message.text);
-        void this.#channel.tell({ kind: 'reloaded' });
+        void this.#channel.send({ kind: 'reloaded' });
         break;
       case 'drain':
         this.#drain.resolve();
@@ -127,11 +127,11 @@ class Worker {
         this.#end();
         break;
       case 'ping':
-        void this.#channel.tell({ kind: 'pong', ready: this.#member?.node.face.ready().ready ?? false });
+        void this.#channel.send({ kind: 'pong', ready: this.#member?.node.api.ready().ready ?? false });
         break;
       case 'ask':
         void this.#answer(message.question).then((answer) =>
-          this.#channel.tell({ kind: 'answer', id: message.id, answer }),
+          this.#channel.send({ kind: 'answer', id: message.id, answer }),
         );
     }
   }

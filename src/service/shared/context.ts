@@ -3,24 +3,24 @@ import type { Clock } from '../../base/clock.ts';
 import type { CallJournal } from '../../calls/records/call-journal.ts';
 import type { CallTable, Sender, Step } from '../../calls/table/call-table.ts';
 import { lifeIn } from '../../calls/table/dialog-life.ts';
+import type { Egress } from '../../egress/egress.ts';
+import type { RemoteListener, RemoteListeners } from '../../egress/remote-listeners.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
-import type { Flow } from '../../packet/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import type { OwnerTables } from '../../ownership/owner-tables.ts';
 import { CallHash, hashCallId } from '../../ownership/slots.ts';
+import type { Flow } from '../../packet/flow.ts';
 import type { DropReason } from '../../packet/verdict.ts';
-import type { Door, Doors } from '../../egress/remote-listeners.ts';
-import type { Egress } from '../../egress/egress.ts';
 import { Edit } from '../../sip/edit.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Transport } from '../../transport/transport.ts';
 import type { OwnNames } from './own-names.ts';
 import { type NatSigns, tagHash } from './place.ts';
-import { LOOP_PARAMETER, Side, Stamp } from './top-headers.ts';
+import { LOOP_PARAMETER, SentBy, TopHeaders } from './top-headers.ts';
 import { Ways } from './ways.ts';
 
-export interface Edge {
-  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+export interface ServiceContext {
+  readonly routing: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly clock: Clock;
   readonly transport: Transport;
   readonly egress: Egress;
@@ -31,10 +31,10 @@ export interface Edge {
   readonly drops: Readonly<Record<DropReason, Cell>>;
   readonly handled: CellFamily<'from' | 'kind'>;
   /** The side that faces the server, and the side of each listener. */
-  readonly serverSide: Side;
-  readonly listenerSides: readonly Side[];
+  readonly serverSentBy: SentBy;
+  readonly listenerSentBys: readonly SentBy[];
   /** Listeners of the other nodes. */
-  readonly doors: Doors;
+  readonly remoteListeners: RemoteListeners;
   /** A Route to one of these has reached its goal. */
   readonly names: OwnNames;
   /** This member's endpoint that faces the server, as it stands in a URI. */
@@ -43,7 +43,7 @@ export interface Edge {
   readonly ways: Ways;
   /** Signs that count as a NAT in front of a client. */
   readonly natSigns: () => NatSigns;
-  readonly stamp: Stamp;
+  readonly top: TopHeaders;
   readonly edit: Edit;
   readonly hash: CallHash;
   readonly branchValue: Uint8Array;
@@ -53,29 +53,29 @@ export interface Edge {
 export const MAX_DATAGRAM = 65_507;
 
 /** Sides of the doors that were used, as long as their records stand. */
-const doorSides = new WeakMap<Door, Side>();
+const remoteSentBys = new WeakMap<RemoteListener, SentBy>();
 
 /** The side of another node's listener. */
-export function sideOfDoor(door: Door): Side {
-  let side = doorSides.get(door);
-  if (!side) {
-    side = new Side(door.advertise);
-    doorSides.set(door, side);
+export function sentByOf(remote: RemoteListener): SentBy {
+  let sentBy = remoteSentBys.get(remote);
+  if (!sentBy) {
+    sentBy = new SentBy(remote.advertise);
+    remoteSentBys.set(remote, sentBy);
   }
-  return side;
+  return sentBy;
 }
 
 /** The side that what is sent by this flow shows; undefined when there is no such listener. */
-export function sideOfFlow(edge: Edge, flow: Readonly<Flow>): Side | undefined {
-  const door = edge.doors.elsewhere(flow.member, flow.listener);
-  return door ? sideOfDoor(door) : edge.listenerSides[edge.egress.listenerOf(flow)];
+export function sentByOfFlow(context: ServiceContext, flow: Readonly<Flow>): SentBy | undefined {
+  const remote = context.remoteListeners.elsewhere(flow.member, flow.listener);
+  return remote ? sentByOf(remote) : context.listenerSentBys[context.egress.listenerOf(flow)];
 }
 
 /** The reused parts of an edge. */
-export function edgeScratch(): Pick<Edge, 'ways' | 'stamp' | 'edit' | 'hash' | 'branchValue'> {
+export function contextScratch(): Pick<ServiceContext, 'ways' | 'top' | 'edit' | 'hash' | 'branchValue'> {
   return {
     ways: new Ways(),
-    stamp: new Stamp(),
+    top: new TopHeaders(),
     edit: new Edit(),
     hash: new CallHash(),
     branchValue: new Uint8Array(8),
@@ -93,15 +93,15 @@ export function recordsRoute(scan: Scan): boolean {
 }
 
 /** The key of the message's Call-ID. */
-export function callKey(edge: Edge, scan: Scan): number {
-  hashCallId(edge.world.tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, edge.hash);
-  return edge.hash.key;
+export function callKey(context: ServiceContext, scan: Scan): number {
+  hashCallId(context.routing.tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, context.hash);
+  return context.hash.key;
 }
 
 /** The slot of the Call-ID. */
-export function slotOf(edge: Edge, scan: Scan): number {
-  callKey(edge, scan);
-  return edge.hash.slot;
+export function slotOf(context: ServiceContext, scan: Scan): number {
+  callKey(context, scan);
+  return context.hash.slot;
 }
 
 /**
@@ -109,15 +109,15 @@ export function slotOf(edge: Edge, scan: Scan): number {
  * negative key: a proxy behind us sends out under the Call-ID that came in. What belongs to a call that stands there already goes to
  * that entry whichever side it comes from: either end may hang up.
  */
-export function entryOf(edge: Edge, key: number, starts: boolean): number {
-  return starts || edge.calls.has(key) || !edge.calls.has(-key) ? key : -key;
+export function entryOf(context: ServiceContext, key: number, starts: boolean): number {
+  return starts || context.calls.has(key) || !context.calls.has(-key) ? key : -key;
 }
 
 /** The sender of the message that is noted. One instance, filled anew. */
 const sender: { -readonly [Field in keyof Sender]: Sender[Field] } = { from: 0, to: 0, cseq: 0 };
 
-function readSender(edge: Edge, scan: Scan): Sender {
-  const { slotKey } = edge.world.tables;
+function readSender(context: ServiceContext, scan: Scan): Sender {
+  const { slotKey } = context.routing.tables;
   sender.from = tagHash(slotKey, scan.bytes, scan.fromTagStart, scan.fromTagEnd);
   sender.to = tagHash(slotKey, scan.bytes, scan.toTagStart, scan.toTagEnd);
   sender.cseq = scan.cseq;
@@ -125,36 +125,36 @@ function readSender(edge: Edge, scan: Scan): Sender {
 }
 
 /** Notes in the call table a request that is on its way; what it has done to the call. */
-export function noteRequest(edge: Edge, scan: Scan, entry: number): Step {
-  const { calls, clock, world } = edge;
+export function noteRequest(context: ServiceContext, scan: Scan, entry: number): Step {
+  const { calls, clock, routing } = context;
   const { method } = scan;
-  if (method === Method.INVITE || method === Method.SUBSCRIBE) readSender(edge, scan);
+  if (method === Method.INVITE || method === Method.SUBSCRIBE) readSender(context, scan);
   else {
     // The others only have to be known as in a dialog or not: their sender does not matter.
     sender.from = 0;
     sender.to = scan.toTagStart >= 0 ? 1 : 0;
     sender.cseq = 0;
   }
-  return calls.onRequest(entry, method, sender, clock.now(), world.tables.epoch);
+  return calls.onRequest(entry, method, sender, clock.now(), routing.tables.epoch);
 }
 
 /**
  * The SIP server has accepted a request of the call's dialog by the response in `scan`, with a CSeq that has risen. When a request passes the farm
  * several times, only the first pass counts: below its Via stands no other that the farm has put on a client's request.
  */
-export function acceptedInTable(edge: Edge, scan: Scan, entry: number): boolean {
-  if (scan.status < 200 || scan.status >= 300 || scan.toTagStart < 0 || !edge.calls.isDialog(entry)) return false;
+export function acceptedInTable(context: ServiceContext, scan: Scan, entry: number): boolean {
+  if (scan.status < 200 || scan.status >= 300 || scan.toTagStart < 0 || !context.calls.isDialog(entry)) return false;
   if (scan.nextViaStart >= 0 && scan.bytes.subarray(scan.nextViaStart, scan.headersEnd).includes(LOOP_PARAMETER))
     return false;
-  return edge.calls.accepts(entry, readSender(edge, scan));
+  return context.calls.accepts(entry, readSender(context, scan));
 }
 
 /** Notes in the call table a response that is on its way out; what it has done to the call. */
-export function noteResponse(edge: Edge, scan: Scan, entry: number): Step {
-  const { calls, clock, world } = edge;
+export function noteResponse(context: ServiceContext, scan: Scan, entry: number): Step {
+  const { calls, clock, routing } = context;
   const { method, status } = scan;
   const opens = (method === Method.INVITE || method === Method.SUBSCRIBE) && status > 100 && status < 300;
-  const toTag = opens ? tagHash(world.tables.slotKey, scan.bytes, scan.toTagStart, scan.toTagEnd) : 0;
+  const toTag = opens ? tagHash(routing.tables.slotKey, scan.bytes, scan.toTagStart, scan.toTagEnd) : 0;
   const step = calls.onResponse(entry, method, status, toTag, clock.now());
   const named = method === Method.INVITE || method === Method.UPDATE || method === Method.SUBSCRIBE;
   if (named && status >= 200 && status < 300) calls.setLife(entry, method, lifeIn(scan));
@@ -162,10 +162,10 @@ export function noteResponse(edge: Edge, scan: Scan, entry: number): Step {
 }
 
 /** Counts the hop: Max-Forwards one lower; 70 where there is none, or no number (RFC 3261 16.6 item 3, RFC 4475 3.1.2.4). */
-export function countHop(edge: Edge, scan: Scan): void {
-  if (scan.maxForwardsStart < 0) edge.stamp.maxForwards();
+export function countHop(context: ServiceContext, scan: Scan): void {
+  if (scan.maxForwardsStart < 0) context.top.maxForwards();
   else
-    edge.edit.replace(
+    context.edit.replace(
       scan.maxForwardsStart,
       scan.maxForwardsEnd,
       scan.maxForwards < 0 ? '70' : String(scan.maxForwards - 1),

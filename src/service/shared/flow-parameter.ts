@@ -1,21 +1,30 @@
 // The flow that our own Via carries in its parameter `sf`: where the response to the request under it goes; with the sender's place where that has moved.
-import { readWay, type Way, writeWayToken } from '../../packet/flow.ts';
+import { readWay, writeWayToken } from '../../ownership/flow-token.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import { readToken, type Token } from '../../ownership/token.ts';
+import type { Way } from '../../packet/flow.ts';
 import type { Scan } from '../../sip/scan.ts';
 import type { Via } from '../../sip/via.ts';
-import type { Edge } from './context.ts';
+import type { ServiceContext } from './context.ts';
 import { FLOW_PARAMETER } from './top-headers.ts';
 
 /** Reads the flow that our own top Via carries. False when it carries none, or none of ours. */
-export function readWayParameter(edge: Edge, scan: Scan, token: Token, way: Way): boolean {
-  return readWayOf(edge, scan.bytes, scan.via, token, way);
+export function readWayParameter(context: ServiceContext, scan: Scan, token: Token, way: Way): boolean {
+  return readWayOf(context, scan.bytes, scan.via, token, way);
 }
 
 /** The same of any Via in `bytes`. An element may have spelt it in another way (RFC 3261 7.3.1, 25.1), but must not change the value. */
-export function readWayOf(edge: Edge, bytes: Buffer, { flowStart, flowEnd }: Via, token: Token, way: Way): boolean {
+export function readWayOf(
+  context: ServiceContext,
+  bytes: Buffer,
+  { flowStart, flowEnd }: Via,
+  token: Token,
+  way: Way,
+): boolean {
   return (
-    flowStart >= 0 && readToken(edge.world.keys, bytes, flowStart, flowEnd, token) === 'valid' && readWay(token, way)
+    flowStart >= 0 &&
+    readToken(context.routing.keys, bytes, flowStart, flowEnd, token) === 'valid' &&
+    readWay(token, way)
   );
 }
 

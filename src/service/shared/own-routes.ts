@@ -1,12 +1,13 @@
 // Takes the Route values that led to this farm off a request (RFC 3261 16.4), and reads what they said: the flow to use, and where to go next.
-import { emptyWay, readWay, type Way } from '../../packet/flow.ts';
+import { readWay } from '../../ownership/flow-token.ts';
 import { readToken, Token } from '../../ownership/token.ts';
+import { emptyWay, type Way } from '../../packet/flow.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
-import type { Edge } from './context.ts';
+import type { ServiceContext } from './context.ts';
 
 /** What a request's Route header said. One instance, filled anew per request. */
 export class RouteReading {
@@ -67,16 +68,16 @@ const token = new Token();
  * Deletes those values of a client's request in `edge.edit` that its pass inward has to take, and fills `out`. `gone`: they are those of a member
  * that is gone, whose side of the server is not known; it is the second.
  */
-export function takeInwardRoutes(edge: Edge, scan: Scan, out: RouteReading, gone = false): void {
-  take(edge, scan, INWARD, gone, out);
+export function takeInwardRoutes(context: ServiceContext, scan: Scan, out: RouteReading, gone = false): void {
+  take(context, scan, INWARD, gone, out);
 }
 
 /** The same for a request of the SIP server, outward. */
-export function takeOutwardRoutes(edge: Edge, scan: Scan, out: RouteReading): void {
-  take(edge, scan, OUTWARD, false, out);
+export function takeOutwardRoutes(context: ServiceContext, scan: Scan, out: RouteReading): void {
+  take(context, scan, OUTWARD, false, out);
 }
 
-function take(edge: Edge, scan: Scan, taking: Taking, gone: boolean, out: RouteReading): void {
+function take(context: ServiceContext, scan: Scan, taking: Taking, gone: boolean, out: RouteReading): void {
   out.hasFlow = false;
   out.nextStart = -1;
   out.nextEnd = -1;
@@ -97,7 +98,7 @@ function take(edge: Edge, scan: Scan, taking: Taking, gone: boolean, out: RouteR
       }
       const readable = parseNameAddr(bytes, at, valueEnd, value);
       let owner: Owner =
-        readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) ? ownerOf(edge, bytes) : Owner.foreign;
+        readable && parseUri(bytes, value.uriStart, value.uriEnd, uri) ? ownerOf(context, bytes) : Owner.foreign;
       if (owner >= Owner.client && ++tokens === VALUES_OF_PASS && gone) owner = Owner.server;
       const next = taking[pass][owner];
       if (next >= 0) {
@@ -109,10 +110,10 @@ function take(edge: Edge, scan: Scan, taking: Taking, gone: boolean, out: RouteR
       out.nextEnd = readable ? value.uriEnd : value.uriStart;
       out.nextIsOurs = owner !== Owner.foreign;
       out.restStart = at;
-      if (at > valueStart) edge.edit.delete(valueStart, at);
+      if (at > valueStart) context.edit.delete(valueStart, at);
       return;
     }
-    edge.edit.delete(lineStart, lineEnd);
+    context.edit.delete(lineStart, lineEnd);
   }
 }
 
@@ -126,7 +127,7 @@ function readFlowOf(owner: Owner, out: RouteReading): void {
  * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeInwardRoutes` has left, those that lead out
  * again by way of the dead member get this member's address. Their tokens stay as they are.
  */
-export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): void {
+export function readdressRoutes(context: ServiceContext, scan: Scan, reading: RouteReading): void {
   const { bytes } = scan;
   if (reading.restStart < 0) return;
   let seen = 0;
@@ -139,10 +140,10 @@ export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): 
       }
       if (!parseNameAddr(bytes, at, line.valueEnd, value) || !parseUri(bytes, value.uriStart, value.uriEnd, uri))
         continue;
-      if (uri.userStart < 0 || readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
+      if (uri.userStart < 0 || readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
         continue;
-      if (edge.names.isOwn(bytes, uri)) continue;
-      edge.edit.replace(hostStart(uri), uri.paramsStart, edge.serverHostPort);
+      if (context.names.isOwn(bytes, uri)) continue;
+      context.edit.replace(hostStart(uri), uri.paramsStart, context.serverHostPort);
     }
   }
 }
@@ -151,7 +152,7 @@ export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): 
  * Fills `way` with the flow that the Record-Route of a client's answer names for the party: it stands in the value of the farm that faces the server.
  * False when there is none.
  */
-export function readNamedWay(edge: Edge, scan: Scan, way: Way): boolean {
+export function readNamedWay(context: ServiceContext, scan: Scan, way: Way): boolean {
   const { bytes } = scan;
   let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.RECORD_ROUTE, from, line); from = line.lineEnd)
@@ -159,16 +160,16 @@ export function readNamedWay(edge: Edge, scan: Scan, way: Way): boolean {
       if (++seen > MAX_VALUES) return false;
       if (!parseNameAddr(bytes, at, line.valueEnd, value) || !parseUri(bytes, value.uriStart, value.uriEnd, uri))
         continue;
-      if (ownerOf(edge, bytes) === Owner.server) return readWay(token, way);
+      if (ownerOf(context, bytes) === Owner.server) return readWay(token, way);
     }
   return false;
 }
 
 /** The owner of the value in `uri`; a token of the farm is then in `token`. */
-function ownerOf(edge: Edge, bytes: Buffer): Owner {
-  if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
-    return edge.names.facesServer(bytes, uri) ? Owner.server : Owner.client;
-  return edge.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
+function ownerOf(context: ServiceContext, bytes: Buffer): Owner {
+  if (uri.userStart >= 0 && readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
+    return context.names.facesServer(bytes, uri) ? Owner.server : Owner.client;
+  return context.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
 }
 
 /** Where the host of the URI begins, the bracket of an IPv6 literal included. */

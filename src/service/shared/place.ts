@@ -4,13 +4,13 @@ import { isIP } from 'node:net';
 import { AddressList } from '../../base/address-list.ts';
 import { SIP_PORT } from '../../base/endpoint.ts';
 import { digest, type SipKey, siphash, sipKey } from '../../base/siphash.ts';
+import type { Packet } from '../../packet/packet.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import { isText } from '../../sip/octets.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
-import type { Packet } from '../../packet/packet.ts';
 
 /**
  * Signs of a NAT in front of a client. `rport`: its Via asks for the source port (RFC 3581) and is not the source. `detect`: also

@@ -1,9 +1,10 @@
 // The header lines the edge puts on top of a request: Via, Record-Route, Path. Written as bytes into one block, inserted in one splice.
 import type { Advertised } from '../../base/advertised.ts';
 import { formatPlace } from '../../base/endpoint.ts';
-import { type Way, writeFlowToken, writeWayToken } from '../../packet/flow.ts';
+import { writeFlowToken, writeWayToken } from '../../ownership/flow-token.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import { MAGIC_COOKIE, mintToken, TokenKind, writeToken } from '../../ownership/token.ts';
+import type { Way } from '../../packet/flow.ts';
 
 /** The Via parameter that carries the flow a response goes back by: signed, so that no one can turn a response elsewhere. */
 export const FLOW_PARAMETER = Buffer.from(';sf=');
@@ -20,7 +21,7 @@ const CRLF = Buffer.from('\r\n');
 const NO_INCARNATION = 0;
 
 /** One side of the edge as it appears in messages: the address others send to, and how. */
-export class Side {
+export class SentBy {
   readonly via: Buffer;
   readonly afterUser: Buffer;
   #ownerRoute: Buffer = CRLF;
@@ -49,7 +50,7 @@ export class Side {
 /** One Via, two Record-Route and a Path line, each at most 200 octets with the longest IPv6 tokens, and a domain name of 253 in each. */
 const BLOCK_OCTETS = 2048;
 
-export class Stamp {
+export class TopHeaders {
   readonly block = Buffer.alloc(BLOCK_OCTETS);
   length = 0;
 
@@ -68,14 +69,14 @@ export class Stamp {
    */
   via(
     keys: Keyring,
-    kind: typeof TokenKind.edge | typeof TokenKind.inward,
-    side: Side,
+    kind: typeof TokenKind.outward | typeof TokenKind.inward,
+    sentBy: SentBy,
     member: number,
     branchValue: Uint8Array,
     back: Way | undefined,
     mark?: Uint8Array,
   ): void {
-    this.#put(side.via);
+    this.#put(sentBy.via);
     this.length = writeToken(keys, kind, member, NO_INCARNATION, branchValue, 8, this.block, this.length);
     if (back) {
       this.#put(FLOW_PARAMETER);
@@ -87,22 +88,22 @@ export class Stamp {
   }
 
   /** A Record-Route whose user part names the owner of the dialog (RFC 3261 16.6 item 4). */
-  recordRouteOwner(keys: Keyring, side: Side, member: number): void {
-    this.#put(side.ownerRoute(keys, member));
+  recordRouteOwner(keys: Keyring, sentBy: SentBy, member: number): void {
+    this.#put(sentBy.ownerRoute(keys, member));
   }
 
   /** A Record-Route whose user part is the way to the client (RFC 5626 5.3). */
-  recordRouteWay(keys: Keyring, side: Side, way: Way): void {
+  recordRouteWay(keys: Keyring, sentBy: SentBy, way: Way): void {
     this.#put(RECORD_ROUTE);
     this.length = writeWayToken(keys, way, this.block, this.length);
-    this.#put(side.afterUser);
+    this.#put(sentBy.afterUser);
   }
 
   /** A Path with the way to the client (RFC 3327 5.2, RFC 5626 5.1). */
-  path(keys: Keyring, side: Side, way: Way): void {
+  path(keys: Keyring, sentBy: SentBy, way: Way): void {
     this.#put(PATH);
     this.length = writeWayToken(keys, way, this.block, this.length);
-    this.#put(side.afterUser);
+    this.#put(sentBy.afterUser);
   }
 
   /** A Supported line with the option tag of Path, beside those that the client has. */

@@ -2,19 +2,20 @@
 // ringing), or they are ended.
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { CallRecord, Leg } from '../../calls/records/call-record.ts';
-import { legText, type Sighting } from '../../calls/records/leg-text.ts';
-import type { Answers } from '../../egress/stateless-reply.ts';
-import { Method, type Scan } from '../../sip/scan.ts';
+import { branchOfLeg, isOfTransaction } from '../../calls/records/leg-reader.ts';
+import { type CapturedMessage, legText } from '../../calls/records/leg-text.ts';
+import type { StatelessReplies } from '../../egress/stateless-reply.ts';
 import type { Packet } from '../../packet/packet.ts';
-import type { Edge } from '../shared/context.ts';
-import { answerTo, branchOf, isOfTransaction } from './leg-messages.ts';
-import type { Voice } from './surrogate.ts';
+import { Method, type Scan } from '../../sip/scan.ts';
+import type { ServiceContext } from '../shared/context.ts';
+import { answerTo } from './leg-requests.ts';
+import type { Surrogate } from './surrogate.ts';
 
-export interface InheritedCallsOptions {
-  readonly edge: Edge;
-  readonly answers: Answers;
+export interface RingingCallsOptions {
+  readonly context: ServiceContext;
+  readonly answers: StatelessReplies;
   readonly clock: Clock;
-  readonly voice: Voice;
+  readonly surrogate: Surrogate;
   readonly ringingSeconds: () => number;
 }
 
@@ -29,7 +30,7 @@ interface Branch {
 }
 
 /** An adopted call that rang. */
-export interface Inherited {
+export interface RingingCall {
   readonly entry: number;
   readonly record: CallRecord;
   readonly branches: readonly Branch[];
@@ -46,13 +47,13 @@ const TICK_MS = 1000;
 /** 64*T1: as long come retransmissions of what is over. */
 const LINGER_MS = 32_000;
 
-export class InheritedCalls {
-  readonly #options: InheritedCallsOptions;
+export class RingingCalls {
+  readonly #options: RingingCallsOptions;
   /** By the key of the Call-ID. */
-  readonly #calls = new Map<number, Inherited>();
+  readonly #calls = new Map<number, RingingCall>();
   #ticker: Timer | undefined;
 
-  constructor(options: InheritedCallsOptions) {
+  constructor(options: RingingCallsOptions) {
     this.#options = options;
   }
 
@@ -60,7 +61,7 @@ export class InheritedCalls {
     return this.#calls.size;
   }
 
-  get(callKey: number): Inherited | undefined {
+  get(callKey: number): RingingCall | undefined {
     return this.#calls.get(callKey);
   }
 
@@ -70,12 +71,12 @@ export class InheritedCalls {
     this.#calls.clear();
   }
 
-  take(entry: number, record: CallRecord): Inherited {
+  take(entry: number, record: CallRecord): RingingCall {
     const outgoing = record.legs.filter(({ from }) => from === 'server');
-    const call: Inherited = {
+    const call: RingingCall = {
       entry,
       record,
-      branches: outgoing.map((leg) => ({ leg, branch: branchOf(leg), state: 'ringing', to: '' })),
+      branches: outgoing.map((leg) => ({ leg, branch: branchOfLeg(leg), state: 'ringing', to: '' })),
       since: this.#options.clock.now(),
       end: 'none',
       cancelled: false,
@@ -86,13 +87,13 @@ export class InheritedCalls {
   }
 
   /** INVITE, its ACK or CANCEL. False when it is none of the transaction that has begun the call. */
-  request(call: Inherited, packet: Packet, scan: Scan): boolean {
+  request(call: RingingCall, packet: Packet, scan: Scan): boolean {
     if (!isOfCaller(call.record, scan)) return false;
-    const { answers, voice } = this.#options;
+    const { answers, surrogate } = this.#options;
     if (scan.method === Method.ACK) return this.#ack(call);
     if (scan.method === Method.INVITE) {
       const client = call.record.legs.find(({ from }) => from === 'client');
-      if (client && call.last) voice.say(client.flow, call.last);
+      if (client && call.last) surrogate.send(client.flow, call.last);
       else answers.answer(packet, scan, 100);
       return true;
     }
@@ -108,12 +109,12 @@ export class InheritedCalls {
    * A response of a callee to the INVITE of a proxy that is gone. Errors wait for the last one, as a proxy does it (RFC 3261 16.7), and the caller's
    * ACK is theirs. True when it goes no further.
    */
-  answer(call: Inherited, scan: Scan): boolean {
-    const { voice } = this.#options;
+  answer(call: RingingCall, scan: Scan): boolean {
+    const { surrogate } = this.#options;
     const { status } = scan;
     const branch = call.branches.find((each) => each.branch === topBranch(scan));
     if (status < 200) return call.end === 'told' || call.end === 'answered';
-    if (branch) voice.cancelHeard(branch.branch);
+    if (branch) surrogate.cancelHeard(branch.branch);
     if (status < 300) {
       // A 2xx always goes on (RFC 3261 16.7 item 5): when we have told another end, its caller will have to end the call itself.
       if (branch) branch.state = 'answered';
@@ -128,73 +129,73 @@ export class InheritedCalls {
       call.branches.some((each) => each !== branch && each.state === 'ringing');
     branch.state = held ? 'held' : 'failed';
     branch.to = scan.bytes.toString('latin1', scan.toStart, scan.toEnd);
-    if (held) voice.ackError(branch.leg, branch.to);
+    if (held) surrogate.ackError(branch.leg, branch.to);
     else if (call.end === 'none') this.end(call, 'failed');
     return held;
   }
 
   /** A response to the INVITE of a back-to-back user agent that is gone: a callee that has answered all the same is told that the call is over. */
-  lateAnswer(call: Inherited, scan: Scan): boolean {
-    const { voice } = this.#options;
+  lateAnswer(call: RingingCall, scan: Scan): boolean {
+    const { surrogate } = this.#options;
     const branch = call.branches.find((each) => each.branch === topBranch(scan));
     if (!branch || scan.status < 200) return branch !== undefined;
-    voice.cancelHeard(branch.branch);
+    surrogate.cancelHeard(branch.branch);
     if (scan.status >= 300) {
       branch.to = scan.bytes.toString('latin1', scan.toStart, scan.toEnd);
-      voice.ackError(branch.leg, branch.to);
+      surrogate.ackError(branch.leg, branch.to);
       return true;
     }
-    const answer = legText(sightingOf(scan), 'none');
+    const answer = legText(capturedMessageOf(scan), 'none');
     if (answer === undefined) return true;
     const again = branch.state === 'answered';
     branch.state = 'answered';
     branch.leg = { ...branch.leg, answer };
-    voice.ackAnswer(branch.leg);
-    if (!again) voice.bye(branch.leg);
+    surrogate.ackAnswer(branch.leg);
+    if (!again) surrogate.bye(branch.leg);
     return true;
   }
 
   /** Tells the caller how the call ends, and the callees that it does. */
-  giveUp(call: Inherited, status: number, headers: readonly string[]): void {
-    const { answers, voice } = this.#options;
+  giveUp(call: RingingCall, status: number, headers: readonly string[]): void {
+    const { answers, surrogate } = this.#options;
     this.#cancelBranches(call);
     this.end(call, 'told');
     for (const leg of call.record.legs) {
       const answer = answerTo(leg, status, answers.toTag(), headers);
       if (!answer) continue;
       call.last = answer;
-      voice.answer(Math.abs(call.entry), leg.flow, answer);
+      surrogate.answer(Math.abs(call.entry), leg.flow, answer);
     }
   }
 
   /** One branch has a 2xx: the others are given up (item 10), where it is known which that is or there is but one. */
-  answered(call: Inherited): void {
+  answered(call: RingingCall): void {
     this.#mark(call, 'answered');
     if (call.branches.length > 1) this.#cancelBranches(call);
   }
 
-  end(call: Inherited, end: 'failed' | 'told'): void {
+  end(call: RingingCall, end: 'failed' | 'told'): void {
     this.#mark(call, end);
-    this.#options.edge.journal?.over(call.entry);
+    this.#options.context.journal?.over(call.entry);
   }
 
-  #mark(call: Inherited, end: Inherited['end']): void {
+  #mark(call: RingingCall, end: RingingCall['end']): void {
     call.end = end;
     call.since = this.#options.clock.now();
   }
 
   /** The ACK of an error: it goes to those that wait for one. */
-  #ack(call: Inherited): boolean {
+  #ack(call: RingingCall): boolean {
     if (call.end !== 'failed' && call.end !== 'told') return false;
-    const { voice } = this.#options;
-    voice.answerHeard(Math.abs(call.entry));
-    for (const { leg, state, to } of call.branches) if (state === 'failed') voice.ackError(leg, to);
+    const { surrogate } = this.#options;
+    surrogate.answerHeard(Math.abs(call.entry));
+    for (const { leg, state, to } of call.branches) if (state === 'failed') surrogate.ackError(leg, to);
     return true;
   }
 
-  #cancelBranches(call: Inherited): void {
+  #cancelBranches(call: RingingCall): void {
     for (const { leg, branch, state } of call.branches)
-      if (state === 'ringing') this.#options.voice.cancel(leg, branch);
+      if (state === 'ringing') this.#options.surrogate.cancel(leg, branch);
   }
 
   /** Ends what has rung too long, and forgets what has long been over. */
@@ -223,7 +224,7 @@ export function topBranch(scan: Scan): string {
 }
 
 /** The message of `scan`, with octets of its own. */
-function sightingOf(scan: Scan): Sighting {
+function capturedMessageOf(scan: Scan): CapturedMessage {
   const { start, headersStart, headersEnd } = scan;
   return {
     message: Buffer.from(scan.bytes.subarray(start, headersEnd)),

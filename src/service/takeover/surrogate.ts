@@ -3,11 +3,11 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
 import type { Leg } from '../../calls/records/call-record.ts';
-import type { Flow, Way } from '../../packet/flow.ts';
 import { mintToken, TokenKind } from '../../ownership/token.ts';
-import { type Edge, sideOfFlow } from '../shared/context.ts';
-import { ackOfAnswer, ackOfError, byeOf, cancelOf, lastNotifyOf } from './leg-messages.ts';
+import type { Flow, Way } from '../../packet/flow.ts';
 import { Repeats } from '../../transaction/retransmit.ts';
+import { type ServiceContext, sentByOfFlow } from '../shared/context.ts';
+import { ackOfAnswer, ackOfError, byeOf, cancelOf, lastNotifyOf } from './leg-requests.ts';
 
 /** The Via of a transaction of our own. */
 interface OwnVia {
@@ -19,8 +19,8 @@ interface OwnVia {
 /** `Outward.reach`. */
 export type Reach = (message: Buffer, known: Readonly<Way>) => Promise<Readonly<Way> | undefined>;
 
-export class Voice {
-  readonly #edge: Edge;
+export class Surrogate {
+  readonly #context: ServiceContext;
   readonly #repeats: Repeats;
   readonly #reach: Reach;
   readonly #guard: Guard;
@@ -28,16 +28,16 @@ export class Voice {
   /** Counts the closings: what waited for a way meanwhile is not sent. */
   #closings = 0;
 
-  constructor(edge: Edge, clock: Clock, reach: Reach, guard: Guard) {
-    this.#edge = edge;
+  constructor(context: ServiceContext, clock: Clock, reach: Reach, guard: Guard) {
+    this.#context = context;
     this.#reach = reach;
     this.#guard = guard;
-    this.#repeats = new Repeats(clock, (flow, message) => this.say(flow, message));
+    this.#repeats = new Repeats(clock, (flow, message) => this.send(flow, message));
   }
 
   /** Says it once. */
-  say(flow: Readonly<Flow>, message: Buffer): void {
-    const { egress, drops } = this.#edge;
+  send(flow: Readonly<Flow>, message: Buffer): void {
+    const { egress, drops } = this.#context;
     if (!egress.send(flow, message)) drops['flow-lost'].n++;
   }
 
@@ -55,7 +55,7 @@ export class Voice {
   /** ACK of an error, whose To value is `to`. */
   ackError(leg: Leg, to: string): void {
     const ack = ackOfError(leg, to);
-    if (ack) this.say(leg.flow, ack);
+    if (ack) this.send(leg.flow, ack);
   }
 
   /** ACK of the leg's 2xx. */
@@ -63,7 +63,7 @@ export class Voice {
     this.#inDialog(
       leg,
       ({ value }) => ackOfAnswer(leg, value),
-      (flow, _via, ack) => this.say(flow, ack),
+      (flow, _via, ack) => this.send(flow, ack),
     );
   }
 
@@ -87,7 +87,7 @@ export class Voice {
   }
 
   /** A final response has come to a request of a transaction of ours under this branch. False when there is none. */
-  heard(branch: string): boolean {
+  takeResponse(branch: string): boolean {
     return this.#repeats.stop(branch);
   }
 
@@ -125,18 +125,18 @@ export class Voice {
     const via = flow && (flow === leg.flow ? draft : this.#via(flow));
     const message = via && make(via);
     if (message) send(flow, via, message);
-    else this.#edge.drops['flow-lost'].n++;
+    else this.#context.drops['flow-lost'].n++;
   }
 
   /** undefined when there is no such listener. */
   #via(flow: Readonly<Flow>): OwnVia | undefined {
-    const side = sideOfFlow(this.#edge, flow);
-    if (!side) return undefined;
-    const { keys, tables } = this.#edge.world;
+    const ours = sentByOfFlow(this.#context, flow);
+    if (!ours) return undefined;
+    const { keys, tables } = this.#context.routing;
     const unique = Buffer.alloc(8);
     unique.writeUInt32BE(tables.incarnation, 0);
     unique.writeUInt32BE(++this.#branches >>> 0, 4);
-    const value = `${side.via.toString('latin1').slice('Via: '.length)}${mintToken(keys, TokenKind.edge, tables.self, 0, unique)}`;
+    const value = `${ours.via.toString('latin1').slice('Via: '.length)}${mintToken(keys, TokenKind.outward, tables.self, 0, unique)}`;
     const [sentBy = '', branch = ''] = value.slice(value.indexOf(' ') + 1).split(';branch=');
     return { value, branch, sentBy };
   }

@@ -7,22 +7,22 @@
 //                      all that comes waits, and goes on to the member if it is back.
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
-import type { Adoption, AdoptionOutcome, LeftCall, Heir as Successor } from '../../calls/adoption/adoption.ts';
+import type { Adoption, AdoptionOutcome, LeftCall, Successor } from '../../calls/adoption/adoption.ts';
 import type { CallRecord } from '../../calls/records/call-record.ts';
-import { lifeOfRecord } from '../../calls/table/dialog-life.ts';
-import type { Answers } from '../../egress/stateless-reply.ts';
-import { Method, type Scan } from '../../sip/scan.ts';
+import { partyTag } from '../../calls/records/leg-reader.ts';
+import { lifeOfRecord } from '../../calls/records/record-life.ts';
+import type { StatelessReplies } from '../../egress/stateless-reply.ts';
 import type { Packet } from '../../packet/packet.ts';
-import { type Edge, entryOf } from '../shared/context.ts';
-import { InheritedCalls, isOfCaller, topBranch } from './ringing-calls.ts';
-import { partyTag } from './leg-messages.ts';
-import { copyOf, Parked } from './parked-packets.ts';
+import { Method, type Scan } from '../../sip/scan.ts';
+import { entryOf, type ServiceContext } from '../shared/context.ts';
 import { rememberParties } from '../shared/parties.ts';
-import { type Reach, Voice } from './surrogate.ts';
+import { copyOf, Parked } from './parked-packets.ts';
+import { isOfCaller, RingingCalls, topBranch } from './ringing-calls.ts';
+import { type Reach, Surrogate } from './surrogate.ts';
 
-export interface HeirOptions {
-  readonly edge: Edge;
-  readonly answers: Answers;
+export interface TakeoverOptions {
+  readonly context: ServiceContext;
+  readonly answers: StatelessReplies;
   readonly clock: Clock;
   readonly dialogs: 'own' | 'shared';
   readonly ringingSeconds: () => number;
@@ -41,11 +41,11 @@ const MAX_REMEMBERED = 5000;
 /** Adopted calls whose member is remembered; the one adopted first is forgotten for a new one. */
 const MAX_ORIGINS = 200_000;
 
-export class Heir implements Successor {
-  readonly #options: HeirOptions;
+export class Takeover implements Successor {
+  readonly #options: TakeoverOptions;
   readonly #parked = new Parked();
-  readonly #voice: Voice;
-  readonly #calls: InheritedCalls;
+  readonly #surrogate: Surrogate;
+  readonly #calls: RingingCalls;
   /** Calls that are being adopted because their caller has cancelled them. */
   readonly #cancelling = new Set<number>();
   /** Tag of the party that has sent a BYE, by the key of the Call-ID. */
@@ -58,10 +58,10 @@ export class Heir implements Successor {
   readonly #established = new Set<number>();
   #adoption: Adoption | undefined;
 
-  constructor(options: HeirOptions) {
+  constructor(options: TakeoverOptions) {
     this.#options = options;
-    this.#voice = new Voice(options.edge, options.clock, options.reach, options.guard);
-    this.#calls = new InheritedCalls({ ...options, voice: this.#voice });
+    this.#surrogate = new Surrogate(options.context, options.clock, options.reach, options.guard);
+    this.#calls = new RingingCalls({ ...options, surrogate: this.#surrogate });
   }
 
   /** Where calls of members that are gone are found. */
@@ -76,7 +76,7 @@ export class Heir implements Successor {
 
   /** Forgets all calls, and says no more: they are others' now, or this member stops. */
   clear(): void {
-    this.#voice.close();
+    this.#surrogate.close();
     this.#calls.clear();
     this.#cancelling.clear();
     this.#hungUp.clear();
@@ -95,7 +95,7 @@ export class Heir implements Successor {
     if (packet.orphan) {
       if (this.#waits(packet.owner)) return this.#park(packet);
       if (scan.toTagStart < 0) return false;
-      if (this.#options.dialogs === 'shared') this.#heard(packet.owner, key, scan);
+      if (this.#options.dialogs === 'shared') this.#takeResponse(packet.owner, key, scan);
       if (scan.method === Method.BYE) this.#noteHungUp(key, scan);
       adoption.wantDialog(packet.owner, key);
       return false;
@@ -108,7 +108,7 @@ export class Heir implements Successor {
     const left = adoption.left(key);
     if (left) return isOfCaller(left.record, scan) && this.#left(left, packet, scan);
     // For a moment nobody knows whether this call rings already.
-    return adoption.reading && !this.#options.edge.calls.has(key) && this.#parked.park(NOBODY, packet);
+    return adoption.reading && !this.#options.context.calls.has(key) && this.#parked.park(NOBODY, packet);
   }
 
   /** A response of a client that names a member that is gone. True when it goes no further. */
@@ -119,7 +119,7 @@ export class Heir implements Successor {
     const { dialogs } = this.#options;
     const key = packet.callKey;
     const call = this.#calls.get(key);
-    if (scan.method === Method.CANCEL) return call !== undefined && this.#voice.cancelHeard(topBranch(scan));
+    if (scan.method === Method.CANCEL) return call !== undefined && this.#surrogate.cancelHeard(topBranch(scan));
     if (scan.method !== Method.INVITE) return false;
     if (call) return dialogs === 'own' ? this.#calls.lateAnswer(call, scan) : this.#calls.answer(call, scan);
     const left = dialogs === 'shared' ? adoption.left(key) : undefined;
@@ -137,15 +137,15 @@ export class Heir implements Successor {
 
   /** A response to a request of ours, below which nobody stands. True when it was one. */
   takes(scan: Scan): boolean {
-    return scan.status >= 200 && this.#voice.heard(topBranch(scan));
+    return scan.status >= 200 && this.#surrogate.takeResponse(topBranch(scan));
   }
 
   /** A request in a dialog of that member passes on to the server here. It tells of the call what its record may not have been told any more. */
-  #heard(owner: number, key: number, scan: Scan): void {
+  #takeResponse(owner: number, key: number, scan: Scan): void {
     const { method } = scan;
     // The two that early dialogs have, too (RFC 3262, RFC 3311).
     if (method === Method.PRACK || method === Method.UPDATE) return;
-    const { edge } = this.#options;
+    const { context } = this.#options;
     const call = this.#calls.get(key);
     const rings = call?.end === 'none' && isOfParties(call.record, scan) ? call : undefined;
     if (method === Method.BYE) {
@@ -153,10 +153,10 @@ export class Heir implements Successor {
       this.#adoption?.endDialog(owner, key, (record) => isParty(record, from));
       if (!rings) return;
       this.#calls.end(rings, 'failed');
-      edge.calls.giveUp(rings.entry);
+      context.calls.forget(rings.entry);
       return;
     }
-    if (method === Method.INVITE || method === Method.SUBSCRIBE) this.#noteOrigin(owner, entryOf(edge, key, false));
+    if (method === Method.INVITE || method === Method.SUBSCRIBE) this.#noteOrigin(owner, entryOf(context, key, false));
     if (rings) {
       this.#calls.answered(rings);
       this.#confirm(rings.entry);
@@ -165,9 +165,9 @@ export class Heir implements Successor {
 
   /** A call that rings by its record is a dialog already. */
   #confirm(entry: number): void {
-    const { edge, clock } = this.#options;
-    edge.calls.onResponse(entry, Method.INVITE, 200, 0, clock.now());
-    edge.journal?.confirmed(entry);
+    const { context, clock } = this.#options;
+    context.calls.onResponse(entry, Method.INVITE, 200, 0, clock.now());
+    context.journal?.confirmed(entry);
   }
 
   // What adoption tells.
@@ -186,37 +186,37 @@ export class Heir implements Successor {
   }
 
   onAdopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome {
-    const { edge, dialogs, clock } = this.#options;
-    const { epoch } = edge.world.tables;
+    const { context, dialogs, clock } = this.#options;
+    const { epoch } = context.routing.tables;
     const confirmed = record.state === 'confirmed';
     const isDialog = confirmed || this.#established.delete(Math.abs(entry));
     const goesOn = dialogs === 'shared' && (isDialog || (record.method === 'INVITE' && this.#canRing(entry, record)));
     if (goesOn && this.#hasHungUp(entry, record)) {
-      edge.journal?.over(entry);
+      context.journal?.over(entry);
       return 'over-already';
     }
     if (goesOn) {
       this.#noteOrigin(owner, entry);
-      edge.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), epoch);
-      rememberParties(edge, entry, record);
+      context.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), epoch);
+      rememberParties(context, entry, record);
       if (!isDialog) this.#calls.take(entry, record);
       else if (!confirmed) this.#confirm(entry);
       return isDialog ? 'dialog' : 'ringing';
     }
     if (!confirmed) return this.#endRinging(entry, record);
-    edge.journal?.over(entry);
+    context.journal?.over(entry);
     return this.#endDialog(entry, record);
   }
 
   onSeated(owner: number): void {
-    const { edge } = this.#options;
+    const { context } = this.#options;
     for (const [entry, origin] of this.#origins) {
       if (origin !== owner) continue;
       this.#origins.delete(entry);
       // What rings yet stays: its caller's CANCEL comes here.
       if (this.#calls.get(Math.abs(entry))?.end === 'none') continue;
-      edge.calls.giveUp(entry);
-      edge.journal?.over(entry);
+      context.calls.forget(entry);
+      context.journal?.over(entry);
     }
   }
 
@@ -235,7 +235,7 @@ export class Heir implements Successor {
 
   /** Keeps the packet until its member is decided on. When there is no room it is lost, and sent again: an answer would end the dialog. */
   #park(packet: Packet): true {
-    if (!this.#parked.park(packet.owner, packet)) this.#options.edge.drops['owner-gone'].n++;
+    if (!this.#parked.park(packet.owner, packet)) this.#options.context.drops['owner-gone'].n++;
     return true;
   }
 
@@ -301,8 +301,8 @@ export class Heir implements Successor {
     this.#hungUp.delete(Math.abs(entry));
     for (const leg of record.legs) {
       if (leg.answer === undefined || partyTag(leg) === hungUp) continue;
-      if (record.method === 'INVITE') this.#voice.bye(leg);
-      else this.#voice.lastNotify(leg);
+      if (record.method === 'INVITE') this.#surrogate.bye(leg);
+      else this.#surrogate.lastNotify(leg);
     }
     return 'ended';
   }

@@ -2,15 +2,16 @@
 // of what it sends to the client. Only towards the SIP server: no client ever sees it.
 //
 //    Contact: <sip:alice@192.168.1.7:5060;sf=TOKEN>
-import { readWay, type Way } from '../../packet/flow.ts';
+import { readWay } from '../../ownership/flow-token.ts';
 import { readToken, Token } from '../../ownership/token.ts';
+import type { Way } from '../../packet/flow.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import { LESS } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
-import type { Edge } from '../shared/context.ts';
+import type { ServiceContext } from '../shared/context.ts';
 
 /** Contact values of one message that are looked at. A message that has more is passed on without. */
 const MAX_CONTACTS = 64;
@@ -21,9 +22,9 @@ const uri = new Uri();
 const token = new Token();
 
 /** Puts `parameter` (`;sf=TOKEN`) into each Contact of a REGISTER, in place of what its client has written there under that name. */
-export function markContacts(edge: Edge, scan: Scan, parameter: string): void {
+export function markContacts(context: ServiceContext, scan: Scan, parameter: string): void {
   eachContact(scan, () => {
-    const { edit } = edge;
+    const { edit } = context;
     if (uri.flowParamStart >= 0) edit.delete(uri.flowParamStart, uri.flowEnd);
     const bare = value.start === value.uriStart && scan.bytes[value.start] !== LESS;
     // Without <> a parameter would be one of the header (RFC 3261 20).
@@ -34,19 +35,19 @@ export function markContacts(edge: Edge, scan: Scan, parameter: string): void {
 }
 
 /** Takes the parameter off each Contact of a response to REGISTER. */
-export function unmarkContacts(edge: Edge, scan: Scan): void {
+export function unmarkContacts(context: ServiceContext, scan: Scan): void {
   eachContact(scan, () => {
-    if (uri.flowParamStart >= 0) edge.edit.delete(uri.flowParamStart, uri.flowEnd);
+    if (uri.flowParamStart >= 0) context.edit.delete(uri.flowParamStart, uri.flowEnd);
   });
 }
 
 /** Takes the parameter off the Request-URI, which is in `target`, and fills `way`. False when there is none, or none of ours: then it stays. */
-export function takeTargetFlow(edge: Edge, scan: Scan, target: Uri, way: Way): boolean {
+export function takeTargetFlow(context: ServiceContext, scan: Scan, target: Uri, way: Way): boolean {
   if (target.flowParamStart < 0) return false;
   const { bytes } = scan;
-  if (readToken(edge.world.keys, bytes, target.flowStart, target.flowEnd, token) !== 'valid') return false;
+  if (readToken(context.routing.keys, bytes, target.flowStart, target.flowEnd, token) !== 'valid') return false;
   if (!readWay(token, way)) return false;
-  edge.edit.delete(target.flowParamStart, target.flowEnd);
+  context.edit.delete(target.flowParamStart, target.flowEnd);
   return true;
 }
 

@@ -1,42 +1,42 @@
 // From the client to the server: a request gets our Via, Record-Route and Path on top and goes to the SIP server; its response comes back
 // to `responseFromServer`, loses our Via and leaves by the flow that the Via carries.
 import { Step } from '../../calls/table/call-table.ts';
-import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
-import { Token, TokenKind } from '../../ownership/token.ts';
-import type { ReplyStatus } from '../../packet/verdict.ts';
-import type { Answers } from '../../egress/stateless-reply.ts';
-import type { Entrance } from '../../egress/remote-listeners.ts';
+import type { ListenerTraits } from '../../egress/remote-listeners.ts';
 import { returnFlow } from '../../egress/return-flow.ts';
-import { Method, type Scan } from '../../sip/scan.ts';
+import type { StatelessReplies } from '../../egress/stateless-reply.ts';
+import { Token, TokenKind } from '../../ownership/token.ts';
+import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
+import type { ReplyStatus } from '../../packet/verdict.ts';
+import { Method, type Scan } from '../../sip/scan.ts';
 import type { Listener } from '../../transport/transport.ts';
 import { Direction, MARK_OCTETS, writeBranchValue, writeLoopMark } from '../shared/branch.ts';
-import { markContacts, unmarkContacts } from './contact-flow.ts';
+import { noteClientLeg, noteServerResponse } from '../shared/call-events.ts';
 import {
   acceptedInTable,
   callKey,
   countHop,
-  type Edge,
   entryOf,
   MAX_DATAGRAM,
   noteRequest,
   noteResponse,
   recordsRoute,
-  sideOfFlow,
+  type ServiceContext,
+  sentByOfFlow,
 } from '../shared/context.ts';
 import { readWayParameter, wayParameter } from '../shared/flow-parameter.ts';
-import type { Heir } from '../takeover/takeover.ts';
-import { noteClientLeg, noteServerResponse } from '../shared/call-events.ts';
 import { RouteReading, readdressRoutes, takeInwardRoutes } from '../shared/own-routes.ts';
 import { noteMove } from '../shared/parties.ts';
-import { namesPath, type PathRule } from './path.ts';
 import { Place } from '../shared/place.ts';
 import { LOOP_PARAMETER } from '../shared/top-headers.ts';
+import type { Takeover } from '../takeover/takeover.ts';
+import { markContacts, unmarkContacts } from './contact-flow.ts';
+import { namesPath, type PathRule } from './path.ts';
 
 export interface InwardOptions {
-  readonly edge: Edge;
-  readonly answers: Answers;
-  readonly heir: Heir;
+  readonly context: ServiceContext;
+  readonly answers: StatelessReplies;
+  readonly takeover: Takeover;
   readonly toServer: (message: Buffer) => void;
   readonly serverUp: () => boolean;
   readonly dialogs: 'own' | 'shared';
@@ -56,63 +56,63 @@ export class Inward {
   /** The loop mark of the request, as it stands in the Via of an earlier pass. */
   readonly #mark = Buffer.alloc(LOOP_PARAMETER.length + MARK_OCTETS);
   /** Listeners that share transport and family with another. */
-  readonly #twins: ReadonlySet<Entrance>;
+  readonly #twins: ReadonlySet<ListenerTraits>;
   readonly #requests: { n: number };
   readonly #responses: { n: number };
 
   constructor(options: InwardOptions) {
     this.#options = options;
     LOOP_PARAMETER.copy(this.#mark);
-    const { listeners } = options.edge.transport;
+    const { listeners } = options.context.transport;
     this.#twins = new Set(listeners.filter((one) => listeners.filter((each) => alike(each, one)).length > 1));
-    this.#requests = options.edge.handled.cell({ from: 'client', kind: 'request' });
-    this.#responses = options.edge.handled.cell({ from: 'server', kind: 'response' });
+    this.#requests = options.context.handled.cell({ from: 'client', kind: 'request' });
+    this.#responses = options.context.handled.cell({ from: 'server', kind: 'response' });
   }
 
   /** A request of a client that this member owns. */
   request(packet: Packet, scan: Scan): void {
-    const { edge, answers, toServer, dialogs, heir } = this.#options;
+    const { context, answers, toServer, dialogs, takeover } = this.#options;
     this.#requests.n++;
-    if (heir.active && heir.request(packet, scan)) return;
+    if (takeover.active && takeover.request(packet, scan)) return;
     if (packet.orphan && dialogs === 'own' && scan.toTagStart >= 0) {
       // The dialog died with its owner's server.
-      if (scan.method === Method.ACK) edge.drops['owner-gone'].n++;
+      if (scan.method === Method.ACK) context.drops['owner-gone'].n++;
       else answers.answer(packet, scan, 481);
       return;
     }
-    edge.edit.beginScan(scan);
-    takeInwardRoutes(edge, scan, this.#routes, packet.orphan);
-    if (packet.orphan) readdressRoutes(edge, scan, this.#routes);
+    context.edit.beginScan(scan);
+    takeInwardRoutes(context, scan, this.#routes, packet.orphan);
+    if (packet.orphan) readdressRoutes(context, scan, this.#routes);
     const refusal = this.#refusal(scan);
     if (refusal !== 0) {
       answers.answer(packet, scan, refusal, refusal === 503 ? RETRY_AFTER : []);
       return;
     }
 
-    const { world, stamp, edit, branchValue, doors } = edge;
-    const { keys, tables } = world;
-    const entrance = doors.entranceOf(packet);
-    if (!entrance) return;
-    stamp.reset();
+    const { routing, top, edit, branchValue, remoteListeners } = context;
+    const { keys, tables } = routing;
+    const traits = remoteListeners.traitsOf(packet);
+    if (!traits) return;
+    top.reset();
     const back = this.#back;
-    returnFlow(scan, packet, tables, entrance, back);
-    const side = sideOfFlow(edge, back);
-    if (!side) return;
+    returnFlow(scan, packet, tables, traits, back);
+    const sentBy = sentByOfFlow(context, back);
+    if (!sentBy) return;
     const inDialog = scan.toTagStart >= 0;
     const place = this.#place;
-    place.read(scan, packet, edge.natSigns());
+    place.read(scan, packet, context.natSigns());
     this.#placeOf(packet, scan, inDialog, back);
     writeBranchValue(keys.primary.branch, scan, Direction.inward, branchValue);
-    stamp.via(keys, TokenKind.inward, edge.serverSide, tables.self, branchValue, back, this.#mark);
+    top.via(keys, TokenKind.inward, context.serverSentBy, tables.self, branchValue, back, this.#mark);
     back.target = place.target;
     back.nat = place.nat;
     if (recordsRoute(scan)) {
-      if (this.#clientNeedsFlow(packet, entrance)) stamp.recordRouteWay(keys, edge.serverSide, back);
-      else stamp.recordRouteOwner(keys, edge.serverSide, tables.self);
-      stamp.recordRouteOwner(keys, side, tables.self);
-    } else if (scan.method === Method.REGISTER) this.#leadBack(packet, scan, entrance, back);
-    countHop(edge, scan);
-    edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
+      if (this.#clientNeedsFlow(packet, traits)) top.recordRouteWay(keys, context.serverSentBy, back);
+      else top.recordRouteOwner(keys, context.serverSentBy, tables.self);
+      top.recordRouteOwner(keys, sentBy, tables.self);
+    } else if (scan.method === Method.REGISTER) this.#leadBack(packet, scan, traits, back);
+    countHop(context, scan);
+    edit.insert(scan.headersStart, top.block.subarray(0, top.length));
     edit.stampVia(scan, packet.address, packet.port);
     const message = edit.apply(MAX_DATAGRAM);
     if (!message) {
@@ -120,10 +120,10 @@ export class Inward {
       return;
     }
     toServer(message);
-    const entry = entryOf(edge, packet.callKey, !inDialog);
-    const step = noteRequest(edge, scan, entry);
+    const entry = entryOf(context, packet.callKey, !inDialog);
+    const step = noteRequest(context, scan, entry);
     // A dialog of a member that is gone has its record, which comes here by adoption, or stays that member's if it comes back.
-    if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(edge, scan, entry, message, back);
+    if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(context, scan, entry, message, back);
   }
 
   /**
@@ -149,7 +149,7 @@ export class Inward {
 
   /** The way to the sender of a request in a dialog: where it has moved, else the one that its dialog names; undefined when that is its Contact. */
   #knownWay(packet: Packet, scan: Scan): Readonly<Way> | undefined {
-    const { ways } = this.#options.edge;
+    const { ways } = this.#options.context;
     const moved = ways.some
       ? ways.find(packet.callKey, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd))
       : undefined;
@@ -169,26 +169,26 @@ export class Inward {
    * (`answer: ingress`); yes when other listeners could be taken for the one the client uses; yes behind a NAT, or when its Contact is not where it
    * sends from.
    */
-  #clientNeedsFlow(packet: Packet, entrance: Entrance): boolean {
+  #clientNeedsFlow(packet: Packet, traits: ListenerTraits): boolean {
     const { nat, elsewhere } = this.#place;
-    if (packet.connection !== 0 || entrance.answer === 'ingress' || this.#twins.has(entrance)) return true;
-    return nat || (elsewhere && this.#options.edge.natSigns() === 'detect');
+    if (packet.connection !== 0 || traits.answer === 'ingress' || this.#twins.has(traits)) return true;
+    return nat || (elsewhere && this.#options.context.natSigns() === 'detect');
   }
 
   /** How the registrar finds the client again: by a Path, where it may be given one (RFC 3327 5.2), else by the Contact. */
-  #leadBack(packet: Packet, scan: Scan, entrance: Entrance, way: Way): void {
-    const { edge, path } = this.#options;
-    const { stamp, world } = edge;
+  #leadBack(packet: Packet, scan: Scan, traits: ListenerTraits, way: Way): void {
+    const { context, path } = this.#options;
+    const { top, routing } = context;
     const named = path !== 'never' && namesPath(scan);
     if (named || path === 'always') {
-      stamp.path(world.keys, edge.serverSide, way);
-      if (!named) stamp.supportedPath();
-    } else if (this.#clientNeedsFlow(packet, entrance)) markContacts(edge, scan, wayParameter(world.keys, way));
+      top.path(routing.keys, context.serverSentBy, way);
+      if (!named) top.supportedPath();
+    } else if (this.#clientNeedsFlow(packet, traits)) markContacts(context, scan, wayParameter(routing.keys, way));
   }
 
   /** The request has come from the same hop before, unchanged in all that decides its way (RFC 3261 16.3 item 4). Sets its mark. */
   #hasLooped(scan: Scan): boolean {
-    const { keys } = this.#options.edge.world;
+    const { keys } = this.#options.context.routing;
     const mark = this.#mark;
     writeLoopMark(keys.primary.branch, scan, this.#routes, mark, LOOP_PARAMETER.length);
     // One Via has no pass before it. The bytes may be a whole chunk of a stream: look no further than the headers.
@@ -197,27 +197,27 @@ export class Inward {
 
   /** A response of the server to a request of a client. Its top Via is ours. */
   responseFromServer(scan: Scan): void {
-    const { edge } = this.#options;
+    const { context } = this.#options;
     this.#responses.n++;
     const back = this.#back;
-    if (!readWayParameter(edge, scan, this.#token, back)) {
-      edge.drops['stray-response'].n++;
+    if (!readWayParameter(context, scan, this.#token, back)) {
+      context.drops['stray-response'].n++;
       return;
     }
-    edge.edit.beginScan(scan).popVia(scan);
-    if (scan.method === Method.REGISTER) unmarkContacts(edge, scan);
-    const message = edge.edit.apply();
+    context.edit.beginScan(scan).popVia(scan);
+    if (scan.method === Method.REGISTER) unmarkContacts(context, scan);
+    const message = context.edit.apply();
     if (!message) {
-      edge.drops['bad-response'].n++;
+      context.drops['bad-response'].n++;
       return;
     }
-    if (!edge.egress.send(back, message)) edge.drops['flow-lost'].n++;
-    const key = callKey(edge, scan);
-    const entry = entryOf(edge, key, false);
-    const step = noteResponse(edge, scan, entry);
-    if (step === Step.none && acceptedInTable(edge, scan, entry) && back.target >= 0)
-      noteMove(edge, key, entry, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd), back);
-    noteServerResponse(edge, scan, entry, step, message);
+    if (!context.egress.send(back, message)) context.drops['flow-lost'].n++;
+    const key = callKey(context, scan);
+    const entry = entryOf(context, key, false);
+    const step = noteResponse(context, scan, entry);
+    if (step === Step.none && acceptedInTable(context, scan, entry) && back.target >= 0)
+      noteMove(context, key, entry, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd), back);
+    noteServerResponse(context, scan, entry, step, message);
   }
 }
 

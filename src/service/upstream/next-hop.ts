@@ -1,22 +1,22 @@
 // Where a request of the SIP server goes next: what its Route and its Request-URI say, and the way to its party that is known, brought before the table
 // of onward.ts.
 import { SIP_PORT } from '../../base/endpoint.ts';
+import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
-import { takeTargetFlow } from './contact-flow.ts';
-import { callKey, type Edge } from '../shared/context.ts';
-import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
-import { type FlowState, type Hop, ONWARD, type Onward } from './onward.ts';
+import { callKey, type ServiceContext } from '../shared/context.ts';
 import { RouteReading, takeOutwardRoutes } from '../shared/own-routes.ts';
 import { isHidden, targetHash } from '../shared/place.ts';
+import { takeTargetFlow } from './contact-flow.ts';
+import { type FlowState, type Hop, ONWARD, type Onward } from './onward.ts';
 
 /** RFC 7118 5: clients that cannot be connected to name such a host in their Contact. */
 const NO_HOST = /\.invalid\.?$/i;
 
 /** One instance, filled anew per request by `read`. */
 export class NextHop {
-  readonly #edge: Edge;
+  readonly #context: ServiceContext;
   readonly #forbidden: ForbiddenTargets;
   readonly #routes = new RouteReading();
   readonly #next = new Uri();
@@ -31,8 +31,8 @@ export class NextHop {
   /** It is a SIP URI that can be read. */
   readable = false;
 
-  constructor(edge: Edge, forbidden: ForbiddenTargets) {
-    this.#edge = edge;
+  constructor(context: ServiceContext, forbidden: ForbiddenTargets) {
+    this.#context = context;
     this.#forbidden = forbidden;
   }
 
@@ -43,14 +43,14 @@ export class NextHop {
   read(scan: Scan, known: Readonly<Way> | undefined, lost: boolean): Onward {
     const { bytes } = scan;
     const routes = this.#routes;
-    takeOutwardRoutes(this.#edge, scan, routes);
+    takeOutwardRoutes(this.#context, scan, routes);
     if (routes.excess) {
       this.way = undefined;
       this.readable = false;
       return 'locate';
     }
     const routable = parseUri(bytes, scan.uriStart, scan.uriEnd, this.target);
-    const inTarget = routable && takeTargetFlow(this.#edge, scan, this.target, this.#named);
+    const inTarget = routable && takeTargetFlow(this.#context, scan, this.target, this.#named);
     const named = routes.hasFlow ? routes.way : inTarget ? this.#named : known;
     this.way = this.#moved(scan) ?? named;
     this.state = this.#stateOf(this.way, lost ? known : undefined);
@@ -63,15 +63,15 @@ export class NextHop {
 
   /** The way to the party that the request is for, when that has moved. */
   #moved(scan: Scan): Readonly<Way> | undefined {
-    const { ways } = this.#edge;
+    const { ways } = this.#context;
     if (!ways.some || scan.toTagStart < 0) return undefined;
-    return ways.find(callKey(this.#edge, scan), scan.bytes.toString('latin1', scan.toTagStart, scan.toTagEnd));
+    return ways.find(callKey(this.#context, scan), scan.bytes.toString('latin1', scan.toTagStart, scan.toTagEnd));
   }
 
   #stateOf(way: Readonly<Way> | undefined, lost: Readonly<Way> | undefined): FlowState {
     if (!way) return 'none';
     if (way.connection === 0) return 'datagram';
-    return (lost && sameFlow(way, lost)) || this.#edge.egress.isGone(way) ? 'gone' : 'stream';
+    return (lost && sameFlow(way, lost)) || this.#context.egress.isGone(way) ? 'gone' : 'stream';
   }
 
   /** The kind of the hop, seen from the way. */
@@ -83,7 +83,7 @@ export class NextHop {
     if (nextIsOurs) return 'route';
     const host = bytes.toString('latin1', uri.hostStart, uri.hostEnd);
     const port = uri.port || SIP_PORT;
-    if (this.#edge.names.has(bytes, uri) || !this.#isReachable(host, port)) return 'unreachable';
+    if (this.#context.names.has(bytes, uri) || !this.#isReachable(host, port)) return 'unreachable';
     if (nextStart >= 0) return 'route';
     if (way.target <= 0 || way.target === targetHash(bytes, uri)) return 'same';
     if (host === way.address && port === way.port) return 'same';

@@ -1,13 +1,14 @@
 // The way back of a response whose farm member is gone, out of the message alone: below the dead member's outer Via stand those of its SIP
 // server, and below them the inner one that the farm had put on the request when it came in, with the signed flow to the caller.
-import type { Way } from '../../packet/flow.ts';
+
 import { readBranchToken, type Token, TokenKind } from '../../ownership/token.ts';
+import type { Way } from '../../packet/flow.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { skipBlanks } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
-import type { Edge } from '../shared/context.ts';
+import type { ServiceContext } from '../shared/context.ts';
 import { readWayOf } from '../shared/flow-parameter.ts';
 
 const line = new HeaderLine();
@@ -18,9 +19,9 @@ const via = new Via();
  * in it has no seat any more; fills `flow` with what it carries. False, and nothing deleted, when there is no such Via among the first
  * MAX_VALUES, when that member lives, or when no Via would be left.
  */
-export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Way): boolean {
+export function cutToCaller(context: ServiceContext, scan: Scan, token: Token, flow: Way): boolean {
   const { bytes } = scan;
-  const { keys, tables } = edge.world;
+  const { keys, tables } = context.routing;
   let seen = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.VIA, from, line); from = line.lineEnd) {
     for (let at = line.valueStart; at < line.valueEnd; at = skipBlanks(bytes, via.next + 1, line.valueEnd)) {
@@ -29,23 +30,23 @@ export function cutToCaller(edge: Edge, scan: Scan, token: Token, flow: Way): bo
       if (readBranchToken(keys, bytes, via.branchStart, via.branchEnd, token) !== 'valid') continue;
       if (token.kind !== TokenKind.inward) continue;
       if (tables.seats.has(token.member)) return false;
-      if (!readWayOf(edge, bytes, via, token, flow)) return false;
-      return cutBehind(edge, scan, line, via.next < line.valueEnd);
+      if (!readWayOf(context, bytes, via, token, flow)) return false;
+      return cutBehind(context, scan, line, via.next < line.valueEnd);
     }
   }
   return false;
 }
 
 /** Deletes all Via values up to the one in `via`; `more`: others follow it in its line `last`. */
-function cutBehind(edge: Edge, scan: Scan, last: HeaderLine, more: boolean): boolean {
+function cutBehind(context: ServiceContext, scan: Scan, last: HeaderLine, more: boolean): boolean {
   const { lineStart, valueStart, lineEnd } = last;
   const rest = more ? skipBlanks(scan.bytes, via.next + 1, last.valueEnd) : -1;
   if (!more && !findHeader(scan, HeaderName.VIA, lineEnd, line)) return false;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.VIA, from, line); from = line.lineEnd) {
     if (line.lineStart === lineStart) break;
-    edge.edit.delete(line.lineStart, line.lineEnd);
+    context.edit.delete(line.lineStart, line.lineEnd);
   }
-  if (more) edge.edit.delete(valueStart, rest);
-  else edge.edit.delete(lineStart, lineEnd);
+  if (more) context.edit.delete(valueStart, rest);
+  else context.edit.delete(lineStart, lineEnd);
   return true;
 }

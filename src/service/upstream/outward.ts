@@ -5,43 +5,43 @@ import { type Endpoint, SIP_PORT } from '../../base/endpoint.ts';
 import type { Guard } from '../../base/guard.ts';
 import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import { Step } from '../../calls/table/call-table.ts';
-import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
-import { Token, TokenKind } from '../../ownership/token.ts';
-import type { ReplyStatus } from '../../packet/verdict.ts';
-import type { Exits } from '../../egress/exit-member.ts';
+import type { ExitChoice } from '../../egress/exit-member.ts';
+import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
 import { sourceFlow } from '../../egress/return-flow.ts';
+import type { Locator, Target } from '../../locate/locate.ts';
+import { Token, TokenKind } from '../../ownership/token.ts';
+import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
+import type { Packet } from '../../packet/packet.ts';
+import type { ReplyStatus } from '../../packet/verdict.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { HeaderLine, nextHeader } from '../../sip/headers.ts';
 import { Method, Scan, scan as scanMessage } from '../../sip/scan.ts';
 import type { Uri } from '../../sip/uri.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
-import type { Packet } from '../../packet/packet.ts';
 import { Direction, writeBranchValue } from '../shared/branch.ts';
+import { noteClientResponse, noteOrphanResponse, noteServerLeg } from '../shared/call-events.ts';
 import {
   callKey,
   countHop,
-  type Edge,
   entryOf,
   MAX_DATAGRAM,
   noteRequest,
   noteResponse,
   recordsRoute,
-  sideOfFlow,
+  type ServiceContext,
+  sentByOfFlow,
   slotOf,
 } from '../shared/context.ts';
 import { readWayParameter } from '../shared/flow-parameter.ts';
-import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
-import type { Heir } from '../takeover/takeover.ts';
-import { noteClientResponse, noteOrphanResponse, noteServerLeg } from '../shared/call-events.ts';
-import type { Locator, Target } from '../../locate/locate.ts';
-import { NextHop } from './next-hop.ts';
-import { cutToCaller } from './orphan-vias.ts';
 import { readNamedWay, VALUES_OF_PASS } from '../shared/own-routes.ts';
 import { noteMove } from '../shared/parties.ts';
 import { targetHash } from '../shared/place.ts';
+import type { Takeover } from '../takeover/takeover.ts';
+import { NextHop } from './next-hop.ts';
+import { cutToCaller } from './orphan-vias.ts';
 
 export interface OutwardOptions {
-  readonly edge: Edge;
+  readonly context: ServiceContext;
   readonly locator: Locator;
   /** Answers a request of the server, statelessly. */
   readonly answerServer: (scan: Scan, status: ReplyStatus, address: string, port: number) => void;
@@ -52,10 +52,10 @@ export interface OutwardOptions {
   readonly serverAt: () => Endpoint | undefined;
   readonly forbidden: ForbiddenTargets;
   readonly dialogs: 'own' | 'shared';
-  readonly heir: Heir;
+  readonly takeover: Takeover;
   readonly guard: Guard;
   /** The members to send through; undefined: this node sends from its own listeners. */
-  readonly exits: Exits | undefined;
+  readonly exitChoice: ExitChoice | undefined;
 }
 
 /** Requests that may wait for names at one time. */
@@ -81,9 +81,9 @@ export class Outward {
 
   constructor(options: OutwardOptions) {
     this.#options = options;
-    this.#hop = new NextHop(options.edge, options.forbidden);
-    this.#requests = options.edge.handled.cell({ from: 'server', kind: 'request' });
-    this.#responses = options.edge.handled.cell({ from: 'client', kind: 'response' });
+    this.#hop = new NextHop(options.context, options.forbidden);
+    this.#requests = options.context.handled.cell({ from: 'server', kind: 'request' });
+    this.#responses = options.context.handled.cell({ from: 'client', kind: 'response' });
   }
 
   /** A request of the server, from `address` and `port`. */
@@ -95,13 +95,13 @@ export class Outward {
 
   /** A request of the server comes back from the member that was to send it by `lost`: that connection is gone. `message` is kept. */
   returned(message: Buffer, lost: Readonly<Way>): void {
-    const { edge, serverAt } = this.#options;
+    const { context, serverAt } = this.#options;
     const scan = this.#late;
     if (scanMessage(message, 0, message.length, false, scan) !== null || !scan.isRequest) return;
-    const from = readWayParameter(edge, scan, this.#token, this.#back) ? this.#back : serverAt();
+    const from = readWayParameter(context, scan, this.#token, this.#back) ? this.#back : serverAt();
     if (!from) return;
     const { address, port } = from;
-    const original = withoutOurs(edge, scan);
+    const original = withoutOurs(context, scan);
     if (original && scanMessage(original, 0, original.length, false, scan) === null)
       this.#forward(scan, address, port, undefined, lost);
   }
@@ -111,16 +111,16 @@ export class Outward {
    * Cold: it may wait for DNS. Resolves to undefined when there is no way; never rejects.
    */
   async reach(message: Buffer, known: Readonly<Way>): Promise<Readonly<Way> | undefined> {
-    const { edge, locator } = this.#options;
+    const { context, locator } = this.#options;
     const scan = new Scan();
     if (scanMessage(message, 0, message.length, false, scan) !== null) return undefined;
-    const hop = new NextHop(edge, this.#options.forbidden);
-    edge.edit.beginScan(scan);
+    const hop = new NextHop(context, this.#options.forbidden);
+    context.edit.beginScan(scan);
     const onward = hop.read(scan, known, false);
     if (onward === 'failed') return undefined;
     if (onward === 'flow' || !hop.readable) return hop.way;
     const { host, port, transport } = questionOf(scan.bytes, hop.uri);
-    const targets = await locator.locate(host, port, transport, callKey(edge, scan) >>> 0);
+    const targets = await locator.locate(host, port, transport, callKey(context, scan) >>> 0);
     if (targets !== 'busy')
       for (const target of targets) if (this.#wayBy(target, known.target) === 0) return { ...this.#flow };
     return hop.state === 'gone' ? undefined : hop.way;
@@ -137,9 +137,9 @@ export class Outward {
     found: readonly Target[] | undefined,
     lost: Readonly<Way> | undefined,
   ): void {
-    const { edge, answerServer } = this.#options;
+    const { context, answerServer } = this.#options;
     const hop = this.#hop;
-    edge.edit.beginScan(scan);
+    context.edit.beginScan(scan);
     const onward = hop.read(scan, lost, lost !== undefined);
     if (onward === 'flow') {
       this.#send(scan, address, port, hop.way!, true);
@@ -154,8 +154,8 @@ export class Outward {
     // The first that there is a listener for. No failover: a stateless element sends all of a transaction one way.
     let status: 0 | ReplyStatus = 503;
     for (const target of targets) {
-      status = this.#options.exits
-        ? this.#wayThrough(this.#options.exits, target, scan)
+      status = this.#options.exitChoice
+        ? this.#wayThrough(this.#options.exitChoice, target, scan)
         : this.#wayBy(target, this.#targetOf(scan));
       if (status === 0) break;
     }
@@ -167,15 +167,15 @@ export class Outward {
 
   /** The targets of the next hop; undefined when they had to be asked for and the request goes on later. */
   #locate(scan: Scan, address: string, port: number, lost: Readonly<Way> | undefined): readonly Target[] | undefined {
-    const { locator, edge, answerServer } = this.#options;
+    const { locator, context, answerServer } = this.#options;
     const { bytes } = scan;
     const { host, port: at, transport } = questionOf(bytes, this.#hop.uri);
     // One choice per call, so that CANCEL and ACK go where their INVITE went.
-    const choice = callKey(edge, scan) >>> 0;
+    const choice = callKey(context, scan) >>> 0;
     const now = locator.locateNow(host, at, transport, choice);
     if (now) return now;
     if (this.#waiting >= MAX_WAITING || this.#waitingOctets + scan.end - scan.start > MAX_WAITING_OCTETS) {
-      edge.drops['service-busy'].n++;
+      context.drops['service-busy'].n++;
       answerServer(scan, 503, address, port);
       return undefined;
     }
@@ -203,18 +203,18 @@ export class Outward {
     found: readonly Target[] | 'busy',
     lost: Readonly<Way> | undefined,
   ): void {
-    const { edge, answerServer } = this.#options;
+    const { context, answerServer } = this.#options;
     scanMessage(message, 0, message.length, false, this.#late);
     if (found !== 'busy') this.#forward(this.#late, address, port, found, lost);
     else {
-      edge.drops['service-busy'].n++;
+      context.drops['service-busy'].n++;
       answerServer(this.#late, 503, address, port);
     }
   }
 
   /** Fills `#flow` with the way to `target`; 0, or the status that tells the server why there is none. */
   #wayBy(target: Target, contact: number): 0 | ReplyStatus {
-    const { transport, world } = this.#options.edge;
+    const { transport, routing } = this.#options.context;
     if (this.#options.forbidden.has(target.address, target.port)) return 503;
     const ipv6 = target.address.includes(':');
     const index = transport.listeners.findIndex(
@@ -223,8 +223,8 @@ export class Outward {
     const listener = transport.listeners[index];
     if (!listener) return 503;
     const flow = this.#flow;
-    flow.member = world.tables.self;
-    flow.incarnation = world.tables.incarnation;
+    flow.member = routing.tables.self;
+    flow.incarnation = routing.tables.incarnation;
     flow.listener = listener.code;
     flow.address = target.address;
     flow.port = target.port;
@@ -235,17 +235,17 @@ export class Outward {
   }
 
   /** Fills `#flow` with the way to `target` through a member, which opens the connection where one is needed. 503 when there is no such member. */
-  #wayThrough(exits: Exits, target: Target, scan: Scan): 0 | ReplyStatus {
-    const { edge, forbidden } = this.#options;
+  #wayThrough(exitChoice: ExitChoice, target: Target, scan: Scan): 0 | ReplyStatus {
+    const { context, forbidden } = this.#options;
     if (forbidden.has(target.address, target.port)) return 503;
     const begins = scan.toTagStart < 0 && scan.method !== Method.CANCEL;
     const ipv6 = target.address.includes(':');
-    const door = exits.choose(slotOf(edge, scan), target.transport, ipv6, begins);
-    if (!door) return 503;
+    const remote = exitChoice.choose(slotOf(context, scan), target.transport, ipv6, begins);
+    if (!remote) return 503;
     const flow = this.#flow;
-    flow.member = door.member;
+    flow.member = remote.member;
     flow.incarnation = 0;
-    flow.listener = door.code;
+    flow.listener = remote.code;
     flow.connection = 0;
     flow.address = target.address;
     flow.port = target.port;
@@ -262,45 +262,45 @@ export class Outward {
 
   /** Stamps the request and sends it by `flow`; `named`: the request named the flow itself. */
   #send(scan: Scan, address: string, port: number, flow: Readonly<Way>, named: boolean): void {
-    const { edge, answerServer, isServer } = this.#options;
-    const { world, stamp, edit, branchValue } = edge;
-    const { keys, tables } = world;
-    const side = sideOfFlow(edge, flow);
-    if (!side) {
+    const { context, answerServer, isServer } = this.#options;
+    const { routing, top, edit, branchValue } = context;
+    const { keys, tables } = routing;
+    const sentBy = sentByOfFlow(context, flow);
+    if (!sentBy) {
       answerServer(scan, 430, address, port);
       return;
     }
-    stamp.reset();
+    top.reset();
     writeBranchValue(keys.primary.branch, scan, Direction.outward, branchValue);
     // RFC 3261 18.2.2, RFC 3581 4: to the port in the Via, unless it asks for the one it was sent from.
     const backPort = scan.via.rport >= 0 ? port : scan.via.port || SIP_PORT;
     const back = isServer(address, backPort) ? undefined : this.#backTo(address, backPort);
-    stamp.via(keys, TokenKind.edge, side, tables.self, branchValue, back);
+    top.via(keys, TokenKind.outward, sentBy, tables.self, branchValue, back);
     if (recordsRoute(scan)) {
-      stamp.recordRouteOwner(keys, side, tables.self);
-      if (named || flow.connection !== 0) stamp.recordRouteWay(keys, edge.serverSide, flow);
-      else stamp.recordRouteOwner(keys, edge.serverSide, tables.self);
+      top.recordRouteOwner(keys, sentBy, tables.self);
+      if (named || flow.connection !== 0) top.recordRouteWay(keys, context.serverSentBy, flow);
+      else top.recordRouteOwner(keys, context.serverSentBy, tables.self);
     }
-    countHop(edge, scan);
-    edit.insert(scan.headersStart, stamp.block.subarray(0, stamp.length));
+    countHop(context, scan);
+    edit.insert(scan.headersStart, top.block.subarray(0, top.length));
     edit.stampVia(scan, address, port);
     const message = edit.apply(flow.connection === 0 ? MAX_DATAGRAM : undefined);
     if (!message) {
       answerServer(scan, 513, address, port);
       return;
     }
-    if (!edge.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
+    if (!context.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
     const inDialog = scan.toTagStart >= 0;
-    const key = callKey(edge, scan);
-    const entry = entryOf(edge, -key, !inDialog);
-    const step = noteRequest(edge, scan, entry);
-    if (!inDialog) noteServerLeg(edge, scan, key, step, message, side, flow);
+    const key = callKey(context, scan);
+    const entry = entryOf(context, -key, !inDialog);
+    const step = noteRequest(context, scan, entry);
+    if (!inDialog) noteServerLeg(context, scan, key, step, message, sentBy, flow);
   }
 
   /** The way back to the server, where it is not the server's own address. */
   #backTo(address: string, port: number): Way {
     const back = this.#back;
-    back.member = this.#options.edge.world.tables.self;
+    back.member = this.#options.context.routing.tables.self;
     back.incarnation = 0;
     back.listener = SERVICE_SIDE;
     back.connection = 0;
@@ -312,36 +312,36 @@ export class Outward {
 
   /** A response of a client to a request of the server. Its top Via is ours, or that of a member that is gone (`packet.orphan`). */
   responseFromClient(packet: Packet, scan: Scan): void {
-    const { edge, toServer, dialogs, heir } = this.#options;
+    const { context, toServer, dialogs, takeover } = this.#options;
     this.#responses.n++;
-    if (heir.active && heir.response(packet, scan)) return;
+    if (takeover.active && takeover.response(packet, scan)) return;
     if (packet.orphan && dialogs === 'shared' && this.#passOver(packet, scan)) return;
     if (!this.#leadsOn(scan)) {
-      if (!heir.takes(scan)) edge.drops['next-via'].n++;
+      if (!takeover.takes(scan)) context.drops['next-via'].n++;
       return;
     }
-    const named = readWayParameter(edge, scan, this.#token, this.#back);
-    const message = edge.edit.beginScan(scan).popVia(scan).apply();
+    const named = readWayParameter(context, scan, this.#token, this.#back);
+    const message = context.edit.beginScan(scan).popVia(scan).apply();
     if (!message) {
-      edge.drops['bad-response'].n++;
+      context.drops['bad-response'].n++;
       return;
     }
     if (named && !packet.orphan && this.#back.listener === SERVICE_SIDE)
       toServer(message, this.#back.address, this.#back.port);
     else toServer(message);
-    const entry = entryOf(edge, -packet.callKey, false);
-    const step = noteResponse(edge, scan, entry);
+    const entry = entryOf(context, -packet.callKey, false);
+    const step = noteResponse(context, scan, entry);
     if (step === Step.confirmed) {
       this.#noteAnswerer(packet, scan, entry);
       if (entry < 0) this.#announce(packet);
     }
-    noteClientResponse(edge, scan, packet.callKey, entry, step, message);
+    noteClientResponse(context, scan, packet.callKey, entry, step, message);
   }
 
   /** The party of a call that the server has made may hang up without our Route: the owner of the slot sends it on then. */
   #announce({ slot, callKey }: Packet): void {
-    const { announce, world } = this.#options.edge;
-    const { slots, self } = world.tables;
+    const { announce, routing } = this.#options.context;
+    const { slots, self } = routing.tables;
     const owner = slots[slot]!;
     if (owner !== self && owner !== 0) announce?.(owner, callKey);
   }
@@ -351,17 +351,17 @@ export class Outward {
    * the old port. Only this one moves its party: whoever repeats it moves nobody.
    */
   #noteAnswerer(packet: Packet, scan: Scan, entry: number): void {
-    const { edge } = this.#options;
+    const { context } = this.#options;
     const named = this.#named;
-    if (!readNamedWay(edge, scan, named)) return;
-    const entrance = edge.doors.entranceOf(packet);
-    if (!entrance) return;
+    if (!readNamedWay(context, scan, named)) return;
+    const traits = context.remoteListeners.traitsOf(packet);
+    if (!traits) return;
     const now = this.#flow;
-    sourceFlow(packet, edge.world.tables, entrance, now);
+    sourceFlow(packet, context.routing.tables, traits, now);
     if (sameFlow(named, now) || !(named.nat || (named.connection !== 0 && now.connection !== 0))) return;
     now.target = named.target;
     now.nat = named.nat;
-    noteMove(edge, packet.callKey, entry, scan.bytes.toString('latin1', scan.toTagStart, scan.toTagEnd), now);
+    noteMove(context, packet.callKey, entry, scan.bytes.toString('latin1', scan.toTagStart, scan.toTagEnd), now);
   }
 
   /**
@@ -369,14 +369,14 @@ export class Outward {
    * all of that host to whoever had sent the request to the farm (RFC 3261 16.7, as a stateless element). False when its Vias do not lead there.
    */
   #passOver(packet: Packet, scan: Scan): boolean {
-    const { edge } = this.#options;
-    edge.edit.beginScan(scan);
-    if (!cutToCaller(edge, scan, this.#token, this.#back)) return false;
-    const message = edge.edit.apply();
+    const { context } = this.#options;
+    context.edit.beginScan(scan);
+    if (!cutToCaller(context, scan, this.#token, this.#back)) return false;
+    const message = context.edit.apply();
     if (!message) return false;
-    if (!edge.egress.send(this.#back, message)) edge.drops['flow-lost'].n++;
-    const entry = entryOf(edge, packet.callKey, false);
-    noteOrphanResponse(edge, scan, entry, noteResponse(edge, scan, entry), message);
+    if (!context.egress.send(this.#back, message)) context.drops['flow-lost'].n++;
+    const entry = entryOf(context, packet.callKey, false);
+    noteOrphanResponse(context, scan, entry, noteResponse(context, scan, entry), message);
     return true;
   }
 
@@ -394,7 +394,7 @@ export class Outward {
 }
 
 /** The request in `scan` as the server sent it: without our Via, the two Record-Route values behind it, and the hop that was counted. */
-function withoutOurs({ edit }: Edge, scan: Scan): Buffer | undefined {
+function withoutOurs({ edit }: ServiceContext, scan: Scan): Buffer | undefined {
   edit.beginScan(scan).popVia(scan);
   let from = scan.viaLineEnd;
   for (let left = recordsRoute(scan) ? VALUES_OF_PASS : 0; left > 0; left--, from = line.lineEnd)

@@ -7,38 +7,38 @@ import type { Clock } from '../../base/clock.ts';
 import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText, SIP_PORT } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { type Guard, NO_GUARD } from '../../base/guard.ts';
-import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
+import type { ConnectedUdpSocket, DatagramSocket, Network } from '../../base/network.ts';
 import type { CallJournal } from '../../calls/records/call-journal.ts';
 import type { CallRecord } from '../../calls/records/call-record.ts';
 import type { CallTable } from '../../calls/table/call-table.ts';
+import type { Egress } from '../../egress/egress.ts';
+import type { ExitChoice } from '../../egress/exit-member.ts';
+import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
+import type { RemoteListeners } from '../../egress/remote-listeners.ts';
+import type { StatelessReplies } from '../../egress/stateless-reply.ts';
+import type { Locator } from '../../locate/locate.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
-import type { Way } from '../../packet/flow.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import type { OwnerTables } from '../../ownership/owner-tables.ts';
 import { MAGIC_COOKIE, mintToken, readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
+import type { Way } from '../../packet/flow.ts';
+import type { Packet } from '../../packet/packet.ts';
 import type { DropReason, ReplyStatus } from '../../packet/verdict.ts';
-import type { Answers } from '../../egress/stateless-reply.ts';
-import type { Doors } from '../../egress/remote-listeners.ts';
-import type { Egress } from '../../egress/egress.ts';
-import type { Exits } from '../../egress/exit-member.ts';
 import { buildReply } from '../../sip/reply.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
 import { skipLineEnds } from '../../transport/classify.ts';
-import type { Packet } from '../../packet/packet.ts';
 import type { Transport } from '../../transport/transport.ts';
 import type { Service } from '../service.ts';
-import { type Edge, edgeScratch } from '../shared/context.ts';
-import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
-import { Heir } from '../takeover/takeover.ts';
-import { Inward } from './inward.ts';
-import type { Locator } from '../../locate/locate.ts';
-import { Outward } from './outward.ts';
+import { contextScratch, type ServiceContext } from '../shared/context.ts';
 import { OwnNames } from '../shared/own-names.ts';
 import { rememberParties } from '../shared/parties.ts';
-import type { PathRule } from './path.ts';
 import type { NatSigns } from '../shared/place.ts';
+import { SentBy } from '../shared/top-headers.ts';
+import { Takeover } from '../takeover/takeover.ts';
+import { Inward } from './inward.ts';
+import { Outward } from './outward.ts';
+import type { PathRule } from './path.ts';
 import { type HealthSettings, ServerHealth } from './server-health.ts';
-import { Side } from '../shared/top-headers.ts';
 
 export interface UpstreamSettings {
   /** The SIP server; host is an IP literal or a name. */
@@ -59,7 +59,7 @@ export interface UpstreamSettings {
 
 export interface UpstreamOptions {
   readonly settings: UpstreamSettings;
-  readonly world: { readonly keys: Keyring; readonly tables: OwnerTables };
+  readonly routing: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly network: Network;
   readonly clock: Clock;
   readonly log: Logger;
@@ -67,10 +67,10 @@ export interface UpstreamOptions {
   readonly guard?: Guard;
   readonly transport: Transport;
   readonly egress: Egress;
-  readonly doors: Doors;
+  readonly remoteListeners: RemoteListeners;
   /** Given to a node that sends through members. */
-  readonly exits?: Exits;
-  readonly answers: Answers;
+  readonly exitChoice?: ExitChoice;
+  readonly answers: StatelessReplies;
   readonly calls: CallTable;
   /** Left out: no call is recorded. */
   readonly journal?: CallJournal;
@@ -97,9 +97,9 @@ const KEEPALIVE = Buffer.from('\r\n\r\n');
 
 export class Upstream implements Service {
   readonly #options: UpstreamOptions;
-  readonly #edge: Edge;
+  readonly #context: ServiceContext;
   /** What becomes of the calls of members that are gone. */
-  readonly heir: Heir;
+  readonly takeover: Takeover;
   /** The names of the farm in a Route. */
   readonly names: OwnNames;
   readonly #inward: Inward;
@@ -108,13 +108,13 @@ export class Upstream implements Service {
   readonly #scan = new Scan();
   readonly #token = new Token();
   #socket: DatagramSocket | undefined;
-  #knocker: KnockSocket | undefined;
+  #probeSocket: ConnectedUdpSocket | undefined;
   #server: Endpoint | undefined;
   #lookups: { cancel(): void } | undefined;
   #questions = 0;
   #stopped = false;
   /** What `onHealth` was told last. */
-  #told = false;
+  #reportedUp = false;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -125,26 +125,26 @@ export class Upstream implements Service {
       ...transport.listeners.map(({ advertise }) => advertise),
     ];
     this.names = new OwnNames(faceOfServer, others, settings.names);
-    this.#edge = {
+    this.#context = {
       ...options,
       names: this.names,
-      serverSide: new Side({ ...faceOfServer, transport: 'udp' }),
-      listenerSides: transport.listeners.map(({ advertise }) => new Side(advertise)),
+      serverSentBy: new SentBy({ ...faceOfServer, transport: 'udp' }),
+      listenerSentBys: transport.listeners.map(({ advertise }) => new SentBy(advertise)),
       serverHostPort: formatEndpoint(settings.advertise),
       natSigns: () => settings.nat,
-      ...edgeScratch(),
+      ...contextScratch(),
     };
-    const heir = new Heir({
+    const takeover = new Takeover({
       ...options,
-      edge: this.#edge,
+      context: this.#context,
       guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
       reach: (message, known) => this.#outward.reach(message, known),
     });
-    this.heir = heir;
+    this.takeover = takeover;
     this.#inward = new Inward({
-      heir,
-      edge: this.#edge,
+      takeover,
+      context: this.#context,
       answers: options.answers,
       toServer: (message) => this.#toServer(message),
       serverUp: () => this.up,
@@ -152,13 +152,13 @@ export class Upstream implements Service {
       path: settings.path,
     });
     this.#outward = new Outward({
-      heir,
-      edge: this.#edge,
+      takeover,
+      context: this.#context,
       locator: options.locator,
       answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
       toServer: (message, address, port) => this.#toServer(message, address, port),
       forbidden: settings.forbidden,
-      exits: options.exits,
+      exitChoice: options.exitChoice,
       guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
       serverAt: () => this.#server,
@@ -184,7 +184,7 @@ export class Upstream implements Service {
 
   /** A call that this member has read again from its own record. */
   remember(entry: number, record: CallRecord): void {
-    rememberParties(this.#edge, entry, record);
+    rememberParties(this.#context, entry, record);
   }
 
   handle(packet: Packet, message: Scan): void {
@@ -236,38 +236,38 @@ export class Upstream implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#health.stop();
-    this.heir.clear();
+    this.takeover.clear();
     this.#lookups?.cancel();
-    await Promise.all([this.#socket?.close(), this.#knocker?.close()]);
+    await Promise.all([this.#socket?.close(), this.#probeSocket?.close()]);
     this.#socket = undefined;
-    this.#knocker = undefined;
+    this.#probeSocket = undefined;
   }
 
   /** Tells when requests can be served and when not: it takes a server that answers, and its address. */
-  #tellUp(): void {
-    if (this.up === this.#told) return;
-    this.#told = this.up;
+  #reportHealth(): void {
+    if (this.up === this.#reportedUp) return;
+    this.#reportedUp = this.up;
     this.#options.onHealth(this.up);
   }
 
   /** Looks the server up; a literal is known at once. The old address stays while DNS does not answer. Never rejects. */
   async #findServer(): Promise<void> {
-    await this.#lookServerUp();
-    this.#tellUp();
+    await this.#locateServer();
+    this.#reportHealth();
   }
 
-  async #lookServerUp(): Promise<void> {
+  async #locateServer(): Promise<void> {
     const { locator, settings, network, log } = this.#options;
     const found = await locator.locate(settings.server.host, settings.server.port, 'udp', 0);
     const target = found === 'busy' ? undefined : found[0];
     if (!target || (target.address === this.#server?.address && target.port === this.#server.port)) return;
     this.#server = { address: target.address, port: target.port };
     if (settings.health.method !== 'keepalive') return;
-    const old = this.#knocker;
-    this.#knocker = undefined;
+    const old = this.#probeSocket;
+    this.#probeSocket = undefined;
     await old?.close();
     try {
-      this.#knocker = await network.knockUdp(this.#server, () => this.#health.refused());
+      this.#probeSocket = await network.connectUdp(this.#server, () => this.#health.refused());
     } catch (error) {
       log.warn({ err: error }, 'the SIP server cannot be knocked at; tried again with its next lookup');
       this.#server = undefined;
@@ -280,7 +280,7 @@ export class Upstream implements Service {
   }
 
   #fromServer(bytes: Buffer, address: string, port: number): void {
-    const { settings, drops, world, fence } = this.#options;
+    const { settings, drops, routing, fence } = this.#options;
     if (port === 0 || !(settings.allow ? settings.allow.matches(address) : address === this.#server?.address)) {
       drops['from-stranger'].n++;
       return;
@@ -300,17 +300,17 @@ export class Upstream implements Service {
     }
     if (message.isRequest) {
       // Before the member has its number nothing it writes would lead back to it.
-      if (world.tables.self === 0) this.#answerServer(message, 503, address, port);
+      if (routing.tables.self === 0) this.#answerServer(message, 503, address, port);
       else this.#outward.request(message, address, port);
       return;
     }
     const check =
       message.branchStart < 0
         ? 'none'
-        : readBranchToken(world.keys, message.bytes, message.branchStart, message.branchEnd, this.#token);
+        : readBranchToken(routing.keys, message.bytes, message.branchStart, message.branchEnd, this.#token);
     if (check !== 'valid') drops[check === 'none' ? 'stray-response' : 'forged-token'].n++;
     else if (this.#token.kind === TokenKind.transaction) {
-      if (this.#token.incarnation === world.tables.incarnation) this.#health.answered();
+      if (this.#token.incarnation === routing.tables.incarnation) this.#health.answered();
     } else if (this.#token.kind === TokenKind.inward) this.#inward.responseFromServer(message);
     else drops['forged-token'].n++;
   }
@@ -322,14 +322,14 @@ export class Upstream implements Service {
   }
 
   #ask(): void {
-    if (this.#options.settings.health.method === 'keepalive') this.#knocker?.knock(KEEPALIVE);
+    if (this.#options.settings.health.method === 'keepalive') this.#probeSocket?.probe(KEEPALIVE);
     else this.#askOptions();
   }
 
   /** OPTIONS (RFC 3261 11) from the service's own port, under a branch of ours, so that the answer finds this process. */
   #askOptions(): void {
-    const { settings, world } = this.#options;
-    const { keys, tables } = world;
+    const { settings, routing } = this.#options;
+    const { keys, tables } = routing;
     const { host, port } = settings.server;
     const value = new Uint8Array(8);
     new DataView(value.buffer).setUint32(0, ++this.#questions);
@@ -350,7 +350,7 @@ export class Upstream implements Service {
 
   #noteHealth(up: boolean): void {
     const { log, settings } = this.#options;
-    this.#tellUp();
+    this.#reportHealth();
     const server = `${hostText(settings.server.host)}:${settings.server.port}`;
     if (up) log.info({ server }, 'the SIP server answers');
     else log.warn({ server }, 'the SIP server does not answer: new requests get 503, this member is not ready');

@@ -7,7 +7,7 @@ import { SipfarmError } from '../../../src/base/errors.ts';
 import { makeLog } from '../../../src/base/log.ts';
 import { Secret } from '../../../src/config/secret.ts';
 import { makeMetrics } from '../../../src/metrics/metrics.ts';
-import { callOf, type FakeFace, fakeFace } from './fake-face.ts';
+import { callOf, type FakeFace, fakeFace } from './fake-api.ts';
 
 interface Answer {
   readonly status: number;
@@ -16,20 +16,20 @@ interface Answer {
 }
 
 interface Started {
-  readonly face: FakeFace;
+  readonly api: FakeFace;
   ask(path: string, request?: http.RequestOptions & { readonly body?: string }): Promise<Answer>;
 }
 
-function options(face: FakeFace, token?: string): ConstructorParameters<typeof AdminServer>[0] {
+function options(api: FakeFace, token?: string): ConstructorParameters<typeof AdminServer>[0] {
   const registry = new Registry();
   makeMetrics(registry, { version: '0.1.0', dropReasons: ['garbage'] });
   const log = makeLog({ level: 'silent' });
-  return { bind: { address: '127.0.0.1', port: 0 }, token: token ? new Secret(token) : undefined, face, registry, log };
+  return { bind: { address: '127.0.0.1', port: 0 }, token: token ? new Secret(token) : undefined, api, registry, log };
 }
 
 async function start(t: TestContext, token?: string): Promise<Started> {
-  const face = fakeFace();
-  const server = new AdminServer(options(face, token));
+  const api = fakeFace();
+  const server = new AdminServer(options(api, token));
   const { port } = await server.start();
   t.after(() => server.stop());
   const ask: Started['ask'] = (path, request = {}) =>
@@ -48,21 +48,21 @@ async function start(t: TestContext, token?: string): Promise<Started> {
       asked.on('error', reject);
       asked.end(body);
     });
-  return { face, ask };
+  return { api, ask };
 }
 
 const JSON_TYPE = { 'content-type': 'application/json' };
 
 test('a member that lives says so, ready or not', async (t) => {
-  const { face, ask } = await start(t);
-  face.readiness = { ready: false, reasons: ['draining'] };
+  const { api, ask } = await start(t);
+  api.readiness = { ready: false, reasons: ['draining'] };
   assert.equal((await ask('/livez')).status, 200);
 });
 
 test('readiness is 200, or 503 with the reasons', async (t) => {
-  const { face, ask } = await start(t);
+  const { api, ask } = await start(t);
   assert.deepEqual((await ask('/readyz')).json(), { ready: true, reasons: [] });
-  face.readiness = { ready: false, reasons: ['the SIP server does not answer'] };
+  api.readiness = { ready: false, reasons: ['the SIP server does not answer'] };
   const answer = await ask('/readyz');
   assert.equal(answer.status, 503);
   assert.deepEqual(answer.json(), { ready: false, reasons: ['the SIP server does not answer'] });
@@ -87,17 +87,17 @@ test('each question gets its answer', async (t) => {
 });
 
 test('calls are listed as far as asked for, of this member or of all', async (t) => {
-  const { face, ask } = await start(t);
-  face.records.push(callOf('one'), callOf('two'));
+  const { api, ask } = await start(t);
+  api.records.push(callOf('one'), callOf('two'));
   const listed = (await ask('/v1/calls?limit=1')).json<{ owned: number; calls: { callId: string }[]; more: boolean }>();
   assert.deepEqual([listed.owned, listed.calls.map(({ callId }) => callId), listed.more], [2, ['one'], true]);
   await ask('/v1/calls?limit=5&all=1');
-  assert.deepEqual(face.asked, ['calls 1', 'calls 5 all']);
+  assert.deepEqual(api.asked, ['calls 1', 'calls 5 all']);
 });
 
 test('the owner of a Call-ID is told with the record, and without it when the store is away', async (t) => {
-  const { face, ask } = await start(t);
-  face.records.push(callOf('one'));
+  const { api, ask } = await start(t);
+  api.records.push(callOf('one'));
   type Told = { owner: { id: string }; record: { state: string } | null; recordKnown: boolean };
   const of = async (callId: string): Promise<unknown[]> => {
     const { owner, record, recordKnown } = (await ask(`/v1/owner?callId=${callId}`)).json<Told>();
@@ -105,7 +105,7 @@ test('the owner of a Call-ID is told with the record, and without it when the st
   };
   assert.deepEqual(await of('one'), ['fe1', 'early', true]);
   assert.deepEqual(await of('two'), ['fe1', undefined, true]);
-  face.storeDown = true;
+  api.storeDown = true;
   assert.deepEqual(await of('one'), ['fe1', undefined, false]);
 });
 
@@ -128,11 +128,11 @@ test('a wrong question is refused with a code', async (t) => {
 });
 
 test('cluster-wide settings are checked, then put', async (t) => {
-  const { face, ask } = await start(t);
+  const { api, ask } = await start(t);
   const put = (body: string, headers: Record<string, string> = JSON_TYPE): Promise<Answer> =>
     ask('/v1/config', { method: 'PUT', headers, body });
   assert.equal((await put('{"drain":{"deadlineSeconds":5}}')).status, 200);
-  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 5 } });
+  assert.deepEqual(api.settings, { drain: { deadlineSeconds: 5 } });
   assert.deepEqual((await ask('/v1/config')).json(), { config: { drain: { deadlineSeconds: 5 } } });
   for (const [body, status] of [
     ['{"drain":{"deadlineSecond":5}}', 400],
@@ -143,12 +143,12 @@ test('cluster-wide settings are checked, then put', async (t) => {
   ] as const)
     assert.equal((await put(body)).status, status, body.slice(0, 40));
   assert.equal((await put('{}', { 'content-type': 'text/plain' })).status, 415);
-  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 5 } });
+  assert.deepEqual(api.settings, { drain: { deadlineSeconds: 5 } });
 });
 
 test('a store that is gone is told as such', async (t) => {
-  const { face, ask } = await start(t);
-  face.storeDown = true;
+  const { api, ask } = await start(t);
+  api.storeDown = true;
   const answer = await ask('/v1/config');
   assert.equal(answer.status, 503);
   assert.equal(answer.json<{ error: { code: string } }>().error.code, 'SF_STORE_UNREACHABLE');
@@ -194,10 +194,10 @@ test('a port that is taken is told with its address', async (t) => {
 });
 
 test('what this process asks it is answered without a port and without the token, as others are with both', async (t) => {
-  const face = fakeFace();
-  const server = new AdminServer(options(face, 'secret'));
+  const api = fakeFace();
+  const server = new AdminServer(options(api, 'secret'));
   t.after(() => server.stop());
-  face.readiness = { ready: false, reasons: ['draining'] };
+  api.readiness = { ready: false, reasons: ['draining'] };
   assert.deepEqual(await server.answer({ method: 'GET', url: '/readyz' }), {
     status: 503,
     type: 'application/json; charset=utf-8',
@@ -205,22 +205,22 @@ test('what this process asks it is answered without a port and without the token
   });
   const body = '{"log":{"level":"debug"}}';
   assert.equal((await server.answer({ method: 'PUT', url: '/v1/config', body })).status, 200);
-  assert.deepEqual(face.settings, { log: { level: 'debug' } });
+  assert.deepEqual(api.settings, { log: { level: 'debug' } });
   assert.equal((await server.answer({ method: 'PUT', url: '/v1/config', body: '{"keys":1}' })).status, 400);
 });
 
 test('orders are given, told, and lifted', async (t) => {
-  const { face, ask } = await start(t);
+  const { api, ask } = await start(t);
   const post = (path: string, body: string) => ask(path, { method: 'POST', headers: JSON_TYPE, body });
   const end = (path: string) => ask(path, { method: 'DELETE', headers: JSON_TYPE, body: '{}' });
   const given = await post('/v1/orders/fe1', '{"order":"drain","deadlineSeconds":90}');
-  assert.deepEqual([given.status, given.json<typeof face.status>().order?.order], [200, 'drain']);
+  assert.deepEqual([given.status, given.json<typeof api.status>().order?.order], [200, 'drain']);
   assert.equal((await ask('/v1/orders')).json<{ orders: unknown[] }>().orders.length, 1);
   assert.equal((await ask('/v1/orders/fe1')).status, 200);
   assert.equal((await end('/v1/orders/fe1?order=drain,pause')).status, 200);
   assert.equal((await end('/v1/members/fe1?force=true')).status, 200);
   assert.equal((await end('/v1/members/fe1?force=1')).status, 200);
-  assert.deepEqual(face.asked, ['drain fe1 90', 'lift fe1 drain,pause', 'remove fe1 true', 'remove fe1 false']);
+  assert.deepEqual(api.asked, ['drain fe1 90', 'lift fe1 drain,pause', 'remove fe1 true', 'remove fe1 false']);
 
   const unknown = await post('/v1/orders/fe7', '{"order":"ban"}');
   assert.deepEqual(
@@ -242,7 +242,7 @@ test('orders are given, told, and lifted', async (t) => {
 });
 
 test('nothing is changed by what a page of another site can have a browser send', async (t) => {
-  const { face, ask } = await start(t);
+  const { api, ask } = await start(t);
   const types = [
     undefined,
     'text/plain',
@@ -267,14 +267,14 @@ test('nothing is changed by what a page of another site can have a browser send'
       });
       assert.equal(status, 415, `${method} ${path} ${type}`);
     }
-  assert.deepEqual(face.asked, []);
+  assert.deepEqual(api.asked, []);
 });
 
 test('orders need the token where there is one', async (t) => {
-  const { face, ask } = await start(t, 'secret');
+  const { api, ask } = await start(t, 'secret');
   const post = (headers: Record<string, string>) =>
     ask('/v1/orders/fe1', { method: 'POST', headers: { ...JSON_TYPE, ...headers }, body: '{"order":"ban"}' });
   assert.equal((await post({})).status, 401);
-  assert.deepEqual(face.asked, []);
+  assert.deepEqual(api.asked, []);
   assert.equal((await post({ authorization: 'Bearer secret' })).status, 200);
 });

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { decode } from '../../../src/admin/decode.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { showDecoded } from '../../../src/cli/summary.ts';
-import { writeFlowToken, writeWayToken } from '../../../src/packet/flow.ts';
+import { writeFlowToken, writeWayToken } from '../../../src/ownership/flow-token.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
 import { encodeFrame, Frame, FrameKind, headOctets } from '../../../src/relay/envelope.ts';
@@ -45,9 +45,9 @@ test('without a key the fields are told and nothing is verified; with a foreign 
 });
 
 test('a branch is found inside a whole Via line, in any case', () => {
-  const branch = `z9hG4bK${mintToken(KEYS, TokenKind.edge, 3, 1, new Uint8Array(8))}`;
+  const branch = `z9hG4bK${mintToken(KEYS, TokenKind.outward, 3, 1, new Uint8Array(8))}`;
   const line = `Via: SIP/2.0/UDP 198.51.100.1:5060;branch=${branch.toUpperCase()};rport`;
-  assert.partialDeepStrictEqual(decode(line, KEYS), { what: 'branch', verified: true, kind: 'edge', member: 3 });
+  assert.partialDeepStrictEqual(decode(line, KEYS), { what: 'branch', verified: true, kind: 'outward', member: 3 });
 });
 
 test('the token of a way shows its flow, and whether the party is behind a NAT', () => {

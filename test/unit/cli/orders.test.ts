@@ -3,16 +3,16 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { Registry } from 'prom-client';
 import { AdminServer } from '../../../src/admin/admin-server.ts';
-import type { OrderStatus } from '../../../src/admin/status.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { makeLog } from '../../../src/base/log.ts';
 import { parseDuration, showDuration } from '../../../src/cli/duration.ts';
 import { type ProgramDeps, runProgram } from '../../../src/cli/program.ts';
 import type { DrainProgress } from '../../../src/membership/order.ts';
-import { type FakeFace, fakeFace } from '../admin/fake-face.ts';
+import type { OrderStatus } from '../../../src/orders/order-status.ts';
+import { type FakeFace, fakeFace } from '../admin/fake-api.ts';
 
 interface Operator {
-  readonly face: FakeFace;
+  readonly api: FakeFace;
   /** Runs a command line; `steps` run one by one, where the command waits for the next look; `terminal` collects what a terminal would get. */
   run(argv: readonly string[], steps?: readonly (() => void)[], terminal?: string[]): Promise<Ran>;
 }
@@ -24,15 +24,15 @@ interface Ran {
 }
 
 async function operator(t: TestContext): Promise<Operator> {
-  const face = fakeFace();
+  const api = fakeFace();
   const bind = { address: '127.0.0.1', port: 0 };
   const log = makeLog({ level: 'silent' });
-  const server = new AdminServer({ bind, token: undefined, face, registry: new Registry(), log });
+  const server = new AdminServer({ bind, token: undefined, api, registry: new Registry(), log });
   const { port } = await server.start();
   t.after(() => server.stop());
   const never = () => Promise.reject(new Error('not asked for'));
   return {
-    face,
+    api,
     run: async (argv, steps = [], terminal) => {
       const out: string[] = [];
       const err: string[] = [];
@@ -63,33 +63,33 @@ async function operator(t: TestContext): Promise<Operator> {
 }
 
 /** The member tells of its drain. */
-function told(face: FakeFace, more: Partial<DrainProgress>): () => void {
+function told(api: FakeFace, more: Partial<DrainProgress>): () => void {
   return () => {
-    const { order } = face.status;
+    const { order } = api.status;
     const since = order?.since ?? '';
     const progress = { v: 1, state: 'draining', since, calls: 0, oldestSeconds: 0, leftSeconds: 9, ...more } as const;
-    face.status = { ...face.status, progress };
+    api.status = { ...api.status, progress };
   };
 }
 
-function now(face: FakeFace, more: Partial<OrderStatus>): () => void {
+function now(api: FakeFace, more: Partial<OrderStatus>): () => void {
   return () => {
-    face.status = { ...face.status, ...more };
+    api.status = { ...api.status, ...more };
   };
 }
 
 describe('drain', () => {
   test('tells how many calls are left and how old they are, and ends with 0 when none is', async (t) => {
-    const { face, run } = await operator(t);
+    const { api, run } = await operator(t);
     const { code, out, err } = await run(
       ['drain', 'fe1', '--deadline', '10m'],
       [
-        told(face, { calls: 12, oldestSeconds: 200, leftSeconds: 580 }),
-        told(face, { calls: 1, oldestSeconds: 3700, leftSeconds: 60 }),
-        told(face, { state: 'drained' }),
+        told(api, { calls: 12, oldestSeconds: 200, leftSeconds: 580 }),
+        told(api, { calls: 1, oldestSeconds: 3700, leftSeconds: 60 }),
+        told(api, { state: 'drained' }),
       ],
     );
-    assert.deepEqual(face.asked, ['drain fe1 600']);
+    assert.deepEqual(api.asked, ['drain fe1 600']);
     assert.deepEqual([code, err], [0, []]);
     assert.deepEqual(out, [
       'fe1: told to drain',
@@ -100,8 +100,8 @@ describe('drain', () => {
   });
 
   test('writes one line anew on a terminal, and says nothing twice elsewhere', async (t) => {
-    const { face, run } = await operator(t);
-    const steps = [...Array(5).fill(told(face, { calls: 2, leftSeconds: 9 })), told(face, { state: 'drained' })];
+    const { api, run } = await operator(t);
+    const steps = [...Array(5).fill(told(api, { calls: 2, leftSeconds: 9 })), told(api, { state: 'drained' })];
     const lines: string[] = [];
     const live = await run(['drain', 'fe1'], steps, lines);
     assert.deepEqual(live.out, ['fe1 has drained: no calls are left']);
@@ -118,11 +118,11 @@ describe('drain', () => {
   });
 
   test('prints a line of JSON for each look with --json, and nothing for a terminal', async (t) => {
-    const { face, run } = await operator(t);
+    const { api, run } = await operator(t);
     const lines: string[] = [];
     const { out } = await run(
       ['drain', 'fe1', '--json'],
-      [told(face, { calls: 2 }), told(face, { state: 'drained' })],
+      [told(api, { calls: 2 }), told(api, { state: 'drained' })],
       lines,
     );
     const looks = out.map((line) => JSON.parse(line) as OrderStatus & { drained?: boolean });
@@ -135,12 +135,12 @@ describe('drain', () => {
   });
 
   test('ends with 1 at the deadline when calls are left, with 0 when none is', async (t) => {
-    const { face, run } = await operator(t);
-    const some = await run(['drain', 'fe1'], [told(face, { state: 'handed-over', calls: 3 })]);
+    const { api, run } = await operator(t);
+    const some = await run(['drain', 'fe1'], [told(api, { state: 'handed-over', calls: 3 })]);
     assert.deepEqual([some.code, some.out.at(-1)], [1, 'fe1 has come to its deadline; it hands over 3 calls']);
-    const none = await run(['drain', 'fe1'], [told(face, { state: 'handed-over' })]);
+    const none = await run(['drain', 'fe1'], [told(api, { state: 'handed-over' })]);
     assert.equal(none.code, 0);
-    const kept = await run(['drain', 'fe1'], [told(face, { calls: 3, leftSeconds: 0 })]);
+    const kept = await run(['drain', 'fe1'], [told(api, { calls: 3, leftSeconds: 0 })]);
     assert.deepEqual(
       [kept.code, kept.out.at(-1)],
       [1, 'fe1 has come to its deadline, and keeps 3 calls: no other member takes any'],
@@ -148,16 +148,16 @@ describe('drain', () => {
   });
 
   test('has patience with a member that does not answer for a moment, each time anew, and then tells why', async (t) => {
-    const { face, run } = await operator(t);
-    const { status } = face.orders;
+    const { api, run } = await operator(t);
+    const { status } = api.orders;
     const silent = async (): Promise<OrderStatus> => {
       throw new SipfarmError('SF_STORE_UNREACHABLE', 'no answer');
     };
-    const silence = (): void => void Object.assign(face.orders, { status: silent });
-    const answer = (): void => void Object.assign(face.orders, { status });
+    const silence = (): void => void Object.assign(api.orders, { status: silent });
+    const answer = (): void => void Object.assign(api.orders, { status });
     const wait = (): void => {};
     const away = [silence, ...Array(9).fill(wait), answer];
-    const patient = await run(['drain', 'fe1'], [...away, ...away, told(face, { state: 'drained' })]);
+    const patient = await run(['drain', 'fe1'], [...away, ...away, told(api, { state: 'drained' })]);
     assert.equal(patient.code, 0);
     const given = await run(['drain', 'fe1'], [silence, ...Array(20).fill(wait)]);
     assert.equal(given.code, 1);
@@ -165,10 +165,10 @@ describe('drain', () => {
   });
 
   test('goes on when the operator stops looking, and the command says so', async (t) => {
-    const { face, run } = await operator(t);
-    const { code, out } = await run(['drain', 'fe1'], [told(face, { calls: 2 })]);
+    const { api, run } = await operator(t);
+    const { code, out } = await run(['drain', 'fe1'], [told(api, { calls: 2 })]);
     assert.deepEqual([code, out.at(-1)], [1, 'the drain of fe1 goes on; sipfarm resume fe1 ends it']);
-    assert.deepEqual(face.asked, ['drain fe1 -']);
+    assert.deepEqual(api.asked, ['drain fe1 -']);
   });
 
   test('does not wait with --no-wait', async (t) => {
@@ -178,34 +178,34 @@ describe('drain', () => {
   });
 
   test('ends when another order comes, and when the member leaves the farm', async (t) => {
-    const { face, run } = await operator(t);
-    const resumed = await run(['drain', 'fe1'], [now(face, { order: null })]);
+    const { api, run } = await operator(t);
+    const resumed = await run(['drain', 'fe1'], [now(api, { order: null })]);
     assert.deepEqual([resumed.code, resumed.out.at(-1)], [1, 'another order has ended the drain of fe1: resume']);
-    const left = await run(['drain', 'fe1'], [told(face, { calls: 2 }), now(face, { alive: false })]);
+    const left = await run(['drain', 'fe1'], [told(api, { calls: 2 }), now(api, { alive: false })]);
     assert.deepEqual([left.code, left.out.at(-1)], [1, 'fe1 has left the farm, with 2 calls']);
-    face.status = { ...face.status, alive: true, progress: null };
-    const empty = await run(['drain', 'fe1'], [told(face, {}), now(face, { alive: false })]);
+    api.status = { ...api.status, alive: true, progress: null };
+    const empty = await run(['drain', 'fe1'], [told(api, {}), now(api, { alive: false })]);
     assert.equal(empty.code, 0);
-    face.status = { ...face.status, alive: true, progress: null };
-    const unheard = await run(['drain', 'fe1'], [now(face, { alive: false })]);
+    api.status = { ...api.status, alive: true, progress: null };
+    const unheard = await run(['drain', 'fe1'], [now(api, { alive: false })]);
     assert.deepEqual([unheard.code, unheard.out.at(-1)], [1, 'fe1 has left the farm before it told of its calls']);
-    face.status = { ...face.status, alive: true };
+    api.status = { ...api.status, alive: true };
     const since = '2026-02-02T00:00:00.000Z';
     const other = await run(
       ['drain', 'fe1'],
-      [now(face, { order: { v: 1, order: 'drain', since, by: 'fe2' } }), now(face, { alive: false })],
+      [now(api, { order: { v: 1, order: 'drain', since, by: 'fe2' } }), now(api, { alive: false })],
     );
     assert.deepEqual([other.code, other.out.at(-1)], [1, 'another order has ended the drain of fe1: drain']);
-    face.status = { ...face.status, alive: false };
-    face.status = { ...face.status, progress: null };
+    api.status = { ...api.status, alive: false };
+    api.status = { ...api.status, progress: null };
     const absent = await run(['drain', 'fe1']);
     assert.deepEqual([absent.code, absent.out.at(-1)], [0, 'fe1 is not in the farm: it has no calls']);
     assert.deepEqual(absent.err, ['warning: fe1 is not in the farm now; it obeys when it comes']);
   });
 
   test('warns when nobody else takes new calls', async (t) => {
-    const { face, run } = await operator(t);
-    face.status = { ...face.status, othersTakeCalls: false };
+    const { api, run } = await operator(t);
+    api.status = { ...api.status, othersTakeCalls: false };
     const { err } = await run(['drain', 'fe1', '--no-wait']);
     assert.deepEqual(err, ['warning: no other member takes new calls now; fe1 goes on taking them until one does']);
     const banned = await run(['ban', 'fe1']);
@@ -214,11 +214,11 @@ describe('drain', () => {
 });
 
 test('pause, resume, ban, unban and remove ask for what they say', async (t) => {
-  const { face, run } = await operator(t);
+  const { api, run } = await operator(t);
   const outs: string[] = [];
   for (const argv of [['pause'], ['resume'], ['ban'], ['unban'], ['remove'], ['remove', '--force']])
     outs.push(...(await run([argv[0]!, 'fe1', ...argv.slice(1)])).out);
-  assert.deepEqual(face.asked, [
+  assert.deepEqual(api.asked, [
     'pause fe1 -',
     'lift fe1 drain,pause',
     'ban fe1 -',
@@ -244,11 +244,11 @@ test('a name that nobody has ends with its code and 1; wrong times and names are
 });
 
 test('members shows orders, and who has no seat, only where there are some', async (t) => {
-  const { face, run } = await operator(t);
+  const { api, run } = await operator(t);
   const some = await run(['members']);
   assert.match(some.out[0]!, /VERSION +ORDER\n/);
   assert.match(some.out[0]!, /\nfe9 +- +- +- +gone .* ban$/);
-  face.absent = () => [];
+  api.absent = () => [];
   const none = await run(['members']);
   assert.match(none.out[0]!, /VERSION\n/);
 });

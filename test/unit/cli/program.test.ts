@@ -13,7 +13,7 @@ import { Secret } from '../../../src/config/secret.ts';
 import type { DemoOptions } from '../../../src/demo/demo.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
-import { callOf, type FakeFace, fakeFace } from '../admin/fake-face.ts';
+import { callOf, type FakeFace, fakeFace } from '../admin/fake-api.ts';
 
 const KEY = 'ab'.repeat(32);
 const FILE = `farm: lab
@@ -58,18 +58,18 @@ function file(t: TestContext, text: string, name = 'sipfarm.yaml'): string {
   return path;
 }
 
-async function admin(t: TestContext, token?: string): Promise<{ readonly face: FakeFace; readonly address: string }> {
-  const face = fakeFace();
+async function admin(t: TestContext, token?: string): Promise<{ readonly api: FakeFace; readonly address: string }> {
+  const api = fakeFace();
   const server = new AdminServer({
     bind: { address: '127.0.0.1', port: 0 },
     token: token ? new Secret(token) : undefined,
-    face,
+    api,
     registry: new Registry(),
     log: makeLog({ level: 'silent' }),
   });
   const { port } = await server.start();
   t.after(() => server.stop());
-  return { face, address: `127.0.0.1:${port}` };
+  return { api, address: `127.0.0.1:${port}` };
 }
 
 test('wrong usage is told as SF_USAGE with exit code 2', async () => {
@@ -212,10 +212,10 @@ test('a member that does not run is told as unreachable', async (t) => {
 });
 
 test('config put checks the file here and replaces the settings there; config get shows them', async (t) => {
-  const { face, address } = await admin(t);
+  const { api, address } = await admin(t);
   const good = file(t, 'drain:\n  deadlineSeconds: 9\n');
   assert.equal((await run(['config', 'put', good, '--admin', address])).code, 0);
-  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 9 } });
+  assert.deepEqual(api.settings, { drain: { deadlineSeconds: 9 } });
   const shown = await run(['config', 'get', '--admin', address]);
   assert.deepEqual(JSON.parse(shown.out), { drain: { deadlineSeconds: 9 } });
   const bad = file(t, 'drain:\n  deadlineSecond: 9\n');
@@ -224,7 +224,7 @@ test('config put checks the file here and replaces the settings there; config ge
   assert.ok(
     refused.err.includes(`${bad}:2:3: drain.deadlineSecond is not a known field; did you mean deadlineSeconds?`),
   );
-  assert.deepEqual(face.settings, { drain: { deadlineSeconds: 9 } });
+  assert.deepEqual(api.settings, { drain: { deadlineSeconds: 9 } });
 });
 
 test('decode verifies with the keys at hand, and says so when there are none', async (t) => {
@@ -259,8 +259,8 @@ test('doctor --through takes the VIP in any of its texts, and nothing that belon
 });
 
 test('calls are listed, with nothing in their texts that a terminal would obey', async (t) => {
-  const { face, address } = await admin(t);
-  face.records.push(callOf('one'), callOf('\u001b[2Jtwo\u202e', `sip:${'x'.repeat(200)}@example.org`));
+  const { api, address } = await admin(t);
+  api.records.push(callOf('one'), callOf('\u001b[2Jtwo\u202e', `sip:${'x'.repeat(200)}@example.org`));
   const shown = await run(['calls', '--admin', address]);
   assert.equal(shown.code, 0);
   assert.match(
@@ -273,18 +273,18 @@ test('calls are listed, with nothing in their texts that a terminal would obey',
   assert.match(first.out, /There are more/);
   const { calls } = JSON.parse((await run(['calls', '--json', '--admin', address])).out) as { calls: unknown[] };
   assert.equal(calls.length, 2);
-  assert.deepEqual(face.asked, ['calls 100', 'calls 1 all', 'calls 100']);
+  assert.deepEqual(api.asked, ['calls 100', 'calls 1 all', 'calls 100']);
   assert.equal((await run(['calls', '--limit', '0', '--admin', address])).code, 2);
 });
 
 test('the owner of a call is told with its record, when there is one', async (t) => {
-  const { face, address } = await admin(t);
-  face.records.push(callOf('one'));
+  const { api, address } = await admin(t);
+  api.records.push(callOf('one'));
   const found = (await run(['owner', 'one', '--admin', address])).out;
   assert.match(found, /^record +INVITE early since 2026\S+$/m);
   assert.match(found, /^recorded by +fe2 \(number 2\), incarnation 3, epoch 7$/m);
   assert.match((await run(['owner', 'two', '--admin', address])).out, /^record +none$/m);
-  face.storeDown = true;
+  api.storeDown = true;
   assert.match(
     (await run(['owner', 'one', '--admin', address])).out,
     /^record +not known: the store does not answer$/m,

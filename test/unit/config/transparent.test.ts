@@ -1,8 +1,8 @@
 // relay.mode transparent in the configuration: which listeners get a hatch, where, and what stands in its way.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { transparentHatches } from '../../../src/config/transparent-ports.ts';
 import { liveDiff } from '../../../src/config/live.ts';
+import { transparentPorts } from '../../../src/config/transparent-ports.ts';
 import { workerConfig } from '../../../src/config/workers.ts';
 import { GOOD, load, problemsOf } from './sample.ts';
 
@@ -15,13 +15,13 @@ function file(listeners = LISTENERS, bind = '10.0.0.11:5064'): string {
   return GOOD.replace(LISTENERS, listeners).replace('bind: 10.0.0.11:5064', `bind: ${bind}, mode: transparent`);
 }
 
-const hatches = (text: string): string[] =>
-  transparentHatches(load(text).config).map(({ name, hatch }) => `${name} ${hatch.address} ${hatch.port}`);
+const ports = (text: string): string[] =>
+  transparentPorts(load(text).config).map(({ name, at: target }) => `${name} ${target.address} ${target.port}`);
 
 test('relay.mode is envelope unless told otherwise, and then there are no hatches', () => {
   const { config } = load(GOOD);
   assert.equal(config.relay.mode, 'envelope');
-  assert.deepEqual(transparentHatches(config), []);
+  assert.deepEqual(transparentPorts(config), []);
 });
 
 test('a hatch stands behind the port of the relay link for each UDP listener that answers directly in its family', () => {
@@ -33,16 +33,16 @@ test('a hatch stands behind the port of the relay link for each UDP listener tha
   - { name: other, transport: udp, bind: 198.51.100.2:5060, answer: direct }
 `;
   const trusted = (text: string): string => text.replace('mode: dsr', 'mode: dsr, trusted: [10.0.0.1]');
-  assert.deepEqual(hatches(trusted(file(listeners))), ['edge 10.0.0.11 5066', 'other 10.0.0.11 5070']);
-  assert.deepEqual(hatches(trusted(file(listeners, '"[2001:db8::11]:5064"'))), ['edge6 2001:db8::11 5067']);
-  assert.deepEqual(hatches(trusted(file(listeners, '10.0.0.11:0'))), ['edge 10.0.0.11 0', 'other 10.0.0.11 0']);
+  assert.deepEqual(ports(trusted(file(listeners))), ['edge 10.0.0.11 5066', 'other 10.0.0.11 5070']);
+  assert.deepEqual(ports(trusted(file(listeners, '"[2001:db8::11]:5064"'))), ['edge6 2001:db8::11 5067']);
+  assert.deepEqual(ports(trusted(file(listeners, '10.0.0.11:0'))), ['edge 10.0.0.11 0', 'other 10.0.0.11 0']);
 });
 
 test('the hatches of several workers come behind their relay links, and no two share a port', () => {
   const { config } = load(`${file()}workers: 3\n`);
   const workers = [0, 1, 2].map((index) => workerConfig(config, index));
   assert.deepEqual(
-    workers.map((one) => [one.relay.bind.port, ...transparentHatches(one).map(({ hatch }) => hatch.port)]),
+    workers.map((one) => [one.relay.bind.port, ...transparentPorts(one).map(({ at: target }) => target.port)]),
     [
       [5064, 5067],
       [5065, 5069],
@@ -50,7 +50,7 @@ test('the hatches of several workers come behind their relay links, and no two s
     ],
   );
   for (const { worker } of workers)
-    for (const port of [5067, 5069, 5071]) assert.ok(worker?.doors.some((door) => door.port === port));
+    for (const port of [5067, 5069, 5071]) assert.ok(worker?.ownPorts.some((door) => door.port === port));
   const [problem] = problemsOf(`${file().replace('127.0.0.1:5062', '10.0.0.11:5068')}workers: 3\n`);
   assert.match(problem?.message ?? '', /opens 10\.0\.0\.11:5069 .*service\.bind/);
 });
@@ -58,7 +58,7 @@ test('the hatches of several workers come behind their relay links, and no two s
 for (const role of ['disabled', 'relay'])
   test(`a node of role ${role} has no hatches: its packets go in frames, and that is no warning`, () => {
     const { config, warnings } = load(`${file()}role: ${role}\n`);
-    assert.deepEqual(transparentHatches(config), []);
+    assert.deepEqual(transparentPorts(config), []);
     assert.ok(!warnings.join().includes('transparent'));
   });
 

@@ -352,8 +352,8 @@ describe('the relay link', () => {
     const seen = (given: object) => ({ member: { ...facts().member!, peers: [{ ...peer, ...given }] } });
     const rule = "nft insert rule inet filter input meta l4proto '{ tcp, udp }' th dport 5064 accept";
     assert.deepEqual(find('DR_RELAY_UNREACHABLE', seen({}))[0]?.mend.slice(0, 2), [rule, `# on fe2: ${rule}`]);
-    const [apart] = find('DR_PEERS_APART', seen({ reachable: true, misses: ['fe1'] }));
-    assert.deepEqual([apart?.severity, apart?.mend[0]], ['fault', rule]);
+    const [outsideFarm] = find('DR_PEERS_APART', seen({ reachable: true, misses: ['fe1'] }));
+    assert.deepEqual([outsideFarm?.severity, outsideFarm?.mend[0]], ['fault', rule]);
   });
 
   it('may have one member at an address', () => {
@@ -456,11 +456,11 @@ test('the workers of this host are no peers of it, and what one has published co
   const workers = [0, 1].map((index) => ({ ...record(1), id: `fe1.${index}`, relay: `10.0.0.11:${5064 + index}` }));
   const given = { records: [...workers, record(2)] };
   assert.deepEqual(codes(given, host), []);
-  const apart = {
+  const outsideFarm = {
     ...facts().member!,
     peers: [{ id: 'fe2', relay: '10.0.0.12:5064', seated: true, reachable: true, misses: ['fe1.1'] }],
   };
-  const [found] = find('DR_PEERS_APART', { ...given, member: apart }, host);
+  const [found] = find('DR_PEERS_APART', { ...given, member: outsideFarm }, host);
   assert.equal(found?.severity, 'fault');
   assert.match(found?.mend[0] ?? '', /th dport 5064-5065 accept$/);
   const old = workers.map((one) => ({ ...one, keys: ['00'.repeat(8)] }));

@@ -15,8 +15,8 @@ function narrow(passes: number): Network {
   return {
     ...nodeNetwork,
     bindUdp: async (local) => ({ local, send: () => {}, close: async () => {} }),
-    knockUdp: async (_, onRefused) => ({
-      knock: (bytes) => {
+    connectUdp: async (_, onRefused) => ({
+      probe: (bytes) => {
         if (bytes.length + 28 <= passes) queueMicrotask(onRefused);
       },
       close: async () => {},

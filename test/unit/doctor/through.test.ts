@@ -68,8 +68,8 @@ async function serve(t: TestContext, takes: (octets: number) => boolean, elsewhe
 }
 
 function look(to: Endpoint, clock = new PatientClock()): Promise<ThroughFacts> {
-  const world = { network: nodeNetwork, clock, nonce: 'n', isLocal: () => false };
-  return askThrough(world, to);
+  const routing = { network: nodeNetwork, clock, nonce: 'n', isLocal: () => false };
+  return askThrough(routing, to);
 }
 
 const named = (facts: ThroughFacts): string[] => diagnoseThrough(facts).map(({ code, about }) => `${code} ${about}`);

@@ -105,16 +105,16 @@ describe('dialogs: shared, the member dies', () => {
       const { farm, call, callee, servers, lost } = scene;
       assert.deepEqual(await records(farm), [`${lost.number} trying`]);
       await lose(scene);
-      const heir = farm.ownerOf(call.callId);
+      const takeover = farm.ownerOf(call.callId);
       if (grace === 'after it') {
         await farm.pass(GRACE_MS + 1000, 100);
-        assert.deepEqual(await records(farm), [`${heir.number} trying`]);
+        assert.deepEqual(await records(farm), [`${takeover.number} trying`]);
       }
       callee.answer();
       await farm.pass(WRITTEN_MS);
       assert.deepEqual([call.status, callee.state], [200, 'confirmed']);
-      assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
-      assert.equal(heir.node.ownedCalls, 1);
+      assert.deepEqual(await records(farm), [`${takeover.number} confirmed`]);
+      assert.equal(takeover.node.ownedCalls, 1);
       call.send('INFO');
       callee.send('UPDATE');
       await farm.settle();
@@ -124,7 +124,7 @@ describe('dialogs: shared, the member dies', () => {
       assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
       assert.deepEqual(callee.seen, ['INVITE', 'ACK', 'INFO', 'BYE']);
       assert.deepEqual(await records(farm), []);
-      assert.equal(heir.node.ownedCalls, 0);
+      assert.equal(takeover.node.ownedCalls, 0);
       assert.deepEqual(
         servers.flatMap(({ strays }) => strays),
         [],
@@ -272,12 +272,12 @@ describe('dialogs: shared, the member dies', () => {
     await farm.pass(WRITTEN_MS);
     await lose(scene);
     await farm.pass(GRACE_MS + 1000, 100);
-    const heir = farm.ownerOf(call.callId);
-    assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
-    assert.deepEqual([heir.node.ownedCalls, adopted(farm, 'sweep', 'dialog')], [1, 1]);
+    const takeover = farm.ownerOf(call.callId);
+    assert.deepEqual(await records(farm), [`${takeover.number} confirmed`]);
+    assert.deepEqual([takeover.node.ownedCalls, adopted(farm, 'sweep', 'dialog')], [1, 1]);
     callee.send('BYE');
     await farm.pass(WRITTEN_MS);
-    assert.deepEqual([callee.final('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
+    assert.deepEqual([callee.final('BYE'), takeover.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
   test('in the dialog, whose ends name a session time and are gone, too: the heir forgets it after that time, with its record', async () => {
@@ -287,12 +287,12 @@ describe('dialogs: shared, the member dies', () => {
     await farm.pass(WRITTEN_MS);
     await lose(scene);
     await farm.pass(GRACE_MS + 1000, 100);
-    const heir = farm.ownerOf(call.callId);
-    assert.equal(heir.node.ownedCalls, 1);
+    const takeover = farm.ownerOf(call.callId);
+    assert.equal(takeover.node.ownedCalls, 1);
     await farm.pass(100_000, 1000);
-    assert.equal(heir.node.ownedCalls, 1);
+    assert.equal(takeover.node.ownedCalls, 1);
     await farm.pass(35_000, 1000);
-    assert.deepEqual([heir.node.ownedCalls, await records(farm)], [0, []]);
+    assert.deepEqual([takeover.node.ownedCalls, await records(farm)], [0, []]);
   });
 
   test('in a subscription: refresh and NOTIFY arrive, and the record goes with the subscription', async () => {
@@ -317,8 +317,8 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual(await records(farm), [`${lost.number} confirmed`]);
     await lose({ farm, lost });
     await farm.pass(GRACE_MS + 1000, 100);
-    const heir = farm.ownerOf(callId);
-    assert.deepEqual([await records(farm), adopted(farm, 'sweep', 'dialog')], [[`${heir.number} confirmed`], 1]);
+    const takeover = farm.ownerOf(callId);
+    assert.deepEqual([await records(farm), adopted(farm, 'sweep', 'dialog')], [[`${takeover.number} confirmed`], 1]);
 
     const [accepted] = alice.got.filter(({ status }) => status === 200);
     const routes = accepted!.all('Record-Route').reverse();
@@ -351,7 +351,7 @@ describe('dialogs: shared, the member dies', () => {
       ],
     );
     await farm.pass(3_500_000, 10_000);
-    assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
+    assert.deepEqual(await records(farm), [`${takeover.number} confirmed`]);
     subscribe(3, 0, refresh);
     await farm.pass(80_000, 1000);
     assert.deepEqual(await records(farm), []);
@@ -364,11 +364,11 @@ describe('dialogs: shared, the member dies', () => {
     await farm.pass(WRITTEN_MS);
     await lose(scene, true);
     await farm.pass(GRACE_MS + 1000, 100);
-    const heir = farm.ownerOf(call.callId);
-    assert.equal(heir.node.ownedCalls, 1);
+    const takeover = farm.ownerOf(call.callId);
+    assert.equal(takeover.node.ownedCalls, 1);
     const back = await farm.add(2);
     await farm.pass(WRITTEN_MS);
-    assert.deepEqual([heir.node.ownedCalls, await records(farm)], [0, []]);
+    assert.deepEqual([takeover.node.ownedCalls, await records(farm)], [0, []]);
     call.reinvite();
     await farm.pass(WRITTEN_MS);
     assert.deepEqual([call.status, await records(farm)], [200, [`${back.number} confirmed`]]);
@@ -406,7 +406,7 @@ describe('dialogs: shared, the member dies', () => {
     callee.answer();
     await farm.pass(WRITTEN_MS);
     await lose(scene, true);
-    const heir = farm.ownerOf(call.callId);
+    const takeover = farm.ownerOf(call.callId);
     call.reinvite();
     await farm.pass(WRITTEN_MS);
     assert.equal(call.status, 200);
@@ -416,7 +416,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), await records(farm)], [200, []]);
     const back = await farm.add(2);
     await farm.pass(GRACE_MS * 2, 100);
-    assert.deepEqual([back.node.ownedCalls, heir.node.ownedCalls], [0, 0]);
+    assert.deepEqual([back.node.ownedCalls, takeover.node.ownedCalls], [0, 0]);
   });
 
   test('in the dialog, in which a re-INVITE comes before it is back within the grace: the dialog is its own again, and only its own', async () => {
@@ -425,12 +425,12 @@ describe('dialogs: shared, the member dies', () => {
     callee.answer();
     await farm.pass(WRITTEN_MS);
     await lose(scene, true);
-    const heir = farm.ownerOf(call.callId);
+    const takeover = farm.ownerOf(call.callId);
     call.reinvite();
     await farm.pass(WRITTEN_MS);
     const back = await farm.add(2);
     await farm.pass(WRITTEN_MS);
-    assert.deepEqual([back.node.ownedCalls, heir.node.ownedCalls], [1, 0]);
+    assert.deepEqual([back.node.ownedCalls, takeover.node.ownedCalls], [1, 0]);
     assert.deepEqual(await records(farm), [`${lost.number} confirmed`]);
     call.bye();
     await farm.pass(GRACE_MS * 2, 100);
@@ -465,15 +465,15 @@ describe('dialogs: shared, the member dies', () => {
       await farm.settle();
       assert.equal(call.status, 200);
       await lose(scene);
-      const heir = farm.ownerOf(call.callId);
+      const takeover = farm.ownerOf(call.callId);
       await farm.pass(ackMs, 100);
       call.send('INFO');
       await farm.pass(GRACE_MS + 1000, 100);
       assert.equal(call.final.get('INFO'), 200);
-      assert.deepEqual(await records(farm), [`${heir.number} confirmed`]);
+      assert.deepEqual(await records(farm), [`${takeover.number} confirmed`]);
       call.bye();
       await farm.pass(WRITTEN_MS);
-      assert.deepEqual([call.final.get('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
+      assert.deepEqual([call.final.get('BYE'), takeover.node.ownedCalls, await records(farm)], [200, 0, []]);
     });
 
   test('answered, which its record does not say yet, and the first that comes is a BYE: nobody waits for its end', async () => {
@@ -482,12 +482,12 @@ describe('dialogs: shared, the member dies', () => {
     callee.answer();
     await farm.settle();
     await lose(scene);
-    const heir = farm.ownerOf(call.callId);
+    const takeover = farm.ownerOf(call.callId);
     await farm.pass(GRACE_MS + 1000, 100);
-    assert.equal(heir.node.ownedCalls, 1);
+    assert.equal(takeover.node.ownedCalls, 1);
     call.bye();
     await farm.pass(WRITTEN_MS);
-    assert.deepEqual([call.final.get('BYE'), heir.node.ownedCalls, await records(farm)], [200, 0, []]);
+    assert.deepEqual([call.final.get('BYE'), takeover.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
   test('and is back within the grace, before its living server: nothing has been adopted, and the call goes on there', async () => {
@@ -511,11 +511,11 @@ describe('dialogs: shared, the member dies', () => {
     const { farm, call, callee } = scene;
     await lose(scene, true);
     await farm.pass(GRACE_MS + 1000, 100);
-    const heir = farm.ownerOf(call.callId);
-    farm.choose = () => heir;
+    const takeover = farm.ownerOf(call.callId);
+    farm.choose = () => takeover;
     await farm.add(2);
     await farm.pass(WRITTEN_MS);
-    assert.deepEqual([heir.node.ownedCalls, await records(farm)], [1, [`${heir.number} trying`]]);
+    assert.deepEqual([takeover.node.ownedCalls, await records(farm)], [1, [`${takeover.number} trying`]]);
     call.cancel();
     await farm.pass(WRITTEN_MS);
     assert.deepEqual([call.final.get('CANCEL'), callee.seen.includes('CANCEL')], [200, true]);

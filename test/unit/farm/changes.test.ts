@@ -119,7 +119,7 @@ describe('a member drains while calls ring', () => {
     assert.ok(its.length > 3);
     const drained = leaver.node.drain();
     await farm.until(() => farm.live.every(({ seats }) => seats === 'fe1 fe2* fe3'), 'the view says so');
-    assert.equal(leaver.node.face.ready().ready, false);
+    assert.equal(leaver.node.api.ready().ready, false);
     assert.ok(its.every(({ callId }) => farm.ownerOf(callId) !== leaver));
 
     const phone = await farm.phone('192.0.2.8');
@@ -156,7 +156,7 @@ describe('the view', () => {
   test('is the same at every member, after joins, a leave and a death', async () => {
     const farm = await start({ members: 3 });
     const same = (): void => {
-      const views = farm.live.map(({ node }) => JSON.stringify(node.face.view()));
+      const views = farm.live.map(({ node }) => JSON.stringify(node.api.view()));
       assert.equal(new Set(views).size, 1);
     };
     same();
@@ -170,7 +170,7 @@ describe('the view', () => {
     await farm.add(2);
     same();
     assert.equal(farm.member(1).seats, 'fe1 fe2 fe3 fe4 fe5');
-    assert.equal(farm.member(2).node.face.farm().incarnation, 2);
+    assert.equal(farm.member(2).node.api.farm().incarnation, 2);
   });
 
   test('loses a dead member before its lease ends, because the others do not reach it', async () => {
@@ -199,8 +199,8 @@ describe('the store is gone', () => {
     const { servers, calls } = await ringing(farm, 30);
     farm.memory.down();
     await farm.pass(12_000, 50);
-    assert.ok(farm.members.every(({ node }) => node.state === 'isolated' && node.face.ready().ready));
-    assert.ok(farm.members.every(({ node }) => !node.face.farm().store.up));
+    assert.ok(farm.members.every(({ node }) => node.state === 'isolated' && node.api.ready().ready));
+    assert.ok(farm.members.every(({ node }) => !node.api.farm().store.up));
     for (const call of calls.slice(0, 15)) serverOf(servers, call).answer(call.callId);
     for (const call of calls.slice(15)) call.cancel();
     await farm.settle();
@@ -215,11 +215,11 @@ describe('the store is gone', () => {
     assert.ok(calls.slice(15).every(({ status }) => status === 487));
     assert.ok(fresh.every(({ status }) => status === 200));
 
-    const epoch = farm.member(1).node.face.farm().epoch;
+    const epoch = farm.member(1).node.api.farm().epoch;
     farm.memory.up();
     await farm.until(() => farm.members.every(({ node }) => node.state === 'active'), 'back', 10_000);
     await farm.pass(3000, 50);
-    assert.equal(farm.member(1).node.face.farm().epoch, epoch, 'nobody has lost a seat');
+    assert.equal(farm.member(1).node.api.farm().epoch, epoch, 'nobody has lost a seat');
     for (const call of fresh) call.bye();
     await farm.settle();
     assert.ok(fresh.every(({ final }) => final.get('BYE') === 200));

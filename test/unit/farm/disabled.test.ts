@@ -29,16 +29,16 @@ describe('a node of role disabled', () => {
 
   /** The roles by the order of numbers, with the share of who should have none. */
   const shares = ({ node }: FakeMember): string[] =>
-    node.face.members().map(({ role, share }) => (role === 'member' && share > 0 ? role : `${role} ${share}`));
+    node.api.members().map(({ role, share }) => (role === 'member' && share > 0 ? role : `${role} ${share}`));
 
   it('has a seat that weighs nothing, and owns no slot', async () => {
     const node = await start();
     const seen = farm
       .member(1)
-      .node.face.members()
+      .node.api.members()
       .find(({ id }) => id === node.id);
     assert.deepEqual([seen?.role, seen?.weight, seen?.share], ['disabled', 0, 0]);
-    assert.equal(node.node.face.ready().ready, true);
+    assert.equal(node.node.api.ready().ready, true);
   });
 
   it('has its own SIP server handle what comes to it, whoever owns the slot', async () => {
@@ -99,14 +99,14 @@ describe('a node of role disabled', () => {
       const headers = routesOf(phone.got[0]!);
 
       roles[DISABLED] = 'disabled';
-      const apart = await again();
-      assert.notEqual(apart.node.face.owner(callId).previous?.id, apart.id);
-      assert.deepEqual(shares(apart), ['member', 'member', 'disabled 0']);
+      const outsideFarm = await again();
+      assert.notEqual(outsideFarm.node.api.owner(callId).previous?.id, outsideFarm.id);
+      assert.deepEqual(shares(outsideFarm), ['member', 'member', 'disabled 0']);
       // The dialog lives in its server, and is followed there; a new call of the same slot goes to a member.
       phone.send(text(callId, 'BYE', { toTag: 'bob', headers }));
       phone.send(text(callId, 'OPTIONS'));
       await farm.settle();
-      assert.deepEqual(got(apart), [`INVITE ${callId}`, `BYE ${callId}`]);
+      assert.deepEqual(got(outsideFarm), [`INVITE ${callId}`, `BYE ${callId}`]);
 
       delete roles[DISABLED];
       const back = await again();
@@ -121,7 +121,7 @@ describe('a node of role disabled', () => {
     for (const k of [1, 2]) await farm.kill(farm.member(k));
     await farm.until(() => node.seats === node.id, 'the seats of the dead end');
     const callId = 'after';
-    assert.equal(node.node.face.owner(callId).owner, null);
-    assert.equal(node.node.face.members()[0]?.share, 0);
+    assert.equal(node.node.api.owner(callId).owner, null);
+    assert.equal(node.node.api.members()[0]?.share, 0);
   });
 });

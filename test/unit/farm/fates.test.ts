@@ -26,7 +26,7 @@ async function loseForGood(farm: FakeFarm, member: FakeMember): Promise<void> {
 /** A call that is up, owned by member 2, which is then lost. */
 async function orphaned(
   dialogs: 'own' | 'shared',
-): Promise<{ farm: FakeFarm; servers: CallServer[]; call: Call; heir: FakeMember }> {
+): Promise<{ farm: FakeFarm; servers: CallServer[]; call: Call; takeover: FakeMember }> {
   const farm = await start({ members: 3, dialogs });
   const servers = serve(farm, { shared: dialogs === 'shared' });
   const phone = await farm.phone('192.0.2.7');
@@ -35,9 +35,9 @@ async function orphaned(
   await farm.settle();
   assert.equal(call.status, 200);
   await loseForGood(farm, farm.member(2));
-  const heir = farm.ownerOf(call.callId);
-  heir.server.requests.length = 0;
-  return { farm, servers, call, heir };
+  const takeover = farm.ownerOf(call.callId);
+  takeover.server.requests.length = 0;
+  return { farm, servers, call, takeover };
 }
 
 /** The server of `member` calls the phone by `uri`; the phone does not answer yet. */
@@ -104,17 +104,17 @@ describe('the owner is gone', () => {
     const lost = farm.member(2);
     const invite = await callOut(farm, lost, phone, 'call-out');
     await loseForGood(farm, lost);
-    const heir = farm.ownerOf('call-out');
+    const takeover = farm.ownerOf('call-out');
     for (let packet = 0; packet < 2; packet++) phone.send(respond(invite, 200, { toTag: 'b', body: 'answer' }));
     await farm.settle();
     assert.deepEqual(
-      heir.server.responses.map(({ status, body, branch }) => [status, body, branch]),
+      takeover.server.responses.map(({ status, body, branch }) => [status, body, branch]),
       [
         [200, 'answer', 'z9hG4bKout-call-out'],
         [200, 'answer', 'z9hG4bKout-call-out'],
       ],
     );
-    const other = farm.live.find((member) => member !== heir);
+    const other = farm.live.find((member) => member !== takeover);
     assert.deepEqual(other?.server.responses, []);
   });
 
@@ -164,17 +164,17 @@ describe('the owner is gone', () => {
   });
 
   test("in-dialog request, dialogs: shared: the slot's owner's server goes on with the dialog", async () => {
-    const { farm, call, heir } = await orphaned('shared');
+    const { farm, call, takeover } = await orphaned('shared');
     call.send('INFO');
     await farm.settle();
     call.bye();
     await farm.settle();
     assert.deepEqual([call.final.get('INFO'), call.final.get('BYE')], [200, 200]);
     assert.deepEqual(
-      heir.server.requests.map(({ method }) => method),
+      takeover.server.requests.map(({ method }) => method),
       ['INFO', 'BYE'],
     );
-    assert.deepEqual(heir.server.last.all('Route'), []);
+    assert.deepEqual(takeover.server.last.all('Route'), []);
   });
 
   test('in-dialog request, dialogs: own: 481, and no server hears of it', async () => {
@@ -193,13 +193,13 @@ describe('the owner is gone', () => {
 
   for (const dialogs of ['own', 'shared'] as const)
     test(`its ACK, dialogs: ${dialogs}: ${dialogs === 'own' ? 'dropped, counted owner-gone' : "goes to the slot's owner's server"}`, async () => {
-      const { farm, servers, call, heir } = await orphaned(dialogs);
+      const { farm, servers, call, takeover } = await orphaned(dialogs);
       const lost = servers[1]!;
       // The callee's 200 comes once more, as its ACK might have been lost.
       call.ackAgain();
       await farm.settle();
       const dropped = farm.live.reduce((sum, member) => sum + member.drops('owner-gone'), 0);
-      const acks = heir.server.requests.filter(({ method }) => method === 'ACK').length;
+      const acks = takeover.server.requests.filter(({ method }) => method === 'ACK').length;
       assert.deepEqual([dropped, acks], dialogs === 'own' ? [1, 0] : [0, 1]);
       assert.equal(lost.strayAcks.length, 0);
     });
@@ -216,9 +216,9 @@ describe('the owner is gone', () => {
     call.cancel();
     await farm.settle();
     assert.equal(call.final.get('CANCEL'), 481);
-    const heir = farm.ownerOf(call.callId);
+    const takeover = farm.ownerOf(call.callId);
     assert.deepEqual(
-      heir.server.requests.map(({ method }) => method),
+      takeover.server.requests.map(({ method }) => method),
       ['CANCEL'],
     );
   });
@@ -233,11 +233,11 @@ describe('the owner is gone', () => {
     await lose(farm, farm.member(2));
     call.inviteAgain();
     await farm.settle();
-    const heir = servers.find(({ server }) => server === farm.ownerOf(call.callId).server);
-    heir?.answer(call.callId);
+    const takeover = servers.find(({ server }) => server === farm.ownerOf(call.callId).server);
+    takeover?.answer(call.callId);
     await farm.settle();
     assert.equal(call.status, 200);
-    assert.equal(heir?.dialogs.get(call.callId)?.state, 'confirmed');
+    assert.equal(takeover?.dialogs.get(call.callId)?.state, 'confirmed');
   });
 
   test('request to a client on a connection that is gone: 430 to the server', async () => {
@@ -324,7 +324,7 @@ describe('a member that comes back in front of a server that lived on', () => {
     await farm.settle();
     await farm.kill(farm.member(2), { serverLives: true });
     await farm.add(2);
-    assert.equal(farm.member(2).node.face.farm().incarnation, 2);
+    assert.equal(farm.member(2).node.api.farm().incarnation, 2);
     for (const { callId } of calls) servers.find(({ dialogs }) => dialogs.has(callId))?.inDialog(callId, 'OPTIONS');
     await farm.settle();
     for (const { server } of servers)

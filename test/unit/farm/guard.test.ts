@@ -5,24 +5,24 @@ import { afterEach, describe, test } from 'node:test';
 import { GRACE_MS } from '../../../src/calls/adoption/adoption.ts';
 import { CallJournal } from '../../../src/calls/records/call-journal.ts';
 import { parseRecordKey } from '../../../src/calls/records/call-record.ts';
-import { CallTable } from '../../../src/calls/table/call-table.ts';
-import { HeldCall } from '../../../src/calls/records/tracked-call.ts';
 import { PackedCalls } from '../../../src/calls/records/packed-calls.ts';
 import { RecordWriter } from '../../../src/calls/records/record-writer.ts';
-import { PacketWay } from '../../../src/ingress/packet-path.ts';
+import { TrackedCall } from '../../../src/calls/records/tracked-call.ts';
+import { CallTable } from '../../../src/calls/table/call-table.ts';
+import { Egress } from '../../../src/egress/egress.ts';
+import { StatelessReplies } from '../../../src/egress/stateless-reply.ts';
+import { PacketPath } from '../../../src/ingress/packet-path.ts';
+import { Locator } from '../../../src/locate/locate.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { OwnerLookup } from '../../../src/ownership/owner-lookup.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
-import { Answers } from '../../../src/egress/stateless-reply.ts';
-import { Egress } from '../../../src/egress/egress.ts';
 import { Peers } from '../../../src/relay/peers.ts';
 import { RelayLink } from '../../../src/relay/relay-link.ts';
-import { Heir } from '../../../src/service/takeover/takeover.ts';
-import { Inward } from '../../../src/service/upstream/inward.ts';
-import { Locator } from '../../../src/locate/locate.ts';
-import { Outward } from '../../../src/service/upstream/outward.ts';
+import { TopHeaders } from '../../../src/service/shared/top-headers.ts';
 import { Parked } from '../../../src/service/takeover/parked-packets.ts';
-import { Stamp } from '../../../src/service/shared/top-headers.ts';
+import { Takeover } from '../../../src/service/takeover/takeover.ts';
+import { Inward } from '../../../src/service/upstream/inward.ts';
+import { Outward } from '../../../src/service/upstream/outward.ts';
 import { Upstream } from '../../../src/service/upstream/upstream.ts';
 import { Edit } from '../../../src/sip/edit.ts';
 import { Framer } from '../../../src/transport/framer.ts';
@@ -194,7 +194,7 @@ const inCode = (name: string) => (stack: string, self: unknown) =>
 
 const STAGES: Readonly<Record<string, Stage>> = {
   'the listener, before the packet way': {
-    plant: () => plant(PacketWay.prototype, 'enter'),
+    plant: () => plant(PacketPath.prototype, 'enter'),
     trigger: datagram,
     place: /^datagram, Object\.onPacket \(node\/farm-node\.ts:/,
   },
@@ -206,17 +206,17 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the owner lookup': {
     plant: () => plant(OwnerLookup.prototype, 'decide'),
     trigger: datagram,
-    place: /^datagram, .*\(node\/packet-way\.ts:/,
+    place: /^datagram, .*\(ingress\/packet-path\.ts:/,
   },
   'the owner lookup, of a stream': {
     plant: () => plant(OwnerLookup.prototype, 'decide'),
     trigger: stream(true),
-    place: /^connection, .*\(node\/packet-way\.ts:/,
+    place: /^connection, .*\(ingress\/packet-path\.ts:/,
   },
   'the way to the owner': {
     plant: () => plant(RelayLink.prototype, 'relay'),
     trigger: datagram,
-    place: /^datagram, .*\(node\/packet-way\.ts:/,
+    place: /^datagram, .*\(ingress\/packet-path\.ts:/,
     owner: 2,
     at: 1,
   },
@@ -233,7 +233,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
     owner: 2,
   },
   'the hatch of a packet that is relayed as it came': {
-    plant: () => plant(PacketWay.prototype, 'relayed'),
+    plant: () => plant(PacketPath.prototype, 'relayed'),
     trigger: datagram,
     place: /^relay, .*\(node\/farm-node\.ts:/,
     owner: 2,
@@ -242,13 +242,13 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the owner lookup of a relayed packet': {
     plant: () => plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('relayed')),
     trigger: datagram,
-    place: /^relay, .*\(node\/packet-way\.ts:/,
+    place: /^relay, .*\(ingress\/packet-path\.ts:/,
     owner: 2,
   },
   'the service': {
     plant: () => plant(Upstream.prototype, 'handle'),
     trigger: datagram,
-    place: /^datagram, .*\(node\/packet-way\.ts:/,
+    place: /^datagram, .*\(ingress\/packet-path\.ts:/,
   },
   'the service, inward': {
     plant: () => plant(Inward.prototype, 'request'),
@@ -256,7 +256,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
     place: /^datagram, Upstream\.handle \(service\/upstream\/upstream\.ts:/,
   },
   'the lines that the farm puts on top': {
-    plant: () => plant(Stamp.prototype, 'recordRouteOwner'),
+    plant: () => plant(TopHeaders.prototype, 'recordRouteOwner'),
     trigger: datagram,
     place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
   },
@@ -268,43 +268,43 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the call table': {
     plant: () => plant(CallTable.prototype, 'onRequest'),
     trigger: datagram,
-    place: /^datagram, noteRequest \(service\/upstream\/edge\.ts:/,
+    place: /^datagram, noteRequest \(service\/shared\/context\.ts:/,
     leaves: true,
   },
   'the call table, of a response': {
     plant: () => plant(CallTable.prototype, 'onResponse'),
     trigger: datagram,
-    place: /^server, noteResponse \(service\/upstream\/edge\.ts:/,
+    place: /^server, noteResponse \(service\/shared\/context\.ts:/,
     leaves: true,
   },
   'the journal of records': {
     plant: () => plant(CallJournal.prototype, 'began'),
     trigger: datagram,
-    place: /^datagram, noteClientLeg \(service\/upstream\/legs\.ts:/,
+    place: /^datagram, noteClientLeg \(service\/shared\/call-events\.ts:/,
     leaves: true,
   },
   'the texts of records': {
-    plant: () => plant(HeldCall.prototype, 'makeTexts'),
+    plant: () => plant(TrackedCall.prototype, 'makeTexts'),
     trigger: after(datagram, WRITTEN_MS),
-    place: /^records, .*\(calls\/call-journal\.ts:/,
+    place: /^records, .*\(calls\/records\/call-journal\.ts:/,
     leaves: true,
   },
   'the records themselves': {
-    plant: () => plant(HeldCall.prototype, 'record'),
+    plant: () => plant(TrackedCall.prototype, 'record'),
     trigger: after(datagram, WRITTEN_MS),
-    place: /^records, .*\(calls\/record-writer\.ts:/,
+    place: /^records, .*\(calls\/records\/record-writer\.ts:/,
     leaves: true,
   },
   'the writing of records': {
     plant: () => plant(RecordWriter.prototype, 'commit'),
     trigger: after(datagram, 1000),
-    place: /^records, .*\(calls\/call-journal\.ts:/,
+    place: /^records, .*\(calls\/records\/call-journal\.ts:/,
     leaves: true,
   },
   'the records of calls that rest': {
     plant: () => plant(PackedCalls.prototype, 'add'),
     trigger: after(datagram, WRITTEN_MS),
-    place: /^records, .*\(calls\/call-journal\.ts:/,
+    place: /^records, .*\(calls\/records\/call-journal\.ts:/,
     leaves: true,
   },
   'the way out of a response': {
@@ -316,20 +316,20 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the way out at the member that holds the connection': {
     plant: () => plant(Egress.prototype, 'send', (stack) => stack.includes('leave')),
     trigger: stream(true),
-    place: /^relay, PacketWay\.leave \(node\/packet-way\.ts:/,
+    place: /^relay, PacketPath\.leave \(ingress\/packet-path\.ts:/,
     owner: 2,
     at: 1,
     leaves: true,
   },
   'the answers': {
-    plant: () => plant(Answers.prototype, 'answer'),
+    plant: () => plant(StatelessReplies.prototype, 'answer'),
     trigger: tooManyHops,
     place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
   },
   'the answer to a stream whose framing is lost': {
-    plant: () => plant(Answers.prototype, 'answer'),
+    plant: () => plant(StatelessReplies.prototype, 'answer'),
     trigger: nonsense,
-    place: /^connection, .*\(node\/packet-way\.ts:/,
+    place: /^connection, .*\(ingress\/packet-path\.ts:/,
   },
   'the framer of a stream': {
     plant: () => plant(Framer.prototype, 'feed'),
@@ -349,7 +349,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the way out of a request of the server': {
     plant: () => plant(Transport.prototype, 'sendDatagram'),
     trigger: ofServer('sip:bob@192.0.2.99'),
-    place: /^server, Egress\.send \(relay\/egress\.ts:/,
+    place: /^server, Egress\.send \(egress\/egress\.ts:/,
   },
   'a request of the server that has waited for a name': {
     plant: () => {
@@ -370,7 +370,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'a request of the server whose connection cannot be opened': {
     plant: () => plant(OwnerLookup.prototype, 'decide'),
     trigger: ofServer('sip:bob@192.0.2.99;transport=tcp'),
-    place: /^connection, .*\(node\/packet-way\.ts:/,
+    place: /^connection, .*\(ingress\/packet-path\.ts:/,
     leaves: true,
   },
   'a response of a client': {
@@ -448,15 +448,15 @@ describe('a throw is met by the guard, in', () => {
     for (const call of calls) call.invite();
     await farm.pass(WRITTEN_MS);
     let left = 1;
-    plant(Heir.prototype, 'onAdopted', () => left-- > 0);
+    plant(Takeover.prototype, 'onAdopted', () => left-- > 0);
     await farm.kill(lost);
     await farm.pass(10_000, 50);
-    const heir = farm.member(1);
-    const adopted = (outcome: string): number => heir.metrics.adopted.cell({ why: 'sweep', outcome }).n;
+    const takeover = farm.member(1);
+    const adopted = (outcome: string): number => takeover.metrics.adopted.cell({ why: 'sweep', outcome }).n;
     assert.deepEqual([adopted('internal-error'), adopted('ringing')], [1, 2]);
-    assert.deepEqual([heir.drops('internal-error'), heir.faults.length, heir.node.ownedCalls], [1, 1, 2]);
-    assert.match(heir.faults[0]?.place ?? '', /^records, .*\(node\/inheritance\.ts:/);
-    assert.equal(farm.memory.readAll(`calls/${heir.number}/pending/`).length, 2);
+    assert.deepEqual([takeover.drops('internal-error'), takeover.faults.length, takeover.node.ownedCalls], [1, 1, 2]);
+    assert.match(takeover.faults[0]?.place ?? '', /^records, .*\(node\/takeover-wiring\.ts:/);
+    assert.equal(farm.memory.readAll(`calls/${takeover.number}/pending/`).length, 2);
     assert.equal(farm.memory.readAll(`calls/${lost.number}/pending/`).length, 0);
   });
 
@@ -511,7 +511,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await farm.settle();
     plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('onDecided'));
     await farm.pass(GRACE_MS + 100, 50);
-    await oneLine(farm, /^relay, .*\(node\/packet-way\.ts:/);
+    await oneLine(farm, /^relay, .*\(ingress\/packet-path\.ts:/);
   });
 
   test('what lets waiting packets go', async () => {
@@ -519,7 +519,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     plant(Parked.prototype, 'release');
     await farm.kill(lost);
     await farm.pass(GRACE_MS + 3000, 50);
-    await oneLine(farm, /^records, Heir\.onDecided \(service\/upstream\/heir\.ts:/);
+    await oneLine(farm, /^records, Takeover\.onDecided \(service\/takeover\/takeover\.ts:/);
   });
 
   test('what ends its calls', async () => {
@@ -527,7 +527,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     plant(Outward.prototype, 'reach');
     await farm.kill(lost);
     await farm.pass(GRACE_MS + 10_000, 50);
-    await oneLine(farm, /^records, Voice\.reach \(service\/upstream\/upstream\.ts:/);
+    await oneLine(farm, /^records, Surrogate\.reach \(service\/upstream\/upstream\.ts:/);
   });
 
   test('the second turn of a message that it was to send', async () => {
@@ -545,7 +545,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     plant(Egress.prototype, 'send', (stack) => stack.includes('takeBack'));
     await farm.pass(10_000, 50);
     servers[0]!.rings = false;
-    await oneLine(farm, /^relay, PacketWay\.leave \(node\/packet-way\.ts:/);
+    await oneLine(farm, /^relay, PacketPath\.leave \(ingress\/packet-path\.ts:/);
   });
 
   test('the second turn of a packet that had waited for the connection to it', async () => {
@@ -557,7 +557,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await farm.settle();
     plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('takeBack'));
     await farm.pass(10_000, 50);
-    await oneLine(farm, /^relay, .*\(node\/packet-way\.ts:/);
+    await oneLine(farm, /^relay, .*\(ingress\/packet-path\.ts:/);
   });
 });
 

@@ -114,14 +114,14 @@ describe('a member waits for the first sign of its SIP server', () => {
   test('and its first record has its weight: the farm changes its view once', async () => {
     const farm = await start({ members: 2, health: 'options' });
     await farm.pass(5000, 50);
-    const epoch = (): number => farm.member(1).node.face.view()!.epoch;
+    const epoch = (): number => farm.member(1).node.api.view()!.epoch;
     const before = epoch();
     await farm.add(3);
     await farm.pass(5000, 50);
     assert.equal(epoch(), before + 1);
     const weights = farm
       .member(1)
-      .node.face.view()!
+      .node.api.view()!
       .seats.map(({ weight }) => weight);
     assert.deepEqual(weights, [100, 100, 100]);
   });
@@ -131,7 +131,7 @@ describe('a member waits for the first sign of its SIP server', () => {
     await farm.until(() =>
       farm
         .member(1)
-        .node.face.view()!
+        .node.api.view()!
         .seats.every(({ weight }) => weight === 100),
     );
     await farm.kill(farm.member(3));
@@ -142,7 +142,7 @@ describe('a member waits for the first sign of its SIP server', () => {
     assert.ok(took >= 3000 && took < 5000, `${took} ms`);
     const weights = farm
       .member(1)
-      .node.face.view()!
+      .node.api.view()!
       .seats.map(({ weight }) => weight);
     assert.deepEqual(weights, [100, 100, 0]);
   });

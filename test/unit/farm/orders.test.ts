@@ -16,14 +16,14 @@ async function order(
   kind: OrderKind | null,
   deadlineSeconds?: number,
 ): Promise<void> {
-  const { orders } = asked.node.face;
+  const { orders } = asked.node.api;
   await farm.drive<unknown>(
     kind ? orders.give(target.id, { order: kind, deadlineSeconds }) : orders.lift(target.id, ['drain', 'pause', 'ban']),
   );
 }
 
 function share(farm: FakeFarm, member: FakeMember, asked = farm.live[0]!): number {
-  return asked.node.face.members().find(({ id }) => id === member.id)?.share ?? -1;
+  return asked.node.api.members().find(({ id }) => id === member.id)?.share ?? -1;
 }
 
 /** Twenty calls of a phone that are up. */
@@ -57,23 +57,23 @@ describe('drain', () => {
     await farm.until(() => fe1.seats === 'fe1 fe2* fe3', 'the view says it');
     assert.equal(share(farm, fe2), 0);
     assert.equal(fe2.node.state, 'draining');
-    assert.match(fe2.node.face.ready().reasons.join(), /draining/);
+    assert.match(fe2.node.api.ready().reasons.join(), /draining/);
     await farm.pass(5000, 50);
-    const { progress } = await farm.drive(fe1.node.face.orders.status('fe2'));
+    const { progress } = await farm.drive(fe1.node.api.orders.status('fe2'));
     assert.deepEqual([progress?.state, progress?.calls], ['draining', owned]);
     assert.ok(progress!.oldestSeconds >= 4 && progress!.leftSeconds <= 55);
     for (const call of up) call.bye();
     await farm.until(() => fe2.node.state === 'drained', 'drained', 10_000);
     assert.ok(up.every(({ final }) => final.get('BYE') === 200));
     await farm.pass(1100, 50);
-    assert.equal((await farm.drive(fe1.node.face.orders.status('fe2'))).progress?.state, 'drained');
-    assert.equal(fe2.node.face.ready().ready, false);
+    assert.equal((await farm.drive(fe1.node.api.orders.status('fe2'))).progress?.state, 'drained');
+    assert.equal(fe2.node.api.ready().ready, false);
     assert.equal(fe1.seats, 'fe1 fe2* fe3');
     await order(farm, farm.member(3), fe2, null);
     await farm.until(() => share(farm, fe2) > 0.3, 'it takes part again');
-    assert.equal(fe2.node.face.ready().ready, true);
-    assert.equal(fe2.node.face.farm().incarnation, 1);
-    assert.equal((await farm.drive(fe1.node.face.orders.status('fe2'))).progress, null);
+    assert.equal(fe2.node.api.ready().ready, true);
+    assert.equal(fe2.node.api.farm().incarnation, 1);
+    assert.equal((await farm.drive(fe1.node.api.orders.status('fe2'))).progress, null);
   });
 
   test('of itself: probes turn at once, before the store has answered', async () => {
@@ -82,10 +82,10 @@ describe('drain', () => {
     const fe1 = farm.member(1);
     await farm.pass(1000);
     assert.equal(await probe(farm, fe1), 200);
-    const given = fe1.node.face.orders.give('fe1', { order: 'drain' });
+    const given = fe1.node.api.orders.give('fe1', { order: 'drain' });
     // Microtasks only: the memory store answers in one, but the view needs the clock.
     await given;
-    assert.equal(fe1.node.face.ready().ready, false);
+    assert.equal(fe1.node.api.ready().ready, false);
     assert.equal(await probe(farm, fe1), 503);
   });
 
@@ -93,10 +93,10 @@ describe('drain', () => {
     const farm = await start({ members: 2 });
     const fe1 = farm.member(1);
     fe1.store.cut();
-    await assert.rejects(farm.drive(fe1.node.face.orders.give('fe1', { order: 'drain' })), {
+    await assert.rejects(farm.drive(fe1.node.api.orders.give('fe1', { order: 'drain' })), {
       code: 'SF_STORE_UNREACHABLE',
     });
-    assert.equal(fe1.node.face.ready().ready, true);
+    assert.equal(fe1.node.api.ready().ready, true);
     fe1.store.heal();
   });
 
@@ -109,17 +109,17 @@ describe('drain', () => {
     await order(farm, fe1, fe2, 'drain', 10);
     await farm.until(() => fe1.seats === 'fe1 fe3', 'its seat is gone', 12_000);
     await farm.pass(3000, 50);
-    const status = await farm.drive(fe1.node.face.orders.status('fe2'));
+    const status = await farm.drive(fe1.node.api.orders.status('fe2'));
     assert.deepEqual([status.progress?.state, status.progress?.calls, status.alive], ['handed-over', owned, true]);
     assert.equal(fe2.node.ownedCalls, 0);
     assert.equal(fe2.node.state, 'drained');
-    assert.deepEqual(fe1.node.face.absent(), [{ id: 'fe2', number: fe2.number, state: 'drained', order: 'drain' }]);
+    assert.deepEqual(fe1.node.api.absent(), [{ id: 'fe2', number: fe2.number, state: 'drained', order: 'drain' }]);
     await farm.pass(20_000, 50);
     assert.equal(fe1.seats, 'fe1 fe3');
     await order(farm, fe1, fe2, null);
     await farm.seated();
-    assert.equal(fe2.node.face.ready().ready, true);
-    assert.equal(fe2.node.face.farm().incarnation, 2);
+    assert.equal(fe2.node.api.ready().ready, true);
+    assert.equal(fe2.node.api.farm().incarnation, 2);
     assert.ok(up.length > 0);
   });
 
@@ -148,10 +148,10 @@ describe('drain', () => {
     await farm.seated();
     const again = await farm.add(3);
     assert.equal(farm.member(1).seats, 'fe1 fe2 fe3*');
-    assert.equal(again.node.face.ready().ready, false);
+    assert.equal(again.node.api.ready().ready, false);
     await order(farm, again, again, null);
     await farm.until(() => farm.member(1).seats === 'fe1 fe2 fe3', 'resumed by itself');
-    assert.equal(again.node.face.ready().ready, true);
+    assert.equal(again.node.api.ready().ready, true);
   });
 
   test('stays a stop when the order ends while the member stops', async () => {
@@ -226,10 +226,10 @@ describe('pause', () => {
     await order(farm, fe1, fe2, 'pause');
     await farm.until(() => share(farm, fe2) === 0, 'no share');
     assert.equal(fe1.seats, 'fe1 fe2 fe3');
-    assert.equal(fe2.node.face.ready().ready, true);
+    assert.equal(fe2.node.api.ready().ready, true);
     await farm.pass(30_000, 100);
     assert.equal(fe2.node.ownedCalls, owned);
-    assert.equal(fe1.node.face.members().find(({ id }) => id === 'fe2')?.order, 'pause');
+    assert.equal(fe1.node.api.members().find(({ id }) => id === 'fe2')?.order, 'pause');
     for (const call of up) call.bye();
     await farm.settle();
     assert.ok(up.every(({ final }) => final.get('BYE') === 200));
@@ -244,7 +244,7 @@ describe('ban', () => {
     const [fe1, fe2, fe3] = [farm.member(1), farm.member(2), farm.member(3)];
     await order(farm, fe1, fe2, 'ban');
     await farm.until(() => fe1.seats === 'fe1 fe3', 'no seat');
-    assert.match(fe2.node.face.ready().reasons.join(), /banned/);
+    assert.match(fe2.node.api.ready().reasons.join(), /banned/);
     await farm.pass(60_000, 100);
     assert.equal(fe1.seats, 'fe1 fe3');
     assert.equal(fe2.node.state, 'banned');
@@ -254,13 +254,13 @@ describe('ban', () => {
     await farm.pass(20_000, 100);
     assert.equal(fe3.seats, 'fe1 fe3');
     assert.deepEqual(
-      fe1.node.face.absent().map(({ id, state }) => `${id} ${state}`),
+      fe1.node.api.absent().map(({ id, state }) => `${id} ${state}`),
       ['fe2 banned'],
     );
     await order(farm, fe3, fe2, null);
     const again = await starting;
     await farm.seated();
-    assert.equal(again.node.face.ready().ready, true);
+    assert.equal(again.node.api.ready().ready, true);
   });
 
   test('loses no call of others: what the balancer still gives the banned member comes to its owner', async () => {
@@ -285,12 +285,12 @@ describe('ban', () => {
     await farm.pass(5000, 50);
     await order(farm, fe2, fe2, null);
     await farm.seated();
-    assert.deepEqual([fe2.node.face.ready().ready, fe2.node.face.farm().incarnation], [true, 2]);
+    assert.deepEqual([fe2.node.api.ready().ready, fe2.node.api.farm().incarnation], [true, 2]);
   });
 
   test('is not replaced by a drain, nor lifted by resume', async () => {
     const farm = await start({ members: 2 });
-    const { orders } = farm.member(1).node.face;
+    const { orders } = farm.member(1).node.api;
     await farm.drive(orders.give('fe2', { order: 'ban' }));
     await assert.rejects(farm.drive(orders.give('fe2', { order: 'drain' })), { code: 'SF_ORDER_REFUSED' });
     await assert.rejects(farm.drive(orders.lift('fe2', ['drain', 'pause'])), { code: 'SF_ORDER_REFUSED' });
@@ -303,7 +303,7 @@ describe('remove', () => {
   test('forgets a member that is gone: order and number; whoever comes under its name gets another', async () => {
     const farm = await start({ members: 3 });
     const [fe1, fe3] = [farm.member(1), farm.member(3)];
-    const { orders } = fe1.node.face;
+    const { orders } = fe1.node.api;
     await farm.drive(orders.give('fe3', { order: 'pause' }));
     await assert.rejects(farm.drive(orders.remove('fe3', false)), { code: 'SF_ORDER_REFUSED' });
     await farm.kill(fe3);
@@ -318,13 +318,13 @@ describe('remove', () => {
 
   test('by force takes a living one out, which comes back under another number', async () => {
     const farm = await start({ members: 3 });
-    await farm.drive(farm.member(1).node.face.orders.remove('fe3', true));
+    await farm.drive(farm.member(1).node.api.orders.remove('fe3', true));
     await farm.until(() => farm.member(3).number === 4 && farm.member(1).seats.includes('fe3'), 'back', 20_000);
   });
 
   test('of a name that nobody has, and any order for it, says who there is', async () => {
     const farm = await start({ members: 2 });
-    const { orders } = farm.member(1).node.face;
+    const { orders } = farm.member(1).node.api;
     const unknown = { code: 'SF_MEMBER_UNKNOWN', message: 'there is no member "fe7"; the members are: fe1, fe2' };
     await assert.rejects(farm.drive(orders.remove('fe7', true)), unknown);
     await assert.rejects(farm.drive(orders.give('fe7', { order: 'ban' })), unknown);

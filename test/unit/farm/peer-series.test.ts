@@ -15,7 +15,7 @@ test('the series of a peer end five minutes after its record and its seat are go
   assert.equal(peers(), 'fe2 fe3');
   await farm.kill(three!);
   await farm.until(() => one!.seats === 'fe1 fe2', 'the dead member has lost its seat');
-  await farm.until(() => one!.node.face.peers().length === 1, 'its record is gone');
+  await farm.until(() => one!.node.api.peers().length === 1, 'its record is gone');
   await farm.pass(240_000, 250);
   assert.equal(peers(), 'fe2 fe3');
   await farm.pass(65_000, 250);

@@ -12,7 +12,7 @@ const RAMP = { rampSeconds: 10 };
 function weights(farm: FakeFarm): string {
   return farm
     .member(1)
-    .node.face.members()
+    .node.api.members()
     .map(({ weight }) => weight)
     .join(' ');
 }
@@ -22,7 +22,7 @@ describe('ramp-up', () => {
     const farm = await start({ members: 2, config: RAMP });
     await farm.pass(20_000, 100);
     assert.equal(weights(farm), '100 100');
-    const { epoch } = farm.member(1).node.face.farm();
+    const { epoch } = farm.member(1).node.api.farm();
     await farm.add(3);
     assert.equal(weights(farm), '100 100 25');
     await farm.pass(4000, 50);
@@ -31,9 +31,9 @@ describe('ramp-up', () => {
     assert.equal(weights(farm), '100 100 50');
     await farm.pass(5000, 50);
     assert.equal(weights(farm), '100 100 100');
-    assert.equal(farm.member(1).node.face.farm().epoch, epoch + 3);
+    assert.equal(farm.member(1).node.api.farm().epoch, epoch + 3);
     await farm.pass(30_000, 100);
-    assert.equal(farm.member(1).node.face.farm().epoch, epoch + 3);
+    assert.equal(farm.member(1).node.api.farm().epoch, epoch + 3);
   });
 
   test('lets calls that ring while two members restart be cancelled where they ring', async () => {
@@ -60,7 +60,7 @@ describe('ramp-up', () => {
     }
     // Those at members that were restarted are gone with them; the others are found wherever their slots have moved.
     const stayed = ringing.filter(({ callId }) =>
-      [1, 2].some((index) => farm.member(index).node.face.owner(callId).heldHere),
+      [1, 2].some((index) => farm.member(index).node.api.owner(callId).heldHere),
     );
     assert.ok(stayed.length > 20, `${stayed.length} calls`);
     for (const call of stayed) call.cancel();
@@ -70,7 +70,7 @@ describe('ramp-up', () => {
 
   test('of a member that is restarted during a drain begins with its resume', async () => {
     const farm = await start({ members: 2, config: RAMP });
-    const { orders } = farm.member(1).node.face;
+    const { orders } = farm.member(1).node.api;
     await farm.drive(orders.give('fe2', { order: 'drain' }));
     await farm.kill(farm.member(2));
     await farm.pass(12_000, 100);

@@ -53,19 +53,19 @@ test('any member tells the calls of all and the record of a Call-ID; the owner t
   const { farm, owner, call } = await ringing();
   const other = farm.member(1);
   const ids = async (member: FakeMember, all: boolean): Promise<string[]> =>
-    (await farm.drive(member.node.face.callList(10, all))).calls.map(({ callId }) => callId);
+    (await farm.drive(member.node.api.callList(10, all))).calls.map(({ callId }) => callId);
   assert.deepEqual(
     [await ids(owner, false), await ids(other, false), await ids(other, true)],
     [[call.callId], [], [call.callId]],
   );
-  const told = (await farm.drive(other.node.face.recordOf(call.callId)))!;
+  const told = (await farm.drive(other.node.api.recordOf(call.callId)))!;
   assert.deepEqual(
     [told.owner, told.incarnation, told.from],
     [{ number: owner.number, id: 'fe2' }, 1, 'sip:alice@example.org'],
   );
   assert.deepEqual(told.legs, [{ from: 'client', remote: '192.0.2.7:5060', answered: false }]);
-  assert.equal((await farm.drive(owner.node.face.recordOf(call.callId)))?.state, 'early');
-  assert.equal(await farm.drive(other.node.face.recordOf('unknown')), null);
+  assert.equal((await farm.drive(owner.node.api.recordOf(call.callId)))?.state, 'early');
+  assert.equal(await farm.drive(other.node.api.recordOf('unknown')), null);
 });
 
 describe('a member that starts again in front of a server that lived on', () => {
@@ -113,7 +113,7 @@ describe('a member that had lost its seat', () => {
     await farm.thaw(owner);
     await farm.seated();
     await farm.pass(1000, 50);
-    assert.equal(owner.node.face.farm().incarnation, 2);
+    assert.equal(owner.node.api.farm().incarnation, 2);
     return { farm, owner };
   }
 

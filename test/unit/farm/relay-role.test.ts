@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { listenerCode } from '../../../src/base/listener-code.ts';
 import type { ByteStream } from '../../../src/base/network.ts';
-import { writeWayToken } from '../../../src/packet/flow.ts';
+import { writeWayToken } from '../../../src/ownership/flow-token.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { FakeFarm, type FakeMember, SECRET, type UdpPhone, VIP } from '../../fake/farm.ts';
 import { Message, request, respond, uriOf, userOf } from '../../fake/sip.ts';
-import { tokenIn } from '../upstream/rig.ts';
+import { tokenIn } from '../service/upstream/rig.ts';
 
 const RELAY = 4;
 const PHONE = '192.0.2.7';
@@ -48,9 +48,9 @@ describe('a node of role relay', () => {
 
   it('has a seat, owns no slot, and is ready while a member takes calls', async () => {
     await start();
-    const { face } = node.node;
+    const { api } = node.node;
     assert.deepEqual(
-      face.members().map(({ id, role, share }) => [id, role, share > 0]),
+      api.members().map(({ id, role, share }) => [id, role, share > 0]),
       [
         ['fe1', 'member', true],
         ['fe2', 'member', true],
@@ -58,10 +58,10 @@ describe('a node of role relay', () => {
         ['fe4', 'relay', false],
       ],
     );
-    assert.equal(face.ready().ready, true);
+    assert.equal(api.ready().ready, true);
     for (const k of [1, 2, 3]) await farm.kill(farm.member(k));
-    await farm.until(() => !face.ready().ready, 'the relay node notices');
-    assert.match(face.ready().reasons.join(), /no member takes new calls/);
+    await farm.until(() => !api.ready().ready, 'the relay node notices');
+    assert.match(api.ready().reasons.join(), /no member takes new calls/);
   });
 
   it('sends an INVITE through a member, whose address stands in its Via and Record-Route', async () => {
@@ -72,7 +72,7 @@ describe('a node of role relay', () => {
     assert.deepEqual(phone.from, [VIP]);
     assert.match(invite.one('Via'), /^SIP\/2\.0\/UDP 198\.51\.100\.1:5060;/);
     const { member, kind } = tokenIn(node, invite.branch);
-    assert.deepEqual([member, kind], [node.number, 'edge']);
+    assert.deepEqual([member, kind], [node.number, 'outward']);
     const [outer] = invite.all('Record-Route');
     assert.match(outer!, /@198\.51\.100\.1:5060;lr/);
     assert.equal(tokenIn(node, userOf(outer!)).member, node.number);
@@ -131,7 +131,7 @@ describe('a node of role relay', () => {
   it('spreads its calls over the members by their weights, and gives none to one without weight', async () => {
     await start();
     await farm.drive(Promise.resolve(farm.member(2).node.reload(weighing(farm.member(2), 0))));
-    await farm.until(() => node.node.face.view()!.seats[1]!.weight === 0);
+    await farm.until(() => node.node.api.view()!.seats[1]!.weight === 0);
     for (let i = 0; i < 60; i++) await send(text(`spread-${i}`, 'OPTIONS'));
     const [one, two, three] = [1, 2, 3].map((k) => farm.member(k).left.length);
     assert.equal(two, 0);
@@ -154,7 +154,7 @@ describe('a node of role relay', () => {
     await farm.until(() => node.seats === node.id, 'the seats of the dead end');
     await send(text('later', 'INVITE'));
     assert.deepEqual(statuses(), [503, 503]);
-    assert.equal(node.node.face.owner('later').owner, null);
+    assert.equal(node.node.api.owner('later').owner, null);
   });
 
   it('goes on with a call through a member that drains, and begins none there', async () => {
@@ -162,7 +162,7 @@ describe('a node of role relay', () => {
     await send(text('old', 'INVITE'));
     await send(text('rings', 'INVITE'));
     void farm.member(1).node.drain();
-    await farm.until(() => node.node.face.members()[0]?.state === 'draining');
+    await farm.until(() => node.node.api.members()[0]?.state === 'draining');
     await send(text('old', 'BYE', { toTag: 'alice' }));
     await send(text('rings', 'CANCEL'));
     await send(text('new', 'INVITE'));

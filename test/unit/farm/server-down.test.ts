@@ -8,7 +8,7 @@ test('a member whose SIP server is down takes no new calls until it is back', as
   const farm = await FakeFarm.start({ members: 3, health: 'options' });
   t.after(() => farm.stop());
   serve(farm);
-  const weights = (): string => (farm.member(1).node.face.view()?.seats ?? []).map(({ weight }) => weight).join();
+  const weights = (): string => (farm.member(1).node.api.view()?.seats ?? []).map(({ weight }) => weight).join();
   await farm.until(() => weights() === '100,100,100', 'all servers answer');
   farm.member(2).server.healthy = false;
   await farm.until(() => weights() === '100,0,100', 'the view knows that the server is down');

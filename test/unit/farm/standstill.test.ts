@@ -48,11 +48,11 @@ describe('a member that stood still for longer than its lease', () => {
     assert.ok(sleeper.drops('fenced') >= 2, `${sleeper.drops('fenced')} dropped`);
     assert.equal(sleeper.server.requests.length, length, 'its server has got nothing');
     assert.equal(sleeper.left.length, left, 'no client has got anything');
-    assert.equal(sleeper.node.face.ready().ready, false);
+    assert.equal(sleeper.node.api.ready().ready, false);
     assert.equal(sleeper.node.ownedCalls, 0);
     await farm.seated();
-    assert.equal(sleeper.node.face.farm().incarnation, 2);
-    assert.equal(sleeper.node.face.ready().ready, true);
+    assert.equal(sleeper.node.api.farm().incarnation, 2);
+    assert.equal(sleeper.node.api.ready().ready, true);
     const fresh = await invited(farm, await farm.phone('192.0.2.8'), 30);
     await farm.until(() => fresh.every(({ status }) => status === 200), 'new calls are answered', 5000);
     assert.ok(sleeper.node.ownedCalls > 0);
@@ -64,7 +64,7 @@ describe('a member that stood still for longer than its lease', () => {
     await standStill(farm, sleeper, 2 * LEASE_MS);
     await farm.thaw(sleeper);
     await farm.seated();
-    assert.deepEqual([sleeper.node.face.farm().incarnation, sleeper.node.ownedCalls], [2, 0]);
+    assert.deepEqual([sleeper.node.api.farm().incarnation, sleeper.node.ownedCalls], [2, 0]);
   });
 });
 
@@ -76,10 +76,10 @@ describe('a member that stood still and has its seat yet', () => {
     await farm.settle();
     await farm.thaw(sleeper);
     assert.equal(sleeper.drops('fenced'), 1);
-    assert.equal(sleeper.node.face.ready().ready, true);
+    assert.equal(sleeper.node.api.ready().ready, true);
     assert.equal(sleeper.node.ownedCalls, 1);
     await farm.until(() => call.final.get('BYE') === 200, 'the client asks again', 2000);
-    assert.equal(sleeper.node.face.farm().incarnation, 1);
+    assert.equal(sleeper.node.api.farm().incarnation, 1);
   });
 
   test('takes the word of the others when the store is silent', async () => {
@@ -87,8 +87,8 @@ describe('a member that stood still and has its seat yet', () => {
     farm.memory.down();
     await standStill(farm, sleeper, 3000);
     await farm.thaw(sleeper);
-    assert.equal(sleeper.node.face.ready().ready, false);
-    await farm.until(() => sleeper.node.face.ready().ready, 'the others have answered', 2000);
+    assert.equal(sleeper.node.api.ready().ready, false);
+    await farm.until(() => sleeper.node.api.ready().ready, 'the others have answered', 2000);
     assert.equal(sleeper.node.ownedCalls, 1);
   });
 
@@ -103,9 +103,9 @@ describe('a member that stood still and has its seat yet', () => {
     await standStill(farm, sleeper, 3000);
     await farm.thaw(sleeper);
     await farm.pass(4000, 50);
-    assert.equal(sleeper.node.face.ready().ready, false);
+    assert.equal(sleeper.node.api.ready().ready, false);
     farm.network.reaches = () => true;
-    await farm.until(() => sleeper.node.face.ready().ready, 'a third member has answered', 800);
+    await farm.until(() => sleeper.node.api.ready().ready, 'a third member has answered', 800);
   });
 
   test('goes on by what it knows when nobody answers at all', async () => {
@@ -115,9 +115,9 @@ describe('a member that stood still and has its seat yet', () => {
     await standStill(farm, sleeper, 3000);
     await farm.thaw(sleeper);
     await farm.pass(4000, 50);
-    assert.equal(sleeper.node.face.ready().ready, false);
+    assert.equal(sleeper.node.api.ready().ready, false);
     await farm.pass(2000, 50);
-    assert.equal(sleeper.node.face.ready().ready, true);
+    assert.equal(sleeper.node.api.ready().ready, true);
     assert.equal(sleeper.node.ownedCalls, 1);
   });
 });
@@ -130,10 +130,10 @@ test('a member that has lost its seat and cannot ask the store stays fenced whil
   await farm.pass(3000, 50);
   await farm.thaw(sleeper);
   await farm.pass(8000, 50);
-  assert.match(sleeper.node.face.ready().reasons.join(), /stood still/);
+  assert.match(sleeper.node.api.ready().reasons.join(), /stood still/);
   sleeper.store.heal();
   await farm.seated();
-  assert.deepEqual([sleeper.node.face.farm().incarnation, sleeper.node.ownedCalls], [2, 0]);
+  assert.deepEqual([sleeper.node.api.farm().incarnation, sleeper.node.ownedCalls], [2, 0]);
 });
 
 describe('a member that is killed has lost its seat at every survivor within two seconds', () => {

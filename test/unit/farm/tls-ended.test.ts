@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { FakeFarm, FakeMember, TcpPhone } from '../../fake/farm.ts';
 import { request, respond, uriOf, userOf } from '../../fake/sip.ts';
+import { tokenIn } from '../service/upstream/rig.ts';
 import { version2 } from '../transport/proxy-headers.ts';
-import { tokenIn } from '../upstream/rig.ts';
 import { Call, serve, start, stopFarms } from './calls.ts';
 
 afterEach(stopFarms);

@@ -107,16 +107,16 @@ describe('a stranger that sends to a hatch', () => {
   test('is treated as one from the street: no probe, no answer larger than the question, errors limited', async () => {
     const farm = await start({ members: 1, relay: transparent });
     const [member] = farm.members as [FakeMember];
-    const hatch = { address: member.address, port: HATCH_PORT };
+    const target = { address: member.address, port: HATCH_PORT };
     const stranger = await farm.phone('192.0.2.66');
     const options = (callId: string, uri: string): string =>
       request({ method: 'OPTIONS', uri, via: 'SIP/2.0/UDP 192.0.2.66:5060;branch=z9hG4bKx', callId, fromTag: 'a' });
     // At the listener this would be a probe, and be answered by the member.
-    stranger.send(options('probe-1', `sip:${member.address}`), hatch);
+    stranger.send(options('probe-1', `sip:${member.address}`), target);
     await farm.settle();
     assert.equal(member.server.last.callId, 'probe-1');
     for (let i = 0; i < 200; i++)
-      stranger.send(`BROKEN\r\nVia: SIP/2.0/UDP 192.0.2.66;branch=z9hG4bK${i}\r\n\r\n`, hatch);
+      stranger.send(`BROKEN\r\nVia: SIP/2.0/UDP 192.0.2.66;branch=z9hG4bK${i}\r\n\r\n`, target);
     await farm.settle();
     assert.ok(stranger.got.length <= 50, `${stranger.got.length} error answers`);
     assert.ok(stranger.from.every(({ address }) => address === VIP.address));

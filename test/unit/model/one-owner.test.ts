@@ -118,10 +118,10 @@ class Model {
 
   #handled(member: FakeMember, { callId }: Message): void {
     const transaction = this.transactions.get(callId)!;
-    const life: Life = { member, incarnation: member.node.face.farm().incarnation };
+    const life: Life = { member, incarnation: member.node.api.farm().incarnation };
     const last = transaction.lives.at(-1);
     if (last && same(last, life)) return;
-    const { epoch } = member.node.face.farm();
+    const { epoch } = member.node.api.farm();
     this.trace.push(`${this.farm.clock.now()} ${callId} at ${member.id}/${life.incarnation} of epoch ${epoch}`);
     transaction.lives.push(life);
     if (!last || last.member.server === member.server || transaction.split) return;
@@ -154,7 +154,7 @@ class Model {
   #canBeAsked(member: FakeMember): boolean {
     if (member === this.#frozen || (member === this.#woken && this.#healing)) return false;
     return this.farm.behind.every((other) => {
-      const sees = other.node.face.members().some(({ id, reachable }) => id === member.id && reachable);
+      const sees = other.node.api.members().some(({ id, reachable }) => id === member.id && reachable);
       return sees || other === this.#frozen || (other === this.#woken && this.#healing);
     });
   }
@@ -211,7 +211,7 @@ class Model {
 
   /** Drains hand over at once, or not before their calls have ended; a member that was told to lifts its order as often as it gets another. */
   #order(member: FakeMember, which: number): void {
-    const { orders } = this.farm.live[0]!.node.face;
+    const { orders } = this.farm.live[0]!.node.api;
     const kind = ORDERS[Math.floor(which / 8) % ORDERS.length];
     this.trace.push(`${kind ?? 'lift'} ${member.id}`);
     const deadlineSeconds = kind === 'drain' ? (which % 2) * 600 : undefined;

@@ -29,8 +29,8 @@ test('the highest version of the envelope that it understands', () => {
 });
 
 test('its hatches, and every address that its host has: what comes from there would not be taken as it came', () => {
-  const { relay, hatches, addresses } = peerOf(parseMemberRecord('fe1', RECORD)!)!;
+  const { relay, transparentPorts, addresses } = peerOf(parseMemberRecord('fe1', RECORD)!)!;
   assert.deepEqual(relay, { address: '10.0.0.1', port: 5064 });
-  assert.deepEqual(hatches, [{ listener: 'edge', at: { address: '10.0.0.1', port: 5065 } }]);
+  assert.deepEqual(transparentPorts, [{ listener: 'edge', at: { address: '10.0.0.1', port: 5065 } }]);
   assert.deepEqual([...(addresses ?? [])].sort(), ['10.0.0.1', '198.51.100.1', '2001:db8::1']);
 });

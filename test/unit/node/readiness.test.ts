@@ -1,7 +1,7 @@
 // When a member says that it is ready for packets of the balancer.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { NodeFace, type NodeFaceOptions } from '../../../src/admin/member-status.ts';
+import { MemberStatus, type MemberStatusOptions } from '../../../src/admin/member-status.ts';
 import { nextView } from '../../../src/ownership/view.ts';
 
 const VIEW = nextView(
@@ -28,7 +28,7 @@ function reasons(change: {
     link: { outrunFor: () => outrunFor },
     fence: { up: fenced },
   };
-  return new NodeFace(parts as unknown as NodeFaceOptions).ready().reasons;
+  return new MemberStatus(parts as unknown as MemberStatusOptions).ready().reasons;
 }
 
 describe('readiness', () => {

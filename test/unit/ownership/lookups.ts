@@ -1,13 +1,13 @@
 // Owner lookups of a farm of plain tables, and requests made for them: for the tests of who owns a packet.
 import { CellFamily } from '../../../src/metrics/counters.ts';
 import { type Keyring, keyring } from '../../../src/ownership/keyring.ts';
-import { type LookupWorld, OwnerLookup, type TokenPlace } from '../../../src/ownership/owner-lookup.ts';
+import { type LookupState, OwnerLookup, type TokenPlace } from '../../../src/ownership/owner-lookup.ts';
 import { earlierOwner, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { CallHash, hashCallId } from '../../../src/ownership/slots.ts';
 import { mintToken, type TokenKind } from '../../../src/ownership/token.ts';
-import type { Verdict } from '../../../src/packet/verdict.ts';
 import { nextView, type Seat, type View } from '../../../src/ownership/view.ts';
 import { Packet } from '../../../src/packet/packet.ts';
+import type { Verdict } from '../../../src/packet/verdict.ts';
 import { options, scanned } from '../sip/messages.ts';
 
 export const KEYS = keyring(['ab'.repeat(32)]);
@@ -78,7 +78,7 @@ export interface Decision {
 }
 
 /** One member's lookup, and what it is told of the rest of the member. */
-export class Member implements LookupWorld {
+export class Member implements LookupState {
   keys: Keyring = KEYS;
   tables: OwnerTables;
   /** Keys of the calls it holds. */

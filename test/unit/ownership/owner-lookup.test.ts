@@ -7,9 +7,9 @@ import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
 import { buildOwnerTables, type OwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { SLOTS } from '../../../src/ownership/slots.ts';
 import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
-import { drop, LOCAL, relayTo, type Verdict } from '../../../src/packet/verdict.ts';
 import { nextView, type View } from '../../../src/ownership/view.ts';
 import { type Packet, SecondChance } from '../../../src/packet/packet.ts';
+import { drop, LOCAL, relayTo, type Verdict } from '../../../src/packet/verdict.ts';
 import {
   callIdOf,
   FOREIGN_KEYS,
@@ -86,7 +86,7 @@ describe('a request with a token of the farm', () => {
     });
 
     test(`${place} that is no dialog token goes by its Call-ID, and is no forgery`, () => {
-      for (const kind of [TokenKind.transaction, TokenKind.edge, TokenKind.streamFlow, TokenKind.datagramFlow]) {
+      for (const kind of [TokenKind.transaction, TokenKind.outward, TokenKind.streamFlow, TokenKind.datagramFlow]) {
         const member = one();
         assert.equal(member.verdict(make(token(kind, 3, 13, 8))), relayTo(5), `kind ${kind}`);
         assert.deepEqual(member.forged, {});
@@ -191,16 +191,16 @@ describe('the order of the rules', () => {
 
 describe('a response', () => {
   test('belongs to the member whose edge token its top branch carries', () => {
-    assert.equal(one().verdict(response(branch(TokenKind.edge, 3))), relayTo(3));
-    assert.equal(one().verdict(response(branch(TokenKind.edge, 1))), LOCAL);
+    assert.equal(one().verdict(response(branch(TokenKind.outward, 3))), relayTo(3));
+    assert.equal(one().verdict(response(branch(TokenKind.outward, 1))), LOCAL);
   });
 
   test('to an edge of an older incarnation is believed: the transaction lives in the server', () => {
-    assert.equal(one().verdict(response(branch(TokenKind.edge, 3, 2))), relayTo(3));
+    assert.equal(one().verdict(response(branch(TokenKind.outward, 3, 2))), relayTo(3));
   });
 
   test('belongs to that member whatever the case of its branch', () => {
-    assert.equal(one().verdict(response(branch(TokenKind.edge, 3).toUpperCase())), relayTo(3));
+    assert.equal(one().verdict(response(branch(TokenKind.outward, 3).toUpperCase())), relayTo(3));
   });
 
   test('to a transaction of a member is believed for its present incarnation only', () => {
@@ -229,9 +229,9 @@ describe('a response', () => {
   });
 
   test('with a branch that is changed, cut or of another farm is dropped and counted', () => {
-    const good = branch(TokenKind.edge, 3);
+    const good = branch(TokenKind.outward, 3);
     const changed = good.slice(0, 20) + (good[20] === 'a' ? 'b' : 'a') + good.slice(21);
-    const foreign = MAGIC_COOKIE + token(TokenKind.edge, 3, 0, 8, FOREIGN_KEYS);
+    const foreign = MAGIC_COOKIE + token(TokenKind.outward, 3, 0, 8, FOREIGN_KEYS);
     for (const forgery of [changed, good.slice(0, -1), `${good}a`, foreign]) {
       const member = one();
       assert.equal(member.verdict(response(forgery, { 'Call-ID': OWN_CALL })), drop('forged-token'), forgery);
@@ -245,7 +245,7 @@ describe('a response', () => {
   });
 
   test('goes by the top Via alone', () => {
-    const below = `SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx, SIP/2.0/UDP 198.51.100.1;branch=${branch(TokenKind.edge, 3)}`;
+    const below = `SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx, SIP/2.0/UDP 198.51.100.1;branch=${branch(TokenKind.outward, 3)}`;
     assert.equal(one().verdict(response(undefined, { Via: below })), drop('stray-response'));
   });
 });
@@ -349,7 +349,7 @@ describe('the slot of the Call-ID', () => {
     for (let i = 0; i < 300; i++)
       assert.notEqual(member.verdict(request('INVITE', { 'Call-ID': `drain-${i}` })), relayTo(2));
     assert.equal(member.verdict(request('BYE', route(dialog(2)))), relayTo(2));
-    assert.equal(member.verdict(response(branch(TokenKind.edge, 2))), relayTo(2));
+    assert.equal(member.verdict(response(branch(TokenKind.outward, 2))), relayTo(2));
   });
 
   test('is handed on by a draining member, which keeps the calls it holds', () => {
@@ -390,34 +390,34 @@ describe('a node that is not in the farm', () => {
   const view = viewOf([seat(1), seat(2), seat(3, { weight: 0, role: 'disabled' })]);
   const tables = buildOwnerTables(view, 3, 1, true);
   const CALL_OF_2 = callIdOf(tables, 2);
-  const apart = () => new Member(tables);
+  const outsideFarm = () => new Member(tables);
 
   test('owns no slot', () => assert.ok(!tables.slots.includes(3)));
 
   test('keeps what comes to it and names nobody', () => {
     const named = { 'Call-ID': CALL_OF_2, Replaces: `${callIdOf(tables, 1)};to-tag=1;from-tag=2` };
     for (const bytes of [request('INVITE', { 'Call-ID': CALL_OF_2 }), request('INVITE', named)])
-      assert.equal(apart().verdict(bytes), LOCAL);
+      assert.equal(outsideFarm().verdict(bytes), LOCAL);
   });
 
   test('passes on what names a member', () => {
-    assert.deepEqual(apart().verdict(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(1)) })), relayTo(1));
-    assert.deepEqual(apart().verdict(response(branch(TokenKind.edge, 2))), relayTo(2));
+    assert.deepEqual(outsideFarm().verdict(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(1)) })), relayTo(1));
+    assert.deepEqual(outsideFarm().verdict(response(branch(TokenKind.outward, 2))), relayTo(2));
   });
 
   test('passes on what names a member that is gone to the owner of its slot, in the farm', () => {
-    const { verdict, packet } = apart().decide(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(DEAD)) }));
+    const { verdict, packet } = outsideFarm().decide(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(DEAD)) }));
     assert.deepEqual([verdict, packet.orphan], [relayTo(2), true]);
   });
 
   test('is found by its token from every member', () => {
     const member = new Member(buildOwnerTables(view, 1, 1));
     assert.deepEqual(member.verdict(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(3)) })), relayTo(3));
-    assert.deepEqual(member.verdict(response(branch(TokenKind.edge, 3))), relayTo(3));
+    assert.deepEqual(member.verdict(response(branch(TokenKind.outward, 3))), relayTo(3));
   });
 
   test('gives back what a member with an older view has brought it for its slot', () => {
-    assert.deepEqual(apart().verdict(request('INVITE', { 'Call-ID': CALL_OF_2 }), { hops: 1 }), relayTo(2));
+    assert.deepEqual(outsideFarm().verdict(request('INVITE', { 'Call-ID': CALL_OF_2 }), { hops: 1 }), relayTo(2));
   });
 
   test('gets no second chance for the slots it had as a member', () => {
@@ -563,8 +563,8 @@ describe('a packet that has been relayed as often as the limit says', () => {
     ['by its slot', request('INVITE', { 'Call-ID': CALL }), relayTo(5)],
     ['by a token in Route', request('BYE', route(dialog(3))), relayTo(3)],
     ['by the token of a member that is gone', request('BYE', { 'Call-ID': CALL, ...route(dialog(DEAD)) }), relayTo(5)],
-    ['by the token in a branch', response(branch(TokenKind.edge, 3)), relayTo(3)],
-    ['by a dead owner’s branch', response(branch(TokenKind.edge, DEAD), { 'Call-ID': CALL }), relayTo(5)],
+    ['by the token in a branch', response(branch(TokenKind.outward, 3)), relayTo(3)],
+    ['by a dead owner’s branch', response(branch(TokenKind.outward, DEAD), { 'Call-ID': CALL }), relayTo(5)],
   ];
   for (const [why, bytes, before] of cases) {
     test(`stays where it is, though ${why} it belongs elsewhere`, () => {
@@ -584,7 +584,7 @@ describe('a packet that has been relayed as often as the limit says', () => {
 
 describe('a packet whose owner has no seat', () => {
   const orphans: readonly (readonly [string, (callId: string) => Buffer])[] = [
-    ['a response', (callId) => response(branch(TokenKind.edge, DEAD), { 'Call-ID': callId })],
+    ['a response', (callId) => response(branch(TokenKind.outward, DEAD), { 'Call-ID': callId })],
     ['a request with Route', (callId) => request('BYE', { 'Call-ID': callId, ...route(dialog(DEAD)) })],
     ['a request with To tag', (callId) => request('BYE', { 'Call-ID': callId, ...toTag(dialog(DEAD)) })],
     ['an ACK', (callId) => request('ACK', { 'Call-ID': callId, ...route(dialog(DEAD)) })],
@@ -602,7 +602,7 @@ describe('a packet whose owner has no seat', () => {
   }
 
   test('does not mark the next packet in the same object', () => {
-    for (const bytes of [request('INVITE', { 'Call-ID': OWN_CALL }), response(branch(TokenKind.edge, 1))])
+    for (const bytes of [request('INVITE', { 'Call-ID': OWN_CALL }), response(branch(TokenKind.outward, 1))])
       assert.equal(one().decide(bytes, { orphan: true }).packet.orphan, false);
   });
 
@@ -672,7 +672,7 @@ const packetBytes: fc.Arbitrary<{ readonly bytes: Buffer; readonly callId: strin
     const bytes =
       parts.branch === undefined
         ? request(parts.method, headers, parts.uri && uri(parts.uri))
-        : response(branch(TokenKind.edge, parts.branch), headers);
+        : response(branch(TokenKind.outward, parts.branch), headers);
     return { bytes, callId: parts.callId };
   });
 

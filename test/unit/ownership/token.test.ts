@@ -31,7 +31,7 @@ function check(text: string, ring = keys): TokenCheck {
 }
 
 /** A branch token with a nonce of 8 octets. */
-const sample = mintToken(keys, TokenKind.edge, 259, 0x010203, Buffer.from('nonce678'));
+const sample = mintToken(keys, TokenKind.outward, 259, 0x010203, Buffer.from('nonce678'));
 
 describe('a token', () => {
   test('says who minted it, and carries its value', () => {
@@ -108,7 +108,7 @@ describe('a token is refused', () => {
   });
 
   test('when its parts come from two good tokens', () => {
-    const other = mintToken(keys, TokenKind.edge, 260, 0x010203, Buffer.from('nonce679'));
+    const other = mintToken(keys, TokenKind.outward, 260, 0x010203, Buffer.from('nonce679'));
     for (let at = 3; at < sample.length - 1; at++) {
       const mixed = sample.slice(0, at) + other.slice(at);
       if (mixed !== sample && mixed !== other) assert.equal(check(mixed), 'forged', `cut at ${at}`);

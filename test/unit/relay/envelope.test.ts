@@ -5,9 +5,9 @@ import fc from 'fast-check';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import {
   decodeFrame,
+  type EnvelopeFault,
   encodeFrame,
   Frame,
-  type FrameFault,
   FrameKind,
   HEAD_IPV4,
   HEAD_IPV6,
@@ -51,7 +51,7 @@ function encode(frame: Frame, body = message, ring = keys): Buffer {
   return bytes;
 }
 
-function decode(bytes: Buffer, ring = keys, own = OWN): FrameFault | Frame {
+function decode(bytes: Buffer, ring = keys, own = OWN): EnvelopeFault | Frame {
   const out = new Frame();
   return decodeFrame(bytes, 0, bytes.length, ring, own, out) ?? out;
 }
@@ -174,7 +174,7 @@ describe('a relay frame', () => {
   });
 
   test('of another version, another family or another TLV is told apart from a forged one', () => {
-    const change = (at: number, octet: number): FrameFault | Frame => {
+    const change = (at: number, octet: number): EnvelopeFault | Frame => {
       const bytes = encode(sample());
       bytes[at] = octet;
       return decode(bytes);

@@ -5,11 +5,11 @@ import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { Endpoint } from '../../../src/base/endpoint.ts';
 import { type Network, nodeNetwork } from '../../../src/base/network.ts';
 import { CellFamily } from '../../../src/metrics/counters.ts';
-import type { Flow } from '../../../src/packet/flow.ts';
 import { type Keyring, keyring } from '../../../src/ownership/keyring.ts';
+import type { Flow } from '../../../src/packet/flow.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 import type { RefuseReason } from '../../../src/relay/refuse-reason.ts';
 import { type PeerInfo, RelayLink } from '../../../src/relay/relay-link.ts';
-import { Packet } from '../../../src/packet/packet.ts';
 
 export const KEYS = keyring(['ab'.repeat(32)]);
 
@@ -32,7 +32,7 @@ export interface MemberOptions {
   /** Indexes of the listeners with relay.mode transparent. */
   readonly transparent?: readonly number[];
   /** Of the first of their hatches, and so on; a free one by default. */
-  readonly hatchPort?: number;
+  readonly transparentPort?: number;
 }
 
 /** A copy of what the handler was given. */
@@ -88,7 +88,10 @@ export class Member {
         listener,
         name: this.listeners[listener]!,
         local: { address: '198.51.100.1', port: 5060 },
-        hatch: { address: options.address ?? LOOPBACK, port: options.hatchPort ? options.hatchPort - 1 + index : 0 },
+        at: {
+          address: options.address ?? LOOPBACK,
+          port: options.transparentPort ? options.transparentPort - 1 + index : 0,
+        },
       })),
       metrics: {
         relayed: this.#relayed,
@@ -122,10 +125,18 @@ export class Member {
 
   get record(): PeerInfo {
     const { number, self, endpoint } = this;
-    const { hatches } = this.link;
+    const { transparentPorts } = this.link;
     const addresses = [endpoint.address, '198.51.100.1'];
     const speaks = this.speaks !== undefined && { speaks: this.speaks };
-    return { number, incarnation: self.incarnation, id: `m${number}`, relay: endpoint, hatches, addresses, ...speaks };
+    return {
+      number,
+      incarnation: self.incarnation,
+      id: `m${number}`,
+      relay: endpoint,
+      transparentPorts,
+      addresses,
+      ...speaks,
+    };
   }
 
   async start(): Promise<void> {

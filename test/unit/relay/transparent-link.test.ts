@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
-import { IpPacket, makeTarget } from '../../../src/relay/ip-packet.ts';
 import type { Packet } from '../../../src/packet/packet.ts';
+import { IpPacket, makeTarget } from '../../../src/relay/ip-packet.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
 import { farm, introduce, Member, type MemberOptions } from './relay-farm.ts';
@@ -46,8 +46,8 @@ async function relay(a: Member, text = 'INVITE', change: Partial<Packet> = {}): 
 /** Sends what is no frame to the hatch of `to`. */
 async function knock(to: Member, bytes: string, from = { address: '192.0.2.9', port: 5060 }): Promise<void> {
   const socket = await network.bindUdp(from, { onDatagram: () => assert.fail('answered'), onSendError: assert.fail });
-  const [hatch] = to.link.hatches;
-  socket.send(Buffer.from(bytes, 'latin1'), hatch!.at.address, hatch!.at.port);
+  const [target] = to.link.transparentPorts;
+  socket.send(Buffer.from(bytes, 'latin1'), target!.at.address, target!.at.port);
   await network.settle();
   await socket.close();
 }
@@ -168,7 +168,7 @@ describe('a packet goes in a frame', () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     assert.equal(await relay(a), 'bare');
-    a.link.setPeers([a.record, { ...b.record, hatches: [] }]);
+    a.link.setPeers([a.record, { ...b.record, transparentPorts: [] }]);
     assert.equal(await relay(a), 'framed');
   });
 });
@@ -186,11 +186,11 @@ describe('what comes to a hatch', () => {
   test('is garbage when it comes from port 0, where nobody can be answered', async () => {
     const b = member(2);
     await farm(b);
-    const hatch = b.link.hatches[0]!.at;
+    const target = b.link.transparentPorts[0]!.at;
     const [raw, ip, bytes] = [network.openRaw(false), new IpPacket(false, 1500, 1), Buffer.from('INVITE')];
     for (const port of [0, 1]) {
-      assert.ok(ip.begin('192.0.2.9', port, makeTarget(hatch), bytes, 0, bytes.length));
-      assert.ok(raw.send(ip.bytes, ip.next(), hatch.address));
+      assert.ok(ip.begin('192.0.2.9', port, makeTarget(target), bytes, 0, bytes.length));
+      assert.ok(raw.send(ip.bytes, ip.next(), target.address));
     }
     await network.settle();
     assert.equal(b.transparent('in', 'garbage'), 1);
@@ -254,13 +254,13 @@ describe('the hatches', () => {
 
   test('are told once they are open, and closed with the link', async () => {
     const b = member(2);
-    assert.equal(b.link.hatches.length, 0);
+    assert.equal(b.link.transparentPorts.length, 0);
     await farm(b);
     assert.deepEqual(
-      b.link.hatches.map(({ listener, at }) => [listener, at.address]),
+      b.link.transparentPorts.map(({ listener, at }) => [listener, at.address]),
       [['udp', '10.0.0.2']],
     );
-    const { at } = b.link.hatches[0]!;
+    const { at } = b.link.transparentPorts[0]!;
     await b.link.stop();
     const again = await network.bindUdp(at, { onDatagram: () => {}, onSendError: () => {} });
     await again.close();
@@ -269,7 +269,7 @@ describe('the hatches', () => {
   test('that cannot be bound are a start-up error, and leave nothing open', async () => {
     const taken = { address: '10.0.0.2', port: 40_000 };
     const holder = await network.bindUdp(taken, holds);
-    const b = new Member(2, { network, clock, address: '10.0.0.2', transparent: [0, 1], hatchPort: taken.port });
+    const b = new Member(2, { network, clock, address: '10.0.0.2', transparent: [0, 1], transparentPort: taken.port });
     await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /hatch/ });
     const first = await network.bindUdp({ ...taken, port: taken.port - 1 }, holds);
     await first.close();
@@ -280,12 +280,19 @@ describe('the hatches', () => {
 
   test('close again when the relay link cannot be bound', async () => {
     const holder = await network.bindUdp({ address: '10.0.0.2', port: 5064 }, holds);
-    const b = new Member(2, { network, clock, address: '10.0.0.2', port: 5064, transparent: [0], hatchPort: 40_001 });
+    const b = new Member(2, {
+      network,
+      clock,
+      address: '10.0.0.2',
+      port: 5064,
+      transparent: [0],
+      transparentPort: 40_001,
+    });
     await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /10\.0\.0\.2:5064/ });
-    const hatch = await network.bindUdp({ address: '10.0.0.2', port: 40_000 }, holds);
-    await hatch.close();
+    const target = await network.bindUdp({ address: '10.0.0.2', port: 40_000 }, holds);
+    await target.close();
     await holder.close();
-    assert.deepEqual([network.rawOpen, b.link.hatches], [0, []]);
+    assert.deepEqual([network.rawOpen, b.link.transparentPorts], [0, []]);
   });
 
   test('do not go when the host has no raw socket: the error says so', async () => {

@@ -3,8 +3,8 @@
 import { AddressList } from '../../../src/base/address-list.ts';
 import type { DatagramSocket, Network } from '../../../src/base/network.ts';
 import { type Cell, CellFamily } from '../../../src/metrics/counters.ts';
-import { DEFAULT_LIMITS, type TransportLimits } from '../../../src/transport/limits.ts';
 import type { Packet } from '../../../src/packet/packet.ts';
+import { DEFAULT_LIMITS, type TransportLimits } from '../../../src/transport/limits.ts';
 import type { ProxyOutcome } from '../../../src/transport/proxy-protocol.ts';
 import { type ListenerConfig, Transport } from '../../../src/transport/transport.ts';
 import { FakeClock } from '../../fake/clock.ts';

@@ -121,10 +121,10 @@ describe('the fake network', () => {
   test('says so when nobody listens', async () => {
     const { network } = await pair();
     let refused = 0;
-    const knock = await network.knockUdp({ address: '192.0.2.3', port: 5060 }, () => {
+    const knock = await network.connectUdp({ address: '192.0.2.3', port: 5060 }, () => {
       refused++;
     });
-    knock.knock(Buffer.from('x'));
+    knock.probe(Buffer.from('x'));
     const error = await new Promise<Error & { code?: string }>((resolve) => {
       network.connectTcp({ address: '192.0.2.3', port: 5060 }).on('error', resolve);
     });

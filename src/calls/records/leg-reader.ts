@@ -1,0 +1,75 @@
+// Reads the message of a leg: its transaction, its tags, its routes. Pure, and cold: a leg is read anew for each question.
+
+import { HeaderName } from '../../sip/header-name.ts';
+import { findHeader, HeaderLine } from '../../sip/headers.ts';
+import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
+import { Scan, scan } from '../../sip/scan.ts';
+import type { Leg } from './call-record.ts';
+
+const line = new HeaderLine();
+const nameAddr = new NameAddr();
+
+/** Reads the text of a leg's message; undefined when it is none. A text without Via is one: a confirmed leg has none. */
+export function readLeg(text: string): Scan | undefined {
+  const bytes = Buffer.from(`${text.replace(/[\r\n]+$/, '')}\r\n\r\n`, 'latin1');
+  const read = new Scan();
+  const fault = scan(bytes, 0, bytes.length, false, read);
+  if (fault !== null && fault !== 'no-via') return undefined;
+  return read.callIdStart < 0 || read.cseq < 0 || read.fromStart < 0 || read.toStart < 0 ? undefined : read;
+}
+
+/**
+ * Is `request` the leg's own request once more, its CANCEL, or the ACK of its error? Compares branch and sent-by of the top Via (RFC 3261 17.2.3), From
+ * tag and CSeq number: whoever has only seen the call's messages further on does not know the branch.
+ */
+export function isOfTransaction(leg: Leg, request: Scan): boolean {
+  const own = readLeg(leg.request);
+  return (
+    own !== undefined &&
+    own.cseq === request.cseq &&
+    slice(own, own.branchStart, own.branchEnd) === slice(request, request.branchStart, request.branchEnd) &&
+    slice(own, own.sentByStart, own.sentByEnd) === slice(request, request.sentByStart, request.sentByEnd) &&
+    slice(own, own.fromTagStart, own.fromTagEnd) === slice(request, request.fromTagStart, request.fromTagEnd)
+  );
+}
+
+/** The branch of the leg's request; '' when it has none. */
+export function branchOfLeg(leg: Leg): string {
+  const own = readLeg(leg.request);
+  return own ? slice(own, own.branchStart, own.branchEnd) : '';
+}
+
+/** The tag by which the leg's party names itself; '' when it is not known. */
+export function partyTag(leg: Leg): string {
+  const said = leg.from === 'client' ? readLeg(leg.request) : readLeg(leg.answer ?? '');
+  if (!said) return '';
+  return leg.from === 'client'
+    ? slice(said, said.fromTagStart, said.fromTagEnd)
+    : slice(said, said.toTagStart, said.toTagEnd);
+}
+
+/** The user parts of the URIs that a message's Record-Route names; those with a password, which a token has not, are left out. */
+export function routeUsers(text: string): string[] {
+  const said = readLeg(text);
+  return (said ? allValues(said, HeaderName.RECORD_ROUTE) : []).flatMap(
+    (value) => /sip:([^@>;:]*)@/i.exec(value)?.[1] ?? [],
+  );
+}
+
+export function slice(message: Scan, start: number, end: number): string {
+  return start < 0 ? '' : message.bytes.toString('latin1', start, end);
+}
+
+export function valueIn(message: Scan, of: HeaderLine): string {
+  return slice(message, of.valueStart, of.valueEnd);
+}
+
+/** The values of all lines of that name, one by one; what cannot be read is left out. */
+export function allValues(message: Scan, name: HeaderName): string[] {
+  const values: string[] = [];
+  for (let from = message.headersStart; findHeader(message, name, from, line); from = line.lineEnd)
+    for (let at = line.valueStart; at < line.valueEnd; at = nameAddr.next)
+      if (parseNameAddr(message.bytes, at, line.valueEnd, nameAddr))
+        values.push(slice(message, nameAddr.start, nameAddr.end));
+  return values;
+}

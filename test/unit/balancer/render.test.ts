@@ -1,0 +1,417 @@
+// The configurations of all kinds: equal to the examples in deploy/lb-examples, and valid for their own tools where these are installed.
+// Written anew with UPDATE_EXAMPLES=1.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Registry } from 'prom-client';
+import { parseAllDocuments } from 'yaml';
+import { AdminServer } from '../../../src/admin/admin-server.ts';
+import type { BalancerPlan, PlannedMember } from '../../../src/balancer/plan.ts';
+import { BALANCER_KINDS, type BalancerKind, isDirectReturn, renderBalancer } from '../../../src/balancer/render.ts';
+import { makeLog } from '../../../src/base/log.ts';
+import { runProgram } from '../../../src/cli/program.ts';
+import { loadConfig } from '../../../src/config/load.ts';
+import { type FakeFace, fakeFace } from '../admin/fake-api.ts';
+
+const EXAMPLES = join(import.meta.dirname, '../../../deploy/lb-examples');
+/** nft and ip of Debian are where the path of a plain user does not look. */
+const { PATH = '', UPDATE_EXAMPLES } = process.env;
+const env = { ...process.env, PATH: `${PATH}:/usr/sbin:/sbin` };
+
+const frontend = (k: number, given: Partial<PlannedMember> = {}): PlannedMember => ({
+  id: `fe${k}`,
+  address: `10.0.0.1${k}`,
+  weight: 100,
+  mac: `00:00:5e:00:53:1${k}`,
+  ...given,
+});
+
+/** The farm of the examples: four frontends, addresses for documentation (RFC 5737, RFC 7042). */
+const EXAMPLE: BalancerPlan = {
+  farm: 'example',
+  vip: '198.51.100.1',
+  services: [
+    { transport: 'udp', port: 5060, targetPort: 5060 },
+    { transport: 'tcp', port: 5060, targetPort: 5060 },
+  ],
+  members: [1, 2, 3, 4].map((k) => frontend(k)),
+  check: { kind: 'sip', port: 5060 },
+  device: 'eth0',
+  outDevice: 'eth0',
+  balancerMac: '00:00:5e:00:53:01',
+};
+
+/** Farms that are unlike the example in one way each. */
+const OTHERS: Readonly<Record<string, BalancerPlan>> = {
+  'one member': { ...EXAMPLE, members: [frontend(1)] },
+  'odd weights': { ...EXAMPLE, members: [frontend(1, { weight: 997 }), frontend(2, { weight: 1 }), frontend(3)] },
+  'forty members': {
+    ...EXAMPLE,
+    members: Array.from({ length: 40 }, (_, i) =>
+      frontend(i, { address: `10.0.1.${i}`, mac: `00:00:5e:00:53:${i + 10}` }),
+    ),
+  },
+  'names with dots and hyphens': {
+    ...EXAMPLE,
+    members: [frontend(1, { id: 'fe-1.example.org' }), frontend(2, { id: '2_b' })],
+  },
+  'UDP only, no health check': { ...EXAMPLE, services: EXAMPLE.services.slice(0, 1), check: null },
+  'TCP only, /readyz asked': { ...EXAMPLE, services: EXAMPLE.services.slice(1), check: { kind: 'http', port: 8060 } },
+  'two ports, a connection asked': {
+    ...EXAMPLE,
+    services: [...EXAMPLE.services, { transport: 'udp', port: 5080, targetPort: 5080 }],
+    check: { kind: 'tcp', port: 5070 },
+  },
+  IPv6: {
+    ...EXAMPLE,
+    vip: '2001:db8::1',
+    members: [1, 2].map((k) => frontend(k, { address: `2001:db8::1${k}` })),
+  },
+};
+
+const hasTcp = ({ services }: BalancerPlan): boolean => services.some(({ transport }) => transport === 'tcp');
+
+const FARMS = { 'the example': EXAMPLE, ...OTHERS };
+
+function textOf(kind: BalancerKind, plan: BalancerPlan, name?: string): string {
+  const files = renderBalancer(kind, plan);
+  return (name === undefined ? files[0]! : files.find((file) => file.name === name)!).text;
+}
+
+function works(command: string, ...args: readonly string[]): boolean {
+  return spawnSync(command, args, { env }).status === 0;
+}
+
+const needs = (what: string, is: boolean): { readonly skip: string | false } => ({
+  skip: is ? false : `needs ${what}`,
+});
+const canUnshare = works('unshare', '-rn', 'true') && works('ip', '-V');
+const WITH_NFT = needs('nft and user namespaces', canUnshare && works('nft', '--version'));
+const WITH_HAPROXY = needs('haproxy', works('haproxy', '-v'));
+const WITH_NGINX = needs(
+  'nginx with its stream module, and user namespaces',
+  canUnshare && works('nginx', '-V') && hasStream(),
+);
+const WITH_KEEPALIVED = needs('keepalived', works('keepalived', '--version'));
+const WITH_TERRAFORM = needs('terraform', works('terraform', '-version'));
+
+function hasStream(): boolean {
+  try {
+    return readdirSync('/etc/nginx/modules-enabled').some((name) => name.includes('stream'));
+  } catch {
+    return false;
+  }
+}
+
+/** Runs `script` with the text in $FILE and shows the tool's own words when it says no. */
+function check(t: TestContext, name: string, text: string, script: string, wrap: readonly string[] = []): void {
+  const folder = mkdtempSync(join(tmpdir(), 'sipfarm-balancer-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const FILE = join(folder, name);
+  writeFileSync(FILE, text);
+  const [command, ...args] = [...wrap, 'sh', '-c', script];
+  const { status, stdout, stderr } = spawnSync(command!, args, { encoding: 'utf8', env: { ...env, FILE } });
+  assert.equal(status, 0, `${stdout}${stderr}\n${text}`);
+}
+
+const ALONE = ['unshare', '-rn'];
+
+for (const kind of BALANCER_KINDS) {
+  test(`the example of ${kind} is what render writes for the same farm`, () => {
+    for (const { name, text } of renderBalancer(kind, EXAMPLE)) {
+      const path = join(EXAMPLES, kind, name);
+      if (UPDATE_EXAMPLES) {
+        mkdirSync(join(EXAMPLES, kind), { recursive: true });
+        writeFileSync(path, text);
+      }
+      assert.equal(readFileSync(path, 'utf8'), text, path);
+    }
+  });
+
+  test(`the example of ${kind} has nothing beside its files but a README`, () => {
+    const names = [...renderBalancer(kind, EXAMPLE).map(({ name }) => name), 'README.md'];
+    assert.deepEqual(readdirSync(join(EXAMPLES, kind)).sort(), names.sort());
+  });
+
+  test(`no file of ${kind} has a password, or binds a client to a member`, () => {
+    const carried = Object.values(FARMS).filter((plan) => kind !== 'haproxy' || hasTcp(plan));
+    for (const plan of carried)
+      for (const { text } of renderBalancer(kind, plan)) {
+        const lines = text.split('\n').filter((line) => !/^\s*(?:#|!|\/\*)/.test(line));
+        const wrong =
+          /passw|admpw|auth_pass|sip-switch|sip-proxy|--pe |persistence_|\bpbind\b|sticky|stick-table|ip_hash|ClientIP/i;
+        for (const line of lines) assert.doesNotMatch(line, wrong);
+        assert.ok(text.endsWith('\n') && !text.includes('undefined') && !text.includes('[object'), text);
+      }
+  });
+}
+
+for (const kind of BALANCER_KINDS)
+  test(`what the README of ${kind} writes into sipfarm.yaml passes the check`, (t) => {
+    const readme = readFileSync(join(EXAMPLES, kind, 'README.md'), 'utf8');
+    const sample = /^ {7}listeners:\n(?: {7}.*\n)+/m.exec(readme)?.[0].replace(/^ {7}/gm, '');
+    assert.ok(sample, 'it has a sample');
+    const folder = mkdtempSync(join(tmpdir(), 'sipfarm-balancer-'));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const path = join(folder, 'sipfarm.yaml');
+    const rest = `farm: example
+member: fe1
+store: { kind: etcd, hosts: [http://10.0.0.31:2379] }
+keys: ["\${SIPFARM_KEY}"]
+relay: { bind: 10.0.0.11:5064 }
+service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
+`;
+    writeFileSync(path, rest + sample);
+    const { config, warnings } = loadConfig(path, { SIPFARM_KEY: 'ab'.repeat(32) });
+    // To their members these proxies are all clients of UDP, so they must not stand in balancer.probes.
+    const empty = kind === 'nginx-stream' || kind === 'envoy' ? [/balancer\.probes is empty/] : [];
+    assert.equal(warnings.length, empty.length, warnings.join());
+    for (const [i, expected] of empty.entries()) assert.match(warnings[i]!, expected);
+    assert.equal(config.balancer.mode, isDirectReturn(kind) ? 'dsr' : 'nat');
+    for (const heading of ['Set-up, in this order', 'What must not be switched on', 'How to see that it works'])
+      assert.ok(readme.includes(`\n## ${heading}\n`), heading);
+  });
+
+test('every kind of the examples can be rendered', () => {
+  const folders = readdirSync(EXAMPLES, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  assert.deepEqual(folders.map(({ name }) => name).sort(), [...BALANCER_KINDS].sort());
+});
+
+for (const kind of ['nftables-nat', 'nftables-dsr'] as const)
+  for (const [title, plan] of Object.entries(FARMS))
+    test(`nft takes what ${kind} writes: ${title}`, WITH_NFT, (t) => {
+      // Twice: the second loading meets the table of the first.
+      const load = 'ip link add eth0 type veth peer name other && nft -c -f $FILE && nft -f $FILE && nft -f $FILE';
+      check(t, 'sipfarm.nft', textOf(kind, plan), load, ALONE);
+    });
+
+test('a MAC address that is not known stands out, and nft refuses the file', WITH_NFT, () => {
+  const text = textOf('nftables-dsr', {
+    ...EXAMPLE,
+    members: [frontend(1), frontend(2, { mac: null })],
+    balancerMac: null,
+  });
+  assert.match(text, /# NOT READY: .*this host.*fe2/);
+  const script = 'ip link add eth0 type veth peer name other && nft -c -f -';
+  const { status } = spawnSync('unshare', ['-rn', 'sh', '-c', script], { env, input: text });
+  assert.notEqual(status, 0);
+});
+
+const SECURED: BalancerPlan = {
+  ...EXAMPLE,
+  services: [...EXAMPLE.services, { transport: 'tcp', port: 5061, targetPort: 5062, tls: true }],
+};
+
+test(
+  'haproxy ends TLS where clients speak it, and asks each SIP port of the members at that port',
+  WITH_HAPROXY,
+  (t) => {
+    const text = textOf('haproxy', SECURED);
+    assert.match(text, /^frontend sip-5060\n {2}bind 198\.51\.100\.1:5060$/m);
+    assert.match(text, /^ {2}bind 198\.51\.100\.1:5061 ssl crt \/etc\/haproxy\/sipfarm-example\.pem$/m);
+    assert.match(text, /^ {2}server fe1 10\.0\.0\.11:5062 weight 1 send-proxy-v2 check inter 1s fall 2 rise 2$/m);
+    const make =
+      'openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=sip.example.com -keyout $FILE.k -out $FILE.c';
+    const put = 'cat $FILE.c $FILE.k > $FILE.pem && sed -i "s#/etc/haproxy/sipfarm-example.pem#$FILE.pem#" $FILE';
+    check(t, 'haproxy.cfg', text, `${make} 2>&1 && ${put} && haproxy -c -f $FILE`);
+  },
+);
+
+for (const [title, plan] of Object.entries(FARMS)) {
+  if (hasTcp(plan))
+    test(`haproxy takes what haproxy writes: ${title}`, WITH_HAPROXY, (t) => {
+      check(t, 'haproxy.cfg', textOf('haproxy', plan), 'haproxy -c -f $FILE');
+    });
+
+  test(`nginx takes what nginx-stream writes: ${title}`, WITH_NGINX, (t) => {
+    const up = `ip link set lo up && ip addr add ${plan.vip} dev lo`;
+    check(t, 'nginx.conf', textOf('nginx-stream', plan), `${up} && nginx -t -c $FILE`, ALONE);
+  });
+
+  test(`keepalived takes what ipvs writes: ${title}`, WITH_KEEPALIVED, (t) => {
+    check(t, 'keepalived.conf', textOf('ipvs', plan, 'keepalived.conf'), 'keepalived -t -f $FILE');
+  });
+
+  test(`terraform takes what aws-nlb writes, formatted as it would: ${title}`, WITH_TERRAFORM, (t) => {
+    check(t, 'main.tf', textOf('aws-nlb', plan), 'terraform fmt -check -diff $FILE');
+  });
+
+  test(`the rules for ipvsadm-restore have one service for each port and one line for each member: ${title}`, () => {
+    const endpoint = '(?:\\[[0-9a-f:]+\\]|[0-9.]+):[0-9]+';
+    const lines = textOf('ipvs', plan).trimEnd().split('\n');
+    const service = new RegExp(`^-A -u ${endpoint} -s wrr -o$|^-A -t ${endpoint} -s wrr$`);
+    const server = new RegExp(`^-a -[ut] ${endpoint} -r ${endpoint} -g -w [1-9][0-9]*$`);
+    for (const line of lines) assert.ok(service.test(line) || server.test(line), line);
+    assert.equal(lines.filter((line) => line.startsWith('-A')).length, plan.services.length);
+    assert.equal(lines.length, plan.services.length * (plan.members.length + 1));
+  });
+
+  test(`the YAML of envoy and kubernetes can be read, and has every member: ${title}`, () => {
+    const files = [...renderBalancer('envoy', plan), ...renderBalancer('kubernetes', plan)];
+    const seen = new Map<string, unknown[]>();
+    for (const { name, text } of files) {
+      const documents = parseAllDocuments(text, { strict: true });
+      for (const { errors, warnings } of documents) assert.deepEqual([...errors, ...warnings], [], text);
+      seen.set(
+        name,
+        documents.map((document) => document.toJS()),
+      );
+    }
+    const own = plan.members.map(({ address }) => address);
+    const [, slice] = seen.get('service.yaml') as { endpoints: { addresses: string[] }[] }[];
+    assert.deepEqual(
+      slice!.endpoints.flatMap(({ addresses }) => addresses),
+      own,
+    );
+    const [bootstrap] = seen.get('envoy.yaml') as {
+      static_resources: { listeners: object[]; clusters: EnvoyCluster[] };
+    }[];
+    const { listeners, clusters } = bootstrap!.static_resources;
+    assert.deepEqual([listeners.length, clusters.length], [plan.services.length, plan.services.length]);
+    for (const { load_assignment: assignment, transport_socket: socket, health_checks: checks } of clusters) {
+      const [{ lb_endpoints: endpoints }] = assignment.endpoints;
+      const addresses = endpoints.map(({ endpoint }) => endpoint.address.socket_address.address);
+      assert.deepEqual(addresses, own);
+      assert.equal(socket !== undefined, assignment.cluster_name.startsWith('farm_tcp'));
+      assert.equal(checks !== undefined, plan.check !== null);
+    }
+  });
+
+  test(`the appliances name the VIP, the port and every member: ${title}`, () => {
+    for (const kind of ['serveriron', 'alteon', 'bigip'] as const) {
+      const text = textOf(kind, plan);
+      for (const { address, id } of plan.members)
+        assert.ok(text.includes(address) && text.includes(id), `${kind} ${id}`);
+      assert.ok(text.includes(plan.vip));
+      for (const { port } of plan.services) assert.match(text, new RegExp(`\\b${port}\\b`));
+    }
+  });
+}
+
+interface EnvoyEndpoint {
+  readonly endpoint: { readonly address: { readonly socket_address: { readonly address: string } } };
+}
+
+interface EnvoyCluster {
+  readonly load_assignment: {
+    readonly cluster_name: string;
+    readonly endpoints: readonly [{ readonly lb_endpoints: readonly EnvoyEndpoint[] }];
+  };
+  readonly transport_socket?: object;
+  readonly health_checks?: object;
+}
+
+async function ask(
+  t: TestContext,
+  argv: readonly string[],
+  api: FakeFace = fakeFace(),
+): Promise<{ code: number; out: string; err: string }> {
+  const server = new AdminServer({
+    bind: { address: '127.0.0.1', port: 0 },
+    token: undefined,
+    api,
+    registry: new Registry(),
+    log: makeLog({ level: 'silent' }),
+  });
+  const { port } = await server.start();
+  t.after(() => server.stop());
+  const out: string[] = [];
+  const err: string[] = [];
+  const never = () => Promise.reject(new Error('not asked for'));
+  const code = await runProgram(['balancer', 'render', ...argv, '--admin', `127.0.0.1:${port}`], {
+    version: '1.2.3',
+    environment: {},
+    out: (text) => void out.push(text),
+    err: (text) => void err.push(text),
+    runNode: never,
+    runDemo: never,
+    runWorker: never,
+    runDoctor: never,
+    following: { pause: never, interrupted: never },
+  });
+  return { code, out: out.join('\n'), err: err.join('\n') };
+}
+
+test('the command asks the live farm and prints the one file alone, to be piped into its tool', async (t) => {
+  const { code, out, err } = await ask(t, ['nftables-nat']);
+  assert.deepEqual([code, err], [0, '']);
+  assert.ok(out.startsWith('#!/usr/sbin/nft -f\n'));
+  assert.match(out, /define vip = 198\.51\.100\.1\n/);
+  assert.match(out, /fe1 10\.0\.0\.11/);
+});
+
+test('several files are printed under their names, or one by --file', async (t) => {
+  const all = await ask(t, ['ipvs']);
+  assert.match(all.out, /^==> ipvsadm\.rules <==\n-A -u .*\n\n==> keepalived\.conf <==\n/s);
+  const one = await ask(t, ['ipvs', '--file', 'ipvsadm.rules']);
+  assert.ok(one.out.startsWith('-A -u 198.51.100.1:5060 -s wrr -o\n'));
+  const { code, err } = await ask(t, ['ipvs', '--file', 'nothing']);
+  assert.equal(code, 2);
+  assert.match(err, /^SF_USAGE: ipvs has no file nothing, but ipvsadm\.rules, keepalived\.conf$/m);
+});
+
+test('--json prints the plan, with what the options say', async (t) => {
+  const options = ['--vip', '203.0.113.9', '--port', '5080', '--check', 'http:8060', '--mac', 'fe1=00:00:5E:00:53:11'];
+  const more = [
+    '--device',
+    'wan0',
+    '--out-device',
+    'lan0',
+    '--balancer-mac',
+    '00:00:5e:00:53:01',
+    '--address',
+    'fe1=10.9.9.9',
+  ];
+  const { code, out, err } = await ask(t, ['haproxy', ...options, ...more, '--json']);
+  assert.equal(code, 0);
+  assert.match(err, /^warning: no member advertises 203\.0\.113\.9/);
+  assert.deepEqual(JSON.parse(out), {
+    farm: 'lab',
+    vip: '203.0.113.9',
+    services: [
+      { transport: 'udp', port: 5080, targetPort: 5060 },
+      { transport: 'tcp', port: 5080, targetPort: 5060 },
+    ],
+    members: [{ id: 'fe1', address: '10.9.9.9', weight: 100, mac: '00:00:5e:00:53:11' }],
+    check: { kind: 'http', port: 8060 },
+    device: 'wan0',
+    outDevice: 'lan0',
+    balancerMac: '00:00:5e:00:53:01',
+  });
+});
+
+test('what a kind cannot carry or does not know is warned of, on the standard error', async (t) => {
+  assert.match((await ask(t, ['haproxy'])).err, /^warning: UDP 5060 is left out: haproxy carries TCP only/);
+  const dsr = await ask(t, ['nftables-dsr', '--check', 'none']);
+  assert.match(dsr.err, /warning: the MAC addresses of fe1 are not known/);
+  assert.match(dsr.err, /warning: the balancer's own MAC address is not known/);
+});
+
+test('a farm without members is SF_BALANCER_PLAN with exit code 1', async (t) => {
+  const { code, err, out } = await ask(t, ['envoy'], { ...fakeFace(), members: () => [] });
+  assert.deepEqual([code, out], [1, '']);
+  assert.match(err, /^SF_BALANCER_PLAN: no member takes packets/);
+});
+
+test('wrong usage of balancer render is SF_USAGE with exit code 2', async (t) => {
+  for (const argv of [
+    ['nonsense'],
+    [],
+    ['haproxy', '--vip', 'somewhere'],
+    ['haproxy', '--port', '0'],
+    ['haproxy', '--check', 'sip'],
+    ['haproxy', '--check', 'sip:70000'],
+    ['haproxy', '--mac', 'fe1'],
+    ['haproxy', '--mac', 'fe1=zz'],
+    ['haproxy', '--balancer-mac', '1'],
+    ['haproxy', '--device', 'a b'],
+    ['haproxy', '--address', '=10.0.0.1'],
+  ]) {
+    const { code, err, out } = await ask(t, argv);
+    assert.deepEqual([code, out], [2, ''], argv.join(' '));
+    assert.match(err, /^SF_USAGE: /);
+  }
+});

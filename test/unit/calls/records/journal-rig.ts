@@ -1,0 +1,154 @@
+// A call journal on a memory store that can fail in the ways a store fails, for the tests of this folder.
+import { pino } from 'pino';
+import { SipfarmError } from '../../../../src/base/errors.ts';
+import { NO_GUARD } from '../../../../src/base/guard.ts';
+import { CallJournal, type RecordsMode } from '../../../../src/calls/records/call-journal.ts';
+import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../../src/calls/records/call-record.ts';
+import type { CapturedMessage } from '../../../../src/calls/records/leg-text.ts';
+import type { CapturedLeg } from '../../../../src/calls/records/tracked-call.ts';
+import { CellFamily } from '../../../../src/metrics/counters.ts';
+import { emptyWay } from '../../../../src/packet/flow.ts';
+import { MemoryFarm, type MemoryStore } from '../../../../src/store/memory-store.ts';
+import type { Store, Write } from '../../../../src/store/store.ts';
+import { FakeClock } from '../../../fake/clock.ts';
+
+export const SELF = 3;
+
+/** What the store does with the next commits: takes them, never gets them, takes them and loses the answer, refuses them, is slow. */
+export type Fault = 'none' | 'unheard' | 'answer-lost' | 'refused' | 'slow';
+
+export class JournalRig {
+  readonly clock = new FakeClock();
+  readonly memory = new MemoryFarm(this.clock);
+  readonly store: MemoryStore = this.memory.open();
+  readonly journal: CallJournal;
+  readonly taken: number[] = [];
+  /** Per key of the call: how many writes named it. */
+  readonly writes = new Map<number, number>();
+  readonly self = { number: SELF, incarnation: 5, epoch: 9 };
+  commits = 0;
+  fault: Fault = 'none';
+  mayWrite = true;
+  seated = true;
+  readonly outcomes: CellFamily<'outcome'>;
+  readonly dropped: CellFamily<'reason'>;
+
+  constructor(mode: RecordsMode = 'calls') {
+    const family = <L extends string>(label: L) => new CellFamily({ name: label, help: '', labels: [label] });
+    this.outcomes = family('outcome');
+    this.dropped = family('reason');
+    this.journal = new CallJournal({
+      store: this.#faulty(),
+      clock: this.clock,
+      log: pino({ level: 'silent' }),
+      guard: NO_GUARD,
+      mode,
+      self: () => this.self,
+      mayWrite: () => this.mayWrite,
+      stillSeated: async () => {
+        await this.store.reach();
+        return this.seated;
+      },
+      onTaken: (entry) => void this.taken.push(entry),
+      writes: this.outcomes,
+      dropped: this.dropped,
+    });
+  }
+
+  #faulty(): Store {
+    const { store } = this;
+    return new Proxy(store, {
+      get: (_target, name) => {
+        if (name === 'commit') return (writes: readonly Write[]) => this.#commit(writes);
+        const value = Reflect.get(store, name, store) as unknown;
+        return typeof value === 'function' ? value.bind(store) : value;
+      },
+    });
+  }
+
+  async #commit(writes: readonly Write[]): Promise<boolean> {
+    const { fault } = this;
+    this.commits++;
+    if (fault === 'unheard') throw new SipfarmError('SF_STORE_UNREACHABLE', 'not heard');
+    if (fault === 'refused') throw new SipfarmError('SF_STORE_REFUSED', 'no space');
+    if (fault === 'slow') await new Promise<void>((resolve) => this.clock.after(100, resolve));
+    const done = await this.store.commit(writes);
+    if (fault === 'answer-lost') throw new SipfarmError('SF_STORE_UNREACHABLE', 'the answer is lost');
+    const named = new Set(writes.flatMap(({ key }) => parseRecordKey(key)?.entry ?? []));
+    for (const entry of named) this.writes.set(entry, (this.writes.get(entry) ?? 0) + 1);
+    return done;
+  }
+
+  /** Records in the store by `entry`, with the kind their key has. */
+  stored(): Map<number, CallRecord & { readonly kind: string }> {
+    const found = new Map<number, CallRecord & { readonly kind: string }>();
+    for (const { key, value } of this.memory.readAll(`calls/${SELF}/`)) {
+      const place = parseRecordKey(key);
+      const record = parseCallRecord(value);
+      if (place && !record) throw new Error(`${key} is no record`);
+      if (place && found.has(place.entry)) throw new Error(`${place.entry} stands there twice`);
+      if (place && record) found.set(place.entry, { ...record, kind: key.split('/')[2]! });
+    }
+    return found;
+  }
+
+  /** All of the store is gone. */
+  wipe(): void {
+    this.memory.apply(
+      this.memory
+        .readAll('calls/')
+        .slice(0, 100)
+        .map(({ key }) => ({ key, value: undefined })),
+    );
+  }
+}
+
+export function sighting(text: string, ownLines = 0): CapturedMessage {
+  const message = Buffer.from(text.replaceAll(/\r?\n/g, '\r\n'), 'latin1');
+  const startLineEnd = message.indexOf('\r\n') + 2;
+  let headersStart = startLineEnd;
+  for (let line = 0; line < ownLines; line++) headersStart = message.indexOf('\r\n', headersStart) + 2;
+  return { message, startLineEnd, headersStart, headersEnd: message.indexOf('\r\n\r\n') + 2 };
+}
+
+const FLOW = { ...emptyWay(), member: SELF, incarnation: 5, listener: 1, address: '192.0.2.7', port: 5060 };
+
+export function invite(callId: string, via: string): string {
+  return `INVITE sip:bob@example.org SIP/2.0
+Via: ${via}
+Max-Forwards: 70
+From: <sip:alice@example.org>;tag=a
+To: <sip:bob@example.org>
+Call-ID: ${callId}
+CSeq: 1 INVITE
+Contact: <sip:alice@192.0.2.7>
+User-Agent: verbose and of no use
+Content-Length: 4
+
+v=0
+`;
+}
+
+export function clientLeg(callId: string): CapturedLeg {
+  const via = 'SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKphone';
+  return { from: 'client', flow: FLOW, request: sighting(invite(callId, via)), branch: '' };
+}
+
+export function serverLeg(callId: string, branch = 'z9hG4bKsf1'): CapturedLeg {
+  const via = `SIP/2.0/UDP 198.51.100.1:5060;branch=${branch}`;
+  return { from: 'server', flow: FLOW, request: sighting(invite(callId, via)), branch };
+}
+
+export function ok(callId: string): CapturedMessage {
+  return sighting(`SIP/2.0 200 OK
+Via: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKphone
+Record-Route: <sip:sf1@198.51.100.1;lr>
+From: <sip:alice@example.org>;tag=a
+To: <sip:bob@example.org>;tag=b
+Call-ID: ${callId}
+CSeq: 1 INVITE
+Contact: <sip:bob@192.0.2.8>
+Server: verbose
+
+`);
+}

@@ -1,0 +1,394 @@
+// The table of owned calls: which packets move a call on, how long it lives, and what a drain waits for.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { CallTable, Step } from '../../../../src/calls/table/call-table.ts';
+import { Method } from '../../../../src/sip/scan.ts';
+
+const { INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE, UPDATE } = Method;
+
+const CALL = 2 ** 52 + 12345;
+const EPOCH = 7;
+/** Senders that nothing is known of: what they send is never taken for a copy. */
+const FIRST = { from: 0, to: 0, cseq: 0 };
+const IN_DIALOG = { from: 0, to: 1, cseq: 0 };
+
+function table(maxEntries = 100): CallTable & { evicted: { n: number } } {
+  const evicted = { n: 0 };
+  return Object.assign(new CallTable({ ringingSeconds: 200, longestCallSeconds: 7200, maxEntries, evicted }), {
+    evicted,
+  });
+}
+
+/** A table with one call that was answered at second 0. */
+function talking(): CallTable {
+  const calls = table();
+  calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+  calls.onResponse(CALL, INVITE, 180, 0, 0);
+  calls.onResponse(CALL, INVITE, 200, 0, 0);
+  calls.onRequest(CALL, ACK, IN_DIALOG, 0, EPOCH);
+  return calls;
+}
+
+describe('an INVITE that comes when its call is over', () => {
+  const [ALICE, BOB, CAROL] = [11, 22, 33];
+
+  /** A call of Alice, opened with CSeq 5, answered by Bob, ended; or refused with `status`. */
+  function over(status = 200): CallTable {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, { from: ALICE, to: 0, cseq: 5 }, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, status, status === 200 ? BOB : 0, 10);
+    if (status === 200) {
+      calls.onRequest(CALL, BYE, { from: ALICE, to: BOB, cseq: 7 }, 20, EPOCH);
+      calls.onResponse(CALL, BYE, 200, 0, 30);
+    }
+    return calls;
+  }
+
+  for (const [name, status, sender, counts] of [
+    ['a copy of the first one', 200, { from: ALICE, to: 0, cseq: 5 }, false],
+    ['a copy of a re-INVITE', 200, { from: ALICE, to: BOB, cseq: 6 }, false],
+    ['a re-INVITE of the callee', 200, { from: BOB, to: ALICE, cseq: 1 }, false],
+    ['a copy of one that was refused', 486, { from: ALICE, to: 0, cseq: 5 }, false],
+    ['the retry with credentials', 401, { from: ALICE, to: 0, cseq: 6 }, true],
+    ['a new call of the same caller under that Call-ID', 200, { from: ALICE, to: 0, cseq: 8 }, true],
+    ['a call of somebody else under that Call-ID', 200, { from: CAROL, to: 0, cseq: 1 }, true],
+    ['a re-INVITE in another dialog of a fork', 200, { from: ALICE, to: CAROL, cseq: 6 }, true],
+  ] as const)
+    test(`${name} ${counts ? 'begins a call' : 'begins nothing, whatever the answer'}`, () => {
+      const calls = over(status);
+      const step = calls.onRequest(CALL, INVITE, sender, 40, EPOCH);
+      assert.deepEqual([step === Step.began, calls.calls], [counts, counts ? 1 : 0]);
+      calls.onResponse(CALL, INVITE, status === 200 ? 200 : 486, 0, 50);
+      if (!counts) assert.equal(calls.calls, 0);
+    });
+});
+
+describe('a call', () => {
+  test('is inviting, confirmed, ending, ended, and then forgotten', () => {
+    const calls = table();
+    assert.equal(calls.has(CALL), false);
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'inviting');
+    calls.onResponse(CALL, INVITE, 183, 0, 10);
+    assert.equal(calls.stateOf(CALL), 'inviting');
+    calls.onResponse(CALL, INVITE, 200, 0, 20);
+    calls.onRequest(CALL, ACK, IN_DIALOG, 30, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+    calls.onRequest(CALL, BYE, IN_DIALOG, 60_000, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'ending');
+    calls.onResponse(CALL, BYE, 200, 0, 60_000);
+    assert.equal(calls.stateOf(CALL), 'ended');
+    assert.deepEqual([calls.calls, calls.size, calls.has(CALL)], [0, 1, true]);
+    calls.sweep(92_000);
+    assert.equal(calls.has(CALL), true, 'lingers 64*T1 for retransmissions');
+    calls.sweep(93_000);
+    assert.deepEqual([calls.size, calls.has(CALL), calls.stateOf(CALL)], [0, false, undefined]);
+  });
+
+  test('that is cancelled ends with its 487', () => {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+    calls.onRequest(CALL, CANCEL, FIRST, 100, EPOCH);
+    calls.onResponse(CALL, CANCEL, 200, 0, 110);
+    assert.equal(calls.calls, 1, 'the CANCEL and its answer end nothing');
+    calls.onResponse(CALL, INVITE, 487, 0, 120);
+    calls.onRequest(CALL, ACK, IN_DIALOG, 130, EPOCH);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls], ['failed', 0]);
+  });
+
+  for (const status of [401, 407]) {
+    test(`answered ${status} is revived by the retry with credentials, in the epoch of the retry`, () => {
+      const calls = table();
+      calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+      calls.onResponse(CALL, INVITE, status, 0, 10);
+      calls.onRequest(CALL, ACK, IN_DIALOG, 20, EPOCH);
+      assert.deepEqual([calls.stateOf(CALL), calls.oldestEpoch()], ['failed', 0]);
+      calls.onRequest(CALL, INVITE, FIRST, 30, EPOCH + 1);
+      assert.deepEqual([calls.stateOf(CALL), calls.calls, calls.oldestEpoch()], ['inviting', 1, EPOCH + 1]);
+    });
+  }
+
+  test('whose challenge is retransmitted behind the retry is confirmed by the 200 all the same', () => {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, 401, 0, 10);
+    calls.onRequest(CALL, INVITE, FIRST, 20, EPOCH);
+    calls.onResponse(CALL, INVITE, 401, 0, 30);
+    calls.onResponse(CALL, INVITE, 200, 0, 40);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+  });
+
+  test('outlives a failed re-INVITE, but not one answered 481', () => {
+    const calls = talking();
+    calls.onRequest(CALL, INVITE, IN_DIALOG, 1000, EPOCH);
+    calls.onResponse(CALL, INVITE, 488, 0, 1010);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+    calls.onResponse(CALL, INVITE, 481, 0, 1020);
+    assert.equal(calls.stateOf(CALL), 'ended');
+  });
+
+  test('is not revived by a 200 to its INVITE that comes again behind the BYE', () => {
+    const calls = talking();
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
+    calls.onResponse(CALL, INVITE, 200, 0, 1010);
+    assert.equal(calls.stateOf(CALL), 'ending');
+    calls.onResponse(CALL, BYE, 200, 0, 1020);
+    calls.onResponse(CALL, INVITE, 200, 0, 1030);
+    assert.equal(calls.stateOf(CALL), 'ended');
+  });
+
+  test('whose BYE is challenged is not over until the BYE with credentials is answered', () => {
+    const calls = talking();
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
+    calls.onResponse(CALL, BYE, 407, 0, 1010);
+    assert.equal(calls.calls, 1);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1020, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 0, 1030);
+    assert.equal(calls.calls, 0);
+  });
+
+  test('whose BYE nobody answers is forgotten 64*T1 later', () => {
+    const calls = talking();
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
+    calls.sweep(33_000);
+    assert.equal(calls.calls, 1);
+    calls.sweep(34_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('rings as long as provisional answers come, and ringingSeconds after the last', () => {
+    const calls = table();
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+    for (let minute = 1; minute <= 10; minute++) {
+      calls.sweep(minute * 60_000);
+      calls.onResponse(CALL, INVITE, 180, 0, minute * 60_000);
+    }
+    calls.sweep(800_000);
+    assert.equal(calls.calls, 1);
+    calls.sweep(801_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('lives longestCallSeconds after its last packet', () => {
+    const calls = talking();
+    calls.onRequest(CALL, UPDATE, IN_DIALOG, 1_000_000, EPOCH);
+    calls.sweep(8_200_000);
+    assert.equal(calls.calls, 1);
+    calls.sweep(8_201_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('that is there already lives as long as the lifetimes set later say', () => {
+    const calls = talking();
+    calls.onRequest(CALL + 1, INVITE, FIRST, 0, EPOCH);
+    calls.setLifetimes({ ringingSeconds: 100, longestCallSeconds: 300 });
+    calls.sweep(101_000);
+    assert.deepEqual([calls.stateOf(CALL), calls.stateOf(CALL + 1)], ['confirmed', undefined]);
+    calls.sweep(301_000);
+    assert.equal(calls.size, 0);
+  });
+});
+
+describe('other requests', () => {
+  test('are remembered for 64*T1 and are no calls', () => {
+    const calls = table();
+    calls.onRequest(CALL, OPTIONS, FIRST, 0, EPOCH);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls], ['transaction', 0]);
+    calls.onResponse(CALL, OPTIONS, 200, 0, 10_000);
+    calls.sweep(42_000);
+    assert.equal(calls.size, 1);
+    calls.sweep(43_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a stray ACK or response is not remembered: the call may live at another member', () => {
+    const calls = table();
+    calls.onRequest(CALL, ACK, IN_DIALOG, 0, EPOCH);
+    calls.onResponse(CALL, INVITE, 200, 0, 0);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a subscription lives 3,900 s after its last packet', () => {
+    const calls = table();
+    calls.onRequest(CALL, SUBSCRIBE, FIRST, 0, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'subscribing');
+    calls.onResponse(CALL, SUBSCRIBE, 202, 0, 0);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls], ['subscribed', 0]);
+    calls.sweep(3_900_000);
+    assert.equal(calls.size, 1);
+    calls.sweep(3_901_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a call or subscription whose 2xx names a time lives about so long after its last packet, and what refreshes it names it anew', () => {
+    for (const [seconds, lives] of [
+      [122, 128],
+      [32, 64],
+      [1832, 2048],
+      [5032, 7200],
+      [999_999, 7200],
+      [0, 7200],
+    ] as const) {
+      const calls = talking();
+      calls.setLife(CALL, INVITE, seconds);
+      assert.deepEqual([calls.stateOf(CALL), calls.calls], ['confirmed', 1]);
+      calls.sweep(lives * 1000);
+      assert.equal(calls.size, 1, `${seconds} s`);
+      calls.sweep(lives * 1000 + 1000);
+      assert.equal(calls.size, 0, `${seconds} s`);
+    }
+    const calls = talking();
+    calls.setLife(CALL, INVITE, 122);
+    calls.onRequest(CALL, UPDATE, IN_DIALOG, 100_000, EPOCH);
+    calls.onResponse(CALL, UPDATE, 200, 0, 100_000);
+    calls.setLife(CALL, UPDATE, 250);
+    calls.sweep(350_000);
+    assert.equal(calls.size, 1);
+    calls.onResponse(CALL, INVITE, 200, 0, 350_000);
+    calls.setLife(CALL, INVITE, 0);
+    calls.setLife(CALL, SUBSCRIBE, 64);
+    calls.sweep(7_000_000);
+    assert.equal(calls.size, 1);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 7_000_000, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 0, 7_000_000);
+    calls.setLife(CALL, INVITE, 1832);
+    calls.sweep(7_033_000);
+    assert.equal(calls.size, 0, 'what is over lingers no longer');
+  });
+
+  test('a subscription that ends, or lives for a day, says so', () => {
+    const calls = table();
+    calls.onRequest(CALL, SUBSCRIBE, FIRST, 0, EPOCH);
+    calls.setLife(CALL, SUBSCRIBE, 32);
+    calls.onResponse(CALL, SUBSCRIBE, 202, 0, 0);
+    calls.setLife(CALL, SUBSCRIBE, 86_432);
+    calls.setLife(CALL, INVITE, 64);
+    calls.sweep(86_400_000);
+    assert.equal(calls.size, 1);
+    calls.onResponse(CALL, SUBSCRIBE, 200, 0, 86_400_000);
+    calls.setLife(CALL, SUBSCRIBE, 32);
+    calls.sweep(86_465_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('a call that is put in from its record lives as long as that says', () => {
+    const calls = table();
+    calls.restore(1, false, true, 122, 0, EPOCH);
+    calls.restore(2, true, true, 3632, 0, EPOCH);
+    calls.restore(3, false, false, 122, 0, EPOCH);
+    calls.restore(4, false, true, 0, 0, EPOCH);
+    const left = (second: number): number[] => {
+      calls.sweep(second * 1000);
+      return [1, 2, 3, 4].filter((key) => calls.has(key));
+    };
+    assert.deepEqual(
+      [left(128), left(129), left(201), left(4096), left(4097), left(7201)],
+      [[1, 2, 3, 4], [2, 3, 4], [2, 4], [2, 4], [4], []],
+    );
+  });
+
+  test('a SUBSCRIBE within a call leaves the call as it is', () => {
+    const calls = talking();
+    calls.onRequest(CALL, SUBSCRIBE, IN_DIALOG, 0, EPOCH);
+    calls.onResponse(CALL, SUBSCRIBE, 489, 0, 0);
+    assert.equal(calls.stateOf(CALL), 'confirmed');
+  });
+
+  test('an INVITE turns a transaction of the same Call-ID into a call', () => {
+    const calls = table();
+    calls.onRequest(CALL, OPTIONS, FIRST, 0, EPOCH);
+    calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
+    assert.equal(calls.calls, 1);
+  });
+});
+
+describe('a drain', () => {
+  test('waits for the last call and then 8*T1 for retransmissions', () => {
+    const calls = talking();
+    assert.equal(calls.quiet(1_000_000), false);
+    calls.onRequest(CALL, BYE, IN_DIALOG, 1_000_000, EPOCH);
+    calls.onResponse(CALL, BYE, 200, 0, 1_000_500);
+    assert.equal(calls.quiet(1_004_499), false);
+    assert.equal(calls.quiet(1_004_500), true);
+  });
+
+  test('of a member that never saw a packet is over at once', () => {
+    assert.equal(table().quiet(0), true);
+  });
+});
+
+test('the oldest epoch is that of the oldest entry that is not over', () => {
+  const calls = table();
+  assert.equal(calls.oldestEpoch(), 0);
+  calls.onRequest(1, INVITE, FIRST, 0, 5);
+  calls.onRequest(2, OPTIONS, FIRST, 0, 4);
+  calls.onRequest(3, INVITE, FIRST, 0, 9);
+  assert.equal(calls.oldestEpoch(), 4);
+  calls.sweep(33_000);
+  assert.equal(calls.oldestEpoch(), 5);
+  calls.onResponse(1, INVITE, 486, 0, 33_000);
+  assert.equal(calls.oldestEpoch(), 9);
+});
+
+describe('a full table', () => {
+  test('gives up the transaction whose last packet is oldest, then calls that ring, confirmed calls last, and counts each', () => {
+    const calls = table(4);
+    calls.onRequest(1, INVITE, FIRST, 0, EPOCH);
+    calls.onResponse(1, INVITE, 200, 0, 0);
+    calls.onRequest(2, INVITE, FIRST, 0, EPOCH);
+    calls.onRequest(3, OPTIONS, FIRST, 0, EPOCH);
+    calls.onRequest(4, OPTIONS, FIRST, 0, EPOCH);
+    calls.onRequest(3, OPTIONS, FIRST, 2000, EPOCH);
+    const held = (): number[] => [1, 2, 3, 4, 5, 6, 7, 8].filter((key) => calls.has(key));
+    calls.onRequest(5, INVITE, FIRST, 3000, EPOCH);
+    assert.deepEqual(held(), [1, 2, 3, 5]);
+    calls.onRequest(6, INVITE, FIRST, 3000, EPOCH);
+    assert.deepEqual(held(), [1, 2, 5, 6]);
+    calls.onRequest(7, INVITE, FIRST, 3000, EPOCH);
+    assert.deepEqual(held(), [1, 5, 6, 7]);
+    assert.deepEqual([calls.evicted.n, calls.size, calls.calls], [3, 4, 4]);
+  });
+});
+
+test('the table agrees with a plain map on every history', () => {
+  const step = fc.record({
+    key: fc.nat(12).map((n) => n * 2 ** 49 + (n % 3)),
+    kind: fc.constantFrom('request', 'response', 'response', 'sweep'),
+    life: fc.constantFrom(0, 32, 100, 5000),
+    method: fc.constantFrom(INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE),
+    status: fc.constantFrom(180, 200, 202, 401, 407, 481, 486),
+    inDialog: fc.boolean(),
+    pause: fc.constantFrom(0, 400, 5000, 40_000, 300_000),
+    epoch: fc.integer({ min: 1, max: 4 }),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+      const calls = table(8);
+      const known = new Map<number, number>();
+      let now = 0;
+      for (const { key, kind, method, status, inDialog, pause, epoch, life } of steps) {
+        now += pause;
+        if (kind === 'request') calls.onRequest(key, method, inDialog ? IN_DIALOG : FIRST, now, epoch);
+        else if (kind === 'response') {
+          calls.onResponse(key, method, status, 0, now);
+          calls.setLife(key, method, life);
+        } else calls.sweep(now);
+        if (calls.has(key) || kind !== 'response') known.set(key, now);
+        const states = [...known.keys()].map((at) => calls.stateOf(at)).filter((state) => state !== undefined);
+        const counts = calls.counts();
+        assert.equal(states.length, calls.size);
+        for (const [state, count] of Object.entries(counts))
+          assert.equal(states.filter((other) => other === state).length, count);
+        assert.equal(calls.calls, counts.inviting + counts.confirmed + counts.ending);
+        const live = calls.size - counts.failed - counts.ended;
+        assert.equal(calls.oldestEpoch() > 0, live > 0);
+      }
+      // Past the longest of all lives: times that dialogs name are rounded up, 5,000 s to 8,192.
+      calls.sweep(now + 10_000_000);
+      assert.equal(calls.size, 0);
+      assert.equal(calls.oldestEpoch(), 0);
+    }),
+    { numRuns: 300 },
+  );
+});

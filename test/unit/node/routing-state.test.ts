@@ -1,0 +1,67 @@
+// The tables of the hot path: the old ones stay in force until the new ones are whole.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { CallTable } from '../../../src/calls/table/call-table.ts';
+import { CellFamily } from '../../../src/metrics/counters.ts';
+import { RoutingState } from '../../../src/node/routing-state.ts';
+import { keyring } from '../../../src/ownership/keyring.ts';
+import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
+import { nextView, type Seat, type View } from '../../../src/ownership/view.ts';
+import { FakeClock } from '../../fake/clock.ts';
+
+const SEED = '0f0e0d0c0b0a09080706050403020100';
+
+/** Numbers far from those of other tests: tables are remembered by their shares. */
+const seats = (count: number, weight: number): Seat[] =>
+  Array.from({ length: count }, (_, i) => ({
+    id: `m${i}`,
+    number: 7000 + i,
+    incarnation: 1,
+    weight,
+    state: 'active' as const,
+  }));
+
+function setUp(): { routing: RoutingState; clock: FakeClock } {
+  const clock = new FakeClock();
+  const evicted = new CellFamily({ name: 'evicted', help: '-', labels: [] }).cell({});
+  const calls = new CallTable({ longestCallSeconds: 100, ringingSeconds: 100, evicted });
+  return { routing: new RoutingState(keyring(['11'.repeat(32)]), calls, clock), clock };
+}
+
+describe('the world of a member', () => {
+  test('has the tables of a small farm at once', () => {
+    const { routing } = setUp();
+    const view = nextView(undefined, seats(3, 100), SEED);
+    let built = 0;
+    routing.become({ number: 7001, incarnation: 1 });
+    routing.takeView(view, () => built++);
+    assert.equal(built, 1);
+    assert.deepEqual(routing.tables, buildOwnerTables(view, 7001, 1));
+  });
+
+  test('keeps its tables while those of a large farm are built, and then has the last view only', () => {
+    const { routing, clock } = setUp();
+    routing.become({ number: 7001, incarnation: 1 });
+    const views: View[] = [];
+    for (const [i, count] of [160, 161, 162].entries()) views.push(nextView(views.at(-1), seats(count, 10 + i), SEED));
+    const built: number[] = [];
+    for (const view of views) routing.takeView(view, () => built.push(routing.tables.epoch));
+    assert.deepEqual([routing.tables.epoch, built], [0, []]);
+    clock.advance(0);
+    assert.deepEqual(built, [1, 3], 'the view in between is left out');
+    assert.deepEqual(routing.tables, buildOwnerTables(views[2]!, 7001, 1));
+    assert.equal(clock.timers, 0);
+  });
+
+  test('is itself at once when it joins anew, also while tables are built', () => {
+    const { routing, clock } = setUp();
+    routing.become({ number: 7001, incarnation: 1 });
+    routing.takeView(nextView(undefined, seats(170, 33), SEED), () => {});
+    routing.become({ number: 7001, incarnation: 2 });
+    assert.equal(routing.tables.incarnation, 2);
+    clock.advance(0);
+    assert.deepEqual([routing.tables.epoch, routing.tables.incarnation], [1, 2]);
+    routing.become({ number: 7001, incarnation: 3 });
+    assert.deepEqual([routing.tables.epoch, routing.tables.incarnation, [...routing.incarnations]], [1, 3, [1, 2, 3]]);
+  });
+});

@@ -1,0 +1,28 @@
+// Packets that wait for the fate of a member.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Packet } from '../../../../src/packet/packet.ts';
+import { Parked } from '../../../../src/service/takeover/parked-packets.ts';
+
+test('a packet that has waited comes out as it went in, with octets of its own, and is decided by the view of then', () => {
+  const parked = new Parked();
+  const packet = new Packet();
+  const bytes = Buffer.from('  INVITE');
+  Object.assign(packet, { bytes, start: 2, end: 8, address: '192.0.2.7', port: 5060, hops: 2, newerFrom: 3 });
+  assert.equal(parked.park(3, packet), true);
+  bytes.fill(0);
+  const [out, ...more] = parked.release(3);
+  assert.deepEqual([out?.bytes.toString('latin1', out.start, out.end), more.length], ['INVITE', 0]);
+  assert.deepEqual([out?.address, out?.port, out?.hops, out?.newerFrom], ['192.0.2.7', 5060, 2, 0]);
+  assert.deepEqual(parked.release(3), []);
+});
+
+test('what there is no room for does not wait, and room comes back with a release', () => {
+  const parked = new Parked();
+  const packet = new Packet();
+  Object.assign(packet, { bytes: Buffer.alloc(1024 * 1024), start: 0, end: 1024 * 1024 });
+  const taken = [1, 2, 3, 4, 5].map((member) => parked.park(member, packet));
+  assert.deepEqual(taken, [true, true, true, true, false]);
+  assert.equal(parked.release(1).length, 1);
+  assert.equal(parked.park(5, packet), true);
+});
