@@ -1,5 +1,6 @@
 // Appliances of three vendors, for a farm that is SIP and nothing else, by direct server return: Foundry ServerIron, Alteon AD3, F5 BIG-IP.
 // One comment for every line. Addresses, passwords and networks of the device itself are its owner's and are not written.
+import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, sipPort } from './plan.ts';
 import { GOOD_ANSWER } from './question.ts';
 
@@ -61,7 +62,7 @@ end
 export function renderAlteon(plan: BalancerPlan): string {
   const ports = portsOf(plan);
   const hasUdp = (port: number): boolean =>
-    plan.services.some((service) => service.port === port && service.transport === 'udp');
+    plan.services.some((service) => service.port === port && !isReliable(service.transport));
   const reals = plan.members.map(
     ({ id, address }, i) => `/* Member ${id}.
 /c/slb/real ${i + 1}
@@ -194,7 +195,7 @@ ${members
 `,
   );
   const profile = (transport: 'udp' | 'tcp'): string =>
-    transport === 'udp'
+    !isReliable(transport)
       ? `# Datagrams.
 ltm profile fastl4 sipfarm_udp {
     defaults-from fastL4

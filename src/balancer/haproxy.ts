@@ -1,5 +1,6 @@
 // HAProxy: TCP only. The client's address travels in a PROXY header (version 2).
 
+import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 import { GOOD_ANSWER, optionsRequest } from './question.ts';
 
@@ -34,7 +35,7 @@ ${bind} ssl crt /etc/haproxy/sipfarm-${plan.farm}.pem`;
 export function renderHaproxy(plan: BalancerPlan): string {
   const { check, members } = plan;
   const weights = smallWeights(members, HIGHEST_WEIGHT);
-  const services = plan.services.filter(({ transport }) => transport === 'tcp');
+  const services = plan.services.filter(({ transport }) => isReliable(transport));
   const asksHere = check?.kind === 'sip' && services.some(({ targetPort }) => targetPort === check.port);
   const sections = services.map((service) => {
     // A check at another port goes without a PROXY header, by HAProxy's own rule: of several SIP ports each is asked itself.

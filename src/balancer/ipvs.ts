@@ -1,10 +1,11 @@
 // Linux IPVS by direct routing: rules for ipvsadm-restore, and keepalived, which sets the same rules by itself and takes dead members out.
+import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 
 /** What IPVS takes. */
 const HIGHEST_WEIGHT = 65_535;
 
-const flag = ({ transport }: PlannedService): string => (transport === 'udp' ? '-u' : '-t');
+const flag = ({ transport }: PlannedService): string => (!isReliable(transport) ? '-u' : '-t');
 
 /** Rules for `ipvsadm-restore`, which takes no comments. */
 export function renderIpvsadm(plan: BalancerPlan): string {
@@ -13,7 +14,7 @@ export function renderIpvsadm(plan: BalancerPlan): string {
     .flatMap((service) => {
       const at = `${flag(service)} ${atVip(plan, service)}`;
       // One-packet scheduling: no session entry, so no client is bound to a member.
-      const once = service.transport === 'udp' ? ' -o' : '';
+      const once = !isReliable(service.transport) ? ' -o' : '';
       return [
         `-A ${at} -s wrr${once}`,
         ...plan.members.map((member, i) => `-a ${at} -r ${atMember(member, service)} -g -w ${weights[i]}`),
@@ -65,7 +66,7 @@ virtual_server ${vip} ${service.port} {
   # Direct routing: only the MAC address changes, answers go from the member straight to the client.
   lvs_method DR
 ${
-  service.transport === 'udp'
+  !isReliable(service.transport)
     ? `  # One-packet scheduling: every datagram for itself, no session entry. There is no persistence_timeout, and no persistence_engine sip.
   ops
 `

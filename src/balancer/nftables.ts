@@ -1,5 +1,6 @@
 // nftables on a Linux balancer, without a session table: each datagram goes to the next member, each TCP connection stays by a hash.
 // Two ways: rewriting of addresses (nftables-nat) and direct server return (nftables-dsr).
+import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, buckets, type PlannedMember, smallWeights } from './plan.ts';
 
 /** Buckets of the hash for TCP connections and fragments. More spread finer, and make a longer file. */
@@ -52,10 +53,9 @@ export function renderNftablesNat(plan: BalancerPlan): string {
   const datagrams = round(members, target);
   const way = services.map(({ transport, port, targetPort }) => {
     const change = port === targetPort ? '' : ` ${transport} dport set ${targetPort}`;
-    const spread =
-      transport === 'udp'
-        ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
-        : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, target)}`;
+    const spread = !isReliable(transport)
+      ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
+      : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, target)}`;
     return `    ${ip} daddr $vip ${transport} dport ${port} notrack ${ip} daddr set ${spread}${change} counter accept`;
   });
   const back = services.map(({ transport, port, targetPort }) => {
@@ -67,7 +67,7 @@ export function renderNftablesNat(plan: BalancerPlan): string {
   );
   // IPv6 fragments need their extension header read first; a changed port cannot be changed in later fragments.
   const four =
-    ip === 'ip' && services.every(({ transport, port, targetPort }) => transport === 'tcp' || port === targetPort);
+    ip === 'ip' && services.every(({ transport, port, targetPort }) => isReliable(transport) || port === targetPort);
   return `#!/usr/sbin/nft -f
 # Balancer of the farm ${plan.farm} by address rewriting without a session table. On the members: balancer.mode nat, answer direct.
 # Needs net.ipv4.ip_forward=1 (IPv6: net.ipv6.conf.all.forwarding=1); the members' default route is this host.
@@ -131,10 +131,9 @@ export function renderNftablesDsr(plan: BalancerPlan): string {
       ? ''
       : `# NOT READY: write the MAC addresses of ${unknown.join(', ')} where MAC-OF-... stands; nft refuses this file until then.\n`;
   const way = services.map(({ transport, port }) => {
-    const spread =
-      transport === 'udp'
-        ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
-        : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, macOf)}`;
+    const spread = !isReliable(transport)
+      ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
+      : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, macOf)}`;
     return `    ${ip} daddr $vip ${transport} dport ${port} ${forward} ${spread} counter fwd to $out`;
   });
   return `#!/usr/sbin/nft -f

@@ -1,11 +1,13 @@
 // What `sipfarm check` shows of a good configuration, and what the other commands show of the member's answers.
+
 import type { Decoded } from '../admin/decode.ts';
 import type { AbsentSummary, CallList, CallSummary, MemberSummary, OwnerMember, OwnerReport } from '../admin/status.ts';
-import { formatAdvertised } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, formatHostPort } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
 import { transparentPorts } from '../config/transparent-ports.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
+import { formatAdvertised } from '../packet/advertised.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import { pairs, printable, table } from './table.ts';
 
 function place(bind: Endpoint, told: string): string {
@@ -31,7 +33,7 @@ export function summarizeConfig(config: Config): string {
     ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
     ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
       'listener',
-      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}${transport === 'udp' ? `, answers ${answer}` : ''}`,
+      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}${!isReliable(transport) ? `, answers ${answer}` : ''}`,
     ]),
     ...(names.length > 0 ? [['names', names.map(formatHostPort).join(', ')] as [string, string]] : []),
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],

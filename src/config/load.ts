@@ -1,10 +1,12 @@
 // From the YAML file to a checked configuration; every complaint names line, column, field and fix, and all are told at once.
+
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, type Node, type Pair, parseDocument, visit } from 'yaml';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import { ConfigError, complaints, type FieldPath, fieldText, type Problem } from './problems.ts';
 import {
   adminSchema,
@@ -200,7 +202,7 @@ function warningsOf(config: Config): string[] {
     warnings.push('store.kind is memory: this process is a farm of its own; use etcd for a farm of several');
   for (const { name, bind, transport, answer } of config.listeners) {
     if (bind.port === 0) warnings.push(`listener ${name} binds ${formatEndpoint(bind)}: the system picks a free port`);
-    if (transport === 'tcp' && answer === 'direct' && config.balancer.mode !== 'dsr')
+    if (isReliable(transport) && answer === 'direct' && config.balancer.mode !== 'dsr')
       warnings.push(`listener ${name} is tcp: answer direct means nothing there`);
   }
   if (config.relay.mode === 'transparent' && config.role === 'member' && transparentPorts(config).length === 0)

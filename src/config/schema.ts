@@ -1,15 +1,9 @@
 // The configuration, once: validation, types, the JSON Schema and docs/configuration.md all come from the schema below.
 // Every field says what it is, its unit, and what raising or lowering it does.
+
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { isNetworkText } from '../base/address-list.ts';
-import {
-  type Advertised,
-  type AdvertisedText,
-  advertisedBy,
-  parseAdvertised,
-  toldTransports,
-} from '../base/advertised.ts';
 import {
   asHostPort,
   type Endpoint,
@@ -21,6 +15,8 @@ import {
   SIP_PORT,
 } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
+import { type Advertised, type AdvertisedText, advertisedBy, parseAdvertised } from '../packet/advertised.ts';
+import { advertisedKinds, isReliable, LISTENER_KINDS } from '../packet/transport-kind.ts';
 import { Secret } from './secret.ts';
 import { answersDirect, transparentPortFaults } from './transparent-ports.ts';
 import { portFaults } from './worker-ports.ts';
@@ -158,7 +154,7 @@ const listener = z.strictObject({
     .describe(
       'Name of the entrance, the same on every member: a relayed packet finds its listener at the owner by this name. A metric label.',
     ),
-  transport: z.enum(['udp', 'tcp']).describe('Transport protocol.'),
+  transport: z.enum(LISTENER_KINDS).describe('Transport protocol.'),
   bind: endpoint(5060).describe(
     'Local address and port; the port may be left out (5060). One listener per address, so that answers leave from the address the client used.',
   ),
@@ -593,7 +589,7 @@ function checkListeners(config: Parsed, complain: Complain): void {
         [...at, 'proxyProtocol'],
         `is ${proxyProtocol} and balancer.trusted names nobody, so no header would be believed; name the proxies in balancer.trusted`,
       );
-    if (proxyProtocol !== 'off' && transport === 'udp' && answer === 'direct')
+    if (proxyProtocol !== 'off' && !isReliable(transport) && answer === 'direct')
       complain(
         [...at, 'answer'],
         'is direct: with proxyProtocol only the member a datagram came to knows the way back through the proxy; write ingress, or leave it out',
@@ -603,7 +599,7 @@ function checkListeners(config: Parsed, complain: Complain): void {
     if (advertise && !advertisedBy(transport, advertise))
       complain(
         [...at, 'advertise'],
-        `says transport=${advertise.transport}: clients of a ${transport} listener send by ${toldTransports(transport)}; leave the transport out, or write one of these`,
+        `says transport=${advertise.transport}: clients of a ${transport} listener send by ${advertisedKinds(transport).join(' or ')}; leave the transport out, or write one of these`,
       );
   }
 }
@@ -628,11 +624,11 @@ function checkAddresses(config: Parsed, complain: Complain): void {
       'is service.bind itself: sipfarm would send to itself; write where the SIP server listens',
     );
   for (const [index, { transport, bind }] of config.listeners.entries()) {
-    if (transport === 'udp' && same(bind, own.bind))
+    if (!isReliable(transport) && same(bind, own.bind))
       complain(['service', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
     if (same(bind, link.bind))
       complain(['relay', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
-    if (transport === 'udp' && same(target, bind))
+    if (!isReliable(transport) && same(target, bind))
       complain(
         ['service', 'server'],
         `is the bind of listener ${index + 1}: sipfarm would send to itself; write where the SIP server listens`,

@@ -1,11 +1,13 @@
 // The hatches of relay.mode transparent: which listeners have one, at which port, and what is in its way.
+
 import { isIP } from 'node:net';
 import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { isReliable, type ListenerKind } from '../packet/transport-kind.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
 interface TransparentCandidate {
   readonly name: string;
-  readonly transport: string;
+  readonly transport: ListenerKind;
   readonly bind: Endpoint;
   readonly proxyProtocol: string;
   readonly answer?: 'direct' | 'ingress' | undefined;
@@ -24,7 +26,7 @@ export interface TransparentSettings {
 /** Whether the owner of what came to this listener elsewhere answers by itself: what the listener says, else what its balancer allows. */
 export function answersDirect({ transport, proxyProtocol, answer }: TransparentCandidate, mode: string): boolean {
   if (answer) return answer === 'direct';
-  return mode === 'dsr' && !(transport === 'udp' && proxyProtocol !== 'off');
+  return mode === 'dsr' && !(!isReliable(transport) && proxyProtocol !== 'off');
 }
 
 /** A listener that takes and gives packets with the client's own source (relay.mode transparent). */
@@ -47,7 +49,7 @@ export function transparentPorts(config: TransparentSettings, index = config.wor
   const { address, port } = link.bind;
   const first = port - (worker?.index ?? 0) + workers + index * listeners.length;
   return [...listeners.entries()]
-    .filter(([, entry]) => entry.transport === 'udp' && isIP(entry.bind.address) === isIP(address))
+    .filter(([, entry]) => !isReliable(entry.transport) && isIP(entry.bind.address) === isIP(address))
     .filter(([, entry]) => answersDirect(entry, balancer.mode))
     .map(([listener, { name }]) => ({
       name,
@@ -63,7 +65,7 @@ export function transparentPortFaults(
   const { workers, listeners, service } = config;
   const taken = [
     ...listeners.flatMap(({ name, transport, bind }) =>
-      transport === 'udp' ? [{ what: `listener ${name} binds`, at: bind }] : [],
+      !isReliable(transport) ? [{ what: `listener ${name} binds`, at: bind }] : [],
     ),
     ...Array.from({ length: workers }, (_, index) => ({
       what: 'is service.bind',

@@ -6,6 +6,7 @@ import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { SIP_PORT } from '../base/endpoint.ts';
 import type { CellFamily } from '../metrics/counters.ts';
+import { LISTENER_KINDS, type ListenerKind, TRANSPORT_KINDS } from '../packet/transport-kind.ts';
 import { orderTargets, type Ranking, type Server, type SrvTarget } from './srv-order.ts';
 
 export type { SrvTarget as Target } from './srv-order.ts';
@@ -29,7 +30,7 @@ export interface LocatorOptions {
   readonly resolver: DnsResolver;
   readonly clock: Clock;
   /** What the node can send by, the preferred one first. */
-  readonly transports: readonly ('udp' | 'tcp')[];
+  readonly transports: readonly ListenerKind[];
   /** Address families the node has sockets of, the preferred one first. */
   readonly families: readonly (4 | 6)[];
   /** Counts lookups by how they ended: found, nothing, failed, busy. Answers from memory are not counted. */
@@ -79,8 +80,6 @@ interface Progress {
   failed: boolean;
   ttlSeconds: number;
 }
-
-type TransportRule = SrvTarget['transport'];
 
 export class Locator {
   readonly #options: LocatorOptions;
@@ -168,7 +167,7 @@ export class Locator {
     });
   }
 
-  async #lookUp(key: string, name: string, port: number, transport: TransportRule | undefined): Promise<void> {
+  async #lookUp(key: string, name: string, port: number, transport: ListenerKind | undefined): Promise<void> {
     const progress: Progress = { failed: false, ttlSeconds: MAX_TTL_SECONDS };
     const ranking = await this.#rank(name, port, transport, progress);
     const targets = orderTargets(ranking, 0);
@@ -205,12 +204,12 @@ export class Locator {
   }
 
   /** RFC 3263 4.1 and 4.2. */
-  async #rank(name: string, port: number, transport: TransportRule | undefined, progress: Progress): Promise<Ranking> {
+  async #rank(name: string, port: number, transport: ListenerKind | undefined, progress: Progress): Promise<Ranking> {
     if (port !== 0) return this.#host(name, transport ?? this.#fallback(), port, progress);
     const services = transport ? [] : await this.#services(name);
     if (services.length === 0)
       for (const by of transport ? [transport] : this.#options.transports)
-        services.push({ by, name: `_sip._${by}.${name}` });
+        services.push({ by, name: `${TRANSPORT_KINDS[by].srvPrefix}${name}` });
     const found = await Promise.all(services.map((service) => this.#servers(service.name, service.by, progress)));
     if (found.some((ranking) => ranking !== undefined)) return found.flatMap((ranking) => ranking ?? []);
     // Without an answer about SRV nobody knows that the name itself is meant.
@@ -219,14 +218,14 @@ export class Locator {
   }
 
   /** The services that NAPTR names and this node can use. A NAPTR question without an answer counts as none: many servers do not know the type. */
-  async #services(name: string): Promise<{ by: TransportRule; name: string }[]> {
+  async #services(name: string): Promise<{ by: ListenerKind; name: string }[]> {
     const unheard: Progress = { failed: false, ttlSeconds: 0 };
     const records = await answer(() => this.#options.resolver.resolveNaptr(name), unheard);
-    const services: { by: TransportRule; name: string }[] = [];
+    const services: { by: ListenerKind; name: string }[] = [];
     for (const record of records.sort((a, b) => a.order - b.order || a.preference - b.preference)) {
       const service = record.service.toUpperCase();
-      const by = service === 'SIP+D2U' ? 'udp' : service === 'SIP+D2T' ? 'tcp' : undefined;
-      if (!by || !this.#options.transports.includes(by) || record.flags.toLowerCase() !== 's') continue;
+      const by = this.#options.transports.find((kind) => TRANSPORT_KINDS[kind].naptrService === service);
+      if (!by || record.flags.toLowerCase() !== 's') continue;
       const replacement = record.replacement.toLowerCase();
       if (HOST_NAME.test(replacement)) services.push({ by, name: replacement });
       if (services.length === MAX_SERVICES) break;
@@ -235,7 +234,7 @@ export class Locator {
   }
 
   /** The servers that the SRV records of `service` name, by priority; undefined when there are no such records. */
-  async #servers(service: string, by: TransportRule, progress: Progress): Promise<Ranking | undefined> {
+  async #servers(service: string, by: ListenerKind, progress: Progress): Promise<Ranking | undefined> {
     const records = await answer(() => this.#options.resolver.resolveSrv(service), progress);
     if (records.length === 0) return undefined;
     progress.ttlSeconds = Math.min(progress.ttlSeconds, SERVICE_TTL_SECONDS);
@@ -256,12 +255,12 @@ export class Locator {
     return [...groups.values()];
   }
 
-  async #host(name: string, by: TransportRule, port: number, progress: Progress): Promise<Ranking> {
+  async #host(name: string, by: ListenerKind, port: number, progress: Progress): Promise<Ranking> {
     return [[await this.#server(name, by, port, 0, progress)]];
   }
 
   /** The addresses of one host. */
-  async #server(name: string, by: TransportRule, port: number, weight: number, progress: Progress): Promise<Server> {
+  async #server(name: string, by: ListenerKind, port: number, weight: number, progress: Progress): Promise<Server> {
     const { resolver } = this.#options;
     const families = await Promise.all(
       this.#options.families.map(async (family) => {
@@ -276,19 +275,19 @@ export class Locator {
   }
 
   /** The transport a URI asks for; undefined = it leaves the choice to us, null = we have no such thing. */
-  #transport(parameter: string | undefined): TransportRule | undefined | null {
+  #transport(parameter: string | undefined): ListenerKind | undefined | null {
     if (parameter === undefined) return undefined;
     const by = parameter.toLowerCase();
-    return (by === 'udp' || by === 'tcp') && this.#options.transports.includes(by) ? by : null;
+    return this.#options.transports.find((kind) => kind === by) ?? null;
   }
 
   /** UDP, where nothing says otherwise (RFC 3263 4.1). */
-  #fallback(): TransportRule {
-    return this.#options.transports.includes('udp') ? 'udp' : 'tcp';
+  #fallback(): ListenerKind {
+    return LISTENER_KINDS.find((kind) => this.#options.transports.includes(kind)) ?? LISTENER_KINDS[0];
   }
 }
 
-function questionKey(host: string, port: number, transport: TransportRule | undefined): string {
+function questionKey(host: string, port: number, transport: ListenerKind | undefined): string {
   return `${transport ?? ''} ${port} ${host.toLowerCase()}`;
 }
 

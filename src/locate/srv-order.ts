@@ -1,8 +1,10 @@
 // The order in which the servers of a name are tried (RFC 2782), as a function of a number: equal numbers give equal orders.
 // A stateless proxy needs that, so that a retransmission goes where its request went (RFC 3263 4.4); a true random number gives plain RFC 2782.
 
+import type { ListenerKind } from '../packet/transport-kind.ts';
+
 export interface SrvTarget {
-  readonly transport: 'udp' | 'tcp';
+  readonly transport: ListenerKind;
   /** IP literal, without brackets. */
   readonly address: string;
   readonly port: number;

@@ -1,6 +1,6 @@
 // The face of the transport: all listeners of a member, what they bring in, and the ways out by datagram and by connection.
+
 import net from 'node:net';
-import type { Advertised } from '../base/advertised.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -8,7 +8,9 @@ import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
+import type { Advertised } from '../packet/advertised.ts';
 import type { Packet } from '../packet/packet.ts';
+import { isReliable, type ListenerKind } from '../packet/transport-kind.ts';
 import { CLASS_NAMES } from './classify.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
@@ -18,7 +20,7 @@ import { type Self, UdpListener } from './udp.ts';
 
 export interface ListenerConfig {
   readonly name: string;
-  readonly transport: 'udp' | 'tcp';
+  readonly transport: ListenerKind;
   readonly bind: Endpoint;
   /** What Via, Record-Route and Contact show. Port 0 stands for the port that was bound. */
   readonly advertise: Advertised;
@@ -105,7 +107,7 @@ export class Transport {
     this.#early = options.early ?? { n: 0 };
     this.#refusedEarly = options.closedConnections.cell({ reason: 'before-seat' satisfies CloseReason });
     this.#udp = options.listeners.map((config, listener) =>
-      config.transport === 'udp'
+      !isReliable(config.transport)
         ? new UdpListener({
             listener,
             bind: config.bind,
@@ -201,14 +203,19 @@ export class Transport {
   connectStream(listener: number, remote: Endpoint): number {
     const config = this.listeners[listener];
     const family = net.isIP(remote.address);
-    if (this.#stopped || config?.transport !== 'tcp' || family === 0) return 0;
+    if (this.#stopped || !config || !isReliable(config.transport) || family === 0) return 0;
     if (family !== net.isIP(config.bind.address) || remote.port < 1 || remote.port > 65_535) return 0;
     return this.#connections.connect(this.#options.network, listener, remote, config.dialFrom);
   }
 
-  /** Takes an accepted connection for a TCP listener. */
+  #takesStreams(listener: number): boolean {
+    const config = this.listeners[listener];
+    return config !== undefined && isReliable(config.transport);
+  }
+
+  /** Takes an accepted connection for a listener of streams. */
   accept(listener: number, stream: ByteStream): void {
-    if (this.#stopped || this.listeners[listener]?.transport !== 'tcp') stream.destroy();
+    if (this.#stopped || !this.#takesStreams(listener)) stream.destroy();
     else if (!this.#started) {
       this.#refusedEarly.n++;
       stream.destroy();

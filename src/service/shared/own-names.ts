@@ -1,8 +1,8 @@
 // The hosts and ports by which a Route value names this farm (RFC 3261 16.4), this member, or its side of the SIP server: listeners of all nodes,
 // and the names that clients reach the farm by. Built by cold code whenever records or configuration change, read per packet.
 import { GROUPS, readGroups } from '../../base/address.ts';
-import { advertisedIn, type ToldRecord } from '../../base/advertised.ts';
 import { asHostPort, type HostPort, parseEndpoint, SIP_PORT, TLS_PORT } from '../../base/endpoint.ts';
+import { advertisedIn, type ToldRecord } from '../../packet/advertised.ts';
 import { Scheme, type Uri } from '../../sip/uri.ts';
 import { Transport } from '../../sip/via.ts';
 

@@ -1,10 +1,12 @@
 // The header lines the edge puts on top of a request: Via, Record-Route, Path. Written as bytes into one block, inserted in one splice.
-import type { Advertised } from '../../base/advertised.ts';
+
 import { formatPlace } from '../../base/endpoint.ts';
 import { writeFlowToken, writeWayToken } from '../../ownership/flow-token.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import { MAGIC_COOKIE, mintToken, TokenKind, writeToken } from '../../ownership/token.ts';
+import type { Advertised } from '../../packet/advertised.ts';
 import type { Way } from '../../packet/flow.ts';
+import { TRANSPORT_KINDS } from '../../packet/transport-kind.ts';
 
 /** The Via parameter that carries the flow a response goes back by: signed, so that no one can turn a response elsewhere. */
 export const FLOW_PARAMETER = Buffer.from(';sf=');
@@ -29,10 +31,10 @@ export class SentBy {
   #member = -1;
 
   constructor(advertise: Advertised) {
-    const { transport } = advertise;
+    const { viaName, uriParameter } = TRANSPORT_KINDS[advertise.transport];
     const place = formatPlace(advertise);
-    this.via = Buffer.from(`Via: SIP/2.0/${transport.toUpperCase()} ${place};branch=${MAGIC_COOKIE}`);
-    this.afterUser = Buffer.from(`@${place}${transport === 'udp' ? '' : `;transport=${transport}`};lr>\r\n`);
+    this.via = Buffer.from(`Via: SIP/2.0/${viaName} ${place};branch=${MAGIC_COOKIE}`);
+    this.afterUser = Buffer.from(`@${place}${uriParameter};lr>\r\n`);
   }
 
   /** The Record-Route line that names the owner of a dialog: the same for each, so it is made once for keys and member. */
