@@ -1,6 +1,5 @@
 // What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
 
-import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import { parseClusterSettings } from '../config/live.ts';
@@ -75,7 +74,8 @@ export class MemberStatus implements AdminApi {
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
     if (fence.up) reasons.push('the member stood still, and does not know yet whether it has its seat');
-    if (service.trouble) reasons.push(service.trouble);
+    const { trouble } = service.status;
+    if (trouble) reasons.push(trouble);
     if (exitChoice?.open === false) reasons.push('no member takes new calls: there is none to send through');
     if (!store.up && link.outrunFor() > OUTRUN_MS)
       reasons.push('the farm has gone on to a newer view, and the store does not tell it');
@@ -84,8 +84,8 @@ export class MemberStatus implements AdminApi {
 
   farm(): FarmSummary {
     const { config, version, state, identity, routing, store, service, calls } = this.#of;
-    const { farm, member, role, roleChosenBecause, service: settings } = config();
-    const { host, port } = settings.server;
+    const { farm, member, role, roleChosenBecause } = config();
+    const { server, trouble } = service.status;
     return {
       farm,
       member,
@@ -96,7 +96,7 @@ export class MemberStatus implements AdminApi {
       version,
       epoch: routing.tables.epoch,
       store: { kind: store.kind, up: store.up },
-      upstream: { server: formatEndpoint({ address: host, port }), up: service.trouble === undefined },
+      upstream: { server, up: trouble === undefined },
       ownedCalls: calls.calls,
     };
   }

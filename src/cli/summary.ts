@@ -4,6 +4,7 @@ import type { Decoded } from '../admin/decode.ts';
 import type { AbsentSummary, CallList, CallSummary, MemberSummary, OwnerMember, OwnerReport } from '../admin/status.ts';
 import { type Endpoint, formatEndpoint, formatHostPort } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
+import { endpointsOf, type ServiceConfig } from '../config/service-section.ts';
 import { transparentPorts } from '../config/transparent-ports.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
 import { formatAdvertised } from '../packet/advertised.ts';
@@ -18,14 +19,23 @@ function place(bind: Endpoint, told: string): string {
 function showWorkers(config: Config): string {
   const ids = memberIds(config);
   const last = workerConfig(config, config.workers - 1);
+  const [own, end] = [endpointsOf(config.service).bind, endpointsOf(last.service).bind];
   const to = (bind: Endpoint, end: Endpoint): string => `${formatEndpoint(bind)} to ${end.port}`;
-  return `${config.workers}: ${ids[0]} to ${ids.at(-1)}; relay ${to(config.relay.bind, last.relay.bind)}, service ${to(config.service.bind, last.service.bind)}`;
+  const inner = own && end ? `, service ${to(own, end)}` : '';
+  return `${config.workers}: ${ids[0]} to ${ids.at(-1)}; relay ${to(config.relay.bind, last.relay.bind)}${inner}`;
+}
+
+function showService(service: ServiceConfig): string {
+  if (service.kind !== 'upstream')
+    return `${service.kind}, ${service.holdSeconds === 0 ? 'callers hang up' : `hangs up after ${service.holdSeconds} s`}`;
+  const { kind, server, bind, advertise, dialogs } = service;
+  const target = formatEndpoint({ address: server.host, port: server.port });
+  return `${kind} ${target} from ${place(bind, formatEndpoint(advertise))}, dialogs ${dialogs}`;
 }
 
 /** The effective configuration in a dozen lines. */
 export function summarizeConfig(config: Config): string {
   const { store, service, balancer, relay, names } = config;
-  const { host, port } = service.server;
   return pairs([
     ['farm', `${config.farm}, this is member ${config.member} with weight ${config.weight}`],
     ['role', config.roleChosenBecause === '' ? config.role : `${config.role} (auto: ${config.roleChosenBecause})`],
@@ -43,10 +53,7 @@ export function summarizeConfig(config: Config): string {
       'hatch',
       `${name}: udp ${formatEndpoint(port)}, packets that other members pass on as they came`,
     ]),
-    [
-      'service',
-      `${service.kind} ${formatEndpoint({ address: host, port })} from ${place(service.bind, formatEndpoint(service.advertise))}, dialogs ${service.dialogs}`,
-    ],
+    ['service', showService(service)],
     ['admin', `${formatEndpoint(config.admin.bind)}${config.admin.token ? ', with a token' : ''}`],
     ['log', config.log.level],
   ]);

@@ -1,31 +1,17 @@
 // The configuration, once: validation, types, the JSON Schema and docs/configuration.md all come from the schema below.
 // Every field says what it is, its unit, and what raising or lowering it does.
 
-import { BlockList, isIP } from 'node:net';
+import { BlockList } from 'node:net';
 import { z } from 'zod';
-import { isNetworkText } from '../base/address-list.ts';
-import {
-  asHostPort,
-  type Endpoint,
-  formatEndpoint,
-  type HostPort,
-  isWildcard,
-  parseEndpoint,
-  parseHostPort,
-  SIP_PORT,
-} from '../base/endpoint.ts';
+import { asHostPort, type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
-import { type Advertised, type AdvertisedText, advertisedBy, parseAdvertised } from '../packet/advertised.ts';
+import { type Advertised, advertisedBy } from '../packet/advertised.ts';
 import { advertisedKinds, isReliable, LISTENER_KINDS } from '../packet/transport-kind.ts';
-import { Secret } from './secret.ts';
+import { advertised, endpoint, farmName, hostUrl, network, secret } from './fields.ts';
+import type { Secret } from './secret.ts';
+import { answerService, endpointsOf, type ServiceConfig, settleService, upstreamService } from './service-section.ts';
 import { answersDirect, transparentPortFaults } from './transparent-ports.ts';
 import { portFaults } from './worker-ports.ts';
-
-/** The SIP server behind a member: host is an IP literal without brackets, or a name. */
-interface ServerAddress {
-  readonly host: string;
-  readonly port: number;
-}
 
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -36,83 +22,8 @@ export function isLoopback(address: string): boolean {
   return loopback.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
 }
 
-/** `sip:host:port`, `sip:host` (port 5060), IPv6 in brackets (RFC 3261 19.1); undefined for anything else, user part and parameters included. */
-function parseServer(text: string): ServerAddress | undefined {
-  const match = /^sip:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
-  const host = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3] ?? SIP_PORT);
-  if (!host || port < 1 || port > 65535 || (match?.[1] && isIP(host) !== 6)) return undefined;
-  if (/^[\d.]+$/.test(host) && isIP(host) !== 4) return undefined;
-  return { host, port };
-}
-
 /** How a secret is taken from the environment, for the descriptions. */
 const fromEnvironment = (name: string): string => `\${${name}}`;
-
-const secret = z
-  .string()
-  .min(1)
-  .transform((value) => new Secret(value));
-
-function endpoint(defaultPort?: number) {
-  const form =
-    defaultPort === undefined ? '198.51.100.1:5060' : `198.51.100.1 (port ${defaultPort}) or 198.51.100.1:5060`;
-  return z.string().transform((text, context): Endpoint => {
-    const value = parseEndpoint(text, defaultPort);
-    if (value) return value;
-    context.addIssue({
-      code: 'custom',
-      message: `is not an IP address with a port; write ${form}, IPv6 as [2001:db8::1]:5060`,
-    });
-    return z.NEVER;
-  });
-}
-
-const farmName = z.string().transform((text, context): HostPort => {
-  const value = parseHostPort(text);
-  if (value) return value;
-  context.addIssue({
-    code: 'custom',
-    message: 'is not a domain name or IP address; write sip.example.com or sip.example.com:5061, IPv6 in brackets',
-  });
-  return z.NEVER;
-});
-
-const advertised = z.string().transform((text, context): AdvertisedText => {
-  const value = parseAdvertised(text);
-  if (value) return value;
-  context.addIssue({
-    code: 'custom',
-    message:
-      'is not a host with a port and a transport; write 198.51.100.1:5060, [2001:db8::1]:5060, sip.example.com or sip.example.com:5061;transport=tls',
-  });
-  return z.NEVER;
-});
-
-const server = z.string().transform((text, context): ServerAddress => {
-  const value = parseServer(text);
-  if (value) return value;
-  const message = /transport=/i.test(text)
-    ? 'takes no parameters: the SIP server is spoken to by UDP; write sip:127.0.0.1:5070'
-    : 'is not a SIP URI of host and port; write sip:127.0.0.1:5070 or sip:server.example.org';
-  context.addIssue({ code: 'custom', message });
-  return z.NEVER;
-});
-
-const network = z
-  .string()
-  .refine(
-    isNetworkText,
-    'is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with ! in front to exclude it',
-  );
-const plainNetwork = network.refine((text) => !text.startsWith('!'), 'excludes a network; leave the ! out');
-
-const hostUrl = z
-  .url({ protocol: /^https?$/, error: 'is not a URL; write http://10.0.0.31:2379 or https://...' })
-  .refine(
-    (url) => !url.includes('@'),
-    'holds a user or password, and URLs are shown; use store.user and store.password',
-  );
 
 const etcd = z.strictObject({
   kind: z.literal('etcd').describe('The shared store of a farm with more than one process.'),
@@ -233,62 +144,6 @@ const relay = z.strictObject({
     .describe(
       'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` as it came, with the source address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one network segment, and opens UDP ports behind that of bind, one per listener; what cannot go so goes in frames. Members of both modes go together. See transparent-relay.md.',
     ),
-});
-
-const health = z.strictObject({
-  method: z
-    .enum(['options', 'keepalive', 'none'])
-    .default('options')
-    .describe(
-      'How the server is asked: an OPTIONS request; `keepalive` sends CRLF and only notices a closed port; `none` takes it as always up.',
-    ),
-  intervalSeconds: z.number().min(0.1).max(300).default(2).describe('Seconds between two questions.'),
-  failures: z
-    .int()
-    .min(1)
-    .max(100)
-    .default(3)
-    .describe(
-      'Questions without an answer in a row after which the server counts as down. Raising it rides out hiccups and notices a death later.',
-    ),
-});
-
-const service = z.strictObject({
-  kind: z.literal('upstream').describe('What the owner of a packet does with it: hands it to a SIP server.'),
-  server: server.describe('The SIP server, by UDP: sip:host:port. host is an IP address or a name.'),
-  bind: endpoint(5062).describe(
-    'Address and port that face the SIP server; it sends its own requests and its answers here.',
-  ),
-  advertise: endpoint(5062)
-    .optional()
-    .describe(
-      'Address and port the SIP server reaches it by: written into Via and Record-Route towards it. Default: bind.',
-    ),
-  allow: z
-    .array(plainNetwork)
-    .min(1)
-    .max(64)
-    .optional()
-    .describe('Who may send to bind, as networks. Default: the address of the server.'),
-  dialogs: z
-    .enum(['own', 'shared'])
-    .default('own')
-    .describe(
-      "`own`: a dialog lives in one member's server (a B2BUA). `shared`: any member's server can serve any dialog (a record-routing proxy), so dialogs outlive their member.",
-    ),
-  path: z
-    .enum(['supported', 'always', 'never'])
-    .default('supported')
-    .describe(
-      'Which REGISTER requests get a Path (RFC 3327), by which the registrar finds the client again: `supported` those whose Supported names path; `always` all, and path is put among what they support; `never` none. Without it the registrar has to send requests for the client to bind. See sip-server.md.',
-    ),
-  nat: z
-    .enum(['detect', 'rport', 'never'])
-    .default('detect')
-    .describe(
-      'What counts as a NAT in front of a client, so that its requests come by the way it came: `detect` a source that is not the one in Via or Contact, or a private Contact behind a public source; `rport` only a Via that asks for the source port and is not the source; `never` nothing.',
-    ),
-  health: health.prefault({}).describe("How the server's life is watched."),
 });
 
 const resolver = z.strictObject({
@@ -473,7 +328,9 @@ const shape = z.strictObject({
     ),
   keyFile: z.string().min(1).optional().describe('File with the farm keys instead, one a line, # begins a comment.'),
   relay: relay.describe('The link between the members.'),
-  service: service.describe('What the owner of a packet does with it.'),
+  service: z
+    .discriminatedUnion('kind', [upstreamService, answerService])
+    .describe('What the owner of a packet does with it.'),
   resolver: resolver.prefault({}).describe('How names are looked up.'),
   limits: limits.prefault({}).describe('Bounds of what strangers can make this member hold.'),
   ownership: ownership.prefault({}).describe('How long a call is remembered.'),
@@ -488,7 +345,6 @@ type ListenerConfig = Omit<Parsed['listeners'][number], 'advertise'> & {
   readonly advertise: Advertised;
   readonly answer: 'direct' | 'ingress';
 };
-type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
 type Limits = Parsed['limits'];
 /** A role in force. */
 export type Role = Exclude<Parsed['role'], 'auto'>;
@@ -609,26 +465,28 @@ function same(a: Endpoint, b: Endpoint): boolean {
 }
 
 function checkAddresses(config: Parsed, complain: Complain): void {
-  const { relay: link, service: own } = config;
+  const { relay: link } = config;
+  const own = endpointsOf(config.service);
   if (isWildcard(link.bind.address))
     complain(['relay', 'bind'], 'is a wildcard: the peers are told this address; write one address of this host');
-  if (isWildcard(own.bind.address) && !own.advertise)
+  if (own.bind && isWildcard(own.bind.address) && !own.advertise)
     complain(['service', 'bind'], 'is a wildcard and service.advertise is not set; set it, or bind to one address');
   if (own.advertise && isWildcard(own.advertise.address))
     complain(['service', 'advertise'], 'is a wildcard; write the address the SIP server reaches');
-  if (same(link.bind, own.bind)) complain(['service', 'bind'], 'is also relay.bind; give each its own port');
-  const target: Endpoint = { address: own.server.host, port: own.server.port };
-  if (same(target, own.bind))
+  if (own.bind && same(link.bind, own.bind))
+    complain(['service', 'bind'], 'is also relay.bind; give each its own port');
+  const target = own.server && { address: own.server.host, port: own.server.port };
+  if (target && own.bind && same(target, own.bind))
     complain(
       ['service', 'server'],
       'is service.bind itself: sipfarm would send to itself; write where the SIP server listens',
     );
   for (const [index, { transport, bind }] of config.listeners.entries()) {
-    if (!isReliable(transport) && same(bind, own.bind))
+    if (!isReliable(transport) && own.bind && same(bind, own.bind))
       complain(['service', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
     if (same(bind, link.bind))
       complain(['relay', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
-    if (!isReliable(transport) && same(target, bind))
+    if (!isReliable(transport) && target && same(target, bind))
       complain(
         ['service', 'server'],
         `is the bind of listener ${index + 1}: sipfarm would send to itself; write where the SIP server listens`,
@@ -719,9 +577,7 @@ export function settle(
   given: ClusterSettings,
 ): Config {
   const { keys: _keys, keyFile: _keyFile, ...rest } = parsed;
-  const { server: target } = parsed.service;
   const { role, because } = roleOf(parsed);
-  const allow = parsed.service.allow ?? (isIP(target.host) ? [target.host] : undefined);
   return {
     ...rest,
     member: parsed.member ?? hostName,
@@ -733,7 +589,7 @@ export function settle(
       advertise: advertisedBy(entry.transport, entry.advertise ?? { ...asHostPort(entry.bind), transport: undefined })!,
       answer: answersDirect(entry, parsed.balancer.mode) ? 'direct' : 'ingress',
     })),
-    service: { ...parsed.service, advertise: parsed.service.advertise ?? parsed.service.bind, allow },
+    service: settleService(parsed.service),
     keys,
     given,
   };

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
 import { isReliable, type ListenerKind } from '../packet/transport-kind.ts';
+import { endpointsOf, type ParsedService, type ServiceConfig } from './service-section.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
 interface TransparentCandidate {
@@ -60,16 +61,17 @@ export function transparentPorts(config: TransparentSettings, index = config.wor
 
 /** Hatches whose port does not exist, or is another's in the configuration: the first of them. */
 export function transparentPortFaults(
-  config: TransparentSettings & { readonly service: { readonly bind: Endpoint } },
+  config: TransparentSettings & { readonly service: ParsedService | ServiceConfig },
 ): string[] {
-  const { workers, listeners, service } = config;
+  const { workers, listeners } = config;
+  const { bind: inner } = endpointsOf(config.service);
   const taken = [
     ...listeners.flatMap(({ name, transport, bind }) =>
       !isReliable(transport) ? [{ what: `listener ${name} binds`, at: bind }] : [],
     ),
-    ...Array.from({ length: workers }, (_, index) => ({
+    ...Array.from({ length: inner ? workers : 0 }, (_, index) => ({
       what: 'is service.bind',
-      at: workerEndpoint(service.bind, index),
+      at: workerEndpoint(inner!, index),
     })),
   ];
   const ports = Array.from({ length: workers }, (_, index) => transparentPorts(config, index)).flat();

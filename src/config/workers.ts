@@ -1,6 +1,7 @@
 // One file for all processes of a host: what each worker's configuration is.
 
 import type { Config } from './schema.ts';
+import { endpointsOf, withPorts } from './service-section.ts';
 import { transparentPorts } from './transparent-ports.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
@@ -18,19 +19,16 @@ export function memberIds({ member, workers, worker }: Config): readonly string[
 /** The configuration of worker `index` (from 0) of the host that `config` is for. The listeners are the same for all. */
 export function workerConfig(config: Config, index: number): Config {
   const { workers, relay, service } = config;
+  const own = endpointsOf(service);
   const ownPorts = Array.from({ length: workers }, (_, one) => [
-    ...[relay.bind, service.bind, service.advertise].map((ownPort) => workerEndpoint(ownPort, one)),
+    ...[relay.bind, own.bind, own.advertise].flatMap((at) => (at ? [workerEndpoint(at, one)] : [])),
     ...transparentPorts(config, one).map(({ at: port }) => port),
   ]).flat();
   return {
     ...config,
     member: workerId(config.member, index),
     relay: { ...relay, bind: workerEndpoint(relay.bind, index) },
-    service: {
-      ...service,
-      bind: workerEndpoint(service.bind, index),
-      advertise: workerEndpoint(service.advertise, index),
-    },
+    service: withPorts(service, (at) => workerEndpoint(at, index)),
     worker: { index, ownPorts },
   };
 }

@@ -15,7 +15,7 @@ interface Sources {
   storeUp: () => boolean;
   tcpConnections: () => number;
   upstreamUp: () => boolean;
-  callRecovery: () => number;
+  callRecords: () => number;
   callRecordQueue: () => number;
 }
 
@@ -78,7 +78,7 @@ function makeGauges(registry: Registry, sources: Sources): void {
   );
   single('tcp_connections', 'Open TCP connections.', () => sources.tcpConnections());
   single('upstream_up', '1 while the SIP server behind this member answers.', () => Number(sources.upstreamUp()));
-  single('call_records', 'Calls whose records this member keeps.', () => sources.callRecovery());
+  single('call_records', 'Calls whose records this member keeps.', () => sources.callRecords());
   single('call_record_queue', 'Calls whose records wait to be written. Grows while the store is slow or away.', () =>
     sources.callRecordQueue(),
   );
@@ -116,7 +116,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     storeUp: () => false,
     tcpConnections: () => 0,
     upstreamUp: () => false,
-    callRecovery: () => 0,
+    callRecords: () => 0,
     callRecordQueue: () => 0,
   };
   const metrics: Metrics = {

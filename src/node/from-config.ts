@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { type Endpoint, formatEndpoint, formatPlace, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
 import type { Config } from '../config/schema.ts';
+import { endpointsOf } from '../config/service-section.ts';
 import { transparentPorts } from '../config/transparent-ports.ts';
 import { ForbiddenTargets } from '../egress/forbidden-targets.ts';
 import type { ErrorLimits } from '../egress/stateless-reply.ts';
@@ -100,7 +101,8 @@ export function errorLimits({ limits }: Config): ErrorLimits {
 
 /** Requests of the SIP server go to clients, not into the farm's own doors. */
 export function forbiddenTargets(config: Config): ForbiddenTargets {
-  const { admin, relay, service, store } = config;
+  const { admin, relay, store } = config;
+  const service = endpointsOf(config.service);
   const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
   const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
   const ofWorkers = config.worker?.ownPorts ?? [];

@@ -7,13 +7,14 @@
 //                      all that comes waits, and goes on to the member if it is back.
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
-import type { Adoption, AdoptionOutcome, LeftCall, Successor } from '../../calls/adoption/adoption.ts';
+import { type Adoption, type AdoptionOutcome, type LeftCall, RECORDS } from '../../calls/adoption/adoption.ts';
 import type { CallRecord } from '../../calls/records/call-record.ts';
 import { partyTag } from '../../calls/records/leg-reader.ts';
 import { lifeOfRecord } from '../../calls/records/record-life.ts';
 import type { StatelessReplies } from '../../egress/stateless-reply.ts';
 import type { Packet } from '../../packet/packet.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
+import type { Succession } from '../service.ts';
 import { entryOf, type ServiceContext } from '../shared/context.ts';
 import { rememberParties } from '../shared/parties.ts';
 import { copyOf, Parked } from './parked-packets.ts';
@@ -34,14 +35,12 @@ export interface TakeoverOptions {
 
 /** Seconds after which a caller whose call could not go on may try again. */
 const RETRY_AFTER = ['Retry-After: 5'];
-/** What waits for the reading of records, and for no member. */
-const NOBODY = 0;
 /** Calls that are remembered before they are adopted. */
 const MAX_REMEMBERED = 5000;
 /** Adopted calls whose member is remembered; the one adopted first is forgotten for a new one. */
 const MAX_ORIGINS = 200_000;
 
-export class Takeover implements Successor {
+export class Takeover implements Succession {
   readonly #options: TakeoverOptions;
   readonly #parked = new Parked();
   readonly #surrogate: Surrogate;
@@ -64,9 +63,12 @@ export class Takeover implements Successor {
     this.#calls = new RingingCalls({ ...options, surrogate: this.#surrogate });
   }
 
-  /** Where calls of members that are gone are found. */
-  set adoption(adoption: Adoption) {
+  follow(adoption: Adoption): void {
     this.#adoption = adoption;
+  }
+
+  recovered(entry: number, record: CallRecord): void {
+    rememberParties(this.#options.context, entry, record);
   }
 
   /** False while there is nothing to inherit: then no packet is shown here. */
@@ -108,7 +110,7 @@ export class Takeover implements Successor {
     const left = adoption.left(key);
     if (left) return isOfCaller(left.record, scan) && this.#left(left, packet, scan);
     // For a moment nobody knows whether this call rings already.
-    return adoption.reading && !this.#options.context.calls.has(key) && this.#parked.park(NOBODY, packet);
+    return adoption.reading && !this.#options.context.calls.has(key) && this.#parked.park(RECORDS, packet);
   }
 
   /** A response of a client that names a member that is gone. True when it goes no further. */
@@ -172,7 +174,7 @@ export class Takeover implements Successor {
 
   // What adoption tells.
 
-  onDecided(owner: number): void {
+  decided(owner: number): void {
     if (!this.#adoption?.watching) {
       this.#alive.clear();
       this.#hungUp.clear();
@@ -181,11 +183,7 @@ export class Takeover implements Successor {
     for (const packet of this.#parked.release(owner)) this.#options.again(packet);
   }
 
-  onRead(): void {
-    this.onDecided(NOBODY);
-  }
-
-  onAdopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome {
+  adopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome {
     const { context, dialogs, clock } = this.#options;
     const { epoch } = context.routing.tables;
     const confirmed = record.state === 'confirmed';
@@ -208,7 +206,7 @@ export class Takeover implements Successor {
     return this.#endDialog(entry, record);
   }
 
-  onSeated(owner: number): void {
+  seated(owner: number): void {
     const { context } = this.#options;
     for (const [entry, origin] of this.#origins) {
       if (origin !== owner) continue;

@@ -23,7 +23,7 @@ function reasons(change: {
     state: () => 'active',
     view: () => VIEW,
     identity: () => ({ number, incarnation: 1 }),
-    service: { trouble },
+    service: { status: { trouble } },
     store: { up: storeUp },
     link: { outrunFor: () => outrunFor },
     fence: { up: fenced },
