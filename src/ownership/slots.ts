@@ -55,7 +55,7 @@ function groupsOf(shares: Generation['shares']): readonly Group[] {
 
 /**
  * Draws the owner of one slot after another. A member's score in a slot is -weight / ln(u), u uniform in (0,1).
- * The highest score wins, and the chance to win equals the weight's share. Of equal scores the lower number wins.
+ * The highest score wins, and the chance to win equals the weight's share. Among equal scores the lower number wins.
  */
 class Draw {
   owner = 0;
