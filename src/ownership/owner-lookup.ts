@@ -198,8 +198,7 @@ export class OwnerLookup {
     if (packet.hops >= HOP_LIMIT || (tables.outsideFarm && packet.hops === 0)) return LOCAL;
     const offered = packet.secondChance === SecondChance.offered;
     // By this member's view the sender owns the slot; by the sender's newer view this member does. The newer view
-    // counts.
-    // Otherwise a member that cannot read the store would relay the packet back each time.
+    // counts. Otherwise a member that cannot read the store would relay the packet back each time.
     const home = owner === tables.self || owner === 0 || (!offered && owner === packet.newerFrom);
     const before = home || offered ? this.#mayStillHold(slot, packet) : 0;
     if (before !== 0) {
@@ -214,10 +213,8 @@ export class OwnerLookup {
 
   /**
    * Returns the next earlier owner of the slot to offer the packet to; 0 = none. Called at the slot's owner, and at
-   * each
-   * member that the packet was offered to. Skips members whose oldest call is younger than that generation. Returns 0
-   * when
-   * two hops are no longer left.
+   * each member that the packet was offered to. Skips members whose oldest call is younger than that generation.
+   * Returns 0 when two hops are no longer left.
    */
   #mayStillHold(slot: number, packet: Packet): number {
     const { tables } = this.#routing;

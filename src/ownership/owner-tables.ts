@@ -97,10 +97,9 @@ export function* ownerTablesBuilding(
 }
 
 /**
- * Returns the member that owned `slot` last before its current owner, and is still in the farm; 0 = none.
- * The search begins at generation `from` of `earlier`; `found` receives the generation. It skips a member that owned
- * the slot
- * in a newer earlier generation too, because that one counts for it.
+ * Returns the member that owned `slot` last before its current owner, and is still in the farm; 0 = none. The search
+ * begins at generation `from` of `earlier`; `found` receives the generation. It skips a member that owned the slot in a
+ * newer earlier generation too, because that one counts for it.
  */
 export function earlierOwner(tables: OwnerTables, slot: number, from: number, found: { generation: number }): number {
   const { earlier, slots, seats } = tables;

@@ -1,6 +1,5 @@
-// Builds the slot table: 65,536 hash buckets of Call-IDs, each with an owner that follows from the view alone.
-// The method is weighted rendezvous hashing (Thaler and Ravishankar 1998). A member that joins or leaves moves only its
-// own
+// Builds the slot table: 65,536 hash buckets of Call-IDs, each with an owner that follows from the view alone. The
+// method is weighted rendezvous hashing (Thaler and Ravishankar 1998). A member that joins or leaves moves only its own
 // share of slots.
 import { digest, type SipKey, siphash } from '../base/siphash.ts';
 import type { Generation } from './view.ts';

@@ -34,8 +34,7 @@ export const TokenKind = {
   reply: 6,
   /**
    * Via branch of a client's request forwarded to the SIP server behind the member. A client that receives it cannot
-   * answer
-   * it, because it is a kind of its own.
+   * answer it, because it is a kind of its own.
    */
   inward: 7,
 } as const;

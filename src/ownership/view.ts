@@ -77,8 +77,7 @@ export const HISTORY_LENGTH = 8;
 
 /**
  * Returns the generation of a view: the shares of active members with a weight. Without any, draining members with a
- * weight
- * share the slots: in a farm that shuts down a call still has one owner.
+ * weight share the slots: in a farm that shuts down a call still has one owner.
  */
 export function generationOf(view: View): Generation {
   const weighty = view.seats.filter((seat) => isMember(seat) && seat.weight > 0);
@@ -138,8 +137,7 @@ export function nextView(
   const before = generationOf(last);
   if (sameShares(before, generationOf(view)) || before.shares.length === 0) return view;
   // Slots follow from shares alone, so an older generation with the same shares adds nothing. Without this a member
-  // with a
-  // flapping server would push out other generations.
+  // with a flapping server would push out other generations.
   const others = last.history.filter((earlier) => !sameShares(earlier, before));
   return { ...view, history: [before, ...others].slice(0, HISTORY_LENGTH) };
 }

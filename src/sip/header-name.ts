@@ -59,8 +59,7 @@ interface Spelling {
 
 /**
  * Each spelling has its own place, so that a name is compared with one at most. A place has 32 octets of letters, a
- * length
- * and a number.
+ * length and a number.
  */
 const PLACES = 256;
 const LETTERS = new Uint8Array(PLACES * 32);

@@ -68,10 +68,8 @@
       (else (i32.load8_u offset=4096 (local.get $place)))))
 
   ;; Writes into $row where the value between $at and $end is, without surrounding blanks and folds. An empty one lies
-  ;; at $at.
-  ;; Also writes the offset of its first blank or control octet, or of its end. The octet after a value is always a
-  ;; blank or
-  ;; control octet.
+  ;; at $at. Also writes the offset of its first blank or control octet, or of its end. The octet after a value is
+  ;; always a blank or control octet.
   (func $value (param $at i32) (param $end i32) (param $row i32) (param $shift i32)
     (local $word i32) (local $octets v128) (local $bits i32)
     (loop $trim
@@ -106,8 +104,7 @@
       (i32.add (i32.add (local.get $word) (i32.ctz (local.get $bits))) (local.get $shift))))
 
   ;; Walks the lines of the message, which ends at $end. Stops at the empty line, at one without CRLF, or after $most
-  ;; lines.
-  ;; Returns how many lines end in CRLF. One that does not is written too; its end is the octet that broke it.
+  ;; lines. Returns how many lines end in CRLF. One that does not is written too; its end is the octet that broke it.
   ;; $shift is added to all offsets written.
   (func (export "lines") (param $end i32) (param $most i32) (param $shift i32) (result i32)
     (local $at i32) (local $line i32) (local $row i32) (local $whole i32) (local $octets v128) (local $bits i32)

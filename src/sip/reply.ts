@@ -119,16 +119,15 @@ function keepReplyHeaders(scan: Scan, compact: boolean): void {
 }
 
 /**
- * Returns the answer to the request in `scan`, to be sent to `source`. `scan()` must have run, with any result.
- * Copies all Via, From, To, Call-ID and CSeq unchanged. Only the top Via gets `source` (RFC 3261 18.2.1, RFC 3581 4).
+ * Returns the answer to the request in `scan`, to be sent to `source`. `scan()` must have run, with any result. Copies
+ * all Via, From, To, Call-ID and CSeq unchanged. Only the top Via gets `source` (RFC 3261 18.2.1, RFC 3581 4).
  * - `reason`: '' = the standard one.
  * - `toTag`: '' = none; added only to a To without a tag.
  * - `extraHeaders`: lines without CRLF.
  * - `maxOctets`: Infinity for a stream or a trusted source; default: the size of the request, so that nothing is
  *   amplified.
  * Returns null for a response, an ACK, or a request without a readable Via. Returns null when the answer is still
- * larger
- * than `maxOctets` after these are left out, in this order:
+ * larger than `maxOctets` after these are left out, in this order:
  * 1. the extra headers
  * 2. the reason phrase
  * 3. the long names, and Content-Length, which a datagram may lack (RFC 3261 20.14)

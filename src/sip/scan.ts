@@ -312,8 +312,7 @@ function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault 
 
 /**
  * Reads method and URI of a request line as far as possible. Returns the offset where it stopped; no line break is
- * before it.
- * `end` is the end of the message.
+ * before it. `end` is the end of the message.
  */
 function scanRequest(bytes: Uint8Array, start: number, end: number, scan: Scan): number {
   const methodEnd = skipClass(bytes, start, end, TOKEN);

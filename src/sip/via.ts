@@ -262,8 +262,7 @@ function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number
 
 /**
  * Reads the first Via value in `[start, end)`, the value part of a header line (folds allowed), into `via`. Never
- * throws.
- * After BAD_PARAMETER everything up to sent-by is valid, and `end` is the end of the range.
+ * throws. After BAD_PARAMETER everything up to sent-by is valid, and `end` is the end of the range.
  */
 export function parseVia(bytes: Uint8Array, start: number, end: number, via: Via): ViaOutcome {
   resetVia(via);
@@ -291,8 +290,7 @@ export function readVia(bytes: Uint8Array, start: number, end: number, via: Via)
       const behind = skipBlanks(bytes, at + 1, end);
       if (bytes[at]! === SEMICOLON && (behind >= end || bytes[behind]! === COMMA)) {
         // Some phones send a semicolon after the last parameter; it has no other reading. It is not part of the value,
-        // so that an
-        // added parameter stands before it.
+        // so that an added parameter stands before it.
         via.next = behind;
         via.outcome = ViaOutcome.OK;
         return ViaOutcome.OK;

@@ -1,6 +1,5 @@
 // Counts the answers that a client still expects on its connection. A client may shut only its sending half (RFC 9293
-// 3.6).
-// Its connection then stays open for these answers.
+// 3.6). Its connection then stays open for these answers.
 import { isResponse } from './classify.ts';
 import type { TransportLimits } from './limits.ts';
 
@@ -10,8 +9,7 @@ const STATUS_AT = 8;
 
 /**
  * Counts the client's requests and their final answers. A final answer to an INVITE may come twice and is then counted
- * twice.
- * After an INVITE the count alone is therefore not trusted: a time limit decides.
+ * twice. After an INVITE the count alone is therefore not trusted: a time limit decides.
  */
 export class DueAnswers {
   /** Requests without a final answer. */

@@ -23,9 +23,8 @@ export interface ProxyPeersOptions {
 
 /**
  * Holds two generations; a client that sends is in the young one. The young one becomes the old one when it holds half
- * of
- * all clients, or is `keepMs` old. The former old one is then forgotten. So a datagram of a remembered client costs one
- * lookup, and forgetting costs nothing.
+ * of all clients, or is `keepMs` old. The former old one is then forgotten. So a datagram of a remembered client costs
+ * one lookup, and forgetting costs nothing.
  */
 export class ProxyPeers {
   readonly #options: ProxyPeersOptions;

@@ -12,8 +12,7 @@ const IGNORED_ATTRIBUTES: ReadonlySet<number> = new Set([0x0006, 0x0008, 0x0014,
 
 /**
  * Returns the Binding success response to `bytes[start..end)`, a datagram of class `stun` from `address` (IP literal)
- * and `port`.
- * Returns null in three cases:
+ * and `port`. Returns null in three cases:
  * - It is no Binding request.
  * - It carries an attribute that must be understood and is not.
  * - The answer would be larger than the request. Its source is not verified, so an answer never multiplies octets.

@@ -154,10 +154,9 @@ export class Transport {
   }
 
   /**
-   * Makes sure that `start` will get its addresses. Takes no packets yet.
-   * UDP sockets are bound and drop incoming datagrams. A shared address is bound for a moment only, and so is a TCP
-   * port:
-   * a balancer takes a port that accepts for a live member. Rejects like `start`.
+   * Makes sure that `start` will get its addresses. Takes no packets yet. UDP sockets are bound and drop incoming
+   * datagrams. A shared address is bound for a moment only, and so is a TCP port: a balancer takes a port that accepts
+   * for a live member. Rejects like `start`.
    */
   reserve(): Promise<void> {
     return this.#eachListener((index, listener) => this.#reserve(index, listener));
@@ -204,8 +203,7 @@ export class Transport {
 
   /**
    * Queues a copy of `bytes` on the connection. Returns false when the connection is gone, or is destroyed now for its
-   * slow reader.
-   * Returns false for a request to a half-closed client, too.
+   * slow reader. Returns false for a request to a half-closed client, too.
    */
   sendStream(connection: number, bytes: Uint8Array): boolean {
     return this.#connections.send(connection, bytes);
@@ -218,8 +216,7 @@ export class Transport {
 
   /**
    * Returns the connection that this member has opened from this listener to `remote`, or opens one. Messages may be
-   * sent at once.
-   * Returns 0 when a limit refuses it, or `remote` does not fit the listener's address family.
+   * sent at once. Returns 0 when a limit refuses it, or `remote` does not fit the listener's address family.
    */
   connectStream(listener: number, remote: Endpoint): number {
     const config = this.listeners[listener];
