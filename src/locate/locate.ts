@@ -37,7 +37,7 @@ export interface LocatorOptions {
   readonly families: readonly (4 | 6)[];
   /** Counts lookups by result: found, nothing, failed, busy. Answers from memory are not counted. */
   readonly lookups: CellFamily<'result'>;
-  /** Names cached, default 4,096. The one cached earliest is forgotten first. */
+  /** Names cached, default 4,096. The name with the oldest lookup is forgotten first. */
   readonly maxNames?: number;
   /** Concurrent lookups, default 64. Each costs about ten queries at most. */
   readonly maxLookups?: number;

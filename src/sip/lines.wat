@@ -68,8 +68,8 @@
       (else (i32.load8_u offset=4096 (local.get $place)))))
 
   ;; Writes into $row where the value between $at and $end is, without surrounding blanks and folds. An empty one lies
-  ;; at $at. Also writes the offset of its first blank or control octet, or of its end. The octet after a value is
-  ;; always a blank or control octet.
+  ;; at $at. Writes the end of its first word too: its first blank or control octet, or its end. The octet after a value
+  ;; is always a blank or control octet.
   (func $value (param $at i32) (param $end i32) (param $row i32) (param $shift i32)
     (local $word i32) (local $octets v128) (local $bits i32)
     (loop $trim

@@ -48,7 +48,7 @@ export interface Store {
   readonly kind: 'etcd' | 'memory';
   /** Addresses of the store for people to read, without credentials. Empty for a store in this process. */
   readonly places: readonly string[];
-  /** Linearizable. */
+  /** Returns the entry of `key`, or undefined. Linearizable. */
   get(key: string): Promise<Entry | undefined>;
   /** Returns all keys that start with `prefix`, ordered by key. Linearizable; internal pages all have one revision. */
   list(prefix: string): Promise<readonly Entry[]>;

@@ -4,7 +4,7 @@ import { isResponse } from './classify.ts';
 import type { TransportLimits } from './limits.ts';
 
 const [LETTER_A, LETTER_I, DIGIT_2] = [0x41, 0x49, 0x32];
-/** Where the status of `SIP/2.0 200 OK` begins. */
+/** Offset of the status in `SIP/2.0 200 OK`. */
 const STATUS_AT = 8;
 
 /**

@@ -2,8 +2,8 @@
 
 export interface TransportLimits {
   /**
-   * Octets of one message on a stream, from the start line to the last octet of the body. Also bounds each half
-   * message.
+   * Octets of one message on a stream, from the start line to the last octet of the body. It bounds each half message,
+   * too.
    */
   readonly messageBytes: number;
   /** Octets of start line and headers on a stream. */

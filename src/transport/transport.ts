@@ -155,7 +155,7 @@ export class Transport {
 
   /**
    * Makes sure that `start` will get its addresses. Takes no packets yet. UDP sockets are bound and drop incoming
-   * datagrams. A shared address is bound for a moment only, and so is a TCP port: a balancer takes a port that accepts
+   * datagrams. A shared address is bound for a moment only. A TCP port is, too: a balancer takes a port that accepts
    * for a live member. Rejects like `start`.
    */
   reserve(): Promise<void> {
