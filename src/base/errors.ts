@@ -1,5 +1,6 @@
-// The public catalogue of errors: code, what it means, what to do. docs/errors.md is generated from it and a test keeps both equal.
-// Codes are never reused. On the packet path nothing throws: an error there is a counted drop reason (ownership/verdict.ts).
+// The public catalogue of errors: code, meaning, and what to do. docs/errors.md is generated from it; a test compares
+// both. Codes are never reused. Nothing throws on the packet path: an error there is a counted drop reason
+// (packet/verdict.ts).
 
 export const ERRORS = {
   SF_NODE_TOO_OLD: 'Node.js is older than 22.12. Install Node 24 (LTS), or use the Node that `npm ci` brings.',
@@ -48,7 +49,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** An error an operator can look up. `message` says what is wrong here and now; the catalogue says what the code means. */
+/** An error that an operator can look up. `message` describes this case; the catalogue explains the code. */
 export class SipfarmError extends Error {
   override readonly name = 'SipfarmError';
   readonly code: ErrorCode;

@@ -1,5 +1,5 @@
-// The configuration, once: validation, types, the JSON Schema and docs/configuration.md all come from the schema below.
-// Every field says what it is, its unit, and what raising or lowering it does.
+// The configuration in one place: validation, types, the JSON Schema and docs/configuration.md come from the schema
+// below. Each field has a description: its meaning, its unit, and the effect of raising or lowering it.
 
 import { BlockList } from 'node:net';
 import { z } from 'zod';
@@ -17,12 +17,12 @@ const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
-/** True for 127.0.0.0/8 and ::1. */
+/** Returns true for 127.0.0.0/8 and ::1. */
 export function isLoopback(address: string): boolean {
   return loopback.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
 }
 
-/** How a secret is taken from the environment, for the descriptions. */
+/** Returns the notation that takes a secret from the environment, for the descriptions. */
 const fromEnvironment = (name: string): string => `\${${name}}`;
 
 const etcd = z.strictObject({
@@ -349,7 +349,7 @@ type Limits = Parsed['limits'];
 /** A role in force. */
 export type Role = Exclude<Parsed['role'], 'auto'>;
 
-/** The cluster-wide settings as they stand in the store under `config`: the same fields, each may be absent. */
+/** The cluster-wide settings stored under `config`: the same fields, each optional. */
 export interface ClusterSettings {
   log?: Partial<Parsed['log']> | undefined;
   balancer?: Partial<Pick<Parsed['balancer'], 'probes'>> | undefined;
@@ -358,28 +358,28 @@ export interface ClusterSettings {
   ownership?: Partial<Parsed['ownership']> | undefined;
 }
 
-/** Which of several processes of a host a member is. */
+/** Position of a member among the workers of a host. */
 export interface WorkerPlace {
   /** From 0. */
   readonly index: number;
-  /** Where the workers of this host listen for each other and for the SIP server. */
+  /** Addresses where the workers of this host receive from each other and from the SIP server. */
   readonly ownPorts: readonly Endpoint[];
 }
 
-/** The configuration of one member, every default filled in. */
+/** The configuration of one member, with every default filled in. */
 export interface Config extends Omit<Parsed, 'member' | 'role' | 'listeners' | 'service' | 'keys' | 'keyFile'> {
   readonly member: string;
-  /** As it is in force: `auto` has become one of the others. */
+  /** The role in force: `auto` has been replaced. */
   readonly role: Role;
-  /** Why `auto` has become that; empty when the file names the role. */
+  /** Reason for the role chosen for `auto`; empty when the file names the role. */
   readonly roleChosenBecause: string;
   readonly listeners: readonly ListenerConfig[];
   readonly service: ServiceConfig;
-  /** From `keys` or `keyFile`; never empty; 64 hexadecimal digits each. The first mints. */
+  /** From `keys` or `keyFile`, never empty, 64 hexadecimal digits each. The first key signs. */
   readonly keys: readonly Secret[];
-  /** What this member's own file sets of the fields that also exist cluster-wide: it wins over the store. */
+  /** Fields of this member's own file that also exist cluster-wide. They win over the store. */
   readonly given: ClusterSettings;
-  /** Of one of several processes on this host (workerConfig); undefined where the process is alone. */
+  /** Position among several processes on this host (workerConfig); undefined for a single process. */
   readonly worker?: WorkerPlace;
 }
 
@@ -400,7 +400,7 @@ export const clusterSchema = z.strictObject({
   ownership: withoutDefaults(ownership),
 }) as unknown as z.ZodType<ClusterSettings>;
 
-/** The sections that may also come from the store, every default filled in. */
+/** Sections that may also come from the store, with every default filled in. */
 export const clusterSections = z.strictObject({
   log: shape.shape.log,
   balancer: shape.shape.balancer,
@@ -518,7 +518,7 @@ function checkSections(config: Pick<Parsed, 'limits' | 'ownership'>, complain: C
     complain(['ownership', 'ringingSeconds'], 'is above ownership.longestCallSeconds; lower it');
 }
 
-/** The role in force, and why it was chosen when that was left to `auto`. */
+/** Returns the role in force, and the reason when it was chosen for `auto`. */
 function roleOf({ role, store, listeners }: Parsed): { readonly role: Role; readonly because: string } {
   if (role !== 'auto') return { role, because: '' };
   if (store.kind === 'memory') return { role: 'disabled', because: 'store.kind is memory: there is no farm around' };
@@ -535,7 +535,7 @@ function checkRole(config: Parsed, complain: Complain): void {
     complain(['role'], 'is relay, and store.kind is memory: there are no members to send through; use etcd');
 }
 
-/** What one process may, and several that share a host may not. */
+/** Checks settings that one process may have but several on one host may not. */
 function checkWorkers(config: Parsed, complain: Complain): void {
   const { workers, store, listeners } = config;
   if (workers === 1) return;
@@ -566,10 +566,13 @@ export const configSchema = shape.superRefine((config, context) => {
   if (config.keys && config.keyFile) complain(['keyFile'], 'is set together with keys; leave one of them out');
 });
 
-/** What `configSchema` makes of a valid file. */
+/** Output of `configSchema` for a valid file. */
 export type ParsedConfig = z.output<typeof configSchema>;
 
-/** Fills in the defaults that depend on other fields or on the host. `given`: the cluster-wide fields that the file itself sets. */
+/**
+ * Fills in the defaults that depend on other fields or on the host. `given`: the cluster-wide fields that the file
+ * itself sets.
+ */
 export function settle(
   parsed: ParsedConfig,
   hostName: string,
@@ -585,7 +588,7 @@ export function settle(
     roleChosenBecause: because,
     listeners: parsed.listeners.map((entry) => ({
       ...entry,
-      // A transport that does not fit has been complained of.
+      // An unsuitable transport has been rejected by the checks before.
       advertise: advertisedBy(entry.transport, entry.advertise ?? { ...asHostPort(entry.bind), transport: undefined })!,
       answer: answersDirect(entry, parsed.balancer.mode) ? 'direct' : 'ingress',
     })),

@@ -11,7 +11,10 @@ export interface ServerAddress {
   readonly port: number;
 }
 
-/** `sip:host:port`, `sip:host` (port 5060), IPv6 in brackets (RFC 3261 19.1); undefined for anything else, user part and parameters included. */
+/**
+ * Reads `sip:host:port`, `sip:host` (port 5060), IPv6 in brackets (RFC 3261 19.1). Returns undefined for anything else,
+ * also for a user part or parameters.
+ */
 function parseServer(text: string): ServerAddress | undefined {
   const match = /^sip:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
   const host = match?.[1] ?? match?.[2];

@@ -1,9 +1,9 @@
-// Which ports the workers of one host have: those of the configuration are the first worker's, each other has the next.
+// Computes the ports of the workers of a host: the configured ones belong to the first worker, each other has the next.
 
 import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
 import { endpointsOf, type ParsedService, type ServiceConfig } from './service-section.ts';
 
-/** What of a configuration decides about ports. */
+/** Settings that decide about ports. */
 export interface Ports {
   readonly workers: number;
   readonly relay: { readonly bind: Endpoint };
@@ -12,7 +12,7 @@ export interface Ports {
   readonly listeners: readonly { readonly name: string; readonly transport: string; readonly bind: Endpoint }[];
 }
 
-/** `at` of worker `index`. Port 0 stays: the system picks one for each. */
+/** Returns `at` for worker `index`. Port 0 stays: the system picks one for each. */
 export function workerEndpoint(at: Endpoint, index: number): Endpoint {
   return at.port === 0 ? at : { address: at.address, port: at.port + index };
 }
@@ -39,7 +39,7 @@ function series(name: string, bind: Endpoint, transports: readonly string[], wor
   }));
 }
 
-/** Ports of several workers that do not exist, or that something else in the configuration has. */
+/** Returns the ports of several workers that do not exist or conflict with another port of the configuration. */
 export function portFaults(config: Ports): { readonly field: string; readonly message: string }[] {
   const { workers, relay, admin, listeners } = config;
   const own = endpointsOf(config.service);

@@ -1,15 +1,16 @@
-// Every metric of sipfarm, in one object. The rooms get their cells and families from here; docs/metrics.md is generated from it.
+// Creates every metric of sipfarm, in one object. The rooms get their cells and families from here. docs/metrics.md is
+// generated from it.
 import { type EventLoopUtilization, performance } from 'node:perf_hooks';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { type Cell, type CellFamily, counter, gauge, histogram } from './counters.ts';
 
 type SeatKind = 'active' | 'draining' | 'disabled' | 'relay';
 
-/** What is read on scrape. The node puts its own readers here while it is built; until then everything reads zero. */
+/** Values read on scrape. The node inserts its own readers while it is built; until then all read zero. */
 interface Sources {
   ownedCalls: () => number;
   viewEpoch: () => number;
-  /** Seats of the view: members by state, nodes that are not in the farm by role. */
+  /** Seats of the view: members by state, nodes outside the farm by role. */
   members: () => Readonly<Record<SeatKind, number>>;
   peersReachable: () => number;
   storeUp: () => boolean;
@@ -50,11 +51,11 @@ export interface Metrics {
 
 export interface MetricsOptions {
   readonly version: string;
-  /** Every value that the label `reason` of a dropped packet can take: each is there as 0 from the start. */
+  /** Every value of the label `reason` of a dropped packet. Each is exported as 0 from the start. */
   readonly dropReasons: readonly string[];
 }
 
-/** From a loopback neighbour to a link that is about to be given up. */
+/** Seconds: from a loopback neighbour to a link that is almost given up. */
 const HOP_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5];
 const STORE_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
@@ -106,7 +107,7 @@ function makeProcessGauges(registry: Registry, version: string): void {
   }).set({ version }, 1);
 }
 
-/** Makes every family in `registry`, with a zero for each drop reason. */
+/** Creates every family in `registry`, with a zero for each drop reason. */
 export function makeMetrics(registry: Registry, options: MetricsOptions): Metrics {
   const sources: Sources = {
     ownedCalls: () => 0,
@@ -246,26 +247,28 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
   return metrics;
 }
 
-/** Adds what prom-client tells of the process (memory, CPU, file descriptors, garbage collection). Once per process. */
+/**
+ * Adds prom-client's metrics of the process: memory, CPU, file descriptors, garbage collection. Call once per process.
+ */
 export function addProcessMetrics(registry: Registry): void {
   collectDefaultMetrics({ register: registry });
 }
 
-/** A registry for `makeMetrics`; `labels` are put on every series. */
+/** Returns a registry for `makeMetrics`; every series has `labels`. */
 export function makeRegistry(labels: Readonly<Record<string, string>> = {}): Registry {
   const registry = new Registry();
   registry.setDefaultLabels(labels);
   return registry;
 }
 
-/** What a host of several workers tells of them. */
+/** Metrics that a host exports about its several workers. */
 export interface HostMetrics {
   readonly registry: Registry;
   /** worker_starts_total */
   readonly starts: CellFamily<'worker'>;
 }
 
-/** The families of the process that starts the workers. `up`: by worker, whether it is in the farm. */
+/** Creates the families of the process that starts the workers. `up`: whether each worker is in the farm. */
 export function makeHostMetrics(
   registry: Registry,
   up: () => Iterable<{ readonly worker: string; readonly up: boolean }>,

@@ -1,6 +1,6 @@
-// What this member does with one packet. Every outcome is listed here, nowhere else: metric labels, log fields and tests use these words.
+// Lists every outcome that a packet can have at this member. Metric labels, log fields and tests use these words.
 
-/** Why a packet ends here without an answer. Each is a value of the label `reason` of sipfarm_verdicts_total. */
+/** Reasons to drop a packet without an answer. Each is a value of the label `reason` of sipfarm_verdicts_total. */
 export const DROP_REASONS = {
   'no-via': 'a request so broken that no Via can be read: there is nowhere to answer to',
   'bad-response': 'a response that breaks the grammar: status above 699, bad CSeq, no Via, Call-ID, From or To',
@@ -25,7 +25,7 @@ export const DROP_REASONS = {
 
 export type DropReason = keyof typeof DROP_REASONS;
 
-/** Status codes that a member answers by itself, statelessly. */
+/** Status codes that a member answers itself, statelessly. */
 export type ReplyStatus = 100 | 200 | 400 | 405 | 430 | 481 | 482 | 483 | 500 | 501 | 503 | 505 | 513;
 
 export type Verdict =
@@ -34,27 +34,27 @@ export type Verdict =
   | { readonly kind: 'reply'; readonly status: ReplyStatus }
   | { readonly kind: 'drop'; readonly reason: DropReason };
 
-/** The one local verdict; verdicts are made once and handed out, so that the hot path allocates none. */
+/** The one local verdict. Verdicts are made once and reused, so that the hot path allocates none. */
 export const LOCAL: Verdict = { kind: 'local' };
 
 const relays: Verdict[] = [];
 const replies = new Map<ReplyStatus, Verdict>();
 const drops = new Map<DropReason, Verdict>();
 
-/** Relay to member number `to`. */
+/** Returns the verdict to relay to member number `to`. */
 export function relayTo(to: number): Verdict {
   relays[to] ??= { kind: 'relay', to };
   return relays[to];
 }
 
-/** Answer with `status`, statelessly. */
+/** Returns the verdict to answer with `status`, statelessly. */
 export function replyWith(status: ReplyStatus): Verdict {
   const verdict = replies.get(status) ?? { kind: 'reply', status };
   replies.set(status, verdict);
   return verdict;
 }
 
-/** Drop, counted under `reason`. */
+/** Returns the verdict to drop, counted under `reason`. */
 export function drop(reason: DropReason): Verdict {
   const verdict = drops.get(reason) ?? { kind: 'drop', reason };
   drops.set(reason, verdict);
