@@ -125,7 +125,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     adopted: counter(
       registry,
       'adopted_calls_total',
-      'Calls of members that are gone, by why they were adopted (need: a packet asked for it; sweep: nobody did) and what became of them (ownership.md).',
+      'Adopted calls of dead members, by reason (need: a packet needed the call; sweep: after the grace) and outcome (see takeover.md).',
       ['why', 'outcome'],
     ),
     received: counter(registry, 'received_packets_total', 'Packets that came in from outside, by listener and class.', [
