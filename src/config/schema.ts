@@ -31,14 +31,16 @@ const etcd = z.strictObject({
     .array(hostUrl)
     .min(1)
     .max(16)
-    .describe('Client URLs of the etcd cluster. Name all its members: requests move on when one does not answer.'),
+    .describe(
+      'Client URLs of the etcd cluster. List all its servers: requests move to the next when one does not answer.',
+    ),
   leaseSeconds: z
     .int()
     .min(5)
     .max(300)
     .default(5)
     .describe(
-      'Seconds until a member that has stopped proving its life loses its seat. Raising it makes the farm calmer on a slow store, and slower to notice a death.',
+      'Seconds until a member that no longer renews its lease loses its seat. A larger value tolerates a slow store, and detects a death later.',
     ),
   user: z.string().min(1).max(128).optional().describe('etcd user name.'),
   password: secret
@@ -48,7 +50,7 @@ const etcd = z.strictObject({
     .string()
     .min(1)
     .optional()
-    .describe('File with the certificate authority of https hosts, PEM. Left out: the authorities Node.js brings.'),
+    .describe('File with the certificate authority of https hosts, PEM. Left out: the authorities of Node.js.'),
   cert: z.string().min(1).optional().describe('File with the client certificate, PEM.'),
   key: z.string().min(1).optional().describe('File with the key of the client certificate, PEM.'),
 });
@@ -63,7 +65,7 @@ const listener = z.strictObject({
     .string()
     .regex(/^[a-z0-9-]{1,32}$/, 'is not a listener name; use 1 to 32 of a-z, 0-9 and -')
     .describe(
-      'Name of the entrance, the same on every member: a relayed packet finds its listener at the owner by this name. A metric label.',
+      'Name of the listener, the same on every member: a relayed packet finds its listener at the owner by this name. A metric label.',
     ),
   transport: z.enum(LISTENER_KINDS).describe('Transport protocol.'),
   bind: endpoint(5060).describe(
@@ -72,7 +74,7 @@ const listener = z.strictObject({
   advertise: advertised
     .optional()
     .describe(
-      "What clients reach, written into Via and Record-Route: `HOST[:PORT]`, an address or a domain name. Default: bind. Behind a NAT balancer the address of the balancer. Where a balancer ends TLS and passes TCP on: `HOST[:PORT];transport=tls`, port 5061 when it is left out; such a listener sends on its clients' connections and opens none.",
+      "Address for clients, written into Via and Record-Route: `HOST[:PORT]`, an address or a domain name. Default: bind. Behind a NAT balancer the address of the balancer. If a balancer ends TLS and sends plain TCP: `HOST[:PORT];transport=tls`, default port 5061; such a listener sends only on its clients' connections and opens none.",
     ),
   answer: z
     .enum(['direct', 'ingress'])
@@ -84,7 +86,7 @@ const listener = z.strictObject({
     .enum(['off', 'accept', 'require'])
     .default('off')
     .describe(
-      'Whether a proxy in front names the true source of each connection or datagram in a PROXY header: `off` a header is garbage, `accept` it may be there, `require` it must. Only headers from balancer.trusted are believed. See proxy-protocol.md.',
+      'PROXY header of a proxy in front, with the true source of each connection or datagram: `off` a header is garbage, `accept` it is optional, `require` it is mandatory. Only headers from balancer.trusted are accepted. See proxy-protocol.md.',
     ),
 });
 
@@ -93,27 +95,27 @@ const balancer = z.strictObject({
     .enum(['dsr', 'nat', 'none'])
     .default('none')
     .describe(
-      'How packets come here: `dsr` the balancer leaves the destination address (the VIP is on this host), `nat` it rewrites it, `none` clients know the members.',
+      'How packets arrive here: `dsr` the balancer leaves the destination address (the VIP is on this host), `nat` it rewrites it, `none` clients use the addresses of the members.',
     ),
   probes: z
     .array(network)
     .max(256)
     .default([])
     .describe(
-      "Sources of the balancer's health requests, as networks; `!` in front excludes. What comes from there is answered by this member itself, truthfully, never relayed.",
+      "Source networks of the balancer's health checks; `!` in front excludes. This member itself answers OPTIONS from there, and never relays them.",
     ),
   trusted: z
     .array(network)
     .max(256)
     .default([])
     .describe(
-      'Whose PROXY headers are believed, as networks; `!` in front excludes. Whoever can send from there can claim any source address: name the proxies and nobody else.',
+      'Networks from which PROXY headers are accepted; `!` in front excludes. A host there can claim any source address, so list only the proxies.',
     ),
   udpAnswerHeader: z
     .enum(['none', 'simple'])
     .default('none')
     .describe(
-      'What datagrams to a client begin with whose own came through a proxy with the simple header of 38 octets: `none` nothing, `simple` that header. Some proxies cut it off, others do not: ask yours.',
+      'Header on datagrams to a client whose own datagrams had the simple PROXY header of 38 octets: `none`, or `simple` for the same header. Some proxies cut it off, others do not: check the manual of yours.',
     ),
 });
 
@@ -122,13 +124,13 @@ const transport = z.strictObject({
     .enum(['auto', 'on', 'off'])
     .default('auto')
     .describe(
-      'Whether UDP goes by up to 64 datagrams per system call, which doubles what a core can forward. It needs 64-bit Linux and the optional package koffi. `auto` where it is possible, and the log tells; `on` or the member does not start; `off` one by one.',
+      'UDP in batches of up to 64 datagrams per system call, which doubles the datagrams that a core can forward. It needs 64-bit Linux and the optional package koffi. `auto` uses batches where possible, and logs it; `on` requires them at the start; `off` sends one by one.',
     ),
 });
 
 const relay = z.strictObject({
   bind: endpoint(5064).describe(
-    'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Only members need to reach it.',
+    'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Open it for members only.',
   ),
   mtu: z
     .int()
@@ -136,13 +138,13 @@ const relay = z.strictObject({
     .max(65_535)
     .default(1500)
     .describe(
-      'Octets an IP packet may have between members. Frames that are longer go by the TCP side. Raise it on a network with jumbo frames.',
+      'Octets an IP packet may have between members. Longer frames use the TCP side. Raise it on a network with jumbo frames.',
     ),
   mode: z
     .enum(['envelope', 'transparent'])
     .default('envelope')
     .describe(
-      'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` as it came, with the source address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one network segment, and opens UDP ports behind that of bind, one per listener; what cannot go so goes in frames. Members of both modes go together. See transparent-relay.md.',
+      'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` unchanged, with the source address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one network segment, and opens UDP ports after that of bind, one per listener; other packets go in frames. Members of both modes work together. See transparent-relay.md.',
     ),
 });
 
@@ -161,7 +163,7 @@ const limits = z.strictObject({
     .max(1_000_000)
     .default(10_000)
     .describe(
-      'TCP connections in all. Over it new ones are closed at once. Each costs memory and a file descriptor (LimitNOFILE).',
+      'All TCP connections. Above it new ones are closed at once. Each costs memory and a file descriptor (LimitNOFILE).',
     ),
   tcpConnectionsPerSource: z
     .int()
@@ -169,7 +171,7 @@ const limits = z.strictObject({
     .max(1_000_000)
     .default(1000)
     .describe(
-      'TCP connections of one source address. Raise it when many clients share one address behind a NAT, or behind a balancer that hides the sources.',
+      'TCP connections of one source address. Raise it if many clients share one address behind a NAT, or behind a balancer that hides the sources.',
     ),
   messageBytes: z
     .int()
@@ -183,35 +185,33 @@ const limits = z.strictObject({
     .max(600)
     .default(10)
     .describe(
-      'Seconds the rest of a begun message may take on TCP. Raising it helps very slow links, and whoever wants to hold memory here.',
+      'Seconds until a begun message must be complete on TCP. A larger value helps very slow links, and attackers that hold memory.',
     ),
   idleSeconds: z
     .int()
     .min(10)
     .max(86_400)
     .default(600)
-    .describe('Seconds a TCP connection may be silent. Clients that keep alive (RFC 5626) send more often.'),
+    .describe('Seconds that a TCP connection may be silent. Clients with keep-alives (RFC 5626) send more often.'),
   bufferedBytes: z
     .int()
     .min(65_536)
     .max(4_294_967_296)
     .default(64 * 1024 * 1024)
-    .describe(
-      'Octets of unfinished messages over all TCP connections. Over it the connection that holds the most is closed.',
-    ),
+    .describe('Octets of unfinished messages on all TCP connections. Above it the connection with the most is closed.'),
   sendQueueBytes: z
     .int()
     .min(65_536)
     .max(268_435_456)
     .default(1024 * 1024)
-    .describe('Octets that may wait for one slow TCP reader. Over it its connection is closed.'),
+    .describe('Octets that may wait for one slow TCP reader. Above it the connection is closed.'),
   errorAnswersPerSecond: z
     .int()
     .min(1)
     .max(100_000)
     .default(50)
     .describe(
-      'Answers a second by UDP to what breaks the grammar, for one source prefix (IPv4 /24, IPv6 /56); twenty times as many to good requests that go no further (481, 483, 503 ...). Over it they are dropped and counted.',
+      'Answers per second over UDP to malformed messages, per source prefix (IPv4 /24, IPv6 /56); twenty times as many to valid requests that go no further (481, 483, 503 ...). Above it they are dropped and counted.',
     ),
 });
 
@@ -222,19 +222,19 @@ const ownership = z.strictObject({
     .max(604_800)
     .default(43_200)
     .describe(
-      'Seconds an answered call may go without a message until it is forgotten here; one that names a session time (RFC 4028) goes when that has passed. Raising it costs memory for calls whose BYE was lost.',
+      'Seconds without a message until an answered call is forgotten here; a call with a session time (RFC 4028) is forgotten after that time. A larger value costs memory for calls whose BYE was lost.',
     ),
   ringingSeconds: z
     .int()
     .min(32)
     .max(3600)
     .default(300)
-    .describe('Seconds a call may ring without a message until it is forgotten here.'),
+    .describe('Seconds without a message until a ringing call is forgotten here.'),
   records: z
     .enum(['none', 'dialogs', 'calls'])
     .default('calls')
     .describe(
-      'Which calls are recorded in the store, so that others can go on with them when this member dies: calls (those that ring, too), dialogs (answered ones only) or none. Less spares the store: a call costs three writes with calls, two with dialogs. A change counts for calls that begin after it.',
+      'Calls that are recorded in the store, so that another member can adopt them when this member dies: calls (ringing ones too), dialogs (answered ones only) or none. A call costs three writes with calls, two with dialogs. A change applies to calls that begin after it.',
     ),
 });
 
@@ -255,7 +255,7 @@ export const adminSchema = z.strictObject({
   token: secret
     .optional()
     .describe(
-      `Bearer token asked on every path but /livez and /readyz. Take it from the environment: ${fromEnvironment('SIPFARM_ADMIN_TOKEN')}.`,
+      `Bearer token, required on every path except /livez and /readyz. Take it from the environment: ${fromEnvironment('SIPFARM_ADMIN_TOKEN')}.`,
     ),
 });
 
@@ -270,7 +270,7 @@ const shape = z.strictObject({
   farm: z
     .string()
     .regex(/^[a-z0-9-]{1,32}$/, 'is not a farm name; use 1 to 32 of a-z, 0-9 and -')
-    .describe('Name of the farm: what it has in the store is under /sipfarm/FARM/.'),
+    .describe('Name of the farm: its keys in the store begin with /sipfarm/FARM/.'),
   member: z
     .string()
     .regex(/^[A-Za-z0-9._-]{1,64}$/, 'is not a member name; use 1 to 64 letters, digits, dots, - and _')
@@ -288,13 +288,13 @@ const shape = z.strictObject({
     .max(600)
     .default(10)
     .describe(
-      'Seconds in which a member that joins a farm at work comes to its weight: a quarter at first, half of it after half the time, then all. The first members of a farm, and members that start at the same time, begin with all. 0 does so always. Each step moves slots.',
+      'Seconds until a member that joins a running farm has its full weight: a quarter at first, half after half the time, then all. The first members of a farm, and members that start together, begin with the full weight; with 0 every member does. Each step moves slots.',
     ),
   role: z
     .enum(['member', 'disabled', 'relay', 'auto'])
     .default('member')
     .describe(
-      "What this node is in the farm. `member`: takes its share of new calls. `disabled`: not in the farm; its SIP server handles what comes to it, and what names it by a token reaches it from any member. `relay`: not in the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.",
+      "Role of this node. `member`: takes its share of new calls. `disabled`: outside the farm; its SIP server handles the packets that arrive here, and packets with its token reach it from any member. `relay`: outside the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.",
     ),
   workers: z
     .int()
@@ -302,19 +302,19 @@ const shape = z.strictObject({
     .max(64)
     .default(1)
     .describe(
-      'Processes on this host, each a member of its own (fe1.0, fe1.1 ...) on the same listeners: one per core that SIP may use. Above 1, `relay.bind`, `service.bind` and `service.advertise` are those of the first, the others count one port up each; `weight` and `limits` are of each. See workers.md.',
+      'Processes on this host, each a member of its own (fe1.0, fe1.1 ...) on the same listeners: one per core that SIP may use. Above 1, `relay.bind`, `service.bind` and `service.advertise` are those of the first worker, and each next worker has the next port; `weight` and `limits` apply per worker. See workers.md.',
     ),
-  store: z.discriminatedUnion('kind', [etcd, memory]).describe('What the members share.'),
+  store: z.discriminatedUnion('kind', [etcd, memory]).describe('The store that the members share.'),
   listeners: z
     .array(listener)
     .max(64)
-    .describe('Where packets come in. Only role relay, or auto that becomes relay, may have none: write [].'),
+    .describe('Local addresses for clients. Only role relay, or auto that becomes relay, may have none: write [].'),
   names: z
     .array(farmName)
     .max(64)
     .default([])
     .describe(
-      "By which clients reach the farm, as `sip.example.com` or `sip.example.com:5061`; a name without a port is the farm's with every port that a listener has, with 5060, with 5061, and without one. A Route that names the farm so is taken off before the SIP server sees it; the addresses of all members' listeners need not be named. A Request-URI is never changed. The same on every member.",
+      "Names of the farm for clients, as `sip.example.com` or `sip.example.com:5061`. A name without a port matches every port of a listener, 5060, 5061, and no port. A Route with such a name is removed before the SIP server receives the request. Addresses of the members' listeners need not be listed. A Request-URI is never changed. The same on every member.",
     ),
   transport: transport.prefault({}).describe('How datagrams are read and written.'),
   balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
@@ -324,18 +324,18 @@ const shape = z.strictObject({
     .max(8)
     .optional()
     .describe(
-      `Farm keys, 64 hexadecimal digits each, the same on every member: the first mints, all verify. Tokens and the relay link derive theirs. Take them from the environment: ${fromEnvironment('SIPFARM_KEY')}.`,
+      `Farm keys, 64 hexadecimal digits each, the same on every member: the first makes tokens, all verify them. Tokens and the relay link use keys derived from them. Take them from the environment: ${fromEnvironment('SIPFARM_KEY')}.`,
     ),
   keyFile: z.string().min(1).optional().describe('File with the farm keys instead, one a line, # begins a comment.'),
   relay: relay.describe('The link between the members.'),
   service: z
     .discriminatedUnion('kind', [upstreamService, answerService])
-    .describe('What the owner of a packet does with it.'),
+    .describe('Handling of a packet by its owner.'),
   resolver: resolver.prefault({}).describe('How names are looked up.'),
-  limits: limits.prefault({}).describe('Bounds of what strangers can make this member hold.'),
-  ownership: ownership.prefault({}).describe('How long a call is remembered.'),
+  limits: limits.prefault({}).describe('Bounds for the resources that clients can use.'),
+  ownership: ownership.prefault({}).describe('How long a call is stored.'),
   drain: drain.prefault({}).describe('How a member stops.'),
-  admin: adminSchema.prefault({}).describe('The admin HTTP server: health, metrics, questions.'),
+  admin: adminSchema.prefault({}).describe('The admin HTTP server: health, metrics, status, orders.'),
   log: log.prefault({}).describe('Log lines, JSON on the standard output.'),
 });
 

@@ -39,36 +39,36 @@ const health = z.strictObject({
     .enum(['options', 'keepalive', 'none'])
     .default('options')
     .describe(
-      'How the server is asked: an OPTIONS request; `keepalive` sends CRLF and only notices a closed port; `none` takes it as always up.',
+      'Health check of the server: `options` sends OPTIONS; `keepalive` sends CRLF and detects only a closed port; `none` treats it as always up.',
     ),
-  intervalSeconds: z.number().min(0.1).max(300).default(2).describe('Seconds between two questions.'),
+  intervalSeconds: z.number().min(0.1).max(300).default(2).describe('Seconds between two health checks.'),
   failures: z
     .int()
     .min(1)
     .max(100)
     .default(3)
     .describe(
-      'Questions without an answer in a row after which the server counts as down. Raising it rides out hiccups and notices a death later.',
+      'Unanswered health checks in a row until the server counts as down. A larger value tolerates short gaps, and detects a death later.',
     ),
 });
 
 export const upstreamService = z.strictObject({
-  kind: z.literal('upstream').describe('What the owner of a packet does with it: hands it to a SIP server.'),
+  kind: z.literal('upstream').describe('Handling of a packet by its owner: it goes to a SIP server.'),
   server: server.describe('The SIP server, by UDP: sip:host:port. host is an IP address or a name.'),
   bind: endpoint(5062).describe(
-    'Address and port that face the SIP server; it sends its own requests and its answers here.',
+    'Address and port towards the SIP server; the server sends its own requests and its answers here.',
   ),
   advertise: endpoint(5062)
     .optional()
     .describe(
-      'Address and port the SIP server reaches it by: written into Via and Record-Route towards it. Default: bind.',
+      'Address and port of bind for the SIP server, written into Via and Record-Route towards it. Default: bind.',
     ),
   allow: z
     .array(plainNetwork)
     .min(1)
     .max(64)
     .optional()
-    .describe('Who may send to bind, as networks. Default: the address of the server.'),
+    .describe('Networks that may send to bind. Default: the address of the server.'),
   dialogs: z
     .enum(['own', 'shared'])
     .default('own')
@@ -79,13 +79,13 @@ export const upstreamService = z.strictObject({
     .enum(['supported', 'always', 'never'])
     .default('supported')
     .describe(
-      'Which REGISTER requests get a Path (RFC 3327), by which the registrar finds the client again: `supported` those whose Supported names path; `always` all, and path is put among what they support; `never` none. Without it the registrar has to send requests for the client to bind. See sip-server.md.',
+      'REGISTER requests that get a Path (RFC 3327), which leads the registrar to the client: `supported` those with path in Supported; `always` all, and path is added to Supported; `never` none. Without a Path the registrar must send requests for the client to bind. See sip-server.md.',
     ),
   nat: z
     .enum(['detect', 'rport', 'never'])
     .default('detect')
     .describe(
-      'What counts as a NAT in front of a client, so that its requests come by the way it came: `detect` a source that is not the one in Via or Contact, or a private Contact behind a public source; `rport` only a Via that asks for the source port and is not the source; `never` nothing.',
+      'Detection of a NAT in front of a client, which is then reached by its flow: `detect` a source that differs from Via or Contact, or a private Contact with a public source; `rport` only a Via with rport that differs from the source; `never` no detection.',
     ),
   health: health.prefault({}).describe("How the server's life is watched."),
 });

@@ -3,8 +3,8 @@ import { isTokenOctet } from './classify.ts';
 
 /** Reasons why framing is lost. After the fault no octet can be trusted to begin a message. */
 export const FRAME_FAULTS = {
-  'not-sip': 'the first octet of a message is no token octet, nor a keep-alive',
-  'bare-line-end': 'a CR or LF that stands alone in the headers',
+  'not-sip': 'the first octet of a message is neither a token octet nor a keep-alive',
+  'bare-line-end': 'a single CR or LF in the headers',
   'no-length': 'no Content-Length',
   'bad-length': 'a Content-Length that is not digits only',
   'length-conflict': 'two Content-Lengths that differ',

@@ -6,17 +6,17 @@ import { readAddress, writeAddress } from '../base/address-octets.ts';
 
 /** Outcomes of a header, or of its absence. Values of the label `outcome` of proxy_headers_total. */
 export const PROXY_OUTCOMES = {
-  proxied: 'a header named the client, and was believed',
-  local: 'a header with command LOCAL: the proxy speaks for itself, as in a health check; it keeps its own address',
-  unknown: 'a header that names no client (UNKNOWN, unspecified family): the real address of the other side counts',
-  none: '`accept`: there was no header; the real address of the other side counts',
+  proxied: 'a header with the client, accepted',
+  local: 'a header with command LOCAL: a message of the proxy itself, such as a health check, with its own address',
+  unknown: 'a header without a client (UNKNOWN, unspecified family): the real address of the other side applies',
+  none: '`accept`: there was no header; the real address of the other side applies',
   missing: '`require`: there was no header; refused',
   untrusted: 'a header from outside `balancer.trusted`; refused',
-  malformed: 'a header with a version, command, family, length, address, TLV or checksum that cannot be; refused',
+  malformed: 'a header with an invalid version, command, family, length, address, TLV or checksum; refused',
   'too-long': 'a header over 4,096 octets, or a line over 107; refused',
   nested: 'a second header behind the first; refused',
   cut: 'a header that ended too early; refused',
-  timeout: 'a header that did not come whole in time; its connection was closed',
+  timeout: 'a header that was not complete in time; its connection was closed',
 } as const;
 export type ProxyOutcome = keyof typeof PROXY_OUTCOMES;
 /** Reasons why octets that begin like a header are none. */
