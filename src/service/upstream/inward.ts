@@ -82,7 +82,7 @@ export class Inward {
     }
     edge.edit.beginScan(scan);
     takeInwardRoutes(edge, scan, this.#routes, packet.orphan);
-    if (packet.orphan) readdressRoutes(edge, scan, this.#routes);
+    if (packet.orphan) readdressRoutes(edge, scan, this.#routes, packet.owner);
     const refusal = this.#refusal(scan);
     if (refusal !== 0) {
       answers.answer(packet, scan, refusal, refusal === 503 ? RETRY_AFTER : []);

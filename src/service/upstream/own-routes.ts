@@ -6,6 +6,7 @@ import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
+import { Transport } from '../../sip/via.ts';
 import type { Edge } from './edge.ts';
 
 /** What a request's Route header said. One instance, filled anew per request. */
@@ -123,13 +124,15 @@ function readFlowOf(owner: Owner, out: RouteReading): void {
 }
 
 /**
- * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeInwardRoutes` has left, those that lead out
- * again by way of the dead member get this member's address. Their tokens stay as they are.
+ * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeInwardRoutes` has left, those that lead out, or in
+ * again, by way of the member `gone` get this member's address on the same side. Their tokens stay as they are. Which side a value faces is told by its
+ * place: nobody has the addresses of a member that is gone.
  */
-export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): void {
+export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading, gone: number): void {
   const { bytes } = scan;
   if (reading.restStart < 0) return;
   let seen = 0;
+  let tokens = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     if (line.lineEnd <= reading.restStart) continue;
     for (let at = Math.max(line.valueStart, reading.restStart); at < line.valueEnd; at = value.next) {
@@ -141,8 +144,12 @@ export function readdressRoutes(edge: Edge, scan: Scan, reading: RouteReading): 
         continue;
       if (uri.userStart < 0 || readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
         continue;
+      // A pass outward meets the side of the server first, a pass inward that of the clients, and they take turns: server, client, client, server.
+      const facesServer = (++tokens & VALUES_OF_PASS) === 0;
       if (edge.names.isOwn(bytes, uri)) continue;
-      edge.edit.replace(hostStart(uri), uri.paramsStart, edge.serverHostPort);
+      // The flow that a value of the server's side may carry is of any member.
+      const place = facesServer ? edge.serverHostPort : token.member === gone ? clientHostPort(edge) : undefined;
+      if (place !== undefined) edge.edit.replace(hostStart(uri), uri.paramsStart, place);
     }
   }
 }
@@ -169,6 +176,15 @@ function ownerOf(edge: Edge, bytes: Buffer): Owner {
   if (uri.userStart >= 0 && readToken(edge.world.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
     return edge.names.facesServer(bytes, uri) ? Owner.server : Owner.client;
   return edge.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
+}
+
+/** This member's place towards clients of the transport and the address family in `uri`; undefined when it has no such listener. */
+function clientHostPort({ transport, listenerHostPorts }: Edge): string | undefined {
+  const told = uri.transport === Transport.TCP ? 'tcp' : uri.transport === Transport.TLS ? 'tls' : 'udp';
+  const index = transport.listeners.findIndex(
+    ({ advertise, local }) => advertise.transport === told && local.address.includes(':') === uri.hostIsIpv6,
+  );
+  return listenerHostPorts[index];
 }
 
 /** Where the host of the URI begins, the bracket of an IPv6 literal included. */

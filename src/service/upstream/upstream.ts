@@ -4,7 +4,15 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { AddressList } from '../../base/address-list.ts';
 import type { Clock } from '../../base/clock.ts';
-import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText, SIP_PORT } from '../../base/endpoint.ts';
+import {
+  asHostPort,
+  type Endpoint,
+  formatEndpoint,
+  formatPlace,
+  type HostPort,
+  hostText,
+  SIP_PORT,
+} from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { type Guard, NO_GUARD } from '../../base/guard.ts';
 import type { DatagramSocket, KnockSocket, Network } from '../../base/network.ts';
@@ -131,6 +139,7 @@ export class Upstream implements Service {
       serverSide: new Side({ ...faceOfServer, transport: 'udp' }),
       listenerSides: transport.listeners.map(({ advertise }) => new Side(advertise)),
       serverHostPort: formatEndpoint(settings.advertise),
+      listenerHostPorts: transport.listeners.map(({ advertise }) => formatPlace(advertise)),
       natSigns: () => settings.nat,
       ...edgeScratch(),
     };
