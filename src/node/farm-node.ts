@@ -66,6 +66,8 @@ export interface NodeOptions {
   readonly store: Store;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** 0 to below 1; spreads what members do at one time. Left out: drawn by the system. */
+  readonly random?: () => number;
   /** UDP sockets that somebody else has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
   readonly handedIn?: ReadonlySet<string>;
@@ -302,6 +304,7 @@ export class FarmNode {
     this.#membership = new Membership({
       store,
       clock,
+      ...(options.random && { random: options.random }),
       log: log.child({ room: 'membership' }),
       id: config.member,
       leaseSeconds: config.store.leaseSeconds,
