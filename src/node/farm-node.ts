@@ -463,9 +463,12 @@ export class FarmNode {
   async drain(): Promise<boolean> {
     const { clock, log } = this.#options;
     this.#state = 'draining';
-    await this.#membership.setState('draining').catch((error: unknown) => {
-      log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
-    });
+    // Whoever has given its calls up needs no seat to end, and with one it would be asked for calls that it does not hold.
+    if (this.#membership.state !== 'away') {
+      await this.#membership.setState('draining').catch((error: unknown) => {
+        log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
+      });
+    }
     const deadline = clock.now() + this.#settings.now.drain.deadlineSeconds * 1000;
     log.info({ calls: this.#calls.calls, deadlineSeconds: this.#settings.now.drain.deadlineSeconds }, 'draining');
     return new Promise((resolve) => {
@@ -537,9 +540,10 @@ export class FarmNode {
     this.#readCalls();
   }
 
-  /** The calls that are still this member's by their records; none while an order keeps it out. */
+  /** The calls that are still this member's by their records; none while it shall have no seat. */
   #readCalls(): void {
-    if (!this.#obedience.out) this.#callRecords?.joined();
+    const out = this.#obedience.standing === 'banned' || this.#membership.state === 'away';
+    if (!out) this.#callRecords?.joined();
   }
 
   #noteSeat(): void {

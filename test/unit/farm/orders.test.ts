@@ -166,6 +166,24 @@ describe('drain', () => {
     assert.equal(fe2.node.state, 'draining');
     assert.equal(await farm.drive(drained), true);
   });
+
+  test('brings a member that has handed over no seat when it stops, nor its calls when the order ends then', async () => {
+    const farm = await start({ members: 3 });
+    serve(farm, { shared: true });
+    await calls(farm);
+    const [fe1, fe2] = [farm.member(1), farm.member(2)];
+    await order(farm, fe1, fe2, 'drain', 0);
+    await farm.until(() => fe1.seats === 'fe1 fe3', 'its seat is gone', 3000);
+    // It has joined anew by then, and stays outside.
+    await farm.until(() => fe2.node.face.farm().incarnation === 2, 'joined anew', 3000);
+    const drained = fe2.node.drain();
+    await farm.pass(1000);
+    assert.equal(fe1.seats, 'fe1 fe3');
+    await order(farm, fe1, fe2, null);
+    await farm.pass(1000);
+    assert.deepEqual([fe1.seats, fe2.node.ownedCalls], ['fe1 fe3', 0]);
+    assert.equal(await farm.drive(drained), true);
+  });
 });
 
 describe('REGISTER over a connection at a draining member', () => {
