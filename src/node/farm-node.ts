@@ -214,6 +214,8 @@ export class FarmNode {
       clock,
       log: log.child({ room: 'fence' }),
       confirm: () => this.#membership.confirmSeat(),
+      // What comes to a node outside the farm is its own, with a seat or without.
+      outcast: () => config.role === 'member' && this.#link.outcast,
       witnesses: (wokeAt) => this.#witnesses(wokeAt),
     });
     const fence = this.#fence;
