@@ -535,6 +535,7 @@ export class FarmNode {
   }
 
   #become(identity: Identity): void {
+    if (identity.incarnation !== this.#world.identity.incarnation) this.#link.joined();
     this.#world.become(identity);
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#doors.setRecords(this.#records, identity.number);

@@ -107,6 +107,13 @@ export class Peer {
     this.targets = targetsOf(info.hatches ?? []);
   }
 
+  /** Takes it for there, and for the holder of calls of any age, until it answers or stays silent. */
+  presume(now: number): void {
+    this.reachable = true;
+    this.heardAt = now;
+    this.heldSince = HELD_UNKNOWN;
+  }
+
   /** The member has started anew: nothing it said before counts, nor what it answers to questions of before. */
   restarted(incarnation: number, now: number, sequence: number): void {
     this.incarnation = incarnation;

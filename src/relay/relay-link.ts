@@ -245,6 +245,11 @@ export class RelayLink {
     this.#connect();
   }
 
+  /** This member has joined, or joined anew under another incarnation. */
+  joined(): void {
+    this.#prober.joined();
+  }
+
   /** The seats of the current view. Before the first call no frame is refused for want of a seat. */
   setSeats(seats: readonly PeerSeat[]): void {
     this.#peers.setSeats(seats);

@@ -241,6 +241,19 @@ describe('the store is gone', () => {
     assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
   });
 
+  test('one member alone loses it, and its seat: once it has joined anew it asks all others again, before they have answered', async () => {
+    const farm = await start({ members: 3 });
+    await farm.pass(2000, 50);
+    const fe2 = farm.member(2);
+    const reached = (): number =>
+      fe2.node.face.members().filter(({ id, reachable }) => id !== 'fe2' && reachable).length;
+    fe2.store.cut();
+    await farm.until(() => reached() === 0, 'nobody answers a member without a place', 10_000);
+    fe2.store.heal();
+    await farm.until(() => fe2.node.face.farm().incarnation === 2, 'it has joined anew', 10_000);
+    assert.equal(reached(), 2);
+  });
+
   const losses = {
     'one member alone loses it until its seat is gone': async () => {},
     'one member loses it in the moment in which it has handed over': async (farm: FakeFarm) => {
