@@ -295,6 +295,24 @@ describe('ban', () => {
     assert.equal(fe2.server.requests.length, 0);
   });
 
+  test('of all that live leaves nobody to begin a call: callers get 503, from whichever member', async () => {
+    const farm = await start({ members: 3 });
+    serve(farm);
+    const [fe1, fe2, fe3] = [farm.member(1), farm.member(2), farm.member(3)];
+    await order(farm, fe3, fe1, 'ban');
+    await order(farm, fe3, fe2, 'ban');
+    await farm.until(() => fe3.seats === 'fe3', 'no seat');
+    await farm.kill(fe3);
+    await farm.until(() => fe1.seats === '' && fe2.seats === '', 'nobody has a seat', 15_000);
+    const made = await invited(farm, await farm.phone('192.0.2.7'), 2);
+    await farm.settle();
+    assert.deepEqual(
+      made.map(({ status }) => status),
+      [503, 503],
+    );
+    assert.equal(fe1.server.requests.length + fe2.server.requests.length, 0);
+  });
+
   test('leaves a running member running: after unban it takes part with a new incarnation', async () => {
     const farm = await start({ members: 3 });
     const [fe1, fe2] = [farm.member(1), farm.member(2)];
