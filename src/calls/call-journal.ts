@@ -639,7 +639,9 @@ export class CallJournal {
     if (!marked) this.#wiped();
     for (const held of expected) {
       if (this.#held.get(held.entry) !== held) continue;
-      if (!marked || seen.has(held)) this.#keep(held, onRecord);
+      // What never stood there the store has not lost: it was given up with the seat, and whoever owned the slot then has begun it anew.
+      if (held.forfeited && !isWritten(held) && !held.astray) this.#drop(held);
+      else if (!marked || seen.has(held)) this.#keep(held, onRecord);
       else if (held.state === 'gone' || !isWritten(held)) this.#drop(held);
       // Its one write was never heard, and the seat was ours all the time: nobody can have adopted it.
       else if (held.stored === Stored.nowhere && !held.forfeited) this.#unheard(held);

@@ -66,6 +66,8 @@ export interface NodeOptions {
   readonly store: Store;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** 0 to below 1; spreads what members do at one time. Left out: drawn by the system. */
+  readonly random?: () => number;
   /** UDP sockets that somebody else has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
   readonly handedIn?: ReadonlySet<string>;
@@ -212,6 +214,8 @@ export class FarmNode {
       clock,
       log: log.child({ room: 'fence' }),
       confirm: () => this.#membership.confirmSeat(),
+      // What comes to a node outside the farm is its own, with a seat or without.
+      outcast: () => config.role === 'member' && this.#link.outcast,
       witnesses: (wokeAt) => this.#witnesses(wokeAt),
     });
     const fence = this.#fence;
@@ -302,6 +306,7 @@ export class FarmNode {
     this.#membership = new Membership({
       store,
       clock,
+      ...(options.random && { random: options.random }),
       log: log.child({ room: 'membership' }),
       id: config.member,
       leaseSeconds: config.store.leaseSeconds,
@@ -460,9 +465,12 @@ export class FarmNode {
   async drain(): Promise<boolean> {
     const { clock, log } = this.#options;
     this.#state = 'draining';
-    await this.#membership.setState('draining').catch((error: unknown) => {
-      log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
-    });
+    // Whoever has given its calls up needs no seat to end, and with one it would be asked for calls that it does not hold.
+    if (this.#membership.state !== 'away') {
+      await this.#membership.setState('draining').catch((error: unknown) => {
+        log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
+      });
+    }
     const deadline = clock.now() + this.#settings.now.drain.deadlineSeconds * 1000;
     log.info({ calls: this.#calls.calls, deadlineSeconds: this.#settings.now.drain.deadlineSeconds }, 'draining');
     return new Promise((resolve) => {
@@ -527,6 +535,7 @@ export class FarmNode {
   }
 
   #become(identity: Identity): void {
+    if (identity.incarnation !== this.#world.identity.incarnation) this.#link.joined();
     this.#world.become(identity);
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#doors.setRecords(this.#records, identity.number);
@@ -534,9 +543,10 @@ export class FarmNode {
     this.#readCalls();
   }
 
-  /** The calls that are still this member's by their records; none while an order keeps it out. */
+  /** The calls that are still this member's by their records; none while it shall have no seat. */
   #readCalls(): void {
-    if (!this.#obedience.out) this.#callRecords?.joined();
+    const out = this.#obedience.standing === 'banned' || this.#membership.state === 'away';
+    if (!out) this.#callRecords?.joined();
   }
 
   #noteSeat(): void {

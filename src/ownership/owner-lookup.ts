@@ -13,7 +13,7 @@ import { earlierOwner, type OwnerTables } from './owner-tables.ts';
 import { Redirects } from './redirects.ts';
 import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
-import { drop, LOCAL, relayTo, type Verdict } from './verdict.ts';
+import { drop, LOCAL, relayTo, replyWith, type Verdict } from './verdict.ts';
 
 /**
  * A packet that has been relayed this often stays where it is: views that disagree must not play ping-pong with it (RFC 5393 is about the same
@@ -42,6 +42,9 @@ const MAX_MADE = 200_000;
 
 const SIP = Buffer.from('sip:');
 
+/** No member takes calls. */
+const NOBODY = replyWith(503);
+
 export class OwnerLookup {
   readonly #world: LookupWorld;
   readonly #forged: Readonly<Record<TokenPlace, { n: number }>>;
@@ -64,7 +67,7 @@ export class OwnerLookup {
     this.#made.set(callKey, member);
   }
 
-  /** The verdict on one scanned message: local, relay or drop. Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet. */
+  /** The verdict on one scanned message: local, relay, reply or drop. Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet. */
   decide(scan: Scan, packet: Packet): Verdict {
     const { tables } = this.#world;
     hashCallId(tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, this.#hash);
@@ -111,7 +114,8 @@ export class OwnerLookup {
     const elsewhere = this.#redirects.get(callKey) ?? (inDialog ? this.#made.get(callKey) : undefined);
     if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#world.tables.seats.has(elsewhere))
       return relayTo(elsewhere);
-    return this.#toSlot(packet.slot, packet);
+    const verdict = this.#toSlot(packet.slot, packet);
+    return verdict === NOBODY && scan.method === Method.ACK ? drop('owner-gone') : verdict;
   }
 
   /**
@@ -185,7 +189,8 @@ export class OwnerLookup {
       packet.secondChance = SecondChance.offered;
       return relayTo(before);
     }
-    if (home) return LOCAL;
+    // Members without a seat would each begin the same call: where nobody owns anything, they own nothing either.
+    if (home) return owner !== 0 || tables.seats.has(tables.self) ? LOCAL : NOBODY;
     // Whoever it was offered to last hands it back, marked, so that it is not offered again.
     if (offered) packet.secondChance = SecondChance.returned;
     return relayTo(owner);

@@ -16,7 +16,7 @@ export const DROP_REASONS = {
   amplification: 'an error answer that would be larger than the request',
   'service-busy': 'the service holds too many messages that wait for a name to be resolved',
   fenced:
-    'a packet for this member as owner, which has stood still and does not know yet whether it still has its seat',
+    'a packet for this member as owner, which may have no seat: it stood still, or its peers refuse it by a newer view',
   'before-seat': 'a datagram that came to a listener before this member had its seat in the view',
   'internal-error':
     'a packet that met a fault of sipfarm itself: a line in the log names the place, and the member goes on',
