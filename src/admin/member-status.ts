@@ -42,7 +42,7 @@ export interface MemberStatusOptions {
   readonly link: RelayLink;
   readonly store: Store;
   readonly service: Service;
-  readonly fence: { readonly up: boolean };
+  readonly fence: { readonly up: boolean; readonly stoodStill: boolean };
   readonly orders: () => OrderMap;
   readonly orderApi: OrderApi;
   /** Given to a node that sends through members. */
@@ -73,7 +73,8 @@ export class MemberStatus implements AdminApi {
     else if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
-    if (fence.up) reasons.push('the member stood still, and does not know yet whether it has its seat');
+    if (fence.stoodStill) reasons.push('the member stood still, and does not know yet whether it has its seat');
+    else if (fence.up) reasons.push('the other members have taken its seat, and the store does not tell it');
     const { trouble } = service.status;
     if (trouble) reasons.push(trouble);
     if (exitChoice?.open === false) reasons.push('no member takes new calls: there is none to send through');

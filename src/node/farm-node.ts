@@ -66,6 +66,8 @@ export interface NodeOptions {
   readonly store: Store;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** 0 to below 1; spreads what members do at one time. Left out: drawn by the system. */
+  readonly random?: () => number;
   /** UDP sockets that somebody else has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
   readonly handedIn?: ReadonlySet<string>;
@@ -212,6 +214,8 @@ export class FarmNode {
       clock,
       log: log.child({ room: 'fence' }),
       confirm: () => this.#membership.confirmSeat(),
+      // What comes to a node outside the farm is its own, with a seat or without.
+      evicted: () => config.role === 'member' && this.#link.evicted,
       witnesses: (wokeAt) => this.#witnesses(wokeAt),
     });
     const fence = this.#fence;
@@ -295,6 +299,7 @@ export class FarmNode {
     this.#membership = new Membership({
       store,
       clock,
+      ...(options.random && { random: options.random }),
       log: log.child({ room: 'membership' }),
       id: config.member,
       leaseSeconds: config.store.leaseSeconds,
@@ -454,9 +459,12 @@ export class FarmNode {
     const { clock, log } = this.#options;
     this.#state = 'draining';
     this.service.drain();
-    await this.#membership.setState('draining').catch((error: unknown) => {
-      log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
-    });
+    // A member that has given its calls up needs no seat to end. With one, the others would send it packets of calls that it does not hold.
+    if (this.#membership.state !== 'away') {
+      await this.#membership.setState('draining').catch((error: unknown) => {
+        log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
+      });
+    }
     const deadline = clock.now() + this.#settings.now.drain.deadlineSeconds * 1000;
     log.info({ calls: this.#calls.calls, deadlineSeconds: this.#settings.now.drain.deadlineSeconds }, 'draining');
     return new Promise((resolve) => {
@@ -521,6 +529,7 @@ export class FarmNode {
   }
 
   #become(identity: MemberLife): void {
+    if (identity.incarnation !== this.#routing.identity.incarnation) this.#link.joined();
     this.#routing.become(identity);
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#remoteListeners.setRecords(this.#records, identity.number);
@@ -528,9 +537,10 @@ export class FarmNode {
     this.#readCalls();
   }
 
-  /** The calls that are still this member's by their records; none while an order keeps it out. */
+  /** The calls that are still this member's by their records; none while it shall have no seat. */
   #readCalls(): void {
-    if (!this.#adminState.out) this.#callRecovery?.joined();
+    const out = this.#adminState.phase === 'banned' || this.#membership.state === 'away';
+    if (!out) this.#callRecovery?.joined();
   }
 
   #noteSeat(): void {

@@ -7,7 +7,7 @@
 // Pure except for counters: reads finished tables and awaits nothing. ingress/packet-path.ts takes probes out earlier.
 import type { CellFamily } from '../metrics/counters.ts';
 import { type Packet, SecondChance } from '../packet/packet.ts';
-import { drop, LOCAL, relayTo, type Verdict } from '../packet/verdict.ts';
+import { drop, LOCAL, relayTo, replyWith, type Verdict } from '../packet/verdict.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Keyring } from './keyring.ts';
 import { earlierOwner, type OwnerTables } from './owner-tables.ts';
@@ -47,6 +47,9 @@ const MAX_MADE = 200_000;
 
 const SIP = Buffer.from('sip:');
 
+/** No member takes calls. */
+const NOBODY = replyWith(503);
+
 export class OwnerLookup {
   readonly #routing: LookupState;
   readonly #forged: Readonly<Record<TokenPlace, { n: number }>>;
@@ -75,7 +78,7 @@ export class OwnerLookup {
   }
 
   /**
-   * Returns the verdict on one scanned message: local, relay or drop.
+   * Returns the verdict on one scanned message: local, relay, reply or drop.
    * Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet.
    */
   decide(scan: Scan, packet: Packet): Verdict {
@@ -124,7 +127,8 @@ export class OwnerLookup {
     const elsewhere = this.#redirects.get(callKey) ?? (inDialog ? this.#made.get(callKey) : undefined);
     if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#routing.tables.seats.has(elsewhere))
       return relayTo(elsewhere);
-    return this.#toSlot(packet.slot, packet);
+    const verdict = this.#toSlot(packet.slot, packet);
+    return verdict === NOBODY && scan.method === Method.ACK ? drop('owner-gone') : verdict;
   }
 
   /**
@@ -205,7 +209,8 @@ export class OwnerLookup {
       packet.secondChance = SecondChance.offered;
       return relayTo(before);
     }
-    if (home) return LOCAL;
+    // Members without a seat would each begin the same call. Where no member owns the slot, they do not own it either.
+    if (home) return owner !== 0 || tables.seats.has(tables.self) ? LOCAL : NOBODY;
     // The last member that the packet was offered to returns it with a mark, so that it is not offered again.
     if (offered) packet.secondChance = SecondChance.returned;
     return relayTo(owner);

@@ -15,7 +15,8 @@ export const DROP_REASONS = {
   'rate-limit': 'an error answer above the rate allowed to one source prefix',
   amplification: 'an error answer that would be larger than the request',
   'service-busy': 'too many messages of the service wait for name resolution',
-  fenced: 'a packet that this member owns, while the fence is up: it stood still and has no proof of its seat yet',
+  fenced:
+    'a packet that this member owns, while the fence is up: it stood still, or its peers refuse it by a newer view',
   'before-seat': 'a datagram at a listener before this member had its seat in the view',
   'internal-error':
     'a packet that caused a fault of sipfarm itself: a log line names the place, and the member goes on',

@@ -39,6 +39,8 @@ export interface ServiceContext {
   readonly names: OwnNames;
   /** This member's endpoint that faces the server, as it stands in a URI. */
   readonly serverHostPort: string;
+  /** What the clients of each listener are given, as it stands in a URI. */
+  readonly listenerHostPorts: readonly string[];
   /** The ways to parties that have moved. */
   readonly ways: Ways;
   /** Signs that count as a NAT in front of a client. */

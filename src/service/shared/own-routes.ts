@@ -7,6 +7,7 @@ import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
+import { Transport } from '../../sip/via.ts';
 import type { ServiceContext } from './context.ts';
 
 /** What a request's Route header said. One instance, filled anew per request. */
@@ -124,13 +125,15 @@ function readFlowOf(owner: Owner, out: RouteReading): void {
 }
 
 /**
- * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeInwardRoutes` has left, those that lead out
- * again by way of the dead member get this member's address. Their tokens stay as they are.
+ * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeInwardRoutes` has left, those that lead out, or in
+ * again, by way of the member `gone` get this member's address on the same side. Their tokens stay as they are. Which side a value faces is told by its
+ * place: nobody has the addresses of a member that is gone.
  */
-export function readdressRoutes(context: ServiceContext, scan: Scan, reading: RouteReading): void {
+export function readdressRoutes(context: ServiceContext, scan: Scan, reading: RouteReading, gone: number): void {
   const { bytes } = scan;
   if (reading.restStart < 0) return;
   let seen = 0;
+  let tokens = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     if (line.lineEnd <= reading.restStart) continue;
     for (let at = Math.max(line.valueStart, reading.restStart); at < line.valueEnd; at = value.next) {
@@ -142,8 +145,12 @@ export function readdressRoutes(context: ServiceContext, scan: Scan, reading: Ro
         continue;
       if (uri.userStart < 0 || readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
         continue;
+      // A pass outward meets the side of the server first, a pass inward that of the clients, and they take turns: server, client, client, server.
+      const facesServer = (++tokens & VALUES_OF_PASS) === 0;
       if (context.names.isOwn(bytes, uri)) continue;
-      context.edit.replace(hostStart(uri), uri.paramsStart, context.serverHostPort);
+      // The flow that a value of the server's side may carry is of any member.
+      const place = facesServer ? context.serverHostPort : token.member === gone ? clientHostPort(context) : undefined;
+      if (place !== undefined) context.edit.replace(hostStart(uri), uri.paramsStart, place);
     }
   }
 }
@@ -170,6 +177,15 @@ function ownerOf(context: ServiceContext, bytes: Buffer): Owner {
   if (uri.userStart >= 0 && readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
     return context.names.facesServer(bytes, uri) ? Owner.server : Owner.client;
   return context.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
+}
+
+/** This member's place towards clients of the transport and the address family in `uri`; undefined when it has no such listener. */
+function clientHostPort({ transport, listenerHostPorts }: ServiceContext): string | undefined {
+  const told = uri.transport === Transport.TCP ? 'tcp' : uri.transport === Transport.TLS ? 'tls' : 'udp';
+  const index = transport.listeners.findIndex(
+    ({ advertise, local }) => advertise.transport === told && local.address.includes(':') === uri.hostIsIpv6,
+  );
+  return listenerHostPorts[index];
 }
 
 /** Where the host of the URI begins, the bracket of an IPv6 literal included. */

@@ -2,7 +2,15 @@
 // Record-Route, Path, each with a token) brings everything back to this member; the server keeps all call state.
 import { randomBytes } from 'node:crypto';
 import { AddressList } from '../../base/address-list.ts';
-import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText, SIP_PORT } from '../../base/endpoint.ts';
+import {
+  asHostPort,
+  type Endpoint,
+  formatEndpoint,
+  formatPlace,
+  type HostPort,
+  hostText,
+  SIP_PORT,
+} from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { NO_GUARD } from '../../base/guard.ts';
 import type { ConnectedUdpSocket, DatagramSocket } from '../../base/network.ts';
@@ -89,6 +97,7 @@ export class Upstream implements Service {
       serverSentBy: new SentBy({ ...faceOfServer, transport: 'udp' }),
       listenerSentBys: transport.listeners.map(({ advertise }) => new SentBy(advertise)),
       serverHostPort: formatEndpoint(settings.advertise),
+      listenerHostPorts: transport.listeners.map(({ advertise }) => formatPlace(advertise)),
       natSigns: () => settings.nat,
       ...contextScratch(),
     };
