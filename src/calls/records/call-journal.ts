@@ -165,6 +165,8 @@ export class CallJournal {
       tracked.epoch = this.#options.self().epoch;
       tracked.state = 'trying';
       tracked.ownershipOpen = false;
+      // Without the seat the deletion of the ended call may have succeeded unheard: a missing record then does not show an adoption of this call.
+      if (this.#reading && tracked.inDoubt) tracked.stored = Stored.nowhere;
     }
     tracked.addLeg(leg);
     tracked.due = clock.now() + FIRST_WRITE_MS;

@@ -494,6 +494,14 @@ test('a call whose first write was not heard is kept and written when the record
   rig.journal.close();
 });
 
+/** The deletion of an ended call succeeds unheard, the seat is lost, and a call begins anew under the same Call-ID. */
+const BEGUN_ANEW_WITHOUT_THE_SEAT = [
+  { entry: 1, event: 'began', fault: 'none', ms: 60 },
+  { entry: 1, event: 'over', fault: 'answer-lost', ms: 300 },
+  { entry: 1, event: 'lost', fault: 'none', ms: 0 },
+  { entry: 1, event: 'began', fault: 'none', ms: 0 },
+] as const;
+
 test("whatever happens to calls, the seat and the store: once all is quiet, what is in the store are the calls that are this member's", async () => {
   const step = fc.record({
     entry: fc.integer({ min: 1, max: ENTRIES }),
@@ -525,6 +533,6 @@ test("whatever happens to calls, the seat and the store: once all is quiet, what
       assert.equal(rig.journal.waiting, 0);
       rig.journal.close();
     }),
-    { numRuns: 200 },
+    { numRuns: 200, examples: [[BEGUN_ANEW_WITHOUT_THE_SEAT]] },
   );
 });
