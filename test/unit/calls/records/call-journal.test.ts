@@ -496,11 +496,11 @@ test('a call whose first write was not heard is kept and written when the record
 
 /** The deletion of an ended call succeeds unheard, the seat is lost, and a call begins anew under the same Call-ID. */
 const BEGUN_ANEW_WITHOUT_THE_SEAT = [
-  { entry: 1, event: 'began', fault: 'none', ms: 60 },
-  { entry: 1, event: 'over', fault: 'answer-lost', ms: 300 },
-  { entry: 1, event: 'lost', fault: 'none', ms: 0 },
-  { entry: 1, event: 'began', fault: 'none', ms: 0 },
-] as const;
+  { entry: 1, event: 'began' as const, fault: 'none' as const, ms: 60 as const },
+  { entry: 1, event: 'over' as const, fault: 'answer-lost' as const, ms: 300 as const },
+  { entry: 1, event: 'lost' as const, fault: 'none' as const, ms: 0 as const },
+  { entry: 1, event: 'began' as const, fault: 'none' as const, ms: 0 as const },
+];
 
 test("whatever happens to calls, the seat and the store: once all is quiet, what is in the store are the calls that are this member's", async () => {
   const step = fc.record({
