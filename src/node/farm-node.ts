@@ -1,311 +1,64 @@
-// The composition root: builds one member of the farm from its configuration, starts it, drains it, stops it.
-import type { Logger } from 'pino';
-import { AdminServer, type Answer, type Question } from '../admin/admin-server.ts';
-import { CallStatus } from '../admin/call-status.ts';
-import { MemberStatus } from '../admin/member-status.ts';
+// One member of the farm: starts its parts, passes on the events of the farm to them, drains, and stops. `assemble.ts` builds the parts.
+import type { Answer, Question } from '../admin/admin-server.ts';
 import type { AdminApi } from '../admin/status.ts';
-import type { Clock, Timer } from '../base/clock.ts';
+import type { Timer } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
-import { guardedClock } from '../base/guard.ts';
 import { setLogLevel } from '../base/log.ts';
-import type { DatagramSocket, Network } from '../base/network.ts';
-import { CallTable } from '../calls/table/call-table.ts';
 import type { Changes } from '../config/live.ts';
 import type { Config } from '../config/schema.ts';
-import { Egress } from '../egress/egress.ts';
-import { ExitChoice } from '../egress/exit-member.ts';
-import { RemoteListeners } from '../egress/remote-listeners.ts';
-import { StatelessReplies } from '../egress/stateless-reply.ts';
-import { dropCells, PacketPath } from '../ingress/packet-path.ts';
-import { Locator, nodeResolver } from '../locate/locate.ts';
-import type { MemberRecord } from '../membership/member-record.ts';
-import { Membership } from '../membership/membership.ts';
-import { type OrderMap, othersTakeCalls } from '../membership/order.ts';
-import { Ramp } from '../membership/ramp.ts';
+import type { MemberRecord, MemberRecordState } from '../membership/member-record.ts';
+import type { OrderMap } from '../membership/order.ts';
 import { MemberSeries } from '../metrics/member-series.ts';
-import type { Metrics } from '../metrics/metrics.ts';
-import { AdminState } from '../orders/admin-state.ts';
-import { StoreOrders } from '../orders/store-orders.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
-import { OwnerLookup } from '../ownership/owner-lookup.ts';
 import type { MemberLife, View } from '../ownership/view.ts';
 import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../relay/envelope.ts';
-import { RelayLink } from '../relay/relay-link.ts';
-import { makeService } from '../service/kinds/kinds.ts';
 import type { Service } from '../service/service.ts';
-import type { Store } from '../store/store.ts';
-import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
-import { Transport } from '../transport/transport.ts';
-import { CallRecovery } from './call-recovery.ts';
-import { FaultLog } from './fault-log.ts';
-import { Fence } from './fence.ts';
-import {
-  errorLimits,
-  familiesOf,
-  forbiddenTargets,
-  listenerConfigs,
-  listenerRecords,
-  ownHosts,
-  peerOf,
-  transparentListeners,
-  transportLimits,
-  transportsOf,
-} from './from-config.ts';
-import { feedMetrics } from './metric-sources.ts';
-import { RefusedPeers } from './refused-peers.ts';
-import { RoutingState } from './routing-state.ts';
+import type { Transport } from '../transport/transport.ts';
+import { assemble, type NodeOptions, type NodeParts } from './assemble.ts';
+import { errorLimits, listenerRecords, peerOf, transportLimits } from './from-config.ts';
+import { runAll, runInOrder, type Step } from './lifecycle.ts';
+import { type NodePhase, type NodeState, stateOf } from './member-state.ts';
 import { Settings } from './settings.ts';
-import { TakeoverWiring } from './takeover-wiring.ts';
-
-export interface NodeOptions {
-  readonly config: Config;
-  readonly version: string;
-  readonly network: Network;
-  readonly clock: Clock;
-  readonly store: Store;
-  readonly log: Logger;
-  readonly metrics: Metrics;
-  /** 0 to below 1; spreads what members do at one time. Left out: drawn by the system. */
-  readonly random?: () => number;
-  /** UDP sockets that somebody else has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
-  readonly sockets?: ReadonlyMap<string, DatagramSocket>;
-  readonly handedIn?: ReadonlySet<string>;
-  /** `none`: no admin server (tests, demo). `asked`: one without a port, for `ask`. Left out: one that listens. */
-  readonly admin?: 'none' | 'asked';
-}
-
-export type NodeState = 'joining' | 'active' | 'draining' | 'drained' | 'banned' | 'isolated' | 'stopping';
 
 /** Longest time that a member stays outside for its SIP server's first sign. One that is down must not keep it out: its tokens are honoured with a seat only. */
 const FIRST_VERDICT_MS = 3000;
-/** Milliseconds between two looks at what has outlived its time, and at a drain. */
+/** Milliseconds between two sweeps of outlived calls, and between two checks of a drain. */
 const SWEEP_MS = 1000;
 
 export class FarmNode {
   readonly #options: NodeOptions;
-  /** For rooms whose timers work on packets, or on what is left of them. */
-  readonly #guardedClock: Clock;
-  readonly #routing: RoutingState;
-  readonly #calls: CallTable;
-  readonly #limits: { -readonly [Field in keyof TransportLimits]: TransportLimits[Field] };
-  readonly transport: Transport;
-  readonly #link: RelayLink;
-  readonly #remoteListeners: RemoteListeners;
-  readonly service: Service;
-  readonly #answers: StatelessReplies;
-  readonly #membership: Membership;
-  readonly #fence: Fence;
-  readonly #refusedPeers: RefusedPeers;
-  readonly #peerSeries: MemberSeries<'direction' | 'peer'>;
-  /** undefined where no call is recorded: in a node that is no member. */
-  readonly #callRecovery: CallRecovery | undefined;
-  readonly #adminState: AdminState;
-  readonly #ramp: Ramp;
-  #orders: OrderMap = new Map();
-  readonly #takeoverWiring: TakeoverWiring | undefined;
-  readonly #admin: AdminServer | undefined;
-  readonly api: AdminApi;
   readonly #settings: Settings;
-  #state: NodeState = 'joining';
-  #view: View | undefined;
+  readonly #parts: NodeParts;
+  readonly #peerSeries: MemberSeries<'direction' | 'peer'>;
+  readonly #startedAt: string;
   /** Resolves with the first view that has a seat for this member. */
   readonly #seated = Promise.withResolvers<void>();
+  #phase: NodePhase = 'joining';
+  #view: View | undefined;
+  #orders: OrderMap = new Map();
   #records: readonly MemberRecord[] = [];
   #relayAt: Endpoint;
-  readonly #startedAt: string;
   #adminAt: Endpoint | undefined;
   #sweeper: Timer | undefined;
 
   /** Builds everything and opens nothing. Throws SF_KEY_INVALID and SF_ADMIN_TOKEN_REQUIRED. */
   constructor(options: NodeOptions) {
     this.#options = options;
-    const { config, network, clock, log, metrics, store } = options;
-    const drops = dropCells(metrics.verdicts);
-    const guard = new FaultLog(log.child({ room: 'guard' }), drops['internal-error']);
-    this.#guardedClock = guardedClock(clock, guard);
-    const guarded = { guard, clock: this.#guardedClock };
+    const { config, clock, log, metrics } = options;
     this.#settings = new Settings({ config, log, onApply: (now, before) => this.#apply(now, before) });
     this.#relayAt = config.relay.bind;
     this.#startedAt = new Date(clock.wall()).toISOString();
-    this.#calls = new CallTable({
-      ...config.ownership,
-      evicted: metrics.evicted,
-      onForgotten: (entry) => this.#callRecovery?.journal.over(entry),
-    });
-    this.#routing = new RoutingState(
-      keyring(config.keys.map((key) => key.reveal())),
-      this.#calls,
-      clock,
-      config.role !== 'member',
-    );
-    this.#limits = { ...DEFAULT_LIMITS, ...transportLimits(config) };
-    const routing = this.#routing;
-    this.#callRecovery =
-      config.role !== 'member'
-        ? undefined
-        : new CallRecovery({
-            ...guarded,
-            store,
-            log: log.child({ room: 'calls' }),
-            metrics,
-            routing,
-            calls: this.#calls,
-            mode: config.ownership.records,
-            isolated: () => this.#membership.isolated || this.#fence.up,
-            onFound: (entry, record) => this.service.succession.recovered(entry, record),
-            confirmSeat: () => this.#membership.confirmSeat(),
-          });
-
-    this.transport = new Transport({
-      ...guarded,
-      network,
-      listeners: listenerConfigs(config, options.handedIn),
-      limits: this.#limits,
-      handlers: {
-        onPacket: (packet) => way.enter(packet),
-        onFault: (packet) => way.faulted(packet),
-        onFlowClosed: (connection) => this.service.flowClosed(connection),
-        onUnsent: (message) => way.unsent(message),
-      },
-      early: drops['before-seat'],
-      received: metrics.received,
-      closedConnections: metrics.closedConnections,
-      sendErrors: metrics.sendErrors,
-      proxies: {
-        trusted: () => this.#settings.trusted,
-        answerHeader: () => this.#settings.now.balancer.udpAnswerHeader,
-        headers: metrics.proxyHeaders,
-      },
-      ...(options.sockets && { sockets: options.sockets }),
-    });
-    this.#remoteListeners = new RemoteListeners({ own: this.transport.listeners, role: config.role });
-    const remoteListeners = this.#remoteListeners;
-    this.#link = new RelayLink({
-      ...guarded,
-      network,
-      log: log.child({ room: 'relay' }),
-      bind: config.relay.bind,
-      mtu: config.relay.mtu,
-      keys: () => routing.keys,
-      self: () => this.#relaySelf,
-      listeners: config.listeners.map(({ name }) => name),
-      knowsListener: (member, code) => remoteListeners.elsewhere(member, code) !== undefined,
-      transparent: transparentListeners(config),
-      metrics: {
-        relayed: metrics.relayed,
-        refused: metrics.relayRefused,
-        transparent: metrics.transparent,
-        hop: metrics.relayHop,
-      },
-      handlers: {
-        onPacket: (packet) => way.relayed(packet),
-        onEgress: (flow, bytes, start, end) => way.leave(flow, bytes, start, end),
-        onReturned: (flow, bytes, start, end) => way.returned(flow, bytes, start, end),
-        onMade: (from, callKey) => lookup.madeAt(from, callKey),
-        onNewerEpoch: () => this.#membership.refetch(),
-        onSuspects: (numbers) => this.#membership.suspect(numbers),
-        onBadMac: (address, port) => this.#refusedPeers.badMac(address, port),
-      },
-    });
-    this.#refusedPeers = new RefusedPeers(log.child({ room: 'relay' }));
     this.#peerSeries = new MemberSeries(metrics.relayed, 'peer', () => clock.now());
-    this.#fence = new Fence({
-      clock,
-      log: log.child({ room: 'fence' }),
-      confirm: () => this.#membership.confirmSeat(),
-      // What comes to a node outside the farm is its own, with a seat or without.
-      evicted: () => config.role === 'member' && this.#link.evicted,
-      witnesses: (wokeAt) => this.#witnesses(wokeAt),
-    });
-    const fence = this.#fence;
-    this.#ramp = new Ramp({
-      clock,
-      seconds: config.rampSeconds,
-      onStep: () => void this.#membership.publish().catch(() => {}),
-    });
-    this.#adminState = new AdminState({
-      clock,
-      log: log.child({ room: 'orders' }),
-      calls: this.#calls,
-      othersTakeCalls: () => othersTakeCalls(config.member, this.#view, this.#orders),
-      deadlineSeconds: () => this.#settings.now.drain.deadlineSeconds,
-      // A stop is not taken back by an order that ends.
-      setState: (state) =>
-        this.#state === 'draining' || this.#stopping ? Promise.resolve() : this.#membership.setState(state),
-      report: (progress) => this.#membership.note(`drains/${config.member}`, progress),
-      redirectClients: () => this.transport.redirectClients(),
-    });
-    routing.heldSince = (member) => this.#link.heldSince(member);
-    const egress = new Egress(this.transport, this.#link, routing, remoteListeners);
-    this.#answers = new StatelessReplies({
-      routing,
-      transport: this.transport,
-      remoteListeners,
-      egress,
-      now: () => clock.now(),
-      limits: errorLimits(config),
-      answered: metrics.answered,
-      drops,
-    });
-    const reachable = (member: number): boolean => this.#link.reachable(member);
-    const exitChoice = config.role === 'relay' ? new ExitChoice({ routing, remoteListeners, reachable }) : undefined;
-    const forbidden = forbiddenTargets(config);
-    this.service = makeService(config, {
-      ...guarded,
-      routing,
-      network,
-      log: log.child({ room: config.service.kind }),
-      transport: this.transport,
-      egress,
-      remoteListeners,
-      ...(exitChoice && { exitChoice }),
-      answers: this.#answers,
-      calls: this.#calls,
-      ...(this.#callRecovery && { journal: this.#callRecovery.journal }),
-      locator: new Locator({
-        resolver: nodeResolver(config.resolver.servers.map(formatEndpoint)),
-        clock,
-        transports: transportsOf(config),
-        families: familiesOf(config),
-        lookups: metrics.lookups,
-      }),
-      forbidden,
-      handled: metrics.handled,
-      sendErrors: metrics.sendErrors,
-      drops,
-      fence,
-      announce: (owner, callKey) => this.#link.announce(owner, callKey),
-      again: (packet) => way.relayed(packet),
-      onHealth: () => void this.#membership.publish().catch(() => {}),
-    });
-    const lookup = new OwnerLookup(routing, metrics.forgedTokens);
-    const way = new PacketPath({
-      routing,
-      lookup,
-      link: this.#link,
-      service: this.service,
-      answers: this.#answers,
-      egress,
-      verdicts: metrics.verdicts,
-      ownHosts: ownHosts(config),
-      probes: () => this.#settings.probes,
-      forbidden,
-      fence,
-      moving: this.#moving,
-      ready: () => this.api.ready().ready,
-      guard,
-    });
-    this.#membership = new Membership({
-      store,
-      clock,
-      ...(options.random && { random: options.random }),
-      log: log.child({ room: 'membership' }),
-      id: config.member,
-      leaseSeconds: config.store.leaseSeconds,
-      badEntries: metrics.badEntries,
+    this.#parts = assemble(options, {
+      settings: this.#settings,
+      state: () => this.state,
+      view: () => this.#view,
+      records: () => this.#records,
+      orders: () => this.#orders,
       record: () => this.#record(),
-      onJoining: (atWork) => this.#ramp.prepare(atWork),
+      publishState: (state) => this.#publishState(state),
+      witnesses: (wokeAt) => this.#witnesses(wokeAt),
       onView: (view) => this.#takeView(view),
       onMembers: (records) => this.#takeRecords(records),
       onOrders: (orders) => this.#takeOrders(orders),
@@ -313,81 +66,22 @@ export class FarmNode {
       onRejoined: (identity) => this.#becomeRejoined(identity),
       onSeatLost: () => this.#giveUpCalls(),
     });
-    this.#takeoverWiring =
-      this.#callRecovery &&
-      new TakeoverWiring({
-        ...guarded,
-        store,
-        calls: this.#calls,
-        log: log.child({ room: 'adoption' }),
-        routing,
-        succession: this.service.succession,
-        keeper: this.#callRecovery.journal,
-        membership: this.#membership,
-        fence,
-        metrics,
-      });
-    this.api = new MemberStatus({
-      config: () => this.#settings.now,
-      version: options.version,
-      state: () => this.state,
-      identity: () => this.#routing.identity,
-      view: () => this.#view,
-      records: () => this.#records,
-      routing,
-      calls: this.#calls,
-      callStatus: new CallStatus({ store, routing, callRecovery: this.#callRecovery }),
-      link: this.#link,
-      store,
-      service: this.service,
-      fence,
-      orders: () => this.#orders,
-      orderApi: new StoreOrders({
-        ...{ clock, store, self: config.member },
-        view: () => this.#view,
-        records: () => this.#records,
-        orders: () => this.#orders,
-        obey: (order) => this.#adminState.take(order),
-      }),
-      ...(exitChoice && { exitChoice }),
-    });
-    this.#admin =
-      options.admin === 'none'
-        ? undefined
-        : new AdminServer({
-            ...config.admin,
-            api: this.api,
-            registry: metrics.registry,
-            log: log.child({ room: 'admin' }),
-          });
-    feedMetrics(metrics.sources, {
-      ...{ routing, store, calls: this.#calls, link: this.#link, transport: this.transport, service: this.service },
-      view: () => this.#view,
-    });
+  }
+
+  get transport(): Transport {
+    return this.#parts.transport;
+  }
+
+  get service(): Service {
+    return this.#parts.service;
+  }
+
+  get api(): AdminApi {
+    return this.#parts.api;
   }
 
   get state(): NodeState {
-    const { phase: standing } = this.#adminState;
-    if (this.#state === 'stopping' || this.#state === 'draining') return this.#state;
-    if (standing === 'banned') return 'banned';
-    if (this.#state === 'joining' || standing === 'free' || standing === 'paused') return this.#state;
-    return standing === 'draining' ? 'draining' : 'drained';
-  }
-
-  readonly #moving = (() => {
-    const node = this;
-    return {
-      get on() {
-        const { state } = node;
-        return state === 'draining' || state === 'drained' || state === 'banned';
-      },
-      close: (connection: number) => node.transport.redirectClient(connection),
-    };
-  })();
-
-  /** `stop` may be called at any time, also while `start` waits. */
-  get #stopping(): boolean {
-    return this.#state === 'stopping';
+    return stateOf(this.#phase, this.#parts.adminState.phase);
   }
 
   /** Where the admin server listens; undefined when it does not. */
@@ -395,207 +89,234 @@ export class FarmNode {
     return this.#adminAt;
   }
 
-  /** INVITE calls this member owns. */
+  /** INVITE calls that this member owns. */
   get ownedCalls(): number {
-    return this.#calls.calls;
+    return this.#parts.calls.calls;
+  }
+
+  /** `stop` may be called at any time, also while `start` waits. */
+  get #stopping(): boolean {
+    return this.#phase === 'stopping';
   }
 
   /**
-   * Proves that the member can work, then joins the farm, and only then opens the doors. Rejects with SF_BIND_FAILED, SF_KEY_MISMATCH,
-   * SF_MEMBER_ID_TAKEN, SF_STORE_*; what was opened is closed again, and with the first two nothing has been written. An address that is lost while the member joins still ends it later.
+   * Proves that the member can work, then joins the farm, and only then opens its listeners. Rejects with SF_BIND_FAILED, SF_KEY_MISMATCH,
+   * SF_MEMBER_ID_TAKEN, SF_STORE_*. What was opened is closed again, and with the first two nothing has been written. An address that is lost while
+   * the member joins still ends it later.
    */
   async start(): Promise<void> {
-    const { store } = this.#options;
-    const steps = [
-      async () => {
-        if (this.#options.admin !== 'asked') this.#adminAt = await this.#admin?.start();
-      },
-      async () => {
-        this.#relayAt = await this.#link.start();
-      },
-      () => this.service.start(),
-      () => this.transport.reserve(),
-      // So that the record with which the member joins tells whether its SIP server answers.
-      () => this.service.firstVerdict(FIRST_VERDICT_MS),
-      async () => {
-        this.#become(await this.#membership.join());
-        this.#settings.follow(store);
-      },
-      // A member that knows no view would own whatever it gets, and a call could have two owners.
-      () => this.#seated.promise,
-      () => this.transport.start(),
-    ];
     try {
-      for (const step of steps) {
-        await step();
-        if (this.#stopping) return;
-      }
+      if (await runInOrder(this.#startSteps(), () => this.#stopping)) this.#started();
     } catch (error) {
       await this.stop();
       throw error;
     }
-    this.#started();
+  }
+
+  #startSteps(): readonly Step[] {
+    const { admin, link, service, transport, membership } = this.#parts;
+    const openAdmin = async (): Promise<void> => {
+      if (this.#options.admin !== 'asked') this.#adminAt = await admin?.start();
+    };
+    const openLink = async (): Promise<void> => {
+      this.#relayAt = await link.start();
+    };
+    const join = async (): Promise<void> => {
+      this.#become(await membership.join());
+      this.#settings.follow(this.#options.store);
+    };
+    return [
+      { name: 'admin', run: openAdmin },
+      { name: 'relay', run: openLink },
+      { name: 'service', run: () => service.start() },
+      { name: 'addresses', run: () => transport.reserve() },
+      // So that the record with which the member joins shows whether its service can serve.
+      { name: 'first verdict', run: () => service.firstVerdict(FIRST_VERDICT_MS) },
+      { name: 'join', run: join },
+      // A member without a view would own every packet that it gets, and a call could have two owners.
+      { name: 'seat', run: () => this.#seated.promise },
+      { name: 'listeners', run: () => transport.start() },
+    ];
   }
 
   #started(): void {
-    const { log, clock } = this.#options;
-    this.#sweeper = this.#guardedClock.every(SWEEP_MS, () => {
-      this.#calls.sweep(clock.now());
+    const { log, clock, config } = this.#options;
+    const { guarded, calls, fence, transport, routing } = this.#parts;
+    this.#sweeper = guarded.clock.every(SWEEP_MS, () => {
+      calls.sweep(clock.now());
       this.#peerSeries.sweep();
     });
-    this.#fence.start();
-    if (this.#state === 'joining') this.#state = 'active';
+    fence.start();
+    if (this.#phase === 'joining') this.#phase = 'active';
     this.#beginRamp();
-    const listeners = this.transport.listeners.map(
-      ({ name, transport, local }) => `${name} ${transport} ${formatEndpoint(local)}`,
+    const listeners = transport.listeners.map(
+      ({ name, transport: kind, local }) => `${name} ${kind} ${formatEndpoint(local)}`,
     );
-    const { role, roleChosenBecause: because } = this.#options.config;
+    const { role, roleChosenBecause: because } = config;
     if (because !== '') log.info({ role, because }, 'role auto has been decided');
-    log.info({ ...this.#routing.identity, role, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
+    log.info({ ...routing.identity, role, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
   }
 
-  /** Takes no new calls, keeps what it has, and resolves when its calls have ended or the deadline has come: true when none was left. */
+  /** Takes no new calls and keeps what it has. Resolves when its calls have ended or the deadline has come: true when none was left. */
   async drain(): Promise<boolean> {
     const { clock, log } = this.#options;
-    this.#state = 'draining';
-    this.service.drain();
+    const { service, membership, calls } = this.#parts;
+    this.#phase = 'draining';
+    service.drain();
     // A member that has given its calls up needs no seat to end. With one, the others would send it packets of calls that it does not hold.
-    if (this.#membership.state !== 'away') {
-      await this.#membership.setState('draining').catch((error: unknown) => {
+    if (membership.state !== 'away') {
+      await membership.setState('draining').catch((error: unknown) => {
         log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
       });
     }
-    const deadline = clock.now() + this.#settings.now.drain.deadlineSeconds * 1000;
-    log.info({ calls: this.#calls.calls, deadlineSeconds: this.#settings.now.drain.deadlineSeconds }, 'draining');
+    const { deadlineSeconds } = this.#settings.now.drain;
+    const deadline = clock.now() + deadlineSeconds * 1000;
+    log.info({ calls: calls.calls, deadlineSeconds }, 'draining');
     return new Promise((resolve) => {
-      const look = (): void => {
-        const quiet = this.#calls.quiet(clock.now());
+      const check = (): void => {
+        const quiet = calls.quiet(clock.now());
         if (!quiet && clock.now() < deadline) return;
         timer.cancel();
-        log.info({ calls: this.#calls.calls }, quiet ? 'drained' : 'drain deadline reached');
+        log.info({ calls: calls.calls }, quiet ? 'drained' : 'drain deadline reached');
         resolve(quiet);
       };
-      const timer = clock.every(SWEEP_MS, look);
+      const timer = clock.every(SWEEP_MS, check);
     });
   }
 
   /** Leaves the farm and closes everything. Never rejects. */
   async stop(): Promise<void> {
-    this.#state = 'stopping';
+    this.#phase = 'stopping';
     this.#seated.resolve();
+    const { fence, adminState, ramp, takeoverWiring } = this.#parts;
+    const { transport, callRecovery, membership, service, link, admin } = this.#parts;
     this.#sweeper?.cancel();
-    this.#fence.stop();
-    this.#adminState.stop();
-    this.#ramp.stop();
+    fence.stop();
+    adminState.stop();
+    ramp.stop();
     this.#settings.close();
-    this.#takeoverWiring?.stop();
-    const steps = [
-      // The doors first: what comes in after the seat is gone would be refused by the others.
-      () => this.transport.stop(),
-      () => this.#callRecovery?.stop(),
-      () => this.#membership.leave(),
-      () => this.service.stop(),
-      () => this.#link.stop(),
-      () => this.#admin?.stop(),
+    takeoverWiring?.stop();
+    const steps: readonly Step[] = [
+      // The listeners first: the others refuse the packets that come in after the seat is gone.
+      { name: 'listeners', run: () => transport.stop() },
+      { name: 'records', run: () => callRecovery?.stop() },
+      { name: 'seat', run: () => membership.leave() },
+      { name: 'service', run: () => service.stop() },
+      { name: 'relay', run: () => link.stop() },
+      { name: 'admin', run: () => admin?.stop() },
     ];
-    for (const step of steps)
-      await Promise.resolve(step()).catch((error: unknown) => this.#options.log.warn({ err: error }, 'while stopping'));
+    await runAll(steps, this.#options.log);
   }
 
-  /** Answers what the admin server is asked, without HTTP. Rejects when there is none. */
+  /** Answers a question to the admin server, without HTTP. Rejects when there is none. */
   async ask(question: Question): Promise<Answer> {
-    if (!this.#admin) throw new SipfarmError('SF_INTERNAL', 'there is no admin server to ask');
-    return this.#admin.answer(question);
+    const { admin } = this.#parts;
+    if (!admin) throw new SipfarmError('SF_INTERNAL', 'there is no admin server to ask');
+    return admin.answer(question);
   }
 
-  /** Applies what may change live and tells what needs a restart. */
+  /** Applies what may change live, and returns what needs a restart besides. */
   reload(config: Config): Changes {
     const before = this.#settings.own;
     const changes = this.#settings.reload(config);
     if (before.weight !== config.weight || changes.live.some((field) => field.startsWith('keys')))
-      void this.#membership.publish().catch(() => {});
+      this.#parts.publish();
     return changes;
   }
 
   #apply(config: Config, before: Config): void {
-    this.#routing.keys = keyring(config.keys.map((key) => key.reveal()));
-    Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
-    this.#calls.setLifetimes(config.ownership);
-    this.#callRecovery?.journal.setMode(config.ownership.records);
-    this.service.apply(config);
+    const { routing, limits, calls, callRecovery, service, answers } = this.#parts;
+    routing.keys = keyring(config.keys.map((key) => key.reveal()));
+    Object.assign(limits, transportLimits(config), { messageBytes: limits.messageBytes });
+    calls.setLifetimes(config.ownership);
+    callRecovery?.journal.setMode(config.ownership.records);
+    service.apply(config);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
-      this.#answers.limits = errorLimits(config);
+      answers.limits = errorLimits(config);
     setLogLevel(this.#options.log, config.log.level);
   }
 
+  /** A stop is not taken back by an order that ends. */
+  #publishState(state: MemberRecordState): Promise<void> {
+    return this.#phase === 'draining' || this.#stopping ? Promise.resolve() : this.#parts.membership.setState(state);
+  }
+
   #become(identity: MemberLife): void {
-    if (identity.incarnation !== this.#routing.identity.incarnation) this.#link.joined();
-    this.#routing.become(identity);
-    this.transport.setSelf(identity.number, identity.incarnation);
-    this.#remoteListeners.setRecords(this.#records, identity.number);
+    const { routing, link, transport, remoteListeners } = this.#parts;
+    if (identity.incarnation !== routing.identity.incarnation) link.joined();
+    routing.become(identity);
+    transport.setSelf(identity.number, identity.incarnation);
+    remoteListeners.setRecords(this.#records, identity.number);
     this.#noteSeat();
     this.#readCalls();
   }
 
-  /** The calls that are still this member's by their records; none while it shall have no seat. */
+  /** Reads the calls that are still this member's by their records; none while it must have no seat. */
   #readCalls(): void {
-    const out = this.#adminState.phase === 'banned' || this.#membership.state === 'away';
-    if (!out) this.#callRecovery?.joined();
+    const { adminState, membership, callRecovery } = this.#parts;
+    if (adminState.phase !== 'banned' && membership.state !== 'away') callRecovery?.joined();
   }
 
   #noteSeat(): void {
-    const { identity, tables } = this.#routing;
+    const { identity, tables } = this.#parts.routing;
     if (tables.epoch > 0 && tables.seats.get(identity.number)?.incarnation === identity.incarnation)
       this.#seated.resolve();
   }
 
-  /** The farm has given this member's seat up: its calls are others' from now on, also when it comes back. */
+  /** The farm has given this member's seat up: its calls belong to others from now on, also when it comes back. */
   #giveUpCalls(): void {
-    const { calls } = this.#calls;
-    this.#calls.clear();
-    this.#callRecovery?.journal.openOwnership();
-    this.service.succession.clear();
-    this.#options.log.warn({ calls }, 'this member has lost its seat in the view; its calls belong to others now');
+    const { calls, callRecovery, service } = this.#parts;
+    const lost = calls.calls;
+    calls.clear();
+    callRecovery?.journal.openOwnership();
+    service.succession.clear();
+    this.#options.log.warn(
+      { calls: lost },
+      'this member has lost its seat in the view; its calls belong to others now',
+    );
   }
 
-  /** What the other members say of the view, as far as they have answered since `wokeAt`. */
+  /** What the other members report of the view, as far as they have answered since `wokeAt` (monotonic milliseconds). */
   #witnesses(wokeAt: number): 'seated' | 'newer' | 'too few' {
-    const { members, self, incarnation } = this.#routing.tables;
+    const { routing, link } = this.#parts;
+    const { members, self, incarnation } = routing.tables;
     const seat = this.#view?.seats.find(({ number }) => number === self);
-    if (this.#link.outrunFor() > 0 || seat?.incarnation !== incarnation) return 'newer';
-    const answered = new Set(this.#link.answeredSince(wokeAt)).add(self);
+    if (link.outrunFor() > 0 || seat?.incarnation !== incarnation) return 'newer';
+    const answered = new Set(link.answeredSince(wokeAt)).add(self);
     return members.filter(({ number }) => answered.has(number)).length * 2 > members.length ? 'seated' : 'too few';
   }
 
   #becomeIsolated(): void {
-    if (this.#state === 'active') this.#state = 'isolated';
+    if (this.#phase === 'active') this.#phase = 'isolated';
   }
 
   #becomeRejoined(identity: MemberLife): void {
     this.#become(identity);
-    this.#fence.rejoined();
-    this.#adminState.rejoined();
-    if (this.#state === 'isolated') this.#state = 'active';
+    this.#parts.fence.rejoined();
+    this.#parts.adminState.rejoined();
+    if (this.#phase === 'isolated') this.#phase = 'active';
     this.#options.log.info(identity, 'joined again');
   }
 
   #takeView(view: View): void {
+    const { link, routing, takeoverWiring } = this.#parts;
     this.#view = view;
-    this.#link.setSeats(view.seats);
+    link.setSeats(view.seats);
     this.#noteMembers();
-    this.#routing.takeView(view, () => {
+    routing.takeView(view, () => {
       this.#noteSeat();
-      this.#link.announceView();
-      this.#takeoverWiring?.takeView(view);
+      link.announceView();
+      takeoverWiring?.takeView(view);
     });
   }
 
   #takeRecords(records: readonly MemberRecord[]): void {
+    const { remoteListeners, service, link, refusedPeers, routing } = this.#parts;
     this.#records = records;
-    this.#remoteListeners.setRecords(records, this.#routing.identity.number);
-    this.service.setRecords(records);
-    this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
-    this.#refusedPeers.take(records, { id: this.#options.config.member, keys: this.#routing.keys.all.map(keyName) });
+    remoteListeners.setRecords(records, routing.identity.number);
+    service.setRecords(records);
+    link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
+    refusedPeers.take(records, { id: this.#options.config.member, keys: routing.keys.all.map(keyName) });
     this.#noteMembers();
   }
 
@@ -606,46 +327,28 @@ export class FarmNode {
 
   #takeOrders(orders: OrderMap): void {
     this.#orders = orders;
-    this.#adminState.take(orders.get(this.#options.config.member));
+    this.#parts.adminState.take(orders.get(this.#options.config.member));
     this.#readCalls();
     this.#beginRamp();
   }
 
   /** Not while an order keeps new calls away: a member that is restarted during a drain ramps up after its resume. */
   #beginRamp(): void {
-    if (this.#state === 'active' && this.#adminState.phase === 'free') this.#ramp.begin();
+    if (this.#phase === 'active' && this.#parts.adminState.phase === 'free') this.#parts.ramp.begin();
   }
 
   #record() {
-    const { config } = this.#options;
+    const { config, version } = this.#options;
+    const { service, ramp, link, routing } = this.#parts;
     return {
       role: config.role,
-      // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
-      weight: this.service.status.up ? this.#ramp.of(this.#settings.own.weight) : 0,
+      // While its service cannot serve, the member keeps its seat, so its tokens are honoured, and takes no new calls.
+      weight: service.status.up ? ramp.of(this.#settings.own.weight) : 0,
       relay: formatEndpoint(this.#relayAt),
-      listeners: listenerRecords(config, this.#link.transparentPorts),
-      versions: { sipfarm: this.#options.version, min: OLDEST_ENVELOPE_VERSION, max: ENVELOPE_VERSION },
-      keys: this.#routing.keys.all.map(keyName),
+      listeners: listenerRecords(config, link.transparentPorts),
+      versions: { sipfarm: version, min: OLDEST_ENVELOPE_VERSION, max: ENVELOPE_VERSION },
+      keys: routing.keys.all.map(keyName),
       startedAt: this.#startedAt,
     };
   }
-
-  readonly #relaySelf = (() => {
-    const node = this;
-    return {
-      get number() {
-        return node.#routing.identity.number;
-      },
-      get incarnation() {
-        return node.#routing.identity.incarnation;
-      },
-      get epoch() {
-        return node.#routing.tables.epoch;
-      },
-      get heldSince() {
-        // Without a call now, it may have one of the view in force before the next probe says so.
-        return node.#calls.oldestEpoch() || node.#routing.tables.epoch;
-      },
-    };
-  })();
 }

@@ -197,7 +197,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the listener, before the packet way': {
     plant: () => plant(PacketPath.prototype, 'enter'),
     trigger: datagram,
-    place: /^datagram, Object\.onPacket \(node\/farm-node\.ts:/,
+    place: /^datagram, Object\.onPacket \(node\/assemble\.ts:/,
   },
   'the scanner': {
     plant: () => plant(Buffer.prototype, 'copy', inCode('findLines')),
@@ -236,7 +236,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the hatch of a packet that is relayed as it came': {
     plant: () => plant(PacketPath.prototype, 'relayed'),
     trigger: datagram,
-    place: /^relay, .*\(node\/farm-node\.ts:/,
+    place: /^relay, .*\(node\/assemble\.ts:/,
     owner: 2,
     farm: { relay: () => ({ mode: 'transparent' }) },
   },
