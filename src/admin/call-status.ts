@@ -31,8 +31,8 @@ export class CallStatus {
   }
 
   /**
-   * Returns calls of this member: first the answered ones in order of their answers, then those that ring. With `all`:
-   * calls of every member, from the store. Rejects with SF_STORE_*.
+   * Returns calls of this member: first those whose record is written and unchanged, longest first, then those that
+   * change. With `all`: calls of every member, from the store. Rejects with SF_STORE_*.
    */
   async list(limit: number, all: boolean): Promise<CallList> {
     const calls: CallSummary[] = [];

@@ -106,9 +106,9 @@ export function slotOf(context: ServiceContext, scan: Scan): number {
 }
 
 /**
- * Returns the call's entry in the call table. Calls of clients use the key of their Call-ID, calls of the server the
- * negative key: a proxy sends out under the Call-ID that came in. An existing entry is used whichever side the message
- * comes from, because either end may hang up.
+ * Returns the call's entry in the call table. A client's call uses the key of its Call-ID, a server's call the negative
+ * key, because a proxy sends out under the Call-ID that came in. An existing entry is used in both directions, because
+ * either end may hang up.
  */
 export function entryOf(context: ServiceContext, key: number, starts: boolean): number {
   return starts || context.calls.has(key) || !context.calls.has(-key) ? key : -key;
@@ -140,8 +140,9 @@ export function noteRequest(context: ServiceContext, scan: Scan, entry: number):
 }
 
 /**
- * Returns whether the response in `scan` accepts an in-dialog request, and the request's CSeq has risen. Of several
- * passes of a request through the farm only the first counts: no Via below the top one carries the farm's loop mark.
+ * Returns whether the response in `scan` accepts an in-dialog request whose CSeq has risen; that CSeq counts from then
+ * on. If a request passes the farm several times, only the first pass counts: no Via below its top Via has the farm's
+ * loop mark.
  */
 export function acceptedInTable(context: ServiceContext, scan: Scan, entry: number): boolean {
   if (scan.status < 200 || scan.status >= 300 || scan.toTagStart < 0 || !context.calls.isDialog(entry)) return false;

@@ -31,8 +31,8 @@ export class RouteReading {
 }
 
 /**
- * Owner of a Route value. foreign: not the farm. plain: the farm by name or address only. client, server: has a token
- * of the farm, and its address faces clients or the SIP server.
+ * Owner of a Route value. foreign: not the farm. plain: the farm by name or address only. client: has a token of the
+ * farm and an address that faces clients. server: has a token and the address that faces the SIP server.
  */
 const Owner = { foreign: 0, plain: 1, client: 2, server: 3 } as const;
 type Owner = (typeof Owner)[keyof typeof Owner];

@@ -37,8 +37,8 @@ export interface RingingCall {
   /** Monotonic milliseconds of the adoption, then of the end of the ringing. */
   since: number;
   /**
-   * End of the ringing. answered: by a 2xx. failed: by a callee's last error, passed on to the caller. told: by an
-   * answer of this member.
+   * End of the ringing. answered: by a 2xx, or shown by an in-dialog request. failed: by a callee's last error, which
+   * went to the caller, or by a BYE. told: by this member; a SUBSCRIBE gets no answer.
    */
   end: 'none' | 'answered' | 'failed' | 'told';
   cancelled: boolean;

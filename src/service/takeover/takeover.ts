@@ -250,7 +250,7 @@ export class Takeover implements Successor {
     return true;
   }
 
-  /** Handles the INVITE or CANCEL of the caller of a call that nobody has adopted yet. */
+  /** Handles the caller's INVITE or CANCEL of a call that is not adopted yet. */
   #left(left: LeftCall, packet: Packet, scan: Scan): boolean {
     const { dialogs, answers } = this.#options;
     const adoption = this.#adoption!;

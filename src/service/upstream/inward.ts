@@ -128,9 +128,9 @@ export class Inward {
   }
 
   /**
-   * Sets the place in `back` when an in-dialog request shows that its sender has moved: another flow, a NAT, or a
-   * Contact equal to the source. The place is then part of the farm's Via, and counts once the server accepts the
-   * request. Otherwise `back.target` is -1 and the Via has no place.
+   * Sets the place in `back` when an in-dialog request shows that its sender has moved. Signs are another flow, a NAT,
+   * or a new Contact equal to the source. The place is then part of the farm's Via, and counts once the server accepts
+   * the request. Otherwise `back.target` is -1 and the Via has no place.
    */
   #placeOf(packet: Packet, scan: Scan, inDialog: boolean, back: Way): void {
     const place = this.#place;
@@ -151,8 +151,8 @@ export class Inward {
   }
 
   /**
-   * Returns the way to the sender of an in-dialog request: the one it moved to, else the one its dialog names.
-   * undefined: the dialog uses the sender's Contact.
+   * Returns the way to the sender of an in-dialog request: the one it moved to, else the one its dialog names. Returns
+   * undefined when the dialog uses the sender's Contact.
    */
   #knownWay(packet: Packet, scan: Scan): Readonly<Way> | undefined {
     const { ways } = this.#options.context;

@@ -17,8 +17,8 @@ const via = new Via();
 
 /**
  * Deletes all Vias down to and including the first that the farm put on a client's request, in `context.edit`, begun on
- * `scan`. Fills `flow` from that Via. Returns false and deletes nothing in these cases: no such Via among the first
- * MAX_VALUES, its member still has a seat, its flow is not valid, or no Via would be left.
+ * `scan`. Fills `flow` from that Via. Returns false and deletes nothing when there is no such Via among the first
+ * MAX_VALUES, or no Via would be left. Does the same when the Via's member still has a seat, or its flow is not valid.
  */
 export function cutToCaller(context: ServiceContext, scan: Scan, token: Token, flow: Way): boolean {
   const { bytes } = scan;
