@@ -28,7 +28,7 @@ export class OwnNames {
 
   /**
    * `server`: endpoint of this node that faces the SIP server. `listeners`: the other endpoints of this node. `names`:
-   * host names by which clients reach the farm; port 0 stands for every port of a listener.
+   * names by which clients reach the farm; port 0 stands for 5060, 5061 and every port of a listener.
    */
   constructor(server: HostPort, listeners: readonly HostPort[], names: readonly HostPort[]) {
     this.#own = [server, ...listeners];

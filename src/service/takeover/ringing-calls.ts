@@ -182,8 +182,8 @@ export class RingingCalls {
   }
 
   /**
-   * Marks the call as answered and cancels every branch still `ringing`, if there is more than one branch (RFC 3261
-   * 16.7 item 10).
+   * Marks the call as answered. With more than one branch, cancels every branch still `ringing` (RFC 3261 16.7 item 10).
+   * The answered branch may be among them, when it is not known; CANCEL has no effect there (RFC 3261 9.2).
    */
   answered(call: RingingCall): void {
     this.#mark(call, 'answered');
