@@ -39,7 +39,7 @@ listeners:                           # the VIP, on loopback of every member
   - { name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }
 balancer: { mode: dsr, probes: [198.51.100.254/32] }
 keys: ["\${SIPFARM_KEY}"]             # openssl rand -hex 32, the same on every member
-relay: { bind: 10.0.0.11:5064 }      # towards the other members
+relay: { bind: 10.0.0.11:5064 }      # for the other members
 service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
 `;
 
@@ -47,7 +47,7 @@ service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
 export const NAT_SAMPLE = `farm: lab
 member: fe1
 store: { kind: etcd, hosts: [http://10.0.0.31:2379] }
-listeners:                           # this host's own address; clients know the balancer's
+listeners:                           # this host's own address; clients use the balancer's
   - { name: edge, transport: udp, bind: 10.0.0.11:5060, advertise: 198.51.100.1:5060, answer: ingress }
   - { name: edge-tcp, transport: tcp, bind: 10.0.0.11:5060, advertise: 198.51.100.1:5060 }
 balancer: { mode: nat, probes: [10.0.0.1/32] }
@@ -123,11 +123,11 @@ function configurationPage(): string {
   return `${GENERATED}
 # Configuration
 
-One YAML file, by default \`/etc/sipfarm/sipfarm.yaml\`. \`sipfarm check -c FILE\` names line, column, field and fix of everything
-that is wrong. Unknown fields are errors. \`\${NAME}\` in a text is replaced by the environment variable of that name. Secrets (keys,
-tokens, passwords) are never shown. The same as JSON Schema: [sipfarm.schema.json](sipfarm.schema.json).
+One YAML file, by default \`/etc/sipfarm/sipfarm.yaml\`. \`sipfarm check -c FILE\` prints line, column, field and fix of each
+fault. Unknown fields are errors. \`\${NAME}\` in a text is replaced by the environment variable of that name. Secrets (keys,
+tokens, passwords) are never shown. The JSON Schema is [sipfarm.schema.json](sipfarm.schema.json).
 
-"live" fields apply by SIGHUP, "restart" fields need a restart of the member. "cluster-wide" fields may also be set for the whole
+"live" fields apply with SIGHUP, "restart" fields need a restart of the member. "cluster-wide" fields may also be set for the whole
 farm by \`sipfarm config put FILE\`; a member whose own file sets the field keeps its own.
 
 Behind a balancer in DSR mode:
@@ -176,13 +176,13 @@ Label \`reason\` of \`sipfarm_verdicts_total{verdict="drop"}\`.
 
 ${markdownTable(['Reason', 'The packet is'], meanings(DROP_REASONS))}
 
-## What the relay refuses before any state exists
+## Messages refused before any state exists
 
 A request gets the answer, statelessly; a response or an ACK is dropped.
 
 ${markdownTable(['Fault', 'Answer', 'The message has'], faults)}
 
-## What ends a TCP connection while a message is read
+## Framing faults that close a TCP connection
 
 ${markdownTable(['Fault', 'Meaning'], meanings(FRAME_FAULTS))}
 
@@ -192,14 +192,14 @@ Label \`reason\` of \`sipfarm_closed_connections_total\`.
 
 ${markdownTable(['Reason', 'Meaning'], meanings(CLOSE_REASONS))}
 
-## What becomes of a PROXY header
+## Outcomes of a PROXY header
 
-Label \`outcome\` of \`sipfarm_proxy_headers_total\`; what is refused is a dropped datagram or a closed
+Label \`outcome\` of \`sipfarm_proxy_headers_total\`; a refused header is a dropped datagram or a closed
 connection. See [proxy-protocol.md](proxy-protocol.md).
 
 ${markdownTable(['Outcome', 'Meaning'], meanings(PROXY_OUTCOMES))}
 
-## Why the relay link loses a frame
+## Frames that the relay link refuses or loses
 
 Label \`reason\` of \`sipfarm_relay_refused_total\`.
 
@@ -227,7 +227,7 @@ function metricsPage(): string {
   return `${GENERATED}
 # Metrics
 
-\`GET /metrics\` on the admin port, Prometheus text format. Besides these there are the \`process_*\` and \`nodejs_*\` metrics of
+\`GET /metrics\` on the admin port, Prometheus text format. There are also the \`process_*\` and \`nodejs_*\` metrics of
 prom-client. Every drop reason exists as a 0 from the start; the reasons are explained in [errors.md](errors.md).
 
 ${markdownTable(['Metric', 'Type', 'Labels', 'What it counts'], rows)}

@@ -1,7 +1,6 @@
 // Provides the admin server with data of the running node: readiness, farm, members, owners, decoding, cluster-wide
 // settings.
 
-import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import { parseClusterSettings } from '../config/live.ts';
@@ -44,7 +43,7 @@ export interface MemberStatusOptions {
   readonly link: RelayLink;
   readonly store: Store;
   readonly service: Service;
-  readonly fence: { readonly up: boolean };
+  readonly fence: { readonly up: boolean; readonly stoodStill: boolean };
   readonly orders: () => OrderMap;
   readonly orderApi: OrderApi;
   /** Present on a node that sends through members. */
@@ -78,8 +77,10 @@ export class MemberStatus implements AdminApi {
     else if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
-    if (fence.up) reasons.push('the member stood still, and does not know yet whether it has its seat');
-    if (service.trouble) reasons.push(service.trouble);
+    if (fence.stoodStill) reasons.push('the member stood still, and does not know yet whether it has its seat');
+    else if (fence.up) reasons.push('the other members have taken its seat, and the store does not tell it');
+    const { trouble } = service.status;
+    if (trouble) reasons.push(trouble);
     if (exitChoice?.open === false) reasons.push('no member takes new calls: there is none to send through');
     if (!store.up && link.outrunFor() > OUTRUN_MS)
       reasons.push('the farm has gone on to a newer view, and the store does not tell it');
@@ -88,8 +89,8 @@ export class MemberStatus implements AdminApi {
 
   farm(): FarmSummary {
     const { config, version, state, identity, routing, store, service, calls } = this.#of;
-    const { farm, member, role, roleChosenBecause, service: settings } = config();
-    const { host, port } = settings.server;
+    const { farm, member, role, roleChosenBecause } = config();
+    const { server, trouble } = service.status;
     return {
       farm,
       member,
@@ -100,7 +101,7 @@ export class MemberStatus implements AdminApi {
       version,
       epoch: routing.tables.epoch,
       store: { kind: store.kind, up: store.up },
-      upstream: { server: formatEndpoint({ address: host, port }), up: service.trouble === undefined },
+      upstream: { server, up: trouble === undefined },
       ownedCalls: calls.calls,
     };
   }

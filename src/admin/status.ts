@@ -1,8 +1,10 @@
 // Interface between the admin server and the running node. The node implements it; tests pass a plain object.
+
 import type { ClusterSettings } from '../config/schema.ts';
 import type { OrderKind } from '../membership/order.ts';
 import type { OrderApi } from '../orders/order-status.ts';
 import type { SeatRole, SeatState, View } from '../ownership/view.ts';
+import type { ListenerKind } from '../packet/transport-kind.ts';
 import type { Decoded } from './decode.ts';
 
 export interface Readiness {
@@ -30,7 +32,7 @@ export interface FarmSummary {
 
 export interface ListenerSummary {
   readonly name: string;
-  readonly transport: 'udp' | 'tcp' | 'tls';
+  readonly transport: ListenerKind;
   /** `ip:port`. */
   readonly bind: string;
   /** `ip:port` that clients receive. */

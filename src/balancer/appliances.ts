@@ -1,6 +1,7 @@
 // Writes configurations for appliances of three vendors: Foundry ServerIron, Alteon AD3, F5 BIG-IP. The farm serves
 // only SIP, by direct server return. Every line gets one comment. Addresses, passwords and networks of the device
 // itself belong to its owner and are not written.
+import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, sipPort } from './plan.ts';
 import { GOOD_ANSWER } from './question.ts';
 
@@ -62,7 +63,7 @@ end
 export function renderAlteon(plan: BalancerPlan): string {
   const ports = portsOf(plan);
   const hasUdp = (port: number): boolean =>
-    plan.services.some((service) => service.port === port && service.transport === 'udp');
+    plan.services.some((service) => service.port === port && !isReliable(service.transport));
   const reals = plan.members.map(
     ({ id, address }, i) => `/* Member ${id}.
 /c/slb/real ${i + 1}
@@ -195,7 +196,7 @@ ${members
 `,
   );
   const profile = (transport: 'udp' | 'tcp'): string =>
-    transport === 'udp'
+    !isReliable(transport)
       ? `# Datagrams.
 ltm profile fastl4 sipfarm_udp {
     defaults-from fastL4

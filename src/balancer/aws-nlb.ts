@@ -1,4 +1,5 @@
 // Writes an AWS Network Load Balancer as Terraform: targets by address, UDP and TCP of one port in one listener.
+import { isReliable } from '../packet/transport-kind.ts';
 import type { BalancerPlan, PlannedService } from './plan.ts';
 
 interface Both {
@@ -12,7 +13,7 @@ function listeners(services: readonly PlannedService[]): Both[] {
   const byPort = new Map<number, Both>();
   for (const { transport, port, targetPort } of services) {
     const other = byPort.get(port);
-    const protocol = other ? 'TCP_UDP' : transport === 'udp' ? 'UDP' : 'TCP';
+    const protocol = other ? 'TCP_UDP' : !isReliable(transport) ? 'UDP' : 'TCP';
     byPort.set(port, { protocol, port, targetPort });
   }
   return [...byPort.values()];

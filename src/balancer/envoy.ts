@@ -1,5 +1,6 @@
 // Writes Envoy's configuration: UDP by its own sessions, TCP with a PROXY header (version 2), active health checks.
 
+import { isReliable } from '../packet/transport-kind.ts';
 import type { BalancerPlan, HealthCheck, PlannedService } from './plan.ts';
 import { GOOD_ANSWER, optionsRequest } from './question.ts';
 
@@ -21,7 +22,7 @@ function question(plan: BalancerPlan, { transport }: PlannedService, check: Heal
 `;
   // OPTIONS is used only with the PROXY header of a TCP cluster. Without that header it would count as a client's
   // request.
-  if (check.kind === 'tcp' || transport === 'udp')
+  if (check.kind === 'tcp' || !isReliable(transport))
     return `${common}      # A connection by TCP: shows death, not draining.
       tcp_health_check: {}
 `;
@@ -53,7 +54,7 @@ ${plan.check && plan.check.port !== targetPort ? `            health_check_confi
 function listener(plan: BalancerPlan, { transport, port }: PlannedService): string {
   const name = `sip_${transport}_${port}`;
   const cluster = `farm_${transport}_${port}`;
-  if (transport === 'udp')
+  if (!isReliable(transport))
     return `  - name: ${name}
     address:
       socket_address: { protocol: UDP, address: "${plan.vip}", port_value: ${port} }
@@ -111,7 +112,7 @@ function cluster(plan: BalancerPlan, service: PlannedService): string {
     connect_timeout: 3s
     # No hash policy: the farm needs no client bound to a member.
     lb_policy: ROUND_ROBIN
-${transport === 'tcp' ? header : ''}${plan.check ? question(plan, service, plan.check) : ''}    load_assignment:
+${isReliable(transport) ? header : ''}${plan.check ? question(plan, service, plan.check) : ''}    load_assignment:
       cluster_name: ${name}
       endpoints:
       - lb_endpoints:

@@ -1,5 +1,6 @@
 // Writes HAProxy's configuration: TCP only. A PROXY header (version 2) carries the client's address.
 
+import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 import { GOOD_ANSWER, optionsRequest } from './question.ts';
 
@@ -34,7 +35,7 @@ ${bind} ssl crt /etc/haproxy/sipfarm-${plan.farm}.pem`;
 export function renderHaproxy(plan: BalancerPlan): string {
   const { check, members } = plan;
   const weights = smallWeights(members, HIGHEST_WEIGHT);
-  const services = plan.services.filter(({ transport }) => transport === 'tcp');
+  const services = plan.services.filter(({ transport }) => isReliable(transport));
   const asksHere = check?.kind === 'sip' && services.some(({ targetPort }) => targetPort === check.port);
   const sections = services.map((service) => {
     // HAProxy sends a check to another port without a PROXY header. Therefore each of several SIP ports is checked

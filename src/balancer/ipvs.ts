@@ -1,11 +1,12 @@
 // Writes Linux IPVS configurations by direct routing: rules for ipvsadm-restore, and a keepalived.conf. keepalived sets
 // the same rules itself and removes dead members.
+import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 
 /** Highest weight that IPVS accepts. */
 const HIGHEST_WEIGHT = 65_535;
 
-const flag = ({ transport }: PlannedService): string => (transport === 'udp' ? '-u' : '-t');
+const flag = ({ transport }: PlannedService): string => (!isReliable(transport) ? '-u' : '-t');
 
 /** Returns rules for `ipvsadm-restore`, which accepts no comments. */
 export function renderIpvsadm(plan: BalancerPlan): string {
@@ -14,7 +15,7 @@ export function renderIpvsadm(plan: BalancerPlan): string {
     .flatMap((service) => {
       const at = `${flag(service)} ${atVip(plan, service)}`;
       // One-packet scheduling: no session entry, so no client is bound to a member.
-      const once = service.transport === 'udp' ? ' -o' : '';
+      const once = !isReliable(service.transport) ? ' -o' : '';
       return [
         `-A ${at} -s wrr${once}`,
         ...plan.members.map((member, i) => `-a ${at} -r ${atMember(member, service)} -g -w ${weights[i]}`),
@@ -66,7 +67,7 @@ virtual_server ${vip} ${service.port} {
   # Direct routing: only the MAC address changes, answers go from the member straight to the client.
   lvs_method DR
 ${
-  service.transport === 'udp'
+  !isReliable(service.transport)
     ? `  # One-packet scheduling: every datagram for itself, no session entry. There is no persistence_timeout, and no persistence_engine sip.
   ops
 `

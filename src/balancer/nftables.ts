@@ -1,6 +1,7 @@
 // Writes nftables rules for a Linux balancer without a session table. Each datagram goes to the next member; each TCP
 // connection stays at one member by a hash. There are two forms: address rewriting (nftables-nat) and direct server
 // return (nftables-dsr).
+import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, buckets, type PlannedMember, smallWeights } from './plan.ts';
 
 /** Buckets of the hash for TCP connections. More buckets spread more evenly and make a longer file. */
@@ -56,10 +57,9 @@ export function renderNftablesNat(plan: BalancerPlan): string {
   const datagrams = round(members, target);
   const way = services.map(({ transport, port, targetPort }) => {
     const change = port === targetPort ? '' : ` ${transport} dport set ${targetPort}`;
-    const spread =
-      transport === 'udp'
-        ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
-        : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, target)}`;
+    const spread = !isReliable(transport)
+      ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
+      : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, target)}`;
     return `    ${ip} daddr $vip ${transport} dport ${port} notrack ${ip} daddr set ${spread}${change} counter accept`;
   });
   const back = services.map(({ transport, port, targetPort }) => {
@@ -72,7 +72,7 @@ export function renderNftablesNat(plan: BalancerPlan): string {
   // IPv6 fragments are left out: the rule would have to read their extension header first. So are changed UDP ports,
   // because later fragments contain no port to change.
   const four =
-    ip === 'ip' && services.every(({ transport, port, targetPort }) => transport === 'tcp' || port === targetPort);
+    ip === 'ip' && services.every(({ transport, port, targetPort }) => isReliable(transport) || port === targetPort);
   return `#!/usr/sbin/nft -f
 # Balancer of the farm ${plan.farm} by address rewriting without a session table. On the members: balancer.mode nat, answer direct.
 # Needs net.ipv4.ip_forward=1 (IPv6: net.ipv6.conf.all.forwarding=1); the members' default route is this host.
@@ -139,10 +139,9 @@ export function renderNftablesDsr(plan: BalancerPlan): string {
       ? ''
       : `# NOT READY: write the MAC addresses of ${unknown.join(', ')} where MAC-OF-... stands; nft refuses this file until then.\n`;
   const way = services.map(({ transport, port }) => {
-    const spread =
-      transport === 'udp'
-        ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
-        : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, macOf)}`;
+    const spread = !isReliable(transport)
+      ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
+      : `jhash ${ip} saddr . tcp sport mod ${BUCKETS} seed 0x5eed ${hashed(members, macOf)}`;
     return `    ${ip} daddr $vip ${transport} dport ${port} ${forward} ${spread} counter fwd to $out`;
   });
   return `#!/usr/sbin/nft -f

@@ -1,6 +1,8 @@
 // Writes the configuration of nginx with its stream module. UDP uses nginx's own sessions. TCP has a PROXY header
 // (version 1, the only one that nginx sends).
+
 import { formatEndpoint } from '../base/endpoint.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type PlannedService, smallWeights } from './plan.ts';
 
 const HIGHEST_WEIGHT = 1000;
@@ -9,7 +11,7 @@ const HIGHEST_WEIGHT = 1000;
 export function renderNginx(plan: BalancerPlan): string {
   const weights = smallWeights(plan.members, HIGHEST_WEIGHT);
   const upstream = (service: PlannedService): string => {
-    const watch = service.transport === 'udp' ? 'max_fails=0' : 'max_fails=3 fail_timeout=10s';
+    const watch = !isReliable(service.transport) ? 'max_fails=0' : 'max_fails=3 fail_timeout=10s';
     const servers = plan.members.map(
       (member, i) => `    server ${atMember(member, service)} weight=${weights[i]} ${watch}; # ${member.id}`,
     );
@@ -40,7 +42,7 @@ ${servers.join('\n')}
   }
 `;
   const servers = plan.services.map(
-    (service) => upstream(service) + (service.transport === 'udp' ? udp(service) : tcp(service)),
+    (service) => upstream(service) + (!isReliable(service.transport) ? udp(service) : tcp(service)),
   );
   const [first] = plan.services;
   return `# Balancer of the farm ${plan.farm} (${formatEndpoint({ address: plan.vip, port: first!.port })}).

@@ -1,11 +1,13 @@
 // Plans the balancer of a farm: one VIP, its ports, the members that take packets, and the health check. The source is
 // the members' own records, so the balancer's configuration and the farm cannot differ.
+
 import { isIP } from 'node:net';
 import type { ListenerSummary, MemberSummary } from '../admin/status.ts';
-import { type Advertised, advertisedIn } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { isLoopback } from '../config/schema.ts';
+import { type Advertised, advertisedIn } from '../packet/advertised.ts';
+import { isReliable, type ListenerKind, TRANSPORT_KINDS } from '../packet/transport-kind.ts';
 
 export interface PlannedMember {
   readonly id: string;
@@ -18,7 +20,7 @@ export interface PlannedMember {
 }
 
 export interface PlannedService {
-  readonly transport: 'udp' | 'tcp';
+  readonly transport: ListenerKind;
   /** Port at the VIP. */
   readonly port: number;
   /** Port at the member. */
@@ -80,7 +82,7 @@ export interface Planned {
 }
 
 interface Entrance {
-  readonly transport: 'udp' | 'tcp';
+  readonly transport: ListenerKind;
   readonly bind: Endpoint;
   readonly advertise: Advertised;
 }
@@ -101,7 +103,7 @@ const isSix = (address: string): boolean => address.includes(':');
 
 /** A listener that advertises a name is reached at the VIP, whatever the VIP is. */
 const isNamed = ({ advertise }: Entrance): boolean => isIP(advertise.host) === 0;
-const isTls = ({ advertise }: Entrance): boolean => advertise.transport === 'tls';
+const isTls = ({ advertise }: Entrance): boolean => TRANSPORT_KINDS[advertise.transport].secure;
 const isAt =
   (vip: string) =>
   (entrance: Entrance): boolean =>
@@ -112,7 +114,7 @@ function entrancesOf(listeners: readonly ListenerSummary[]): Entrance[] {
     const { transport } = listener;
     const bind = parseEndpoint(listener.bind);
     const advertise = advertisedIn(listener);
-    return bind && advertise && transport !== 'tls' ? [{ transport, bind, advertise }] : [];
+    return bind && advertise ? [{ transport, bind, advertise }] : [];
   });
 }
 
@@ -235,7 +237,7 @@ function findCheck(farm: readonly Candidate[], vip: string): HealthCheck | null 
   const ports = farm.map(({ entrances }) =>
     entrances
       .filter(
-        ({ transport, bind }) => transport === 'tcp' && bind.address !== vip && isSix(bind.address) === isSix(vip),
+        ({ transport, bind }) => isReliable(transport) && bind.address !== vip && isSix(bind.address) === isSix(vip),
       )
       .map(({ bind }) => bind.port),
   );
@@ -340,5 +342,5 @@ export function buckets(members: readonly PlannedMember[], count: number): Plann
 
 /** Returns the SIP port at the VIP: of the first TCP service, else of the first service. */
 export function sipPort({ services }: BalancerPlan): number {
-  return (services.find(({ transport }) => transport === 'tcp') ?? services[0]!).port;
+  return (services.find(({ transport }) => isReliable(transport)) ?? services[0]!).port;
 }

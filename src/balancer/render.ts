@@ -1,5 +1,7 @@
 // Lists the supported kinds of balancers and writes their files.
+
 import { SipfarmError } from '../base/errors.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import { renderAlteon, renderBigIp, renderServerIron } from './appliances.ts';
 import { renderAwsNlb } from './aws-nlb.ts';
 import { renderEnvoy } from './envoy.ts';
@@ -62,7 +64,7 @@ export interface RenderedFile {
  */
 export function renderBalancer(kind: BalancerKind, plan: BalancerPlan): readonly RenderedFile[] {
   const { files, tcpOnly }: Kind = KIND_TABLE[kind];
-  if (tcpOnly && plan.services.every(({ transport }) => transport === 'udp'))
+  if (tcpOnly && plan.services.every(({ transport }) => !isReliable(transport)))
     throw new SipfarmError(
       'SF_BALANCER_PLAN',
       `${kind} carries TCP only, and the members have no TCP listener at the VIP`,

@@ -1,4 +1,4 @@
-// A list of networks as operators write it: "192.0.2.0/24", "2001:db8::1", and "!192.0.2.7" for what is not meant.
+// Matches addresses against a list of networks: "192.0.2.0/24", "2001:db8::1", and "!192.0.2.7" for an exclusion.
 import { GROUPS, isMapped, readGroups } from './address.ts';
 import { SipfarmError } from './errors.ts';
 
@@ -27,12 +27,15 @@ function parseNetwork(text: string): Prefix | undefined {
   return { groups, masks, mapped: bits >= 96 && isMapped(groups) };
 }
 
-/** Is `text` an entry an `AddressList` takes: an address or a network in CIDR notation, perhaps behind `!`? */
+/** Returns true when `text` is an address or a network in CIDR notation, with an optional `!` in front. */
 export function isNetworkText(text: string): boolean {
   return parseNetwork(text) !== undefined;
 }
 
-/** Matches what lies in one of its networks and in none of those behind `!`. IPv4 networks match IPv4-mapped addresses too. */
+/**
+ * Matches addresses that are in one of its networks and in none of those with `!`. IPv4 networks match IPv4-mapped
+ * addresses too.
+ */
 export class AddressList {
   readonly #included: readonly Prefix[];
   readonly #excluded: readonly Prefix[];
@@ -51,7 +54,10 @@ export class AddressList {
     this.#excluded = excluded;
   }
 
-  /** Cheap enough for each packet: reads the literal and compares numbers. False for what is no IP literal. */
+  /**
+   * Returns true when `address` matches; false for anything but an IP literal. Cheap enough for each packet: reads the
+   * literal and compares numbers.
+   */
   matches(address: string): boolean {
     if (this.#included.length === 0 || !readGroups(address, scratch)) return false;
     const mapped = isMapped(scratch);
@@ -59,7 +65,7 @@ export class AddressList {
   }
 }
 
-/** Does one of `networks` hold the address in `scratch`? */
+/** Returns true when one of `networks` holds the address in `scratch`. */
 function holds(networks: readonly Prefix[], mapped: boolean): boolean {
   for (let n = 0; n < networks.length; n++) {
     const network = networks[n]!;

@@ -1,6 +1,6 @@
-// IP literals to the 4 or 16 octets they stand for, and back: what tokens, relay frames and PROXY headers carry.
-// Texts are remembered: the same few parties send most packets. Each place holds the last address that fell on it, so a flood of others costs
-// time, never memory.
+// Converts IP literals to their 4 or 16 octets, and back: tokens, relay frames and PROXY headers carry these octets.
+// Texts are cached, because the same few parties send most packets. Each cache place holds the last address that hashed
+// to it. A flood of other addresses therefore costs time, never memory.
 import { read32, write32 } from './network-order.ts';
 
 const REMEMBERED = 4096;
@@ -13,7 +13,10 @@ function placeOf(word: number): number {
   return Math.imul(word, 0x9e3779b1) >>> 20;
 }
 
-/** Writes the address's 4 or 16 octets at `at`; returns their number. `address` is an IP literal as every socket reports it; '' is written as 0.0.0.0. */
+/**
+ * Writes the address's 4 or 16 octets at `at` and returns their number. `address` is an IP literal as sockets report
+ * it; '' is written as 0.0.0.0.
+ */
 export function writeAddress(address: string, to: Uint8Array, at: number): number {
   if (!address.includes(':')) {
     let octet = 0;
@@ -55,7 +58,10 @@ function writeGroups(groups: string, to: Uint8Array, at: number): number {
   return out - at;
 }
 
-/** The inverse of `writeAddress` for 4 or 16 octets. IPv6 comes out in RFC 5952 form, IPv4-mapped addresses as plain IPv4. */
+/**
+ * Returns the text of 4 or 16 octets, the inverse of `writeAddress`. IPv6 has the form of RFC 5952; IPv4-mapped
+ * addresses become plain IPv4.
+ */
 export function readAddress(from: Uint8Array, at: number, octets: number): string {
   return octets === 4 ? read4(from, at) : read6(from, at);
 }

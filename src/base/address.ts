@@ -1,9 +1,9 @@
-// An IP literal as eight 16-bit groups, read without allocating: what prefixes and address lists compare.
+// Reads an IP literal as eight 16-bit groups, without allocating. Prefixes and address lists compare these.
 
-/** `192.0.2.1` and `::ffff:192.0.2.1` read alike. */
+/** Groups of an address. `192.0.2.1` and `::ffff:192.0.2.1` have the same groups. */
 export const GROUPS = 8;
 
-/** Is it an IPv4 address, or one mapped into IPv6 (RFC 4291 2.5.5.2)? */
+/** Returns true for an IPv4 address, or one mapped into IPv6 (RFC 4291 2.5.5.2). */
 export function isMapped(groups: Uint16Array): boolean {
   return (
     groups[5] === 0xffff && groups[4] === 0 && groups[3] === 0 && groups[2] === 0 && groups[1] === 0 && groups[0] === 0
@@ -11,8 +11,8 @@ export function isMapped(groups: Uint16Array): boolean {
 }
 
 /**
- * Reads the literal `text` into `out` (eight groups), IPv4 in its mapped form; a zone (`%eth0`) is left out.
- * False, with `out` undefined, for anything that is no literal.
+ * Reads the literal `text` into `out` (eight groups), IPv4 in its mapped form, without a zone (`%eth0`). Returns false
+ * for anything that is no literal; the contents of `out` are then undefined.
  */
 export function readGroups(text: string, out: Uint16Array): boolean {
   out.fill(0);
@@ -62,8 +62,12 @@ export function readGroups(text: string, out: Uint16Array): boolean {
 }
 
 /**
- * IPv6 networks whose addresses lead to an IPv4 host, and where its four octets stand: IPv4-compatible (RFC 4291 2.5.5.1), translated (RFC 2765
- * 2.1), 6to4 (RFC 3056 2), NAT64 (RFC 6052 2.1), and NAT64 of a site, whose prefix is of 48, 56, 64 or 96 bits (RFC 8215 4, RFC 6052 2.2).
+ * IPv6 networks with addresses that lead to an IPv4 host, and the offsets of its four octets:
+ * - IPv4-compatible (RFC 4291 2.5.5.1)
+ * - translated (RFC 2765 2.1)
+ * - 6to4 (RFC 3056 2)
+ * - NAT64 (RFC 6052 2.1)
+ * - NAT64 of a site, with a prefix of 48, 56, 64 or 96 bits (RFC 8215 4, RFC 6052 2.2)
  */
 const EMBEDDINGS: readonly (readonly [network: readonly number[], octets: readonly number[]])[] = [
   [
@@ -100,8 +104,9 @@ const inside = new Uint16Array(GROUPS);
 const NONE: readonly string[] = [];
 
 /**
- * The IPv4 addresses that the IPv6 literal `text` may lead to through a tunnel or a translator; not that of a mapped address, which is IPv4 itself.
- * 0.0.0.0/8 is left out: it leads nowhere, and `::1` and longer prefixes read like it.
+ * Returns the IPv4 addresses that the IPv6 literal `text` may lead to through a tunnel or a translator. A mapped
+ * address gives none: it is IPv4 itself. 0.0.0.0/8 is left out: it leads nowhere, and `::1` and longer prefixes contain
+ * it.
  */
 export function ipv4Inside(text: string): readonly string[] {
   if (text.indexOf(':') < 0 || !readGroups(text, inside)) return NONE;
@@ -114,7 +119,7 @@ export function ipv4Inside(text: string): readonly string[] {
   return found;
 }
 
-/** Moves the groups behind `::` to the end. */
+/** Moves the groups after `::` to the end. */
 function close(out: Uint16Array, at: number, gap: number): boolean {
   if (gap < 0) return at === GROUPS;
   if (at === GROUPS) return false;
@@ -124,7 +129,7 @@ function close(out: Uint16Array, at: number, gap: number): boolean {
   return true;
 }
 
-/** Reads the dotted quad `text[start..end)` into two groups. */
+/** Reads the dotted quad `text[start..end)` into two groups. Returns false when it is none. */
 function readQuad(text: string, start: number, end: number, out: Uint16Array, at: number): boolean {
   let octets = 0;
   let value = 0;

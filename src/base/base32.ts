@@ -1,4 +1,5 @@
-// Base 32 with the digits 0-9 a-v (RFC 4648 section 7, no padding): survives an element that changes the case of a URI or branch.
+// Base 32 with the digits 0-9 a-v (RFC 4648 7, no padding). It survives elements that change the case of a URI or
+// branch.
 
 const DIGITS = Buffer.from('0123456789abcdefghijklmnopqrstuv');
 /** Digit value per octet, both cases; 255 = not a digit. */
@@ -9,12 +10,12 @@ for (let value = 0; value < 32; value++) {
   VALUES[String.fromCharCode(digit).toUpperCase().charCodeAt(0)] = value;
 }
 
-/** Characters that `octets` octets need. */
+/** Returns the number of characters for `octets` octets. */
 export function base32Length(octets: number): number {
   return Math.ceil((octets * 8) / 5);
 }
 
-/** Writes `octets` octets of `from` as digits into `to` at `at`; returns the offset behind the last digit. */
+/** Writes `octets` octets of `from` as digits into `to` at `at`. Returns the offset after the last digit. */
 export function base32Encode(from: Uint8Array, octets: number, to: Uint8Array, at: number): number {
   let bits = 0;
   let held = 0;
@@ -31,7 +32,10 @@ export function base32Encode(from: Uint8Array, octets: number, to: Uint8Array, a
   return out;
 }
 
-/** Reads the digits `from[start..end)` into `to`; returns the number of octets, or -1 for a foreign character, a length no octets have, or spare bits that are not zero. */
+/**
+ * Reads the digits `from[start..end)` into `to` and returns the number of octets. Returns -1 for another character, an
+ * impossible length, more octets than `to` holds, or spare bits that are not zero.
+ */
 export function base32Decode(from: Uint8Array, start: number, end: number, to: Uint8Array): number {
   const octets = ((end - start) * 5) >> 3;
   if (octets > to.length || base32Length(octets) !== end - start) return -1;

@@ -1,4 +1,4 @@
-// Time as a value that is handed in: the farm of a test lives on a clock the test turns by hand.
+// Time as a parameter: a test's farm uses a clock that the test advances itself.
 
 /** A pending call; `cancel` is idempotent. */
 export interface Timer {
@@ -10,7 +10,10 @@ export interface Clock {
   now(): number;
   /** Milliseconds since 1970; for log lines and records that people read, never for a deadline. */
   wall(): number;
-  /** Calls `run` once after `ms` milliseconds; with 0 as soon as all else that waits has had its turn. Does not keep the process alive, or but for this turn. */
+  /**
+   * Calls `run` once after `ms` milliseconds; with 0, after everything else that waits in this turn of the event loop.
+   * Does not keep the process alive, except for that turn with 0.
+   */
   after(ms: number, run: () => void): Timer;
   /** Calls `run` every `ms` milliseconds. Does not keep the process alive. */
   every(ms: number, run: () => void): Timer;
@@ -21,7 +24,8 @@ export const systemClock: Clock = {
   wall: () => Date.now(),
   after(ms, run) {
     if (ms === 0) {
-      // A timer of 0 ms would wait for 1 ms. Not unref'd: the loop would sleep until the next packet or timer with the call still to come.
+      // A timer of 0 ms would wait for 1 ms. No unref: the loop would sleep until the next packet or timer before the
+      // call.
       const handle = setImmediate(run);
       return { cancel: () => clearImmediate(handle) };
     }

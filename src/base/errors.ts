@@ -1,8 +1,9 @@
-// The public catalogue of errors: code, what it means, what to do. docs/errors.md is generated from it and a test keeps both equal.
-// Codes are never reused. On the packet path nothing throws: an error there is a counted drop reason (ownership/verdict.ts).
+// The public catalogue of errors: code, meaning, and what to do. docs/errors.md is generated from it; a test compares
+// both. Codes are never reused. Nothing throws on the packet path: an error there is a counted drop reason
+// (packet/verdict.ts).
 
 export const ERRORS = {
-  SF_NODE_TOO_OLD: 'Node.js is older than 22.12. Install Node 24 (LTS), or use the Node that `npm ci` brings.',
+  SF_NODE_TOO_OLD: 'Node.js is older than 22.12. Install Node 24 (LTS), or use the Node that `npm ci` installs.',
   SF_CONFIG_UNREADABLE: 'The configuration file cannot be read. Check the path given with -c and its permissions.',
   SF_CONFIG_SYNTAX: 'The configuration file is not valid YAML. The message names line and column.',
   SF_CONFIG_INVALID:
@@ -13,42 +14,42 @@ export const ERRORS = {
   SF_KEYS_MISSING:
     'No farm key: neither keys nor keyFile is set, or keyFile holds none. Make one with: openssl rand -hex 32',
   SF_KEY_MISMATCH:
-    'The member has no farm key in common with any member that lives, so they would refuse all it sends. It has written nothing. Give it the key they have (keys, keyFile), or, for a farm with a new key, stop the others first. The message names them.',
+    'The member has no farm key in common with any living member, so they would refuse all its frames. It has written nothing. Give it their key (keys, keyFile), or, for a farm with a new key, stop the others first. The message names them.',
   SF_BIND_FAILED:
     'A listener, the relay link, the service or the admin port cannot be bound. The message names address and reason.',
   SF_BATCH_UNAVAILABLE:
-    'transport.batch is on and this host cannot do it: koffi is not installed, the platform is not 64-bit Linux, or a check of the system calls failed. The message says which. With auto the member runs all the same.',
-  SF_STORE_UNREACHABLE:
-    'The store did not answer while the member started. Check store.hosts; the member goes on trying.',
+    'transport.batch is on, and this host does not support it: koffi is not installed, the platform is not 64-bit Linux, or a check of the system calls failed. The message names the reason. With auto the member runs without batches.',
+  SF_STORE_UNREACHABLE: 'The store did not answer while the member started. Check store.hosts; the member retries.',
   SF_STORE_CONFLICT:
-    'A transaction in the store lost against another member. Retried by the caller; seen by an operator only when it lasts.',
+    'A transaction in the store failed because another member wrote first. The caller retries; the operator sees the error only if it persists.',
   SF_MEMBER_UNKNOWN:
-    'No member of that name is in the farm, nor was one lately. sipfarm members lists them; with several workers on a host each is a member of its own (fe1.0, fe1.1).',
+    'No member of that name is in the farm, or was recently. sipfarm members lists them; with several workers on a host each is a member of its own (fe1.0, fe1.1).',
   SF_ORDER_REFUSED:
-    'The order cannot be given now: the member is banned, has another order, or lives although it is to be removed. The message says what to do first.',
+    'The order cannot be given now: the member is banned, has another order, or is to be removed while it lives. The message gives the step to do first.',
   SF_STORE_REFUSED: 'The store refused a request (too large, no permission, no space). The message carries its answer.',
-  SF_MEMBER_ID_TAKEN: 'Another live process holds this member id. Give each member its own `member` name.',
-  SF_NUMBERS_EXHAUSTED: 'All 65,535 member numbers are taken. Remove members that are gone for good.',
+  SF_MEMBER_ID_TAKEN: 'Another live process uses this member id. Give each member its own `member` name.',
+  SF_NUMBERS_EXHAUSTED: 'All 65,535 member numbers are used. Remove members that will not come back.',
   SF_ADMIN_TOKEN_REQUIRED:
     'admin.bind is not a loopback address and admin.token is not set. Set a token or bind to loopback.',
   SF_ADMIN_UNREACHABLE:
     'No running member answers at the admin address. Is the member running, and does -c name its configuration?',
   SF_ADMIN_REFUSED: 'The running member refused the request. The message carries its answer.',
   SF_TRANSPARENT_UNAVAILABLE:
-    'relay.mode is transparent and this host cannot send so: the optional native module raw-socket is not built for the Node.js that runs, or the right CAP_NET_RAW is missing. The message says what to type; relay.mode envelope needs neither.',
+    'relay.mode is transparent, and this host cannot send transparently: the optional native module raw-socket is not built for the running Node.js, or the capability CAP_NET_RAW is missing. The message prints the commands; relay.mode envelope needs neither.',
   SF_DECODE_FAILED: 'The text is neither a token, a branch with a token, nor a relay frame in hexadecimal.',
   SF_BALANCER_PLAN:
-    'The members do not fit behind one balancer of this kind, or something about them is not known. The message says what to change or which option to give.',
+    'The members do not fit behind one balancer of this kind, or data about them is missing. The message names the change or the option.',
   SF_WORKER_DIED:
-    'A worker process ended before it had joined the farm, without saying why: killed, out of memory, or Node.js itself. Its last lines and those of the kernel tell more.',
-  SF_NO_WORKER: 'No worker of this host can answer now: all start, or have ended. GET /v1/workers tells how they are.',
+    'A worker process ended before it had joined the farm, without a reason: killed, out of memory, or a fault of Node.js. Check its last log lines and the kernel log.',
+  SF_NO_WORKER:
+    'No worker of this host can answer now: all are starting, or have ended. GET /v1/workers shows their state.',
   SF_USAGE: 'The command line is wrong. See sipfarm --help.',
   SF_INTERNAL: 'A fault of sipfarm itself. Please report it with the log lines around it.',
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** An error an operator can look up. `message` says what is wrong here and now; the catalogue says what the code means. */
+/** An error that an operator can look up. `message` describes this case; the catalogue explains the code. */
 export class SipfarmError extends Error {
   override readonly name = 'SipfarmError';
   readonly code: ErrorCode;

@@ -1,23 +1,24 @@
-// The last thing between a fault of ours and the end of the process: where packets enter, and where timers work on them, one `try` hands what was
-// thrown to the guard, and the member goes on with the next. Nothing of it costs a packet that throws nothing.
+// Catches faults of this program before they end the process. Each entrance of packets, and each timer that works on
+// them, has one `try`. It passes the exception to the guard, and the member continues with the next packet. A packet
+// without an exception costs nothing extra.
 import type { Clock } from './clock.ts';
 
-/** Where what was worked on had come from. */
+/** Source of the work that failed. */
 export type PacketEntrance = 'datagram' | 'connection' | 'relay' | 'server' | 'timer' | 'records';
 
 export interface Guard {
-  /** `error` was thrown while `bytes[start..end)`, if any, was worked on, which goes no further. Never throws. */
+  /** Records `error`, thrown during the work on `bytes[start..end)`, if any. That packet ends there. Never throws. */
   caught(entrance: PacketEntrance, error: unknown, bytes?: Buffer, start?: number, end?: number): void;
 }
 
-/** For what is put together without a guard: what is thrown goes on to the caller. */
+/** For parts built without a guard: the exception propagates to the caller. */
 export const NO_GUARD: Guard = {
   caught(_entrance, error) {
     throw error;
   },
 };
 
-/** The clock, for rooms whose timers work on packets. */
+/** Returns the clock for rooms with timers that work on packets: the guard catches what they throw. */
 export function guardedClock(clock: Clock, guard: Guard): Clock {
   const guarded = (run: () => void) => (): void => {
     try {

@@ -1,4 +1,4 @@
-// Questions about values that came out of the store, where anybody may have written anything.
+// Type checks for values from the store, which any program may have written.
 
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -8,12 +8,12 @@ export function isInteger(value: unknown, least: number, most: number): value is
   return Number.isInteger(value) && (value as number) >= least && (value as number) <= most;
 }
 
-/** A text of 1 to `most` characters. */
+/** Returns true for a text of 1 to `most` characters. */
 export function isText(value: unknown, most: number): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= most;
 }
 
-/** A list of at most `most` elements. */
+/** Returns true for a list of at most `most` elements. */
 export function isList(value: unknown, most: number): value is readonly unknown[] {
   return Array.isArray(value) && value.length <= most;
 }

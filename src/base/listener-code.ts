@@ -1,9 +1,9 @@
-// A listener's name in one octet, the same on every member whatever the order of its listeners: what flow tokens carry.
+// Reduces a listener's name to one octet for flow tokens. It is the same on every member, in any order of listeners.
 
-/** No listener has this code: it stands for the service's own socket. */
+/** Stands for the service's own socket. No listener has this code. */
 export const SERVICE_SIDE = 255;
 
-/** 0-254 (FNV-1a). Two names of one member may not share a code; the configuration check sees to that. */
+/** Returns 0-254 (FNV-1a). Two listeners of one member may not share a code; the configuration check ensures that. */
 export function listenerCode(name: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);

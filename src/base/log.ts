@@ -1,26 +1,26 @@
-// Log lines: JSON, one object a line, secrets taken out. Nothing on the packet way logs at info or above.
+// Writes log lines: JSON, one object per line, without secrets. The packet path logs nothing at info or above.
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
 
-/** Fields that are never written, at the top of a line or one level down, whoever puts them there. */
+/** Fields that are never written, at the top of a line or one level down, from any caller. */
 const SECRET_FIELDS = ['key', 'keys', 'token', 'password', 'psk', 'secret', 'authorization'];
 
 export interface LogOptions {
   readonly level: string;
-  /** On every line. */
+  /** Fields of every line. */
   readonly fields?: Readonly<Record<string, string>>;
   /** Left out: the standard output. */
   readonly destination?: DestinationStream;
 }
 
-/** Octets that may wait for a slow reader of the standard output; lines over it are lost, the member goes on. */
+/** Octets that may wait for a slow reader of the standard output. Further lines are lost; the member continues. */
 const WAITING_OCTETS = 4 * 1024 * 1024;
 /** Milliseconds that a stopping process waits for that reader. */
 const FLUSH_MS = 1000;
 
-/** The standard outputs of loggers: written behind the back of the event loop. */
+/** The standard outputs of loggers. They are written asynchronously. */
 const outputs = new WeakMap<Logger, ReturnType<typeof destination>>();
 
-/** The children of a logger, so that its level changes for all. Rooms make theirs at construction, never per call. */
+/** Children of a logger, so that its level changes for all. Rooms create theirs at construction, never per call. */
 const children = new WeakMap<Logger, Logger[]>();
 
 /** Makes the logger of this process. */
@@ -41,12 +41,15 @@ export function makeLog(options: LogOptions): Logger {
   return log;
 }
 
-/** Changes the level of a logger that `makeLog` made, and of all its children. */
+/** Changes the level of a logger from `makeLog`, and of all its children. */
 export function setLogLevel(log: Logger, level: string): void {
   for (const one of [log, ...(children.get(log) ?? [])]) one.level = level;
 }
 
-/** Resolves once all lines are written. Without it the last lines before the end of the process may change places, or be lost. */
+/**
+ * Resolves when all lines are written, or after 1 s. Without it the last lines before the process ends may be reordered
+ * or lost.
+ */
 export function flushLog(log: Logger): Promise<void> {
   const output = outputs.get(log);
   if (!output) return Promise.resolve();
@@ -56,7 +59,7 @@ export function flushLog(log: Logger): Promise<void> {
       clearTimeout(late);
       resolve();
     });
-    // Also when nothing waits there is an end of writing to hear of.
+    // Makes sure that `drain` comes, even when no line waits.
     output.write('');
   });
 }

@@ -1,19 +1,22 @@
-// The seam between sipfarm and the sockets of the host. Production hands in `nodeNetwork`, tests a network of their own.
+// The seam between sipfarm and the sockets of the host. Production uses `nodeNetwork`, tests a network of their own.
 import dgram from 'node:dgram';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Endpoint } from './endpoint.ts';
 import { openRaw, type RawSocket } from './raw-socket.ts';
 
-/** A bound UDP socket. One per local address, so that answers leave from the address the client used. */
+/** A bound UDP socket. One per local address, so that answers leave from the address that the client used. */
 export interface DatagramSocket {
   readonly local: Endpoint;
-  /** Sends now or never: no queue of ours. A failed send reaches `onSendError`, never the caller. `bytes` is not copied: do not reuse it before the turn ends. */
+  /**
+   * Sends at once, without a queue of this program. A failed send reaches `onSendError`, never the caller. `bytes` is
+   * not copied: do not reuse it before the turn ends.
+   */
   send(bytes: Uint8Array, address: string, port: number): void;
   close(): Promise<void>;
 }
 
-/** A UDP socket that knows only one remote: the host reports to it when nobody listens there (ICMP, as ECONNREFUSED). */
+/** A UDP socket with one remote. The host reports a closed remote port to it (ICMP, as ECONNREFUSED). */
 export interface ConnectedUdpSocket {
   probe(bytes: Uint8Array): void;
   close(): Promise<void>;
@@ -25,7 +28,7 @@ export interface DatagramHandlers {
   onSendError(error: Error): void;
 }
 
-/** What a TCP connection must offer: a `net.Socket`, or a pair made by a test. */
+/** Required parts of a TCP connection: a `net.Socket`, or a pair made by a test. */
 export type ByteStream = Duplex &
   Partial<
     Pick<net.Socket, 'remoteAddress' | 'remotePort' | 'localAddress' | 'localPort' | 'setNoDelay' | 'setKeepAlive'>
@@ -33,35 +36,47 @@ export type ByteStream = Duplex &
 
 export interface StreamServer {
   readonly local: Endpoint;
-  /** Stops accepting; connections that are open stay open. */
+  /** Stops accepting. Open connections stay open. */
   close(): Promise<void>;
 }
 
-/** Who else may have the address of a socket. */
+/** Whether other sockets may bind the same address. */
 export interface Sharing {
-  /** SO_REUSEPORT: processes of the same user bind one address, and the kernel spreads what comes by its source. */
+  /** SO_REUSEPORT: processes of the same user bind one address, and the kernel distributes packets by their source. */
   readonly reusePort?: boolean;
 }
 
-/** How connections are accepted. */
+/** Options for accepting connections. */
 export interface Accepting extends Sharing {
-  /** A client that has shut its sending half can still be sent to; whoever accepts must end each connection then. Left out: it is ended at once. */
+  /**
+   * True: a client that has shut its sending half can still receive; the acceptor must then end each connection itself.
+   * Left out: such a connection ends at once.
+   */
   readonly halfOpen?: boolean;
 }
 
 export interface Network {
-  /** Binds or rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). Left out, `sharing` is with nobody. */
+  /**
+   * Binds a UDP socket. Rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). Without `sharing` no other
+   * socket may bind the address.
+   */
   bindUdp(local: Endpoint, handlers: DatagramHandlers, sharing?: Sharing): Promise<DatagramSocket>;
   listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void, accepting?: Accepting): Promise<StreamServer>;
-  /** `onRefused` is called when the remote host or this one says that the port is closed. */
+  /** `onRefused` is called when the remote host or this one reports that the port is closed. */
   connectUdp(remote: Endpoint, onRefused: () => void): Promise<ConnectedUdpSocket>;
-  /** The stream is returned at once; it emits `connect`, or `error` and `close`. */
+  /** Returns the stream at once. It emits `connect`, or `error` and `close`. */
   connectTcp(remote: Endpoint, from?: { readonly address: string }): ByteStream;
-  /** For whole IP packets of our own making. Throws SF_TRANSPARENT_UNAVAILABLE. Left out: this network has no such sockets. */
+  /**
+   * Opens a socket for whole IP packets made here. Throws SF_TRANSPARENT_UNAVAILABLE. Left out: this network has no
+   * such sockets.
+   */
   openRaw?(ipv6: boolean): RawSocket;
 }
 
-/** Bytes of kernel buffer asked for per UDP socket: a burst of some 4,000 messages while the event loop is busy. The kernel caps it at net.core.rmem_max. */
+/**
+ * Bytes of kernel buffer requested per UDP socket: a burst of about 4,000 messages while the event loop is busy. The
+ * kernel caps it at net.core.rmem_max.
+ */
 export const UDP_BUFFER_BYTES = 4 * 1024 * 1024;
 
 /** The sockets of this host. */
@@ -87,7 +102,7 @@ export const nodeNetwork: Network = {
         resolve({
           local: socket.address(),
           send(bytes, address, port) {
-            // The socket would throw, and a message from outside must not choose when.
+            // The socket would throw, and no outside message may cause that.
             if (open && port >= 1 && port <= 65_535) socket.send(bytes, port, address, onSent);
             else handlers.onSendError(new RangeError(open ? `no port to send to: ${port}` : 'the socket is closed'));
           },
@@ -114,7 +129,7 @@ export const nodeNetwork: Network = {
         },
         () => {
           server.off('error', reject);
-          // An accept that fails concerns one connection, not the server.
+          // A failed accept concerns one connection, not the server.
           server.on('error', () => {});
           const bound = server.address() as net.AddressInfo;
           resolve({
@@ -130,7 +145,7 @@ export const nodeNetwork: Network = {
     return new Promise((resolve, reject) => {
       const socket = dgram.createSocket(net.isIPv6(remote.address) ? 'udp6' : 'udp4');
       socket.once('error', reject);
-      // The type leaves the error out that the callback gets when there is no route.
+      // The type omits the error that the callback receives when there is no route.
       socket.connect(remote.port, remote.address, (error?: Error) => {
         socket.off('error', reject);
         if (error) {

@@ -1,4 +1,4 @@
-// Token buckets, one per source network, in a bounded table: how many answers an unverified source may draw from us.
+// Limits the answers that an unverified source may cause: token buckets, one per source network, in a bounded table.
 import { GROUPS, isMapped, readGroups } from './address.ts';
 
 const groups = new Uint16Array(GROUPS);
@@ -6,31 +6,35 @@ const groups = new Uint16Array(GROUPS);
 const NO_ADDRESS = 2 ** 24;
 
 /**
- * The network a source is counted under, as a number: /24 of IPv4 (and IPv4-mapped), /56 of IPv6. What is no IP literal shares one number.
- * Outside 2000::/3 two IPv6 networks may share a number, as 53 bits must do.
+ * Returns the network that a source is counted under, as a number: /24 of IPv4 (and IPv4-mapped), /56 of IPv6. Texts
+ * that are no IP literal share one number. Outside 2000::/3 two IPv6 networks may share a number, because 53 bits must
+ * suffice.
  */
 export function sourcePrefix(address: string): number {
   if (!readGroups(address, groups)) return NO_ADDRESS;
   if (isMapped(groups)) return groups[6]! * 256 + (groups[7]! >>> 8);
   const high = (groups[0]! << 8) | (groups[1]! >>> 8);
   const low = (((groups[1]! & 0xff) << 24) | (groups[2]! << 8) | (groups[3]! >>> 8)) >>> 0;
-  // 56 bits into 53: the first three bits, 001 in all that is routed (RFC 4291 2.4), are folded in. Negative, apart from IPv4.
+  // Folds 56 bits into 53: the first three bits are 001 in every routed address (RFC 4291 2.4). Negative, unlike IPv4.
   return -1 - (((high & 0x1fffff) ^ (high >>> 21)) * 4294967296 + low);
 }
 
 interface Bucket {
-  /** Answers left, up to `burst`. */
+  /** Remaining answers, up to `burst`. */
   left: number;
-  /** When `left` was right, in monotonic milliseconds. */
+  /** Time of the value `left`, in monotonic milliseconds. */
   at: number;
 }
 
 export interface RateLimitOptions {
-  /** Answers per second and source that are allowed in the long run. */
+  /** Answers per second and source allowed in the long run. */
   readonly perSecond: number;
   /** Answers allowed at once after a silence. */
   readonly burst: number;
-  /** Sources remembered, default 8,192. When there are more, the one known longest is forgotten, and starts with a full bucket when it comes again. */
+  /**
+   * Most sources remembered, default 8,192. Above it the source remembered longest is forgotten; it returns with a full
+   * bucket.
+   */
   readonly maxSources?: number;
 }
 
@@ -46,12 +50,15 @@ export class RateLimit {
     this.#maxSources = options.maxSources ?? 8192;
   }
 
-  /** Sources remembered now. */
+  /** Number of remembered sources. */
   get size(): number {
     return this.#buckets.size;
   }
 
-  /** May the source `key` (of `sourcePrefix`, or any number) have one more? Takes it if so. `now` in monotonic milliseconds. */
+  /**
+   * Returns true and counts one answer when the source `key` may have one more. `now` is in monotonic milliseconds.
+   * `key` is a number from `sourcePrefix`, or any other.
+   */
   allow(key: number, now: number): boolean {
     const bucket = this.#buckets.get(key) ?? this.#admit(key, now);
     bucket.left = Math.min(this.#burst, bucket.left + (now - bucket.at) * this.#perMillisecond);

@@ -1,22 +1,24 @@
-// Raw IP sockets: whole IP packets of our own making, with a source address of our choice. Made by the npm package raw-socket, which is
-// optional and native: it is loaded only when somebody opens such a socket.
+// Sends whole IP packets made here, with any source address, through raw IP sockets. The npm package raw-socket makes
+// the sockets. It is optional and native: it is loaded only when such a socket is opened.
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { SipfarmError } from './errors.ts';
 
 export interface RawSocket {
   /**
-   * Sends the IP packet `bytes[0..octets)` to `address`, its destination, at once. False when the system does not take it: it is longer than
-   * the MTU of the way out, the send buffer is full, there is no route. `bytes` may be reused afterwards. Never throws.
+   * Sends the IP packet `bytes[0..octets)` at once to `address`, its destination. Never throws. Returns false when the
+   * system refuses it: longer than the MTU of the route, send buffer full, no route. `bytes` may be reused afterwards.
    */
   send(bytes: Buffer, octets: number, address: string): boolean;
   close(): void;
 }
 
-/** What is used of the package. It has no types of its own. */
+/** The used part of the package, which has no types of its own. */
 interface RawModule {
   createSocket(options: { readonly protocol: number; readonly addressFamily: number }): {
-    /** Sends within the call, or throws. The package's own `send` would queue, one packet per turn of the event loop. */
+    /**
+     * Sends within the call, or throws. The package's own `send` would queue, one packet per turn of the event loop.
+     */
     readonly wrap: {
       send(bytes: Buffer, offset: number, octets: number, address: string, sent: () => void): void;
     };
@@ -30,7 +32,7 @@ interface RawModule {
   readonly SocketOption: { readonly SO_SNDBUF: number };
 }
 
-/** Under this protocol Linux takes packets with their IP header, for IPv4 and IPv6 alike, and brings none in (raw(7)). */
+/** With this protocol Linux takes packets with their IP header, for IPv4 and IPv6, and delivers none (raw(7)). */
 const IPPROTO_RAW = 255;
 const SEND_BUFFER_OCTETS = 4 * 1024 * 1024;
 const BUILDER = join(import.meta.dirname, '..', '..', 'bin', 'build-transparent.js');
@@ -49,7 +51,10 @@ function load(): RawModule {
   }
 }
 
-/** Opens a raw socket of this host, for IPv6 or IPv4 packets. Throws SF_TRANSPARENT_UNAVAILABLE: no module for this Node.js, or no right. */
+/**
+ * Opens a raw socket of this host, for IPv6 or IPv4 packets. Throws SF_TRANSPARENT_UNAVAILABLE: no module for this
+ * Node.js, or no permission.
+ */
 export function openRaw(ipv6: boolean): RawSocket {
   const raw = load();
   let socket: ReturnType<RawModule['createSocket']>;
@@ -80,7 +85,7 @@ export function openRaw(ipv6: boolean): RawSocket {
       }
     },
     close() {
-      // The module would open the socket anew to send.
+      // The module would open the socket again to send.
       if (open) socket.close();
       open = false;
     },

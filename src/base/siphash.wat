@@ -1,5 +1,6 @@
-;; SipHash-2-4 of the octets from 16 on, for siphash.ts; the result is left at 0. WebAssembly because the hash is made of 64-bit words: in
-;; JavaScript each is two halves, which takes three to seven times as long. `npm run wasm` writes siphash-wasm.ts from this file.
+;; Computes SipHash-2-4 of the octets from 16 on, for siphash.ts; leaves the result at 0. WebAssembly, because the hash
+;; consists of 64-bit words: in JavaScript each is two halves, which takes three to seven times as long. `npm run wasm`
+;; writes siphash-wasm.ts from this file.
 (module
   (memory (export "memory") 2)
 
@@ -12,7 +13,7 @@
     (local.set $v1 (i64.xor (local.get $k1) (i64.const 0x646f72616e646f6d)))
     (local.set $v2 (i64.xor (local.get $k0) (i64.const 0x6c7967656e657261)))
     (local.set $v3 (i64.xor (local.get $k1) (i64.const 0x7465646279746573)))
-    ;; The message begins at 16: what is before it is the result.
+    ;; The message begins at 16; the result lies before it.
     (local.set $at (i32.const 16))
     (local.set $whole (i32.add (i32.const 16) (i32.and (local.get $length) (i32.const -8))))
     (local.set $rounds (i32.const 2))
@@ -22,7 +23,7 @@
         (else
           (if (i32.eqz (local.get $phase))
             (then
-              ;; The last word: what is left of the message, and the length in its highest octet.
+              ;; The last word: the rest of the message, and the length in its highest octet.
               (local.set $shift (i64.extend_i32_u (i32.shl (i32.and (local.get $length) (i32.const 7)) (i32.const 3))))
               (local.set $word
                 (i64.or

@@ -1,4 +1,4 @@
-// The sockets of this host, with batch I/O for UDP: another implementation of the seam that transport and relay are given.
+// Opens the sockets of this host, with batch I/O for UDP: another implementation of the seam for transport and relay.
 import dgram from 'node:dgram';
 import net from 'node:net';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
@@ -19,15 +19,15 @@ import { makeSystemError } from './system-error.ts';
 export interface BatchNetworkOptions {
   readonly libc: Libc;
   readonly cells: BatchCells;
-  /** Does all but UDP. */
+  /** Handles everything except UDP. */
   readonly base: Network;
-  /** Called when a socket cannot be had; `base` then opens it. Left out: `bindUdp` rejects. */
+  /** Called when no batch socket can be opened; `base` has then opened the socket. Left out: `bindUdp` rejects. */
   readonly onFallback?: (local: Endpoint, error: unknown) => void;
   /** Datagrams that one socket may take from one turn of the event loop. */
   readonly mostPerTurn?: number;
 }
 
-/** A network whose UDP sockets move many datagrams per system call. */
+/** Returns a network with UDP sockets that move many datagrams per system call. */
 export function batchNetwork(options: BatchNetworkOptions): Network {
   const { libc, cells, base, onFallback } = options;
   const turn = new BatchTurn(libc, cells, options.mostPerTurn);
@@ -38,7 +38,8 @@ export function batchNetwork(options: BatchNetworkOptions): Network {
         return await openBatchSocket(turn, local, handlers, sharing);
       } catch (error) {
         if (!onFallback) throw error;
-        // What no socket could do (the address is taken, or not here) fails here again, and is the caller's.
+        // An error that concerns every kind of socket (address taken, or not on this host) occurs here again. The
+        // caller receives it.
         const socket = await base.bindUdp(local, handlers, sharing);
         onFallback(local, error);
         return socket;
@@ -47,7 +48,7 @@ export function batchNetwork(options: BatchNetworkOptions): Network {
   };
 }
 
-/** Rejects with the system's error. */
+/** Opens one batch socket. Rejects with the system's error. */
 export async function openBatchSocket(
   turn: BatchTurn,
   local: Endpoint,
@@ -77,7 +78,10 @@ export async function openBatchSocket(
   return new BatchSocket({ turn, socket, fd, local: { address, port }, ipv6, handlers });
 }
 
-/** libuv sets SO_REUSEADDR on what it is handed: then whoever sets it too, of any user, could bind the same address and take our datagrams. */
+/**
+ * Clears SO_REUSEADDR, which libuv sets on a descriptor that it receives. With it a process of any user that sets it
+ * too could bind the same address and take these datagrams.
+ */
 function keepAlone(libc: Libc, fd: number): void {
   const off = new NativeBlock(libc, 4);
   if (libc.setsockopt(fd, C.SOL_SOCKET, C.SO_REUSEADDR, off.address, 4) !== 0)
@@ -94,7 +98,7 @@ function listen(socket: dgram.Socket, fd: number): Promise<void> {
   });
 }
 
-/** A bound UDP socket that nobody owns yet. Throws the system's error. */
+/** Returns the descriptor of a new bound UDP socket. The caller must close it. Throws the system's error. */
 function boundDescriptor({ libc, zones }: BatchTurn, local: Endpoint, ipv6: boolean, reusePort: boolean): number {
   const bind = `bind ${formatEndpoint(local)}`;
   const destination = new Destinations(ipv6, zones).find(local.address);

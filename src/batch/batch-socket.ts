@@ -1,4 +1,5 @@
-// A UDP socket that takes and sends many datagrams per system call. libuv watches it and reads the first datagram; the rest is ours.
+// A UDP socket that receives and sends many datagrams per system call. libuv watches it and reads the first datagram;
+// this file reads and sends the others.
 //
 //    libuv ──first datagram──> handler ─┐
 //    recvmmsg ──up to 64 more──> handler ┴──> send: gathered ──> sendmmsg when the batch ends
@@ -16,9 +17,12 @@ import { Destinations, SourceNames } from './socket-address.ts';
 import { systemError } from './system-error.ts';
 import { Zones } from './zones.ts';
 
-/** Datagrams that one socket may take from one turn of the event loop; the others, timers and TCP get theirs then. */
+/** Datagrams that one socket may take from one turn of the event loop. Other sockets, timers and TCP come next. */
 const MOST_PER_TURN = 512;
-/** Datagrams of one socket that may wait in libuv while the kernel's queue is full. Over it they are lost, and counted as send errors. */
+/**
+ * Datagrams of one socket that may wait in libuv while the kernel's queue is full. Further ones are lost and counted as
+ * send errors.
+ */
 const MOST_WAITING = 1024;
 
 export interface BatchCells {
@@ -30,7 +34,7 @@ export interface BatchCells {
   readonly datagramsOut: Cell;
 }
 
-/** The cells of a member's metrics. */
+/** Returns the cells of a member's metrics. */
 export function batchCells(metrics: Pick<Metrics, 'batchCalls' | 'batchDatagrams'>): BatchCells {
   const { batchCalls, batchDatagrams } = metrics;
   return {
@@ -41,17 +45,17 @@ export function batchCells(metrics: Pick<Metrics, 'batchCalls' | 'batchDatagrams
   };
 }
 
-/** What the sockets of one process share. */
+/** State that the sockets of one process share. */
 export class BatchTurn {
   readonly libc: Libc;
   readonly cells: BatchCells;
   readonly received: ReceiveBlock;
   readonly zones: Zones;
   readonly mostPerTurn: number;
-  /** Rises when a turn of the event loop in which datagrams came has ended. */
+  /** Rises at the end of each turn of the event loop that received datagrams. */
   turn = 0;
   #turnEnds = false;
-  /** Whether a batch is being handled: what is sent waits for its end. */
+  /** True while a batch is handled. Datagrams sent meanwhile wait for its end. */
   #inBatch = false;
   #flushComes = false;
   readonly #gathered: BatchSocket[] = [];
@@ -71,13 +75,13 @@ export class BatchTurn {
     setImmediate(this.#endTurn);
   }
 
-  /** What was gathered leaves now, or with `more` to come in this turn, when it ends. */
+  /** Ends a batch. Sends the gathered datagrams now, or, with `more` to come in this turn, at the end of the turn. */
   end(more: boolean): void {
     this.#inBatch = false;
     if (!more) this.flush();
   }
 
-  /** `socket` has something to send. */
+  /** Notes that `socket` has datagrams to send. */
   note(socket: BatchSocket): void {
     this.#gathered.push(socket);
     if (this.#inBatch || this.#flushComes) return;
@@ -124,7 +128,7 @@ export class BatchSocket implements DatagramSocket {
   readonly #block: SendBlock;
   #open = true;
   #flushing = false;
-  /** Of which turn `#taken` is. */
+  /** The turn that `#taken` belongs to. */
   #takenIn = -1;
   #taken = 0;
   /** Datagrams that libuv holds. */
@@ -159,7 +163,7 @@ export class BatchSocket implements DatagramSocket {
     }
     const block = this.#block;
     if (!block.fits(bytes.length)) this.flush();
-    // Not before those that wait already.
+    // Not before datagrams that wait already.
     if (this.#waiting > 0 || this.#flushing) {
       this.#wait(bytes, address, port);
       return;
@@ -168,7 +172,7 @@ export class BatchSocket implements DatagramSocket {
     block.add(bytes, destination, address, port);
   }
 
-  /** Sends what was gathered. */
+  /** Sends the gathered datagrams. */
   flush(): void {
     const block = this.#block;
     if (block.count === 0 || this.#flushing || !this.#open) return;
@@ -180,21 +184,24 @@ export class BatchSocket implements DatagramSocket {
     datagramsOut.n += block.sent;
   }
 
-  /** What was handed to `send` has been handed to the kernel or libuv by then; but for what a handler that is told of an error closes it before. */
+  /**
+   * Closes the socket. Datagrams passed to `send` have then gone to the kernel or libuv, unless a handler closes the
+   * socket during an error callback.
+   */
   close(): Promise<void> {
     this.flush();
     this.#open = false;
-    // The descriptor may be another's from here on.
+    // From here on the descriptor may belong to another socket.
     this.#block.clear();
     return new Promise((closed) => this.#socket.close(() => closed()));
   }
 
-  /** Guards of the memory that is written to by the kernel and for it. */
+  /** True while the guards around the memory shared with the kernel are unchanged. */
   get intact(): boolean {
     return this.#block.intact && this.#turn.received.intact;
   }
 
-  /** libuv has read one datagram: there may be more. */
+  /** Takes the datagram that libuv has read, then further ones. */
   #take(bytes: Buffer, address: string, port: number): void {
     const turn = this.#turn;
     turn.begin();
@@ -202,7 +209,7 @@ export class BatchSocket implements DatagramSocket {
       this.#handlers.onDatagram(bytes, address, port);
       this.#drain();
     } finally {
-      // libuv goes on by itself for a while when the rest of this turn is for others.
+      // libuv continues by itself for a while when the rest of this turn belongs to others.
       turn.end(this.#taken >= turn.mostPerTurn);
     }
   }
@@ -214,7 +221,7 @@ export class BatchSocket implements DatagramSocket {
       this.#takenIn = turn.turn;
       this.#taken = 0;
     }
-    // A handler may close the socket, and the descriptor may then be another's.
+    // A handler may close the socket. The descriptor may then belong to another socket.
     while (this.#open && this.#taken < turn.mostPerTurn) {
       const count = received.take(this.#fd);
       if (count === 0) return;
@@ -230,7 +237,7 @@ export class BatchSocket implements DatagramSocket {
     }
   }
 
-  /** Hands a datagram to libuv, which sends it when the kernel's queue has room. */
+  /** Passes a datagram to libuv, which sends it when the kernel's queue has room. */
   #wait(bytes: Uint8Array, address: string, port: number): void {
     if (this.#waiting >= MOST_WAITING) {
       this.#handlers.onSendError(systemError(C.EAGAIN, 'sendmmsg'));

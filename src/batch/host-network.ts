@@ -1,4 +1,5 @@
-// The network of a running member: in batches where that works and is wanted, else one datagram per system call.
+// Chooses the network of a running member: batches where they work and are configured, else one datagram per system
+// call.
 import type { Logger } from 'pino';
 import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -9,7 +10,7 @@ import { type Libc, loadLibc } from './libc.ts';
 import { testBatchCalls } from './self-test.ts';
 
 export interface HostNetworkOptions {
-  /** `auto`: in batches where that is possible. `on`: in batches, or the member does not start. */
+  /** `auto`: batches where possible. `on`: batches, or the member does not start. */
   readonly batch: 'auto' | 'on' | 'off';
   readonly log: Logger;
   readonly cells: BatchCells;
@@ -17,7 +18,7 @@ export interface HostNetworkOptions {
   readonly load?: () => Libc;
 }
 
-/** Says in the log which it is. Throws SF_BATCH_UNAVAILABLE with `on`. */
+/** Returns the network and logs which it is. Throws SF_BATCH_UNAVAILABLE with `on`. */
 export function hostNetwork(options: HostNetworkOptions): Network {
   const { batch, log, cells, load = loadLibc } = options;
   if (batch === 'off') {
@@ -48,7 +49,7 @@ export function hostNetwork(options: HostNetworkOptions): Network {
   });
 }
 
-/** The first line: what Node.js adds to a module that is not there is a list of paths. */
+/** Returns the first line of an error. For a missing module Node.js appends a list of paths. */
 function reasonOf(error: unknown): string {
   const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n', 1);
   return line;

@@ -1,7 +1,7 @@
-// How 64-bit little-endian Linux lays out what recvmmsg(2) and sendmmsg(2) take: the same on x64 and arm64, glibc and musl.
-// All offsets are octets. A test compares them with what a C compiler says.
+// Layouts of the arguments of recvmmsg(2) and sendmmsg(2) on 64-bit little-endian Linux. They are the same on x64 and
+// arm64, glibc and musl. All offsets are octets. A test compares them with a C compiler's.
 
-/** struct mmsghdr: a msghdr, then how many octets came or went. */
+/** struct mmsghdr: a msghdr, then the number of octets received or sent. */
 export const MESSAGE = {
   octets: 64,
   name: 0,
@@ -23,7 +23,7 @@ export const ADDRESS4 = { octets: 16, family: 0, port: 2, address: 4 } as const;
 /** struct sockaddr_in6. */
 export const ADDRESS6 = { octets: 28, family: 0, port: 2, flow: 4, address: 8, scope: 24 } as const;
 
-/** Constants of <sys/socket.h>, <netinet/in.h> and <errno.h>, alike on both. */
+/** Constants of <sys/socket.h>, <netinet/in.h> and <errno.h>, the same on x64 and arm64. */
 export const C = {
   AF_UNIX: 1,
   AF_INET: 2,

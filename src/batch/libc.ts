@@ -1,11 +1,12 @@
-// The few C functions behind batch I/O, called through koffi: an optional dependency, so its absence is a normal case.
+// Loads the few C functions of batch I/O through koffi. koffi is an optional dependency, so its absence is a normal
+// case.
 import { createRequire } from 'node:module';
 import { endianness } from 'node:os';
 
-/** An address in memory of this process; 0n is NULL. What it points at must not move: see `NativeBlock`. */
+/** An address in memory of this process; 0n is NULL. The memory there must not move: see `NativeBlock`. */
 export type Address = bigint;
 
-/** Every function answers as its manual page says; after -1 `errno` tells why. */
+/** Each function returns what its manual page describes. After -1, `errno` has the reason. */
 export interface Libc {
   socket(family: number, type: number, protocol: number): number;
   socketpair(family: number, type: number, protocol: number, pair: Address): number;
@@ -15,20 +16,20 @@ export interface Libc {
   recvmmsg(fd: number, messages: Address, count: number, flags: number, timeout: Address): number;
   sendmmsg(fd: number, messages: Address, count: number, flags: number): number;
   if_nametoindex(name: string): number;
-  /** 0 when there is none; else the name stands at `room`. */
+  /** Returns 0 when there is no such interface; else its name is at `room`. */
   if_indextoname(index: number, room: Address): number | bigint;
   errno(): number;
   addressOf(bytes: Buffer): Address;
 }
 
-/** The part of koffi that is used. Its own types are not imported: a build must do without the package. */
+/** The used part of koffi. Its own types are not imported, because a build must work without the package. */
 interface Koffi {
   load(path: null): { func(definition: string): (...values: never[]) => number };
   errno(): number;
   address(value: Buffer): bigint;
 }
 
-/** Pointers are declared as numbers: koffi then passes them on as they are, and looks into nothing. */
+/** Pointers are declared as numbers: koffi then passes them unchanged and dereferences none. */
 const DEFINITIONS = {
   socket: 'int socket(int, int, int)',
   socketpair: 'int socketpair(int, int, int, uintptr_t)',
@@ -41,7 +42,7 @@ const DEFINITIONS = {
   if_indextoname: 'uintptr_t if_indextoname(unsigned int, uintptr_t)',
 } as const;
 
-/** Loads koffi and finds the functions in this process. Throws, with the reason in words, where that cannot be done. */
+/** Loads koffi and finds the functions in this process. Throws an error with the reason where that is not possible. */
 export function loadLibc(): Libc {
   const { platform, arch } = process;
   if (platform !== 'linux' || (arch !== 'x64' && arch !== 'arm64') || endianness() !== 'LE')

@@ -1,11 +1,11 @@
-// A row of `struct mmsghdr` with room for the name and one vector each: what both system calls take.
+// An array of `struct mmsghdr`, each with room for a name and one vector, as both system calls take it.
 import { C, MESSAGE, VECTOR } from './layout.ts';
 import type { Libc } from './libc.ts';
 import { NativeBlock } from './native-block.ts';
 
 /** Datagrams per system call. */
 export const BATCH = 64;
-/** Room for either kind of sockaddr. */
+/** Octets for either kind of sockaddr. */
 export const NAME_OCTETS = 32;
 export const NAME_WORDS = NAME_OCTETS / 4;
 export const MESSAGE_WORDS = MESSAGE.octets / 4;
@@ -35,7 +35,9 @@ export class MessageBlock {
   }
 }
 
-/** Whether the kernel asks to come again: its queue is full, or empty. ENOBUFS is taken alike, as libuv does. */
+/**
+ * Returns true when the call may succeed later: the kernel's queue is full, or empty. ENOBUFS counts too, as in libuv.
+ */
 export function isBusy(errno: number): boolean {
   return errno === C.EAGAIN || errno === C.ENOBUFS;
 }

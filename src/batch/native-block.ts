@@ -1,7 +1,8 @@
-// Memory that the kernel reads and writes: allocated outside of V8's heap, so that it never moves, and as long-lived as this object.
+// Memory that the kernel reads and writes. It is allocated outside V8's heap, so that it never moves, and lives as long
+// as its object.
 import type { Address, Libc } from './libc.ts';
 
-/** Octets in front of and behind each block that nobody may write: what a wrong length or offset would hit first. */
+/** Octets before and after each block that must not change. A wrong length or offset would hit them first. */
 const GUARD_OCTETS = 64;
 const GUARD = 0xa5;
 
@@ -12,9 +13,9 @@ export class NativeBlock {
   readonly address: Address;
   readonly #whole: Buffer;
 
-  /** `octets`: a multiple of 4. The contents are zeros when `zeroed`, else whatever was there. */
+  /** `octets`: a multiple of 4. The contents are zeros when `zeroed`, else undefined. */
   constructor(libc: Pick<Libc, 'addressOf'>, octets: number, zeroed = true) {
-    // Buffers of their own memory only: a small one would lie in V8's heap or in a pool.
+    // Only a buffer with its own memory: a small one would lie in V8's heap or in a pool.
     const whole = Buffer.allocUnsafeSlow(octets + 2 * GUARD_OCTETS);
     whole.fill(GUARD, 0, GUARD_OCTETS);
     whole.fill(GUARD, octets + GUARD_OCTETS);
@@ -25,7 +26,7 @@ export class NativeBlock {
     this.address = libc.addressOf(whole) + BigInt(GUARD_OCTETS);
   }
 
-  /** Whether the guards are as they were written. */
+  /** True while the guards are unchanged. */
   get intact(): boolean {
     const whole = this.#whole;
     for (let i = 0; i < GUARD_OCTETS; i++)

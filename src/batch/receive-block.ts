@@ -1,16 +1,20 @@
-// Takes the datagrams that wait on a socket, up to 64 by one recvmmsg(2). One block serves all sockets of a process: it is emptied before it is used again.
+// Receives the datagrams that wait on a socket, up to 64 with one recvmmsg(2). One block serves all sockets of a
+// process, because it is emptied before it is used again.
 import { ADDRESS6, C, MESSAGE, VECTOR } from './layout.ts';
 import type { Libc } from './libc.ts';
 import { BATCH, MESSAGE_WORDS, MessageBlock, NAME_WORDS } from './message-block.ts';
 import { portOf, type SourceNames } from './socket-address.ts';
 
-/** Longer than any datagram (RFC 768), so none is cut. The kernel fills what it needs; the rest of the memory is never touched. */
+/**
+ * Longer than any datagram (RFC 768), so none is cut. The kernel fills what it needs; the rest of the memory stays
+ * untouched.
+ */
 const SLOT_OCTETS = 65_536;
 
 export class ReceiveBlock {
   readonly #libc: Libc;
   readonly #block: MessageBlock;
-  /** Slots whose name length the kernel has overwritten. */
+  /** Slots with a name length that the kernel has overwritten. */
   #used = BATCH;
 
   constructor(libc: Libc) {
@@ -27,7 +31,10 @@ export class ReceiveBlock {
     return this.#block.intact;
   }
 
-  /** How many datagrams were taken: 0 when none waits. A fault of the socket is 0 too: libuv meets it next and tells. */
+  /**
+   * Receives datagrams and returns their number: 0 when none waits. Returns 0 for a fault of the socket too; libuv
+   * meets that fault next and reports it.
+   */
   take(fd: number): number {
     const { messages } = this.#block;
     for (let slot = 0; slot < this.#used; slot++)
@@ -37,7 +44,7 @@ export class ReceiveBlock {
     return this.#used;
   }
 
-  /** The octets of datagram `slot`, in memory of their own. */
+  /** Returns a copy of the octets of datagram `slot`. */
   copy(slot: number): Buffer {
     const { messages, payload } = this.#block;
     const octets = messages.words[slot * MESSAGE_WORDS + MESSAGE.length / 4]!;

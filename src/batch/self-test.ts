@@ -1,4 +1,5 @@
-// Before batch I/O is trusted with packets it carries some between two sockets of its own, so that a wrong layout is an error message.
+// Tests batch I/O between two sockets of its own before it carries packets. A wrong layout then becomes an error
+// message.
 import { C, MESSAGE } from './layout.ts';
 import type { Libc } from './libc.ts';
 import { BATCH } from './message-block.ts';
@@ -6,10 +7,10 @@ import { NativeBlock } from './native-block.ts';
 import { ReceiveBlock } from './receive-block.ts';
 import { systemError } from './system-error.ts';
 
-/** Octets of the test's datagrams, by their order. */
+/** Octets of the test's datagrams, in order. */
 const LENGTHS = [1, 1500, 0, 700];
 
-/** Throws when what is sent does not come out as it was, or the system does not know the calls. Needs no network. */
+/** Throws when received datagrams differ from those sent, or the system lacks the calls. Needs no network. */
 export function testBatchCalls(libc: Libc, received = new ReceiveBlock(libc)): void {
   const pair = new NativeBlock(libc, 8);
   const type = C.SOCK_DGRAM | C.SOCK_NONBLOCK | C.SOCK_CLOEXEC;
@@ -32,7 +33,7 @@ function pattern(slot: number, octets: number): Buffer {
   return Buffer.alloc(octets, slot + 1);
 }
 
-/** The sockets have no names, so the sender's block is filled by hand. */
+/** Sends the test's datagrams. The sockets have no names, so the sender's block is filled by hand. */
 function sendAll(libc: Libc, fd: number): void {
   const messages = new NativeBlock(libc, BATCH * MESSAGE.octets);
   const vectors = new NativeBlock(libc, BATCH * 16);

@@ -1,21 +1,24 @@
-// Gathers the datagrams of one socket and sends up to 64 by one sendmmsg(2).
+// Gathers the datagrams of one socket and sends up to 64 with one sendmmsg(2).
 import { C, MESSAGE, VECTOR } from './layout.ts';
 import type { Libc } from './libc.ts';
 import { BATCH, isBusy, MESSAGE_WORDS, MessageBlock, NAME_WORDS, VECTOR_WORDS } from './message-block.ts';
 import { addressOctets, type Destination, familyAndPort } from './socket-address.ts';
 
-/** Octets that are gathered: 64 messages of 4 KiB, or four of the longest. Over it, what is gathered is sent first. */
+/**
+ * Octets gathered: 64 messages of 4 KiB, or four of the longest. When they are full, the gathered datagrams are sent
+ * first.
+ */
 const ROOM_OCTETS = 256 * 1024;
-/** What an IP packet can carry; longer ones the kernel would refuse. */
+/** Octets that an IP packet can carry. The kernel would refuse longer datagrams. */
 export const LONGEST_OCTETS = 65_535;
-/** A signal cannot interrupt a send that does not wait; if one does all the same, it is tried so often. */
+/** A signal cannot interrupt a send that does not wait. If one does nevertheless, the send is tried this often. */
 const INTERRUPTIONS = 8;
 
-/** What could not be sent at once. */
+/** Receives datagrams that could not be sent at once. */
 export interface SendFaults {
   /** The kernel refuses this one datagram. */
   refused(errno: number): void;
-  /** The kernel's queue is full. `bytes` is good during the call. */
+  /** The kernel's queue is full. `bytes` is valid during the call. */
   busy(bytes: Buffer, address: string, port: number): void;
 }
 
@@ -24,7 +27,7 @@ export class SendBlock {
   readonly #ipv6: boolean;
   readonly #faults: SendFaults;
   readonly #block: MessageBlock;
-  /** For the way through libuv: the text of where each goes. */
+  /** Destination of each datagram as text, for libuv. */
   readonly #addresses: string[] = new Array<string>(BATCH).fill('');
   readonly #ports = new Uint16Array(BATCH);
   readonly #starts = new Uint32Array(BATCH);
@@ -57,7 +60,7 @@ export class SendBlock {
     return this.#count;
   }
 
-  /** Of the last `flush`: system calls that sent something, and the datagrams they sent. */
+  /** System calls of the last `flush` that sent something, and the datagrams they sent. */
   get calls(): number {
     return this.#calls;
   }
@@ -66,24 +69,24 @@ export class SendBlock {
     return this.#sent;
   }
 
-  /** Forgets what was gathered. During `flush` nothing more is sent. */
+  /** Drops the gathered datagrams. A call during `flush` ends the sending. */
   clear(): void {
     this.#count = 0;
     this.#end = 0;
   }
 
-  /** Whether a datagram of so many octets finds room. Always, after `flush`. */
+  /** Returns true when a datagram of `octets` octets has room. Always true after `flush`. */
   fits(octets: number): boolean {
     return this.#count < BATCH && this.#end + octets <= ROOM_OCTETS;
   }
 
-  /** Takes a copy. `bytes` must fit. */
+  /** Adds a copy of `bytes`, which must fit. */
   add(bytes: Uint8Array, destination: Destination, address: string, port: number): void {
     const { names, vectors, payload } = this.#block;
     const slot = this.#count++;
     const start = this.#end;
     payload.octets.set(bytes, start);
-    // Aligned, which copies faster.
+    // Aligned, which makes the copy faster.
     this.#end = (start + bytes.length + 7) & ~7;
     const name = slot * NAME_WORDS;
     names.words[name] = familyAndPort(this.#ipv6, port);
@@ -91,7 +94,7 @@ export class SendBlock {
     const low = this.#low + start;
     const vector = slot * VECTOR_WORDS;
     vectors.words[vector + VECTOR.base / 4] = low;
-    // The block may lie across a multiple of 2^32.
+    // The block may cross a multiple of 2^32.
     vectors.words[vector + VECTOR.base / 4 + 1] = low > 0xffff_ffff ? this.#high + 1 : this.#high;
     vectors.words[vector + VECTOR.length / 4] = bytes.length;
     this.#addresses[slot] = address;
@@ -99,7 +102,7 @@ export class SendBlock {
     this.#starts[slot] = start;
   }
 
-  /** Sends what was gathered. Everything leaves the block: sent, refused, or handed to `busy`. */
+  /** Sends the gathered datagrams. Each leaves the block: sent, refused, or passed to `busy`. */
   flush(fd: number): void {
     const { messages } = this.#block;
     this.#calls = 0;
@@ -125,7 +128,7 @@ export class SendBlock {
         this.#giveAway(done);
         break;
       }
-      // The error is of the first datagram that was not sent.
+      // The error belongs to the first datagram that was not sent.
       this.#faults.refused(errno);
       done++;
     }

@@ -1,16 +1,20 @@
-// Socket addresses as the kernel writes them, to and from text. Both ways remember: the same few parties send most packets.
+// Converts socket addresses of the kernel to and from text. Both directions cache: the same few parties send most
+// packets.
 import { GROUPS, readGroups } from '../base/address.ts';
 import { readAddress } from '../base/address-octets.ts';
 import { ADDRESS4, ADDRESS6, C } from './layout.ts';
 import type { Zones } from './zones.ts';
 
-/** Sources and destinations that are remembered; beyond it others take their places. */
+/** Sources and destinations cached; above this number new ones replace others. */
 const REMEMBERED = 4096;
 const SHIFT = 32 - 12;
 /** Words of one entry: an IPv6 address and its scope. */
 const KEY_WORDS = 5;
 
-/** Turns the sources of datagrams into text. Each place holds the last address that fell on it, so a flood of sources costs time, never memory. */
+/**
+ * Converts the sources of datagrams to text. Each cache place holds the last address that hashed to it, so a flood of
+ * sources costs time, never memory.
+ */
 export class SourceNames {
   readonly #ipv6: boolean;
   readonly #keys = new Uint32Array(REMEMBERED * KEY_WORDS);
@@ -23,7 +27,7 @@ export class SourceNames {
     this.#texts = new Array<string>(REMEMBERED).fill('');
   }
 
-  /** The address of the sockaddr that begins at word `at`, as a socket of Node.js tells it. */
+  /** Returns the address of the sockaddr that begins at word `at`, in the form of Node.js sockets. */
   text(words: Uint32Array, at: number): string {
     return this.#ipv6 ? this.#text6(words, at) : this.#text4(words, at);
   }
@@ -54,7 +58,7 @@ export class SourceNames {
     const scope = words[first + 4]!;
     const linkLocal = octets[0] === 0xfe && (octets[1]! & 0xc0) === 0x80;
     const text = readAddress(octets, 0, 16);
-    // Interfaces may be renamed.
+    // Not cached: interfaces may be renamed.
     if (linkLocal && scope > 0) return `${text}%${this.#zones.nameOf(scope)}`;
     for (let i = 0; i < KEY_WORDS; i++) this.#keys[place * KEY_WORDS + i] = words[first + i]!;
     this.#texts[place] = text;
@@ -62,10 +66,10 @@ export class SourceNames {
   }
 }
 
-/** Where a datagram goes: the words of its sockaddr but for the first, which holds family and port. */
+/** Destination of a datagram: the words of its sockaddr without the first, which holds family and port. */
 export type Destination = Uint32Array;
 
-/** Turns destinations into socket addresses. */
+/** Converts destinations to socket addresses. */
 export class Destinations {
   readonly #ipv6: boolean;
   readonly #zones: Pick<Zones, 'indexOf'>;
@@ -76,14 +80,14 @@ export class Destinations {
     this.#zones = zones;
   }
 
-  /** Undefined for what is no literal of the family. */
+  /** Returns the destination; undefined for anything but a literal of the family. */
   find(address: string): Destination | undefined {
     const known = this.#known.get(address);
     if (known) return known;
     const destination = this.#read(address);
-    // An interface that goes and comes back has another index.
+    // Not cached: an interface that disappears and returns has another index.
     if (!destination || address.includes('%')) return destination;
-    // Rare and cheap: who is still there comes back with the next packet.
+    // Rare and cheap: active destinations return with their next packet.
     if (this.#known.size >= REMEMBERED) this.#known.clear();
     this.#known.set(address, destination);
     return destination;
@@ -107,17 +111,17 @@ export class Destinations {
   }
 }
 
-/** First word of a sockaddr: family in the order of the machine, port in the order of the network. */
+/** Returns the first word of a sockaddr: family in host byte order, port in network byte order. */
 export function familyAndPort(ipv6: boolean, port: number): number {
   return ((ipv6 ? C.AF_INET6 : C.AF_INET) | ((port >>> 8) << 16) | ((port & 255) << 24)) >>> 0;
 }
 
-/** Inverse of `familyAndPort`. */
+/** Returns the port, the inverse of `familyAndPort`. */
 export function portOf(word: number): number {
   return ((word >>> 16) & 255) * 256 + (word >>> 24);
 }
 
-/** Octets of a sockaddr. */
+/** Returns the octets of a sockaddr. */
 export function addressOctets(ipv6: boolean): number {
   return ipv6 ? ADDRESS6.octets : ADDRESS4.octets;
 }

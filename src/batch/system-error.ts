@@ -1,9 +1,10 @@
-// Errors of system calls, as Node.js names them. One object per cause: a flood of failures makes no flood of stack traces.
+// Makes errors of system calls as Node.js names them. One object per cause, so that many failures make no flood of
+// stack traces.
 import { getSystemErrorName } from 'node:util';
 
 const known = new Map<string, Error>();
 
-/** The error of `errno`; `what` is the call, and its object where that matters. */
+/** Returns the cached error of `errno`. `what` is the call, with its object where that matters. */
 export function systemError(errno: number, what: string): Error {
   const key = `${errno} ${what}`;
   let error = known.get(key);
@@ -14,7 +15,7 @@ export function systemError(errno: number, what: string): Error {
   return error;
 }
 
-/** An error of its own, with the stack of its cause. */
+/** Returns a new error with its own stack trace. */
 export function makeSystemError(errno: number, what: string): Error {
   const code = getSystemErrorName(-errno);
   return Object.assign(new Error(`${what} ${code}`), { code, errno: -errno, syscall: what.split(' ', 1)[0] });

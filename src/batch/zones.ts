@@ -1,4 +1,4 @@
-// Interfaces by name and by index: the zones of link-local IPv6 addresses (RFC 4007 11).
+// Finds interfaces by name and by index: the zones of link-local IPv6 addresses (RFC 4007 11).
 import type { Libc } from './libc.ts';
 import { NativeBlock } from './native-block.ts';
 
@@ -14,12 +14,12 @@ export class Zones {
     this.#room = new NativeBlock(libc, NAME_OCTETS);
   }
 
-  /** 0 when there is no such interface. */
+  /** Returns the index of the interface, or 0 when there is none. */
   indexOf(name: string): number {
     return this.#libc.if_nametoindex(name);
   }
 
-  /** The number as text when there is no such interface. */
+  /** Returns the name of the interface, or `index` as text when there is none. */
   nameOf(index: number): string {
     const { address, octets } = this.#room;
     if (Number(this.#libc.if_indextoname(index, address)) === 0) return String(index);

@@ -1,4 +1,5 @@
 // Defines `sipfarm balancer render KIND`: its options and its output.
+
 import { isIP } from 'node:net';
 import { Argument, type Command, InvalidArgumentError } from 'commander';
 import type { MemberSummary } from '../admin/status.ts';
@@ -6,6 +7,7 @@ import { askNeighbours, isMac } from '../balancer/neighbours.ts';
 import { type BalancerPlan, type HealthCheck, type Planned, planBalancer } from '../balancer/plan.ts';
 import { BALANCER_KINDS, type BalancerKind, canEndTls, isDirectReturn, renderBalancer } from '../balancer/render.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 
 export interface RenderOptions {
   readonly vip?: string;
@@ -109,7 +111,7 @@ function lacking(kind: BalancerKind, plan: BalancerPlan, checkIsFound: boolean):
     found.push("the balancer's own MAC address is not known: give it with --balancer-mac");
   if (plan.check === null && checkIsFound && !kind.startsWith('nftables'))
     found.push('the balancer will not ask for health: no TCP port is on the own address of every member; give --check');
-  const udp = plan.services.filter(({ transport }) => transport === 'udp').map((service) => service.port);
+  const udp = plan.services.filter(({ transport }) => !isReliable(transport)).map((service) => service.port);
   if (kind === 'haproxy' && udp.length > 0)
     found.push(`UDP ${udp.join(', ')} is left out: haproxy carries TCP only; put nftables or IPVS beside it`);
   return found;

@@ -1,11 +1,14 @@
 // Formats a valid configuration for `sipfarm check`, and the member's answers for the other commands.
+
 import type { Decoded } from '../admin/decode.ts';
 import type { AbsentSummary, CallList, CallSummary, MemberSummary, OwnerMember, OwnerReport } from '../admin/status.ts';
-import { formatAdvertised } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, formatHostPort } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
+import { endpointsOf, type ServiceConfig } from '../config/service-section.ts';
 import { transparentPorts } from '../config/transparent-ports.ts';
 import { memberIds, workerConfig } from '../config/workers.ts';
+import { formatAdvertised } from '../packet/advertised.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import { pairs, printable, table } from './table.ts';
 
 function place(bind: Endpoint, told: string): string {
@@ -16,14 +19,23 @@ function place(bind: Endpoint, told: string): string {
 function showWorkers(config: Config): string {
   const ids = memberIds(config);
   const last = workerConfig(config, config.workers - 1);
+  const [own, end] = [endpointsOf(config.service).bind, endpointsOf(last.service).bind];
   const to = (bind: Endpoint, end: Endpoint): string => `${formatEndpoint(bind)} to ${end.port}`;
-  return `${config.workers}: ${ids[0]} to ${ids.at(-1)}; relay ${to(config.relay.bind, last.relay.bind)}, service ${to(config.service.bind, last.service.bind)}`;
+  const inner = own && end ? `, service ${to(own, end)}` : '';
+  return `${config.workers}: ${ids[0]} to ${ids.at(-1)}; relay ${to(config.relay.bind, last.relay.bind)}${inner}`;
+}
+
+function showService(service: ServiceConfig): string {
+  if (service.kind !== 'upstream')
+    return `${service.kind}, ${service.holdSeconds === 0 ? 'callers hang up' : `hangs up after ${service.holdSeconds} s`}`;
+  const { kind, server, bind, advertise, dialogs } = service;
+  const target = formatEndpoint({ address: server.host, port: server.port });
+  return `${kind} ${target} from ${place(bind, formatEndpoint(advertise))}, dialogs ${dialogs}`;
 }
 
 /** Returns the effective configuration in a dozen lines. */
 export function summarizeConfig(config: Config): string {
   const { store, service, balancer, relay, names } = config;
-  const { host, port } = service.server;
   return pairs([
     ['farm', `${config.farm}, this is member ${config.member} with weight ${config.weight}`],
     ['role', config.roleChosenBecause === '' ? config.role : `${config.role} (auto: ${config.roleChosenBecause})`],
@@ -31,7 +43,7 @@ export function summarizeConfig(config: Config): string {
     ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
     ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
       'listener',
-      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}${transport === 'udp' ? `, answers ${answer}` : ''}`,
+      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}${!isReliable(transport) ? `, answers ${answer}` : ''}`,
     ]),
     ...(names.length > 0 ? [['names', names.map(formatHostPort).join(', ')] as [string, string]] : []),
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],
@@ -41,10 +53,7 @@ export function summarizeConfig(config: Config): string {
       'hatch',
       `${name}: udp ${formatEndpoint(port)}, packets that other members pass on as they came`,
     ]),
-    [
-      'service',
-      `${service.kind} ${formatEndpoint({ address: host, port })} from ${place(service.bind, formatEndpoint(service.advertise))}, dialogs ${service.dialogs}`,
-    ],
+    ['service', showService(service)],
     ['admin', `${formatEndpoint(config.admin.bind)}${config.admin.token ? ', with a token' : ''}`],
     ['log', config.log.level],
   ]);

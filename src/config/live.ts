@@ -1,4 +1,4 @@
-// What may change while a member runs: by SIGHUP, or by the cluster-wide settings in the store.
+// Decides which settings may change while a member runs: by SIGHUP, or by the cluster-wide settings in the store.
 import { isDeepStrictEqual } from 'node:util';
 import { ConfigError, complaints, fieldText } from './problems.ts';
 import { type ClusterSettings, type Config, clusterSchema, clusterSections } from './schema.ts';
@@ -19,7 +19,7 @@ const LIVE_FIELDS: readonly string[] = [
   'log.level',
 ];
 
-/** Parts of a live section that need a restart all the same: open connections were framed by the old value. */
+/** Parts of a live section that need a restart: open connections were framed by the old value. */
 const RESTART_FIELDS: readonly string[] = ['limits.messageBytes'];
 
 const SECTIONS = ['log', 'balancer', 'limits', 'drain', 'ownership'] as const;
@@ -27,12 +27,15 @@ const SECTIONS = ['log', 'balancer', 'limits', 'drain', 'ownership'] as const;
 const under = (field: string, section: string): boolean =>
   field === section || field.startsWith(`${section}.`) || field.startsWith(`${section}[`);
 
-/** True when a change of `field` (`limits.idleSeconds`, `keys[1]`) applies at once. */
+/** Returns true when a change of `field` (`limits.idleSeconds`, `keys[1]`) applies at once. */
 export function appliesLive(field: string): boolean {
   return LIVE_FIELDS.some((live) => under(field, live)) && !RESTART_FIELDS.some((bound) => under(field, bound));
 }
 
-/** Checks cluster-wide settings from the store or the admin API. Throws ConfigError (SF_CONFIG_INVALID) with every problem. */
+/**
+ * Checks cluster-wide settings from the store or the admin API. Throws ConfigError (SF_CONFIG_INVALID) with every
+ * problem.
+ */
 export function parseClusterSettings(value: unknown, source = 'cluster-wide settings'): ClusterSettings {
   const checked = clusterSchema.safeParse(value);
   if (checked.success) return checked.data;
@@ -48,7 +51,10 @@ export function parseClusterSettings(value: unknown, source = 'cluster-wide sett
   );
 }
 
-/** `config` with the cluster-wide settings put in. What the member's own file sets wins, field by field; what neither sets has its default. */
+/**
+ * Returns `config` merged with the cluster-wide settings. The member's own file wins, field by field. A field that
+ * neither sets has its default.
+ */
 export function effective(config: Config, cluster: ClusterSettings): Config {
   const merged = Object.fromEntries(
     SECTIONS.map((section) => {
@@ -99,7 +105,10 @@ function differences(before: unknown, after: unknown, path: string): string[] {
   return equal ? [] : [path];
 }
 
-/** The fields in which two configurations differ, by what it takes to apply them. A list counts as one field. */
+/**
+ * Returns the fields in which two configurations differ: those that apply at once, and those that need a restart. A
+ * list counts as one field.
+ */
 export function liveDiff(before: Config, after: Config): Changes {
   const { given: _before, roleChosenBecause: _why, worker: _old, ...old } = before;
   const { given: _after, roleChosenBecause: _now, worker: _new, ...now } = after;

@@ -1,10 +1,13 @@
-// From the YAML file to a checked configuration; every complaint names line, column, field and fix, and all are told at once.
+// Reads the YAML file into a checked configuration. Every problem has line, column, field and fix; all are reported at
+// once.
+
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, type Node, type Pair, parseDocument, visit } from 'yaml';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import { ConfigError, complaints, type FieldPath, fieldText, type Problem } from './problems.ts';
 import {
   adminSchema,
@@ -22,7 +25,7 @@ export const DEFAULT_CONFIG_PATH = '/etc/sipfarm/sipfarm.yaml';
 
 export interface Loaded {
   readonly config: Config;
-  /** What works but is probably not meant. */
+  /** Settings that work but are probably not intended. */
   readonly warnings: readonly string[];
 }
 
@@ -32,28 +35,28 @@ export interface Environment {
   readonly [name: string]: string | undefined;
 }
 
-/** The file as plain values, before it is checked. */
+/** The file as plain values, before the checks. */
 interface Plain {
   readonly admin?: unknown;
   readonly [name: string]: unknown;
 }
 
-/** What loading needs of the host; left out, the host itself. */
+/** Parts of the host that loading uses. Left out: the host itself. */
 export interface LoadOptions {
   readonly hostName?: string;
   readonly readFile?: (path: string) => string;
 }
 
-/** A configuration is some kilobytes; whatever is larger is another file. */
+/** A configuration has some kilobytes; a larger file is no configuration. */
 const MAX_FILE_CHARACTERS = 1024 * 1024;
-/** Of a member name with workers: `.63` goes behind it. */
+/** Most characters of a member name with workers, because `.63` is appended. */
 const LONGEST_OF_WORKERS = 61;
 const KEY = /^[0-9a-fA-F]{64}$/;
 const KEY_FIX = 'is not 64 hexadecimal digits; make a key with: openssl rand -hex 32';
 
 const readText = (path: string): string => readFileSync(path, 'utf8');
 
-/** Where things stand in the file. */
+/** Finds positions in the file. */
 class Places {
   readonly #document: Document;
   readonly #lines: LineCounter;
@@ -68,7 +71,7 @@ class Places {
     return { line: Math.max(line, 1), column: Math.max(col, 1) };
   }
 
-  /** Of the value at `path`, or of its name; what is missing stands where its section begins. */
+  /** Returns the position of the value at `path`, or of its name. A missing value has the position of its section. */
   of(path: FieldPath, onKey: boolean): { line: number; column: number } {
     for (let length = path.length; length > 0; length--) {
       const node = onKey && length === path.length ? this.#key(path) : this.#value(path.slice(0, length));
@@ -106,7 +109,7 @@ function pathOf(document: Document, ancestors: readonly (Document | Node | Pair)
   return path;
 }
 
-/** Puts the environment's values into the texts of the document; returns what is missing. */
+/** Inserts the environment's values into the texts of the document. Returns a problem for each missing variable. */
 function expand(document: Document, environment: Environment, places: Places): Problem[] {
   const problems: Problem[] = [];
   visit(document, {
@@ -142,7 +145,7 @@ function parseYaml(file: string, text: string): { document: Document; places: Pl
   return { document, places };
 }
 
-/** What the file sets of the cluster-wide fields. */
+/** Returns the cluster-wide fields that the file sets. */
 function givenOf(value: Plain): ClusterSettings {
   const { log, balancer, limits, drain, ownership } = value as ClusterSettings;
   const probes = balancer?.probes;
@@ -200,7 +203,7 @@ function warningsOf(config: Config): string[] {
     warnings.push('store.kind is memory: this process is a farm of its own; use etcd for a farm of several');
   for (const { name, bind, transport, answer } of config.listeners) {
     if (bind.port === 0) warnings.push(`listener ${name} binds ${formatEndpoint(bind)}: the system picks a free port`);
-    if (transport === 'tcp' && answer === 'direct' && config.balancer.mode !== 'dsr')
+    if (isReliable(transport) && answer === 'direct' && config.balancer.mode !== 'dsr')
       warnings.push(`listener ${name} is tcp: answer direct means nothing there`);
   }
   if (config.relay.mode === 'transparent' && config.role === 'member' && transparentPorts(config).length === 0)
@@ -225,7 +228,10 @@ function plainValue(file: string, document: Document): Plain | null {
   }
 }
 
-/** Checks a configuration given as text. `file` is shown in messages and is where keyFile is looked up from. Throws ConfigError. */
+/**
+ * Checks a configuration given as text. Throws ConfigError. `file` is shown in messages; a relative keyFile is resolved
+ * against its folder.
+ */
 export function parseConfig(file: string, text: string, environment: Environment, options: LoadOptions = {}): Loaded {
   const { document, places } = parseYaml(file, text);
   const missing = expand(document, environment, places);
@@ -265,7 +271,7 @@ export function parseConfig(file: string, text: string, environment: Environment
   return { config, warnings: warningsOf(config) };
 }
 
-/** By place; one problem per field, the first: what else is wrong with it follows from that. */
+/** Sorts problems by position and keeps the first of each field and code: later ones follow from it. */
 function inOrder(problems: readonly Problem[]): Problem[] {
   const byField = new Map<string, Problem>();
   for (const [index, entry] of problems.entries()) {
@@ -275,7 +281,7 @@ function inOrder(problems: readonly Problem[]): Problem[] {
   return [...byField.values()].sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
-/** The text of the file at `path`. Throws SF_CONFIG_UNREADABLE. */
+/** Returns the text of the file at `path`. Throws SF_CONFIG_UNREADABLE. */
 export function readConfigText(path: string, options: LoadOptions = {}): string {
   let text: string;
   try {
@@ -293,7 +299,10 @@ export function loadConfig(path: string, environment: Environment, options: Load
   return parseConfig(path, readConfigText(path, options), environment, options);
 }
 
-/** Cluster-wide settings from a YAML or JSON file, for `sipfarm config put`. Throws ConfigError with line and column. */
+/**
+ * Reads cluster-wide settings from a YAML or JSON file, for `sipfarm config put`. Throws ConfigError with line and
+ * column.
+ */
 export function parseClusterFile(file: string, text: string): ClusterSettings {
   const { document, places } = parseYaml(file, text);
   const value = plainValue(file, document) ?? {};
@@ -306,13 +315,16 @@ export function parseClusterFile(file: string, text: string): ClusterSettings {
   );
 }
 
-/** Where the admin server of the member that the file configures listens. */
+/** Address of the admin server of the member that the file configures. */
 export interface AdminAddress {
   readonly bind: Endpoint;
   readonly token?: Secret;
 }
 
-/** The admin section alone; the rest of the file may be wrong, and its secrets absent: who asks a running member needs none of them. Throws ConfigError or SF_CONFIG_UNREADABLE. */
+/**
+ * Reads the admin section alone: a client of a running member needs no other section. The rest of the file may be
+ * wrong, and its secrets absent. Throws ConfigError or SF_CONFIG_UNREADABLE.
+ */
 export function loadAdminAddress(path: string, environment: Environment, options: LoadOptions = {}): AdminAddress {
   const { document, places } = parseYaml(path, readConfigText(path, options));
   const missing = expand(document, environment, places);

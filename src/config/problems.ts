@@ -1,4 +1,4 @@
-// From what zod or YAML complains about to what an operator can act on: line, column, field, what is wrong, the fix.
+// Turns errors of zod and YAML into problems that an operator can fix: line, column, field, cause, fix.
 import { z } from 'zod';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
 
@@ -6,16 +6,16 @@ export type FieldPath = readonly (string | number)[];
 
 export interface Problem {
   readonly code: ErrorCode;
-  /** 1-based; 0 when the problem is of no place in a file. */
+  /** 1-based; 0 when the problem has no position in a file. */
   readonly line: number;
   readonly column: number;
   /** `listeners[0].bind`; empty for the whole file. */
   readonly field: string;
-  /** What is wrong, and the fix. Never holds a value from the file. */
+  /** The cause and the fix. Never contains a value from the file. */
   readonly message: string;
 }
 
-/** All problems of one configuration. `code` is theirs when they share one, else SF_CONFIG_INVALID. */
+/** All problems of one configuration. `code` is their common code, else SF_CONFIG_INVALID. */
 export class ConfigError extends SipfarmError {
   readonly problems: readonly Problem[];
 
@@ -32,12 +32,12 @@ function describe(file: string, { line, column, field, message }: Problem): stri
   return field === '' ? `${place}: ${message}` : `${place}: ${field} ${message}`;
 }
 
-/** `['listeners', 0, 'bind']` as `listeners[0].bind`. */
+/** Returns `['listeners', 0, 'bind']` as `listeners[0].bind`. */
 export function fieldText(path: FieldPath): string {
   return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : index === 0 ? part : `.${part}`)).join('');
 }
 
-/** Edits (insert, delete, replace, swap of neighbours) from `a` to `b`. */
+/** Returns the number of edits (insert, delete, replace, swap of neighbours) from `a` to `b`. */
 function distance(a: string, b: string): number {
   let before: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, index) => index);
@@ -54,7 +54,7 @@ function distance(a: string, b: string): number {
   return last[b.length]!;
 }
 
-/** The word that was probably meant, if one is near. */
+/** Returns the word that was probably meant, if one is near. */
 function nearest(word: string, known: readonly string[]): string | undefined {
   if (word.length > 64) return undefined;
   const scored = known
@@ -77,7 +77,7 @@ interface SchemaNode {
   readonly const?: unknown;
 }
 
-/** The names that may stand at `path` of `value`. */
+/** Returns the field names allowed at `path` of `value`. */
 function knownNames(schema: z.ZodType, value: unknown, path: FieldPath): string[] {
   let node: SchemaNode | undefined = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as SchemaNode;
   let here = value;
@@ -125,14 +125,14 @@ function bound(issue: { origin: string; minimum?: number | bigint; maximum?: num
   return `must be ${word} ${limit}`;
 }
 
-/** A complaint of zod, before it has a place in a file. `onKey`: it is about the name of the field, not its value. */
+/** An error of zod without a position in a file. `onKey`: it concerns the name of the field, not its value. */
 export interface Complaint {
   readonly path: FieldPath;
   readonly message: string;
   readonly onKey: boolean;
 }
 
-/** Turns the issues zod found in `value` into complaints: one per field. */
+/** Converts zod's issues about `value` to complaints: one per field. */
 export function complaints(schema: z.ZodType, value: unknown, error: z.ZodError): Complaint[] {
   return error.issues.flatMap((issue): Complaint[] => {
     const path = issue.path as FieldPath;

@@ -1,122 +1,29 @@
-// The configuration, once: validation, types, the JSON Schema and docs/configuration.md all come from the schema below.
-// Every field says what it is, its unit, and what raising or lowering it does.
-import { BlockList, isIP } from 'node:net';
+// The configuration in one place: validation, types, the JSON Schema and docs/configuration.md come from the schema
+// below. Each field has a description: its meaning, its unit, and the effect of raising or lowering it.
+
+import { BlockList } from 'node:net';
 import { z } from 'zod';
-import { isNetworkText } from '../base/address-list.ts';
-import {
-  type Advertised,
-  type AdvertisedText,
-  advertisedBy,
-  parseAdvertised,
-  toldTransports,
-} from '../base/advertised.ts';
-import {
-  asHostPort,
-  type Endpoint,
-  formatEndpoint,
-  type HostPort,
-  isWildcard,
-  parseEndpoint,
-  parseHostPort,
-  SIP_PORT,
-} from '../base/endpoint.ts';
+import { asHostPort, type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
-import { Secret } from './secret.ts';
+import { type Advertised, advertisedBy } from '../packet/advertised.ts';
+import { advertisedKinds, isReliable, LISTENER_KINDS } from '../packet/transport-kind.ts';
+import { advertised, endpoint, farmName, hostUrl, network, secret } from './fields.ts';
+import type { Secret } from './secret.ts';
+import { answerService, endpointsOf, type ServiceConfig, settleService, upstreamService } from './service-section.ts';
 import { answersDirect, transparentPortFaults } from './transparent-ports.ts';
 import { portFaults } from './worker-ports.ts';
-
-/** The SIP server behind a member: host is an IP literal without brackets, or a name. */
-interface ServerAddress {
-  readonly host: string;
-  readonly port: number;
-}
 
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
-/** True for 127.0.0.0/8 and ::1. */
+/** Returns true for 127.0.0.0/8 and ::1. */
 export function isLoopback(address: string): boolean {
   return loopback.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
 }
 
-/** `sip:host:port`, `sip:host` (port 5060), IPv6 in brackets (RFC 3261 19.1); undefined for anything else, user part and parameters included. */
-function parseServer(text: string): ServerAddress | undefined {
-  const match = /^sip:(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
-  const host = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3] ?? SIP_PORT);
-  if (!host || port < 1 || port > 65535 || (match?.[1] && isIP(host) !== 6)) return undefined;
-  if (/^[\d.]+$/.test(host) && isIP(host) !== 4) return undefined;
-  return { host, port };
-}
-
-/** How a secret is taken from the environment, for the descriptions. */
+/** Returns the notation that takes a secret from the environment, for the descriptions. */
 const fromEnvironment = (name: string): string => `\${${name}}`;
-
-const secret = z
-  .string()
-  .min(1)
-  .transform((value) => new Secret(value));
-
-function endpoint(defaultPort?: number) {
-  const form =
-    defaultPort === undefined ? '198.51.100.1:5060' : `198.51.100.1 (port ${defaultPort}) or 198.51.100.1:5060`;
-  return z.string().transform((text, context): Endpoint => {
-    const value = parseEndpoint(text, defaultPort);
-    if (value) return value;
-    context.addIssue({
-      code: 'custom',
-      message: `is not an IP address with a port; write ${form}, IPv6 as [2001:db8::1]:5060`,
-    });
-    return z.NEVER;
-  });
-}
-
-const farmName = z.string().transform((text, context): HostPort => {
-  const value = parseHostPort(text);
-  if (value) return value;
-  context.addIssue({
-    code: 'custom',
-    message: 'is not a domain name or IP address; write sip.example.com or sip.example.com:5061, IPv6 in brackets',
-  });
-  return z.NEVER;
-});
-
-const advertised = z.string().transform((text, context): AdvertisedText => {
-  const value = parseAdvertised(text);
-  if (value) return value;
-  context.addIssue({
-    code: 'custom',
-    message:
-      'is not a host with a port and a transport; write 198.51.100.1:5060, [2001:db8::1]:5060, sip.example.com or sip.example.com:5061;transport=tls',
-  });
-  return z.NEVER;
-});
-
-const server = z.string().transform((text, context): ServerAddress => {
-  const value = parseServer(text);
-  if (value) return value;
-  const message = /transport=/i.test(text)
-    ? 'takes no parameters: the SIP server is spoken to by UDP; write sip:127.0.0.1:5070'
-    : 'is not a SIP URI of host and port; write sip:127.0.0.1:5070 or sip:server.example.org';
-  context.addIssue({ code: 'custom', message });
-  return z.NEVER;
-});
-
-const network = z
-  .string()
-  .refine(
-    isNetworkText,
-    'is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with ! in front to exclude it',
-  );
-const plainNetwork = network.refine((text) => !text.startsWith('!'), 'excludes a network; leave the ! out');
-
-const hostUrl = z
-  .url({ protocol: /^https?$/, error: 'is not a URL; write http://10.0.0.31:2379 or https://...' })
-  .refine(
-    (url) => !url.includes('@'),
-    'holds a user or password, and URLs are shown; use store.user and store.password',
-  );
 
 const etcd = z.strictObject({
   kind: z.literal('etcd').describe('The shared store of a farm with more than one process.'),
@@ -124,14 +31,16 @@ const etcd = z.strictObject({
     .array(hostUrl)
     .min(1)
     .max(16)
-    .describe('Client URLs of the etcd cluster. Name all its members: requests move on when one does not answer.'),
+    .describe(
+      'Client URLs of the etcd cluster. List all its servers: requests move to the next when one does not answer.',
+    ),
   leaseSeconds: z
     .int()
     .min(5)
     .max(300)
     .default(5)
     .describe(
-      'Seconds until a member that has stopped proving its life loses its seat. Raising it makes the farm calmer on a slow store, and slower to notice a death.',
+      'Seconds until a member that no longer renews its lease loses its seat. A larger value tolerates a slow store, and detects a death later.',
     ),
   user: z.string().min(1).max(128).optional().describe('etcd user name.'),
   password: secret
@@ -141,7 +50,7 @@ const etcd = z.strictObject({
     .string()
     .min(1)
     .optional()
-    .describe('File with the certificate authority of https hosts, PEM. Left out: the authorities Node.js brings.'),
+    .describe('File with the certificate authority of https hosts, PEM. Left out: the authorities of Node.js.'),
   cert: z.string().min(1).optional().describe('File with the client certificate, PEM.'),
   key: z.string().min(1).optional().describe('File with the key of the client certificate, PEM.'),
 });
@@ -156,16 +65,16 @@ const listener = z.strictObject({
     .string()
     .regex(/^[a-z0-9-]{1,32}$/, 'is not a listener name; use 1 to 32 of a-z, 0-9 and -')
     .describe(
-      'Name of the entrance, the same on every member: a relayed packet finds its listener at the owner by this name. A metric label.',
+      'Name of the listener, the same on every member: a relayed packet finds its listener at the owner by this name. A metric label.',
     ),
-  transport: z.enum(['udp', 'tcp']).describe('Transport protocol.'),
+  transport: z.enum(LISTENER_KINDS).describe('Transport protocol.'),
   bind: endpoint(5060).describe(
     'Local address and port; the port may be left out (5060). One listener per address, so that answers leave from the address the client used.',
   ),
   advertise: advertised
     .optional()
     .describe(
-      "What clients reach, written into Via and Record-Route: `HOST[:PORT]`, an address or a domain name. Default: bind. Behind a NAT balancer the address of the balancer. Where a balancer ends TLS and passes TCP on: `HOST[:PORT];transport=tls`, port 5061 when it is left out; such a listener sends on its clients' connections and opens none.",
+      "Address for clients, written into Via and Record-Route: `HOST[:PORT]`, an address or a domain name. Default: bind. Behind a NAT balancer the address of the balancer. If a balancer ends TLS and sends plain TCP: `HOST[:PORT];transport=tls`, default port 5061; such a listener sends only on its clients' connections and opens none.",
     ),
   answer: z
     .enum(['direct', 'ingress'])
@@ -177,7 +86,7 @@ const listener = z.strictObject({
     .enum(['off', 'accept', 'require'])
     .default('off')
     .describe(
-      'Whether a proxy in front names the true source of each connection or datagram in a PROXY header: `off` a header is garbage, `accept` it may be there, `require` it must. Only headers from balancer.trusted are believed. See proxy-protocol.md.',
+      'PROXY header of a proxy in front, with the true source of each connection or datagram: `off` a header is garbage, `accept` it is optional, `require` it is mandatory. Only headers from balancer.trusted are accepted. See proxy-protocol.md.',
     ),
 });
 
@@ -186,27 +95,27 @@ const balancer = z.strictObject({
     .enum(['dsr', 'nat', 'none'])
     .default('none')
     .describe(
-      'How packets come here: `dsr` the balancer leaves the destination address (the VIP is on this host), `nat` it rewrites it, `none` clients know the members.',
+      'How packets arrive here: `dsr` the balancer leaves the destination address (the VIP is on this host), `nat` it rewrites it, `none` clients use the addresses of the members.',
     ),
   probes: z
     .array(network)
     .max(256)
     .default([])
     .describe(
-      "Sources of the balancer's health requests, as networks; `!` in front excludes. What comes from there is answered by this member itself, truthfully, never relayed.",
+      "Source networks of the balancer's health checks; `!` in front excludes. This member itself answers OPTIONS from there, and never relays them.",
     ),
   trusted: z
     .array(network)
     .max(256)
     .default([])
     .describe(
-      'Whose PROXY headers are believed, as networks; `!` in front excludes. Whoever can send from there can claim any source address: name the proxies and nobody else.',
+      'Networks from which PROXY headers are accepted; `!` in front excludes. A host there can claim any source address, so list only the proxies.',
     ),
   udpAnswerHeader: z
     .enum(['none', 'simple'])
     .default('none')
     .describe(
-      'What datagrams to a client begin with whose own came through a proxy with the simple header of 38 octets: `none` nothing, `simple` that header. Some proxies cut it off, others do not: ask yours.',
+      'Header on datagrams to a client whose own datagrams had the simple PROXY header of 38 octets: `none`, or `simple` for the same header. Some proxies cut it off, others do not: check the manual of yours.',
     ),
 });
 
@@ -215,13 +124,13 @@ const transport = z.strictObject({
     .enum(['auto', 'on', 'off'])
     .default('auto')
     .describe(
-      'Whether UDP goes by up to 64 datagrams per system call, which doubles what a core can forward. It needs 64-bit Linux and the optional package koffi. `auto` where it is possible, and the log tells; `on` or the member does not start; `off` one by one.',
+      'UDP in batches of up to 64 datagrams per system call, which doubles the datagrams that a core can forward. It needs 64-bit Linux and the optional package koffi. `auto` uses batches where possible, and logs it; `on` requires them at the start; `off` sends one by one.',
     ),
 });
 
 const relay = z.strictObject({
   bind: endpoint(5064).describe(
-    'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Only members need to reach it.',
+    'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Open it for members only.',
   ),
   mtu: z
     .int()
@@ -229,70 +138,14 @@ const relay = z.strictObject({
     .max(65_535)
     .default(1500)
     .describe(
-      'Octets an IP packet may have between members. Frames that are longer go by the TCP side. Raise it on a network with jumbo frames.',
+      'Octets an IP packet may have between members. Longer frames use the TCP side. Raise it on a network with jumbo frames.',
     ),
   mode: z
     .enum(['envelope', 'transparent'])
     .default('envelope')
     .describe(
-      'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` as it came, with the source address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one network segment, and opens UDP ports behind that of bind, one per listener; what cannot go so goes in frames. Members of both modes go together. See transparent-relay.md.',
+      'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` unchanged, with the source address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one network segment, and opens UDP ports after that of bind, one per listener; other packets go in frames. Members of both modes work together. See transparent-relay.md.',
     ),
-});
-
-const health = z.strictObject({
-  method: z
-    .enum(['options', 'keepalive', 'none'])
-    .default('options')
-    .describe(
-      'How the server is asked: an OPTIONS request; `keepalive` sends CRLF and only notices a closed port; `none` takes it as always up.',
-    ),
-  intervalSeconds: z.number().min(0.1).max(300).default(2).describe('Seconds between two questions.'),
-  failures: z
-    .int()
-    .min(1)
-    .max(100)
-    .default(3)
-    .describe(
-      'Questions without an answer in a row after which the server counts as down. Raising it rides out hiccups and notices a death later.',
-    ),
-});
-
-const service = z.strictObject({
-  kind: z.literal('upstream').describe('What the owner of a packet does with it: hands it to a SIP server.'),
-  server: server.describe('The SIP server, by UDP: sip:host:port. host is an IP address or a name.'),
-  bind: endpoint(5062).describe(
-    'Address and port that face the SIP server; it sends its own requests and its answers here.',
-  ),
-  advertise: endpoint(5062)
-    .optional()
-    .describe(
-      'Address and port the SIP server reaches it by: written into Via and Record-Route towards it. Default: bind.',
-    ),
-  allow: z
-    .array(plainNetwork)
-    .min(1)
-    .max(64)
-    .optional()
-    .describe('Who may send to bind, as networks. Default: the address of the server.'),
-  dialogs: z
-    .enum(['own', 'shared'])
-    .default('own')
-    .describe(
-      "`own`: a dialog lives in one member's server (a B2BUA). `shared`: any member's server can serve any dialog (a record-routing proxy), so dialogs outlive their member.",
-    ),
-  path: z
-    .enum(['supported', 'always', 'never'])
-    .default('supported')
-    .describe(
-      'Which REGISTER requests get a Path (RFC 3327), by which the registrar finds the client again: `supported` those whose Supported names path; `always` all, and path is put among what they support; `never` none. Without it the registrar has to send requests for the client to bind. See sip-server.md.',
-    ),
-  nat: z
-    .enum(['detect', 'rport', 'never'])
-    .default('detect')
-    .describe(
-      'What counts as a NAT in front of a client, so that its requests come by the way it came: `detect` a source that is not the one in Via or Contact, or a private Contact behind a public source; `rport` only a Via that asks for the source port and is not the source; `never` nothing.',
-    ),
-  health: health.prefault({}).describe("How the server's life is watched."),
 });
 
 const resolver = z.strictObject({
@@ -310,7 +163,7 @@ const limits = z.strictObject({
     .max(1_000_000)
     .default(10_000)
     .describe(
-      'TCP connections in all. Over it new ones are closed at once. Each costs memory and a file descriptor (LimitNOFILE).',
+      'All TCP connections. Above it new ones are closed at once. Each costs memory and a file descriptor (LimitNOFILE).',
     ),
   tcpConnectionsPerSource: z
     .int()
@@ -318,7 +171,7 @@ const limits = z.strictObject({
     .max(1_000_000)
     .default(1000)
     .describe(
-      'TCP connections of one source address. Raise it when many clients share one address behind a NAT, or behind a balancer that hides the sources.',
+      'TCP connections of one source address. Raise it if many clients share one address behind a NAT, or behind a balancer that hides the sources.',
     ),
   messageBytes: z
     .int()
@@ -332,35 +185,33 @@ const limits = z.strictObject({
     .max(600)
     .default(10)
     .describe(
-      'Seconds the rest of a begun message may take on TCP. Raising it helps very slow links, and whoever wants to hold memory here.',
+      'Seconds until a begun message must be complete on TCP. A larger value helps very slow links, and attackers that hold memory.',
     ),
   idleSeconds: z
     .int()
     .min(10)
     .max(86_400)
     .default(600)
-    .describe('Seconds a TCP connection may be silent. Clients that keep alive (RFC 5626) send more often.'),
+    .describe('Seconds that a TCP connection may be silent. Clients with keep-alives (RFC 5626) send more often.'),
   bufferedBytes: z
     .int()
     .min(65_536)
     .max(4_294_967_296)
     .default(64 * 1024 * 1024)
-    .describe(
-      'Octets of unfinished messages over all TCP connections. Over it the connection that holds the most is closed.',
-    ),
+    .describe('Octets of unfinished messages on all TCP connections. Above it the connection with the most is closed.'),
   sendQueueBytes: z
     .int()
     .min(65_536)
     .max(268_435_456)
     .default(1024 * 1024)
-    .describe('Octets that may wait for one slow TCP reader. Over it its connection is closed.'),
+    .describe('Octets that may wait for one slow TCP reader. Above it the connection is closed.'),
   errorAnswersPerSecond: z
     .int()
     .min(1)
     .max(100_000)
     .default(50)
     .describe(
-      'Answers a second by UDP to what breaks the grammar, for one source prefix (IPv4 /24, IPv6 /56); twenty times as many to good requests that go no further (481, 483, 503 ...). Over it they are dropped and counted.',
+      'Answers per second over UDP to malformed messages, per source prefix (IPv4 /24, IPv6 /56); twenty times as many to valid requests that go no further (481, 483, 503 ...). Above it they are dropped and counted.',
     ),
 });
 
@@ -371,19 +222,19 @@ const ownership = z.strictObject({
     .max(604_800)
     .default(43_200)
     .describe(
-      'Seconds an answered call may go without a message until it is forgotten here; one that names a session time (RFC 4028) goes when that has passed. Raising it costs memory for calls whose BYE was lost.',
+      'Seconds without a message until an answered call is forgotten here; a call with a session time (RFC 4028) is forgotten after that time. A larger value costs memory for calls whose BYE was lost.',
     ),
   ringingSeconds: z
     .int()
     .min(32)
     .max(3600)
     .default(300)
-    .describe('Seconds a call may ring without a message until it is forgotten here.'),
+    .describe('Seconds without a message until a ringing call is forgotten here.'),
   records: z
     .enum(['none', 'dialogs', 'calls'])
     .default('calls')
     .describe(
-      'Which calls are recorded in the store, so that others can go on with them when this member dies: calls (those that ring, too), dialogs (answered ones only) or none. Less spares the store: a call costs three writes with calls, two with dialogs. A change counts for calls that begin after it.',
+      'Calls that are recorded in the store, so that another member can adopt them when this member dies: calls (ringing ones too), dialogs (answered ones only) or none. A call costs three writes with calls, two with dialogs. A change applies to calls that begin after it.',
     ),
 });
 
@@ -404,7 +255,7 @@ export const adminSchema = z.strictObject({
   token: secret
     .optional()
     .describe(
-      `Bearer token asked on every path but /livez and /readyz. Take it from the environment: ${fromEnvironment('SIPFARM_ADMIN_TOKEN')}.`,
+      `Bearer token, required on every path except /livez and /readyz. Take it from the environment: ${fromEnvironment('SIPFARM_ADMIN_TOKEN')}.`,
     ),
 });
 
@@ -419,7 +270,7 @@ const shape = z.strictObject({
   farm: z
     .string()
     .regex(/^[a-z0-9-]{1,32}$/, 'is not a farm name; use 1 to 32 of a-z, 0-9 and -')
-    .describe('Name of the farm: what it has in the store is under /sipfarm/FARM/.'),
+    .describe('Name of the farm: its keys in the store begin with /sipfarm/FARM/.'),
   member: z
     .string()
     .regex(/^[A-Za-z0-9._-]{1,64}$/, 'is not a member name; use 1 to 64 letters, digits, dots, - and _')
@@ -437,13 +288,13 @@ const shape = z.strictObject({
     .max(600)
     .default(10)
     .describe(
-      'Seconds in which a member that joins a farm at work comes to its weight: a quarter at first, half of it after half the time, then all. The first members of a farm, and members that start at the same time, begin with all. 0 does so always. Each step moves slots.',
+      'Seconds until a member that joins a running farm has its full weight: a quarter at first, half after half the time, then all. The first members of a farm, and members that start together, begin with the full weight; with 0 every member does. Each step moves slots.',
     ),
   role: z
     .enum(['member', 'disabled', 'relay', 'auto'])
     .default('member')
     .describe(
-      "What this node is in the farm. `member`: takes its share of new calls. `disabled`: not in the farm; its SIP server handles what comes to it, and what names it by a token reaches it from any member. `relay`: not in the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.",
+      "Role of this node. `member`: takes its share of new calls. `disabled`: outside the farm; its SIP server handles the packets that arrive here, and packets with its token reach it from any member. `relay`: outside the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.",
     ),
   workers: z
     .int()
@@ -451,19 +302,19 @@ const shape = z.strictObject({
     .max(64)
     .default(1)
     .describe(
-      'Processes on this host, each a member of its own (fe1.0, fe1.1 ...) on the same listeners: one per core that SIP may use. Above 1, `relay.bind`, `service.bind` and `service.advertise` are those of the first, the others count one port up each; `weight` and `limits` are of each. See workers.md.',
+      'Processes on this host, each a member of its own (fe1.0, fe1.1 ...) on the same listeners: one per core that SIP may use. Above 1, `relay.bind`, `service.bind` and `service.advertise` are those of the first worker, and each next worker has the next port; `weight` and `limits` apply per worker. See workers.md.',
     ),
-  store: z.discriminatedUnion('kind', [etcd, memory]).describe('What the members share.'),
+  store: z.discriminatedUnion('kind', [etcd, memory]).describe('The store that the members share.'),
   listeners: z
     .array(listener)
     .max(64)
-    .describe('Where packets come in. Only role relay, or auto that becomes relay, may have none: write [].'),
+    .describe('Local addresses for clients. Only role relay, or auto that becomes relay, may have none: write [].'),
   names: z
     .array(farmName)
     .max(64)
     .default([])
     .describe(
-      "By which clients reach the farm, as `sip.example.com` or `sip.example.com:5061`; a name without a port is the farm's with every port that a listener has, with 5060, with 5061, and without one. A Route that names the farm so is taken off before the SIP server sees it; the addresses of all members' listeners need not be named. A Request-URI is never changed. The same on every member.",
+      "Names of the farm for clients, as `sip.example.com` or `sip.example.com:5061`. A name without a port matches every port of a listener, 5060, 5061, and no port. A Route with such a name is removed before the SIP server receives the request. Addresses of the members' listeners need not be listed. A Request-URI is never changed. The same on every member.",
     ),
   transport: transport.prefault({}).describe('How datagrams are read and written.'),
   balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
@@ -473,16 +324,18 @@ const shape = z.strictObject({
     .max(8)
     .optional()
     .describe(
-      `Farm keys, 64 hexadecimal digits each, the same on every member: the first mints, all verify. Tokens and the relay link derive theirs. Take them from the environment: ${fromEnvironment('SIPFARM_KEY')}.`,
+      `Farm keys, 64 hexadecimal digits each, the same on every member: the first makes tokens, all verify them. Tokens and the relay link use keys derived from them. Take them from the environment: ${fromEnvironment('SIPFARM_KEY')}.`,
     ),
   keyFile: z.string().min(1).optional().describe('File with the farm keys instead, one a line, # begins a comment.'),
   relay: relay.describe('The link between the members.'),
-  service: service.describe('What the owner of a packet does with it.'),
+  service: z
+    .discriminatedUnion('kind', [upstreamService, answerService])
+    .describe('Handling of a packet by its owner.'),
   resolver: resolver.prefault({}).describe('How names are looked up.'),
-  limits: limits.prefault({}).describe('Bounds of what strangers can make this member hold.'),
-  ownership: ownership.prefault({}).describe('How long a call is remembered.'),
+  limits: limits.prefault({}).describe('Bounds for the resources that clients can use.'),
+  ownership: ownership.prefault({}).describe('How long a call is stored.'),
   drain: drain.prefault({}).describe('How a member stops.'),
-  admin: adminSchema.prefault({}).describe('The admin HTTP server: health, metrics, questions.'),
+  admin: adminSchema.prefault({}).describe('The admin HTTP server: health, metrics, status, orders.'),
   log: log.prefault({}).describe('Log lines, JSON on the standard output.'),
 });
 
@@ -492,12 +345,11 @@ type ListenerConfig = Omit<Parsed['listeners'][number], 'advertise'> & {
   readonly advertise: Advertised;
   readonly answer: 'direct' | 'ingress';
 };
-type ServiceConfig = Omit<Parsed['service'], 'advertise'> & { readonly advertise: Endpoint };
 type Limits = Parsed['limits'];
 /** A role in force. */
 export type Role = Exclude<Parsed['role'], 'auto'>;
 
-/** The cluster-wide settings as they stand in the store under `config`: the same fields, each may be absent. */
+/** The cluster-wide settings stored under `config`: the same fields, each optional. */
 export interface ClusterSettings {
   log?: Partial<Parsed['log']> | undefined;
   balancer?: Partial<Pick<Parsed['balancer'], 'probes'>> | undefined;
@@ -506,28 +358,28 @@ export interface ClusterSettings {
   ownership?: Partial<Parsed['ownership']> | undefined;
 }
 
-/** Which of several processes of a host a member is. */
+/** Position of a member among the workers of a host. */
 export interface WorkerPlace {
   /** From 0. */
   readonly index: number;
-  /** Where the workers of this host listen for each other and for the SIP server. */
+  /** Addresses where the workers of this host receive from each other and from the SIP server. */
   readonly ownPorts: readonly Endpoint[];
 }
 
-/** The configuration of one member, every default filled in. */
+/** The configuration of one member, with every default filled in. */
 export interface Config extends Omit<Parsed, 'member' | 'role' | 'listeners' | 'service' | 'keys' | 'keyFile'> {
   readonly member: string;
-  /** As it is in force: `auto` has become one of the others. */
+  /** The role in force: `auto` has been replaced. */
   readonly role: Role;
-  /** Why `auto` has become that; empty when the file names the role. */
+  /** Reason for the role chosen for `auto`; empty when the file names the role. */
   readonly roleChosenBecause: string;
   readonly listeners: readonly ListenerConfig[];
   readonly service: ServiceConfig;
-  /** From `keys` or `keyFile`; never empty; 64 hexadecimal digits each. The first mints. */
+  /** From `keys` or `keyFile`, never empty, 64 hexadecimal digits each. The first key signs. */
   readonly keys: readonly Secret[];
-  /** What this member's own file sets of the fields that also exist cluster-wide: it wins over the store. */
+  /** Fields of this member's own file that also exist cluster-wide. They win over the store. */
   readonly given: ClusterSettings;
-  /** Of one of several processes on this host (workerConfig); undefined where the process is alone. */
+  /** Position among several processes on this host (workerConfig); undefined for a single process. */
   readonly worker?: WorkerPlace;
 }
 
@@ -548,7 +400,7 @@ export const clusterSchema = z.strictObject({
   ownership: withoutDefaults(ownership),
 }) as unknown as z.ZodType<ClusterSettings>;
 
-/** The sections that may also come from the store, every default filled in. */
+/** Sections that may also come from the store, with every default filled in. */
 export const clusterSections = z.strictObject({
   log: shape.shape.log,
   balancer: shape.shape.balancer,
@@ -593,7 +445,7 @@ function checkListeners(config: Parsed, complain: Complain): void {
         [...at, 'proxyProtocol'],
         `is ${proxyProtocol} and balancer.trusted names nobody, so no header would be believed; name the proxies in balancer.trusted`,
       );
-    if (proxyProtocol !== 'off' && transport === 'udp' && answer === 'direct')
+    if (proxyProtocol !== 'off' && !isReliable(transport) && answer === 'direct')
       complain(
         [...at, 'answer'],
         'is direct: with proxyProtocol only the member a datagram came to knows the way back through the proxy; write ingress, or leave it out',
@@ -603,7 +455,7 @@ function checkListeners(config: Parsed, complain: Complain): void {
     if (advertise && !advertisedBy(transport, advertise))
       complain(
         [...at, 'advertise'],
-        `says transport=${advertise.transport}: clients of a ${transport} listener send by ${toldTransports(transport)}; leave the transport out, or write one of these`,
+        `says transport=${advertise.transport}: clients of a ${transport} listener send by ${advertisedKinds(transport).join(' or ')}; leave the transport out, or write one of these`,
       );
   }
 }
@@ -613,26 +465,28 @@ function same(a: Endpoint, b: Endpoint): boolean {
 }
 
 function checkAddresses(config: Parsed, complain: Complain): void {
-  const { relay: link, service: own } = config;
+  const { relay: link } = config;
+  const own = endpointsOf(config.service);
   if (isWildcard(link.bind.address))
     complain(['relay', 'bind'], 'is a wildcard: the peers are told this address; write one address of this host');
-  if (isWildcard(own.bind.address) && !own.advertise)
+  if (own.bind && isWildcard(own.bind.address) && !own.advertise)
     complain(['service', 'bind'], 'is a wildcard and service.advertise is not set; set it, or bind to one address');
   if (own.advertise && isWildcard(own.advertise.address))
     complain(['service', 'advertise'], 'is a wildcard; write the address the SIP server reaches');
-  if (same(link.bind, own.bind)) complain(['service', 'bind'], 'is also relay.bind; give each its own port');
-  const target: Endpoint = { address: own.server.host, port: own.server.port };
-  if (same(target, own.bind))
+  if (own.bind && same(link.bind, own.bind))
+    complain(['service', 'bind'], 'is also relay.bind; give each its own port');
+  const target = own.server && { address: own.server.host, port: own.server.port };
+  if (target && own.bind && same(target, own.bind))
     complain(
       ['service', 'server'],
       'is service.bind itself: sipfarm would send to itself; write where the SIP server listens',
     );
   for (const [index, { transport, bind }] of config.listeners.entries()) {
-    if (transport === 'udp' && same(bind, own.bind))
+    if (!isReliable(transport) && own.bind && same(bind, own.bind))
       complain(['service', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
     if (same(bind, link.bind))
       complain(['relay', 'bind'], `is also the bind of listener ${index + 1}; give each its own port`);
-    if (transport === 'udp' && same(target, bind))
+    if (!isReliable(transport) && target && same(target, bind))
       complain(
         ['service', 'server'],
         `is the bind of listener ${index + 1}: sipfarm would send to itself; write where the SIP server listens`,
@@ -664,7 +518,7 @@ function checkSections(config: Pick<Parsed, 'limits' | 'ownership'>, complain: C
     complain(['ownership', 'ringingSeconds'], 'is above ownership.longestCallSeconds; lower it');
 }
 
-/** The role in force, and why it was chosen when that was left to `auto`. */
+/** Returns the role in force, and the reason when it was chosen for `auto`. */
 function roleOf({ role, store, listeners }: Parsed): { readonly role: Role; readonly because: string } {
   if (role !== 'auto') return { role, because: '' };
   if (store.kind === 'memory') return { role: 'disabled', because: 'store.kind is memory: there is no farm around' };
@@ -681,7 +535,7 @@ function checkRole(config: Parsed, complain: Complain): void {
     complain(['role'], 'is relay, and store.kind is memory: there are no members to send through; use etcd');
 }
 
-/** What one process may, and several that share a host may not. */
+/** Checks settings that one process may have but several on one host may not. */
 function checkWorkers(config: Parsed, complain: Complain): void {
   const { workers, store, listeners } = config;
   if (workers === 1) return;
@@ -712,10 +566,13 @@ export const configSchema = shape.superRefine((config, context) => {
   if (config.keys && config.keyFile) complain(['keyFile'], 'is set together with keys; leave one of them out');
 });
 
-/** What `configSchema` makes of a valid file. */
+/** Output of `configSchema` for a valid file. */
 export type ParsedConfig = z.output<typeof configSchema>;
 
-/** Fills in the defaults that depend on other fields or on the host. `given`: the cluster-wide fields that the file itself sets. */
+/**
+ * Fills in the defaults that depend on other fields or on the host. `given`: the cluster-wide fields that the file
+ * itself sets.
+ */
 export function settle(
   parsed: ParsedConfig,
   hostName: string,
@@ -723,9 +580,7 @@ export function settle(
   given: ClusterSettings,
 ): Config {
   const { keys: _keys, keyFile: _keyFile, ...rest } = parsed;
-  const { server: target } = parsed.service;
   const { role, because } = roleOf(parsed);
-  const allow = parsed.service.allow ?? (isIP(target.host) ? [target.host] : undefined);
   return {
     ...rest,
     member: parsed.member ?? hostName,
@@ -733,11 +588,11 @@ export function settle(
     roleChosenBecause: because,
     listeners: parsed.listeners.map((entry) => ({
       ...entry,
-      // A transport that does not fit has been complained of.
+      // An unsuitable transport has been rejected by the checks before.
       advertise: advertisedBy(entry.transport, entry.advertise ?? { ...asHostPort(entry.bind), transport: undefined })!,
       answer: answersDirect(entry, parsed.balancer.mode) ? 'direct' : 'ingress',
     })),
-    service: { ...parsed.service, advertise: parsed.service.advertise ?? parsed.service.bind, allow },
+    service: settleService(parsed.service),
     keys,
     given,
   };

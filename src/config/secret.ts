@@ -1,4 +1,4 @@
-// A value that must never be seen: it prints as [secret] in JSON, in logs, in errors and in the inspector.
+// A value that must never be shown: it prints as [secret] in JSON, logs, errors and the inspector.
 import { inspect } from 'node:util';
 
 const SHOWN = '[secret]';
@@ -10,7 +10,7 @@ export class Secret {
     this.#value = value;
   }
 
-  /** The value itself. Call it where it is used, and keep it in no object that is printed. */
+  /** Returns the value itself. Call it at the place of use, and keep the value in no object that is printed. */
   reveal(): string {
     return this.#value;
   }

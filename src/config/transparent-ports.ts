@@ -1,17 +1,21 @@
-// The hatches of relay.mode transparent: which listeners have one, at which port, and what is in its way.
+// Decides which listeners have a transparent port (relay.mode transparent), at which address, and which conflicts it
+// has.
+
 import { isIP } from 'node:net';
 import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { isReliable, type ListenerKind } from '../packet/transport-kind.ts';
+import { endpointsOf, type ParsedService, type ServiceConfig } from './service-section.ts';
 import { workerEndpoint } from './worker-ports.ts';
 
 interface TransparentCandidate {
   readonly name: string;
-  readonly transport: string;
+  readonly transport: ListenerKind;
   readonly bind: Endpoint;
   readonly proxyProtocol: string;
   readonly answer?: 'direct' | 'ingress' | undefined;
 }
 
-/** What of a configuration decides about hatches. */
+/** Settings that decide about transparent ports. */
 export interface TransparentSettings {
   readonly role: string;
   readonly workers: number;
@@ -21,25 +25,28 @@ export interface TransparentSettings {
   readonly listeners: readonly TransparentCandidate[];
 }
 
-/** Whether the owner of what came to this listener elsewhere answers by itself: what the listener says, else what its balancer allows. */
+/**
+ * Returns true when the owner of a packet relayed from this listener answers itself. The listener's own setting
+ * decides. Without one it is true for dsr, except for UDP with proxyProtocol.
+ */
 export function answersDirect({ transport, proxyProtocol, answer }: TransparentCandidate, mode: string): boolean {
   if (answer) return answer === 'direct';
-  return mode === 'dsr' && !(transport === 'udp' && proxyProtocol !== 'off');
+  return mode === 'dsr' && !(!isReliable(transport) && proxyProtocol !== 'off');
 }
 
-/** A listener that takes and gives packets with the client's own source (relay.mode transparent). */
+/** A port that receives packets of a listener with the client's own source (relay.mode transparent). */
 export interface TransparentPort {
   readonly name: string;
   /** Index among the listeners. */
   readonly listener: number;
-  /** Where the other members send them. */
+  /** Address that other members send to. */
   readonly at: Endpoint;
 }
 
 /**
- * The hatches of relay.mode transparent: one for each UDP listener that answers directly and speaks the address family of relay.bind, of
- * this member, or of worker `index` of this host. Their ports come behind those that the workers' relay links count up. Nodes outside the farm
- * have none: their clients know them by another address, and where a packet came to stands in frames only.
+ * Returns the transparent ports of this member, or of worker `index` of this host. Each UDP listener has one if it
+ * answers directly and has the address family of relay.bind. The ports follow those of the workers' relay links. Nodes
+ * outside the farm have none: their clients use another address, and only frames carry the address a packet came to.
  */
 export function transparentPorts(config: TransparentSettings, index = config.worker?.index ?? 0): TransparentPort[] {
   const { role, workers, worker, relay: link, listeners, balancer } = config;
@@ -47,7 +54,7 @@ export function transparentPorts(config: TransparentSettings, index = config.wor
   const { address, port } = link.bind;
   const first = port - (worker?.index ?? 0) + workers + index * listeners.length;
   return [...listeners.entries()]
-    .filter(([, entry]) => entry.transport === 'udp' && isIP(entry.bind.address) === isIP(address))
+    .filter(([, entry]) => !isReliable(entry.transport) && isIP(entry.bind.address) === isIP(address))
     .filter(([, entry]) => answersDirect(entry, balancer.mode))
     .map(([listener, { name }]) => ({
       name,
@@ -56,18 +63,22 @@ export function transparentPorts(config: TransparentSettings, index = config.wor
     }));
 }
 
-/** Hatches whose port does not exist, or is another's in the configuration: the first of them. */
+/**
+ * Returns the first transparent port that does not exist or conflicts with another port of the configuration, as a
+ * message.
+ */
 export function transparentPortFaults(
-  config: TransparentSettings & { readonly service: { readonly bind: Endpoint } },
+  config: TransparentSettings & { readonly service: ParsedService | ServiceConfig },
 ): string[] {
-  const { workers, listeners, service } = config;
+  const { workers, listeners } = config;
+  const { bind: inner } = endpointsOf(config.service);
   const taken = [
     ...listeners.flatMap(({ name, transport, bind }) =>
-      transport === 'udp' ? [{ what: `listener ${name} binds`, at: bind }] : [],
+      !isReliable(transport) ? [{ what: `listener ${name} binds`, at: bind }] : [],
     ),
-    ...Array.from({ length: workers }, (_, index) => ({
+    ...Array.from({ length: inner ? workers : 0 }, (_, index) => ({
       what: 'is service.bind',
-      at: workerEndpoint(service.bind, index),
+      at: workerEndpoint(inner!, index),
     })),
   ];
   const ports = Array.from({ length: workers }, (_, index) => transparentPorts(config, index)).flat();

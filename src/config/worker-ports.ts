@@ -1,20 +1,18 @@
-// Which ports the workers of one host have: those of the configuration are the first worker's, each other has the next.
-import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+// Computes the ports of the workers of a host: the configured ones belong to the first worker, each other has the next.
 
-/** What of a configuration decides about ports. */
+import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { endpointsOf, type ParsedService, type ServiceConfig } from './service-section.ts';
+
+/** Settings that decide about ports. */
 export interface Ports {
   readonly workers: number;
   readonly relay: { readonly bind: Endpoint };
-  readonly service: {
-    readonly bind: Endpoint;
-    readonly advertise?: Endpoint | undefined;
-    readonly server: { readonly host: string; readonly port: number };
-  };
+  readonly service: ParsedService | ServiceConfig;
   readonly admin: { readonly bind: Endpoint };
   readonly listeners: readonly { readonly name: string; readonly transport: string; readonly bind: Endpoint }[];
 }
 
-/** `at` of worker `index`. Port 0 stays: the system picks one for each. */
+/** Returns `at` for worker `index`. Port 0 stays: the system picks one for each. */
 export function workerEndpoint(at: Endpoint, index: number): Endpoint {
   return at.port === 0 ? at : { address: at.address, port: at.port + index };
 }
@@ -41,21 +39,22 @@ function series(name: string, bind: Endpoint, transports: readonly string[], wor
   }));
 }
 
-/** Ports of several workers that do not exist, or that something else in the configuration has. */
+/** Returns the ports of several workers that do not exist or conflict with another port of the configuration. */
 export function portFaults(config: Ports): { readonly field: string; readonly message: string }[] {
-  const { workers, relay, service, admin, listeners } = config;
+  const { workers, relay, admin, listeners } = config;
+  const own = endpointsOf(config.service);
   const faults: { field: string; message: string }[] = [];
   const bases = [
     ['relay.bind', relay.bind],
-    ['service.bind', service.bind],
-    ['service.advertise', service.advertise],
+    ['service.bind', own.bind],
+    ['service.advertise', own.advertise],
   ] as const;
   for (const [field, base] of bases)
     if (base && base.port + workers - 1 > 65_535)
       faults.push({ field, message: `leaves no ports for ${workers} workers, which count up from it; lower it` });
 
   const links = series('relay.bind', relay.bind, ['udp', 'tcp'], workers);
-  const services = series('service.bind', service.bind, ['udp'], workers);
+  const services = own.bind ? series('service.bind', own.bind, ['udp'], workers) : [];
   const fixed: WorkerPort[] = [
     ...listeners.map(({ name, transport, bind }) => ({
       what: `listener ${name}`,
@@ -63,14 +62,18 @@ export function portFaults(config: Ports): { readonly field: string; readonly me
       transports: [transport],
     })),
     { what: 'admin.bind', at: admin.bind, transports: ['tcp'] },
-    {
-      what: 'service.server',
-      at: { address: service.server.host, port: service.server.port },
-      transports: ['udp'],
-    },
+    ...(own.server
+      ? [
+          {
+            what: 'service.server',
+            at: { address: own.server.host, port: own.server.port },
+            transports: ['udp'],
+          },
+        ]
+      : []),
   ];
-  const look = (field: string, own: readonly WorkerPort[], others: readonly WorkerPort[]): void => {
-    for (const ownPort of own) {
+  const look = (field: string, ports: readonly WorkerPort[], others: readonly WorkerPort[]): void => {
+    for (const ownPort of ports) {
       const other = others.find((one) => meet(ownPort, one));
       if (!other) continue;
       const message = `counts up to ${formatEndpoint(ownPort.at)} for ${ownPort.what.split(' of ')[1]}, which is also ${other.what}; move one of them`;

@@ -1,5 +1,5 @@
-// `sipfarm demo`: a farm in one process on loopback. An embedded stateless balancer gives every packet to another member, a small SIP
-// server behind each member takes the calls, and the terminal shows who received, who relayed and who owned.
+// `sipfarm demo`: a farm in one process on loopback. An embedded stateless balancer gives every packet to another member. The owner of a call answers
+// it, and the terminal shows how many packets each member received, relayed and owned.
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
@@ -12,7 +12,6 @@ import { DROP_REASONS } from '../packet/verdict.ts';
 import { EtcdStore } from '../store/etcd-store.ts';
 import { MemoryFarm } from '../store/memory-store.ts';
 import type { Store } from '../store/store.ts';
-import { AnsweringServer } from './answering-server.ts';
 import { Scoreboard } from './scoreboard.ts';
 import { type Frontend, SprayBalancer } from './spray-balancer.ts';
 
@@ -25,7 +24,7 @@ export interface DemoOptions {
   readonly etcd?: string;
 }
 
-export interface DemoSurroundings {
+export interface DemoContext {
   readonly network: Network;
   readonly clock: Clock;
   readonly version: string;
@@ -40,28 +39,27 @@ const ADDRESS = '127.0.0.1';
 const UDP = 0;
 const TCP = 1;
 
-/** One member of the demo with what stands behind it. */
+/** One member of the demo. */
 interface DemoMember {
   readonly id: string;
   readonly node: FarmNode;
-  readonly server: AnsweringServer;
   readonly metrics: Metrics;
 }
 
 export class Demo {
   readonly #options: DemoOptions;
-  readonly #routing: DemoSurroundings;
+  readonly #context: DemoContext;
   readonly #balancer: SprayBalancer;
   readonly #members: DemoMember[] = [];
   readonly #stores: Store[] = [];
   #board: Scoreboard | undefined;
   #port: number;
 
-  constructor(options: DemoOptions, routing: DemoSurroundings) {
+  constructor(options: DemoOptions, context: DemoContext) {
     this.#options = options;
-    this.#routing = routing;
+    this.#context = context;
     this.#port = options.port;
-    this.#balancer = new SprayBalancer(routing.network, { address: ADDRESS, port: options.port });
+    this.#balancer = new SprayBalancer(context.network, { address: ADDRESS, port: options.port });
   }
 
   /** Where SIP clients send to. */
@@ -74,10 +72,10 @@ export class Demo {
     return this.#members;
   }
 
-  /** Starts balancer, servers and members. Rejects with SF_BIND_FAILED or SF_STORE_*; what was started is stopped again. */
+  /** Starts balancer and members. Rejects with SF_BIND_FAILED or SF_STORE_*; what was started is stopped again. */
   async start(): Promise<void> {
     const { members, etcd } = this.#options;
-    const memory = new MemoryFarm(this.#routing.clock);
+    const memory = new MemoryFarm(this.#context.clock);
     const secret = randomBytes(32).toString('hex');
     try {
       const vip = await this.#balancer.start();
@@ -86,7 +84,7 @@ export class Demo {
       const farm = `demo-${this.#port}`;
       for (let index = 1; index <= members; index++) {
         const store =
-          etcd === undefined ? memory.open() : new EtcdStore({ hosts: [etcd], farm, clock: this.#routing.clock });
+          etcd === undefined ? memory.open() : new EtcdStore({ hosts: [etcd], farm, clock: this.#context.clock });
         this.#stores.push(store);
         this.#members.push(await this.#startMember(`fe${index}`, farm, secret, store, vip));
       }
@@ -101,19 +99,13 @@ export class Demo {
   async stop(): Promise<void> {
     this.#board?.stop();
     this.#balancer.pool([]);
-    for (const { node, server } of this.#members) {
-      await node.stop();
-      await server.stop();
-    }
+    for (const { node } of this.#members) await node.stop();
     await this.#balancer.stop();
     await Promise.all(this.#stores.map((store) => store.close()));
   }
 
   async #startMember(id: string, farm: string, secret: string, store: Store, vip: DatagramSocket): Promise<DemoMember> {
-    const { network, clock, version } = this.#routing;
-    const server = new AnsweringServer(network, clock);
-    const serverAt = await server.start({ address: ADDRESS, port: 0 });
-    const inner = await freePort(network);
+    const { network, clock, version } = this.#context;
     const own = formatEndpoint(vip.local);
     const { config } = parseConfig(
       'demo',
@@ -129,11 +121,7 @@ export class Demo {
         balancer: { mode: 'dsr' },
         relay: { bind: `${ADDRESS}:0` },
         rampSeconds: 0,
-        service: {
-          kind: 'upstream',
-          server: `sip:${formatEndpoint(serverAt)}`,
-          bind: `${ADDRESS}:${inner}`,
-        },
+        service: { kind: 'answer' },
         admin: { bind: `${ADDRESS}:0` },
         log: { level: 'warn' },
       }),
@@ -152,11 +140,11 @@ export class Demo {
       handedIn: new Set(['edge-tcp']),
     });
     await node.start();
-    return { id, node, server, metrics };
+    return { id, node, metrics };
   }
 
   #showStart(): void {
-    const { write, live, clock } = this.#routing;
+    const { write, live, clock } = this.#context;
     const { members } = this.#options;
     const admin = this.#members[0]?.node.adminAt;
     write(
@@ -180,12 +168,4 @@ function frontend(node: FarmNode): Frontend {
     datagram: (bytes: Buffer, address: string, port: number) => node.transport.inject(UDP, bytes, address, port),
     connection: (stream: ByteStream) => node.transport.accept(TCP, stream),
   };
-}
-
-/** A UDP port that is free now: what the service binds must be known before, because it is written into messages. */
-async function freePort(network: Network): Promise<number> {
-  const probe = await network.bindUdp({ address: ADDRESS, port: 0 }, { onDatagram: () => {}, onSendError: () => {} });
-  const { port } = probe.local;
-  await probe.close();
-  return port;
 }

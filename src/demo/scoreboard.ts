@@ -6,8 +6,11 @@ import type { Metrics } from '../metrics/metrics.ts';
 export interface Scored {
   readonly id: string;
   readonly metrics: Metrics;
-  readonly server: { readonly calls: number };
-  readonly node: { readonly ownedCalls: number; readonly state: string };
+  readonly node: {
+    readonly ownedCalls: number;
+    readonly state: string;
+    readonly service: { readonly status: { readonly answered: number } };
+  };
 }
 
 /** Milliseconds between two pictures on a terminal, and between two on a pipe. */
@@ -50,7 +53,7 @@ export class Scoreboard {
 
   /** The table as text. */
   picture(): string {
-    const rows = this.#members.map(({ id, node, metrics, server }) => [
+    const rows = this.#members.map(({ id, node, metrics }) => [
       id,
       node.state,
       sum(metrics.received),
@@ -58,7 +61,7 @@ export class Scoreboard {
       sum(metrics.relayed, { direction: 'in' }),
       sum(metrics.handled),
       node.ownedCalls,
-      server.calls,
+      node.service.status.answered,
     ]);
     return [HEAD, ...rows]
       .map((row) =>

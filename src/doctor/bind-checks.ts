@@ -1,6 +1,8 @@
 // Checks the addresses that sipfarm binds: this host must hold each of them, in every mode.
+
 import { type Endpoint, isWildcard } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
+import { endpointsOf } from '../config/service-section.ts';
 import { transparentPorts } from '../config/transparent-ports.ts';
 import { vips } from './address-checks.ts';
 import type { HostFacts } from './facts.ts';
@@ -15,11 +17,12 @@ interface Bound {
  * Returns everything that is bound at the start, with its name in the configuration. Workers have the same addresses.
  */
 export function boundBy(config: Config): readonly Bound[] {
+  const { bind: inner } = endpointsOf(config.service);
   return [
     ...config.listeners.map(({ name, bind }) => ({ what: `listener ${name}`, bind })),
     ...transparentPorts(config).map(({ name, at: port }) => ({ what: `hatch of listener ${name}`, bind: port })),
     { what: 'relay.bind', bind: config.relay.bind },
-    { what: 'service.bind', bind: config.service.bind },
+    ...(inner ? [{ what: 'service.bind', bind: inner }] : []),
     { what: 'admin.bind', bind: config.admin.bind },
   ];
 }

@@ -1,4 +1,5 @@
 // Collects the facts of this host and its farm. A fact that cannot be obtained is left out; nothing here fails.
+
 import type { Clock } from '../base/clock.ts';
 import { parseEndpoint } from '../base/endpoint.ts';
 import type { SipfarmError } from '../base/errors.ts';
@@ -7,6 +8,7 @@ import type { Config } from '../config/schema.ts';
 import { memberIds } from '../config/workers.ts';
 import { type MemberRecord, parseMemberRecord } from '../membership/member-record.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import type { Store } from '../store/store.ts';
 import { boundAddresses } from './bind-checks.ts';
 import type {
@@ -177,7 +179,9 @@ async function isUntracked(around: Surroundings): Promise<boolean | undefined> {
 function countTracked(around: Surroundings, config: Config): number | undefined {
   const text = around.readFile('/proc/net/nf_conntrack');
   if (text === undefined) return undefined;
-  const ports = new Set(config.listeners.filter(({ transport }) => transport === 'udp').map(({ bind }) => bind.port));
+  const ports = new Set(
+    config.listeners.filter(({ transport }) => !isReliable(transport)).map(({ bind }) => bind.port),
+  );
   return text
     .split('\n')
     .filter((line) => / udp .*? dport=/.test(line) && ports.has(Number(/ dport=(\d+)/.exec(line)?.[1]))).length;

@@ -1,5 +1,7 @@
 // Checks what clients receive: judges the answers that came back through the balancer.
+
 import { formatEndpoint } from '../base/endpoint.ts';
+import { TRANSPORT_KINDS } from '../packet/transport-kind.ts';
 import { type Finding, finding } from './finding.ts';
 import { type Asked, LONG, type ThroughFacts } from './through-probe.ts';
 
@@ -11,18 +13,19 @@ function share({ sent, answered }: Asked): string {
 
 function checkShort({ to, udp, tcp }: ThroughFacts): Finding[] {
   const found: Finding[] = [];
-  for (const [transport, { short }] of [
-    ['UDP', udp],
-    ['TCP', tcp],
+  for (const [kind, { short }] of [
+    [TRANSPORT_KINDS.udp, udp],
+    [TRANSPORT_KINDS.tcp, tcp],
   ] as const) {
     if (short.answered === short.sent) continue;
+    const transport = kind.viaName;
     const about = `${formatEndpoint(to)} by ${transport}`;
     const why =
       short.answered === 0
         ? `the balancer does not pass ${transport} on, no member listens, or the answers do not find the way back`
         : 'the balancer also sends to members that are down, or whose answers do not find the way back';
     // A farm may have no TCP.
-    const severity = transport === 'TCP' && short.answered === 0 && udp.short.answered > 0 ? 'warning' : 'fault';
+    const severity = kind.reliable && short.answered === 0 && udp.short.answered > 0 ? 'warning' : 'fault';
     const reason = `Of the requests sent there ${share(short)} answered: ${why}.`;
     found.push(finding('DR_THROUGH_SILENT', severity, about, reason, [EVERYWHERE]));
   }

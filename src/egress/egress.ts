@@ -2,6 +2,7 @@
 
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import type { Flow } from '../packet/flow.ts';
+import { isReliable } from '../packet/transport-kind.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { RemoteListeners } from './remote-listeners.ts';
@@ -61,7 +62,7 @@ export class Egress {
     if (elsewhere || !listener) {
       return elsewhere && tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
     }
-    if (listener.transport === 'tcp') return here && this.#connectAndSend(index, flow, message);
+    if (isReliable(listener.transport)) return here && this.#connectAndSend(index, flow, message);
     const away = !here && listener.answer === 'ingress' && tables.seats.has(flow.member);
     if (away && this.#link.egress(flow, message, 0, message.length)) return true;
     // Any member may send from the shared address; and when the one that should is gone, an answer from here beats silence.

@@ -1,7 +1,9 @@
 // Through which member a node that is not in the farm sends what its SIP server starts: the owner of the Call-ID's slot, so that INVITE,
 // CANCEL, ACK and BYE of a call leave by one member as long as it is there; when it is not, the next in the drawing of that slot.
+
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import { scoreIn } from '../ownership/slots.ts';
+import type { ListenerKind } from '../packet/transport-kind.ts';
 import type { RemoteListener, RemoteListeners } from './remote-listeners.ts';
 
 export interface ExitChoiceOptions {
@@ -26,7 +28,7 @@ export class ExitChoice {
    * only by members that take new calls. What belongs to something that began goes by draining ones too: by the one it began at, when that was
    * before the drain.
    */
-  choose(slot: number, transport: 'udp' | 'tcp', ipv6: boolean, begins: boolean): RemoteListener | undefined {
+  choose(slot: number, transport: ListenerKind, ipv6: boolean, begins: boolean): RemoteListener | undefined {
     const { routing, remoteListeners, reachable } = this.#options;
     const { slots, members, seats, someIdle } = routing.tables;
     const owner = slots[slot]!;

@@ -1,10 +1,12 @@
 // The listeners of the other nodes, as their records tell them: where this node cannot answer by itself, and where a node that has no way
 // to the clients sends by a member. Built by cold code whenever the records change, read per packet.
-import { type Advertised, advertisedIn } from '../base/advertised.ts';
+
 import { parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { SeatRole } from '../ownership/view.ts';
+import { type Advertised, advertisedIn } from '../packet/advertised.ts';
 import type { Packet } from '../packet/packet.ts';
+import { isListenerKind, type ListenerKind } from '../packet/transport-kind.ts';
 import type { Listener } from '../transport/transport.ts';
 
 /** What the way back of a request is made from. */
@@ -14,7 +16,7 @@ export type ListenerTraits = Pick<Listener, 'code' | 'answer' | 'proxyProtocol'>
 export interface RemoteListener extends ListenerTraits {
   /** Number of the node that holds it. */
   readonly member: number;
-  readonly transport: 'udp' | 'tcp';
+  readonly transport: ListenerKind;
   readonly ipv6: boolean;
   readonly advertise: Advertised;
 }
@@ -82,7 +84,7 @@ export class RemoteListeners {
   }
 
   /** The first listener of that member by which messages leave with this transport and address family: not one whose clients are told another transport. */
-  fitting(member: number, transport: 'udp' | 'tcp', ipv6: boolean): RemoteListener | undefined {
+  fitting(member: number, transport: ListenerKind, ipv6: boolean): RemoteListener | undefined {
     for (const remote of this.#all.get(member) ?? NO_DOORS)
       if (remote.advertise.transport === transport && remote.ipv6 === ipv6) return remote;
     return undefined;
@@ -106,7 +108,7 @@ function remoteListenersOf({ number, listeners }: RemoteListenerRecord): RemoteL
   return listeners.flatMap((listener): RemoteListener[] => {
     const { name, transport, bind, proxied } = listener;
     const advertise = advertisedIn(listener);
-    if (!advertise || (transport !== 'udp' && transport !== 'tcp')) return [];
+    if (!advertise || !isListenerKind(transport)) return [];
     const proxyProtocol = proxied ? 'require' : 'off';
     const ipv6 = parseEndpoint(bind)?.address.includes(':') ?? false;
     const answer = 'ingress' as const;

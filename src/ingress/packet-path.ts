@@ -28,7 +28,7 @@ export interface PacketPathOptions {
   readonly routing: { readonly keys: Keyring };
   readonly lookup: OwnerLookup;
   readonly link: RelayLink;
-  readonly service: Service;
+  readonly service: Pick<Service, 'handle' | 'returned'>;
   readonly answers: StatelessReplies;
   readonly egress: Egress;
   readonly verdicts: CellFamily<'verdict' | 'reason'>;

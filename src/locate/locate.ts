@@ -1,16 +1,17 @@
-// Where a request goes (RFC 3263 section 4): from host, port and transport of a SIP URI to addresses, in the order in which to try them.
-// Literals and names asked before are answered at once; another name costs one wait, shared by all who ask for it meanwhile.
+// Finds the targets of a request (RFC 3263 4): from host, port and transport of a SIP URI to addresses, in the order of
+// trial. Literals and cached names are answered at once. Another name costs one wait, which all requests for it share.
 
 import { promises as dns, type NaptrRecord, type RecordWithTtl, type SrvRecord } from 'node:dns';
 import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { SIP_PORT } from '../base/endpoint.ts';
 import type { CellFamily } from '../metrics/counters.ts';
+import { LISTENER_KINDS, type ListenerKind, TRANSPORT_KINDS } from '../packet/transport-kind.ts';
 import { orderTargets, type Ranking, type Server, type SrvTarget } from './srv-order.ts';
 
 export type { SrvTarget as Target } from './srv-order.ts';
 
-/** What is asked of DNS; `dns.promises.Resolver` of Node is one. A rejection carries a `code` of node:dns. */
+/** Queries sent to DNS; `dns.promises.Resolver` of Node.js fits. A rejection carries a `code` of node:dns. */
 export interface DnsResolver {
   resolve4(name: string, options: { readonly ttl: true }): Promise<RecordWithTtl[]>;
   resolve6(name: string, options: { readonly ttl: true }): Promise<RecordWithTtl[]>;
@@ -18,7 +19,10 @@ export interface DnsResolver {
   resolveNaptr(name: string): Promise<NaptrRecord[]>;
 }
 
-/** The resolver of this host, or one that asks `servers` (`192.0.2.53`, `[2001:db8::53]:5353`). Two tries of a second each per question. */
+/**
+ * Returns the resolver of this host, or one that queries `servers` (`192.0.2.53`, `[2001:db8::53]:5353`). It makes two
+ * tries of one second each per query.
+ */
 export function nodeResolver(servers: readonly string[] = []): DnsResolver {
   const resolver = new dns.Resolver({ timeout: 1000, tries: 2 });
   if (servers.length > 0) resolver.setServers(servers);
@@ -28,59 +32,63 @@ export function nodeResolver(servers: readonly string[] = []): DnsResolver {
 export interface LocatorOptions {
   readonly resolver: DnsResolver;
   readonly clock: Clock;
-  /** What the node can send by, the preferred one first. */
-  readonly transports: readonly ('udp' | 'tcp')[];
-  /** Address families the node has sockets of, the preferred one first. */
+  /** Transports that the node can send by, the preferred one first. */
+  readonly transports: readonly ListenerKind[];
+  /** Address families that the node has sockets of, the preferred one first. */
   readonly families: readonly (4 | 6)[];
-  /** Counts lookups by how they ended: found, nothing, failed, busy. Answers from memory are not counted. */
+  /** Counts lookups by result: found, nothing, failed, busy. Answers from memory are not counted. */
   readonly lookups: CellFamily<'result'>;
-  /** Names remembered, default 4,096; the one looked up longest ago is forgotten first. */
+  /** Names cached, default 4,096. The name with the oldest lookup is forgotten first. */
   readonly maxNames?: number;
-  /** Names being looked up at one time, default 64. Each costs some ten questions at most. */
+  /** Concurrent lookups, default 64. Each costs about ten queries at most. */
   readonly maxLookups?: number;
-  /** How long a lookup may take, default 4,000. Later it counts as failed. */
+  /** Milliseconds that a lookup may take, default 4,000. Then it counts as failed. */
   readonly timeoutMs?: number;
 }
 
-/** Bounds of a time to live in memory: below, a name of TTL 0 would be asked for each packet; above, a change would go unseen for too long. */
+/**
+ * Bounds of a time to live in the cache. Below, a name of TTL 0 would be queried for each packet. Above, a change would
+ * stay unnoticed for too long.
+ */
 const MIN_TTL_SECONDS = 1;
 const MAX_TTL_SECONDS = 3600;
-/** Node does not tell the TTL of SRV and NAPTR records. */
+/** Seconds for SRV and NAPTR records: Node.js does not return their TTL. */
 const SERVICE_TTL_SECONDS = 60;
-/** How long "no such name" and "no answer" are believed. */
+/** Milliseconds that "no such name" and "no answer" are cached. */
 const NEGATIVE_MS = 5000;
-/** How long targets outlive their time while DNS does not answer (in the spirit of RFC 8767). */
+/** Milliseconds that expired targets stay usable while DNS does not answer (in the spirit of RFC 8767). */
 const STALE_MS = 3_600_000;
-// Bounds on what one name may cost.
+// Bounds on the cost of one name.
 const MAX_SERVICES = 4;
 const MAX_SERVERS = 8;
 const MAX_ADDRESSES = 8;
 
-/** Codes of node:dns that mean "there is no such record". The last two come from servers that do not know NAPTR or SRV. */
+/**
+ * Codes of node:dns that mean "there is no such record". The last two come from servers that do not support NAPTR or
+ * SRV.
+ */
 const NO_RECORD = new Set(['ENOTFOUND', 'ENODATA', 'ENOTIMP', 'EFORMERR']);
 const HOST_NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?$/;
 
 const NOTHING: readonly SrvTarget[] = [];
-/** RFC 6761 6.3: the name is not asked of DNS. */
+/** RFC 6761 6.3: DNS is not queried for this name. */
 const LOCALHOST = '127.0.0.1';
 
-/** What is remembered of a name. */
+/** The cached result for a name. */
 interface CachedLookup {
   readonly ranking: Ranking;
-  /** The order itself when there is only one. */
+  /** The order itself, when only one is possible. */
   readonly only: readonly SrvTarget[] | undefined;
-  /** Until when it holds, and until when it may be used when DNS does not answer. */
+  /** End of its validity, and end of its use while DNS does not answer. Monotonic milliseconds. */
   until: number;
   readonly staleUntil: number;
 }
 
-/** What happened while one name was looked up. */
+/** Events during the lookup of one name. */
 interface Progress {
   failed: boolean;
   ttlSeconds: number;
 }
-
-type TransportRule = SrvTarget['transport'];
 
 export class Locator {
   readonly #options: LocatorOptions;
@@ -98,9 +106,12 @@ export class Locator {
   }
 
   /**
-   * The targets in the order in which to try them, when that takes no question: undefined says to call `locate`, an empty list that there are none.
-   * `host`: literal (brackets or not) or name; `port` 0 = none given; `transport`: the URI's parameter;
-   * `choice`: decides among equals, and must be equal for all retransmissions of a request (a hash of its branch).
+   * Returns the targets in the order of trial, without a query. Undefined: call `locate`. Empty list: there are no
+   * targets.
+   * - `host`: literal (brackets optional) or name.
+   * - `port`: 0 = none given.
+   * - `transport`: the URI's parameter.
+   * - `choice`: decides among equals. All retransmissions of a request need the same value (a hash of its branch).
    */
   locateNow(
     host: string,
@@ -113,7 +124,7 @@ export class Locator {
     const literal = host === 'localhost' ? LOCALHOST : host.charCodeAt(0) === 0x5b ? host.slice(1, -1) : host;
     const family = net.isIP(literal);
     if (family !== 0) {
-      // RFC 3263 4.1: a literal without transport is reached by UDP.
+      // RFC 3263 4.1: a literal without a transport is reached by UDP.
       if (!this.#options.families.includes(family as 4 | 6)) return NOTHING;
       return [{ transport: by ?? this.#fallback(), address: literal, port: port || SIP_PORT }];
     }
@@ -123,8 +134,8 @@ export class Locator {
   }
 
   /**
-   * As `locateNow`, asking DNS where needed. Never rejects: an empty list says that there is no target, or that DNS does not answer;
-   * 'busy' that too many lookups are under way.
+   * Returns the targets like `locateNow`, and queries DNS where needed. Never rejects. Empty list: there is no target,
+   * or DNS does not answer. 'busy': too many lookups are running.
    */
   async locate(
     host: string,
@@ -142,7 +153,7 @@ export class Locator {
     if (!running) {
       if (this.#running.size >= this.#maxLookups) {
         this.#options.lookups.cell({ result: 'busy' }).n++;
-        // A known trunk must not fall because strangers' names are slow.
+        // A cached trunk must not fail because names of strangers are slow.
         const known = this.#known.get(key);
         const usable = known !== undefined && known.staleUntil > this.#options.clock.now();
         return usable ? (known.only ?? orderTargets(known.ranking, choice)) : 'busy';
@@ -154,7 +165,10 @@ export class Locator {
     return this.locateNow(host, port, transport, choice) ?? NOTHING;
   }
 
-  /** Waits for a lookup, but not for ever: past the deadline the name counts as failed. The lookup itself goes on and holds its place until it ends. */
+  /**
+   * Waits for a lookup until the deadline; then the name counts as failed. The lookup itself continues and keeps its
+   * place.
+   */
   #atMost(running: Promise<void>, key: string): Promise<void> {
     return new Promise((resolve) => {
       const timer = this.#options.clock.after(this.#timeoutMs, () => {
@@ -168,7 +182,7 @@ export class Locator {
     });
   }
 
-  async #lookUp(key: string, name: string, port: number, transport: TransportRule | undefined): Promise<void> {
+  async #lookUp(key: string, name: string, port: number, transport: ListenerKind | undefined): Promise<void> {
     const progress: Progress = { failed: false, ttlSeconds: MAX_TTL_SECONDS };
     const ranking = await this.#rank(name, port, transport, progress);
     const targets = orderTargets(ranking, 0);
@@ -179,7 +193,7 @@ export class Locator {
     }
     this.#options.lookups.cell({ result: targets.length > 0 ? 'found' : 'nothing' }).n++;
     const now = this.#options.clock.now();
-    // What was found in part only is asked again soon.
+    // A partial result is queried again soon.
     const believed = targets.length === 0 || progress.failed;
     const until = now + (believed ? NEGATIVE_MS : 1000 * Math.max(progress.ttlSeconds, MIN_TTL_SECONDS));
     this.#remember(key, {
@@ -190,7 +204,7 @@ export class Locator {
     });
   }
 
-  /** DNS gave no answer: goes on with what was known, if that is not too old. */
+  /** Handles a missing DNS answer: continues with the cached result while it is not too old. */
   #fail(key: string): void {
     const now = this.#options.clock.now();
     const known = this.#known.get(key);
@@ -204,29 +218,32 @@ export class Locator {
     this.#known.set(key, known);
   }
 
-  /** RFC 3263 4.1 and 4.2. */
-  async #rank(name: string, port: number, transport: TransportRule | undefined, progress: Progress): Promise<Ranking> {
+  /** Returns the servers of a name by rank (RFC 3263 4.1, 4.2). */
+  async #rank(name: string, port: number, transport: ListenerKind | undefined, progress: Progress): Promise<Ranking> {
     if (port !== 0) return this.#host(name, transport ?? this.#fallback(), port, progress);
     const services = transport ? [] : await this.#services(name);
     if (services.length === 0)
       for (const by of transport ? [transport] : this.#options.transports)
-        services.push({ by, name: `_sip._${by}.${name}` });
+        services.push({ by, name: `${TRANSPORT_KINDS[by].srvPrefix}${name}` });
     const found = await Promise.all(services.map((service) => this.#servers(service.name, service.by, progress)));
     if (found.some((ranking) => ranking !== undefined)) return found.flatMap((ranking) => ranking ?? []);
-    // Without an answer about SRV nobody knows that the name itself is meant.
+    // Only a definite "no SRV records" selects the addresses of the name itself.
     if (progress.failed) return [];
     return this.#host(name, transport ?? this.#fallback(), SIP_PORT, progress);
   }
 
-  /** The services that NAPTR names and this node can use. A NAPTR question without an answer counts as none: many servers do not know the type. */
-  async #services(name: string): Promise<{ by: TransportRule; name: string }[]> {
+  /**
+   * Returns the services that NAPTR names and this node can use. A NAPTR query without an answer counts as no record:
+   * many servers do not support the type.
+   */
+  async #services(name: string): Promise<{ by: ListenerKind; name: string }[]> {
     const unheard: Progress = { failed: false, ttlSeconds: 0 };
     const records = await answer(() => this.#options.resolver.resolveNaptr(name), unheard);
-    const services: { by: TransportRule; name: string }[] = [];
+    const services: { by: ListenerKind; name: string }[] = [];
     for (const record of records.sort((a, b) => a.order - b.order || a.preference - b.preference)) {
       const service = record.service.toUpperCase();
-      const by = service === 'SIP+D2U' ? 'udp' : service === 'SIP+D2T' ? 'tcp' : undefined;
-      if (!by || !this.#options.transports.includes(by) || record.flags.toLowerCase() !== 's') continue;
+      const by = this.#options.transports.find((kind) => TRANSPORT_KINDS[kind].naptrService === service);
+      if (!by || record.flags.toLowerCase() !== 's') continue;
       const replacement = record.replacement.toLowerCase();
       if (HOST_NAME.test(replacement)) services.push({ by, name: replacement });
       if (services.length === MAX_SERVICES) break;
@@ -234,13 +251,13 @@ export class Locator {
     return services;
   }
 
-  /** The servers that the SRV records of `service` name, by priority; undefined when there are no such records. */
-  async #servers(service: string, by: TransportRule, progress: Progress): Promise<Ranking | undefined> {
+  /** Returns the servers in the SRV records of `service`, by priority; undefined when there are no such records. */
+  async #servers(service: string, by: ListenerKind, progress: Progress): Promise<Ranking | undefined> {
     const records = await answer(() => this.#options.resolver.resolveSrv(service), progress);
     if (records.length === 0) return undefined;
     progress.ttlSeconds = Math.min(progress.ttlSeconds, SERVICE_TTL_SECONDS);
     const usable = records
-      // The target "." says that the service is not offered (RFC 2782).
+      // The target "." means that the service is not offered (RFC 2782).
       .filter((record) => record.port > 0 && HOST_NAME.test(record.name.toLowerCase()))
       .sort((a, b) => a.priority - b.priority)
       .slice(0, MAX_SERVERS);
@@ -256,12 +273,12 @@ export class Locator {
     return [...groups.values()];
   }
 
-  async #host(name: string, by: TransportRule, port: number, progress: Progress): Promise<Ranking> {
+  async #host(name: string, by: ListenerKind, port: number, progress: Progress): Promise<Ranking> {
     return [[await this.#server(name, by, port, 0, progress)]];
   }
 
-  /** The addresses of one host. */
-  async #server(name: string, by: TransportRule, port: number, weight: number, progress: Progress): Promise<Server> {
+  /** Returns the addresses of one host. */
+  async #server(name: string, by: ListenerKind, port: number, weight: number, progress: Progress): Promise<Server> {
     const { resolver } = this.#options;
     const families = await Promise.all(
       this.#options.families.map(async (family) => {
@@ -275,29 +292,32 @@ export class Locator {
     return { weight, families };
   }
 
-  /** The transport a URI asks for; undefined = it leaves the choice to us, null = we have no such thing. */
-  #transport(parameter: string | undefined): TransportRule | undefined | null {
+  /**
+   * Returns the transport that a URI requires. Undefined: the URI leaves the choice open. Null: this node has none
+   * such.
+   */
+  #transport(parameter: string | undefined): ListenerKind | undefined | null {
     if (parameter === undefined) return undefined;
     const by = parameter.toLowerCase();
-    return (by === 'udp' || by === 'tcp') && this.#options.transports.includes(by) ? by : null;
+    return this.#options.transports.find((kind) => kind === by) ?? null;
   }
 
-  /** UDP, where nothing says otherwise (RFC 3263 4.1). */
-  #fallback(): TransportRule {
-    return this.#options.transports.includes('udp') ? 'udp' : 'tcp';
+  /** Returns the default transport: UDP (RFC 3263 4.1), or TCP on a node without UDP. */
+  #fallback(): ListenerKind {
+    return LISTENER_KINDS.find((kind) => this.#options.transports.includes(kind)) ?? LISTENER_KINDS[0];
   }
 }
 
-function questionKey(host: string, port: number, transport: TransportRule | undefined): string {
+function questionKey(host: string, port: number, transport: ListenerKind | undefined): string {
   return `${transport ?? ''} ${port} ${host.toLowerCase()}`;
 }
 
-/** Could the order differ from one request to another? */
+/** Returns true when the order may differ between requests. */
 function hasChoice(ranking: Ranking): boolean {
   return ranking.some((group) => group.length > 1 || group[0]!.families.some((family) => family.length > 1));
 }
 
-/** The records, none when there are none, and none with `failed` set when the question was not answered. */
+/** Returns the records: none when there are none. Returns none and sets `failed` when the query was not answered. */
 async function answer<T>(ask: () => Promise<T[]>, progress: Progress): Promise<T[]> {
   try {
     return await ask();

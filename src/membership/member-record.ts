@@ -1,24 +1,26 @@
 // The store's key members/<id>: what a member says of itself, bound to its lease. And numbers/<n>: to whom a member number is given.
-import { advertisedIn } from '../base/advertised.ts';
+
 import { parseEndpoint } from '../base/endpoint.ts';
 import { isInteger, isList, isObject, isOneOf, isText } from '../base/guards.ts';
 import { SEAT_ROLES, type SeatRole, type SeatState } from '../ownership/view.ts';
+import { advertisedIn } from '../packet/advertised.ts';
+import { isListenerKind, LISTENER_KINDS, type ListenerKind } from '../packet/transport-kind.ts';
 
 /** `away`: it lives and wants no seat: a drain has come to its deadline, or an order has taken the seat. */
 const STATES = ['active', 'draining', 'away'] as const satisfies readonly (SeatState | 'away')[];
 export type MemberRecordState = (typeof STATES)[number];
-const TRANSPORTS = ['udp', 'tcp', 'tls'] as const;
 
 export const MAX_NUMBER = 65_535;
 export const MAX_INCARNATION = 16_777_215;
 const MAX_LISTENERS = 64;
 const MAX_KEYS = 8;
+const MAX_KIND = 16;
 /** A domain name of 253 octets, a port and a transport. */
 const MAX_TOLD = 280;
 
 export interface ListenerRecord {
   readonly name: string;
-  readonly transport: (typeof TRANSPORTS)[number];
+  readonly transport: ListenerKind;
   /** `ip:port`. */
   readonly bind: string;
   /** `ip:port`. */
@@ -100,7 +102,8 @@ export function parseMemberRecord(id: string, value: unknown): MemberRecord | un
   const { sipfarm, min, max } = versions;
   if (!isText(sipfarm, 64) || !isInteger(min, 0, 65_535) || !isInteger(max, 0, 65_535)) return undefined;
   if (keys !== undefined && !isKeyNames(keys)) return undefined;
-  const parsed = listeners.map(parseListener);
+  // A later version may have listeners of kinds that this one lacks: they do not cost the record.
+  const parsed = listeners.filter((each) => !isOfLaterKind(each)).map(parseListener);
   if (!parsed.every((listener) => listener !== undefined)) return undefined;
   return {
     v,
@@ -124,10 +127,16 @@ function isKeyNames(value: unknown): value is readonly string[] {
   return isList(value, MAX_KEYS) && value.every((name) => typeof name === 'string' && /^[0-9a-f]{16}$/.test(name));
 }
 
+function isOfLaterKind(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const { transport } = value;
+  return isText(transport, MAX_KIND) && !isListenerKind(transport);
+}
+
 function parseListener(value: unknown): ListenerRecord | undefined {
   if (!isObject(value)) return undefined;
   const { name, transport, bind, advertise, told, proxied, transparent } = value;
-  if (!isText(name, 64) || !isOneOf(transport, TRANSPORTS) || !isEndpoint(bind) || !isEndpoint(advertise)) {
+  if (!isText(name, 64) || !isOneOf(transport, LISTENER_KINDS) || !isEndpoint(bind) || !isEndpoint(advertise)) {
     return undefined;
   }
   if (transparent !== undefined && !isEndpoint(transparent)) return undefined;

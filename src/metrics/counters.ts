@@ -1,7 +1,8 @@
-// Plain numbers that the hot path adds to, and prom-client reads on scrape. A cell is made once, cold, and then only `n` changes.
+// Counters of the hot path: plain numbers that prom-client reads on scrape. Cold code creates a cell once; afterwards
+// only `n` changes.
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
-/** One labelled value. The hot path holds the cell and writes `cell.n++`. */
+/** One labelled value. The hot path holds the cell and executes `cell.n++`. */
 export interface Cell {
   n: number;
 }
@@ -13,7 +14,9 @@ interface Definition<L extends string> {
   readonly labels: readonly L[];
 }
 
-/** A family of cells, one per label combination. `cell` looks up by text: call it at construction, not per packet. */
+/**
+ * A family of cells, one per combination of labels. `cell` searches by text: call it at construction, not per packet.
+ */
 export class CellFamily<L extends string> {
   readonly definition: Definition<L>;
   readonly #cells = new Map<string, { readonly cell: Cell; readonly labels: Record<L, string> }>();
@@ -32,7 +35,10 @@ export class CellFamily<L extends string> {
     return entry.cell;
   }
 
-  /** Ends all values of which this label is `value`. A holder of such a cell goes on counting into it, and nobody reads that. */
+  /**
+   * Ends all values with `value` in this label. Holders of such a cell still count in it, but it is not exported any
+   * more.
+   */
   forget(label: L, value: string): void {
     for (const [key, { labels }] of this.#cells) if (labels[label] === value) this.#cells.delete(key);
   }
@@ -42,7 +48,7 @@ export class CellFamily<L extends string> {
   }
 }
 
-/** Registers a counter whose values are cells. */
+/** Registers a counter with cells as values. */
 export function counter<const L extends string>(
   registry: Registry,
   name: string,
@@ -83,7 +89,7 @@ export function gauge<const L extends string>(
   });
 }
 
-/** Registers a histogram of seconds. `observe` costs about a microsecond: sample it on the packet path. */
+/** Registers a histogram of seconds. `observe` costs about one microsecond: sample it on the packet path. */
 export function histogram(registry: Registry, name: string, help: string, buckets: readonly number[]): Histogram {
   return new Histogram({ name: `sipfarm_${name}`, help, buckets: [...buckets], registers: [registry] });
 }

@@ -1,10 +1,10 @@
-// Series with the name of a member as a label. They end five minutes after the member is gone, so that a farm whose names change for ever
-// does not fill the memory, and a member that is restarted goes on with its series.
+// Ends series that have a member's name as a label, five minutes after the member has left. So changing names do not
+// fill the memory, and a restarted member continues its series.
 import type { CellFamily } from './counters.ts';
 
-/** Long enough for several scrapes to read the last values. */
+/** Milliseconds that a series is kept: long enough for several scrapes to read the last values. */
 const KEPT_MS = 300_000;
-/** Members that are gone whose series are kept at the same time: of more the ones that went first end at once. */
+/** Most absent members with series. Above it the series of those that left first end at once. */
 const MOST_GONE = 1000;
 
 export class MemberSeries<L extends string> {
@@ -12,17 +12,17 @@ export class MemberSeries<L extends string> {
   readonly #label: L;
   readonly #now: () => number;
   #present: ReadonlySet<string> = new Set();
-  /** Name to the time it went, the first in front. */
+  /** Time at which each name left, the first in front. Monotonic milliseconds. */
   readonly #gone = new Map<string, number>();
 
-  /** `label` holds the member's name. `now`: monotonic milliseconds. */
+  /** `label` holds the member's name. `now` returns monotonic milliseconds. */
   constructor(family: CellFamily<L>, label: L, now: () => number) {
     this.#family = family;
     this.#label = label;
     this.#now = now;
   }
 
-  /** Takes the names of all members there are. */
+  /** Takes the names of all current members. */
   setPresent(names: Iterable<string>): void {
     const before = this.#present;
     this.#present = new Set(names);
@@ -34,7 +34,7 @@ export class MemberSeries<L extends string> {
     }
   }
 
-  /** Ends the series whose time is over. */
+  /** Ends the series with expired time. */
   sweep(): void {
     const now = this.#now();
     for (const [name, since] of this.#gone) {

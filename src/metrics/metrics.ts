@@ -1,21 +1,22 @@
-// Every metric of sipfarm, in one object. The rooms get their cells and families from here; docs/metrics.md is generated from it.
+// Creates every metric of sipfarm, in one object. The rooms get their cells and families from here. docs/metrics.md is
+// generated from it.
 import { type EventLoopUtilization, performance } from 'node:perf_hooks';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { type Cell, type CellFamily, counter, gauge, histogram } from './counters.ts';
 
 type SeatKind = 'active' | 'draining' | 'disabled' | 'relay';
 
-/** What is read on scrape. The node puts its own readers here while it is built; until then everything reads zero. */
+/** Values read on scrape. The node inserts its own readers while it is built; until then all read zero. */
 interface Sources {
   ownedCalls: () => number;
   viewEpoch: () => number;
-  /** Seats of the view: members by state, nodes that are not in the farm by role. */
+  /** Seats of the view: members by state, nodes outside the farm by role. */
   members: () => Readonly<Record<SeatKind, number>>;
   peersReachable: () => number;
   storeUp: () => boolean;
   tcpConnections: () => number;
   upstreamUp: () => boolean;
-  callRecovery: () => number;
+  callRecords: () => number;
   callRecordQueue: () => number;
 }
 
@@ -50,25 +51,25 @@ export interface Metrics {
 
 export interface MetricsOptions {
   readonly version: string;
-  /** Every value that the label `reason` of a dropped packet can take: each is there as 0 from the start. */
+  /** Every value of the label `reason` of a dropped packet. Each is exported as 0 from the start. */
   readonly dropReasons: readonly string[];
 }
 
-/** From a loopback neighbour to a link that is about to be given up. */
+/** Seconds: from a loopback neighbour to a link that is almost given up. */
 const HOP_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5];
 const STORE_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
 function makeGauges(registry: Registry, sources: Sources): void {
   const single = (name: string, help: string, read: () => number): void =>
     gauge(registry, name, help, [], () => [{ labels: {}, value: read() }]);
-  single('owned_calls', 'Calls this member owns now.', () => sources.ownedCalls());
-  single('view_epoch', 'Number of the view this member works by. The same on all members, but for moments.', () =>
+  single('owned_calls', 'Calls that this member owns now.', () => sources.ownedCalls());
+  single('view_epoch', 'Epoch of the view that this member uses. The same on all members, except for moments.', () =>
     sources.viewEpoch(),
   );
   gauge(
     registry,
     'members',
-    'Seats of the view: members by state (active, draining), nodes that are not in the farm by role (disabled, relay).',
+    'Seats of the view: members by state (active, draining), nodes outside the farm by role (disabled, relay).',
     ['state'],
     () => Object.entries(sources.members()).map(([state, value]) => ({ labels: { state }, value })),
   );
@@ -78,8 +79,8 @@ function makeGauges(registry: Registry, sources: Sources): void {
   );
   single('tcp_connections', 'Open TCP connections.', () => sources.tcpConnections());
   single('upstream_up', '1 while the SIP server behind this member answers.', () => Number(sources.upstreamUp()));
-  single('call_records', 'Calls whose records this member keeps.', () => sources.callRecovery());
-  single('call_record_queue', 'Calls whose records wait to be written. Grows while the store is slow or away.', () =>
+  single('call_records', 'Calls whose records this member keeps.', () => sources.callRecords());
+  single('call_record_queue', 'Calls whose records wait to be written. Grows while the store is slow or down.', () =>
     sources.callRecordQueue(),
   );
 }
@@ -100,13 +101,13 @@ function makeProcessGauges(registry: Registry, version: string): void {
   );
   new Gauge({
     name: 'sipfarm_build_info',
-    help: 'Always 1; the label tells the version.',
+    help: 'Always 1; the label has the version.',
     labelNames: ['version'],
     registers: [registry],
   }).set({ version }, 1);
 }
 
-/** Makes every family in `registry`, with a zero for each drop reason. */
+/** Creates every family in `registry`, with a zero for each drop reason. */
 export function makeMetrics(registry: Registry, options: MetricsOptions): Metrics {
   const sources: Sources = {
     ownedCalls: () => 0,
@@ -116,7 +117,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     storeUp: () => false,
     tcpConnections: () => 0,
     upstreamUp: () => false,
-    callRecovery: () => 0,
+    callRecords: () => 0,
     callRecordQueue: () => 0,
   };
   const metrics: Metrics = {
@@ -125,23 +126,23 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     adopted: counter(
       registry,
       'adopted_calls_total',
-      'Calls of members that are gone, by why they were adopted (need: a packet asked for it; sweep: nobody did) and what became of them (ownership.md).',
+      'Adopted calls of dead members, by reason (need: a packet needed the call; sweep: after the grace) and outcome (see takeover.md).',
       ['why', 'outcome'],
     ),
-    received: counter(registry, 'received_packets_total', 'Packets that came in from outside, by listener and class.', [
+    received: counter(registry, 'received_packets_total', 'Packets received from outside, by listener and class.', [
       'listener',
       'class',
     ]),
     verdicts: counter(
       registry,
       'verdicts_total',
-      'What became of packets: local, relay, reply (reason = status) or drop (reason = why; see errors.md).',
+      'Verdicts on packets: local, relay, reply (reason = status) or drop (reason: see errors.md).',
       ['verdict', 'reason'],
     ),
     relayed: counter(
       registry,
       'relayed_packets_total',
-      'Packets sent to (direction out) or taken from (in) another member over the relay link, in frames. The series of a peer end five minutes after it is gone.',
+      'Packets sent to (direction out) or received from (in) another member over the relay link, in frames. The series of a peer end five minutes after it is gone.',
       ['direction', 'peer'],
     ),
     relayRefused: counter(
@@ -153,14 +154,14 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     transparent: counter(
       registry,
       'transparent_packets_total',
-      'Packets passed between members with their own source (relay.mode transparent). out: sent, or refused by the system (over the MTU, no room) and sent in a frame instead; in: taken, or garbage.',
+      'Packets relayed with their own source address (relay.mode transparent). out: sent, or refused by the system (over the MTU, no buffer) and sent in a frame instead; in: taken, or garbage.',
       ['direction', 'outcome'],
     ),
     relayHop: histogram(registry, 'relay_hop_seconds', 'Half the round trip of a probe to a peer.', HOP_BUCKETS),
     forgedTokens: counter(
       registry,
       'forged_tokens_total',
-      'Texts that look like a token of this farm and fail its check, by place. Grows when a key is missing here, or somebody tries.',
+      'Texts that look like a token of this farm and fail its check, by place. Grows when a key is missing here, or tokens are forged.',
       ['place'],
     ),
     handled: counter(
@@ -175,19 +176,19 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
       'TCP connections that were closed or refused, by reason.',
       ['reason'],
     ),
-    sendErrors: counter(registry, 'send_errors_total', 'Datagrams the system would not send, by listener.', [
+    sendErrors: counter(registry, 'send_errors_total', 'Datagrams that the system refused to send, by listener.', [
       'listener',
     ]),
     batchCalls: counter(
       registry,
       'batch_calls_total',
-      'System calls that took (direction in) or sent (out) UDP datagrams in batches; 0 where transport.batch is not in use.',
+      'System calls that received (direction in) or sent (out) UDP datagrams in batches; 0 without transport.batch.',
       ['direction'],
     ),
     batchDatagrams: counter(
       registry,
       'batch_datagrams_total',
-      'Datagrams moved by these calls, up to 64 each; the first of a wake-up comes singly and is not counted. Over batch_calls_total: how full the batches are, which rises with the load.',
+      'Datagrams of these calls, up to 64 each; the first of a wake-up is received singly and not counted. Divided by batch_calls_total: the mean size of a batch, which rises with the load.',
       ['direction'],
     ),
     proxyHeaders: counter(
@@ -196,12 +197,12 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
       'PROXY headers on listeners that take them, by outcome (see errors.md): one per datagram, one per connection.',
       ['listener', 'outcome'],
     ),
-    answered: counter(registry, 'requests_answered_total', 'Requests this member answered itself, by status.', [
+    answered: counter(registry, 'requests_answered_total', 'Requests that this member answered itself, by status.', [
       'status',
     ]),
     storeRequest: new Histogram({
       name: 'sipfarm_store_request_seconds',
-      help: 'Time the store took for a request, by operation.',
+      help: 'Duration of a store request, by operation.',
       labelNames: ['operation'],
       buckets: STORE_BUCKETS,
       registers: [registry],
@@ -209,19 +210,19 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     lookups: counter(
       registry,
       'lookups_total',
-      'Names looked up by RFC 3263, by how it ended: found, nothing, failed, busy. Answers from memory are not counted.',
+      'Name lookups by RFC 3263, by result: found, nothing, failed, busy. Cached answers are not counted.',
       ['result'],
     ),
     callRecordWrites: counter(
       registry,
       'call_record_writes_total',
-      'Call records, by what came of them in the store: written, deleted, taken (another member has adopted the call), failed (a commit of many, tried again).',
+      'Call records, by result in the store: written, deleted, taken (another member has adopted the call), failed (a commit of many, retried).',
       ['outcome'],
     ),
     callRecordsDropped: counter(
       registry,
       'call_records_dropped_total',
-      'Call records not written, or not in time: queue (no room among those that wait; written later), size (too long, or refused by the store), room (the memory for records is full).',
+      'Call records not written, or written late: queue (the queue is full; written later), size (too long, or refused by the store), room (the memory for records is full).',
       ['reason'],
     ),
     evicted: counter(
@@ -246,26 +247,28 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
   return metrics;
 }
 
-/** Adds what prom-client tells of the process (memory, CPU, file descriptors, garbage collection). Once per process. */
+/**
+ * Adds prom-client's metrics of the process: memory, CPU, file descriptors, garbage collection. Call once per process.
+ */
 export function addProcessMetrics(registry: Registry): void {
   collectDefaultMetrics({ register: registry });
 }
 
-/** A registry for `makeMetrics`; `labels` are put on every series. */
+/** Returns a registry for `makeMetrics`; every series has `labels`. */
 export function makeRegistry(labels: Readonly<Record<string, string>> = {}): Registry {
   const registry = new Registry();
   registry.setDefaultLabels(labels);
   return registry;
 }
 
-/** What a host of several workers tells of them. */
+/** Metrics that a host exports about its several workers. */
 export interface HostMetrics {
   readonly registry: Registry;
   /** worker_starts_total */
   readonly starts: CellFamily<'worker'>;
 }
 
-/** The families of the process that starts the workers. `up`: by worker, whether it is in the farm. */
+/** Creates the families of the process that starts the workers. `up`: whether each worker is in the farm. */
 export function makeHostMetrics(
   registry: Registry,
   up: () => Iterable<{ readonly worker: string; readonly up: boolean }>,
@@ -284,7 +287,7 @@ export function makeHostMetrics(
     starts: counter(
       registry,
       'worker_starts_total',
-      'With several workers: how often the worker was started, the first time included. Grows when it dies.',
+      'With several workers: number of starts of the worker, the first one included. Grows when it dies.',
       ['worker'],
     ),
   };

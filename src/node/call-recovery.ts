@@ -55,7 +55,7 @@ export class CallRecovery {
       writes: metrics.callRecordWrites,
       dropped: metrics.callRecordsDropped,
     });
-    metrics.sources.callRecovery = () => this.journal.size;
+    metrics.sources.callRecords = () => this.journal.size;
     metrics.sources.callRecordQueue = () => this.journal.waiting;
   }
 

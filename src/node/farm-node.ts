@@ -4,7 +4,6 @@ import { AdminServer, type Answer, type Question } from '../admin/admin-server.t
 import { CallStatus } from '../admin/call-status.ts';
 import { MemberStatus } from '../admin/member-status.ts';
 import type { AdminApi } from '../admin/status.ts';
-import { AddressList } from '../base/address-list.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -33,7 +32,8 @@ import { OwnerLookup } from '../ownership/owner-lookup.ts';
 import type { MemberLife, View } from '../ownership/view.ts';
 import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../relay/envelope.ts';
 import { RelayLink } from '../relay/relay-link.ts';
-import { Upstream } from '../service/upstream/upstream.ts';
+import { makeService } from '../service/kinds/kinds.ts';
+import type { Service } from '../service/service.ts';
 import type { Store } from '../store/store.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from '../transport/limits.ts';
 import { Transport } from '../transport/transport.ts';
@@ -66,6 +66,8 @@ export interface NodeOptions {
   readonly store: Store;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** 0 to below 1; spreads what members do at one time. Left out: drawn by the system. */
+  readonly random?: () => number;
   /** UDP sockets that somebody else has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
   readonly handedIn?: ReadonlySet<string>;
@@ -90,7 +92,7 @@ export class FarmNode {
   readonly transport: Transport;
   readonly #link: RelayLink;
   readonly #remoteListeners: RemoteListeners;
-  readonly #upstream: Upstream;
+  readonly service: Service;
   readonly #answers: StatelessReplies;
   readonly #membership: Membership;
   readonly #fence: Fence;
@@ -151,7 +153,7 @@ export class FarmNode {
             calls: this.#calls,
             mode: config.ownership.records,
             isolated: () => this.#membership.isolated || this.#fence.up,
-            onFound: (entry, record) => this.#upstream.remember(entry, record),
+            onFound: (entry, record) => this.service.succession.recovered(entry, record),
             confirmSeat: () => this.#membership.confirmSeat(),
           });
 
@@ -163,7 +165,7 @@ export class FarmNode {
       handlers: {
         onPacket: (packet) => way.enter(packet),
         onFault: (packet) => way.faulted(packet),
-        onFlowClosed: () => {},
+        onFlowClosed: (connection) => this.service.flowClosed(connection),
         onUnsent: (message) => way.unsent(message),
       },
       early: drops['before-seat'],
@@ -212,6 +214,8 @@ export class FarmNode {
       clock,
       log: log.child({ room: 'fence' }),
       confirm: () => this.#membership.confirmSeat(),
+      // What comes to a node outside the farm is its own, with a seat or without.
+      evicted: () => config.role === 'member' && this.#link.evicted,
       witnesses: (wokeAt) => this.#witnesses(wokeAt),
     });
     const fence = this.#fence;
@@ -246,19 +250,12 @@ export class FarmNode {
     });
     const reachable = (member: number): boolean => this.#link.reachable(member);
     const exitChoice = config.role === 'relay' ? new ExitChoice({ routing, remoteListeners, reachable }) : undefined;
-    const { service, resolver } = config;
     const forbidden = forbiddenTargets(config);
-    this.#upstream = new Upstream({
-      settings: {
-        ...service,
-        names: config.names,
-        allow: service.allow && new AddressList(service.allow),
-        forbidden,
-      },
+    this.service = makeService(config, {
       ...guarded,
       routing,
       network,
-      log: log.child({ room: 'upstream' }),
+      log: log.child({ room: config.service.kind }),
       transport: this.transport,
       egress,
       remoteListeners,
@@ -267,18 +264,18 @@ export class FarmNode {
       calls: this.#calls,
       ...(this.#callRecovery && { journal: this.#callRecovery.journal }),
       locator: new Locator({
-        resolver: nodeResolver(resolver.servers.map(formatEndpoint)),
+        resolver: nodeResolver(config.resolver.servers.map(formatEndpoint)),
         clock,
         transports: transportsOf(config),
         families: familiesOf(config),
         lookups: metrics.lookups,
       }),
+      forbidden,
       handled: metrics.handled,
       sendErrors: metrics.sendErrors,
       drops,
       fence,
       announce: (owner, callKey) => this.#link.announce(owner, callKey),
-      ringingSeconds: () => this.#settings.now.ownership.ringingSeconds,
       again: (packet) => way.relayed(packet),
       onHealth: () => void this.#membership.publish().catch(() => {}),
     });
@@ -287,7 +284,7 @@ export class FarmNode {
       routing,
       lookup,
       link: this.#link,
-      service: this.#upstream,
+      service: this.service,
       answers: this.#answers,
       egress,
       verdicts: metrics.verdicts,
@@ -302,6 +299,7 @@ export class FarmNode {
     this.#membership = new Membership({
       store,
       clock,
+      ...(options.random && { random: options.random }),
       log: log.child({ room: 'membership' }),
       id: config.member,
       leaseSeconds: config.store.leaseSeconds,
@@ -323,7 +321,7 @@ export class FarmNode {
         calls: this.#calls,
         log: log.child({ room: 'adoption' }),
         routing,
-        takeover: this.#upstream.takeover,
+        succession: this.service.succession,
         keeper: this.#callRecovery.journal,
         membership: this.#membership,
         fence,
@@ -341,7 +339,7 @@ export class FarmNode {
       callStatus: new CallStatus({ store, routing, callRecovery: this.#callRecovery }),
       link: this.#link,
       store,
-      service: this.#upstream,
+      service: this.service,
       fence,
       orders: () => this.#orders,
       orderApi: new StoreOrders({
@@ -363,7 +361,7 @@ export class FarmNode {
             log: log.child({ room: 'admin' }),
           });
     feedMetrics(metrics.sources, {
-      ...{ routing, store, calls: this.#calls, link: this.#link, transport: this.transport, service: this.#upstream },
+      ...{ routing, store, calls: this.#calls, link: this.#link, transport: this.transport, service: this.service },
       view: () => this.#view,
     });
   }
@@ -415,10 +413,10 @@ export class FarmNode {
       async () => {
         this.#relayAt = await this.#link.start();
       },
-      () => this.#upstream.start(),
+      () => this.service.start(),
       () => this.transport.reserve(),
       // So that the record with which the member joins tells whether its SIP server answers.
-      () => this.#upstream.firstVerdict(FIRST_VERDICT_MS),
+      () => this.service.firstVerdict(FIRST_VERDICT_MS),
       async () => {
         this.#become(await this.#membership.join());
         this.#settings.follow(store);
@@ -460,9 +458,13 @@ export class FarmNode {
   async drain(): Promise<boolean> {
     const { clock, log } = this.#options;
     this.#state = 'draining';
-    await this.#membership.setState('draining').catch((error: unknown) => {
-      log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
-    });
+    this.service.drain();
+    // A member that has given its calls up needs no seat to end. With one, the others would send it packets of calls that it does not hold.
+    if (this.#membership.state !== 'away') {
+      await this.#membership.setState('draining').catch((error: unknown) => {
+        log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
+      });
+    }
     const deadline = clock.now() + this.#settings.now.drain.deadlineSeconds * 1000;
     log.info({ calls: this.#calls.calls, deadlineSeconds: this.#settings.now.drain.deadlineSeconds }, 'draining');
     return new Promise((resolve) => {
@@ -492,7 +494,7 @@ export class FarmNode {
       () => this.transport.stop(),
       () => this.#callRecovery?.stop(),
       () => this.#membership.leave(),
-      () => this.#upstream.stop(),
+      () => this.service.stop(),
       () => this.#link.stop(),
       () => this.#admin?.stop(),
     ];
@@ -520,13 +522,14 @@ export class FarmNode {
     Object.assign(this.#limits, transportLimits(config), { messageBytes: this.#limits.messageBytes });
     this.#calls.setLifetimes(config.ownership);
     this.#callRecovery?.journal.setMode(config.ownership.records);
-    if (before.names !== config.names) this.#upstream.names.setNames(config.names);
+    this.service.apply(config);
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
       this.#answers.limits = errorLimits(config);
     setLogLevel(this.#options.log, config.log.level);
   }
 
   #become(identity: MemberLife): void {
+    if (identity.incarnation !== this.#routing.identity.incarnation) this.#link.joined();
     this.#routing.become(identity);
     this.transport.setSelf(identity.number, identity.incarnation);
     this.#remoteListeners.setRecords(this.#records, identity.number);
@@ -534,9 +537,10 @@ export class FarmNode {
     this.#readCalls();
   }
 
-  /** The calls that are still this member's by their records; none while an order keeps it out. */
+  /** The calls that are still this member's by their records; none while it shall have no seat. */
   #readCalls(): void {
-    if (!this.#adminState.out) this.#callRecovery?.joined();
+    const out = this.#adminState.phase === 'banned' || this.#membership.state === 'away';
+    if (!out) this.#callRecovery?.joined();
   }
 
   #noteSeat(): void {
@@ -550,7 +554,7 @@ export class FarmNode {
     const { calls } = this.#calls;
     this.#calls.clear();
     this.#callRecovery?.journal.openOwnership();
-    this.#upstream.takeover.clear();
+    this.service.succession.clear();
     this.#options.log.warn({ calls }, 'this member has lost its seat in the view; its calls belong to others now');
   }
 
@@ -589,7 +593,7 @@ export class FarmNode {
   #takeRecords(records: readonly MemberRecord[]): void {
     this.#records = records;
     this.#remoteListeners.setRecords(records, this.#routing.identity.number);
-    this.#upstream.names.setRecords(records);
+    this.service.setRecords(records);
     this.#link.setPeers(records.map(peerOf).filter((peer) => peer !== undefined));
     this.#refusedPeers.take(records, { id: this.#options.config.member, keys: this.#routing.keys.all.map(keyName) });
     this.#noteMembers();
@@ -617,7 +621,7 @@ export class FarmNode {
     return {
       role: config.role,
       // While its SIP server is down the member keeps its seat, so its tokens are honoured, and takes no new calls.
-      weight: this.#upstream.up ? this.#ramp.of(this.#settings.own.weight) : 0,
+      weight: this.service.status.up ? this.#ramp.of(this.#settings.own.weight) : 0,
       relay: formatEndpoint(this.#relayAt),
       listeners: listenerRecords(config, this.#link.transparentPorts),
       versions: { sipfarm: this.#options.version, min: OLDEST_ENVELOPE_VERSION, max: ENVELOPE_VERSION },

@@ -1,5 +1,6 @@
 // A process that stood still (SIGSTOP, a long stall) may have lost its seat to others and not know it. Until it knows
 // better it acts as nobody's owner: what waited in its sockets is dropped, and comes again to whoever owns it now.
+// So does one that its peers refuse by a newer view, until the store has told it that view.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { INTERVAL_MS, SILENCE_MS } from '../relay/prober.ts';
@@ -16,6 +17,8 @@ export interface FenceOptions {
   readonly log: Logger;
   /** Asks the store whether this member has its seat. Rejects when the store does not answer. */
   readonly confirm: () => Promise<boolean>;
+  /** Whether a peer has refused this member by a newer view than its own. Read per packet. */
+  readonly evicted: () => boolean;
   /** What members say that have answered a question asked since `wokeAt`: a majority knows no newer view, one knows a newer, or too few have answered. */
   readonly witnesses: (wokeAt: number) => 'seated' | 'newer' | 'too few';
 }
@@ -37,6 +40,11 @@ export class Fence {
 
   /** True while this member must not act as owner. Right also in the first moment after it stood still, before any timer has run. */
   get up(): boolean {
+    return this.stoodStill || this.#options.evicted();
+  }
+
+  /** This process stood still, and does not know yet whether it has its seat. */
+  get stoodStill(): boolean {
     return this.#options.clock.now() >= this.#until;
   }
 

@@ -1,13 +1,16 @@
 // What the rooms of a member are given, made of its configuration.
+
 import { isIP } from 'node:net';
-import { type Advertised, formatAdvertised, isPlain } from '../base/advertised.ts';
 import { type Endpoint, formatEndpoint, formatPlace, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
 import type { Config } from '../config/schema.ts';
+import { endpointsOf } from '../config/service-section.ts';
 import { transparentPorts } from '../config/transparent-ports.ts';
 import { ForbiddenTargets } from '../egress/forbidden-targets.ts';
 import type { ErrorLimits } from '../egress/stateless-reply.ts';
 import type { ListenerRecord, MemberRecord } from '../membership/member-record.ts';
+import { type Advertised, formatAdvertised, isPlain } from '../packet/advertised.ts';
+import { LISTENER_KINDS, type ListenerKind } from '../packet/transport-kind.ts';
 import type { PeerInfo, TransparentListener, TransparentPort } from '../relay/relay-link.ts';
 import type { TransportLimits } from '../transport/limits.ts';
 import type { ListenerConfig } from '../transport/transport.ts';
@@ -52,7 +55,7 @@ export function listenerRecords(config: Config, ports: readonly TransparentPort[
 
 /** The place that clients are given. Members of a version that reads `ip:port` alone get the nearest that they understand. */
 function recordOf(
-  transport: 'udp' | 'tcp',
+  transport: ListenerKind,
   bind: Endpoint,
   advertise: Advertised,
 ): Pick<ListenerRecord, 'advertise' | 'told'> {
@@ -68,10 +71,9 @@ export function transparentListeners(config: Config): TransparentListener[] {
 }
 
 /** The transports by which something can leave from a listener, as RFC 3263 is asked for them; of a node that sends through members all, for theirs are not known yet. */
-export function transportsOf(config: Config): readonly ('udp' | 'tcp')[] {
-  const all = ['udp', 'tcp'] as const;
-  if (config.role === 'relay') return all;
-  return all.filter((kind) => config.listeners.some(({ advertise }) => advertise.transport === kind));
+export function transportsOf(config: Config): readonly ListenerKind[] {
+  if (config.role === 'relay') return LISTENER_KINDS;
+  return LISTENER_KINDS.filter((kind) => config.listeners.some(({ advertise }) => advertise.transport === kind));
 }
 
 /** The limits of `config` as the transport counts them. */
@@ -99,7 +101,8 @@ export function errorLimits({ limits }: Config): ErrorLimits {
 
 /** Requests of the SIP server go to clients, not into the farm's own doors. */
 export function forbiddenTargets(config: Config): ForbiddenTargets {
-  const { admin, relay, service, store } = config;
+  const { admin, relay, store } = config;
+  const service = endpointsOf(config.service);
   const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
   const etcd = hosts.map(({ hostname, port }) => parseEndpoint(`${hostname}:${port || 2379}`));
   const ofWorkers = config.worker?.ownPorts ?? [];

@@ -3,6 +3,7 @@ import type { CallTable } from '../calls/table/call-table.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { isMember, type SeatRole, type View } from '../ownership/view.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
+import type { Service } from '../service/service.ts';
 import type { Store } from '../store/store.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { RoutingState } from './routing-state.ts';
@@ -13,7 +14,7 @@ export interface Measured {
   readonly calls: CallTable;
   readonly link: RelayLink;
   readonly transport: Transport;
-  readonly service: { readonly up: boolean };
+  readonly service: Pick<Service, 'status'>;
   readonly view: () => View | undefined;
 }
 
@@ -25,16 +26,16 @@ export function feedMetrics(sources: Metrics['sources'], of: Measured): void {
     const seats = view()?.seats ?? [];
     const members = seats.filter(isMember);
     const draining = members.filter(({ state }) => state === 'draining').length;
-    const apart = (role: SeatRole): number => seats.filter((seat) => seat.role === role).length;
+    const outside = (role: SeatRole): number => seats.filter((seat) => seat.role === role).length;
     return {
       active: members.length - draining,
       draining,
-      disabled: apart('disabled'),
-      relay: apart('relay'),
+      disabled: outside('disabled'),
+      relay: outside('relay'),
     };
   };
   sources.peersReachable = () => link.reachablePeers().length;
   sources.storeUp = () => store.up;
   sources.tcpConnections = () => transport.connections();
-  sources.upstreamUp = () => service.up;
+  sources.upstreamUp = () => service.status.up;
 }

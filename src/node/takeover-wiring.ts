@@ -9,7 +9,7 @@ import type { Membership } from '../membership/membership.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { CallHash, hashCallId } from '../ownership/slots.ts';
 import type { View } from '../ownership/view.ts';
-import type { Takeover } from '../service/takeover/takeover.ts';
+import type { Succession } from '../service/service.ts';
 import type { Store } from '../store/store.ts';
 import type { RoutingState } from './routing-state.ts';
 
@@ -18,7 +18,7 @@ export interface TakeoverWiringOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly routing: RoutingState;
-  readonly takeover: Takeover;
+  readonly succession: Succession;
   readonly keeper: CallJournal;
   readonly calls: CallTable;
   readonly guard: Guard;
@@ -33,7 +33,7 @@ export class TakeoverWiring {
   readonly #hash = new CallHash();
 
   constructor(options: TakeoverWiringOptions) {
-    const { routing, takeover, membership, fence, metrics } = options;
+    const { routing, succession, membership, fence, metrics } = options;
     this.#routing = routing;
     this.#adoption = new Adoption({
       ...options,
@@ -43,7 +43,7 @@ export class TakeoverWiring {
       mayAdopt: () => !membership.isolated && !fence.up && routing.tables.seats.has(routing.identity.number),
       adopted: metrics.adopted,
     });
-    takeover.adoption = this.#adoption;
+    succession.follow(this.#adoption);
   }
 
   /** The view whose tables have just come into force. */
@@ -64,18 +64,18 @@ export class TakeoverWiring {
 }
 
 /** A record is of strangers' messages: one that the heir stumbles over is forgotten, and neither ends this member nor keeps it from those behind it. */
-function guardedSuccessor({ takeover, guard, calls, keeper }: TakeoverWiringOptions): Successor {
-  const told = (tell: () => void): void => {
+function guardedSuccessor({ succession, guard, calls, keeper }: TakeoverWiringOptions): Successor {
+  const guarded = (act: () => void): void => {
     try {
-      tell();
+      act();
     } catch (error) {
       guard.caught('records', error);
     }
   };
   return {
-    onAdopted(entry, record, owner) {
+    adopted(entry, record, owner) {
       try {
-        return takeover.onAdopted(entry, record, owner);
+        return succession.adopted(entry, record, owner);
       } catch (error) {
         guard.caught('records', error);
         calls.forget(entry);
@@ -83,8 +83,7 @@ function guardedSuccessor({ takeover, guard, calls, keeper }: TakeoverWiringOpti
         return 'internal-error';
       }
     },
-    onSeated: (owner) => told(() => takeover.onSeated(owner)),
-    onDecided: (owner) => told(() => takeover.onDecided(owner)),
-    onRead: () => told(() => takeover.onRead()),
+    seated: (owner) => guarded(() => succession.seated(owner)),
+    decided: (owner) => guarded(() => succession.decided(owner)),
   };
 }

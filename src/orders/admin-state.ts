@@ -50,11 +50,6 @@ export class AdminState {
     return this.#phase;
   }
 
-  /** True while this member shall have no seat. */
-  get out(): boolean {
-    return this.#phase === 'banned' || this.#phase === 'handed-over';
-  }
-
   /** The order in force for this member; undefined: it is free. Told again, the same one changes nothing. */
   take(order: Order | undefined): void {
     if (order?.order === this.#order?.order && order?.since === this.#order?.since) return;

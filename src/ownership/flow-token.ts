@@ -1,10 +1,10 @@
-// Flow tokens: a flow, or a way, signed by the farm.
+// Writes and reads flow tokens: a flow, or a way, signed by the farm.
 import { readAddress, writeAddress } from '../base/address-octets.ts';
 import type { Flow, Way } from '../packet/flow.ts';
 import type { Keyring } from './keyring.ts';
 import { type Token, TokenKind, writeToken } from './token.ts';
 
-/** Octets that follow the flow in the token of a way: the target, the bit for the NAT on top. */
+/** Octets after the flow in the token of a way: the 31-bit target, with the NAT bit on top. */
 const PLACE_OCTETS = 4;
 const STREAM_OCTETS = 5;
 const IPV4_OCTETS = 7;
@@ -13,7 +13,7 @@ const NAT_BIT = 0x80;
 
 const value = new Uint8Array(IPV6_OCTETS + PLACE_OCTETS);
 
-/** Writes listener and remote party into `value`; returns the octets. */
+/** Writes listener and remote party into `value`. Returns the number of octets. */
 function writeRemote(flow: Readonly<Flow>): number {
   value[0] = flow.listener;
   if (flow.connection !== 0) {
@@ -33,12 +33,15 @@ function writeValue(keys: Keyring, flow: Readonly<Flow>, octets: number, to: Uin
   return writeToken(keys, kind, flow.member, flow.incarnation, value, octets, to, at);
 }
 
-/** Writes the token of the bare flow into `to` at `at`; returns the offset behind it. At most 2 + 55 characters. */
+/** Writes the token of the bare flow into `to` at `at`. Returns the offset after it. At most 2 + 55 characters. */
 export function writeFlowToken(keys: Keyring, flow: Readonly<Flow>, to: Uint8Array, at: number): number {
   return writeValue(keys, flow, writeRemote(flow), to, at);
 }
 
-/** Writes the token of the way, which `readFlow` reads as its flow. At most 2 + 61 characters. A target of -1 is written as 0. */
+/**
+ * Writes the token of the way into `to` at `at`. Returns the offset after it. At most 2 + 61 characters.
+ * `readFlow` reads it as the flow. A target of -1 is written as 0.
+ */
 export function writeWayToken(keys: Keyring, way: Readonly<Way>, to: Uint8Array, at: number): number {
   const end = writeRemote(way);
   const target = Math.max(way.target, 0);
@@ -49,13 +52,15 @@ export function writeWayToken(keys: Keyring, way: Readonly<Way>, to: Uint8Array,
   return writeValue(keys, way, end + PLACE_OCTETS, to, at);
 }
 
-/** Fills `out` from a valid token; false when the token is no flow token, or its value has a length no flow has. */
+/**
+ * Fills `out` from a valid token. Returns false when it is no flow token, or its value has a length that no flow has.
+ */
 export function readFlow(token: Token, out: Flow): boolean {
   const octets = token.valueEnd - token.valueStart;
   return readRemote(token, octets, out) || readRemote(token, octets - PLACE_OCTETS, out);
 }
 
-/** As `readFlow`, with what the token says of the party's place. */
+/** Fills `out` like `readFlow`, with the party's place. A bare flow has target -1 and no NAT. */
 export function readWay(token: Token, out: Way): boolean {
   const octets = token.valueEnd - token.valueStart;
   const bare = readRemote(token, octets, out);
@@ -70,7 +75,9 @@ export function readWay(token: Token, out: Way): boolean {
   return true;
 }
 
-/** Reads the first `octets` octets of the token's value as a flow. False, and nothing changed, when they are none. */
+/**
+ * Reads the first `octets` octets of the token's value as a flow. Returns false and changes nothing when they are none.
+ */
 function readRemote(token: Token, octets: number, out: Flow): boolean {
   const from = token.octets;
   const at = token.valueStart;

@@ -1,13 +1,13 @@
-// Who owns a packet. Asked in this order, the first answer wins:
+// Finds the owner of a packet. The first of these that applies decides:
 //   1. a valid token: response -> top Via branch; request -> top Route, else Request-URI, then To tag
-//   2. a header that names another dialog (Replaces RFC 3891, Join RFC 3911, Target-Dialog RFC 4538): the owner of that dialog
-//   3. the calls this member holds
-//   4. the slot of the Call-ID in the current view, with a second chance to those who owned the slot before;
-//      a node that is not in the farm keeps what came to it instead
-// Pure but for counters: reads finished tables, asks nobody, awaits nothing. (Probes are taken out before, node/packet-way.ts.)
+//   2. a header that names another dialog (Replaces RFC 3891, Join RFC 3911, Target-Dialog RFC 4538): its owner
+//   3. the calls that this member holds
+//   4. the slot of the Call-ID in the current view, with a second chance for its earlier owners;
+//      a node outside the farm keeps the packets that came to it instead
+// Pure except for counters: reads finished tables and awaits nothing. ingress/packet-path.ts takes probes out earlier.
 import type { CellFamily } from '../metrics/counters.ts';
 import { type Packet, SecondChance } from '../packet/packet.ts';
-import { drop, LOCAL, relayTo, type Verdict } from '../packet/verdict.ts';
+import { drop, LOCAL, relayTo, replyWith, type Verdict } from '../packet/verdict.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Keyring } from './keyring.ts';
 import { earlierOwner, type OwnerTables } from './owner-tables.ts';
@@ -16,38 +16,48 @@ import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
 
 /**
- * A packet that has been relayed this often stays where it is: views that disagree must not play ping-pong with it (RFC 5393 is about the same
- * fear). It is enough to go to the slot's owner, to four that owned the slot before, and back.
+ * A packet with this many hops stays where it is: members with different views must not relay it back and forth.
+ * (RFC 5393 guards against the same danger.) Six hops reach the slot's owner, four earlier owners, and the owner again.
  */
 export const HOP_LIMIT = 6;
 
-/** Where a forged token stood: the label `place` of sipfarm_forged_tokens_total. */
+/** Positions of a forged token: the label `place` of sipfarm_forged_tokens_total. */
 export const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
 export type TokenPlace = (typeof TOKEN_PLACES)[number];
 
-/** What the lookup asks of the rest of the member. All three answer from memory. */
+/** State that the lookup reads from the rest of the member. Both functions answer from memory. */
 export interface LookupState {
   readonly keys: Keyring;
   readonly tables: OwnerTables;
-  /** True when this member holds the call with this key; negative for calls that its SIP server has made. */
+  /**
+   * Returns true when this member holds the call with this key. Calls that its SIP server has made have negative keys.
+   */
   holds(callKey: number): boolean;
-  /** The oldest epoch of which the peer may hold a call, by its own word; 0 = it does not answer. A peer that has said nothing yet may hold any: 1. */
+  /**
+   * Returns the oldest epoch of which the peer may hold a call, as the peer reports it; 0 = the peer does not answer.
+   * A peer without a report may hold calls of any epoch: 1.
+   */
   heldSince(member: number): number;
 }
 
 /** More than the attended transfers of one member within any ringing time. */
 const MAX_NAMED = 4096;
-/** Answered calls of other members' SIP servers; some 80 octets each. */
+/** Answered calls of other members' SIP servers. Each needs about 80 octets. */
 const MAX_MADE = 200_000;
 
 const SIP = Buffer.from('sip:');
+
+/** No member takes calls. */
+const NOBODY = replyWith(503);
 
 export class OwnerLookup {
   readonly #routing: LookupState;
   readonly #forged: Readonly<Record<TokenPlace, { n: number }>>;
   readonly #token = new Token();
   readonly #hash = new CallHash();
-  /** Calls that went to the owner of another dialog, because their INVITE named it: their CANCEL and ACK name none. */
+  /**
+   * Calls relayed to the owner of another dialog because their INVITE names it. Their CANCEL and ACK name no dialog.
+   */
   readonly #redirects = new Redirects(MAX_NAMED);
   /** Calls that another member's SIP server has made. */
   readonly #made = new Redirects(MAX_MADE);
@@ -59,12 +69,18 @@ export class OwnerLookup {
     this.#forged = Object.fromEntries(cells) as Record<TokenPlace, { n: number }>;
   }
 
-  /** That member's SIP server has made a call whose slot is ours: what names no owner in its dialog goes there. */
+  /**
+   * Notes that another member's SIP server has made a call in a slot of this member.
+   * In-dialog requests of the call without an owner token are relayed to that member.
+   */
   madeAt(member: number, callKey: number): void {
     this.#made.set(callKey, member);
   }
 
-  /** The verdict on one scanned message: local, relay or drop. Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet. */
+  /**
+   * Returns the verdict on one scanned message: local, relay, reply or drop.
+   * Sets `callKey`, `slot`, `orphan` and `secondChance` of the packet.
+   */
   decide(scan: Scan, packet: Packet): Verdict {
     const { tables } = this.#routing;
     hashCallId(tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, this.#hash);
@@ -105,18 +121,19 @@ export class OwnerLookup {
     }
     if (scan.namedDialogStart >= 0) return this.#toNamedDialog(scan, packet);
     const { callKey } = packet;
-    // A request without a To tag under such a Call-ID begins something new.
+    // Made calls count only for in-dialog requests: without a To tag, the same Call-ID begins another dialog.
     const inDialog = scan.toTagStart >= 0;
     if (this.#routing.holds(callKey) || (inDialog && this.#routing.holds(-callKey))) return LOCAL;
     const elsewhere = this.#redirects.get(callKey) ?? (inDialog ? this.#made.get(callKey) : undefined);
     if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#routing.tables.seats.has(elsewhere))
       return relayTo(elsewhere);
-    return this.#toSlot(packet.slot, packet);
+    const verdict = this.#toSlot(packet.slot, packet);
+    return verdict === NOBODY && scan.method === Method.ACK ? drop('owner-gone') : verdict;
   }
 
   /**
-   * A request that names another dialog goes to that dialog's owner, but by way of the owner of its own slot: its CANCEL and the ACK of its
-   * error name no dialog, and that member sends them on.
+   * Routes a request that names another dialog to that dialog's owner, through the owner of its own slot.
+   * Its CANCEL and the ACK of its error name no dialog; the slot's owner relays those to the same member.
    */
   #toNamedDialog(scan: Scan, packet: Packet): Verdict {
     const { slots, self, outsideFarm } = this.#routing.tables;
@@ -135,7 +152,10 @@ export class OwnerLookup {
     return verdict;
   }
 
-  /** True when the user part of the URI in `bytes[start..end)`, of a Route in its `<>`, is a valid token of a dialog; the token is then in `#token`. */
+  /**
+   * Returns true when the user part of the URI in `bytes[start..end)` is a valid dialog token; `#token` then holds it.
+   * With `place` route the range is a Route value and its URI may stand in `<>`.
+   */
   #uriNames(scan: Scan, start: number, end: number, place: TokenPlace): boolean {
     const { bytes } = scan;
     let at = start;
@@ -153,7 +173,10 @@ export class OwnerLookup {
     return check === 'valid' && this.#token.kind === TokenKind.dialog;
   }
 
-  /** The Call-ID is what stands before the first semicolon (RFC 3891 6.1, RFC 3911 7.1, RFC 4538 7). */
+  /**
+   * Hashes the Call-ID of the named dialog: the text before the first semicolon (RFC 3891 6.1, RFC 3911 7.1, RFC 4538
+   * 7).
+   */
   #hashNamedDialog(scan: Scan): void {
     const { bytes } = scan;
     let end = scan.namedDialogStart;
@@ -162,7 +185,7 @@ export class OwnerLookup {
     hashCallId(this.#routing.tables.slotKey, bytes, scan.namedDialogStart, end, this.#hash);
   }
 
-  /** A member named by a token; when it has no seat any more, the slot's owner stands in for it. */
+  /** Routes to a member that a token names. When it has no seat any more, the slot's owner takes its place. */
   #toMember(member: number, packet: Packet): Verdict {
     const { tables } = this.#routing;
     if (member === tables.self) return LOCAL;
@@ -178,22 +201,25 @@ export class OwnerLookup {
     const owner = tables.slots[slot]!;
     if (packet.hops >= HOP_LIMIT || (tables.outsideFarm && packet.hops === 0)) return LOCAL;
     const offered = packet.secondChance === SecondChance.offered;
-    // What is the sender's by our view and ours by the sender's newer one is ours: a member that cannot read the store would send it back for ever.
+    // By this member's view the sender owns the slot; by the sender's newer view this member does. The newer view
+    // counts. Otherwise a member that cannot read the store would relay the packet back each time.
     const home = owner === tables.self || owner === 0 || (!offered && owner === packet.newerFrom);
     const before = home || offered ? this.#mayStillHold(slot, packet) : 0;
     if (before !== 0) {
       packet.secondChance = SecondChance.offered;
       return relayTo(before);
     }
-    if (home) return LOCAL;
-    // Whoever it was offered to last hands it back, marked, so that it is not offered again.
+    // Members without a seat would each begin the same call. Where no member owns the slot, they do not own it either.
+    if (home) return owner !== 0 || tables.seats.has(tables.self) ? LOCAL : NOBODY;
+    // The last member that the packet was offered to returns it with a mark, so that it is not offered again.
     if (offered) packet.secondChance = SecondChance.returned;
     return relayTo(owner);
   }
 
   /**
-   * Who may hold a call that this member does not know: asked by the slot's owner and by each that it was offered to, of those who owned the
-   * slot before. One that holds no call of its time is left out, and so is everybody when the packet could not go there and come back. 0 = none.
+   * Returns the next earlier owner of the slot to offer the packet to; 0 = none. Called at the slot's owner, and at
+   * each member that the packet was offered to. Skips members whose oldest call is younger than that generation.
+   * Returns 0 when two hops are no longer left.
    */
   #mayStillHold(slot: number, packet: Packet): number {
     const { tables } = this.#routing;

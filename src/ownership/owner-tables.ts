@@ -1,11 +1,12 @@
-// Everything the owner lookup reads, finished by cold code for one view and swapped in by one assignment.
+// Builds all tables that the owner lookup reads. Cold code finishes them for one view; one assignment puts them in
+// force.
 import { type SipKey, sipKey } from '../base/siphash.ts';
 import { finish, type SlotTable, sharesBetween, slotBuilding } from './slots.ts';
 import { type Generation, generationOf, HISTORY_LENGTH, isMember, type Seat, type View } from './view.ts';
 
-/** Who owned the slots in an earlier generation. */
+/** Owners of the slots in an earlier generation. */
 export interface EarlierSlots {
-  /** The last epoch of it: calls that its owners hold may be that young. */
+  /** Last epoch of the generation. Its owners may hold calls from up to this epoch. */
   readonly epoch: number;
   readonly slots: Uint16Array;
 }
@@ -16,24 +17,28 @@ export interface OwnerTables {
   readonly self: number;
   readonly incarnation: number;
   readonly slotKey: SipKey;
-  /** Slot to member number; 0 = no member has a weight. */
+  /** Member number by slot; 0 = no member has a weight. */
   readonly slots: Uint16Array;
-  /** The generations before, newest first: where a slot's calls may still live (second chance). */
+  /** Earlier generations, newest first. A slot's calls may still live at these owners (second chance). */
   readonly earlier: readonly EarlierSlots[];
   /** Seats by member number. */
   readonly seats: ReadonlyMap<number, Seat>;
-  /** The seats of members: who is in the farm. */
+  /** Seats of members: the nodes in the farm. */
   readonly members: readonly Seat[];
-  /** Some member takes no new calls: it drains, or has no weight. */
+  /** True when some member takes no new calls: it drains, or has no weight. */
   readonly someIdle: boolean;
-  /** This node is not in the farm (role disabled or relay): what names nobody and comes to it is its own. */
+  /**
+   * True when this node is outside the farm (role disabled or relay). It keeps packets from outside that name no owner.
+   */
   readonly outsideFarm: boolean;
 }
 
-/** A farm of so many members has its tables in one slice, together some milliseconds. */
+/** Up to this number of seats all tables are built in one slice. Together they take some milliseconds. */
 const SMALL_FARM = 16;
 
-/** The slot tables built last, by shares: a new view brings one that is new, and its history is known already. */
+/**
+ * Slot tables built last, by shares. A new view usually brings one new table; those of its history are here already.
+ */
 const built = new Map<string, SlotTable>();
 
 function* slotsOf(generation: Generation): Generator<void, Uint16Array, void> {
@@ -45,7 +50,7 @@ function* slotsOf(generation: Generation): Generator<void, Uint16Array, void> {
   return slots;
 }
 
-/** The table from which the fewest shares have changed; none when that is most of them. */
+/** Returns the table with the fewest changed shares; undefined when that is half of them or more. */
 function nearest(generation: Generation): SlotTable | undefined {
   let best: SlotTable | undefined;
   let fewest = generation.shares.length / 2;
@@ -60,8 +65,8 @@ function nearest(generation: Generation): SlotTable | undefined {
 }
 
 /**
- * Builds the tables of `view` for the node `self`, and pauses after each slice of a few milliseconds. `apart`: its role is not `member`, with
- * a seat or without.
+ * Builds the tables of `view` for the node `self`, and pauses after each slice of a few milliseconds.
+ * `outsideFarm`: the node's role is not `member`, with a seat or without.
  */
 export function* ownerTablesBuilding(
   view: View,
@@ -92,8 +97,9 @@ export function* ownerTablesBuilding(
 }
 
 /**
- * The member that owned `slot` last before its owner, counted from generation `from` of `earlier`, and is still in the farm; its generation in
- * `found`. Members that owned the slot in a newer generation too are left out: they come up there. 0 = there is none.
+ * Returns the member that owned `slot` last before its current owner, and is still in the farm; 0 = none. The search
+ * begins at generation `from` of `earlier`; `found` receives the generation. It skips a member that owned the slot in a
+ * newer earlier generation too, because that one counts for it.
  */
 export function earlierOwner(tables: OwnerTables, slot: number, from: number, found: { generation: number }): number {
   const { earlier, slots, seats } = tables;
@@ -110,12 +116,12 @@ export function earlierOwner(tables: OwnerTables, slot: number, from: number, fo
   return 0;
 }
 
-/** `ownerTablesBuilding` in one go. */
+/** Runs `ownerTablesBuilding` without a pause. */
 export function buildOwnerTables(view: View, self: number, incarnation: number, outsideFarm = false): OwnerTables {
   return finish(ownerTablesBuilding(view, self, incarnation, outsideFarm));
 }
 
-/** The tables of a member that has seen no view yet, or is alone: it owns every slot itself. */
+/** Returns the tables of a member that is alone or has seen no view yet: it owns every slot. */
 export function aloneTables(self: number, incarnation: number, seed: string): OwnerTables {
   const alone: Seat = { id: '', number: self, incarnation, weight: 100, state: 'active' };
   return buildOwnerTables({ v: 1, epoch: 0, seed, seats: [alone], history: [] }, self, incarnation);

@@ -1,7 +1,7 @@
-// Calls that the owner of their slot has to pass on, because they live at another member. Bounded; the oldest is forgotten first.
+// Remembers calls that live at another member than their slot's owner. Bounded; the oldest entry goes first.
 
 export class Redirects {
-  /** Member number by call key, in the order of entry. */
+  /** Member number by call key, in order of entry. */
   readonly #members = new Map<number, number>();
   readonly #most: number;
 
@@ -9,7 +9,7 @@ export class Redirects {
     this.#most = most;
   }
 
-  /** The member that the call went to; undefined when it went nowhere else. */
+  /** Returns the member that has the call; undefined when there is no entry. */
   get(callKey: number): number | undefined {
     return this.#members.size === 0 ? undefined : this.#members.get(callKey);
   }

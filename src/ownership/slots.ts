@@ -1,5 +1,6 @@
-// The slot table: 65,536 hash buckets of Call-IDs, each with an owner that follows from the view alone (weighted rendezvous hashing,
-// Thaler and Ravishankar 1998): when a member joins or leaves, only its own share of slots moves.
+// Builds the slot table: 65,536 hash buckets of Call-IDs, each with an owner that follows from the view alone. The
+// method is weighted rendezvous hashing (Thaler and Ravishankar 1998). A member that joins or leaves moves only its own
+// share of slots.
 import { digest, type SipKey, siphash } from '../base/siphash.ts';
 import type { Generation } from './view.ts';
 
@@ -9,19 +10,21 @@ export const SLOTS = 65_536;
 const slotPart = (slot: number): number => Math.imul(slot + 1, 0x9e3779b1);
 const memberPart = (number: number): number => Math.imul(number, 0x85ebca77);
 
-/** A mix of slot and member to 32 signed bits (the finaliser of MurmurHash3). Not secret: the slot itself comes from a keyed hash. */
+/**
+ * Mixes slot and member to 32 signed bits (the finaliser of MurmurHash3). Not secret: the slot comes from a keyed hash.
+ */
 function mix(ofSlot: number, ofMember: number): number {
   let h = ofSlot ^ ofMember;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  // The order of unsigned numbers in signed ones, which the engine compares without going by floating point.
+  // Maps unsigned order to signed order. The engine compares signed numbers without converting to floating point.
   return h ^ (h >>> 16) ^ 0x80000000;
 }
 
-/** Scores reckoned between two pauses of a building: about a millisecond of a core. */
+/** Scores computed between two pauses of a building: about one millisecond of a core. */
 const STRIDE = 1 << 19;
 
-/** Members of one weight: they are compared by the bare hash, so the logarithm is taken once per weight and slot. */
+/** Members of one weight. They are compared by the bare hash, so the logarithm is taken once per weight and slot. */
 interface Group {
   readonly weight: number;
   /** In rising order. */
@@ -29,10 +32,10 @@ interface Group {
   readonly parts: Int32Array;
 }
 
-/** A finished table and what it was built from. */
+/** A finished table and its generation. */
 export interface SlotTable {
   readonly generation: Generation;
-  /** Owner of each slot, by member number; 0 everywhere when no member has a weight. */
+  /** Owner of each slot by member number; 0 everywhere when no member has a weight. */
   readonly slots: Uint16Array;
 }
 
@@ -50,8 +53,8 @@ function groupsOf(shares: Generation['shares']): readonly Group[] {
 }
 
 /**
- * Draws the owner of one slot after another. A member's score in a slot is -weight / ln(u), u uniform in (0,1): the highest wins, and its
- * chance is its weight's share. Of two equal scores the lower number wins.
+ * Draws the owner of one slot after another. A member's score in a slot is -weight / ln(u), u uniform in (0,1).
+ * The highest score wins, and the chance to win equals the weight's share. Among equal scores the lower number wins.
  */
 class Draw {
   owner = 0;
@@ -104,12 +107,12 @@ function weighted(hash: number, weight: number): number {
   return -weight / Math.log((hash + 2147483648.5) / 4294967296);
 }
 
-/** The score of a member in a slot, by which the table is drawn: the highest wins. */
+/** Returns the score of a member in a slot. The member with the highest score owns the slot. */
 export function scoreIn(slot: number, number: number, weight: number): number {
   return weighted(mix(slotPart(slot), memberPart(number)), weight);
 }
 
-/** In how many shares two generations differ. */
+/** Returns the number of shares in which two generations differ. A changed weight counts twice. */
 export function sharesBetween(a: Generation, b: Generation): number {
   const weights = new Map(a.shares.map(({ number, weight }) => [number, weight]));
   const same = b.shares.reduce((sum, { number, weight }) => sum + (weights.get(number) === weight ? 1 : 0), 0);
@@ -117,8 +120,9 @@ export function sharesBetween(a: Generation, b: Generation): number {
 }
 
 /**
- * Builds the owners of all slots, by member number (0 everywhere when no member has a weight), and pauses when a slice is done. From a table
- * that is `known` only what has changed is reckoned: a member that joined against each slot's owner, and the slots of one that left.
+ * Builds the owners of all slots, by member number, and pauses after each slice. All are 0 when no member has a weight.
+ * With a `known` table only changes are computed: a joined member against each slot's owner, and the slots of a member
+ * that left.
  */
 export function* slotBuilding(generation: Generation, known?: SlotTable): Generator<void, Uint16Array, void> {
   const slots = new Uint16Array(SLOTS);
@@ -128,7 +132,7 @@ export function* slotBuilding(generation: Generation, known?: SlotTable): Genera
   const before = new Map(known?.generation.shares.map(({ number, weight }) => [number, weight]));
   const fresh = groupsOf(shares.filter(({ number, weight }) => before.get(number) !== weight));
   const freshSize = fresh.reduce((sum, { numbers }) => sum + numbers.length, 0);
-  /** Weights of the members whose share is what it was, by number. */
+  /** Weights of the members with an unchanged share, by number. */
   const kept = new Map(
     shares.filter(({ number, weight }) => before.get(number) === weight).map((s) => [s.number, s.weight]),
   );
@@ -155,22 +159,22 @@ export function* slotBuilding(generation: Generation, known?: SlotTable): Genera
   return slots;
 }
 
-/** Runs a building to its end in one go. */
+/** Runs a building to its end without a pause. */
 export function finish<Result>(building: Generator<void, Result, void>): Result {
   let step = building.next();
   while (!step.done) step = building.next();
   return step.value;
 }
 
-/** The owners of all slots, in one go. */
+/** Returns the owners of all slots, built without a pause. */
 export function buildSlots(generation: Generation, known?: SlotTable): Uint16Array {
   return finish(slotBuilding(generation, known));
 }
 
-/** The keyed hash of a Call-ID, split once for every table that needs it. Filled by `hashCallId`. */
+/** Keyed hash of a Call-ID, split once for all tables that need it. `hashCallId` fills it. */
 export class CallHash {
   slot = 0;
-  /** 53 bits: the key of this call in local tables. */
+  /** Key of this call in local tables, 53 bits. */
   key = 0;
 }
 

@@ -1,4 +1,5 @@
-// Tokens: the signed member id inside everything the farm itself writes (Via branch, To tag, user part of Record-Route and Path).
+// Writes and reads tokens: the signed member number in all values that the farm itself writes.
+// These are the Via branch, the To tag, and the user part of Record-Route and Path.
 //
 //    "sf" + base 32 of:
 //    octet 0      version (4 bits, 1) and key id (4 bits)
@@ -14,19 +15,27 @@ import { digest, siphash } from '../base/siphash.ts';
 import type { FarmKey, Keyring } from './keyring.ts';
 
 export const TokenKind = {
-  /** Via branch of a request whose transaction lives in the member's process: its own probes. The incarnation counts. */
+  /**
+   * Via branch of a request with its transaction in the member's process: the member's own probes. The incarnation
+   * counts.
+   */
   transaction: 1,
-  /** Via branch of a request forwarded statelessly away from the farm: the state lives in the SIP server behind the member. */
+  /**
+   * Via branch of a request forwarded statelessly out of the farm. Its state lives in the SIP server behind the member.
+   */
   outward: 2,
   /** Record-Route, To tag: the member that owns the dialog. */
   dialog: 3,
   /** A TCP connection at one member. The incarnation counts. */
   streamFlow: 4,
-  /** A UDP remote address as seen by one member's listener. */
+  /** A UDP remote address, with the member and listener that received from it. */
   datagramFlow: 5,
-  /** To tag of a stateless answer: any member may swallow its ACK. */
+  /** To tag of a stateless answer. Any member may absorb its ACK. */
   reply: 6,
-  /** Via branch of a client's request forwarded to the SIP server behind the member. A kind of its own, so that a client that is shown it cannot answer it. */
+  /**
+   * Via branch of a client's request forwarded to the SIP server behind the member. A client that receives it cannot
+   * answer it, because it is a kind of its own.
+   */
   inward: 7,
 } as const;
 export type TokenKind = (typeof TokenKind)[keyof typeof TokenKind];
@@ -34,22 +43,25 @@ export type TokenKind = (typeof TokenKind)[keyof typeof TokenKind];
 const VERSION = 1;
 const HEAD_OCTETS = 7;
 const MAC_OCTETS = 8;
-/** Listener (1), port (2), IPv6 address (16), the party's place (4). */
+/** Octets: listener (1), port (2), IPv6 address (16), the party's place (4). */
 const MAX_VALUE_OCTETS = 23;
 const MAX_OCTETS = HEAD_OCTETS + MAX_VALUE_OCTETS + MAC_OCTETS;
 const MIN_CHARACTERS = 2 + base32Length(HEAD_OCTETS + MAC_OCTETS);
 const MAX_CHARACTERS = 2 + base32Length(MAX_OCTETS);
 
-/** What a text turned out to be: no token at all, one that fails (truncated, changed, of another farm, of a key no longer valid), or a good one. */
+/**
+ * Results of reading a text. `none`: no token. `valid`: a good token.
+ * `forged`: truncated, changed, of another farm, or of a key that is no longer valid.
+ */
 export type TokenCheck = 'none' | 'forged' | 'valid';
 
-/** The token read last, filled by `readToken`. One instance per reader; fields are only meaningful after 'valid'. */
+/** The token that `readToken` filled last. One instance per reader; the fields are valid only after 'valid'. */
 export class Token {
   kind: TokenKind = TokenKind.transaction;
   member = 0;
   incarnation = 0;
   keyId = 0;
-  /** The raw octets; the value is `octets[7..valueEnd)`. */
+  /** Raw octets; the value is `octets[7..valueEnd)`. */
   readonly octets = Buffer.alloc(MAX_OCTETS);
   readonly valueStart = HEAD_OCTETS;
   valueEnd = HEAD_OCTETS;
@@ -76,7 +88,10 @@ function macAgrees(key: FarmKey, octets: Buffer, end: number): boolean {
   return difference === 0;
 }
 
-/** Writes a token into `to` at `at` and returns the offset behind it. `value` may be empty; its first `valueOctets` octets count. */
+/**
+ * Writes a token into `to` at `at` and returns the offset after it. The value is the first `valueOctets` octets of
+ * `value`.
+ */
 export function writeToken(
   keys: Keyring,
   kind: TokenKind,
@@ -102,7 +117,7 @@ export function writeToken(
   return base32Encode(scratch, end + MAC_OCTETS, to, at + 2);
 }
 
-/** `writeToken` as text, for cold code. */
+/** Returns a token as text, for cold code. */
 export function mintToken(
   keys: Keyring,
   kind: TokenKind,
@@ -113,7 +128,7 @@ export function mintToken(
   return text.toString('latin1', 0, writeToken(keys, kind, member, incarnation, value, value.length, text, 0));
 }
 
-/** Reads `bytes[start..end)` into `out`. Says nothing of seats and incarnations: the owner lookup decides those. */
+/** Reads the token `bytes[start..end)` into `out`. Checks no seat and no incarnation: the owner lookup does that. */
 export function readToken(keys: Keyring, bytes: Uint8Array, start: number, end: number, out: Token): TokenCheck {
   const characters = end - start;
   if (characters < MIN_CHARACTERS || (bytes[start]! | 32) !== 0x73 || (bytes[start + 1]! | 32) !== 0x66) return 'none';
@@ -135,7 +150,7 @@ export function readToken(keys: Keyring, bytes: Uint8Array, start: number, end: 
 /** The magic cookie of RFC 3261 8.1.1.7. */
 export const MAGIC_COOKIE = 'z9hG4bK';
 
-/** Reads the token behind the magic cookie of a Via branch. */
+/** Reads the token after the magic cookie of a Via branch. */
 export function readBranchToken(keys: Keyring, bytes: Uint8Array, start: number, end: number, out: Token): TokenCheck {
   for (let i = 0; i < 7; i++) if ((bytes[start + i]! | 32) !== (MAGIC_COOKIE.charCodeAt(i) | 32)) return 'none';
   return readToken(keys, bytes, start + 7, end, out);

@@ -1,37 +1,39 @@
 // The view: the numbered, agreed list of members. Every slot's owner follows from it alone.
 
-/** `active` takes new calls; `draining` keeps what it has, its tokens are honoured, and owns no slot. */
+/** `active` takes new calls. `draining` keeps its calls, its tokens stay valid, and it owns no slot. */
 export type SeatState = 'active' | 'draining';
 
-/** `member` owns slots. The others are not in the farm, but have a seat, so that what names them by a token reaches them. */
+/**
+ * `member` owns slots. Nodes of the other roles are outside the farm. They have a seat so that tokens can name them.
+ */
 export const SEAT_ROLES = ['member', 'disabled', 'relay'] as const;
 export type SeatRole = (typeof SEAT_ROLES)[number];
 
-/** One node's place in the view. */
+/** One node's seat in the view. */
 export interface Seat {
   readonly id: string;
-  /** 1-65535, given once per member id. */
+  /** 1-65535, assigned once per member id. */
   readonly number: number;
   /** 1-16777215, rises with each start of the member. */
   readonly incarnation: number;
   /** Relative share of slots, 0-1000; 100 is the default. */
   readonly weight: number;
   readonly state: SeatState;
-  /** Left out for a member; the weight of the others is 0. */
+  /** Left out for a member. The weight of other roles is 0. */
   readonly role?: Exclude<SeatRole, 'member'>;
 }
 
-/** True for a seat that counts: in the share of slots, and in what a majority says. */
+/** Returns true for a seat that counts in the shares of slots and in a majority. */
 export function isMember(seat: { readonly role?: SeatRole }): boolean {
   return seat.role === undefined || seat.role === 'member';
 }
 
-/** True for a seat that new calls go to. */
+/** Returns true for a seat that may take new calls. */
 export function takesCalls(seat: Seat): boolean {
   return isMember(seat) && seat.state === 'active' && seat.weight > 0;
 }
 
-/** What decides the owners of slots in one generation. */
+/** Shares that decide the owners of slots in one generation. */
 export interface Generation {
   readonly epoch: number;
   readonly shares: readonly { readonly number: number; readonly weight: number }[];
@@ -49,23 +51,34 @@ export interface View {
   readonly v: 1;
   /** Rises by one with each change. */
   readonly epoch: number;
-  /** 16 octets in hexadecimal, drawn when the farm's first view is written and never changed: the key of the slot hash. Rotating farm keys moves no slot. */
+  /**
+   * Key of the slot hash: 16 octets in hexadecimal, drawn for the farm's first view and never changed.
+   * Rotating farm keys therefore moves no slot.
+   */
   readonly seed: string;
   /** Ordered by number. */
   readonly seats: readonly Seat[];
   /**
-   * Seats that a majority has taken while the member's record lived on: that incarnation gets none again, also from a member that has come
-   * later and suspects nobody. Left out when there are none.
+   * Evicted seats: a majority took them while the member's record still existed. Left out when there are none.
+   * Such an incarnation gets no seat again, not even from a member that joined later and suspects no peer.
    */
   readonly out?: readonly MemberLife[];
-  /** Earlier generations that moved slots, newest first, at most 8: where a slot's calls may still live (second chance). */
+  /**
+   * Earlier generations that moved slots, newest first, at most 8. A slot's calls may still live there (second chance).
+   */
   readonly history: readonly Generation[];
 }
 
-/** How many earlier generations a view remembers: the restart of a member makes four, with its ramp, so two restarts fit into one ringing time. */
+/**
+ * Number of earlier generations in a view. A member's restart with its ramp makes four, so two restarts fit into one
+ * ringing time.
+ */
 export const HISTORY_LENGTH = 8;
 
-/** The shares of a view: active members with a weight; when there are none, those that drain: a call has one owner in a farm that shuts down, too. */
+/**
+ * Returns the generation of a view: the shares of active members with a weight. Without any, draining members with a
+ * weight share the slots: in a farm that shuts down a call still has one owner.
+ */
 export function generationOf(view: View): Generation {
   const weighty = view.seats.filter((seat) => isMember(seat) && seat.weight > 0);
   const active = weighty.filter(({ state }) => state === 'active');
@@ -100,8 +113,8 @@ function sameSeats(a: readonly Seat[], b: readonly Seat[]): boolean {
 }
 
 /**
- * The view that follows `last` when the seats are `seats`; `last` itself when none changes. `seed` is used for a farm's first view only; `out`
- * are those whose seats have been taken.
+ * Returns the view after `last` with the seats `seats`; `last` itself when no seat changes.
+ * `seed` is used for a farm's first view only. `out` lists the lives whose seats were evicted.
  */
 export function nextView(
   last: View | undefined,
@@ -123,7 +136,8 @@ export function nextView(
   };
   const before = generationOf(last);
   if (sameShares(before, generationOf(view)) || before.shares.length === 0) return view;
-  // Slots follow from shares alone: an older generation with the same shares says nothing new, and a member whose server flaps must not push out others.
+  // Slots follow from shares alone, so an older generation with the same shares adds nothing. Without this a member
+  // with a flapping server would push out other generations.
   const others = last.history.filter((earlier) => !sameShares(earlier, before));
   return { ...view, history: [before, ...others].slice(0, HISTORY_LENGTH) };
 }

@@ -1,4 +1,4 @@
-// A flow (RFC 5626 section 1): one way to reach a remote party, held at one member.
+// A flow (RFC 5626 1): one way to reach a remote party, held at one member.
 
 export interface Flow {
   /** The member that holds the flow, and its incarnation when the flow was made. */
@@ -13,20 +13,26 @@ export interface Flow {
   port: number;
 }
 
-/** A flow to a party, and what that party has said of its place when it last used the flow. */
+/** The flow to a party, with the place that the party gave when it last used the flow. */
 export interface Way extends Flow {
-  /** Hash of host and port of its Contact, 31 bits; 0 = it named none; -1 = nothing is known, the token is that of a bare flow. */
+  /**
+   * Hash of host and port of its Contact, 31 bits. 0: it had none. -1: not recorded, since the token is that of a bare
+   * flow.
+   */
   target: number;
-  /** It is behind a NAT: its Contact cannot be reached from here. */
+  /** True behind a NAT: this farm cannot reach its Contact. */
   nat: boolean;
 }
 
-/** A way that leads nowhere, to be filled. */
+/** Returns a way without a destination, to be filled. */
 export function emptyWay(): Way {
   return { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0, target: -1, nat: false };
 }
 
-/** The two lead to the same place: one connection, or one remote address and port at listeners of one name. */
+/**
+ * Returns true when both flows lead to the same place.
+ * That is one connection, or one remote address and port at listeners of one name.
+ */
 export function sameFlow(one: Readonly<Flow>, other: Readonly<Flow>): boolean {
   if (one.listener !== other.listener || one.connection !== other.connection) return false;
   return one.connection !== 0
@@ -34,7 +40,7 @@ export function sameFlow(one: Readonly<Flow>, other: Readonly<Flow>): boolean {
     : one.address === other.address && one.port === other.port;
 }
 
-/** A flow that leads nowhere, to be filled. */
+/** Returns a flow without a destination, to be filled. */
 export function emptyFlow(): Flow {
   return { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
 }

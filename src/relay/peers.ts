@@ -107,6 +107,13 @@ export class Peer {
     this.targets = targetsOf(info.transparentPorts ?? []);
   }
 
+  /** Takes it for there, and for the holder of calls of any age, until it answers or stays silent. */
+  presume(now: number): void {
+    this.reachable = true;
+    this.heardAt = now;
+    this.heldSince = HELD_UNKNOWN;
+  }
+
   /** The member has started anew: nothing it said before counts, nor what it answers to questions of before. */
   restarted(incarnation: number, now: number, sequence: number): void {
     this.incarnation = incarnation;
@@ -195,7 +202,12 @@ export class Peers {
    * lower one, when the frame is bound to what is known of it: so nobody can say it again later.
    */
   corrected(peer: Peer, incarnation: number, sequence: number): void {
-    if (sequence > peer.boundSince && sequence <= this.#sequence()) this.believe(peer, incarnation);
+    if (this.isOfNow(peer, sequence)) this.believe(peer, incarnation);
+  }
+
+  /** A frame of this number has been sent, and was bound to what is known of the peer now. */
+  isOfNow(peer: Peer, sequence: number): boolean {
+    return sequence > peer.boundSince && sequence <= this.#sequence();
   }
 
   /**
@@ -221,6 +233,11 @@ export class Peers {
       if (!recorded.has(number) && !this.#seats?.has(number)) this.#peers.delete(number);
   }
 
+  /** The sender has no seat, and decides by a view that is older than `ownEpoch`. */
+  isSeatless({ sender, epoch }: Readonly<Frame>, ownEpoch: number): boolean {
+    return epoch < ownEpoch && this.#seats !== undefined && !this.#seats.has(sender);
+  }
+
   /**
    * Judges the sender of a frame with a good MAC. An incarnation younger than the known one is believed if the frame is `fresh`: it came by a
    * connection, where nothing of earlier can be repeated. In a datagram it may be of before a restored backup, so the peer must answer first.
@@ -228,14 +245,13 @@ export class Peers {
    * is banned, has handed over, or joins anew) brings what the balancer gives it until the balancer has noticed, by the view in force.
    */
   check(frame: Readonly<Frame>, fresh: boolean, ownEpoch: number): SenderFault | null {
-    const { sender: number, senderIncarnation: incarnation, epoch } = frame;
+    const { sender: number, senderIncarnation: incarnation } = frame;
     const peer = this.#peers.get(number);
     if (!peer) return 'unknown-sender';
     if (!fresh && frame.version < peer.version) return 'version';
-    const seat = this.#seats?.get(number);
     if (incarnation < peer.incarnation) return 'old-incarnation';
     if (incarnation > peer.incarnation && !fresh) return 'unproven';
-    if (needsSeat(frame.kind) && this.#seats !== undefined && seat === undefined && epoch < ownEpoch) return 'no-seat';
+    if (needsSeat(frame.kind) && this.isSeatless(frame, ownEpoch)) return 'no-seat';
     if (incarnation > peer.incarnation) this.believe(peer, incarnation);
     return null;
   }

@@ -65,6 +65,13 @@ export class Prober {
     this.#timer?.cancel();
   }
 
+  /** This member has joined, or joined anew: peers that did not answer because they had no place for it count as they do when they are new. */
+  joined(): void {
+    const now = this.#options.clock.now();
+    for (const peer of this.#options.peers.all()) peer.presume(now);
+    this.#misses = new Set();
+  }
+
   /** A probe from `peer`. Answers a question; takes note of what the peer says. */
   onProbe(peer: Peer, probe: Probe): void {
     peer.heldSince = probe.heldSince;

@@ -133,6 +133,8 @@ export class RelayLink {
   readonly #refusal = Buffer.alloc(REFUSAL_OCTETS);
   #sequence = 0;
   #newest = 0;
+  /** The newest epoch in which a peer has refused a frame of this member for want of a seat. */
+  #refusedIn = 0;
   #outrunAt = 0;
   #announcedEpoch = 0;
   #announcedAt = 0;
@@ -243,6 +245,11 @@ export class RelayLink {
     this.#connect();
   }
 
+  /** This member has joined, or joined anew under another incarnation. */
+  joined(): void {
+    this.#prober.joined();
+  }
+
   /** The seats of the current view. Before the first call no frame is refused for want of a seat. */
   setSeats(seats: readonly PeerSeat[]): void {
     this.#peers.setSeats(seats);
@@ -251,8 +258,12 @@ export class RelayLink {
     this.#connect();
   }
 
-  /** Tells the peers at once since when this member may hold calls, instead of with the next probe: what ends second chances after a new view. */
+  /**
+   * The tables of the view from `setSeats` are in force. Probes the peers at once: they then have the epoch since which this member may hold calls,
+   * and second chances end.
+   */
   announceView(): void {
+    this.#refusedIn = 0;
     this.#prober.ask();
   }
 
@@ -339,6 +350,11 @@ export class RelayLink {
   /** Milliseconds since a peer has first shown a newer epoch than the one this member decides by; 0 = none has. */
   outrunFor(): number {
     return this.#newest > this.#options.self().epoch ? Math.max(this.#options.clock.now() - this.#outrunAt, 1) : 0;
+  }
+
+  /** True when a peer has refused what this member sends by a newer view than its own: in that view this member has no seat. Read per packet. */
+  get evicted(): boolean {
+    return this.#refusedIn > this.#options.self().epoch;
   }
 
   /** Numbers of the peers that have answered a question which was asked at `since` (Clock.now) or later. */
@@ -465,7 +481,11 @@ export class RelayLink {
       return;
     }
     if (known && frame.kind === FrameKind.refusal && frame.end - frame.start === REFUSAL_OCTETS) {
-      this.#peers.corrected(known, frame.senderIncarnation, bytes.readUIntBE(frame.start, REFUSAL_OCTETS));
+      const refused = bytes.readUIntBE(frame.start, REFUSAL_OCTETS);
+      // Of a frame that was bound to the right start of the peer: what is wrong is the sender.
+      if (frame.senderIncarnation === known.incarnation && this.#peers.isOfNow(known, refused))
+        this.#refusedIn = Math.max(this.#refusedIn, frame.epoch);
+      this.#peers.corrected(known, frame.senderIncarnation, refused);
       return;
     }
     let proven = false;
@@ -508,6 +528,8 @@ export class RelayLink {
         return;
       case FrameKind.probe:
         this.#prober.onProbe(peer, this.#probe);
+        // One that cannot read the store hears so that it is nobody's owner any more.
+        if (this.#peers.isSeatless(frame, self.epoch)) this.#refuse('no-seat', '', 0);
         return;
       case FrameKind.made:
         if (frame.end - frame.start === KEY_OCTETS)

@@ -1,30 +1,31 @@
-// Splices over one message: collect what to take out and put in, then assemble a fresh Buffer in one go. What is not touched stays byte-identical.
+// Collects deletions and insertions over one message, then assembles a fresh Buffer at once. All other octets stay as
+// they are.
 import { COMMA, skipBlanks } from './octets.ts';
 import type { Scan } from './scan.ts';
 import { ViaOutcome } from './via.ts';
 
-/** Splices per message: one per header line the scanner lets in, and some. */
+/** Most splices per message. It exceeds the number of header lines that the scanner accepts. */
 export const MAX_SPLICES = 1024;
 
-/** What is put in: octets, or text of characters up to U+00FF, one octet each. */
+/** Octets to insert, or text of characters up to U+00FF, one octet each. */
 export type Piece = Uint8Array | string;
 
 /**
- * The splices of one message. Reuse one instance: `begin` forgets the message before. Nothing here throws: more than MAX_SPLICES, or a range outside
- * of the message, makes the edit `void`, and `apply` then gives nothing.
+ * The splices of one message. Reuse one instance: `begin` clears the previous message. No method throws.
+ * More than MAX_SPLICES, or a range outside the message, makes the edit void; `apply` then returns undefined.
  */
 export class Edit {
   #bytes: Buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
   #count = 0;
-  /** A splice could not be taken: the message cannot be made any more. */
+  /** True after a splice that could not be taken: the message cannot be assembled. */
   #void = false;
   readonly #at: number[] = [];
   readonly #until: number[] = [];
   readonly #pieces: Piece[] = [];
 
-  /** Starts anew over `bytes[start..end)`. */
+  /** Clears the splices and starts with `bytes[start..end)`. */
   begin(bytes: Buffer, start: number, end: number): this {
     this.#bytes = bytes;
     this.#start = start;
@@ -34,22 +35,24 @@ export class Edit {
     return this;
   }
 
-  /** Starts anew over the message of `scan`. */
+  /** Clears the splices and starts with the message of `scan`. */
   beginScan(scan: Scan): this {
     return this.begin(scan.bytes, scan.start, scan.end);
   }
 
-  /** Takes `[start, end)` out. Ranges that overlap are taken out once. */
+  /** Deletes `[start, end)`. Overlapping ranges are deleted once. */
   delete(start: number, end: number): this {
     return this.replace(start, end, '');
   }
 
-  /** Puts `piece` in before the octet at `at`, also when that octet is taken out. Pieces for one offset stand in the order they were given in. */
+  /**
+   * Inserts `piece` before the octet at `at`, even when that octet is deleted. Pieces at one offset keep their order.
+   */
   insert(at: number, piece: Piece): this {
     return this.replace(at, at, piece);
   }
 
-  /** Takes `[start, end)` out and puts `piece` there. Splices may be given in any order. */
+  /** Replaces `[start, end)` by `piece`. Splices may be given in any order. */
   replace(start: number, end: number, piece: Piece): this {
     if (this.#count === MAX_SPLICES || start < this.#start || end < start || end > this.#end) {
       this.#void = true;
@@ -67,7 +70,7 @@ export class Edit {
     return this;
   }
 
-  /** Octets of the result; Infinity when there is none. */
+  /** Returns the octets of the result; Infinity when there is none. */
   size(): number {
     if (this.#void) return Number.POSITIVE_INFINITY;
     let size = 0;
@@ -79,7 +82,7 @@ export class Edit {
     return size + this.#end - kept;
   }
 
-  /** The edited message in a Buffer of its own; undefined when it would have more than `most` octets, or cannot be made. */
+  /** Returns the edited message in a new Buffer; undefined when it would exceed `most` octets, or the edit is void. */
   apply(most = Number.POSITIVE_INFINITY): Buffer | undefined {
     const bytes = this.#bytes;
     const size = this.size();
@@ -102,12 +105,14 @@ export class Edit {
     return result;
   }
 
-  /** Puts a Via header line with `value` (`SIP/2.0/UDP host:port;branch=...`) on top of all others. */
+  /** Inserts a Via header line with `value` (`SIP/2.0/UDP host:port;branch=...`) above all others. */
   pushVia(scan: Scan, value: string): this {
     return this.insert(scan.viaLineStart < 0 ? scan.headersStart : scan.viaLineStart, `Via: ${value}\r\n`);
   }
 
-  /** Takes the top Via value out, with its header line when it is the only one there. Nothing happens without a readable Via. */
+  /**
+   * Deletes the top Via value, and its header line when no other value is in it. Does nothing without a readable Via.
+   */
   popVia(scan: Scan): this {
     if (scan.viaStart < 0) return this;
     return scan.viaMore
@@ -115,7 +120,7 @@ export class Edit {
       : this.delete(scan.viaLineStart, scan.viaLineEnd);
   }
 
-  /** Takes the first Route value out, with its header line when it is the only one there. Nothing happens without Route. */
+  /** Deletes the first Route value, and its header line when no other value is in it. Does nothing without Route. */
   popRoute(scan: Scan): this {
     if (scan.routeLineStart < 0) return this;
     const comma = skipBlanks(scan.bytes, scan.routeEnd, scan.routeLineEnd);
@@ -125,8 +130,9 @@ export class Edit {
   }
 
   /**
-   * Writes the true source into the top Via of a request: `received` when sent-by names another address or `rport` is asked for, and the
-   * value of `rport` (RFC 3261 18.2.1, RFC 3581 4). What the sender put there itself is replaced.
+   * Writes the true source into the top Via of a request (RFC 3261 18.2.1, RFC 3581 4).
+   * Adds `received` when sent-by names another address or `rport` is present, and the value of `rport`.
+   * Replaces what the sender put there itself.
    */
   stampVia(scan: Scan, address: string, port: number): this {
     const via = scan.via;
@@ -141,25 +147,31 @@ export class Edit {
     return this;
   }
 
-  /** Sets Max-Forwards, adding the header when there is none. */
+  /** Sets Max-Forwards; adds the header when there is none. */
   setMaxForwards(scan: Scan, value: number): this {
     return scan.maxForwardsStart < 0
       ? this.appendHeader(scan, `Max-Forwards: ${value}`)
       : this.replace(scan.maxForwardsStart, scan.maxForwardsEnd, String(value));
   }
 
-  /** Puts a header line (without CRLF) before all others: the place for Record-Route and Path, whose newest value stands first. */
+  /**
+   * Inserts a header line (without CRLF) before all others. Record-Route and Path belong there: their newest value is
+   * first.
+   */
   prependHeader(scan: Scan, line: string): this {
     return this.insert(scan.headersStart, `${line}\r\n`);
   }
 
-  /** Puts a header line (without CRLF) behind all others. */
+  /** Inserts a header line (without CRLF) after all others. */
   appendHeader(scan: Scan, line: string): this {
     return this.insert(scan.headersEnd, `${line}\r\n`);
   }
 }
 
-/** `[start, end)` is the address literal `address`, letters in any case. Another spelling of one IPv6 address counts as another address. */
+/**
+ * Returns true when `[start, end)` is the address literal `address`, in either case of letters.
+ * Another spelling of one IPv6 address counts as another address.
+ */
 function namesAddress(bytes: Uint8Array, start: number, end: number, address: string): boolean {
   if (end - start !== address.length) return false;
   for (let i = 0; i < address.length; i++) {

@@ -1,4 +1,4 @@
-// Header names to small numbers, long and compact forms alike (RFC 3261 7.3.3, 20), without making a string.
+// Maps header names to small numbers, long and compact forms alike (RFC 3261 7.3.3, 20), without making a string.
 
 export const HeaderName = {
   OTHER: 0,
@@ -50,14 +50,17 @@ const COMPACT: Record<string, HeaderName> = {
   x: HeaderName.SESSION_EXPIRES,
 };
 
-/** A name as it may be written, in lower case. */
+/** A spelling of a name, in lower case. */
 interface Spelling {
   readonly letters: Buffer;
   readonly name: HeaderName;
   readonly place: number;
 }
 
-/** Every spelling has a place of its own, so that a name is compared with one at most: 32 octets of letters, its length, its number. */
+/**
+ * Each spelling has its own place, so that a name is compared with one at most. A place has 32 octets of letters, a
+ * length and a number.
+ */
 const PLACES = 256;
 const LETTERS = new Uint8Array(PLACES * 32);
 const LENGTHS = new Uint8Array(PLACES);
@@ -77,17 +80,24 @@ for (const { letters, name, place } of SPELLINGS) {
   NAMES[place] = name;
 }
 
-/** The place of `[start, end)`: by its first and last letter in any case, and its length. lines.wat has it once more. */
+/**
+ * Returns the place of `[start, end)`, from its first and last letter in any case, and its length. lines.wat repeats
+ * this.
+ */
 function placeOf(bytes: Uint8Array, start: number, end: number): number {
   return (((bytes[start]! & 31) << 3) + ((bytes[end - 1]! & 31) << 2) + end - start) & (PLACES - 1);
 }
 
-/** The name that `[start, end)` spells. None of its octets may be a blank or a control octet; else they need not be of a token. */
+/**
+ * Returns the name that `[start, end)` spells. No octet may be a blank or a control octet; others need not be token
+ * octets.
+ */
 export function headerName(bytes: Uint8Array, start: number, end: number): HeaderName {
   if (start === end) return HeaderName.OTHER;
   const place = placeOf(bytes, start, end);
   if (LENGTHS[place] !== end - start) return HeaderName.OTHER;
-  // 0x20 folds the case of letters; of all octets above it only a letter becomes a letter by it, and only a hyphen a hyphen.
+  // 0x20 folds the case of letters. Among octets above it, only letters become letters by it, and only a hyphen a
+  // hyphen.
   for (let i = start, j = place * 32; i < end; i++, j++)
     if ((bytes[i]! | 0x20) !== LETTERS[j]!) return HeaderName.OTHER;
   return NAMES[place]! as HeaderName;

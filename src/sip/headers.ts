@@ -1,18 +1,19 @@
-// Walks the header lines of a message that the scanner has passed (or of the readable part of one it refused).
+// Walks the header lines of a message that the scanner has accepted, or of the readable part of a refused one.
 import { HeaderName, headerName } from './header-name.ts';
 import { COLON, CR, HT, LF, SP, skipBlanks, skipClass, TOKEN, trimEnd } from './octets.ts';
 import type { Scan } from './scan.ts';
 
 /**
- * Values of one header (Route, Via) that a message may make a reader look at. A request crosses 70 elements at most (Max-Forwards, RFC 3261 8.1.1.6), and
- * each leaves one Via and two Record-Route (RFC 5658).
+ * Most values of one header (Route, Via) that a reader examines per message.
+ * A request crosses at most 70 elements (Max-Forwards, RFC 3261 8.1.1.6). Each leaves one Via and two Record-Route (RFC
+ * 5658).
  */
 export const MAX_VALUES = 144;
 
-/** One header line; offsets into the message. Reused. */
+/** One header line as offsets into the message. Reused. */
 export class HeaderLine {
   name: HeaderName = HeaderName.OTHER;
-  /** From the first octet of the name to behind the last CRLF, folds included. */
+  /** From the first octet of the name to the end of the last CRLF, folds included. */
   lineStart = -1;
   lineEnd = -1;
   nameStart = -1;
@@ -23,7 +24,7 @@ export class HeaderLine {
 }
 
 /**
- * Reads the header line at `at`; false when there is none before `end`. Walk a message with
+ * Reads the header line at `at`. Returns false when there is none before `end`. Walk a message with
  * `for (let at = scan.headersStart; nextHeader(bytes, at, scan.headersEnd, line); at = line.lineEnd)`.
  * A line without a colon has the name OTHER and an empty value.
  */
@@ -55,7 +56,10 @@ export function nextHeader(bytes: Uint8Array, at: number, end: number, line: Hea
   return true;
 }
 
-/** Finds the first header line named `name` at or behind `from` (usually `scan.headersStart`, or `line.lineEnd` to go on). */
+/**
+ * Finds the first header line named `name` at or after `from`. Returns false when there is none.
+ * `from` is usually `scan.headersStart`, or `line.lineEnd` to continue.
+ */
 export function findHeader(scan: Scan, name: HeaderName, from: number, line: HeaderLine): boolean {
   for (let at = from; nextHeader(scan.bytes, at, scan.headersEnd, line); at = line.lineEnd) {
     if (line.name === name) return true;

@@ -1,4 +1,5 @@
-// Finds the header lines of a message and the names in them, for the scanner: lines.wat does it, this feeds it.
+// Finds the header lines of a message and their names for the scanner. lines.wat does the work; this file supplies the
+// data.
 import { instantiate, type WithMemory } from '../base/web-assembly.ts';
 import { HeaderName, SPELLINGS } from './header-name.ts';
 import { WASM } from './lines-wasm.ts';
@@ -8,14 +9,14 @@ interface Exports extends WithMemory {
   readonly lines: (end: number, most: number, shift: number) => number;
 }
 
-// Where things are in the memory of the module: see lines.wat.
+// Layout of the module's memory: see lines.wat.
 const NAMES = 0;
 const NUMBERS = 4096;
 const TOKEN_BY_LOW = 4352;
 const TOKEN_BY_HIGH = 4368;
 const FOUND = 8192;
 const MESSAGE = 65_536;
-/** The names whose lines the scanner reads: each of 15 letters at most. */
+/** Names of the lines that the scanner reads. Each has at most 15 letters. */
 const READ = new Set<HeaderName>([
   HeaderName.VIA,
   HeaderName.FROM,
@@ -39,7 +40,7 @@ for (const { letters, place, name } of SPELLINGS) {
   octets.set(letters, NAMES + place * 16);
   octets[NUMBERS + place] = name;
 }
-// Token characters have one of six high halves, 2 to 7: a bit for each.
+// Token characters have one of six high halves, 2 to 7; each high half has one bit.
 for (let octet = 0; octet < 128; octet++) {
   if ((CLASS[octet]! & TOKEN) === 0) continue;
   const bit = 1 << ((octet >> 4) - 2);
@@ -47,24 +48,30 @@ for (let octet = 0; octet < 128; octet++) {
   octets[TOKEN_BY_HIGH + (octet >> 4)]! |= bit;
 }
 
-/** What was found, of line n from `n * FOUND_WORDS` on. To be read before the next call. */
+/** The lines found; line n begins at `n * FOUND_WORDS`. Read them before the next call. */
 export const found = new Int32Array(memory.buffer, FOUND, (MESSAGE - FOUND) / 4);
 export const FOUND_WORDS = 5;
-/** A HeaderName that the scanner reads, OTHER, or NO_NAME for a line that does not begin with token characters, blanks or none, and a colon. */
+/**
+ * A HeaderName that the scanner reads, or OTHER.
+ * NO_NAME when the line does not begin with token characters, optional blanks, and a colon.
+ */
 export const NAME = 0;
 export const NO_NAME = 255;
-/** The value without blanks and folds around it, of a name that the scanner reads; an empty one lies behind the colon. */
+/**
+ * The value without surrounding blanks and folds; set for names that the scanner reads. An empty value lies after the
+ * colon.
+ */
 export const VALUE_START = 1;
 export const VALUE_END = 2;
 /** The first blank or control octet of the value, or its end. */
 export const WORD_END = 3;
-/** Behind the last CRLF of the line, folds included. */
+/** After the last CRLF of the line, folds included. */
 export const LINE_END = 4;
 
 /**
- * Finds the header lines from `at` on, up to the empty line or `end`, and `most` (less than 2,800) at most. Returns how many of them end in CRLF.
- * The next one, when there is neither an empty line nor the end, is found too: its LINE_END is the CR or LF that is none of a CRLF, or `end`.
- * There may be 65,535 octets from `at` to `end`.
+ * Finds the header lines from `at` to the empty line or `end`, at most `most` (less than 2,800).
+ * Returns how many of them end in CRLF. When neither the empty line nor `end` follows, the next line is found too. Its
+ * LINE_END is the CR or LF that is not part of a CRLF, or `end`. At most 65,535 octets lie between `at` and `end`.
  */
 export function findLines(bytes: Buffer, at: number, end: number, most: number): number {
   bytes.copy(octets, MESSAGE, at, end);

@@ -1,17 +1,18 @@
-;; Finds the header lines of a SIP message for lines.ts: where they end, which of the wanted names they have, and where their values are.
-;; WebAssembly because its vectors look at 16 octets in one step, and most octets of a message only have to be passed over. It finds; what is
-;; right or wrong the scanner says. `npm run wasm` writes lines-wasm.ts from this file.
+;; Finds the header lines of a SIP message for lines.ts: their ends, their wanted names, and their values.
+;; WebAssembly, because its vectors examine 16 octets in one step, and most octets of a message are only skipped.
+;; It finds lines; the scanner judges them. `npm run wasm` writes lines-wasm.ts from this file.
 ;;
-;; Memory:       0  the names: 16 octets for each of 256 places (header-name.ts), in lower case, zeros behind
+;; Memory:       0  the names: 16 octets for each of 256 places (header-name.ts), in lower case, then zeros
 ;;           4,096  their numbers, one octet for each place
-;;           4,352  the token characters: 16 octets by the low half of an octet, 16 by its high half; one is a token character when they share a bit
-;;           8,192  the lines that were found, five 32-bit words each: number of the name (0 = none of the table, 255 = no name); begin and end of the
-;;                  value and end of its first word, when there is a number; end of the line
-;;          65,536  the message from behind its start line on; then room for one octet, and for a vector that reads on
+;;           4,352  the token characters: 16 octets by the low half of an octet, 16 by its high half;
+;;                  an octet is a token character when the two share a bit
+;;           8,192  the lines found, five 32-bit words each: number of the name (0 = not in the table, 255 = no name);
+;;                  begin and end of the value and end of its first word, when there is a number; end of the line
+;;          65,536  the message after its start line; then room for one octet, and for a vector that reads further
 (module
   (memory (export "memory") 3)
 
-  ;; Bit by bit, which of 16 octets are no token characters (RFC 3261 25.1).
+  ;; Returns one bit per octet: set for those of 16 octets that are no token characters (RFC 3261 25.1).
   (func $no_token (param $octets v128) (result i32)
     (i8x16.bitmask
       (i8x16.eq
@@ -22,7 +23,7 @@
           (i8x16.swizzle (v128.load (i32.const 4368)) (i8x16.shr_u (local.get $octets) (i32.const 4))))
         (v128.const i32x4 0 0 0 0))))
 
-  ;; Bit by bit, which of 16 octets are CR or LF.
+  ;; Returns one bit per octet: set for those of 16 octets that are CR or LF.
   (func $line_break (param $octets v128) (result i32)
     (i8x16.bitmask
       (v128.or
@@ -39,11 +40,12 @@
       (call $is_space (local.get $octet))
       (i32.or (i32.eq (local.get $octet) (i32.const 13)) (i32.eq (local.get $octet) (i32.const 10)))))
 
-  ;; The number of the name from $start to $end, 1 to 15 octets of it, whose first 16 octets are $octets; 0 = not one of the table.
+  ;; Returns the number of the name from $start to $end (1 to 15 octets); 0 = not in the table.
+  ;; $octets holds the first 16 octets from $start.
   (func $number (param $octets v128) (param $start i32) (param $end i32) (result i32)
     (local $length i32) (local $place i32)
     (local.set $length (i32.sub (local.get $end) (local.get $start)))
-    ;; As placeOf of header-name.ts has it.
+    ;; Same as placeOf in header-name.ts.
     (local.set $place
       (i32.and
         (i32.add
@@ -52,7 +54,7 @@
             (i32.shl (i32.and (i32.load8_u (i32.sub (local.get $end) (i32.const 1))) (i32.const 31)) (i32.const 2)))
           (local.get $length))
         (i32.const 255)))
-    ;; What is behind the name is made zero, as it is in the table.
+    ;; Octets after the name become zero, as they are in the table.
     (if (result i32)
       (v128.any_true
         (v128.xor
@@ -65,8 +67,9 @@
       (then (i32.const 0))
       (else (i32.load8_u offset=4096 (local.get $place)))))
 
-  ;; Writes into $row where the value between $at and $end is, without blanks and folds around it; an empty one lies at $at. Writes too where its
-  ;; first blank or control octet is, or its end: what is behind a value in memory is one always.
+  ;; Writes into $row where the value between $at and $end is, without surrounding blanks and folds. An empty one lies
+  ;; at $at. Writes the end of its first word too: its first blank or control octet, or its end. The octet after a value
+  ;; is always a blank or control octet.
   (func $value (param $at i32) (param $end i32) (param $row i32) (param $shift i32)
     (local $word i32) (local $octets v128) (local $bits i32)
     (loop $trim
@@ -100,14 +103,15 @@
     (i32.store offset=12 (local.get $row)
       (i32.add (i32.add (local.get $word) (i32.ctz (local.get $bits))) (local.get $shift))))
 
-  ;; Walks the lines of the message, which ends at $end, up to the empty one, one that does not end in CRLF, or $most lines. Returns how many end as
-  ;; they should; one that does not is written too, with the place of what broke it as its end. $shift is added to what is written.
+  ;; Walks the lines of the message, which ends at $end. Stops at the empty line, at one without CRLF, or after $most
+  ;; lines. Returns how many lines end in CRLF. One that does not is written too; its end is the octet that broke it.
+  ;; $shift is added to all offsets written.
   (func (export "lines") (param $end i32) (param $most i32) (param $shift i32) (result i32)
     (local $at i32) (local $line i32) (local $row i32) (local $whole i32) (local $octets v128) (local $bits i32)
     (local $name i32) (local $length i32) (local $value i32)
     (local.set $at (i32.const 65536))
     (local.set $row (i32.const 8192))
-    ;; So that every search finds an end.
+    ;; Makes every search find an end.
     (i32.store8 (local.get $end) (i32.const 13))
     (loop $next_line
       (if
@@ -116,7 +120,7 @@
           (i32.eq (local.get $whole) (local.get $most)))
         (then (return (local.get $whole))))
 
-      ;; The name: the token characters that the line begins with. 255 = none, or no colon behind it.
+      ;; The name: the token characters at the beginning of the line. 255 = no name, or no colon after it.
       (local.set $line (local.get $at))
       (loop $in_name
         (local.set $octets (v128.load (local.get $at)))
@@ -142,7 +146,7 @@
       (i32.store offset=0 (local.get $row) (local.get $name))
       (local.set $value (local.get $at))
 
-      ;; The end of the line: CRLF, and behind it no SP or HT, with which the line would go on (RFC 3261 7.3.1).
+      ;; The end of the line: CRLF without SP or HT after it. Those would continue the line (RFC 3261 7.3.1).
       (loop $in_line
         (local.set $bits (call $line_break (v128.load (local.get $at))))
         (if (i32.eqz (local.get $bits))

@@ -1,5 +1,6 @@
-// A message as a log line may show it: what identifies and routes it, and nothing that lets anybody in. Cold, and for messages of any shape: what is
-// not known to be harmless is left out, so that a header that another element would read otherwise shows nothing either.
+// Writes a message for a log line: what identifies and routes it, and nothing that grants access. Cold.
+// Takes messages of any shape. Everything not proven harmless is left out, so a header that another element reads in
+// another way reveals nothing either.
 import { HeaderName } from './header-name.ts';
 import { HeaderLine, nextHeader } from './headers.ts';
 import { lineBreak } from './octets.ts';
@@ -21,27 +22,31 @@ const SHOWN: ReadonlySet<HeaderName> = new Set([
   HeaderName.EXPIRES,
 ]);
 
-/** Characters of one value. */
+/** Most characters of one value. */
 const MAX_VALUE = 200;
 
-/** A token of the farm (ownership/token.ts): whoever has it may use it. */
+/** A token of the farm (ownership/token.ts). Its possession is enough to use it. */
 const TOKEN = /sf[0-9a-v]{20,}/gi;
 /** The password and the headers of a SIP URI (RFC 3261 19.1.1). */
 const PASSWORD = /(sips?:[^:@>\s]*):[^@>\s]*@/gi;
 const URI_HEADERS = /\?[^>\s]*/g;
-/** From here on a text may be a secret. */
+/** The text after these words may be a secret. */
 const CREDENTIALS = /((?:authorization|inline|password|response|nonce|key)["']?\s*[:=]).*/is;
-/** A request line ends so, a status line begins so. */
+/** Ends a request line, or begins a status line. */
 const VERSION = /^SIP\/|SIP\/\d+\.\d+$/i;
 
-/** A text of ours that may hold a piece of a message: without line ends, secrets and characters beyond ASCII, and not longer than `most` characters. */
+/**
+ * Returns a text of this program that may hold a piece of a message, in at most `most` characters.
+ * Line ends, secrets and characters beyond ASCII are taken out.
+ */
 export function maskedWords(text: string, most: number): string {
   return tidy(text.slice(0, 4 * most), most);
 }
 
 /**
- * The message in `bytes[start..end)`, which may be anything, in `most` characters: start line and header lines, joined by ` | `. Shown are the values of
- * the headers that identify and route it, tokens and passwords taken out; of all else the length.
+ * Returns the message `bytes[start..end)`, of any content, in at most `most` characters: start line and header lines,
+ * joined by ` | `. Shows the values of headers that identify and route it, without tokens and passwords; of others the
+ * length.
  */
 export function maskedMessage(bytes: Buffer, start: number, end: number, most: number): string {
   const line = new HeaderLine();

@@ -1,23 +1,25 @@
-// The values of Route, Record-Route, Path, Contact, From and To (RFC 3261 25.1 `name-addr`, `addr-spec`) and their parameters, as offsets.
+// Reads the values of Route, Record-Route, Path, Contact, From and To, and their parameters, as offsets.
+// Grammar: RFC 3261 25.1 `name-addr`, `addr-spec`.
 import { COMMA, GREATER, LESS, QUOTE, SEMICOLON, skipBlanks, skipQuoted, trimEnd } from './octets.ts';
 
-/** One value; all offsets are into the bytes that were parsed. Reused. */
+/** One value; all offsets are into the parsed bytes. Reused. */
 export class NameAddr {
-  /** The value without blanks around it. */
+  /** The value without surrounding blanks. */
   start = -1;
   end = -1;
   /** The URI, without `<>` and without blanks. */
   uriStart = -1;
   uriEnd = -1;
-  /** From the first semicolon behind the URI to `end`; empty when the value has no parameters. */
+  /** From the first semicolon after the URI to `end`; empty without parameters. */
   paramsStart = -1;
-  /** Where the next value of the line begins, or the end of the range. */
+  /** Start of the next value of the line, or the end of the range. */
   next = -1;
 }
 
 /**
- * Reads the first value of `[start, end)`, the value part of a header line or what is left of it. False when it holds no URI or no
- * closing `>`; `next` is right all the same. To walk a line: `for (let at = start; at < end; at = out.next) parseNameAddr(bytes, at, end, out)`.
+ * Reads the first value of `[start, end)`, the value part of a header line or its rest.
+ * Returns false when it has no URI or no closing `>`; `next` is valid even then. Walk a line with
+ * `for (let at = start; at < end; at = out.next) parseNameAddr(bytes, at, end, out)`.
  */
 export function parseNameAddr(bytes: Uint8Array, start: number, end: number, out: NameAddr): boolean {
   const from = skipBlanks(bytes, start, end);

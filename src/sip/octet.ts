@@ -1,4 +1,4 @@
-// Octets by name, and the classes they are in.
+// Names octets, and the classes they belong to.
 
 export const HT = 0x09;
 export const LF = 0x0a;
@@ -21,11 +21,14 @@ export const CLOSE_BRACKET = 0x5d;
 
 /** RFC 3261 25.1 `token`. */
 export const TOKEN = 1;
-/** SP, HT, CR, LF: inside a header value CR and LF only stand in a fold, the scanner has seen to that. */
+/** SP, HT, CR, LF. Inside a header value CR and LF stand only in folds; the scanner ensures that. */
 export const BLANK = 2;
-/** Octets that end no parameter value: wider than the `gen-value` of RFC 3261 25.1, because branches in the field hold `=`, `/` and `@`. */
+/**
+ * Octets that end no parameter value. Wider than `gen-value` of RFC 3261 25.1: branches in the field have `=`, `/` and
+ * `@`.
+ */
 export const VALUE = 4;
-/** Letters, digits, `-`, `.` (RFC 3261 25.1 `hostname`, `IPv4address`) and the underscore, which real hosts have. */
+/** Letters, digits, `-`, `.` (RFC 3261 25.1 `hostname`, `IPv4address`), and the underscore, which real hosts have. */
 export const HOST = 8;
 /** Octets that may stand in a Request-URI: no blank, control octet, `<`, `>` or `"`. */
 export const URI = 16;

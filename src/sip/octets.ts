@@ -1,45 +1,48 @@
-// Small range tests that every reader of SIP bytes needs. Ranges are [start, end) of integer offsets; -1 = absent.
+// Small tests on ranges for every reader of SIP bytes. A range is [start, end) of integer offsets; -1 = absent.
 import * as octet from './octet.ts';
 
 export * from './octet.ts';
 
-// Constants of this module: an imported one is a variable to the compiler, and these are read for every octet.
+// Local constants: the compiler treats imported ones as variables, and these are read for every octet.
 const { BACKSLASH, BLANK, CLASS, COMMA, CR, GREATER, LESS, LF, QUOTE, SP } = octet;
 
-/** True for 0-9. */
+/** Returns true for 0-9. */
 export function isDigit(octet: number): boolean {
   return octet >= 0x30 && octet <= 0x39;
 }
 
-/** First offset at or behind `at` that is not SP, HT or part of a fold. */
+/** Returns the first offset at or after `at` that is not SP, HT or part of a fold. */
 export function skipBlanks(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end && bytes[i]! <= SP && (CLASS[bytes[i]!]! & BLANK) !== 0) i++;
   return i;
 }
 
-/** Offset behind the last octet of `[start, end)` that is not blank. */
+/** Returns the offset after the last octet of `[start, end)` that is not blank. */
 export function trimEnd(bytes: Uint8Array, start: number, end: number): number {
   let i = end;
   while (i > start && bytes[i - 1]! <= SP && (CLASS[bytes[i - 1]!]! & BLANK) !== 0) i--;
   return i;
 }
 
-/** Offset behind the last octet of the run of class `bits` that starts at `at`. */
+/** Returns the offset after the run of class `bits` that starts at `at`. */
 export function skipClass(bytes: Uint8Array, at: number, end: number, bits: number): number {
   let i = at;
   while (i < end && (CLASS[bytes[i]!]! & bits) !== 0) i++;
   return i;
 }
 
-/** Offset of the first CR or LF at or behind `at`, or `end`. */
+/** Returns the offset of the first CR or LF at or after `at`, or `end`. */
 export function lineBreak(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end && (bytes[i]! > CR || (bytes[i]! !== CR && bytes[i]! !== LF))) i++;
   return i;
 }
 
-/** Offset behind the closing quote of the quoted string whose opening quote is at `at` (RFC 3261 25.1 `quoted-string`); `end` when none closes it. */
+/**
+ * Returns the offset after the closing quote of the quoted string that opens at `at` (RFC 3261 25.1 `quoted-string`).
+ * Returns `end` when none closes it.
+ */
 export function skipQuoted(bytes: Uint8Array, at: number, end: number): number {
   let i = at + 1;
   while (i < end) {
@@ -50,7 +53,10 @@ export function skipQuoted(bytes: Uint8Array, at: number, end: number): number {
   return end;
 }
 
-/** The number whose digits are exactly `[start, end)`; -1 for an empty range, any other octet, or a value above `max` (at most 2^32-1). */
+/**
+ * Returns the number with exactly the digits `[start, end)`.
+ * Returns -1 for an empty range, any other octet, or a value above `max` (at most 2^32-1).
+ */
 export function readNumber(bytes: Uint8Array, start: number, end: number, max: number): number {
   if (start >= end) return -1;
   let value = 0;
@@ -63,7 +69,7 @@ export function readNumber(bytes: Uint8Array, start: number, end: number, max: n
   return value;
 }
 
-/** `[start, end)` equals `lower`, letters in any case. `lower` is of lower-case token characters, and so must be the range apart from case. */
+/** Returns true when `[start, end)` equals `lower`, in either case of letters. `lower` has no upper-case letters. */
 export function equalsIgnoreCase(bytes: Uint8Array, start: number, end: number, lower: Uint8Array): boolean {
   if (end - start !== lower.length) return false;
   for (let i = 0; i < lower.length; i++) {
@@ -73,14 +79,14 @@ export function equalsIgnoreCase(bytes: Uint8Array, start: number, end: number, 
   return true;
 }
 
-/** The range spells `text`, of Latin-1 characters. */
+/** Returns true when the range spells `text`, of Latin-1 characters. */
 export function isText(bytes: Uint8Array, start: number, end: number, text: string): boolean {
   if (end - start !== text.length) return false;
   for (let i = 0; i < text.length; i++) if (bytes[start + i]! !== text.charCodeAt(i)) return false;
   return true;
 }
 
-/** The two ranges hold the same octets. */
+/** Returns true when the two ranges hold the same octets. */
 export function sameOctets(
   a: Uint8Array,
   start: number,
@@ -94,7 +100,10 @@ export function sameOctets(
   return true;
 }
 
-/** Offset of the comma that ends the value starting at `at` in a comma-joined header line, or `end`. Quoted strings and `<>` are passed over. */
+/**
+ * Returns the offset of the comma that ends the value at `at` in a comma-joined header line, or `end`.
+ * Commas in quoted strings and in `<>` do not count.
+ */
 export function valueEnd(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end) {

@@ -1,4 +1,4 @@
-// A stateless answer made from the bytes of the request (RFC 3261 8.2.6, 8.2.7), also of one that the scanner refused.
+// Makes a stateless answer from the bytes of the request (RFC 3261 8.2.6, 8.2.7), even of one that the scanner refused.
 import { Edit } from './edit.ts';
 import { HeaderName } from './header-name.ts';
 import { HeaderLine, nextHeader } from './headers.ts';
@@ -74,18 +74,18 @@ export const REASON_PHRASES: Readonly<Record<number, string>> = Object.freeze({
   606: 'Not Acceptable',
 });
 
-/** The standard reason phrase; empty, which the grammar allows, for a status without one. */
+/** Returns the standard reason phrase. A status without one gets an empty phrase, which the grammar allows. */
 export function reasonPhrase(status: number): string {
   return REASON_PHRASES[status] ?? '';
 }
 
-/** Where the request came from; a `Packet` is one. */
+/** Source of the request; a `Packet` fits. */
 export interface ReplySource {
   readonly address: string;
   readonly port: number;
 }
 
-/** What is given up, step by step, until the answer is no larger than allowed. */
+/** Steps of shortening, taken until the answer is no larger than allowed. */
 const Economy = { NONE: 0, NO_EXTRA: 1, SHORT: 2, COMPACT: 3, NO_TAG: 4 } as const;
 
 /** By `HeaderName` (RFC 3261 7.3.3). */
@@ -99,7 +99,10 @@ const COMPACT_NAMES: Readonly<Record<number, string>> = {
 const edit = new Edit();
 const line = new HeaderLine();
 
-/** Takes out all header lines but every Via and the first From, To, Call-ID and CSeq; `compact`: these get their short names. */
+/**
+ * Deletes all header lines except every Via and the first From, To, Call-ID and CSeq. `compact`: writes their short
+ * names.
+ */
 function keepReplyHeaders(scan: Scan, compact: boolean): void {
   let seen = 0;
   for (let at = scan.headersStart; nextHeader(scan.bytes, at, scan.headersEnd, line); at = line.lineEnd) {
@@ -116,13 +119,19 @@ function keepReplyHeaders(scan: Scan, compact: boolean): void {
 }
 
 /**
- * The answer to the request in `scan` (fresh from `scan()`, whatever that returned), or null: for a response, an ACK, a request without a
- * readable Via, and when it would be larger than `maxOctets` (default: than the request, so that nobody is amplified) even after the extra
- * headers, then the reason phrase, then the long names and Content-Length (which a datagram may lack: RFC 3261 20.14), then, except for INVITE,
- * the To tag have been left out. Give Infinity for a stream or a trusted source.
- * Copies all Via (the top one stamped with `source`: RFC 3261 18.2.1, RFC 3581 4), From, To, Call-ID and CSeq as they stand.
- * `reason` '' = the standard one. `toTag` '' = none; it is added only to a To without a tag. `extraHeaders` are lines without CRLF.
- * The answer goes to `source`.
+ * Returns the answer to the request in `scan`, to be sent to `source`. `scan()` must have run, with any result. Copies
+ * all Via, From, To, Call-ID and CSeq unchanged. Only the top Via gets `source` (RFC 3261 18.2.1, RFC 3581 4).
+ * - `reason`: '' = the standard one.
+ * - `toTag`: '' = none; added only to a To without a tag.
+ * - `extraHeaders`: lines without CRLF.
+ * - `maxOctets`: Infinity for a stream or a trusted source; default: the size of the request, so that nothing is
+ *   amplified.
+ * Returns null for a response, an ACK, or a request without a readable Via. Returns null when the answer is still
+ * larger than `maxOctets` after these are left out, in this order:
+ * 1. the extra headers
+ * 2. the reason phrase
+ * 3. the long names, and Content-Length, which a datagram may lack (RFC 3261 20.14)
+ * 4. the To tag, except for INVITE
  */
 export function buildReply(
   scan: Scan,
@@ -135,7 +144,7 @@ export function buildReply(
 ): Buffer | null {
   if (!scan.isRequest || scan.method === Method.ACK || scan.viaStart < 0) return null;
   const wantsTag = toTag !== '' && scan.toStart >= 0 && scan.toTagStart < 0;
-  // Phones leave a semicolon behind the last parameter.
+  // Some phones send a semicolon after the last parameter.
   const endsOpen = scan.bytes[scan.toEnd - 1] === SEMICOLON;
   const last = wantsTag && scan.method !== Method.INVITE ? Economy.NO_TAG : Economy.COMPACT;
   for (let economy: number = Economy.NONE; economy <= last; economy++) {

@@ -1,11 +1,11 @@
-// The scanner of the hot path: one forward pass over a message, integer offsets out, nothing allocated, nothing thrown.
-// Strict where two readers could disagree about where a field is; all it does not need it passes over unread.
+// The scanner of the hot path: one forward pass over a message. Returns integer offsets; allocates and throws nothing.
+// It is strict where two readers could disagree about the place of a field. Other fields it skips unread.
 import * as headers from './header-name.ts';
 import * as lines from './lines.ts';
 import * as octets from './octets.ts';
 import * as vias from './via.ts';
 
-// Constants of this module: an imported one is a variable to the compiler, and these are read for every octet.
+// Local constants: the compiler treats imported ones as variables, and these are read for every octet.
 const {
   CR,
   DOT,
@@ -54,15 +54,21 @@ export const Method = {
 } as const;
 export type Method = (typeof Method)[keyof typeof Method];
 
-/** Bounds of one message. Above them lies nothing that a working element sends. */
+/** Bounds of one message. No working element sends more. */
 export const SCAN_LIMITS = {
-  /** Octets of one message (RFC 3261 18.1.1). A header line may fill it: each octet of a line is looked at a few times at most. */
+  /**
+   * Octets of one message (RFC 3261 18.1.1). One header line may fill it: each octet of a line is examined a few times
+   * at most.
+   */
   message: 65_535,
-  /** Header lines; 64 Via lines and as many Route and Record-Route lines fit. */
+  /** Header lines. 64 Via lines and as many Route and Record-Route lines fit. */
   headerLines: 512,
 } as const;
 
-/** Why the relay refuses a message before any state exists for it, and the status it answers. A response or an ACK is dropped instead. */
+/**
+ * Reasons to refuse a message before any state exists for it, each with the status of the answer.
+ * A response or an ACK is dropped instead.
+ */
 export const SCAN_FAULTS = {
   'start-line': {
     answer: 400,
@@ -100,24 +106,24 @@ export type ScanFault = keyof typeof SCAN_FAULTS;
 export class Scan {
   bytes: Buffer = Buffer.alloc(0);
   start = 0;
-  /** Behind the body: what follows Content-Length in a datagram is cut off. */
+  /** After the body. Octets of a datagram beyond Content-Length are cut off. */
   end = 0;
   isRequest = false;
-  /** Of the start line (requests) or of CSeq (responses). */
+  /** Method of the start line (requests) or of CSeq (responses). */
   method: Method = Method.OTHER;
   methodStart = -1;
   methodEnd = -1;
   uriStart = -1;
   uriEnd = -1;
-  /** 100-699 of a response, else 0. */
+  /** 100-699 for a response, else 0. */
   status = 0;
-  /** First octet behind the start line's CRLF. */
+  /** First octet after the CRLF of the start line. */
   headersStart = -1;
-  /** Behind the CRLF of the last whole header line: where the empty line begins, if there is one. */
+  /** After the CRLF of the last whole header line. The empty line begins there, if there is one. */
   headersEnd = -1;
-  /** Behind the empty line; `end` when no body came. */
+  /** After the empty line; `end` without a body. */
   bodyStart = -1;
-  /** The first Via header line, from its name to behind its last CRLF. */
+  /** The first Via header line, from its name to the end of its last CRLF. */
   viaLineStart = -1;
   viaLineEnd = -1;
   /** The first Via value in it. */
@@ -125,9 +131,9 @@ export class Scan {
   viaEnd = -1;
   /** Another value follows in the same header line. */
   viaMore = false;
-  /** The first Via value, read; its parameters are offsets into `bytes`. */
+  /** The first Via value, parsed. Its parameters are offsets into `bytes`. */
   readonly via = new Via();
-  /** The rest of the header line, or the second Via line: where the next Via value of a response begins and its line ends. */
+  /** Where the next Via value begins and its line ends: in the rest of the header line, or in the second Via line. */
   nextViaStart = -1;
   nextViaEnd = -1;
   branchStart = -1;
@@ -136,7 +142,7 @@ export class Scan {
   sentByEnd = -1;
   callIdStart = -1;
   callIdEnd = -1;
-  /** The whole value of From and To, without blanks around it. */
+  /** The whole values of From and To, without surrounding blanks. */
   fromStart = -1;
   fromEnd = -1;
   toStart = -1;
@@ -155,10 +161,13 @@ export class Scan {
   routeLineEnd = -1;
   routeStart = -1;
   routeEnd = -1;
-  /** The value of the first Contact header line, which may hold several. */
+  /** The value of the first Contact header line. It may hold several contacts. */
   contactStart = -1;
   contactEnd = -1;
-  /** 0-255; -1 when absent or no such number (RFC 4475 3.1.2.4: then as if absent, but the offsets are set). */
+  /**
+   * 0-255; -1 when absent or not such a number. An unreadable value counts as absent (RFC 4475 3.1.2.4), but its
+   * offsets are set.
+   */
   maxForwards = -1;
   maxForwardsStart = -1;
   maxForwardsEnd = -1;
@@ -172,7 +181,7 @@ export class Scan {
   #fromTagEnd = -1;
   #fromTagRead = false;
 
-  /** The tag of From is read when it is first asked for: no owner depends on it. */
+  /** The tag of From. It is read on first use, because no owner depends on it. */
   get fromTagStart(): number {
     if (!this.#fromTagRead) this.#readFromTag();
     return this.#fromTagStart;
@@ -182,7 +191,7 @@ export class Scan {
     return this.#fromTagEnd;
   }
 
-  /** From is another one now. */
+  /** Forgets the tag, after From has changed. */
   forgetFromTag(): void {
     this.#fromTagRead = false;
   }
@@ -258,7 +267,7 @@ for (const [name, method] of Object.entries(Method)) {
   if (method !== Method.OTHER) METHODS[name.length]!.push({ octets: Buffer.from(name), method });
 }
 
-/** The method that `[start, end)` names; methods are case-sensitive (RFC 3261 7.1) and never unescaped. */
+/** Returns the method that `[start, end)` names. Methods are case-sensitive (RFC 3261 7.1) and never unescaped. */
 export function methodOf(bytes: Uint8Array, start: number, end: number): Method {
   const length = end - start;
   if (length >= METHODS.length || length < 3) return Method.OTHER;
@@ -272,7 +281,7 @@ export function methodOf(bytes: Uint8Array, start: number, end: number): Method 
   return Method.OTHER;
 }
 
-/** `[at, at + 4)` is `SIP/`, in any case (RFC 3261 7.1). */
+/** Returns true when `[at, at + 4)` is `SIP/`, in any case (RFC 3261 7.1). */
 function startsWithSip(bytes: Uint8Array, at: number, end: number): boolean {
   return (
     end - at >= 4 &&
@@ -283,7 +292,10 @@ function startsWithSip(bytes: Uint8Array, at: number, end: number): boolean {
   );
 }
 
-/** Whether `[start, end)` is exactly a SIP-Version: null for SIP/2.0, `version` for another, `start-line` for no version. */
+/**
+ * Checks that `[start, end)` is exactly a SIP-Version.
+ * Returns null for SIP/2.0, `version` for another, and `start-line` for no version.
+ */
 function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault | null {
   if (!startsWithSip(bytes, start, end)) return 'start-line';
   if (end - start === 7 && bytes[start + 4]! === 0x32 && bytes[start + 5]! === DOT && bytes[start + 6]! === 0x30)
@@ -298,7 +310,10 @@ function versionFault(bytes: Uint8Array, start: number, end: number): ScanFault 
   return 'version';
 }
 
-/** Reads method and URI of a request line as far as they go, and returns where that is: no line break is before it. `end` is that of the message. */
+/**
+ * Reads method and URI of a request line as far as possible. Returns the offset where it stopped; no line break is
+ * before it. `end` is the end of the message.
+ */
 function scanRequest(bytes: Uint8Array, start: number, end: number, scan: Scan): number {
   const methodEnd = skipClass(bytes, start, end, TOKEN);
   scan.isRequest = true;
@@ -313,7 +328,7 @@ function scanRequest(bytes: Uint8Array, start: number, end: number, scan: Scan):
   return uriEnd;
 }
 
-/** A status line may lack its reason phrase and the blank before it: the status says all. */
+/** Reads a status line. The reason phrase and the blank before it may be missing, because the status is sufficient. */
 function scanStatusLine(bytes: Uint8Array, start: number, end: number, scan: Scan): ScanFault | null {
   let i = start;
   while (i < end && bytes[i]! !== SP) i++;
@@ -329,10 +344,13 @@ function scanStatusLine(bytes: Uint8Array, start: number, end: number, scan: Sca
   return null;
 }
 
-/** What `tagOf` found last. */
+/** Last result of `tagOf`. */
 const tag = { start: -1, end: -1 };
 
-/** The tag of a From or To value: only parameters of the header, never of a display name, a quoted string or a URI in `<>`. Read it at once. */
+/**
+ * Returns the tag of a From or To value. Read the result before the next call.
+ * Only parameters of the header count, never a display name, a quoted string or a URI in `<>`.
+ */
 function tagOf(bytes: Uint8Array, start: number, end: number): { readonly start: number; readonly end: number } {
   tag.start = -1;
   tag.end = -1;
@@ -430,7 +448,7 @@ function scanTopVia(bytes: Uint8Array, start: number, end: number, scan: Scan): 
   return null;
 }
 
-/** The header line that begins at `lineStart`, found in `row`. */
+/** Reads the header line that begins at `lineStart` and was found in `row`. */
 function scanHeader(bytes: Uint8Array, row: number, lineStart: number, scan: Scan): ScanFault | null {
   const start = found[row + VALUE_START]!;
   const end = found[row + VALUE_END]!;
@@ -498,7 +516,7 @@ function scanHeader(bytes: Uint8Array, row: number, lineStart: number, scan: Sca
   }
 }
 
-/** What can be judged only when all header lines have been seen. */
+/** Returns the fault that shows only after all header lines. Sets the method of a response, and `end`. */
 function wholeMessageFault(scan: Scan, stream: boolean): ScanFault | null {
   if (scan.viaStart < 0) return 'no-via';
   if (scan.callIdStart < 0 || scan.cseqStart < 0 || scan.fromStart < 0 || scan.toStart < 0) return 'missing-header';
@@ -516,8 +534,8 @@ function wholeMessageFault(scan: Scan, stream: boolean): ScanFault | null {
 }
 
 /**
- * Scans the message `bytes[start..end)` into `out`. Null = the relay may go on with it; else the first fault found. Never throws.
- * After a fault `out` holds what was readable, which is what a stateless answer copies.
+ * Scans the message `bytes[start..end)` into `out`. Returns null when the message can be handled, else the first fault.
+ * Never throws. After a fault `out` holds the readable parts, which a stateless answer copies.
  * `stream`: it came by TCP or TLS, so Content-Length is mandatory (RFC 3261 18.3).
  */
 export function scan(bytes: Buffer, start: number, end: number, stream: boolean, out: Scan): ScanFault | null {
@@ -549,7 +567,7 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
   const whole = findLines(bytes, at, end, SCAN_LIMITS.headerLines);
   for (let line = 0, row = 0; ; line++, row += FOUND_WORDS) {
     if (at >= end) {
-      // A datagram may lack the empty line (RFC 4475 3.1.2.15): the relay can still tell whose it is.
+      // A datagram may lack the empty line (RFC 4475 3.1.2.15): its owner can still be found.
       if (stream) fault ??= 'truncated';
       break;
     }
@@ -575,13 +593,16 @@ export function scan(bytes: Buffer, start: number, end: number, stream: boolean,
   return fault ?? wholeFault;
 }
 
-/** The status to answer statelessly for `fault`, or 0: drop. A response, an ACK and a request without a readable Via get no answer. */
+/**
+ * Returns the status of the stateless answer to `fault`, or 0 to drop.
+ * A response, an ACK and a request without a readable Via get no answer.
+ */
 export function faultAnswer(fault: ScanFault, scan: Scan): 400 | 501 | 505 | 0 {
   const answer = SCAN_FAULTS[fault].answer;
   return answer === 'drop' || faultDropReason(scan) ? 0 : answer;
 }
 
-/** Why a refused message gets no answer, in the words of the verdicts; null when it may have one. */
+/** Returns the drop reason of a refused message that gets no answer; null when it may have one. */
 export function faultDropReason(scan: Scan): 'bad-response' | 'bad-ack' | 'no-via' | null {
   if (!scan.isRequest) return 'bad-response';
   if (scan.method === Method.ACK) return 'bad-ack';

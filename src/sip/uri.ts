@@ -1,4 +1,5 @@
-// One SIP or SIPS URI (RFC 3261 19.1) as offsets and small numbers: what routing needs, and nothing unescaped. Instances are reused.
+// Reads one SIP or SIPS URI (RFC 3261 19.1) as offsets and small numbers: what routing needs, nothing unescaped.
+// Instances are reused.
 import {
   AT,
   CLASS,
@@ -17,7 +18,7 @@ import {
 } from './octets.ts';
 import { type Transport, transportOf } from './via.ts';
 
-/** NONE: no scheme to be read. OTHER: a URI of another scheme, which an element that routes by URI answers with 416. */
+/** NONE: no readable scheme. OTHER: another scheme; an element that routes by URI answers it with 416. */
 export const Scheme = { NONE: 0, SIP: 1, SIPS: 2, OTHER: 3 } as const;
 export type Scheme = (typeof Scheme)[keyof typeof Scheme];
 
@@ -29,12 +30,12 @@ const MADDR = Buffer.from('maddr');
 const TRANSPORT = Buffer.from('transport');
 const FLOW = Buffer.from('sf');
 
-/** All offsets are into the bytes that were parsed; -1 = absent. */
+/** All offsets are into the parsed bytes; -1 = absent. */
 export class Uri {
   start = -1;
   end = -1;
   scheme: Scheme = Scheme.NONE;
-  /** The user part without a password, escapes as they stand. */
+  /** The user part without a password, escapes unchanged. */
   userStart = -1;
   userEnd = -1;
   /** The host without brackets. */
@@ -43,7 +44,7 @@ export class Uri {
   hostIsIpv6 = false;
   /** 1-65535; 0 = none given. */
   port = 0;
-  /** From the first semicolon behind the host to the headers or the end; empty when there are no parameters. */
+  /** From the first semicolon after the host to the headers or the end; empty without parameters. */
   paramsStart = -1;
   paramsEnd = -1;
   /** Value of the parameter `transport`; OTHER when it names an unknown one, -1 when it is absent. */
@@ -52,13 +53,13 @@ export class Uri {
   transportEnd = -1;
   maddrStart = -1;
   maddrEnd = -1;
-  /** Value of the parameter `sf`, which the farm itself has put there; the whole parameter begins at its semicolon. */
+  /** Value of the parameter `sf`, which the farm itself added. The whole parameter begins at its semicolon. */
   flowParamStart = -1;
   flowStart = -1;
   flowEnd = -1;
   /** Loose router (RFC 3261 16.12.1.1). */
   lr = false;
-  /** Wants its outbound flow used (RFC 5626 4.3). */
+  /** The sender requests the use of its outbound flow (RFC 5626 4.3). */
   ob = false;
 }
 
@@ -86,7 +87,7 @@ function reset(uri: Uri, start: number, end: number): void {
   uri.ob = false;
 }
 
-/** Reads host [":" port] at `at`; the offset behind it, or -1. */
+/** Reads host [":" port] at `at`. Returns the offset after it, or -1. */
 function hostPort(bytes: Uint8Array, at: number, end: number, uri: Uri): number {
   let i = at;
   if (i < end && bytes[i]! === OPEN_BRACKET) {
@@ -116,7 +117,10 @@ function hostPort(bytes: Uint8Array, at: number, end: number, uri: Uri): number 
   return -1;
 }
 
-/** Reads one parameter whose semicolon is at `at`; the offset behind it, or -1 when it has no name. A last semicolon, as phones leave it, is none. */
+/**
+ * Reads one parameter with its semicolon at `at`. Returns the offset after it, or -1 when it has no name.
+ * A last semicolon, which some phones send, is no parameter.
+ */
 function parameter(bytes: Uint8Array, at: number, end: number, uri: Uri): number {
   const name = at + 1;
   let nameEnd = name;
@@ -143,7 +147,7 @@ function parameter(bytes: Uint8Array, at: number, end: number, uri: Uri): number
   return valueEnd;
 }
 
-/** Reads the scheme; the offset behind its colon, or -1. */
+/** Reads the scheme. Returns the offset after its colon, or -1. */
 function scheme(bytes: Uint8Array, start: number, end: number, uri: Uri): number {
   const colon = skipClass(bytes, start, end, TOKEN);
   if (colon === start || colon >= end || bytes[colon]! !== COLON) return -1;
@@ -153,9 +157,9 @@ function scheme(bytes: Uint8Array, start: number, end: number, uri: Uri): number
 }
 
 /**
- * Reads the URI that is exactly `[start, end)`: no `<>`, no blanks. True for a SIP or SIPS URI; false for anything else, and then
- * `scheme` tells a URI of another scheme (OTHER, 416) from a broken one (400). The user part is delimited by the last place the grammar allows: the
- * first `@`, so parameters inside the user part stay in it (RFC 4475 3.1.1.9).
+ * Reads the URI that is exactly `[start, end)`: no `<>`, no blanks. Returns true for a SIP or SIPS URI, else false.
+ * After false, `scheme` distinguishes a URI of another scheme (OTHER, 416) from a broken one (400).
+ * The user part ends at the first `@`, so parameters inside it stay in it (RFC 4475 3.1.1.9).
  */
 export function parseUri(bytes: Uint8Array, start: number, end: number, uri: Uri): boolean {
   reset(uri, start, end);

@@ -1,7 +1,7 @@
-// One Via value (RFC 3261 20.42, RFC 3581) as offsets and small numbers. Instances are reused.
+// Reads one Via value (RFC 3261 20.42, RFC 3581) as offsets and small numbers. Instances are reused.
 import * as octets from './octets.ts';
 
-// Constants of this module: an imported one is a variable to the compiler, and these are read for every octet.
+// Local constants: the compiler treats imported ones as variables, and these are read for every octet.
 const {
   BLANK,
   CLASS,
@@ -27,7 +27,7 @@ const {
 export const Transport = { OTHER: 0, UDP: 1, TCP: 2, TLS: 3, SCTP: 4, WS: 5, WSS: 6 } as const;
 export type Transport = (typeof Transport)[keyof typeof Transport];
 
-/** The names of the transports as numbers, which one comparison each tells apart (`lettersOf`). */
+/** The names of the transports as numbers, so that one comparison distinguishes them (`lettersOf`). */
 const UDP = letters('udp');
 const TCP = letters('tcp');
 const TLS = letters('tls');
@@ -44,14 +44,14 @@ function letters(name: string): number {
   return lettersOf(Buffer.from(name), 0, name.length);
 }
 
-/** The letters of `[start, end)`, at most four of them, as one number, in any case the same. */
+/** Returns the letters of `[start, end)`, at most four, as one number that ignores case. */
 function lettersOf(bytes: Uint8Array, start: number, end: number): number {
   let word = 0;
   for (let i = start; i < end; i++) word = (word << 8) | bytes[i]! | 0x20;
   return word;
 }
 
-/** The transport that `[start, end)` names; OTHER for an unknown one. */
+/** Returns the transport that `[start, end)` names; OTHER for an unknown one. */
 export function transportOf(bytes: Uint8Array, start: number, end: number): Transport {
   if (end - start > 4) return Transport.OTHER;
   switch (lettersOf(bytes, start, end)) {
@@ -72,50 +72,55 @@ export function transportOf(bytes: Uint8Array, start: number, end: number): Tran
   }
 }
 
-/** What `parseVia` says: read; sent-by read but a parameter breaks the grammar; no sent-by to be found. */
+/**
+ * Results of `parseVia`. OK: read. BAD_PARAMETER: sent-by was read, but a parameter breaks the grammar. UNREADABLE: no
+ * sent-by.
+ */
 export const ViaOutcome = { OK: 0, BAD_PARAMETER: 1, UNREADABLE: 2 } as const;
 export type ViaOutcome = (typeof ViaOutcome)[keyof typeof ViaOutcome];
 
-/** All offsets are into the bytes that were parsed; -1 = absent. */
+/** All offsets are into the parsed bytes; -1 = absent. */
 export class Via {
-  /** The value without blanks around it. */
+  /** The value without surrounding blanks. */
   start = -1;
   end = -1;
-  /** Offset of the comma behind the value, or the end of the range given. */
+  /** Offset of the comma after the value, or the end of the given range. */
   next = -1;
   outcome: ViaOutcome = ViaOutcome.UNREADABLE;
   transport: Transport = Transport.OTHER;
   transportStart = -1;
   transportEnd = -1;
-  /** host [":" port] as it stands. */
+  /** host [":" port], unchanged. */
   sentByStart = -1;
   sentByEnd = -1;
   /** The host without brackets. */
   hostStart = -1;
   hostEnd = -1;
   hostIsIpv6 = false;
-  /** 1-65535; 0 = none given, or 0, to which nothing can be sent: then the default counts (RFC 3261 18.2.2). */
+  /**
+   * 1-65535; 0 = none given, or port 0, to which nothing can be sent. The default port counts then (RFC 3261 18.2.2).
+   */
   port = 0;
   branchStart = -1;
   branchEnd = -1;
-  /** The address in `received`, brackets of an IPv6 literal left out (RFC 5118 4.5). */
+  /** The address in `received`, without the brackets of an IPv6 literal (RFC 5118 4.5). */
   receivedStart = -1;
   receivedEnd = -1;
-  /** The whole parameter from its semicolon on. */
+  /** The whole parameter from its semicolon. */
   receivedParamStart = -1;
   receivedParamEnd = -1;
-  /** -1 = no such parameter; 0 = there, but without a value (RFC 3581 3); else the port. */
+  /** -1 = no such parameter; 0 = present without a value (RFC 3581 3); else the port. */
   rport = -1;
   rportParamStart = -1;
   rportParamEnd = -1;
   maddrStart = -1;
   maddrEnd = -1;
-  /** Value of the parameter `sf`, which the farm itself has put there. */
+  /** Value of the parameter `sf`, which the farm itself added. */
   flowStart = -1;
   flowEnd = -1;
 }
 
-/** Forgets what was parsed. */
+/** Clears all fields. */
 export function resetVia(via: Via): void {
   via.start = -1;
   via.end = -1;
@@ -145,7 +150,9 @@ export function resetVia(via: Via): void {
   via.flowEnd = -1;
 }
 
-/** Offset behind the third token of `SIP / 2.0 / UDP`, or -1. Blanks and folds may stand around the slashes. */
+/**
+ * Reads `SIP / 2.0 / UDP`. Returns the offset after the third token, or -1. Blanks and folds may surround the slashes.
+ */
 function protocol(bytes: Uint8Array, start: number, end: number, via: Via): number {
   let i = skipClass(bytes, start, end, TOKEN);
   let from = start;
@@ -163,7 +170,7 @@ function protocol(bytes: Uint8Array, start: number, end: number, via: Via): numb
   return i;
 }
 
-/** Offset behind host [":" port], or -1. */
+/** Reads host [":" port]. Returns the offset after it, or -1. */
 function sentBy(bytes: Uint8Array, start: number, end: number, via: Via): number {
   let i = start;
   if (i < end && bytes[i]! === OPEN_BRACKET) {
@@ -193,7 +200,7 @@ function sentBy(bytes: Uint8Array, start: number, end: number, via: Via): number
   return i;
 }
 
-/** Reads one parameter whose semicolon is at `at`; returns the offset behind it, or -1 when it breaks the grammar. */
+/** Reads one parameter with its semicolon at `at`. Returns the offset after it, or -1 when it breaks the grammar. */
 function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number {
   const nameStart = skipBlanks(bytes, at + 1, end);
   const nameEnd = skipClass(bytes, nameStart, end, TOKEN);
@@ -237,7 +244,8 @@ function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number
       break;
     case 8:
       if (equalsIgnoreCase(bytes, nameStart, nameEnd, RECEIVED)) {
-        // No name twice (RFC 3261 7.3.1): the second of a sender who lies would outlive the first, in whose place ours goes.
+        // A second `received` is refused (RFC 3261 7.3.1). The farm's value replaces the first; a forged second one
+        // would survive.
         if (via.receivedParamStart >= 0) return -1;
         via.receivedParamStart = at;
         via.receivedParamEnd = valueEnd;
@@ -253,15 +261,15 @@ function parameter(bytes: Uint8Array, at: number, end: number, via: Via): number
 }
 
 /**
- * Reads the first Via value in `[start, end)`, the value part of a header line (folds allowed), into `via`. Never throws.
- * With BAD_PARAMETER all up to sent-by is right and `end` is the end of the range.
+ * Reads the first Via value in `[start, end)`, the value part of a header line (folds allowed), into `via`. Never
+ * throws. After BAD_PARAMETER everything up to sent-by is valid, and `end` is the end of the range.
  */
 export function parseVia(bytes: Uint8Array, start: number, end: number, via: Via): ViaOutcome {
   resetVia(via);
   return readVia(bytes, start, end, via);
 }
 
-/** `parseVia` into a `via` that has been reset. */
+/** Like `parseVia`, into a `via` that has been reset. */
 export function readVia(bytes: Uint8Array, start: number, end: number, via: Via): ViaOutcome {
   const from = skipBlanks(bytes, start, end);
   let i = protocol(bytes, from, end, via);
@@ -281,8 +289,8 @@ export function readVia(bytes: Uint8Array, start: number, end: number, via: Via)
     if (i < 0) {
       const behind = skipBlanks(bytes, at + 1, end);
       if (bytes[at]! === SEMICOLON && (behind >= end || bytes[behind]! === COMMA)) {
-        // Phones leave one semicolon behind the last parameter, which nobody can read otherwise. It is not part of the value, so that
-        // a parameter that is added stands in front of it.
+        // Some phones send a semicolon after the last parameter; it has no other reading. It is not part of the value,
+        // so that an added parameter stands before it.
         via.next = behind;
         via.outcome = ViaOutcome.OK;
         return ViaOutcome.OK;

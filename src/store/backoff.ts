@@ -1,4 +1,5 @@
-// Pauses between attempts: they double up to a bound, and half of each is drawn, so that many members do not come back in step.
+// Pauses between attempts. They double up to a bound, and half of each is random, so that many members do not return in
+// step.
 import type { Clock, Timer } from '../base/clock.ts';
 
 export class Backoff {
@@ -30,12 +31,12 @@ export class Backoff {
     });
   }
 
-  /** The next pause is the first again. */
+  /** Makes the next pause the first again. */
   reset(): void {
     this.#ms = this.#firstMs;
   }
 
-  /** Ends the pause that runs, and all later ones. */
+  /** Ends the running pause, and all later ones. */
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();

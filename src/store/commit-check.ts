@@ -1,14 +1,18 @@
-// The bounds of a commit, the same for every store, so that a write which one store would refuse fails in all of them.
+// Checks the bounds of a commit. They are the same for every store, so a write that one store would refuse fails in
+// all.
 import { SipfarmError } from '../base/errors.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Write } from './store.ts';
 
-/** A write with its value as the octets that are stored; undefined deletes. */
+/** A write with its value as stored octets; undefined deletes. */
 export interface EncodedWrite {
   readonly write: Write;
   readonly octets: Buffer | undefined;
 }
 
-/** Encodes the values of a commit. Throws SF_STORE_REFUSED when there are too many writes, too many octets, or two of one key. */
+/**
+ * Encodes the values of a commit. Throws SF_STORE_REFUSED for too many writes, too many octets, or two writes of one
+ * key.
+ */
 export function encodeWrites(writes: readonly Write[]): readonly EncodedWrite[] {
   if (writes.length > MAX_WRITES) throw refused(`${writes.length} writes in one commit, at most ${MAX_WRITES}`);
   if (new Set(writes.map((write) => write.key)).size !== writes.length) throw refused('a key twice in one commit');

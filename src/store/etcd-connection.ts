@@ -1,5 +1,6 @@
-// One connection to etcd, hardened: npm etcd3 as it comes retries by itself, has no deadlines and trusts silent channels. Here a request is
-// sent once, to one host, with a fresh deadline; who fails moves the connection on to the next host (`renew`).
+// One connection to etcd, hardened. By default npm etcd3 retries by itself, has no deadlines, and trusts silent
+// channels. Here a request is sent once, to one host, with a fresh deadline. After a failure `renew` moves on to the
+// next host.
 import { InterceptingCall, type Interceptor } from '@grpc/grpc-js';
 import { noop } from 'cockatiel';
 import {
@@ -20,11 +21,11 @@ export interface EtcdAccess {
   readonly hosts: readonly string[];
   readonly user?: string;
   readonly password?: string;
-  /** PEM. `ca` alone checks the server; `cert` and `key` name us to it. */
+  /** PEM. `ca` alone verifies the server; `cert` and `key` authenticate this client to it. */
   readonly tls?: { readonly ca?: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
 }
 
-/** A server without leader ends the call or stream, instead of keeping us on old news for ever. */
+/** Makes a server without a leader end the call or stream. Otherwise it would keep this client on old data forever. */
 const hasLeader: Interceptor = (options, nextCall) =>
   new InterceptingCall(nextCall(options), {
     start(metadata, listener, next) {
@@ -33,10 +34,10 @@ const hasLeader: Interceptor = (options, nextCall) =>
     },
   });
 
-/** Answers are paged; this bounds one page of large values. */
+/** Most octets of one answer. Answers are paged; this bounds one page of large values. */
 const MAX_ANSWER_OCTETS = 64 * 1024 * 1024;
 
-/** The server refuses pings more often than every 5 s. */
+/** The server refuses pings in intervals below 5 s. */
 const PING_MS = 10_000;
 const PING_TIMEOUT_MS = 3000;
 
@@ -48,7 +49,7 @@ function etcdOptions(access: EtcdAccess, host: string, requestMs: number): IOpti
     defaultCallOptions: (call) => (call.isStream ? {} : { deadline: Date.now() + requestMs }),
     ...(user !== undefined && { auth: { username: user, password: password ?? '' } }),
     ...(tls && {
-      // rootCertificate undefined means the system's own roots, which etcd3 passes on but does not declare.
+      // rootCertificate undefined means the system's own roots. etcd3 passes that on but does not declare it.
       credentials: {
         rootCertificate: tls.ca as Buffer,
         ...(tls.key && { privateKey: tls.key }),
@@ -58,10 +59,11 @@ function etcdOptions(access: EtcdAccess, host: string, requestMs: number): IOpti
     grpcOptions: {
       'grpc.keepalive_time_ms': PING_MS,
       'grpc.keepalive_timeout_ms': PING_TIMEOUT_MS,
-      // etcd counts pings on a connection without calls as abuse and closes it; a dead idle connection is found by the next request's deadline.
+      // etcd counts pings on a connection without calls as abuse and closes it. The deadline of the next request
+      // detects a dead idle connection.
       'grpc.keepalive_permit_without_calls': 0,
       'grpc.max_receive_message_length': MAX_ANSWER_OCTETS,
-      // Else channels of one host share one TCP connection, and a new instance would get the dead one back.
+      // Otherwise channels to one host share a TCP connection, and a new instance would get the dead one back.
       'grpc.use_local_subchannel_pool': 1,
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 1000,
@@ -76,25 +78,28 @@ export class EtcdConnection {
   #next: number;
   #client: Etcd3 | undefined;
 
-  /** `requestMs`: deadline of one attempt of a unary call. `first`: index of the host to begin with. */
+  /** `requestMs`: deadline of one attempt of a unary call. `first`: index of the first host. */
   constructor(access: EtcdAccess, requestMs: number, first: number) {
     this.#access = access;
     this.#requestMs = requestMs;
     this.#next = first % access.hosts.length;
   }
 
-  /** Opened on first use; connects on the first request. */
+  /** The client: created on first use, connected by the first request. */
   get client(): Etcd3 {
     this.#client ??= new Etcd3(etcdOptions(this.#access, this.#access.hosts[this.#next]!, this.#requestMs));
     return this.#client;
   }
 
-  /** The URL of the host that is asked now. */
+  /** URL of the current host. */
   get host(): string {
     return this.#access.hosts[this.#next]!;
   }
 
-  /** Throws `failed` away; the next use opens a new instance to the next host. Does nothing when that has happened already. */
+  /**
+   * Closes `failed`. The next use creates a new instance for the next host. Does nothing when `failed` is not current
+   * any more.
+   */
   renew(failed: Etcd3): void {
     if (this.#client !== failed) return;
     this.#client = undefined;
@@ -108,15 +113,17 @@ export class EtcdConnection {
   }
 }
 
-/** A URL of etcd without credentials: it is shown, and etcd takes none there. */
+/** Returns a URL of etcd without credentials. The URL is shown, and etcd takes no credentials there. */
 export function withoutCredentials(url: string): string {
   return url.replace(/\/\/[^/]*@/, '//');
 }
 
-/** Longest text of an error that goes on. */
+/** Most characters of an error text that is passed on. */
 const MAX_REASON = 200;
 
-/** An error of a request for people to read: `connect ECONNREFUSED 127.0.0.1:2379`, not what grpc wraps around it. */
+/**
+ * Returns the error of a request for people to read: `connect ECONNREFUSED 127.0.0.1:2379`, without the text of grpc.
+ */
 export function reasonOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const [, cause] = /Last error: (?:Error: )?(.*?)\. Resolution note:/s.exec(text) ?? [];
@@ -125,8 +132,11 @@ export function reasonOf(error: unknown): string {
 }
 
 /**
- * What an error of a request means.
- * unclear: no answer, or one that says nothing about the outcome; ask again elsewhere. lease-gone, compacted: as they say. refused: never again so.
+ * Meaning of a request's error.
+ * - unclear: no answer, or one that leaves the outcome open. Repeat the request at another host.
+ * - lease-gone: the lease does not exist any more.
+ * - compacted: the requested history does not exist any more.
+ * - refused: a repetition would fail, too.
  */
 export type EtcdFault = 'unclear' | 'lease-gone' | 'compacted' | 'refused';
 

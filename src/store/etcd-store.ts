@@ -1,4 +1,5 @@
-// The store in etcd (3.4 or later) through npm etcd3. Lease, watches and requests have a connection each, so that a failed write cuts no lease.
+// The store in etcd (3.4 or later) through npm etcd3. Leases, watches and requests have a connection each, so that a
+// failed write cuts no lease.
 import type { Etcd3, ITxnRequest, ITxnResponse } from 'etcd3';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -8,31 +9,31 @@ import { type EtcdAccess, EtcdConnection, etcdFault, reasonOf, withoutCredential
 import { EtcdWatch, type Listing } from './etcd-watch.ts';
 import type { Entry, Lease, PrefixWatch, Store, Write } from './store.ts';
 
-/** The words of the label `operation` of sipfarm_store_request_seconds. */
+/** Values of the label `operation` of sipfarm_store_request_seconds. */
 export type StoreOperation = 'get' | 'list' | 'commit' | 'grant' | 'keepalive' | 'revoke';
 
 export interface EtcdStoreOptions extends EtcdAccess {
-  /** The farm's name: all keys are under /sipfarm/<farm>/v1/. */
+  /** The farm's name. All keys are under /sipfarm/<farm>/v1/. */
   readonly farm: string;
   readonly clock: Clock;
-  /** 0 to below 1; spreads pauses. */
+  /** Returns 0 to below 1; spreads pauses. */
   readonly random?: () => number;
-  /** Told after each attempt: how long it took, and whether etcd answered as asked. */
+  /** Called after each attempt with its duration in seconds, and whether etcd answered without an error. */
   readonly observe?: (operation: StoreOperation, seconds: number, ok: boolean) => void;
-  /** Deadline of one attempt, milliseconds. */
+  /** Deadline of one attempt, in milliseconds. */
   readonly requestMs?: number;
   /** Attempts per request, over all hosts in turn. */
   readonly attempts?: number;
   /** Keys per page of a listing. */
   readonly pageKeys?: number;
-  /** Milliseconds between listings of a watched prefix without need. */
+  /** Milliseconds between regular listings of a watched prefix, made without a fault too. */
   readonly relistMs?: number;
 }
 
 const REQUEST_MS = 2000;
 const PAGE_KEYS = 256;
 const RELIST_MS = 300_000;
-/** A listing is begun anew when the history it reads is compacted under it; more often than this is a fault. */
+/** A listing starts again when its history is compacted during it. More starts than this are a fault. */
 const MAX_LISTINGS = 5;
 
 interface KeyValue {
@@ -201,7 +202,10 @@ export class EtcdStore implements Store {
     }
   }
 
-  /** The writes with their expectations; when one of these fails, the answer tells how the keys stand. */
+  /**
+   * Returns the transaction of the writes with their expectations. When one fails, the answer contains the state of the
+   * keys.
+   */
   #transaction(encoded: readonly EncodedWrite[]): ITxnRequest {
     const expecting = encoded.filter(({ write }) => write.expect !== undefined);
     return {
@@ -221,7 +225,7 @@ export class EtcdStore implements Store {
     };
   }
 
-  /** One keepalive on a stream of its own. Rejects when the lease is gone or no answer came in time. */
+  /** Sends one keepalive on its own stream. Rejects when the lease is gone or no answer came in `ms` milliseconds. */
   async #keepAlive(client: Etcd3, id: string, ms: number): Promise<void> {
     const stream = await client.leaseClient.leaseKeepAlive();
     let settle: (error?: Error) => void = () => {};
@@ -242,7 +246,9 @@ export class EtcdStore implements Store {
     }
   }
 
-  /** Sends a request until an answer is clear, each time to the next host. Rejects with a SipfarmError, or Compacted. */
+  /**
+   * Sends a request until an answer is clear, each time to the next host. Rejects with a SipfarmError, or Compacted.
+   */
   async #ask<T>(
     operation: StoreOperation,
     connection: EtcdConnection,
@@ -323,7 +329,7 @@ class EtcdLease implements Lease {
   }
 }
 
-/** True when every key stands exactly as these writes would have left it, written by one transaction. */
+/** Returns true when every key is exactly as these writes would leave it, written by one transaction. */
 function standsAsWritten(encoded: readonly EncodedWrite[], answer: ITxnResponse): boolean {
   const revisions = new Set<string>();
   const equal = encoded.every(({ octets }, i) => {

@@ -1,17 +1,17 @@
-// Keeps a table of one prefix equal to etcd: list at revision R, watch from R+1, and whenever anything is odd, list again.
-// It uses the bare watch stream: the resume of etcd3's own Watcher can skip a backlog in silence.
+// Keeps a table of one prefix equal to etcd: lists at revision R, watches from R+1, and lists again after any fault. It
+// uses the bare watch stream: the resume of etcd3's own Watcher can skip a backlog silently.
 import type { Etcd3, IWatchResponse } from 'etcd3';
 import type { Clock, Timer } from '../base/clock.ts';
 import { Backoff } from './backoff.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import type { Entry, PrefixWatch } from './store.ts';
 
-/** How often the stream must give a sign of life; asked for with a progress request. */
+/** Interval in which the stream must send something; progress requests make it do so. */
 const PULSE_MS = 5000;
 
 export interface Listing {
   readonly entries: readonly Entry[];
-  /** The revision of the store at which `entries` is the whole prefix. */
+  /** Revision of the store at which `entries` is the whole prefix. */
   readonly revision: bigint;
 }
 
@@ -19,11 +19,11 @@ export interface EtcdWatchOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly connection: EtcdConnection;
-  /** First key, and the key behind the last, as octets. */
+  /** First key, and the key after the last, as octets. */
   readonly range: { readonly key: Buffer; readonly range_end: Buffer };
   readonly list: () => Promise<Listing>;
   readonly decode: (kv: { readonly key: Buffer; readonly value: Buffer; readonly mod_revision: string }) => Entry;
-  /** Milliseconds between listings without need, the last word against lost events. */
+  /** Milliseconds between regular listings: the last protection against lost events. */
   readonly relistMs: number;
   readonly onChange: (entries: readonly Entry[]) => void;
   readonly onStale: () => void;
@@ -36,7 +36,7 @@ export class EtcdWatch implements PrefixWatch {
   readonly #backoff: Backoff;
   #table = new Map<string, Entry>();
   #revision = 0n;
-  /** True from the first delivery until a fault, and again from the next listing. */
+  /** True from a listing until the next fault. */
   #fresh = false;
   #closed = false;
   #end: (end: End) => void = () => {};
@@ -86,7 +86,10 @@ export class EtcdWatch implements PrefixWatch {
     this.#options.onStale();
   }
 
-  /** Follows the stream from the revision behind the table's; resolves when it ends, for whatever reason. Never rejects. */
+  /**
+   * Follows the stream from the revision after the table's. Resolves when the stream ends for any reason. Never
+   * rejects.
+   */
   async #follow(): Promise<End> {
     const { clock, random, connection, range, relistMs } = this.#options;
     let client: Etcd3;
@@ -123,14 +126,15 @@ export class EtcdWatch implements PrefixWatch {
     });
     this.#end = () => {};
     for (const timer of timers) timer.cancel();
-    // Ended first: to etcd3 a stream that fails while writable is a fault of the host, and it would close the channel of all watches.
+    // Ends before it cancels: etcd3 treats a stream that fails while writable as a fault of the host. It would close
+    // the channel of all watches.
     stream.end();
     stream.cancel();
     if (end === 'lost') connection.renew(client);
     return end;
   }
 
-  /** Applies the events of one answer. An event that is not newer than what was seen already is old news and ignored. */
+  /** Applies the events of one answer. Ignores an event that is not newer than the table. */
   #take(answer: IWatchResponse): void {
     let changed = false;
     for (const { type, kv } of answer.events) {

@@ -1,4 +1,5 @@
-// The store in the memory of one process: for the demo, for a farm of one, and for tests. Same contract as etcd, leases included.
+// The store in the memory of one process: for the demo, a farm of one, and tests. Same contract as etcd, leases
+// included.
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { encodeWrites } from './commit-check.ts';
@@ -10,7 +11,7 @@ interface Held {
   readonly lease: MemoryLease | undefined;
 }
 
-/** What the members of one process share; each opens its own store on it. */
+/** The data that the members of one process share. Each member opens its own store on it. */
 export class MemoryFarm {
   readonly clock: Clock;
   readonly #held = new Map<string, Held>();
@@ -23,21 +24,23 @@ export class MemoryFarm {
     this.clock = clock;
   }
 
-  /** One member's store. */
+  /** Opens a store for one member. */
   open(): MemoryStore {
     const store = new MemoryStore(this);
     this.#stores.add(store);
     return store;
   }
 
-  /** For tests: nobody reaches the store any more. Leases stand still meanwhile, as in an etcd without quorum. */
+  /**
+   * For tests: makes the data unreachable for all stores. Leases stand still meanwhile, as in an etcd without quorum.
+   */
   down(): void {
     this.#reachable = false;
     for (const lease of this.#leases) lease.pause();
     for (const store of this.#stores) store.reachabilityChanged();
   }
 
-  /** For tests: the store is back, and every lease has its full time again, as after an election of etcd. */
+  /** For tests: ends `down`. Every lease has its full time again, as after an election of etcd. */
   up(): void {
     this.#reachable = true;
     for (const lease of this.#leases) lease.restart();
@@ -95,7 +98,7 @@ export class MemoryFarm {
     return this.#leases.has(lease);
   }
 
-  /** Ends a lease and its keys. */
+  /** Ends a lease and deletes its keys. */
   drop(lease: MemoryLease): void {
     lease.pause();
     this.#leases.delete(lease);
@@ -173,7 +176,7 @@ export class MemoryStore implements Store {
     return this.#farm.reachable && !this.#cut && !this.#closed;
   }
 
-  /** Resolves in a later microtask, as an answer from a network would. Rejects with SF_STORE_UNREACHABLE. */
+  /** Resolves in a later microtask, like an answer from a network. Rejects with SF_STORE_UNREACHABLE. */
   async reach(): Promise<void> {
     await Promise.resolve();
     if (!this.up) throw new SipfarmError('SF_STORE_UNREACHABLE', 'the memory store is out of reach');
@@ -228,7 +231,7 @@ export class MemoryStore implements Store {
     for (const watch of this.#watches) watch.wake();
   }
 
-  /** For tests: this member alone loses the store; its lease runs out. */
+  /** For tests: cuts off this member alone; its lease runs out. */
   cut(): void {
     this.#cut = true;
     this.reachabilityChanged();
@@ -248,7 +251,7 @@ export class MemoryStore implements Store {
   }
 }
 
-/** Tells its watcher in a later microtask, once for all changes until then. */
+/** Calls its watcher in a later microtask, once for all changes until then. */
 class MemoryWatch {
   readonly prefix: string;
   readonly #tell: () => void;

@@ -37,6 +37,12 @@ export class Repeats {
     this.#repeat(key, flow, message, T1_MS, LAST_MS, T1_MS * 2 ** ANSWER_TIMES - 1);
   }
 
+  /** Sends the 2xx of an INVITE now, and again until `stop(key)`, by any transport (RFC 3261 13.3.1.4), 32 s at most. */
+  untilAck(key: string, flow: Readonly<Flow>, message: Buffer): void {
+    this.#send(flow, message);
+    this.#schedule(key, flow, message, T1_MS, T2_MS, LAST_MS);
+  }
+
   /** It has been answered. False when nothing is repeated under this key. */
   stop(key: string): boolean {
     this.#all.get(key)?.timer.cancel();
@@ -51,7 +57,11 @@ export class Repeats {
   #repeat(key: string, flow: Readonly<Flow>, message: Buffer, first: number, most: number, left: number): void {
     if (this.#all.has(key)) return;
     this.#send(flow, message);
-    if (flow.connection !== 0 || this.#all.size >= MAX_REPEATS) return;
+    if (flow.connection === 0) this.#schedule(key, flow, message, first, most, left);
+  }
+
+  #schedule(key: string, flow: Readonly<Flow>, message: Buffer, first: number, most: number, left: number): void {
+    if (this.#all.size >= MAX_REPEATS) return;
     const again = (interval: number, rest: number): Timer =>
       this.#clock.after(interval, () => {
         if (rest <= 0) {

@@ -1,4 +1,4 @@
-// What a datagram is, from its first octets (RFC 3261, RFC 5626 section 4.4, RFC 5389 section 6). Pure.
+// Decides the kind of a datagram from its first octets (RFC 3261, RFC 5626 4.4, RFC 5389 6). Pure.
 
 /** The value is the index into `CLASS_NAMES`. */
 export const PacketClass = { sip: 0, keepalive: 1, stun: 2, garbage: 3 } as const;
@@ -22,7 +22,7 @@ for (const character of "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 const RESPONSE = Buffer.from('SIP/');
 
-/** The message at `start` begins with `SIP/`, as every response does and no request (RFC 3261 25.1). */
+/** Returns true when the message at `start` begins with `SIP/`. Every response does, and no request (RFC 3261 25.1). */
 export function isResponse(bytes: Uint8Array, start: number): boolean {
   for (let i = 0; i < RESPONSE.length; i++) {
     const octet = bytes[start + i]!;
@@ -31,19 +31,19 @@ export function isResponse(bytes: Uint8Array, start: number): boolean {
   return true;
 }
 
-/** Whether the octet may begin a method or the SIP version. */
+/** Returns true when the octet may begin a method or the SIP version. */
 export function isTokenOctet(octet: number): boolean {
   return TOKEN[octet] === 1;
 }
 
-/** The offset of the first octet in `bytes[start..end)` that is neither CR nor LF, or `end`. */
+/** Returns the offset of the first octet in `bytes[start..end)` that is neither CR nor LF, or `end`. */
 export function skipLineEnds(bytes: Uint8Array, start: number, end: number): number {
   let at = start;
   while (at < end && (bytes[at] === CR || bytes[at] === LF)) at++;
   return at;
 }
 
-/** The class of the datagram `bytes[start..end)`, whose leading line ends have been skipped (`skipLineEnds`). */
+/** Returns the class of the datagram `bytes[start..end)`. `skipLineEnds` must have skipped its leading line ends. */
 export function classify(bytes: Uint8Array, start: number, end: number): PacketClass {
   if (start === end) return PacketClass.keepalive;
   const first = bytes[start]!;
@@ -56,7 +56,7 @@ export function classify(bytes: Uint8Array, start: number, end: number): PacketC
   return isStun(bytes, start, end) ? PacketClass.stun : PacketClass.garbage;
 }
 
-/** Two zero bits, magic cookie, and a length that is a multiple of four and fits (RFC 5389 section 6). */
+/** Checks two zero bits, the magic cookie, and the length: a multiple of four that fits (RFC 5389 6). */
 function isStun(bytes: Uint8Array, start: number, end: number): boolean {
   if (end - start < STUN_HEADER_OCTETS || (bytes[start]! & 0xc0) !== 0) return false;
   if (bytes[start + 4] !== 0x21 || bytes[start + 5] !== 0x12) return false;

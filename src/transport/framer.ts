@@ -1,10 +1,10 @@
-// From a TCP byte stream to messages (RFC 3261 section 18.3). One flat state machine that looks at each octet once.
+// Cuts a TCP byte stream into messages (RFC 3261 18.3). One flat state machine; it examines each octet once.
 import { isTokenOctet } from './classify.ts';
 
-/** Why framing is lost. Nothing behind the fault can be trusted to begin a message. */
+/** Reasons why framing is lost. After the fault no octet can be trusted to begin a message. */
 export const FRAME_FAULTS = {
-  'not-sip': 'the first octet of a message is no token octet, nor a keep-alive',
-  'bare-line-end': 'a CR or LF that stands alone in the headers',
+  'not-sip': 'the first octet of a message is neither a token octet nor a keep-alive',
+  'bare-line-end': 'a single CR or LF in the headers',
   'no-length': 'no Content-Length',
   'bad-length': 'a Content-Length that is not digits only',
   'length-conflict': 'two Content-Lengths that differ',
@@ -14,11 +14,14 @@ export const FRAME_FAULTS = {
 export type FrameFault = keyof typeof FRAME_FAULTS;
 
 export interface FramerHandlers {
-  /** One whole message, `bytes[start..end)`. The bytes are the framer's: copy what is kept. */
+  /** Receives one whole message, `bytes[start..end)`. The framer owns the bytes: copy them to keep them. */
   onMessage(bytes: Buffer, start: number, end: number): void;
-  /** A keep-alive between messages: a double CRLF, or a NUL, of which some devices send one to four. */
+  /** Receives a keep-alive between messages: a double CRLF, or a NUL. Some devices send one to four NULs. */
   onKeepalive(): void;
-  /** Framing is lost, the framer takes no more octets. `bytes[start..end)` is what there is of the message: up to the end of its headers where they end; nothing for `not-sip`. */
+  /**
+   * Framing is lost; the framer takes no more octets. `bytes[start..end)` is the received part of the message.
+   * It stops at the end of the headers, if that was found. It is empty for `not-sip`.
+   */
   onFault(fault: FrameFault, bytes: Buffer, start: number, end: number): void;
 }
 
@@ -40,75 +43,80 @@ const COLON = 58;
 const LENGTH_NAME = Buffer.from('content-length');
 const COMPACT_NAME_OCTET = 108;
 
-/** Between messages: nothing, CR, CRLF, CRLF CR. */
+/** Between messages, after: nothing, CR, CRLF, CRLF CR. */
 const BETWEEN = 0;
 const BETWEEN_CR = 1;
 const BETWEEN_LINE = 2;
 const BETWEEN_LINE_CR = 3;
-/** In a line whose content does not matter: the start line, other headers. */
+/** In a line with irrelevant content: the start line, other headers. */
 const LINE = 4;
-/** Behind the CR of a line. */
+/** After the CR of a line. */
 const LINE_CR = 5;
-/** At the first octet of a line behind the start line. */
+/** At the first octet of a line after the start line. */
 const LINE_START = 6;
-/** Behind the CR at a line's first octet: the empty line. */
+/** After a CR at the first octet of a line: the empty line. */
 const EMPTY_LINE_CR = 7;
-/** In a name that is Content-Length so far. */
+/** In a name that has matched `content-length` so far. */
 const NAME = 8;
-/** In a name that is `l` so far. */
+/** In a name that has matched `l` so far. */
 const COMPACT_NAME = 9;
-/** Behind the name, before the colon. */
+/** After the name, before the colon. */
 const NAME_BLANK = 10;
-/** Behind the colon, before the first digit. */
+/** After the colon, before the first digit. */
 const VALUE_BLANK = 11;
 /** In the digits. */
 const VALUE = 12;
-/** Behind the last digit. */
+/** After the last digit. */
 const VALUE_TAIL = 13;
 const BODY = 14;
 const STOPPED = 15;
 
 const NO_BYTES = Buffer.alloc(0);
-/** First capacity of the buffer for a half message; it doubles from there, never beyond twice what came. */
+/**
+ * First capacity of the buffer for a half message, in octets. Later capacities are at most twice the octets received.
+ */
 const FIRST_CAPACITY = 512;
 
 function isBlank(octet: number): boolean {
   return octet === SPACE || octet === HTAB;
 }
 
-/** Whether `octet` is, in either case, the octet of `content-length` at `at`. The hyphen has no other case: CR has its code less one bit. */
+/**
+ * Returns true when `octet` equals, in either case, the octet of `content-length` at `at`.
+ * The hyphen is compared exactly, because `CR | 0x20` equals it.
+ */
 function continuesName(octet: number, at: number): boolean {
   return octet === HYPHEN ? LENGTH_NAME[at] === HYPHEN : octet > HYPHEN && (octet | 0x20) === LENGTH_NAME[at];
 }
 
-/** One per connection. The messages it finds do not depend on how the stream is cut into chunks. */
+/** One framer per connection. Its messages do not depend on the division of the stream into chunks. */
 export class Framer {
   /** Whole messages and keep-alives so far. */
   messages = 0;
   keepalives = 0;
-  /** Double CRLFs among the keep-alives, to be answered with CRLF (RFC 5626 section 4.4.1). */
+  /** Double CRLFs among the keep-alives. Each is a ping that a CRLF answers (RFC 5626 4.4.1). */
   pings = 0;
-  /** Octets looked at and octets copied so far: the work done, which stays in proportion to the octets fed. */
+  /** Octets examined and octets copied so far. Both stay in proportion to the octets fed. */
   examined = 0;
   copied = 0;
   readonly #handlers: FramerHandlers;
   readonly #messageBytes: number;
   readonly #headerBytes: number;
   #state = BETWEEN;
-  /** The state that the octet behind a line end goes back to when it is a blank: a folded line goes on where it was. */
+  /** State to return to when a blank follows a line end: a folded line continues in that state. */
   #folded = LINE;
-  /** Octets of the half message, kept from earlier chunks: `#held[0..#heldEnd)`. */
+  /** Octets of the half message from earlier chunks: `#held[0..#heldEnd)`. */
   #held: Buffer = NO_BYTES;
   #heldEnd = 0;
   /** Octets of `content-length` that the name has matched. */
   #matched = 0;
   /** Content-Length, or -1. */
   #length = -1;
-  /** The value that is being read, capped at one above the message limit. */
+  /** Value that is being read, capped at one above the message limit. */
   #value = 0;
-  /** Octets of the body that are missing. */
+  /** Missing octets of the body. */
   #missing = 0;
-  /** The first fault of this message; reported when its headers end, so that an answer can be built. */
+  /** First fault of this message. It is reported at the end of the headers, so that an answer can be built. */
   #fault: FrameFault | undefined;
 
   constructor(handlers: FramerHandlers, limits: FramerLimits) {
@@ -122,25 +130,27 @@ export class Framer {
     return this.#held.length;
   }
 
-  /** Whether a message has begun and not ended. */
+  /** True when a message has begun and not ended. */
   get half(): boolean {
     return this.#state >= LINE && this.#state !== STOPPED;
   }
 
-  /** Takes no more octets, also not the rest of the chunk that is being fed; lets go of the half message. */
+  /** Stops the framer. It ignores the rest of the current chunk too, and frees the half message. */
   stop(): void {
     this.#state = STOPPED;
     this.#held = NO_BYTES;
     this.#heldEnd = 0;
   }
 
-  /** Takes the next octets of the stream. Messages that lie wholly in `chunk` are handed on without a copy. */
+  /**
+   * Takes the next octets of the stream. Messages that lie wholly in `chunk` are passed to the handler without a copy.
+   */
   feed(chunk: Buffer): void {
     const end = chunk.length;
     let at = 0;
-    /** Where the message begins in this chunk; 0 when it began earlier. */
+    /** Offset of the message in this chunk; 0 when it began in an earlier chunk. */
     let start = 0;
-    /** The offset at which its headers are too large; set anew where a message begins. */
+    /** Offset at which its headers are too large. Set again at the start of each message. */
     let limit = this.#headerBytes - this.#heldEnd;
     while (at < end) {
       if (this.#state === STOPPED) return;
@@ -238,7 +248,7 @@ export class Framer {
           break;
         case VALUE:
           if (octet >= 48 && octet <= 57) {
-            // Capped, so that no number of digits leaves the range of exact integers.
+            // Capped, so that a long row of digits stays within the exact integers.
             this.#value = Math.min(this.#value * 10 + octet - 48, this.#messageBytes + 1);
           } else {
             this.#state = VALUE_TAIL;
@@ -272,26 +282,26 @@ export class Framer {
     else this.#otherLine(octet);
   }
 
-  /** A line that carries no Content-Length; `octet` may already end it. */
+  /** Enters a line that carries no Content-Length. `octet` may already end it. */
   #otherLine(octet: number): void {
     this.#folded = LINE;
     if (octet === LF) this.#fault ??= 'bare-line-end';
     this.#state = octet === CR ? LINE_CR : LINE;
   }
 
-  /** The octet behind `Content-Length` or `l`, or behind blanks there. */
+  /** Takes the octet after `Content-Length` or `l`, or after blanks there. */
   #endName(octet: number): void {
     if (octet === COLON) this.#state = VALUE_BLANK;
     else if (isBlank(octet)) this.#state = NAME_BLANK;
     else if (this.#state !== NAME_BLANK && isTokenOctet(octet)) this.#otherLine(octet);
     else {
-      // An octet that another element might skip: `Content-Length\x0b:` must not hide a length from us.
+      // Another element might skip this octet: `Content-Length\x0b:` must not hide a length from this framer.
       this.#fault ??= 'bad-length';
       this.#otherLine(octet);
     }
   }
 
-  /** An octet before or behind the digits: a blank, a line end, or a fault. A fold comes back to the same place. */
+  /** Takes an octet before or after the digits: a blank, a line end, or a fault. After a fold the state is the same. */
   #blankOrLineEnd(octet: number): void {
     if (isBlank(octet)) return;
     if (octet === CR) {
@@ -303,7 +313,7 @@ export class Framer {
     this.#otherLine(octet);
   }
 
-  /** The Content-Length line is over: the line behind it is no continuation. */
+  /** Ends the Content-Length line: the next line is no continuation. */
   #endValue(): void {
     if (this.#folded === VALUE_BLANK) this.#fault ??= 'bad-length';
     else if (this.#length >= 0 && this.#length !== this.#value) this.#fault ??= 'length-conflict';
@@ -311,7 +321,7 @@ export class Framer {
     this.#folded = LINE;
   }
 
-  /** The headers end before `end`. False when framing is lost. */
+  /** Begins the body: the headers end before `end`. Returns false when framing is lost. */
   #beginBody(chunk: Buffer, start: number, end: number): boolean {
     const headers = this.#heldEnd + end - start;
     if (this.#length < 0) this.#fault ??= 'no-length';

@@ -1,7 +1,7 @@
-// A limit on how many may be inside, with hysteresis: full at the limit, open again at nine tenths, so that it does not flap.
+// Limits how many may be inside. It closes at the limit and opens again at nine tenths, so that it does not flap.
 
 export class Gate {
-  /** Asked each time: a limit may change while the gate is in use. */
+  /** Called each time, because a limit may change while the gate is in use. */
   readonly #limit: () => number;
   #inside = 0;
   #full = false;

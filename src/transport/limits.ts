@@ -1,39 +1,58 @@
-// The bounds of the transport: what an outside party can make a member hold, and for how long.
+// Bounds of the transport: how much an outside party can make a member hold, and for how long.
 
 export interface TransportLimits {
-  /** Octets of one message on a stream, start line to last octet of the body. Raising it raises what a half message may hold. */
+  /**
+   * Octets of one message on a stream, from the start line to the last octet of the body. It bounds each half message,
+   * too.
+   */
   readonly messageBytes: number;
   /** Octets of start line and headers on a stream. */
   readonly headerBytes: number;
   /** Milliseconds from the first octet of a message on a stream to its last. */
   readonly halfMessageMs: number;
-  /** Milliseconds an accepted connection may stay before its first whole message or keep-alive. */
+  /** Milliseconds that an accepted connection may stay open before its first whole message or keep-alive. */
   readonly silentMs: number;
-  /** Milliseconds without an octet in either direction. Keep it above the keep-alive interval of clients (RFC 5626 section 4.4.1: 120 s). */
+  /**
+   * Milliseconds without an octet in either direction. Keep it above the keep-alive interval of clients (RFC 5626
+   * 4.4.1: 120 s).
+   */
   readonly idleMs: number;
-  /** Milliseconds behind the last message in which a client that has shut its sending half may get an answer: 64*T1 (RFC 3261 section 17.1.2.2). */
+  /** Milliseconds after the last message in which a half-closed client may get an answer: 64*T1 (RFC 3261 17.1.2.2). */
   readonly answerMs: number;
-  /** The same while its INVITE has no final answer: timer C, and 64*T1 for the answer to the CANCEL that it causes (RFC 3261 section 16.8). */
+  /**
+   * The same while its INVITE has no final answer: timer C (RFC 3261 16.8) plus 64*T1 for the answer to the CANCEL it
+   * causes.
+   */
   readonly ringingMs: number;
   /** Milliseconds until an outgoing connection must be open. */
   readonly connectMs: number;
-  /** Milliseconds that the answer to a framing fault gets to leave before its connection is destroyed. */
+  /** Milliseconds for the answer to a framing fault to leave before its connection is destroyed. */
   readonly lingerMs: number;
-  /** Open connections in all, in and out. New ones are refused from here until their number has fallen to nine tenths. */
+  /** Open connections in total, in and out. At this number new ones are refused until it has fallen to nine tenths. */
   readonly connections: number;
-  /** Accepted connections per IPv4 address or IPv6 /64, with the same nine tenths. Behind a TCP proxy every client has the proxy's address, unless the proxy names it (proxyProtocol): raise it there. */
+  /**
+   * Accepted connections per IPv4 address or IPv6 /64, with the same nine tenths.
+   * Behind a TCP proxy every client has the proxy's address, unless the proxy names the client (proxyProtocol). Raise
+   * the limit there.
+   */
   readonly connectionsPerSource: number;
-  /** Octets that the half messages of all connections may hold together; above it the largest, then oldest, lose their connections. */
+  /**
+   * Octets that the half messages of all connections may hold together. Above it the largest, then the oldest, lose
+   * their connections.
+   */
   readonly bufferedBytes: number;
-  /** Octets that wait for one slow reader; above it its connection is destroyed. */
+  /** Octets that may wait for one slow reader. Above it the reader's connection is destroyed. */
   readonly sendQueueBytes: number;
-  /** Octets that wait for all slow readers together; looked at once a second, the longest queues are cut off. */
+  /**
+   * Octets that may wait for all slow readers together. Checked once a second; connections with the longest queues are
+   * destroyed.
+   */
   readonly sendQueueTotalBytes: number;
-  /** Milliseconds in which a PROXY header must be whole; looked at once a second. */
+  /** Milliseconds in which a PROXY header must be complete. Checked once a second. */
   readonly proxyHeaderMs: number;
-  /** Clients behind proxies remembered per UDP listener, so that answers find them; some 200 octets each. */
+  /** Clients behind proxies that a UDP listener remembers, so that answers reach them. Each needs about 200 octets. */
   readonly proxyPeers: number;
-  /** Milliseconds such a client is remembered at least after its last datagram, while there is room. */
+  /** Milliseconds that such a client is remembered at least after its last datagram, while there is room. */
   readonly proxyPeerMs: number;
 }
 

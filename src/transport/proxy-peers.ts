@@ -1,29 +1,30 @@
-// Where a datagram to a client behind a proxy has to go: to the address and port of the proxy that the client's datagrams come from.
+// Remembers which proxy address and port the datagrams of each client behind a proxy come from. Answers go there.
 
 /** The proxy's end of one client's session. */
 export interface ProxyPeer {
-  /** Where the client's datagrams come from, and answers go. */
+  /** Source of the client's datagrams, and destination of answers. */
   readonly address: string;
   readonly port: number;
-  /** Where the client sent to, by the header. */
+  /** Address and port that the client sent to, according to the header. */
   readonly localAddress: string;
   readonly localPort: number;
-  /** Did the header have the simple form? */
+  /** True when the header had the simple form. */
   readonly simple: boolean;
 }
 
 export interface ProxyPeersOptions {
   /** Monotonic milliseconds. */
   readonly now: () => number;
-  /** Clients remembered at most. */
+  /** Most clients remembered. */
   readonly most: () => number;
-  /** Milliseconds a client is remembered at least after its last datagram, as long as there is room. */
+  /** Milliseconds that a client is remembered at least after its last datagram, while there is room. */
   readonly keepMs: () => number;
 }
 
 /**
- * Two generations: a client that speaks is in the young one. When that is half of all, or as old as a client is remembered, it becomes the
- * old one, and what was old is forgotten. So a datagram of a known client costs one look, and forgetting costs nothing.
+ * Holds two generations; a client that sends is in the young one. The young one becomes the old one when it holds half
+ * of all clients, or is `keepMs` old. The former old one is then forgotten. So a datagram of a remembered client costs
+ * one lookup, and forgetting costs nothing.
  */
 export class ProxyPeers {
   readonly #options: ProxyPeersOptions;
@@ -36,12 +37,12 @@ export class ProxyPeers {
     this.#youngSince = options.now();
   }
 
-  /** Clients remembered; who is in both generations counts twice. */
+  /** Number of remembered clients. A client in both generations counts twice. */
   get size(): number {
     return this.#young.size + this.#old.size;
   }
 
-  /** A datagram of the client came from the proxy's `address` and `port`. */
+  /** Notes that a datagram of the client came from the proxy's `address` and `port`. */
   remember(
     client: string,
     clientPort: number,
@@ -68,7 +69,7 @@ export class ProxyPeers {
     this.#young.set(key, { address, port, localAddress, localPort, simple });
   }
 
-  /** The proxy's end for this client; undefined for one that came without a proxy, or was forgotten. */
+  /** Returns the proxy's end for this client; undefined when it came without a proxy, or was forgotten. */
   find(client: string, clientPort: number): ProxyPeer | undefined {
     const key = keyOf(client, clientPort);
     return this.#young.get(key) ?? this.#old.get(key);

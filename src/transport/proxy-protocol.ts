@@ -1,36 +1,37 @@
-// What a proxy writes in front of the client's octets: PROXY protocol v1 and v2 (haproxy.org, proxy-protocol.txt), and the simple header
-// of 38 octets that some put on each datagram. Pure: octets to a value, or to the reason why they are none. Never throws.
+// Reads the header that a proxy writes in front of the client's octets: PROXY protocol v1 and v2 (haproxy.org,
+// proxy-protocol.txt), and the simple header. That one has 38 octets; some proxies put it on each datagram.
+// Pure: octets become a value, or the reason why they are no header. Never throws.
 import net from 'node:net';
 import { readAddress, writeAddress } from '../base/address-octets.ts';
 
-/** What became of a header, or of its absence. Values of the label `outcome` of proxy_headers_total. */
+/** Outcomes of a header, or of its absence. Values of the label `outcome` of proxy_headers_total. */
 export const PROXY_OUTCOMES = {
-  proxied: 'a header named the client, and was believed',
-  local: 'a header with command LOCAL: the proxy speaks for itself, as in a health check; it keeps its own address',
-  unknown: 'a header that names no client (UNKNOWN, unspecified family): the real address of the other side counts',
-  none: '`accept`: there was no header; the real address of the other side counts',
+  proxied: 'a header with the client, accepted',
+  local: 'a header with command LOCAL: a message of the proxy itself, such as a health check, with its own address',
+  unknown: 'a header without a client (UNKNOWN, unspecified family): the real address of the other side applies',
+  none: '`accept`: there was no header; the real address of the other side applies',
   missing: '`require`: there was no header; refused',
   untrusted: 'a header from outside `balancer.trusted`; refused',
-  malformed: 'a header with a version, command, family, length, address, TLV or checksum that cannot be; refused',
+  malformed: 'a header with an invalid version, command, family, length, address, TLV or checksum; refused',
   'too-long': 'a header over 4,096 octets, or a line over 107; refused',
   nested: 'a second header behind the first; refused',
   cut: 'a header that ended too early; refused',
-  timeout: 'a header that did not come whole in time; its connection was closed',
+  timeout: 'a header that was not complete in time; its connection was closed',
 } as const;
 export type ProxyOutcome = keyof typeof PROXY_OUTCOMES;
-/** Why octets that begin as a header are none. */
+/** Reasons why octets that begin like a header are none. */
 type ProxyFault = 'malformed' | 'too-long' | 'nested';
 
-/** Octets of the longest header taken; the addresses need 52, the rest is TLVs. */
+/** Octets of the longest accepted header. The addresses need 52, the rest is TLVs. */
 export const MAX_HEADER_OCTETS = 4096;
 /** Octets of the simple header. */
 export const SIMPLE_OCTETS = 38;
-/** The longest line of version 1, CRLF included. */
+/** Octets of the longest line of version 1, CRLF included. */
 const MAX_LINE_OCTETS = 107;
 const FIXED_OCTETS = 16;
 
 const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
-/** Octets of the signature that may also be keep-alives (RFC 5626 section 4.4.1). */
+/** Leading octets of the signature that may also be keep-alives (RFC 5626 4.4.1). */
 const AMBIGUOUS_OCTETS = 4;
 const LINE_START = Buffer.from('PROXY ');
 const SIMPLE_MAGIC = Uint8Array.of(0x56, 0xec);
@@ -43,25 +44,25 @@ const DATAGRAM = 2;
 const TLV_CRC32C = 0x03;
 const CRC_OCTETS = 4;
 
-/** A header read. One instance per entrance, filled anew for each header. */
+/** A header that was read. One instance per reader, filled again for each header. */
 export class ProxyHeader {
-  /** Which ends count: those of the header, or (`local`, `unknown`) those of the socket. */
+  /** Selects the valid ends: those of the header (`proxied`), or those of the socket (`local`, `unknown`). */
   outcome: 'proxied' | 'local' | 'unknown' = 'unknown';
-  /** The client, and where it sent to; only with `proxied`. IPv4-mapped addresses as plain IPv4. */
+  /** The client, and the address and port it sent to; set only with `proxied`. IPv4-mapped addresses are plain IPv4. */
   address = '';
   port = 0;
   localAddress = '';
   localPort = 0;
-  /** Was it the simple header? */
+  /** True for the simple header. */
   simple = false;
-  /** Offset of the first octet behind the header. */
+  /** Offset of the first octet after the header. */
   end = 0;
 }
 
-/** `none`: something else stands there. `part`: so far a header, the rest is missing. `header`: `out` is filled. */
+/** `none`: no header. `part`: a header so far, the rest is missing. `header`: `out` is filled. */
 export type Reading = 'none' | 'part' | 'header' | ProxyFault;
 
-/** How many octets of `bytes[start..end)` agree with `pattern`. */
+/** Returns how many octets of `bytes[start..end)` agree with `pattern`. */
 function agreeing(bytes: Uint8Array, start: number, end: number, pattern: Uint8Array): number {
   const most = Math.min(pattern.length, end - start);
   let n = 0;
@@ -69,7 +70,7 @@ function agreeing(bytes: Uint8Array, start: number, end: number, pattern: Uint8A
   return n;
 }
 
-/** Reads the header at the beginning of a connection, of which `bytes[start..end)` has come. */
+/** Reads the header at the beginning of a connection. `bytes[start..end)` is what has been received so far. */
 export function readStreamHeader(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
   const here = end - start;
   const line = agreeing(bytes, start, end, LINE_START);
@@ -79,7 +80,10 @@ export function readStreamHeader(bytes: Buffer, start: number, end: number, out:
   return line === here || signature === here ? 'part' : 'none';
 }
 
-/** Reads the header of the datagram `bytes[start..end)`: version 2, or the simple one. `part`: it was cut. Line ends alone are a keep-alive, not a cut signature. */
+/**
+ * Reads the header of the datagram `bytes[start..end)`: version 2, or the simple one. `part`: the datagram was cut.
+ * Line ends alone are a keep-alive, not a cut signature.
+ */
 export function readDatagramHeader(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
   const reading = readOneOfDatagram(bytes, start, end, out);
   return reading === 'header' && beginsHeader(bytes, out.end, end) ? 'nested' : reading;
@@ -92,7 +96,7 @@ function readOneOfDatagram(bytes: Buffer, start: number, end: number, out: Proxy
   return signature === end - start && signature > AMBIGUOUS_OCTETS ? 'part' : 'none';
 }
 
-/** Are these the first octets of a header, and of nothing that SIP has? For what follows a header. */
+/** Returns true for the first octets of a header that cannot begin SIP. Applied to the octets after a header. */
 export function beginsHeader(bytes: Uint8Array, start: number, end: number): boolean {
   return (
     agreeing(bytes, start, end, SIGNATURE) > AMBIGUOUS_OCTETS ||
@@ -101,12 +105,14 @@ export function beginsHeader(bytes: Uint8Array, start: number, end: number): boo
   );
 }
 
-/** Are `bytes[start..end)` nothing but the line ends a signature begins with, and so perhaps a keep-alive? */
+/**
+ * Returns true when `bytes[start..end)` holds only the line ends that begin a signature. It may then be a keep-alive.
+ */
 export function mayBeKeepAlive(bytes: Uint8Array, start: number, end: number): boolean {
   return end - start <= AMBIGUOUS_OCTETS && agreeing(bytes, start, end, SIGNATURE) === end - start;
 }
 
-/** Version 1 (2.1): `PROXY TCP4 client here port port` CRLF, at most 107 octets. */
+/** Reads version 1 (2.1): `PROXY TCP4 client here port port` CRLF, at most 107 octets. */
 function readLine(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
   const lineEnd = bytes.indexOf('\r\n', start, 'latin1');
   if (lineEnd < 0 || lineEnd + 2 > end) return end - start >= MAX_LINE_OCTETS ? 'too-long' : 'part';
@@ -128,13 +134,13 @@ function readLine(bytes: Buffer, start: number, end: number, out: ProxyHeader): 
   return takeEnds(out, canonical(client), port, canonical(here), localPort);
 }
 
-/** The literal as sockets report it. */
+/** Returns the literal in the form that sockets report. */
 function canonical(address: string): string {
   const octets = new Uint8Array(16);
   return readAddress(octets, 0, writeAddress(address, octets, 0));
 }
 
-/** Version 2 (2.2), whose signature stands at `start`. */
+/** Reads version 2 (2.2). Its signature stands at `start`. */
 function readBinary(bytes: Buffer, start: number, end: number, transport: number, out: ProxyHeader): Reading {
   if (end - start < FIXED_OCTETS) return 'part';
   const command = bytes[start + 12]! & 0x0f;
@@ -145,7 +151,7 @@ function readBinary(bytes: Buffer, start: number, end: number, transport: number
   out.simple = false;
   out.end = headerEnd;
   if (command === COMMAND_LOCAL) {
-    // The block is skipped, its family not looked at (2.2).
+    // The address block is skipped and its family not checked (2.2).
     out.outcome = 'local';
     return 'header';
   }
@@ -168,7 +174,10 @@ function readBinary(bytes: Buffer, start: number, end: number, transport: number
   );
 }
 
-/** The TLVs fill `bytes[at..end)` exactly, and a checksum among them is that of the header, which begins at `start` (2.2.3). */
+/**
+ * Checks that the TLVs fill `bytes[at..end)` exactly, and that a checksum among them is correct (2.2.3).
+ * The checksum covers the header, which begins at `start`.
+ */
 function tlvsAgree(bytes: Buffer, start: number, at: number, end: number): boolean {
   let here = at;
   while (here < end) {
@@ -191,7 +200,7 @@ const CRC32C_TABLE = Uint32Array.from({ length: 256 }, (_, octet) => {
   return crc;
 });
 
-/** CRC-32C of `bytes[start..end)` with the four octets at `hole` as zeros. */
+/** Returns the CRC-32C of `bytes[start..end)` with the four octets at `hole` as zeros. */
 function crc32cWithout(bytes: Uint8Array, start: number, end: number, hole: number): number {
   let crc = 0xffff_ffff;
   for (let at = start; at < end; at++) {
@@ -201,7 +210,9 @@ function crc32cWithout(bytes: Uint8Array, start: number, end: number, hole: numb
   return (crc ^ 0xffff_ffff) >>> 0;
 }
 
-/** The simple header: magic, client address, proxy address (16 octets each, IPv4 mapped), client port, proxy port. */
+/**
+ * Reads the simple header: magic, client address, proxy address (16 octets each, IPv4 mapped), client port, proxy port.
+ */
 function readSimple(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
   if (end - start < SIMPLE_OCTETS) return 'part';
   out.simple = true;
@@ -215,7 +226,7 @@ function readSimple(bytes: Buffer, start: number, end: number, out: ProxyHeader)
   );
 }
 
-/** Writes the simple header for an answer to `client`, who had sent to `proxy`, into `to[0..38)`. */
+/** Writes the simple header for an answer to `client` into `to[0..38)`. `proxy` is the address the client sent to. */
 export function writeSimpleHeader(
   to: Buffer,
   client: string,
@@ -230,7 +241,7 @@ export function writeSimpleHeader(
   to.writeUInt16BE(proxyPort, 36);
 }
 
-/** As 16 octets; IPv4 mapped into IPv6 (RFC 4291 2.5.5.2). */
+/** Writes the address as 16 octets; IPv4 is mapped into IPv6 (RFC 4291 2.5.5.2). */
 function writeMapped(address: string, to: Buffer, at: number): void {
   if (writeAddress(address, to, at) === 16) return;
   to.copy(to, at + 12, at, at + 4);
@@ -238,7 +249,7 @@ function writeMapped(address: string, to: Buffer, at: number): void {
   to.fill(0xff, at + 10, at + 12);
 }
 
-/** Nobody is at port 0, at 0.0.0.0 or ::, or at a multicast address. */
+/** Stores both ends in `out`. Rejects a client at port 0, 0.0.0.0, :: or a multicast address: no host has it. */
 function takeEnds(out: ProxyHeader, address: string, port: number, localAddress: string, localPort: number): Reading {
   if (port === 0 || isNobody(address)) return 'malformed';
   out.outcome = 'proxied';

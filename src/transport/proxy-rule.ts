@@ -1,4 +1,4 @@
-// Which PROXY headers a listener believes, and what becomes of the octets of a connection until that is decided.
+// Decides which PROXY headers a listener accepts, and buffers the octets of a connection until that is decided.
 import { AddressList } from '../base/address-list.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import {
@@ -11,11 +11,11 @@ import {
   readStreamHeader,
 } from './proxy-protocol.ts';
 
-/** What all listeners behind a proxy share. */
+/** Settings that all listeners behind a proxy share. */
 export interface ProxySettings {
-  /** Whose headers are believed. */
+  /** Addresses of the proxies whose headers are accepted. */
   readonly trusted: () => AddressList;
-  /** Whether a datagram to a client whose own came with the simple header carries that header. */
+  /** `simple`: datagrams to clients whose own came with the simple header carry that header. */
   readonly answerHeader: () => 'none' | 'simple';
   /** proxy_headers_total */
   readonly headers: CellFamily<'listener' | 'outcome'>;
@@ -31,7 +31,7 @@ export interface ProxyRule {
 
 const NOBODY = new AddressList([]);
 
-/** The rule of a listener; undefined for one that takes no headers. Without `settings` nobody is believed. */
+/** Returns the rule of a listener; undefined when it takes no headers. Without `settings` no proxy is trusted. */
 export function proxyRule(
   listener: { readonly name: string; readonly proxyProtocol?: 'off' | 'accept' | 'require' },
   settings: ProxySettings | undefined,
@@ -50,7 +50,7 @@ export function proxyRule(
   };
 }
 
-/** What becomes of octets that read as `reading`. A header of somebody who is not trusted is not looked into. */
+/** Returns the outcome for octets that read as `reading`. A header from an untrusted address is not inspected. */
 export function outcomeOf(reading: Reading, header: ProxyHeader, trusted: boolean, required: boolean): ProxyOutcome {
   if (reading === 'none') return required ? 'missing' : 'none';
   if (!trusted) return 'untrusted';
@@ -59,16 +59,19 @@ export function outcomeOf(reading: Reading, header: ProxyHeader, trusted: boolea
 }
 
 const NOTHING = Buffer.alloc(0);
-/** Octets behind a header that tell whether they are a second one: those of `PROXY ` in front of the line. */
+/** Octets after a header that show whether a second one follows: the length of `PROXY `. */
 const WATCHED_OCTETS = 6;
 
-/** The beginning of an accepted connection, before it is known whose it is, and the few octets behind a header. Holds 4,096 octets at most. */
+/**
+ * The beginning of an accepted connection until its client is known, and the first octets after a header.
+ * Holds at most 4,096 octets while it waits.
+ */
 export class ProxyOpening {
   readonly trusted: boolean;
   readonly #required: boolean;
   /** Octets that are part of a header, or could be. */
   held: Buffer = NOTHING;
-  /** The first octets behind the header; undefined until that is read. */
+  /** First octets after the header; undefined until the header has been read. */
   #behind: Buffer | undefined;
 
   constructor(trusted: boolean, required: boolean) {
@@ -76,12 +79,15 @@ export class ProxyOpening {
     this.#required = required;
   }
 
-  /** True until it is known whether there is a header. */
+  /** True until it is decided whether there is a header. */
   get waiting(): boolean {
     return this.#behind === undefined;
   }
 
-  /** Takes what came while `waiting`. Undefined: wait for more. With a header `held` is then what follows it, without one all that came. */
+  /**
+   * Takes octets received while `waiting`. Returns undefined to wait for more.
+   * Afterwards `held` has the octets after the header, or, without a header, all octets received.
+   */
   take(chunk: Buffer, header: ProxyHeader): ProxyOutcome | undefined {
     this.held = this.held.length === 0 ? chunk : Buffer.concat([this.held, chunk]);
     const { held } = this;
@@ -94,14 +100,14 @@ export class ProxyOpening {
     return outcomeOf(reading, header, this.trusted, this.#required);
   }
 
-  /** No more comes in time. Undefined: nothing has come at all, and nothing must. */
+  /** Ends the wait for a header. Returns undefined when nothing has come and no header is required. */
   expire(): ProxyOutcome | undefined {
     if (this.#required) return 'timeout';
     if (this.held.length === 0) return undefined;
     return mayBeKeepAlive(this.held, 0, this.held.length) ? 'none' : 'timeout';
   }
 
-  /** Looks at what follows the header: `nested` for another header, `over` when that cannot be any more. */
+  /** Checks the octets after the header. `nested`: another header. `over`: no other header is possible any more. */
   watch(chunk: Buffer): 'nested' | 'over' | 'so-far' {
     const behind = Buffer.concat([this.#behind ?? NOTHING, chunk.subarray(0, WATCHED_OCTETS)]);
     if (beginsHeader(behind, 0, behind.length)) return 'nested';

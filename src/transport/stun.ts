@@ -1,19 +1,21 @@
-// The answer to a STUN Binding request on a SIP port (RFC 5626 section 4.4.2, RFC 5389). Pure.
+// Answers STUN Binding requests on a SIP port (RFC 5626 4.4.2, RFC 5389). Pure.
 import { addressOctets } from './address.ts';
 
 const HEADER_OCTETS = 20;
 const BINDING_REQUEST = 0x0001;
 const BINDING_SUCCESS = 0x0101;
 const XOR_MAPPED_ADDRESS = 0x0020;
-/** Attributes from here on may be ignored by who does not know them (RFC 5389 section 15). */
+/** First attribute that a receiver may ignore when it does not understand it (RFC 5389 15). */
 const OPTIONAL_ATTRIBUTES = 0x8000;
-/** USERNAME, MESSAGE-INTEGRITY, REALM, NONCE, PADDING: known, and of no meaning here. */
+/** USERNAME, MESSAGE-INTEGRITY, REALM, NONCE, PADDING: understood, but without meaning here. */
 const IGNORED_ATTRIBUTES: ReadonlySet<number> = new Set([0x0006, 0x0008, 0x0014, 0x0015, 0x0026]);
 
 /**
- * The Binding success response to `bytes[start..end)`, a datagram of class `stun` that came from `address` (IP literal) and `port`.
- * Null when it is no Binding request, carries an attribute that must be understood and is not, or when the answer would be larger than
- * the request: the source of a datagram is not verified, so an answer never multiplies octets.
+ * Returns the Binding success response to `bytes[start..end)`, a datagram of class `stun` from `address` (IP literal)
+ * and `port`. Returns null in three cases:
+ * - It is no Binding request.
+ * - It carries an attribute that must be understood and is not.
+ * - The answer would be larger than the request. Its source is not verified, so an answer never multiplies octets.
  */
 export function answerStun(bytes: Buffer, start: number, end: number, address: string, port: number): Buffer | null {
   if (bytes.readUInt16BE(start) !== BINDING_REQUEST || !attributesKnown(bytes, start + HEADER_OCTETS, end)) return null;
@@ -23,7 +25,7 @@ export function answerStun(bytes: Buffer, start: number, end: number, address: s
   const answer = Buffer.allocUnsafe(length);
   answer.writeUInt16BE(BINDING_SUCCESS, 0);
   answer.writeUInt16BE(length - HEADER_OCTETS, 2);
-  // Cookie and transaction id, which are also what address and port are combined with.
+  // Cookie and transaction id. Address and port are XORed with them.
   bytes.copy(answer, 4, start + 4, start + HEADER_OCTETS);
   answer.writeUInt16BE(XOR_MAPPED_ADDRESS, 20);
   answer.writeUInt16BE(4 + octets.length, 22);

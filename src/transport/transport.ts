@@ -1,6 +1,6 @@
-// The face of the transport: all listeners of a member, what they bring in, and the ways out by datagram and by connection.
+// Transport of a member: all its listeners, their incoming packets, and sending by datagram and by connection.
+
 import net from 'node:net';
-import type { Advertised } from '../base/advertised.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -8,7 +8,9 @@ import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
+import type { Advertised } from '../packet/advertised.ts';
 import type { Packet } from '../packet/packet.ts';
+import { isReliable, type ListenerKind } from '../packet/transport-kind.ts';
 import { CLASS_NAMES } from './classify.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
@@ -18,37 +20,43 @@ import { type Self, UdpListener } from './udp.ts';
 
 export interface ListenerConfig {
   readonly name: string;
-  readonly transport: 'udp' | 'tcp';
+  readonly transport: ListenerKind;
   readonly bind: Endpoint;
-  /** What Via, Record-Route and Contact show. Port 0 stands for the port that was bound. */
+  /** Address shown in Via, Record-Route and Contact. Port 0 stands for the bound port. */
   readonly advertise: Advertised;
   readonly answer: 'direct' | 'ingress';
-  /** Local address of connections that this member opens; left out, the system chooses: under DSR what comes back to the VIP comes to any member. */
+  /**
+   * Local address of connections that this member opens. Left out, the system chooses.
+   * Set it under DSR: packets that return to the VIP reach any member.
+   */
   readonly dialFrom?: string;
   /** Whether a proxy in front names the true source (PROXY protocol). Left out: `off`. */
   readonly proxyProtocol?: 'off' | 'accept' | 'require';
-  /** Whether other processes of this host listen on the same address. Left out: they do not. */
+  /** True when other processes of this host listen on the same address. Left out: false. */
   readonly shared?: boolean;
-  /** false: a TCP listener that opens no port; its connections are handed in by `accept`. */
+  /** False: a TCP listener that opens no port; `accept` receives its connections. */
   readonly listen?: boolean;
 }
 
 /** A listener after `start`. Its index in `Transport.listeners` is `Packet.listener`. */
 export interface Listener extends ListenerConfig {
-  /** The listener of a flow, the same at every member (listener-code.ts). */
+  /** Code of the listener in flows, the same at every member (listener-code.ts). */
   readonly code: number;
   /** The bound address and port; `bind` before `start`. */
   readonly local: Endpoint;
 }
 
 interface TransportHandlers {
-  /** A message. The packet and its bytes are reused: copy what is kept beyond the call. */
+  /** Receives a message. The packet and its bytes are reused: copy what must outlive the call. */
   onPacket(packet: Packet): void;
-  /** A stream lost its framing. `packet` holds what came of the message; an answer sent before this returns still leaves, then the connection closes. */
+  /**
+   * A stream lost its framing. `packet` holds the received part of the message.
+   * An answer sent before this returns still leaves; then the connection closes.
+   */
   onFault(packet: Packet, fault: FrameFault): void;
   /** The connection takes no more messages. May be called from within `sendStream`. */
   onFlowClosed(connection: number, reason: CloseReason): void;
-  /** A message waited for a connection that could not be opened. */
+  /** Receives a message that waited for a connection that could not be opened. */
   onUnsent(message: Buffer): void;
 }
 
@@ -58,7 +66,7 @@ export interface TransportOptions {
   readonly listeners: readonly ListenerConfig[];
   readonly limits: TransportLimits;
   readonly handlers: TransportHandlers;
-  /** Left out: what is thrown goes on to the network. */
+  /** Left out: exceptions propagate to the network. */
   readonly guard?: Guard;
   /** Counts datagrams that come before `start`. Left out: they are not counted. */
   readonly early?: Cell;
@@ -68,9 +76,9 @@ export interface TransportOptions {
   readonly closedConnections: CellFamily<'reason'>;
   /** send_errors_total */
   readonly sendErrors: CellFamily<'listener'>;
-  /** For listeners with `proxyProtocol`; left out, they believe nobody. */
+  /** For listeners with `proxyProtocol`. Left out: they trust no proxy. */
   readonly proxies?: ProxySettings;
-  /** UDP sockets that exist already, by listener name; the listener binds none of its own, and datagrams come by `inject`. */
+  /** Existing UDP sockets, by listener name. Such a listener binds no socket, and its datagrams come by `inject`. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
 }
 
@@ -78,13 +86,13 @@ export class Transport {
   readonly listeners: readonly Listener[];
   readonly #options: TransportOptions;
   readonly #self: Self = { member: 0, incarnation: 0 };
-  /** By listener index; undefined where the listener is of the other transport. */
+  /** By listener index; undefined for a TCP listener. */
   readonly #udp: readonly (UdpListener | undefined)[];
   readonly #connections: ConnectionTable;
-  /** Counts datagrams for a listener that is none, or not of UDP. */
+  /** Counts datagrams to be sent from a listener that does not exist or is not UDP. */
   readonly #misdirected: Cell;
   readonly #early: Cell;
-  /** Counts connections that are handed in before `start`. */
+  /** Counts connections that `accept` receives before `start`. */
   readonly #refusedEarly: Cell;
   #servers: StreamServer[] = [];
   #started = false;
@@ -105,7 +113,7 @@ export class Transport {
     this.#early = options.early ?? { n: 0 };
     this.#refusedEarly = options.closedConnections.cell({ reason: 'before-seat' satisfies CloseReason });
     this.#udp = options.listeners.map((config, listener) =>
-      config.transport === 'udp'
+      !isReliable(config.transport)
         ? new UdpListener({
             listener,
             bind: config.bind,
@@ -141,21 +149,25 @@ export class Transport {
     });
   }
 
-  /** Which member packets are stamped with; known once the store has given the number. */
+  /** Sets the member number and incarnation stamped on packets. Called when the store has assigned the number. */
   setSelf(member: number, incarnation: number): void {
     this.#self.member = member;
     this.#self.incarnation = incarnation;
   }
 
   /**
-   * Makes sure that `start` will get its addresses, and takes nothing yet. UDP sockets are bound, and drop what comes. An address that others share,
-   * or that a balancer would take for alive (a TCP port that accepts), is bound for a moment only. Rejects as `start`.
+   * Makes sure that `start` will get its addresses. Takes no packets yet. UDP sockets are bound and drop incoming
+   * datagrams. A shared address is bound for a moment only. A TCP port is, too: a balancer takes a port that accepts
+   * for a live member. Rejects like `start`.
    */
   reserve(): Promise<void> {
     return this.#eachListener((index, listener) => this.#reserve(index, listener));
   }
 
-  /** Binds all listeners that are not bound yet, and takes what comes. Rejects with SF_BIND_FAILED, which names listener, address and reason; then nothing stays bound. */
+  /**
+   * Binds all listeners that are not bound yet and starts to take packets.
+   * Rejects with SF_BIND_FAILED, which names listener, address and reason; then nothing stays bound.
+   */
   start(): Promise<void> {
     this.#started = true;
     this.#connections.start();
@@ -175,62 +187,82 @@ export class Transport {
           { cause },
         );
       }
-      // `stop` may have come meanwhile, and does not know of this socket.
+      // `stop` may have run in the meantime, and has not closed this socket.
       if (this.#stopped) return this.stop();
     }
   }
 
-  /** Sends from the listener's own address, to a client behind a proxy through that proxy. `address` is an IP literal. `bytes` is not copied: do not reuse it before the turn ends. Failures are counted, never thrown. */
+  /**
+   * Sends from the listener's own address; to a client behind a proxy it sends through that proxy.
+   * `address` is an IP literal. `bytes` is not copied: do not reuse it before the turn ends. Failures are counted,
+   * never thrown.
+   */
   sendDatagram(listener: number, bytes: Uint8Array, address: string, port: number): void {
     const udp = this.#udp[listener];
     if (udp) udp.send(bytes, address, port);
     else this.#misdirected.n++;
   }
 
-  /** Queues `bytes` (copied) on the connection; false when it is gone, or is cut off now because its reader is too slow. */
+  /**
+   * Queues a copy of `bytes` on the connection. Returns false when the connection is gone, or is destroyed now for its
+   * slow reader. Returns false for a request to a half-closed client, too.
+   */
   sendStream(connection: number, bytes: Uint8Array): boolean {
     return this.#connections.send(connection, bytes);
   }
 
-  /** False when that connection of this member is gone. */
+  /** Returns false when that connection of this member is gone or half closed. */
   holdsStream(connection: number): boolean {
     return this.#connections.holds(connection);
   }
 
-  /** The connection this member has opened from this listener to `remote`, or a new one (messages may be sent at once); 0 when refused by a limit or not an address of the listener's family. */
+  /**
+   * Returns the connection that this member has opened from this listener to `remote`, or opens one. Messages may be
+   * sent at once. Returns 0 when a limit refuses it, or `remote` does not fit the listener's address family.
+   */
   connectStream(listener: number, remote: Endpoint): number {
     const config = this.listeners[listener];
     const family = net.isIP(remote.address);
-    if (this.#stopped || config?.transport !== 'tcp' || family === 0) return 0;
+    if (this.#stopped || !config || !isReliable(config.transport) || family === 0) return 0;
     if (family !== net.isIP(config.bind.address) || remote.port < 1 || remote.port > 65_535) return 0;
     return this.#connections.connect(this.#options.network, listener, remote, config.dialFrom);
   }
 
-  /** Takes an accepted connection for a TCP listener. */
+  #takesStreams(listener: number): boolean {
+    const config = this.listeners[listener];
+    return config !== undefined && isReliable(config.transport);
+  }
+
+  /**
+   * Takes an accepted connection for a TCP listener. Destroys it before `start`, after `stop`, and for other listeners.
+   */
   accept(listener: number, stream: ByteStream): void {
-    if (this.#stopped || this.listeners[listener]?.transport !== 'tcp') stream.destroy();
+    if (this.#stopped || !this.#takesStreams(listener)) stream.destroy();
     else if (!this.#started) {
       this.#refusedEarly.n++;
       stream.destroy();
     } else this.#connections.accept(listener, stream);
   }
 
-  /** Closes the connection after what is queued on it, so that its client comes back to another member; not one that calls have used. */
+  /**
+   * Closes the connection after its queue has been sent, so that its client reconnects to another member.
+   * Does nothing when a call has used the connection.
+   */
   redirectClient(connection: number): void {
     this.#connections.moveOn(connection);
   }
 
-  /** Closes all connections so. */
+  /** Closes every connection after its queue has been sent, also those that calls have used. */
   redirectClients(): void {
     this.#connections.moveAllOn();
   }
 
-  /** Takes a datagram for a UDP listener, as if its socket had received it. */
+  /** Takes a datagram for a UDP listener as if its socket had received it. */
   inject(listener: number, bytes: Buffer, address: string, port: number): void {
     if (!this.#stopped) this.#udp[listener]?.receive(bytes, address, port);
   }
 
-  /** Open connections. */
+  /** Number of open connections. */
   connections(): number {
     return this.#connections.size;
   }
@@ -240,7 +272,7 @@ export class Transport {
     return this.#connections.bufferedBytes;
   }
 
-  /** Closes what this transport bound, and every connection. Given sockets stay open. */
+  /** Closes the sockets that this transport bound, and every connection. Sockets from `sockets` stay open. */
   async stop(): Promise<void> {
     this.#stopped = true;
     const servers = this.#servers;

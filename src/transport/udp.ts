@@ -1,4 +1,4 @@
-// A UDP listener: one socket on one local address. Classifies what comes, answers keep-alives, hands SIP on.
+// A UDP listener: one socket on one local address. Classifies datagrams, answers STUN, and passes SIP on.
 import net from 'node:net';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Guard } from '../base/guard.ts';
@@ -12,7 +12,7 @@ import { ProxyHeader, readDatagramHeader, SIMPLE_OCTETS, writeSimpleHeader } fro
 import { outcomeOf, type ProxyRule } from './proxy-rule.ts';
 import { answerStun } from './stun.ts';
 
-/** Which member packets are stamped with. */
+/** Member number and incarnation stamped on packets. */
 export interface Self {
   member: number;
   incarnation: number;
@@ -22,12 +22,12 @@ export interface UdpListenerOptions {
   /** Index of the listener. */
   readonly listener: number;
   readonly bind: Endpoint;
-  /** Who else may bind the same address. */
+  /** Whether other sockets may bind the same address. */
   readonly sharing: Sharing;
   readonly self: Readonly<Self>;
   readonly onPacket: (packet: Packet) => void;
   readonly guard: Guard;
-  /** Counts what comes before `open`. */
+  /** Counts datagrams that come before `open`. */
   readonly early: Cell;
   /** Indexed by `PacketClass`. */
   readonly received: readonly Cell[];
@@ -35,7 +35,7 @@ export interface UdpListenerOptions {
   /** Monotonic milliseconds. */
   readonly now: () => number;
   readonly limits: TransportLimits;
-  /** What PROXY headers it believes; undefined: none, they are not looked for. */
+  /** PROXY headers it accepts. Undefined: datagrams are not searched for headers. */
   readonly proxy: ProxyRule | undefined;
 }
 
@@ -46,7 +46,7 @@ export class UdpListener {
   readonly #header = new ProxyHeader();
   readonly #peers: ProxyPeers | undefined;
   #socket: DatagramSocket | undefined;
-  /** Whether the socket was given: then it is not ours to close. */
+  /** True when the socket was handed in: then this listener does not close it. */
   #given = false;
   #open = false;
 
@@ -58,17 +58,17 @@ export class UdpListener {
       options.proxy && new ProxyPeers({ now, most: () => limits.proxyPeers, keepMs: () => limits.proxyPeerMs });
   }
 
-  /** The bound address; undefined while there is none. */
+  /** Bound address; undefined while there is no socket. */
   get local(): Endpoint | undefined {
     return this.#socket?.local;
   }
 
-  /** Takes what comes from now on; until then it is dropped without an answer. */
+  /** Takes datagrams from now on. Before this call they are dropped without an answer. */
   open(): void {
     this.#open = true;
   }
 
-  /** Rejects with the system's error. */
+  /** Binds the socket. Rejects with the system's error. */
   async bind(network: Network): Promise<void> {
     const { bind, sendErrors, sharing } = this.#options;
     const handlers = {
@@ -80,7 +80,7 @@ export class UdpListener {
     this.#socket = await network.bindUdp(bind, handlers, sharing);
   }
 
-  /** Sends by `socket`, which someone else owns and reads. */
+  /** Sends through `socket`, which its owner reads and closes. */
   use(socket: DatagramSocket): void {
     this.#socket = socket;
     this.#given = true;
@@ -103,7 +103,7 @@ export class UdpListener {
     }
   }
 
-  /** Reads the PROXY header. It is there for each datagram, in front of keep-alives and STUN too. */
+  /** Reads the PROXY header. A proxy puts it in front of each datagram, also of keep-alives and STUN. */
   #unwrap(rule: ProxyRule, bytes: Buffer, address: string, port: number): void {
     const header = this.#header;
     const reading = readDatagramHeader(bytes, 0, bytes.length, header);
@@ -168,7 +168,7 @@ export class UdpListener {
     }
   }
 
-  /** Sends to `address` and `port`, through the proxy that party came by. Failures are counted. */
+  /** Sends to `address` and `port`, through the proxy that this party's datagrams came by. Failures are counted. */
   send(bytes: Uint8Array, address: string, port: number): void {
     const peer = this.#peers?.find(address, port);
     if (!peer) this.#put(bytes, address, port);
@@ -180,7 +180,10 @@ export class UdpListener {
     } else this.#put(bytes, peer.address, peer.port);
   }
 
-  /** An address that is no IP literal of the socket's family is a failure: nothing here asks a resolver. */
+  /**
+   * Sends from the socket. Anything but an IP literal of the socket's family is counted as a failure: no resolver is
+   * used here.
+   */
   #put(bytes: Uint8Array, address: string, port: number): void {
     const literal = this.#ipv6 ? net.isIPv6(address) : net.isIPv4(address);
     if (this.#socket && literal && port > 0 && port <= 65_535) this.#socket.send(bytes, address, port);

@@ -15,7 +15,7 @@ import { DROP_REASONS, type DropReason } from '../../src/packet/verdict.ts';
 import { MemoryFarm, type MemoryStore } from '../../src/store/memory-store.ts';
 import { FakeClock } from './clock.ts';
 import { Ice, IcyClock, IcyStore } from './ice.ts';
-import { FakeNetwork } from './network.ts';
+import { FakeNetwork, seededRandom } from './network.ts';
 import { Message } from './sip.ts';
 
 export const VIP: Endpoint = { address: '198.51.100.1', port: 5060 };
@@ -45,6 +45,7 @@ export interface FarmOptions {
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
   readonly service?: Readonly<Record<string, unknown>>;
+  /** Of the network's weather, and of the chance in what members do: with `slotSeed`, the same seeds give the same run. */
   readonly seed?: number;
   /** Decides whose a Call-ID is, in 32 hexadecimal digits; left out, the first member draws it. */
   readonly slotSeed?: string;
@@ -304,6 +305,7 @@ export class FakeMember {
       store: new IcyStore(this.store, this.ice),
       log: pino({ level: 'error' }, { write: (line: string) => this.#noteFault(JSON.parse(line)) }),
       metrics: this.metrics,
+      random: farm.random,
       admin: 'none',
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
     });
@@ -350,6 +352,8 @@ export class FakeFarm {
   readonly members: FakeMember[] = [];
   /** Which of the live members gets the next packet; replace it to aim. */
   choose: (live: readonly FakeMember[]) => FakeMember | undefined = (live) => live[this.#turn++ % live.length];
+  /** What members draw their spreads from. */
+  readonly random: () => number;
   readonly #phones: (() => void)[] = [];
   #turn = 0;
   #vip: DatagramSocket | undefined;
@@ -359,6 +363,7 @@ export class FakeFarm {
     this.options = options;
     this.network = new FakeNetwork({ clock: this.clock, seed: options.seed ?? 1 });
     this.memory = new MemoryFarm(this.clock);
+    this.random = seededRandom((options.seed ?? 1) + 1);
     const { slotSeed: seed } = options;
     if (seed) this.memory.apply([{ key: 'view', value: { v: 1, epoch: 1, seed, seats: [], history: [] } }]);
   }

@@ -16,7 +16,7 @@ const OUTAGE = 60_000;
 const SERVERS = Object.values(ETCD);
 
 export interface EtcdFault {
-  /** The words of the row in docs/operations.md. */
+  /** The first cell of the row in docs/operations.md. */
   readonly fault: string;
   /** What is asserted. */
   readonly holds: string;
@@ -89,18 +89,18 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
   },
   {
     fault: 'no quorum for a minute',
-    holds: '0 failed calls; the members say that they are isolated, stay ready and keep the view',
+    holds: '0 failed calls; the members log that they are isolated, stay ready and keep the view',
     run: (t, rig) => outage(t, rig, 'quorum lost', ['e2', 'e3']),
   },
   {
     fault: 'all servers gone for a minute',
-    holds: '0 failed calls; the members say that they are isolated, stay ready and keep the view',
+    holds: '0 failed calls; the members log that they are isolated, stay ready and keep the view',
     run: (t, rig) => outage(t, rig, 'all of etcd gone', ['e', 'e2', 'e3']),
   },
   {
     fault: 'a member dies while all servers are gone',
     holds:
-      'calls of the other members do not fail; once etcd is back the dead one is noticed and no call fails any more',
+      'calls of the other members do not fail; once etcd is back the dead one is detected and no call fails any more',
     run: async (t, rig) => {
       const { etcd } = rig.farm;
       let back = 0;
@@ -131,7 +131,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
   },
   {
     fault: 'all data lost, then back empty',
-    holds: '0 failed calls; the members write what they know again',
+    holds: '0 failed calls; the members write their view and records again',
     run: async (t, rig) => {
       const { etcd } = rig.farm;
       const calls = await during(t, rig, async () => {

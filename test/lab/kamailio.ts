@@ -1,7 +1,16 @@
 // Kamailio in a laboratory: the SIP server that members share, and stand-ins for members that prove the laboratory itself.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Host, isDirectReturn, type Lab, memberAddress, SHARED_SERVER, VIP } from './lab.ts';
+import {
+  clientAddress,
+  entrance,
+  type Host,
+  isDirectReturn,
+  type Lab,
+  memberAddress,
+  SHARED_SERVER,
+  VIP,
+} from './lab.ts';
 import { until } from './until.ts';
 
 /** The shared server listens here. */
@@ -9,6 +18,11 @@ export const SHARED_PORT = 5070;
 
 /** A proxy behind a member, in its namespace, listens and finds the member here; the same everywhere, so that each proxy takes the others' routes for its own. */
 export const PROXY = { server: '127.0.0.1:5070', member: '127.0.0.1:5062' } as const;
+
+/** By this port of the host's own address a proxy sends what does not go to its member. */
+const PROXY_OUTSIDE_PORT = 5071;
+/** Address of the application server that proxies behind members know. */
+export const APPLICATION = clientAddress(8);
 
 function start(
   lab: Lab,
@@ -69,8 +83,11 @@ export const proxyLog = (k: number): string => `proxy-${k}`;
 export async function startProxy(lab: Lab, k: number, callee: string): Promise<void> {
   const values = new Map([
     ['LISTEN', PROXY.server],
+    ['OUTSIDE', `${memberAddress(k)}:${PROXY_OUTSIDE_PORT}`],
     ['CALLEE', callee],
     ['MEMBER', PROXY.member],
+    ['ENTRANCE', `${entrance(lab.mode)}:5060`],
+    ['APPLICATION', APPLICATION],
   ]);
   start(lab, `m${k}`, proxyLog(k), 'kamailio-proxy.cfg', values);
   const [address = '', port] = PROXY.server.split(':');

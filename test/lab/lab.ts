@@ -400,6 +400,8 @@ export class Lab {
         'net.ipv4.conf.all.arp_ignore=1',
         'net.ipv4.conf.all.arp_announce=2',
         'net.ipv4.conf.all.accept_redirects=0',
+        // The balancer may give a packet for the VIP back to the member that has sent it: its source is the member's own address then.
+        'net.ipv4.conf.all.accept_local=1',
         'net.ipv4.conf.eth0.accept_redirects=0',
       ]);
       this.#ip(host, [`-6 neigh replace fd09::fe lladdr ${CLIENT_MAC} dev eth0 nud permanent`]);

@@ -50,16 +50,20 @@ export interface RecordKeeper {
   restore(entry: number, record: CallRecord): boolean;
 }
 
+/** What the packets wait for that wait for the reading of records, and for no member: no member has this number. */
+export const RECORDS = 0;
+
 /** What is done with calls: the service. */
 export interface Successor {
   /** The call, which was `owner`'s, is this member's now, and nobody else's. Once per adoption. */
-  onAdopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome;
+  adopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome;
   /** That member has a seat again: the dialogs that name it are its own. */
-  onSeated(owner: number): void;
-  /** That member is back, or its grace is over: what waits for either goes on. */
-  onDecided(owner: number): void;
-  /** What rang at the members that are gone is known, or has not been told in time. */
-  onRead(): void;
+  seated(owner: number): void;
+  /**
+   * That member is back, or its grace is over: what waits for either goes on. `RECORDS` stands for no member: what rang at the members that are
+   * gone is read, or the reading has taken too long.
+   */
+  decided(owner: number): void;
 }
 
 /** `mayAdopt` is false while this member is isolated, or has no seat. */
@@ -164,7 +168,7 @@ export class Adoption {
     const before = this.#seated;
     this.#seated = numbers;
     for (const number of numbers) {
-      if (before && !before.has(number)) this.#options.successor.onSeated(number);
+      if (before && !before.has(number)) this.#options.successor.seated(number);
       this.#back(number);
     }
     if (!before) void this.#discover();
@@ -265,7 +269,7 @@ export class Adoption {
     gone.timer = clock.after(GRACE_MS, () => this.#open(gone));
     this.#gone.set(number, gone);
     void this.#readPending(gone);
-    if (!longAgo) void this.#pause(READING_MS).then(() => gone.read || this.#options.successor.onRead());
+    if (!longAgo) void this.#pause(READING_MS).then(() => gone.read || this.#options.successor.decided(RECORDS));
   }
 
   #back(number: number): void {
@@ -275,8 +279,8 @@ export class Adoption {
     this.#gone.delete(number);
     // What is being adopted at this moment is decided by the store.
     for (const known of gone.pending.values()) this.#uncount(known);
-    this.#options.successor.onDecided(number);
-    this.#options.successor.onRead();
+    this.#options.successor.decided(number);
+    this.#options.successor.decided(RECORDS);
   }
 
   #isCurrent(gone: Gone): boolean {
@@ -314,7 +318,7 @@ export class Adoption {
   }
 
   async #readPending(gone: Gone): Promise<void> {
-    const { store, owns, log, successor: heir } = this.#options;
+    const { store, owns, log, successor } = this.#options;
     while (this.#isCurrent(gone) && gone.phase === 'grace') {
       try {
         for await (const entry of this.#records(gone, 'pending')) {
@@ -324,7 +328,7 @@ export class Adoption {
         }
         gone.read = true;
         log.info({ member: gone.number, calls: gone.pending.size }, 'a member is gone; what rang there is known');
-        heir.onRead();
+        successor.decided(RECORDS);
         return;
       } catch (error) {
         if (!(error instanceof SipfarmError)) throw error;
@@ -344,10 +348,10 @@ export class Adoption {
     if (!this.#isCurrent(gone)) return;
     gone.phase = 'open';
     gone.read = true;
-    const { successor: heir, log } = this.#options;
+    const { successor, log } = this.#options;
     log.info({ member: gone.number }, 'a member has not come back: its calls are adopted');
-    heir.onRead();
-    heir.onDecided(gone.number);
+    successor.decided(RECORDS);
+    successor.decided(gone.number);
     void this.#sweep(gone);
   }
 
@@ -455,7 +459,7 @@ export class Adoption {
   }
 
   #decided(known: KnownRecord, why: AdoptionReason, how: 'won' | AdoptionOutcome): void {
-    const { keeper, successor: heir, adopted, log } = this.#options;
+    const { keeper, successor, adopted, log } = this.#options;
     const { entry, owner } = known;
     const waiting = known.waiting ?? [];
     this.#forget(known);
@@ -464,7 +468,7 @@ export class Adoption {
     if (how === 'won') {
       const record = this.#claim.own(known);
       const kept = keeper.restore(entry, record);
-      outcome = heir.onAdopted(entry, record, owner);
+      outcome = successor.adopted(entry, record, owner);
       log.info({ callId: record.callId, from: owner, why, outcome, state: record.state }, 'call adopted');
       if (!kept || outcome === 'internal-error') void this.#claim.renounce(known);
     }

@@ -643,7 +643,9 @@ export class CallJournal {
     if (!marked) this.#wiped();
     for (const tracked of expected) {
       if (this.#tracked.get(tracked.entry) !== tracked) continue;
-      if (!marked || seen.has(tracked)) this.#keep(tracked, onRecord);
+      // A record that was never written is not lost: the call was given up with the seat, and the slot's owner has begun it anew.
+      if (tracked.ownershipOpen && !isWritten(tracked) && !tracked.maybeStale) this.#drop(tracked);
+      else if (!marked || seen.has(tracked)) this.#keep(tracked, onRecord);
       else if (tracked.state === 'gone' || !isWritten(tracked)) this.#drop(tracked);
       // Its one write was never heard, and the seat was ours all the time: nobody can have adopted it.
       else if (tracked.stored === Stored.nowhere && !tracked.ownershipOpen) this.#unheard(tracked);

@@ -40,6 +40,8 @@ export interface ServiceContext {
   readonly names: OwnNames;
   /** Endpoint of this member that faces the server, in the form of a URI's host and port. */
   readonly serverHostPort: string;
+  /** Endpoint of each listener that its clients receive, in the form of a URI's host and port. */
+  readonly listenerHostPorts: readonly string[];
   /** Flows to parties that have moved since their dialog began. */
   readonly ways: Ways;
   /** Signs that count as a NAT in front of a client. */

@@ -2,8 +2,8 @@
 // The farm's names are the listeners of all nodes and the names that clients use. Cold code builds the table when
 // records or configuration change; the packet path reads it.
 import { GROUPS, readGroups } from '../../base/address.ts';
-import { advertisedIn, type ToldRecord } from '../../base/advertised.ts';
 import { asHostPort, type HostPort, parseEndpoint, SIP_PORT, TLS_PORT } from '../../base/endpoint.ts';
+import { advertisedIn, type ToldRecord } from '../../packet/advertised.ts';
 import { Scheme, type Uri } from '../../sip/uri.ts';
 import { Transport } from '../../sip/via.ts';
 

@@ -8,6 +8,7 @@ import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
+import { Transport } from '../../sip/via.ts';
 import type { ServiceContext } from './context.ts';
 
 /** Result of reading a request's Route header. One instance, filled anew per request. */
@@ -143,13 +144,16 @@ function readFlowOf(owner: Owner, out: RouteReading): void {
 }
 
 /**
- * Puts this member's address into the Route values that lead out again through a dead member. Their dialog goes on at
- * the SIP server of this member. Applies to values that `takeInwardRoutes` has left; their tokens stay unchanged.
+ * Puts this member's address into Route values of the member `gone`, whose dialog goes on at the SIP server of this
+ * member. Applies to the values that `takeInwardRoutes` has left, towards the server and towards clients; their tokens
+ * stay unchanged. The position of a value decides which way it faces, because the dead member's addresses are not
+ * available.
  */
-export function readdressRoutes(context: ServiceContext, scan: Scan, reading: RouteReading): void {
+export function readdressRoutes(context: ServiceContext, scan: Scan, reading: RouteReading, gone: number): void {
   const { bytes } = scan;
   if (reading.restStart < 0) return;
   let seen = 0;
+  let tokens = 0;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.ROUTE, from, line); from = line.lineEnd) {
     if (line.lineEnd <= reading.restStart) continue;
     for (let at = Math.max(line.valueStart, reading.restStart); at < line.valueEnd; at = value.next) {
@@ -161,8 +165,13 @@ export function readdressRoutes(context: ServiceContext, scan: Scan, reading: Ro
         continue;
       if (uri.userStart < 0 || readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
         continue;
+      // A pass outward has the value that faces the server first, a pass inward the one that faces clients. The order
+      // of four values is server, client, client, server.
+      const facesServer = (++tokens & VALUES_OF_PASS) === 0;
       if (context.names.isOwn(bytes, uri)) continue;
-      context.edit.replace(hostStart(uri), uri.paramsStart, context.serverHostPort);
+      // A value that faces the server may carry a flow of any member, so its member is not compared.
+      const place = facesServer ? context.serverHostPort : token.member === gone ? clientHostPort(context) : undefined;
+      if (place !== undefined) context.edit.replace(hostStart(uri), uri.paramsStart, place);
     }
   }
 }
@@ -189,6 +198,18 @@ function ownerOf(context: ServiceContext, bytes: Buffer): Owner {
   if (uri.userStart >= 0 && readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
     return context.names.facesServer(bytes, uri) ? Owner.server : Owner.client;
   return context.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
+}
+
+/**
+ * Returns this member's host and port towards clients, for the transport and address family in `uri`; undefined when it
+ * has no such listener.
+ */
+function clientHostPort({ transport, listenerHostPorts }: ServiceContext): string | undefined {
+  const told = uri.transport === Transport.TCP ? 'tcp' : uri.transport === Transport.TLS ? 'tls' : 'udp';
+  const index = transport.listeners.findIndex(
+    ({ advertise, local }) => advertise.transport === told && local.address.includes(':') === uri.hostIsIpv6,
+  );
+  return listenerHostPorts[index];
 }
 
 /** Returns where the host of the URI begins, including the bracket of an IPv6 literal. */

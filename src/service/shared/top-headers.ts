@@ -1,11 +1,13 @@
 // Writes the header lines that the service puts on top of a request: Via, Record-Route, Path. They are written as bytes
 // into one block and inserted in one splice.
-import type { Advertised } from '../../base/advertised.ts';
+
 import { formatPlace } from '../../base/endpoint.ts';
 import { writeFlowToken, writeWayToken } from '../../ownership/flow-token.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import { MAGIC_COOKIE, mintToken, TokenKind, writeToken } from '../../ownership/token.ts';
+import type { Advertised } from '../../packet/advertised.ts';
 import type { Way } from '../../packet/flow.ts';
+import { TRANSPORT_KINDS } from '../../packet/transport-kind.ts';
 
 /** Via parameter with the flow that the response returns by. It is signed, so that nobody can redirect a response. */
 export const FLOW_PARAMETER = Buffer.from(';sf=');
@@ -33,10 +35,10 @@ export class SentBy {
   #member = -1;
 
   constructor(advertise: Advertised) {
-    const { transport } = advertise;
+    const { viaName, uriParameter } = TRANSPORT_KINDS[advertise.transport];
     const place = formatPlace(advertise);
-    this.via = Buffer.from(`Via: SIP/2.0/${transport.toUpperCase()} ${place};branch=${MAGIC_COOKIE}`);
-    this.afterUser = Buffer.from(`@${place}${transport === 'udp' ? '' : `;transport=${transport}`};lr>\r\n`);
+    this.via = Buffer.from(`Via: SIP/2.0/${viaName} ${place};branch=${MAGIC_COOKIE}`);
+    this.afterUser = Buffer.from(`@${place}${uriParameter};lr>\r\n`);
   }
 
   /**

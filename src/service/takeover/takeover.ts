@@ -6,13 +6,14 @@
 //                     before the grace is over. Packets wait until then, and go to the dead member if it comes back.
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
-import type { Adoption, AdoptionOutcome, LeftCall, Successor } from '../../calls/adoption/adoption.ts';
+import { type Adoption, type AdoptionOutcome, type LeftCall, RECORDS } from '../../calls/adoption/adoption.ts';
 import type { CallRecord } from '../../calls/records/call-record.ts';
 import { partyTag } from '../../calls/records/leg-reader.ts';
 import { lifeOfRecord } from '../../calls/records/record-life.ts';
 import type { StatelessReplies } from '../../egress/stateless-reply.ts';
 import type { Packet } from '../../packet/packet.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
+import type { Succession } from '../service.ts';
 import { entryOf, type ServiceContext } from '../shared/context.ts';
 import { rememberParties } from '../shared/parties.ts';
 import { copyOf, Parked } from './parked-packets.ts';
@@ -33,14 +34,12 @@ export interface TakeoverOptions {
 
 /** Seconds after which the caller of a call that could not go on may try again. */
 const RETRY_AFTER = ['Retry-After: 5'];
-/** Parking place of packets that wait for the reading of call records, not for a particular member. */
-const NOBODY = 0;
 /** Bound of each set of calls that are noted before their adoption. */
 const MAX_REMEMBERED = 5000;
 /** Bound of `#origins`. A new entry replaces the oldest one. */
 const MAX_ORIGINS = 200_000;
 
-export class Takeover implements Successor {
+export class Takeover implements Succession {
   readonly #options: TakeoverOptions;
   readonly #parked = new Parked();
   readonly #surrogate: Surrogate;
@@ -63,9 +62,12 @@ export class Takeover implements Successor {
     this.#calls = new RingingCalls({ ...options, surrogate: this.#surrogate });
   }
 
-  /** Source of the calls of dead members. */
-  set adoption(adoption: Adoption) {
+  follow(adoption: Adoption): void {
     this.#adoption = adoption;
+  }
+
+  recovered(entry: number, record: CallRecord): void {
+    rememberParties(this.#options.context, entry, record);
   }
 
   /** False while there is nothing to take over. The packet path may then skip this object. */
@@ -107,7 +109,7 @@ export class Takeover implements Successor {
     const left = adoption.left(key);
     if (left) return isOfCaller(left.record, scan) && this.#left(left, packet, scan);
     // While records are being read, it is undecided whether this call already rings.
-    return adoption.reading && !this.#options.context.calls.has(key) && this.#parked.park(NOBODY, packet);
+    return adoption.reading && !this.#options.context.calls.has(key) && this.#parked.park(RECORDS, packet);
   }
 
   /** Handles a client's response whose token names a dead member. Returns true when it must not be forwarded. */
@@ -177,7 +179,7 @@ export class Takeover implements Successor {
 
   // Called by the adoption.
 
-  onDecided(owner: number): void {
+  decided(owner: number): void {
     if (!this.#adoption?.watching) {
       this.#alive.clear();
       this.#hungUp.clear();
@@ -186,11 +188,7 @@ export class Takeover implements Successor {
     for (const packet of this.#parked.release(owner)) this.#options.again(packet);
   }
 
-  onRead(): void {
-    this.onDecided(NOBODY);
-  }
-
-  onAdopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome {
+  adopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome {
     const { context, dialogs, clock } = this.#options;
     const { epoch } = context.routing.tables;
     const confirmed = record.state === 'confirmed';
@@ -213,7 +211,7 @@ export class Takeover implements Successor {
     return this.#endDialog(entry, record);
   }
 
-  onSeated(owner: number): void {
+  seated(owner: number): void {
     const { context } = this.#options;
     for (const [entry, origin] of this.#origins) {
       if (origin !== owner) continue;

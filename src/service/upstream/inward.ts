@@ -82,7 +82,7 @@ export class Inward {
     }
     context.edit.beginScan(scan);
     takeInwardRoutes(context, scan, this.#routes, packet.orphan);
-    if (packet.orphan) readdressRoutes(context, scan, this.#routes);
+    if (packet.orphan) readdressRoutes(context, scan, this.#routes, packet.owner);
     const refusal = this.#refusal(scan);
     if (refusal !== 0) {
       answers.answer(packet, scan, refusal, refusal === 503 ? RETRY_AFTER : []);

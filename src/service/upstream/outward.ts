@@ -13,6 +13,7 @@ import type { Locator, Target } from '../../locate/locate.ts';
 import { Token, TokenKind } from '../../ownership/token.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
+import { isReliable } from '../../packet/transport-kind.ts';
 import type { ReplyStatus } from '../../packet/verdict.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { HeaderLine, nextHeader } from '../../sip/headers.ts';
@@ -242,10 +243,10 @@ export class Outward {
     flow.listener = listener.code;
     flow.address = target.address;
     flow.port = target.port;
-    flow.connection = target.transport === 'tcp' ? transport.connectStream(index, target) : 0;
+    flow.connection = isReliable(target.transport) ? transport.connectStream(index, target) : 0;
     flow.target = contact;
     flow.nat = false;
-    return target.transport === 'tcp' && flow.connection === 0 ? 503 : 0;
+    return isReliable(target.transport) && flow.connection === 0 ? 503 : 0;
   }
 
   /**

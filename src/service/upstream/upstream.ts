@@ -1,37 +1,31 @@
 // The service `upstream`: a stateless-forwarding edge for the SIP server on this host. What the farm writes into messages (Via,
 // Record-Route, Path, each with a token) brings everything back to this member; the server keeps all call state.
 import { randomBytes } from 'node:crypto';
-import type { Logger } from 'pino';
-import type { AddressList } from '../../base/address-list.ts';
-import type { Clock } from '../../base/clock.ts';
-import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText, SIP_PORT } from '../../base/endpoint.ts';
+import { AddressList } from '../../base/address-list.ts';
+import {
+  asHostPort,
+  type Endpoint,
+  formatEndpoint,
+  formatPlace,
+  type HostPort,
+  hostText,
+  SIP_PORT,
+} from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
-import { type Guard, NO_GUARD } from '../../base/guard.ts';
-import type { ConnectedUdpSocket, DatagramSocket, Network } from '../../base/network.ts';
-import type { CallJournal } from '../../calls/records/call-journal.ts';
-import type { CallRecord } from '../../calls/records/call-record.ts';
-import type { CallTable } from '../../calls/table/call-table.ts';
-import type { Egress } from '../../egress/egress.ts';
-import type { ExitChoice } from '../../egress/exit-member.ts';
-import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
-import type { RemoteListeners } from '../../egress/remote-listeners.ts';
-import type { StatelessReplies } from '../../egress/stateless-reply.ts';
-import type { Locator } from '../../locate/locate.ts';
-import type { Cell, CellFamily } from '../../metrics/counters.ts';
-import type { Keyring } from '../../ownership/keyring.ts';
-import type { OwnerTables } from '../../ownership/owner-tables.ts';
+import { NO_GUARD } from '../../base/guard.ts';
+import type { ConnectedUdpSocket, DatagramSocket } from '../../base/network.ts';
+import type { Config } from '../../config/schema.ts';
+import type { MemberRecord } from '../../membership/member-record.ts';
 import { MAGIC_COOKIE, mintToken, readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
 import type { Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
-import type { DropReason, ReplyStatus } from '../../packet/verdict.ts';
+import type { ReplyStatus } from '../../packet/verdict.ts';
 import { buildReply } from '../../sip/reply.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
 import { skipLineEnds } from '../../transport/classify.ts';
-import type { Transport } from '../../transport/transport.ts';
-import type { Service } from '../service.ts';
+import type { Service, ServiceFactory, ServiceParts, ServiceStatus, Succession } from '../service.ts';
 import { contextScratch, type ServiceContext } from '../shared/context.ts';
 import { OwnNames } from '../shared/own-names.ts';
-import { rememberParties } from '../shared/parties.ts';
 import type { NatSigns } from '../shared/place.ts';
 import { SentBy } from '../shared/top-headers.ts';
 import { Takeover } from '../takeover/takeover.ts';
@@ -50,43 +44,16 @@ export interface UpstreamSettings {
   readonly dialogs: 'own' | 'shared';
   /** By which clients reach the farm. */
   readonly names: readonly HostPort[];
+  /** How long a call may ring. */
+  readonly ringingSeconds: number;
   readonly health: HealthSettings;
-  readonly forbidden: ForbiddenTargets;
   readonly path: PathRule;
   /** Signs that count as a NAT in front of a client. */
   readonly nat: NatSigns;
 }
 
-export interface UpstreamOptions {
+export interface UpstreamOptions extends ServiceParts {
   readonly settings: UpstreamSettings;
-  readonly routing: { readonly keys: Keyring; readonly tables: OwnerTables };
-  readonly network: Network;
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** Left out: what is thrown goes on to the network. */
-  readonly guard?: Guard;
-  readonly transport: Transport;
-  readonly egress: Egress;
-  readonly remoteListeners: RemoteListeners;
-  /** Given to a node that sends through members. */
-  readonly exitChoice?: ExitChoice;
-  readonly answers: StatelessReplies;
-  readonly calls: CallTable;
-  /** Left out: no call is recorded. */
-  readonly journal?: CallJournal;
-  readonly locator: Locator;
-  readonly handled: CellFamily<'from' | 'kind'>;
-  readonly sendErrors: CellFamily<'listener'>;
-  readonly drops: Readonly<Record<DropReason, Cell>>;
-  /** Up while this member must not act as owner. Left out: it never is. */
-  readonly fence?: { readonly up: boolean };
-  /** Has `owner`, who owns the slot, know of a call that the SIP server here has made. Left out: nobody. */
-  readonly announce?: (owner: number, callKey: number) => void;
-  readonly ringingSeconds: () => number;
-  /** Sends a packet on its way once more, from the owner lookup on. */
-  readonly again: (packet: Packet) => void;
-  /** The server has come up or gone down. */
-  readonly onHealth: (up: boolean) => void;
 }
 
 /** How often a server that is a name is looked up anew, in milliseconds. */
@@ -98,10 +65,8 @@ const KEEPALIVE = Buffer.from('\r\n\r\n');
 export class Upstream implements Service {
   readonly #options: UpstreamOptions;
   readonly #context: ServiceContext;
-  /** What becomes of the calls of members that are gone. */
-  readonly takeover: Takeover;
-  /** The names of the farm in a Route. */
-  readonly names: OwnNames;
+  readonly #takeover: Takeover;
+  readonly #names: OwnNames;
   readonly #inward: Inward;
   readonly #outward: Outward;
   readonly #health: ServerHealth;
@@ -112,6 +77,7 @@ export class Upstream implements Service {
   #server: Endpoint | undefined;
   #lookups: { cancel(): void } | undefined;
   #questions = 0;
+  #ringingSeconds: number;
   #stopped = false;
   /** What `onHealth` was told last. */
   #reportedUp = false;
@@ -124,30 +90,33 @@ export class Upstream implements Service {
       ...[settings.bind, ...transport.listeners.map(({ bind }) => bind)].map(asHostPort),
       ...transport.listeners.map(({ advertise }) => advertise),
     ];
-    this.names = new OwnNames(faceOfServer, others, settings.names);
+    this.#names = new OwnNames(faceOfServer, others, settings.names);
     this.#context = {
       ...options,
-      names: this.names,
+      names: this.#names,
       serverSentBy: new SentBy({ ...faceOfServer, transport: 'udp' }),
       listenerSentBys: transport.listeners.map(({ advertise }) => new SentBy(advertise)),
       serverHostPort: formatEndpoint(settings.advertise),
+      listenerHostPorts: transport.listeners.map(({ advertise }) => formatPlace(advertise)),
       natSigns: () => settings.nat,
       ...contextScratch(),
     };
+    this.#ringingSeconds = settings.ringingSeconds;
     const takeover = new Takeover({
       ...options,
+      ringingSeconds: () => this.#ringingSeconds,
       context: this.#context,
       guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
       reach: (message, known) => this.#outward.reach(message, known),
     });
-    this.takeover = takeover;
+    this.#takeover = takeover;
     this.#inward = new Inward({
       takeover,
       context: this.#context,
       answers: options.answers,
       toServer: (message) => this.#toServer(message),
-      serverUp: () => this.up,
+      serverUp: () => this.#up,
       dialogs: settings.dialogs,
       path: settings.path,
     });
@@ -157,7 +126,7 @@ export class Upstream implements Service {
       locator: options.locator,
       answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
       toServer: (message, address, port) => this.#toServer(message, address, port),
-      forbidden: settings.forbidden,
+      forbidden: options.forbidden,
       exitChoice: options.exitChoice,
       guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
@@ -172,20 +141,40 @@ export class Upstream implements Service {
     );
   }
 
-  get up(): boolean {
+  get #up(): boolean {
     return this.#health.up && this.#server !== undefined;
   }
 
-  get trouble(): string | undefined {
+  get #trouble(): string | undefined {
     const { host, port } = this.#options.settings.server;
     if (this.#server === undefined) return `the SIP server ${host} is not found in DNS`;
     return this.#health.up ? undefined : `the SIP server ${hostText(host)}:${port} does not answer`;
   }
 
-  /** A call that this member has read again from its own record. */
-  remember(entry: number, record: CallRecord): void {
-    rememberParties(this.#context, entry, record);
+  get status(): ServiceStatus {
+    const { host, port } = this.#options.settings.server;
+    const server = formatEndpoint({ address: host, port });
+    return { kind: 'upstream', up: this.#up, server, answered: 0, trouble: this.#trouble };
   }
+
+  get succession(): Succession {
+    return this.#takeover;
+  }
+
+  apply({ names, ownership }: Config): void {
+    this.#names.setNames(names);
+    this.#ringingSeconds = ownership.ringingSeconds;
+  }
+
+  setRecords(records: readonly MemberRecord[]): void {
+    this.#names.setRecords(records);
+  }
+
+  /** The server finds out by its next message to the client: a lost connection is no event of a call. */
+  flowClosed(): void {}
+
+  /** The server goes on with its calls; the members send it no new ones. */
+  drain(): void {}
 
   handle(packet: Packet, message: Scan): void {
     if (message.isRequest) this.#inward.request(packet, message);
@@ -236,7 +225,7 @@ export class Upstream implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#health.stop();
-    this.takeover.clear();
+    this.#takeover.clear();
     this.#lookups?.cancel();
     await Promise.all([this.#socket?.close(), this.#probeSocket?.close()]);
     this.#socket = undefined;
@@ -245,9 +234,9 @@ export class Upstream implements Service {
 
   /** Tells when requests can be served and when not: it takes a server that answers, and its address. */
   #reportHealth(): void {
-    if (this.up === this.#reportedUp) return;
-    this.#reportedUp = this.up;
-    this.#options.onHealth(this.up);
+    if (this.#up === this.#reportedUp) return;
+    this.#reportedUp = this.#up;
+    this.#options.onHealth(this.#up);
   }
 
   /** Looks the server up; a literal is known at once. The old address stays while DNS does not answer. Never rejects. */
@@ -356,3 +345,12 @@ export class Upstream implements Service {
     else log.warn({ server }, 'the SIP server does not answer: new requests get 503, this member is not ready');
   }
 }
+
+/** The factory of `service.kind: upstream`. */
+export const makeUpstream: ServiceFactory = (config, parts) => {
+  const { service, names, ownership } = config;
+  if (service.kind !== 'upstream') throw new SipfarmError('SF_INTERNAL', `no section of upstream: ${service.kind}`);
+  const allow = service.allow && new AddressList(service.allow);
+  const settings = { ...service, allow, names, ringingSeconds: ownership.ringingSeconds };
+  return new Upstream({ ...parts, settings });
+};

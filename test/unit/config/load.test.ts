@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { loadAdminAddress, loadConfig, parseClusterFile } from '../../../src/config/load.ts';
 import { ConfigError } from '../../../src/config/problems.ts';
-import { changed, ENVIRONMENT, GOOD, KEY, load, problemsOf } from './sample.ts';
+import { changed, ENVIRONMENT, GOOD, KEY, load, problemsOf, upstreamOf } from './sample.ts';
 
 interface Case {
   readonly title: string;
@@ -362,8 +362,8 @@ test('a good file comes out with every default', () => {
     answer: 'direct',
     proxyProtocol: 'off',
   });
-  assert.deepEqual(config.service.allow, ['127.0.0.1']);
-  assert.deepEqual(config.service.advertise, config.service.bind);
+  assert.deepEqual(upstreamOf(config).allow, ['127.0.0.1']);
+  assert.deepEqual(upstreamOf(config).advertise, upstreamOf(config).bind);
   assert.equal(config.keys[0]?.reveal(), KEY);
   assert.equal(config.limits.tcpConnections, 10_000);
 });
@@ -411,7 +411,7 @@ test('answers go through the ingress unless the balancer leaves the destination 
 });
 
 test('a server with a name has no default list of who may send', () => {
-  assert.equal(load(changed('sip:127.0.0.1:5070', 'sip:pbx.example.org')).config.service.allow, undefined);
+  assert.equal(upstreamOf(load(changed('sip:127.0.0.1:5070', 'sip:pbx.example.org')).config).allow, undefined);
 });
 
 test('environment variables are put into texts, not into names', () => {

@@ -1,6 +1,9 @@
 // A good configuration for the tests of this folder, and a way to change one line of it.
+
 import { type Loaded, parseConfig } from '../../../src/config/load.ts';
 import { ConfigError, type Problem } from '../../../src/config/problems.ts';
+import type { Config } from '../../../src/config/schema.ts';
+import type { ServiceConfigOf } from '../../../src/config/service-section.ts';
 
 export const KEY = 'ab'.repeat(32);
 export const ENVIRONMENT = { SIPFARM_KEY: KEY };
@@ -36,4 +39,10 @@ export function problemsOf(text: string, environment?: Readonly<Record<string, s
     throw error;
   }
   throw new Error('the configuration is good');
+}
+
+/** The section `service` of a configuration whose service is `upstream`. */
+export function upstreamOf({ service }: Config): ServiceConfigOf<'upstream'> {
+  if (service.kind !== 'upstream') throw new Error(`the service is ${service.kind}`);
+  return service;
 }

@@ -1,10 +1,11 @@
 // One file for several workers: what each gets, and what does not go together.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { liveDiff } from '../../../src/config/live.ts';
 import { memberIds, workerConfig } from '../../../src/config/workers.ts';
 import { forbiddenTargets, listenerConfigs } from '../../../src/node/from-config.ts';
-import { changed, GOOD, load, problemsOf } from './sample.ts';
+import { changed, GOOD, load, problemsOf, upstreamOf } from './sample.ts';
 
 const WORKERS = changed('member: fe1', 'member: fe1\nworkers: 3');
 
@@ -25,8 +26,8 @@ test('each worker is a member of its own, with its own ports and the same listen
     const own = workerConfig(config, index);
     assert.equal(own.member, `fe1.${index}`);
     assert.deepEqual(own.relay, { ...config.relay, bind: { address: '10.0.0.11', port: 5064 + index } });
-    assert.deepEqual(own.service.bind, { address: '127.0.0.1', port: 5062 + index });
-    assert.deepEqual(own.service.advertise, { address: '127.0.0.1', port: 5062 + index });
+    assert.deepEqual(upstreamOf(own).bind, { address: '127.0.0.1', port: 5062 + index });
+    assert.deepEqual(upstreamOf(own).advertise, { address: '127.0.0.1', port: 5062 + index });
     assert.deepEqual(own.listeners, config.listeners);
     assert.deepEqual(memberIds(own), [`fe1.${index}`]);
     assert.deepEqual(
@@ -44,7 +45,7 @@ test('each worker is a member of its own, with its own ports and the same listen
 
 test('an advertised address of the service counts up from itself, and a port that the system picks stays so', () => {
   const text = WORKERS.replace('bind: 127.0.0.1:5062', 'bind: 127.0.0.1:0, advertise: 192.0.2.1:6000');
-  const { service } = workerConfig(load(text).config, 2);
+  const service = upstreamOf(workerConfig(load(text).config, 2));
   assert.deepEqual(service.bind, { address: '127.0.0.1', port: 0 });
   assert.deepEqual(service.advertise, { address: '192.0.2.1', port: 6002 });
 });

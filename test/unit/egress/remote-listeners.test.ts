@@ -1,7 +1,6 @@
 // The listeners of other nodes: which of them a node answers through, and by which member a node without a way to the clients sends.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { advertisedIn } from '../../../src/base/advertised.ts';
 import { parseEndpoint } from '../../../src/base/endpoint.ts';
 import { listenerCode } from '../../../src/base/listener-code.ts';
 import { ExitChoice } from '../../../src/egress/exit-member.ts';
@@ -9,6 +8,7 @@ import { type RemoteListenerRecord, RemoteListeners } from '../../../src/egress/
 import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { SLOTS } from '../../../src/ownership/slots.ts';
 import type { Seat, SeatRole } from '../../../src/ownership/view.ts';
+import { advertisedIn } from '../../../src/packet/advertised.ts';
 import { Packet } from '../../../src/packet/packet.ts';
 import type { Listener } from '../../../src/transport/transport.ts';
 import { seat, viewOf } from '../ownership/lookups.ts';

@@ -240,6 +240,57 @@ describe('the store is gone', () => {
     await farm.settle();
     assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
   });
+
+  test('one member alone loses it, and its seat: once it has joined anew it asks all others again, before they have answered', async () => {
+    const farm = await start({ members: 3 });
+    await farm.pass(2000, 50);
+    const fe2 = farm.member(2);
+    const reached = (): number =>
+      fe2.node.api.members().filter(({ id, reachable }) => id !== 'fe2' && reachable).length;
+    fe2.store.cut();
+    await farm.until(() => reached() === 0, 'nobody answers a member without a place', 10_000);
+    fe2.store.heal();
+    await farm.until(() => fe2.node.api.farm().incarnation === 2, 'it has joined anew', 10_000);
+    assert.equal(reached(), 2);
+  });
+
+  const losses = {
+    'one member alone loses it until its seat is gone': async () => {},
+    'one member loses it in the moment in which it has handed over': async (farm: FakeFarm) => {
+      new Call(farm, await farm.phone('192.0.2.8'), farm.callIdOf(farm.member(2), 'handed-over')).invite();
+      await farm.settle();
+      const { orders } = farm.member(1).node.api;
+      await farm.drive(orders.give('fe2', { order: 'drain', deadlineSeconds: 0 }));
+      await farm.settle();
+    },
+  };
+  for (const [what, before] of Object.entries(losses)) {
+    test(`${what}: it begins no call that is another's now, and is not ready`, async () => {
+      const farm = await start({ members: 3 });
+      serve(farm, { rings: true });
+      await farm.pass(2000, 50);
+      const fe2 = farm.member(2);
+      const call = new Call(farm, await farm.phone('192.0.2.7'), farm.callIdOf(fe2));
+      await before(farm);
+      fe2.store.cut();
+      await farm.until(() => farm.member(1).seats === 'fe1 fe3', 'its seat is gone', 10_000);
+      const begun = fe2.server.requests.length;
+      // Its next probe, and the word that comes of it.
+      await farm.pass(300);
+      farm.choose = () => fe2;
+      call.invite();
+      await farm.settle();
+      assert.deepEqual([fe2.drops('fenced'), fe2.server.requests.length], [1, begun]);
+      assert.match(fe2.node.api.ready().reasons.join(), /seat|drained/);
+      farm.choose = () => farm.member(1);
+      await farm.until(() => call.ringing, 'the caller asks again', 1000);
+      const got = farm.members.flatMap(({ server }) => server.requests).filter(({ callId }) => callId === call.callId);
+      assert.equal(got.length, 1);
+      fe2.store.heal();
+      await farm.until(() => fe2.node.api.farm().incarnation === 2, 'it joins anew', 10_000);
+      assert.equal(fe2.node.ownedCalls, 0);
+    });
+  }
 });
 
 describe('after stop', () => {

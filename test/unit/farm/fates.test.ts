@@ -1,4 +1,4 @@
-// What becomes of a packet whose owner is gone: the table "When the owner is gone" of docs/ownership.md, row by row; calls with a record are in
+// What becomes of a packet whose owner is gone: the table "When the owner is gone" of docs/takeover.md, row by row; calls with a record are in
 // adoption.test.ts.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -76,7 +76,7 @@ async function registered(
 }
 
 test('the table in the documentation has the rows that are tested here', () => {
-  const text = readFileSync(new URL('../../../docs/ownership.md', import.meta.url), 'utf8');
+  const text = readFileSync(new URL('../../../docs/takeover.md', import.meta.url), 'utf8');
   const [, table = ''] = /## When the owner is gone\n([\s\S]*?)\n### /.exec(text) ?? [];
   const rows = table.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| packet'));
   assert.deepEqual(

@@ -60,7 +60,8 @@ function plant(
   when: (stack: string, self: unknown, args: unknown[]) => boolean = () => true,
 ): void {
   const of = prototype as Methods;
-  const original = of[method]!;
+  const original = of[method];
+  if (!original) throw new Error(`there is no method ${method} to throw`);
   of[method] = function (this: unknown, ...args: unknown[]): unknown {
     if (when(new Error().stack ?? '', this, args))
       throw new Error(`planted\r\nAuthorization: Digest response="${PASSWORD}" inline:${SDP_KEY}`);
@@ -448,7 +449,7 @@ describe('a throw is met by the guard, in', () => {
     for (const call of calls) call.invite();
     await farm.pass(WRITTEN_MS);
     let left = 1;
-    plant(Takeover.prototype, 'onAdopted', () => left-- > 0);
+    plant(Takeover.prototype, 'adopted', () => left-- > 0);
     await farm.kill(lost);
     await farm.pass(10_000, 50);
     const takeover = farm.member(1);
@@ -509,7 +510,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await farm.seated();
     call.bye();
     await farm.settle();
-    plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('onDecided'));
+    plant(OwnerLookup.prototype, 'decide', (stack) => stack.includes('decided'));
     await farm.pass(GRACE_MS + 100, 50);
     await oneLine(farm, /^relay, .*\(ingress\/packet-path\.ts:/);
   });
@@ -519,7 +520,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     plant(Parked.prototype, 'release');
     await farm.kill(lost);
     await farm.pass(GRACE_MS + 3000, 50);
-    await oneLine(farm, /^records, Takeover\.onDecided \(service\/takeover\/takeover\.ts:/);
+    await oneLine(farm, /^records, Takeover\.decided \(service\/takeover\/takeover\.ts:/);
   });
 
   test('what ends its calls', async () => {

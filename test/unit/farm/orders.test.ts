@@ -166,6 +166,24 @@ describe('drain', () => {
     assert.equal(fe2.node.state, 'draining');
     assert.equal(await farm.drive(drained), true);
   });
+
+  test('brings a member that has handed over no seat when it stops, nor its calls when the order ends then', async () => {
+    const farm = await start({ members: 3 });
+    serve(farm, { shared: true });
+    await calls(farm);
+    const [fe1, fe2] = [farm.member(1), farm.member(2)];
+    await order(farm, fe1, fe2, 'drain', 0);
+    await farm.until(() => fe1.seats === 'fe1 fe3', 'its seat is gone', 3000);
+    // It has joined anew by then, and stays outside.
+    await farm.until(() => fe2.node.api.farm().incarnation === 2, 'joined anew', 3000);
+    const drained = fe2.node.drain();
+    await farm.pass(1000);
+    assert.equal(fe1.seats, 'fe1 fe3');
+    await order(farm, fe1, fe2, null);
+    await farm.pass(1000);
+    assert.deepEqual([fe1.seats, fe2.node.ownedCalls], ['fe1 fe3', 0]);
+    assert.equal(await farm.drive(drained), true);
+  });
 });
 
 describe('REGISTER over a connection at a draining member', () => {
@@ -275,6 +293,24 @@ describe('ban', () => {
     for (const call of made) call.bye();
     await farm.until(() => made.every(({ final }) => final.get('BYE') === 200), 'each has its end', 5000);
     assert.equal(fe2.server.requests.length, 0);
+  });
+
+  test('of all that live leaves nobody to begin a call: callers get 503, from whichever member', async () => {
+    const farm = await start({ members: 3 });
+    serve(farm);
+    const [fe1, fe2, fe3] = [farm.member(1), farm.member(2), farm.member(3)];
+    await order(farm, fe3, fe1, 'ban');
+    await order(farm, fe3, fe2, 'ban');
+    await farm.until(() => fe3.seats === 'fe3', 'no seat');
+    await farm.kill(fe3);
+    await farm.until(() => fe1.seats === '' && fe2.seats === '', 'nobody has a seat', 15_000);
+    const made = await invited(farm, await farm.phone('192.0.2.7'), 2);
+    await farm.settle();
+    assert.deepEqual(
+      made.map(({ status }) => status),
+      [503, 503],
+    );
+    assert.equal(fe1.server.requests.length + fe2.server.requests.length, 0);
   });
 
   test('leaves a running member running: after unban it takes part with a new incarnation', async () => {

@@ -122,6 +122,23 @@ describe('a member that had lost its seat', () => {
     assert.deepEqual([owner.node.ownedCalls, kinds(farm, owner.number)], [1, ['pending']]);
   });
 
+  test('has given up a call of which it had written no record yet', async () => {
+    const farm = await start({ members: 3 });
+    serve(farm, { rings: true });
+    await farm.pass(2000, 50);
+    const owner = farm.member(2);
+    const call = new Call(farm, await farm.phone('192.0.2.7'), farm.callIdOf(owner));
+    call.invite();
+    await farm.settle();
+    assert.equal(owner.node.ownedCalls, 1);
+    farm.freeze(owner);
+    await farm.until(() => farm.member(1).seats === 'fe1 fe3', 'its seat is gone', 3000);
+    await farm.thaw(owner);
+    await farm.seated();
+    await farm.pass(1000);
+    assert.deepEqual([owner.node.ownedCalls, kinds(farm, owner.number)], [0, []]);
+  });
+
   test('has given up a call that another member has adopted, and writes it never again', async () => {
     const { farm, owner } = await back(true);
     assert.deepEqual([owner.node.ownedCalls, kinds(farm, owner.number)], [0, []]);

@@ -161,7 +161,7 @@ export class WayMember implements LookupState {
       answered: this.#answered,
       drops,
     });
-    const service: Service = {
+    const service: Pick<Service, 'handle' | 'returned'> = {
       handle: (packet, message) => {
         this.handled.push({
           packet: Object.assign(new Packet(), packet),
@@ -170,9 +170,6 @@ export class WayMember implements LookupState {
         this.serve(packet, message);
       },
       returned: (message, lost) => this.returned.push({ text: message.toString('latin1'), lost: { ...lost } }),
-      trouble: undefined,
-      start: () => Promise.resolve(),
-      stop: () => Promise.resolve(),
     };
     this.way = new PacketPath({
       routing: this,

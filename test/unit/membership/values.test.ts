@@ -56,6 +56,12 @@ describe('a member record', () => {
       assert.deepEqual(parseMemberRecord('fe1', { ...RECORD, listeners: [{ ...listeners[0], told }] }), RECORD);
   });
 
+  it('keeps its other listeners when a later version has one of a kind that this one lacks', () => {
+    const later = { ...RECORD.listeners[0], name: 'edge-wss', transport: 'wss' };
+    assert.deepEqual(parseMemberRecord('fe1', { ...RECORD, listeners: [...RECORD.listeners, later] }), RECORD);
+    assert.equal(parseMemberRecord('fe1', { ...RECORD, listeners: [{ ...later, transport: 7 }] }), undefined);
+  });
+
   it('is refused when it names another member than its key', () => {
     assert.equal(parseMemberRecord('fe2', RECORD), undefined);
     assert.equal(parseMemberRecord('a/b', { ...RECORD, id: 'a/b' }), undefined);

@@ -14,7 +14,7 @@ function fenced(witnesses: 'seated' | 'newer' | 'too few' = 'too few') {
   const clock = new FakeClock();
   const ice = new Ice();
   const asked: PromiseWithResolvers<boolean>[] = [];
-  const said = { witnesses };
+  const said = { witnesses, outcast: false };
   const fence = new Fence({
     clock: new IcyClock(clock, ice),
     log: pino({ level: 'silent' }),
@@ -23,6 +23,7 @@ function fenced(witnesses: 'seated' | 'newer' | 'too few' = 'too few') {
       asked.push(question);
       return question.promise;
     },
+    evicted: () => said.outcast,
     witnesses: () => said.witnesses,
   });
   fence.start();
@@ -55,6 +56,15 @@ describe('the fence', () => {
     assert.equal(fence.up, false);
     clock.advance(1);
     assert.equal(fence.up, true);
+  });
+
+  test('is up while peers refuse this member by a newer view, though it never stood still', () => {
+    const { clock, fence, said } = fenced();
+    clock.advance(1000);
+    said.outcast = true;
+    assert.deepEqual([fence.up, fence.stoodStill], [true, false]);
+    said.outcast = false;
+    assert.equal(fence.up, false);
   });
 
   test('is lifted by the word of the store, and goes up again the next time', async () => {

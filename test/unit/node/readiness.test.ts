@@ -17,16 +17,17 @@ function reasons(change: {
   trouble?: string;
   number?: number;
   fenced?: boolean;
+  stoodStill?: boolean;
 }): readonly string[] {
-  const { storeUp = true, outrunFor = 0, trouble, number = 1, fenced = false } = change;
+  const { storeUp = true, outrunFor = 0, trouble, number = 1, stoodStill = false, fenced = stoodStill } = change;
   const parts = {
     state: () => 'active',
     view: () => VIEW,
     identity: () => ({ number, incarnation: 1 }),
-    service: { trouble },
+    service: { status: { trouble } },
     store: { up: storeUp },
     link: { outrunFor: () => outrunFor },
-    fence: { up: fenced },
+    fence: { up: fenced, stoodStill },
   };
   return new MemberStatus(parts as unknown as MemberStatusOptions).ready().reasons;
 }
@@ -49,6 +50,7 @@ describe('readiness', () => {
   });
 
   test('is lost while the member does not know whether it has its seat', () => {
-    assert.match(reasons({ fenced: true }).join(), /stood still/);
+    assert.match(reasons({ stoodStill: true }).join(), /stood still/);
+    assert.match(reasons({ fenced: true }).join(), /have taken its seat/);
   });
 });

@@ -9,7 +9,7 @@ import { SLOTS } from '../../../src/ownership/slots.ts';
 import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
 import { nextView, type View } from '../../../src/ownership/view.ts';
 import { type Packet, SecondChance } from '../../../src/packet/packet.ts';
-import { drop, LOCAL, relayTo, type Verdict } from '../../../src/packet/verdict.ts';
+import { drop, LOCAL, relayTo, replyWith, type Verdict } from '../../../src/packet/verdict.ts';
 import {
   callIdOf,
   FOREIGN_KEYS,
@@ -44,6 +44,22 @@ const route = (text: string) => ({ Route: `<sip:${text}@198.51.100.1:5060;lr>` }
 const uri = (text: string) => `sip:${text}@198.51.100.1:5060`;
 const toTag = (text: string) => ({ To: `<sip:bob@example.com>;tag=${text}` });
 const branch = (kind: TokenKind, number: number, incarnation = 0) => MAGIC_COOKIE + token(kind, number, incarnation, 8);
+
+describe('where no member has a weight', () => {
+  const idle = (numbers: readonly number[]) => viewOf(numbers.map((number) => seat(number, { weight: 0 })));
+  const invite = request('INVITE', { 'Call-ID': CALL });
+
+  test('a member with a seat keeps a new call, and its service says why it has none', () => {
+    assert.equal(new Member(buildOwnerTables(idle([1, 2]), 1, 1)).verdict(invite), LOCAL);
+  });
+
+  test('a member without a seat answers 503: two of them would begin one call', () => {
+    assert.equal(new Member(buildOwnerTables(idle([2]), 1, 1)).verdict(invite), replyWith(503));
+    const alone = new Member(buildOwnerTables(idle([]), 1, 1));
+    assert.equal(alone.verdict(invite), replyWith(503));
+    assert.equal(alone.verdict(request('ACK', { 'Call-ID': CALL })), drop('owner-gone'));
+  });
+});
 
 describe('a request with a token of the farm', () => {
   const places: readonly (readonly [string, (text: string) => Buffer])[] = [

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { SipfarmError } from '../../../../src/base/errors.ts';
-import { Adoption, GRACE_MS } from '../../../../src/calls/adoption/adoption.ts';
+import { Adoption, GRACE_MS, RECORDS } from '../../../../src/calls/adoption/adoption.ts';
 import { type CallRecord, recordKey, recordPrefix } from '../../../../src/calls/records/call-record.ts';
 import { CellFamily } from '../../../../src/metrics/counters.ts';
 import { emptyWay } from '../../../../src/packet/flow.ts';
@@ -97,13 +97,12 @@ function rig(): Rig {
           },
         },
         successor: {
-          onAdopted: (entry) => {
+          adopted: (entry) => {
             acts.push(`${number} ${entry}`);
             return 'ringing';
           },
-          onSeated: () => {},
-          onDecided: (owner) => decided.push(`${number} ${owner}`),
-          onRead: () => {},
+          seated: () => {},
+          decided: (owner) => owner !== RECORDS && decided.push(`${number} ${owner}`),
         },
         adopted: new CellFamily({ name: 'adopted', help: '', labels: ['why', 'outcome'] }),
       }),

@@ -30,6 +30,57 @@ test('a request in the dialog of a dead member loses the two values that lead in
     }
 });
 
+describe('where each member has an address of its own, a request in the dialog of a dead one', () => {
+  const dead = mintToken(KEYS, TokenKind.dialog, 9, 0);
+  const [outside, inside] = [`<sip:${dead}@10.0.9.9:5060;lr>`, `<sip:${dead}@10.0.0.9:5062;lr>`];
+  const [ownOutside, ownInside] = [`<sip:${dead}@198.51.100.1:5060;lr>`, `<sip:${dead}@10.0.0.1:5062;lr>`];
+
+  for (const [name, rest, left] of [
+    [
+      'leads out, and in and out once more, by way of this member',
+      [outside, outside, inside, inside, outside],
+      [ownInside, ownOutside, ownOutside, ownInside, ownInside, ownOutside],
+    ],
+    [
+      'leads so by TCP',
+      [`<sip:${dead}@10.0.9.9:5060;transport=tcp;lr>`],
+      [ownInside, `<sip:${dead}@198.51.100.1:5060;transport=tcp;lr>`],
+    ],
+    [
+      'keeps a value of a member that lives',
+      [`<sip:${mintToken(KEYS, TokenKind.dialog, 7, 0)}@10.0.9.7:5060;lr>`],
+      [ownInside, `<sip:${mintToken(KEYS, TokenKind.dialog, 7, 0)}@10.0.9.7:5060;lr>`],
+    ],
+    [
+      'keeps what no listener of this member is for',
+      [`<sip:${dead}@10.0.9.9:5061;transport=tls;lr>`],
+      [ownInside, `<sip:${dead}@10.0.9.9:5061;transport=tls;lr>`],
+    ],
+  ] as const)
+    test(name, async () => {
+      const edge = await rig({ dialogs: 'shared' });
+      const phone = await edge.farm.phone('192.0.2.7');
+      const headers = [`Route: ${[outside, inside, inside, ...rest].join(', ')}`];
+      const got = await inward(edge, phone, from(phone, { method: 'BYE', toTag: 'b', headers }));
+      assert.deepEqual(got.all('Route'), left);
+    });
+
+  test('goes on by the flow that stands in its Route', async () => {
+    const edge = await rig({ dialogs: 'shared' });
+    const [caller, phone] = [await edge.farm.phone('203.0.113.9', 33333), await edge.farm.phone('192.0.2.7')];
+    const via = 'SIP/2.0/UDP 10.9.9.9;rport;branch=z9hG4bKr';
+    const register = await inward(
+      edge,
+      caller,
+      from(caller, { method: 'REGISTER', via, headers: ['Supported: path'] }),
+    );
+    const headers = [`Route: ${[outside, inside, register.one('Path'), outside].join(', ')}`];
+    const bye = await inward(edge, phone, from(phone, { method: 'BYE', toTag: 'b', headers }));
+    const routes = bye.all('Route').map((route) => `Route: ${route}`);
+    await outward(edge, caller, fromServer(edge, { method: 'BYE', uri: 'sip:alice@10.9.9.9', headers: routes }));
+  });
+});
+
 describe('a request of a client loses', () => {
   for (const [name, lines, left] of [
     ['a token of ours', ['Route: OURS'], []],
