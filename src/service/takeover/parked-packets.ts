@@ -1,5 +1,5 @@
-// Keeps packets of a dead member until the farm has decided whether the member comes back. Bounded in packets and
-// octets; a packet that finds no room is refused.
+// Keeps packets until a decision: whether their dead member comes back, or whether call records of dead members have
+// their call. Bounded in packets and octets; a packet that finds no room is refused.
 import { Packet } from '../../packet/packet.ts';
 
 const MAX_PACKETS = 2000;
