@@ -1,4 +1,5 @@
-// The admin HTTP server: health, metrics and questions to the running member. Loopback by default, with a token elsewhere.
+// Serves health, metrics, status and orders of the running member over HTTP. Binds to loopback by default; other
+// addresses need a token.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
@@ -15,13 +16,13 @@ import type { OrderRequest } from '../orders/order-status.ts';
 import { boundConnections, boundedServer, HTTP_LIMITS, type HttpLimits } from './http-limits.ts';
 import type { AdminApi, OwnerReport } from './status.ts';
 
-/** What a member answers with. */
+/** Sources of the answers of a member. */
 interface MemberAnswers {
   readonly api: AdminApi;
   readonly registry: Registry;
 }
 
-/** Who answers other questions, or otherwise. */
+/** Routes of another program that uses this server. */
 interface OwnAnswers {
   readonly routes: (app: FastifyInstance) => void;
 }
@@ -35,7 +36,7 @@ export type AdminOptions = {
   readonly limits?: HttpLimits;
 } & (MemberAnswers | OwnAnswers);
 
-/** A request that came another way than by HTTP. */
+/** A request that did not come by HTTP. */
 export interface Question {
   readonly method: string;
   /** Path and query. */
@@ -51,9 +52,9 @@ export interface Answer {
   readonly body: string;
 }
 
-/** The largest body: the cluster-wide settings are some hundred octets. */
+/** Octets of the largest body: the cluster-wide settings have some hundred. */
 const BODY_BYTES = 64 * 1024;
-/** Call-IDs in the wild stay below 256 characters. */
+/** Call-IDs in practice have fewer than 256 characters. */
 const MAX_CALL_ID = 1024;
 /** Calls in one answer: some MB. */
 export const MAX_LISTED_CALLS = 10_000;
@@ -71,7 +72,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   SF_NO_WORKER: 503,
 };
 
-/** What every refusal looks like. */
+/** Body of every refusal. */
 interface AdminRefusal {
   readonly error: { readonly code: string; readonly message: string };
 }
@@ -81,12 +82,15 @@ function refuse(reply: FastifyReply, status: number, code: ErrorCode, message: s
   return reply.code(status).send(body);
 }
 
-/** Equal length whatever was sent, so that the comparison takes the same time. */
+/** Returns a digest: its fixed length makes the comparison take the same time for every input. */
 function digestOf(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }
 
-/** A page in a browser can be made to ask a loopback server by a name of its own (DNS rebinding): only addresses and localhost are answered. */
+/**
+ * Returns whether the Host header has an IP address or localhost. Other names are refused, because a web page can lead
+ * a browser to a loopback server under its own name (DNS rebinding).
+ */
 function namesThisHost(host: string | undefined): boolean {
   const name = /^(?:\[([^\]]+)\]|([^:]+))(?::\d+)?$/.exec(host ?? '');
   const bare = name?.[1] ?? name?.[2] ?? '';
@@ -119,7 +123,10 @@ function wantedLimit(limit: unknown): number {
   throw new SipfarmError('SF_USAGE', `limit must be a number from 1 to ${MAX_LISTED_CALLS}`);
 }
 
-/** Who owns a call follows from tables; only its record needs the store, and is left out when that does not answer. */
+/**
+ * Returns the owner of a call from tables in memory, and its record from the store. Leaves the record out when the
+ * store does not answer.
+ */
 async function ownerReport(api: AdminApi, callId: string): Promise<OwnerReport> {
   const answer = api.owner(callId);
   try {
@@ -183,7 +190,10 @@ function wantedOrder(body: unknown): OrderRequest {
   throw new SipfarmError('SF_USAGE', `deadlineSeconds goes with a drain and is 0 to ${MAX_DEADLINE_SECONDS}`);
 }
 
-/** A page of another site may have a browser send simple requests; JSON is none, so the browser would ask first, and is not answered. */
+/**
+ * Refuses changing requests without content type JSON. A foreign web page can make a browser send simple requests, but
+ * JSON needs a preflight request, which is not answered.
+ */
 function demandJson(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
     if (request.method === 'GET' || request.method === 'HEAD') return;
@@ -253,7 +263,7 @@ export class AdminServer {
     return { address, port: bound?.port ?? port };
   }
 
-  /** Answers as it would by HTTP to somebody on this host who has the token. Needs no `start`. */
+  /** Answers as by HTTP to a client on this host that has the token. Needs no `start`. */
   async answer({ method, url, body }: Question): Promise<Answer> {
     const { statusCode, headers, payload } = await this.#app.inject({
       method: method as 'GET',

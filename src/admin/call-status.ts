@@ -1,4 +1,5 @@
-// What the running node tells of calls: those it has a record of, those that stand in the store, and where the record of a Call-ID is.
+// Reports calls for the admin server: those with a record on this node, those in the store, and the record of a
+// Call-ID.
 
 import { formatEndpoint } from '../base/endpoint.ts';
 import type { CallJournal } from '../calls/records/call-journal.ts';
@@ -15,11 +16,11 @@ import type { CallList, CallSummary } from './status.ts';
 export interface CallStatusOptions {
   readonly store: Store;
   readonly routing: { readonly tables: OwnerTables; readonly identity: { readonly number: number } };
-  /** undefined where no call is recorded. */
+  /** undefined when no calls are recorded. */
   readonly callRecovery: { readonly journal: CallJournal } | undefined;
 }
 
-/** Members whose keys are looked up at the same time. */
+/** Members whose keys are read at the same time. */
 const AT_ONCE = 16;
 
 export class CallStatus {
@@ -29,7 +30,10 @@ export class CallStatus {
     this.#of = options;
   }
 
-  /** The calls of this member, those first that were answered first, then those that ring; with `all` those of every member, as they stand in the store. Rejects with SF_STORE_*. */
+  /**
+   * Returns calls of this member: first those whose record is written and unchanged, longest first, then those that
+   * change. With `all`: calls of every member, from the store. Rejects with SF_STORE_*.
+   */
   async list(limit: number, all: boolean): Promise<CallList> {
     const calls: CallSummary[] = [];
     for await (const call of all ? this.#stored() : this.#own()) {
@@ -40,8 +44,8 @@ export class CallStatus {
   }
 
   /**
-   * The record of a Call-ID: this member's own, else that of the slot's owner, of those who owned the slot before, of whoever has a seat. null
-   * when there is none. Rejects with SF_STORE_*.
+   * Returns the record of a Call-ID; null when there is none. Searches this member, then the slot's owner and its
+   * earlier owners, then every member with a seat. Rejects with SF_STORE_*.
    */
   async recordOf(callId: string): Promise<CallSummary | null> {
     const { routing, callRecovery } = this.#of;
@@ -116,7 +120,7 @@ function chunks(numbers: readonly number[]): number[][] {
   );
 }
 
-/** The URI of the first header `name` of a leg's text, as it stands there; empty when there is none. */
+/** Returns the URI of the first header `name` of a leg's text, unchanged; empty when there is none. */
 function uriIn(text: string, name: HeaderName): string {
   const bytes = Buffer.from(text, 'latin1');
   const line = new HeaderLine();

@@ -1,4 +1,4 @@
-// The protocol's microscope: tells what a token, a branch or a relay frame says, and whether its MAC is right.
+// Shows the contents of a token, a branch or a relay frame, and whether its MAC is right.
 import { base32Decode } from '../base/base32.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -18,10 +18,10 @@ interface DecodedToken {
   readonly kind: string;
   readonly member: number;
   readonly incarnation: number;
-  /** What the token carries besides, in hexadecimal; a flow is also shown by `flow`. */
+  /** Remaining octets of the token in hexadecimal; a flow is also shown by `flow`. */
   readonly value: string;
   readonly flow?: Pick<Flow, 'listener' | 'connection' | 'address' | 'port'>;
-  /** The party of a way is behind a NAT. */
+  /** The party is behind a NAT. */
   readonly behindNat?: boolean;
 }
 
@@ -35,11 +35,14 @@ interface DecodedFrame {
 
 export type Decoded = DecodedToken | DecodedFrame;
 
-/** The longest frame: 64 KiB of message, its head, in hexadecimal. */
+/** Characters of the longest frame in hexadecimal: 64 KiB of message and its head. */
 const MAX_TEXT = 140_000;
-/** Starts of a member among which the one that a frame is bound to is looked for: a running member answers this, too. */
+/**
+ * Incarnations tried to find the one that a frame is bound to. Bounded because a running member answers this request,
+ * too.
+ */
 const MOST_STARTS = 65_536;
-/** How every frame begins: the signature of the PROXY protocol, version 2. */
+/** First octets of every frame: the signature of the PROXY protocol, version 2. */
 const FRAME_HEX = /^0d0a0d0a000d0a515549540a/i;
 const TOKEN = /(z9hG4bK)?(sf[0-9a-v]{24,})(?![0-9a-z])/i;
 
@@ -47,7 +50,7 @@ function nameOf(names: Readonly<Record<string, number>>, value: number): string 
   return Object.entries(names).find(([, known]) => known === value)?.[0] ?? `unknown (${value})`;
 }
 
-/** The fields of a token whose MAC nobody has checked. */
+/** Reads the fields of a token without checking its MAC. Returns false when it is too short or of another version. */
 function readUnchecked(text: Buffer, token: Token): boolean {
   const octets = base32Decode(text, 2, text.length, token.octets);
   if (octets < 15 || token.octets[0]! >>> 4 !== 1) return false;
@@ -86,7 +89,10 @@ function place(address: string, port: number): string {
   return formatEndpoint({ address, port });
 }
 
-/** The incarnation of the receiver, with these low 8 bits, that the frame is bound to; undefined when its MAC is good for none that is tried. */
+/**
+ * Returns the receiver's incarnation that the frame is bound to; its low 8 bits are `low`. undefined when the MAC
+ * matches no tried incarnation.
+ */
 function boundTo(bytes: Buffer, keys: Keyring, low: number): number | undefined {
   for (let bound = low; bound < MOST_STARTS; bound += 256)
     if (decodeFrame(bytes, 0, bytes.length, keys, bound, new Frame()) === null) return bound;
@@ -126,8 +132,9 @@ function decodeFrameText(hex: string, keys: Keyring | undefined): DecodedFrame |
 }
 
 /**
- * What `text` is: a token, a branch, anything around one (a Via or Record-Route line), or a relay frame in hexadecimal (blanks and
- * colons between the octets are skipped). Without `keys` nothing is verified. Throws SF_DECODE_FAILED.
+ * Returns the meaning of `text`: a token, a branch, a text that contains one (a Via or Record-Route line), or a relay
+ * frame in hexadecimal. Blanks and colons between the octets are skipped. Without `keys` nothing is verified. Throws
+ * SF_DECODE_FAILED.
  */
 export function decode(text: string, keys?: Keyring): Decoded {
   if (text.length > MAX_TEXT) throw new SipfarmError('SF_DECODE_FAILED', 'the text is longer than any relay frame');

@@ -1,23 +1,26 @@
-// The bounds of the admin port: what a client that is slow, or means no good, can hold there, and for how long.
+// Limits the connections and times that a slow or hostile client can use on the admin port.
 import type { FastifyInstance, FastifyServerOptions } from 'fastify';
 import type { Logger } from 'pino';
 
 export interface HttpLimits {
-  /** Open connections; those above it are closed at once. */
+  /** Open connections; further ones are closed at once. */
   readonly connections: number;
-  /** Milliseconds from the opening of a connection, or the first octet of a later request, to the end of the headers. */
+  /** Milliseconds for the headers, from the opening of a connection, or from the first octet of a later request. */
   readonly headersMs: number;
-  /** Milliseconds from the same moment to the end of the body. Above `headersMs`: Node.js exchanges the two otherwise. */
+  /**
+   * Milliseconds for headers and body, from the same moment. Must exceed `headersMs`: otherwise Node.js exchanges the
+   * two.
+   */
   readonly requestMs: number;
-  /** Milliseconds from the end of the headers to the end of the answer: a reader who is slow gets no more. */
+  /** Milliseconds from the end of the headers to the end of the answer. A slower reader loses its connection. */
   readonly exchangeMs: number;
-  /** Milliseconds until the next request on a connection. */
+  /** Milliseconds that a connection may wait for its next request. */
   readonly idleMs: number;
-  /** Milliseconds from one look at the first two to the next: they may last that much longer. */
+  /** Milliseconds between two checks of `headersMs` and `requestMs`, which may be exceeded by that much. */
   readonly checkMs: number;
 }
 
-/** At most 80 KB each (headers and body): 20 MB in all. */
+/** At most 80 KB per connection (headers and body): 20 MB in all. */
 export const HTTP_LIMITS: HttpLimits = {
   connections: 256,
   headersMs: 5_000,
@@ -27,10 +30,10 @@ export const HTTP_LIMITS: HttpLimits = {
   checkMs: 1_000,
 };
 
-/** Milliseconds from one log line about a full port to the next. */
+/** Milliseconds between two log lines about a full port. */
 const TOLD_MS = 60_000;
 
-/** Those of the limits that the server takes as options. */
+/** Returns the limits that the server takes as options. */
 export function boundedServer(limits: HttpLimits): FastifyServerOptions & { http: object } {
   return {
     requestTimeout: limits.requestMs,
@@ -43,12 +46,12 @@ export function boundedServer(limits: HttpLimits): FastifyServerOptions & { http
   };
 }
 
-/** Sets the rest on a server made with `boundedServer`. */
+/** Sets the other limits on a server made with `boundedServer`. */
 export function boundConnections({ server }: FastifyInstance, limits: HttpLimits, log: Logger): void {
   let told = Number.NEGATIVE_INFINITY;
   server.maxConnections = limits.connections;
   server.on('drop', () => {
-    // Room for the next: whoever waits on a connection without a request can open another.
+    // Makes room for the next client. A client without a request can open another connection.
     server.closeIdleConnections();
     if (performance.now() - told < TOLD_MS) return;
     told = performance.now();

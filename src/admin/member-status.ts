@@ -1,4 +1,5 @@
-// What the running node tells the admin server: readiness, farm, members, owners, decoding, cluster-wide settings.
+// Provides the admin server with data of the running node: readiness, farm, members, owners, decoding, cluster-wide
+// settings.
 
 import { SipfarmError } from '../base/errors.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
@@ -45,14 +46,14 @@ export interface MemberStatusOptions {
   readonly fence: { readonly up: boolean; readonly stoodStill: boolean };
   readonly orders: () => OrderMap;
   readonly orderApi: OrderApi;
-  /** Given to a node that sends through members. */
+  /** Present on a node that sends through members. */
   readonly exitChoice?: { readonly open: boolean };
 }
 
-/** A newer view that cannot be fetched: so long it may be on its way. */
+/** Milliseconds that a newer view may take to arrive before the member counts as not ready. */
 const OUTRUN_MS = 2000;
 
-/** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
+/** Compare-and-swap on one key fails only when another operator writes at the same time: few attempts suffice. */
 const PUT_ATTEMPTS = 5;
 
 export class MemberStatus implements AdminApi {
@@ -64,7 +65,10 @@ export class MemberStatus implements AdminApi {
     this.orders = options.orderApi;
   }
 
-  /** The store's absence alone changes nothing: the farm goes on with its last view. A member that alone is cut off is outrun. */
+  /**
+   * Returns the readiness. An unreachable store alone changes nothing: the farm continues with its last view. A member
+   * that alone is cut off is not ready once the others have a newer view.
+   */
   ready(): Readiness {
     const { state, view, identity, service, store, link, exitChoice, fence } = this.#of;
     const reasons: string[] = [];

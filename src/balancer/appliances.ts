@@ -1,5 +1,6 @@
-// Appliances of three vendors, for a farm that is SIP and nothing else, by direct server return: Foundry ServerIron, Alteon AD3, F5 BIG-IP.
-// One comment for every line. Addresses, passwords and networks of the device itself are its owner's and are not written.
+// Writes configurations for appliances of three vendors: Foundry ServerIron, Alteon AD3, F5 BIG-IP. The farm serves
+// only SIP, by direct server return. Every line gets one comment. Addresses, passwords and networks of the device
+// itself belong to its owner and are not written.
 import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, sipPort } from './plan.ts';
 import { GOOD_ANSWER } from './question.ts';
@@ -7,12 +8,12 @@ import { GOOD_ANSWER } from './question.ts';
 /** Physical port of the Alteon that faces the clients; the members' ports follow. */
 const CLIENT_PORT = 1;
 
-/** The ports of the plan, each once, however many transports it has. */
+/** Returns the ports of the plan, each once, regardless of its transports. */
 function portsOf(plan: BalancerPlan): number[] {
   return [...new Set(plan.services.map(({ port }) => port))];
 }
 
-/** Configuration of a Foundry (Brocade) ServerIron. */
+/** Returns the configuration of a Foundry (Brocade) ServerIron. */
 export function renderServerIron(plan: BalancerPlan): string {
   const ports = portsOf(plan);
   const profiles = ports.map(
@@ -58,7 +59,7 @@ end
 `;
 }
 
-/** Configuration of an Alteon AD3 (Web OS 10). */
+/** Returns the configuration of an Alteon AD3 (Web OS 10). */
 export function renderAlteon(plan: BalancerPlan): string {
   const ports = portsOf(plan);
   const hasUdp = (port: number): boolean =>
@@ -131,7 +132,7 @@ save
 `;
 }
 
-/** Configuration of an F5 BIG-IP (version 11 and later), for `tmsh load sys config merge file`. */
+/** Returns the configuration of an F5 BIG-IP (version 11 and later), for `tmsh load sys config merge file`. */
 export function renderBigIp(plan: BalancerPlan): string {
   const { check, members, vip, services } = plan;
   const dot = vip.includes(':') ? '.' : ':';

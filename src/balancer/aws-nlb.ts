@@ -1,4 +1,4 @@
-// AWS Network Load Balancer, as Terraform: targets by address, UDP and TCP of one port in one listener.
+// Writes an AWS Network Load Balancer as Terraform: targets by address, UDP and TCP of one port in one listener.
 import { isReliable } from '../packet/transport-kind.ts';
 import type { BalancerPlan, PlannedService } from './plan.ts';
 
@@ -8,7 +8,7 @@ interface Both {
   readonly targetPort: number;
 }
 
-/** UDP and TCP of one port share a listener: the balancer has one for each port. */
+/** Merges UDP and TCP of one port, because the balancer has one listener per port. */
 function listeners(services: readonly PlannedService[]): Both[] {
   const byPort = new Map<number, Both>();
   for (const { transport, port, targetPort } of services) {
@@ -19,7 +19,7 @@ function listeners(services: readonly PlannedService[]): Both[] {
   return [...byPort.values()];
 }
 
-/** main.tf of a module. The targets get the same traffic each: the balancer knows no weights. */
+/** Returns main.tf of a module. All targets get the same share of traffic: the balancer has no weights. */
 export function renderAwsNlb(plan: BalancerPlan): string {
   const { check, members, farm } = plan;
   const name = `sipfarm-${farm}`.slice(0, 24).replace(/-$/, '');

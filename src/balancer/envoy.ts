@@ -1,4 +1,4 @@
-// Envoy: UDP by sessions of its own, TCP with a PROXY header (version 2), active health checks.
+// Writes Envoy's configuration: UDP by its own sessions, TCP with a PROXY header (version 2), active health checks.
 
 import { isReliable } from '../packet/transport-kind.ts';
 import type { BalancerPlan, HealthCheck, PlannedService } from './plan.ts';
@@ -20,7 +20,8 @@ function question(plan: BalancerPlan, { transport }: PlannedService, check: Heal
       http_health_check:
         path: /readyz
 `;
-  // Without the PROXY header of a TCP cluster an OPTIONS request would pass for a client's.
+  // OPTIONS is used only with the PROXY header of a TCP cluster. Without that header it would count as a client's
+  // request.
   if (check.kind === 'tcp' || !isReliable(transport))
     return `${common}      # A connection by TCP: shows death, not draining.
       tcp_health_check: {}
@@ -118,7 +119,7 @@ ${isReliable(transport) ? header : ''}${plan.check ? question(plan, service, pla
 ${endpoints(plan, service)}`;
 }
 
-/** A static bootstrap file. */
+/** Returns a static bootstrap file. */
 export function renderEnvoy(plan: BalancerPlan): string {
   return `# Balancer of the farm ${plan.farm}.
 # UDP: Envoy keeps a session per client and sends from ports of its own, so the members see Envoy as the client.

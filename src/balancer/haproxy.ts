@@ -1,10 +1,10 @@
-// HAProxy: TCP only. The client's address travels in a PROXY header (version 2).
+// Writes HAProxy's configuration: TCP only. A PROXY header (version 2) carries the client's address.
 
 import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 import { GOOD_ANSWER, optionsRequest } from './question.ts';
 
-/** What HAProxy takes. */
+/** Highest weight that HAProxy accepts. */
 const HIGHEST_WEIGHT = 256;
 
 function question(plan: BalancerPlan, check: HealthCheck): string {
@@ -23,7 +23,7 @@ ${lines.join('\n')}
 `;
 }
 
-/** Where a frontend listens. The certificate is put there by an operator. */
+/** Returns the bind line of a frontend. An operator installs the certificate. */
 function bindOf(plan: BalancerPlan, service: PlannedService): string {
   const bind = `  bind ${atVip(plan, service)}`;
   if (!service.tls) return bind;
@@ -31,14 +31,15 @@ function bindOf(plan: BalancerPlan, service: PlannedService): string {
 ${bind} ssl crt /etc/haproxy/sipfarm-${plan.farm}.pem`;
 }
 
-/** haproxy.cfg. UDP services of the plan are left out: HAProxy carries none. */
+/** Returns haproxy.cfg. It leaves out the UDP services of the plan: HAProxy carries none. */
 export function renderHaproxy(plan: BalancerPlan): string {
   const { check, members } = plan;
   const weights = smallWeights(members, HIGHEST_WEIGHT);
   const services = plan.services.filter(({ transport }) => isReliable(transport));
   const asksHere = check?.kind === 'sip' && services.some(({ targetPort }) => targetPort === check.port);
   const sections = services.map((service) => {
-    // A check at another port goes without a PROXY header, by HAProxy's own rule: of several SIP ports each is asked itself.
+    // HAProxy sends a check to another port without a PROXY header. Therefore each of several SIP ports is checked
+    // itself.
     const elsewhere = check && !asksHere && check.port !== service.targetPort ? ` port ${check.port}` : '';
     const asked = check ? ` check${elsewhere} inter 1s fall 2 rise 2` : '';
     const servers = members.map(

@@ -1,13 +1,14 @@
-// Linux IPVS by direct routing: rules for ipvsadm-restore, and keepalived, which sets the same rules by itself and takes dead members out.
+// Writes Linux IPVS configurations by direct routing: rules for ipvsadm-restore, and a keepalived.conf. keepalived sets
+// the same rules itself and removes dead members.
 import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 
-/** What IPVS takes. */
+/** Highest weight that IPVS accepts. */
 const HIGHEST_WEIGHT = 65_535;
 
 const flag = ({ transport }: PlannedService): string => (!isReliable(transport) ? '-u' : '-t');
 
-/** Rules for `ipvsadm-restore`, which takes no comments. */
+/** Returns rules for `ipvsadm-restore`, which accepts no comments. */
 export function renderIpvsadm(plan: BalancerPlan): string {
   const weights = smallWeights(plan.members, HIGHEST_WEIGHT);
   return plan.services
@@ -44,7 +45,7 @@ function question(check: HealthCheck): string {
 `;
 }
 
-/** keepalived.conf: the VIP between two balancers (VRRP), the same rules as `renderIpvsadm`, health checks. */
+/** Returns keepalived.conf: the VIP shared by two balancers (VRRP), the rules of `renderIpvsadm`, and health checks. */
 export function renderKeepalived(plan: BalancerPlan): string {
   const weights = smallWeights(plan.members, HIGHEST_WEIGHT);
   const { vip, check, device } = plan;

@@ -1,9 +1,9 @@
-// Kubernetes: a Service without selector, its endpoints the members, and the VIP given by MetalLB or Cilium.
+// Writes a Kubernetes Service without selector. Its endpoints are the members; MetalLB or Cilium provides the VIP.
 import type { BalancerPlan } from './plan.ts';
 
 const prefix = (vip: string): string => `${vip}/${vip.includes(':') ? 128 : 32}`;
 
-/** Service and EndpointSlice. */
+/** Returns Service and EndpointSlice. */
 export function renderService(plan: BalancerPlan): string {
   const { farm, vip, services, members } = plan;
   const ports = services.map(
@@ -60,7 +60,7 @@ ${slicePorts.join('')}endpoints:
 ${endpoints.join('')}`;
 }
 
-/** The VIP by MetalLB. */
+/** Returns the VIP's resources for MetalLB. */
 export function renderMetallb({ farm, vip }: BalancerPlan): string {
   return `apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
@@ -83,7 +83,7 @@ spec:
 `;
 }
 
-/** The VIP by Cilium. */
+/** Returns the VIP's resources for Cilium. */
 export function renderCilium({ farm, vip }: BalancerPlan): string {
   return `# Cilium itself: kubeProxyReplacement true, bgpControlPlane.enabled true. With loadBalancer.mode dsr the Service may have
 # externalTrafficPolicy Cluster: clients keep their address all the same.

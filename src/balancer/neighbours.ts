@@ -1,4 +1,4 @@
-// MAC addresses of the segment, as this host knows them: its neighbour table, and its own interfaces.
+// Reads the MAC addresses of the network segment from this host's neighbour table and interfaces.
 import { spawnSync } from 'node:child_process';
 import { isIP } from 'node:net';
 
@@ -6,7 +6,7 @@ const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
 
 export const isMac = (text: string): boolean => MAC.test(text);
 
-/** What `ip -j neigh` and `ip -j addr` said, as MAC address by IP address; anything else in it is left out. */
+/** Parses the output of `ip -j neigh` and `ip -j addr`. Returns MAC address by IP address; ignores everything else. */
 export function parseNeighbours(neigh: string, addr: string): Map<string, string> {
   const found = new Map<string, string>();
   const add = (address: unknown, mac: unknown): void => {
@@ -30,7 +30,7 @@ function objects(text: string): readonly Readonly<Record<string, unknown>>[] {
   }
 }
 
-/** Asks `ip` of iproute2; empty where it is not. */
+/** Runs `ip` of iproute2. Returns an empty map when it is not installed. */
 export function askNeighbours(): Map<string, string> {
   const ask = (what: string): string => spawnSync('ip', ['-j', what], { encoding: 'utf8' }).stdout ?? '';
   return parseNeighbours(ask('neigh'), ask('addr'));

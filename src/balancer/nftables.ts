@@ -1,11 +1,12 @@
-// nftables on a Linux balancer, without a session table: each datagram goes to the next member, each TCP connection stays by a hash.
-// Two ways: rewriting of addresses (nftables-nat) and direct server return (nftables-dsr).
+// Writes nftables rules for a Linux balancer without a session table. Each datagram goes to the next member; each TCP
+// connection stays at one member by a hash. There are two forms: address rewriting (nftables-nat) and direct server
+// return (nftables-dsr).
 import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, buckets, type PlannedMember, smallWeights } from './plan.ts';
 
-/** Buckets of the hash for TCP connections and fragments. More spread finer, and make a longer file. */
+/** Buckets of the hash for TCP connections. More buckets spread more evenly and make a longer file. */
 const BUCKETS = 64;
-/** Sum of the weights of the round, so that a map stays readable. */
+/** Highest weight in the round-robin map, so that the map stays readable. */
 const HIGHEST_WEIGHT = 100;
 
 interface Words {
@@ -18,7 +19,7 @@ function words({ vip }: BalancerPlan): Words {
   return vip.includes(':') ? { ip: 'ip6', table: 'sipfarm6' } : { ip: 'ip', table: 'sipfarm' };
 }
 
-/** A map of the round: as many numbers for each member as its weight says. */
+/** Returns a round-robin map: each member has as many numbers as its weight. */
 function round(
   members: readonly PlannedMember[],
   target: (member: PlannedMember) => string,
@@ -40,12 +41,15 @@ function hashed(members: readonly PlannedMember[], target: (member: PlannedMembe
   return `map {\n      ${rows.join(',\n      ')}\n    }`;
 }
 
-/** Replaces a table of the same name in one step: no packet meets a half-loaded one. */
+/** Returns commands that replace a table of the same name in one step: no packet meets a half-loaded table. */
 function replaced(family: string, name: string): string {
   return `table ${family} ${name}\ndelete table ${family} ${name}`;
 }
 
-/** Stateless NAT: destination rewritten on the way in, source on the way out, the client's address untouched. */
+/**
+ * Returns rules for stateless NAT: they rewrite the destination inward and the source outward. The client's address
+ * stays.
+ */
 export function renderNftablesNat(plan: BalancerPlan): string {
   const { ip, table } = words(plan);
   const { members, services } = plan;
@@ -65,7 +69,8 @@ export function renderNftablesNat(plan: BalancerPlan): string {
   const answers = services.map(
     ({ transport, targetPort }) => `    ${ip} saddr $members ${transport} sport ${targetPort} notrack`,
   );
-  // IPv6 fragments need their extension header read first; a changed port cannot be changed in later fragments.
+  // IPv6 fragments are left out: the rule would have to read their extension header first. So are changed UDP ports,
+  // because later fragments contain no port to change.
   const four =
     ip === 'ip' && services.every(({ transport, port, targetPort }) => isReliable(transport) || port === targetPort);
   return `#!/usr/sbin/nft -f
@@ -109,12 +114,15 @@ ${back.join('\n')}${
 `;
 }
 
-/** What stands for a MAC address that is not known; nft refuses the file and names it. */
+/** Returns a placeholder for an unknown MAC address. nft refuses the file and names the placeholder. */
 function macOf({ id, mac }: PlannedMember): string {
   return mac ?? `MAC-OF-${id}`;
 }
 
-/** Direct server return: the frame goes on to a member's MAC address, nothing else changes; answers do not pass here. */
+/**
+ * Returns rules for direct server return. The frame goes on to a member's MAC address and stays otherwise unchanged,
+ * except for its source MAC address. Answers do not pass this host.
+ */
 export function renderNftablesDsr(plan: BalancerPlan): string {
   const { ip, table } = words(plan);
   const { members, services, device, outDevice, balancerMac } = plan;

@@ -1,4 +1,5 @@
-// nginx with its stream module: UDP by sessions of its own, TCP with a PROXY header (version 1, the only one it sends).
+// Writes the configuration of nginx with its stream module. UDP uses nginx's own sessions. TCP has a PROXY header
+// (version 1, the only one that nginx sends).
 
 import { formatEndpoint } from '../base/endpoint.ts';
 import { isReliable } from '../packet/transport-kind.ts';
@@ -6,7 +7,7 @@ import { atMember, atVip, type BalancerPlan, type PlannedService, smallWeights }
 
 const HIGHEST_WEIGHT = 1000;
 
-/** A whole nginx.conf. */
+/** Returns a complete nginx.conf. */
 export function renderNginx(plan: BalancerPlan): string {
   const weights = smallWeights(plan.members, HIGHEST_WEIGHT);
   const upstream = (service: PlannedService): string => {

@@ -1,5 +1,5 @@
-// What a balancer must know of the farm: one VIP, its ports, the members that take packets, and how they are asked for their health.
-// Made from the members' own records, so that the balancer's configuration and the farm cannot tell two stories.
+// Plans the balancer of a farm: one VIP, its ports, the members that take packets, and the health check. The source is
+// the members' own records, so the balancer's configuration and the farm cannot differ.
 
 import { isIP } from 'node:net';
 import type { ListenerSummary, MemberSummary } from '../admin/status.ts';
@@ -11,25 +11,28 @@ import { isReliable, type ListenerKind, TRANSPORT_KINDS } from '../packet/transp
 
 export interface PlannedMember {
   readonly id: string;
-  /** Its own address, never the VIP. */
+  /** Own address of the member, never the VIP. */
   readonly address: string;
   /** 1-1000, relative to the other members. */
   readonly weight: number;
-  /** Of the interface that has `address`; null: not known. Only direct server return needs it. */
+  /** MAC address of the interface with `address`; null: not known. Only direct server return needs it. */
   readonly mac: string | null;
 }
 
 export interface PlannedService {
   readonly transport: ListenerKind;
-  /** At the VIP. */
+  /** Port at the VIP. */
   readonly port: number;
-  /** At the member. */
+  /** Port at the member. */
   readonly targetPort: number;
-  /** Clients speak TLS there, and the balancer ends it. */
+  /** Clients use TLS at this port, and the balancer ends it. */
   readonly tls?: true;
 }
 
-/** `sip`: OPTIONS over TCP; `tcp`: a connection; `http`: GET /readyz of the admin server. All to the member's own address. */
+/**
+ * `sip`: OPTIONS over TCP; `tcp`: a connection; `http`: GET /readyz of the admin server. All to the member's own
+ * address.
+ */
 export interface HealthCheck {
   readonly kind: 'sip' | 'tcp' | 'http';
   readonly port: number;
@@ -40,9 +43,11 @@ export interface BalancerPlan {
   readonly vip: string;
   readonly services: readonly PlannedService[];
   readonly members: readonly PlannedMember[];
-  /** null: the balancer does not ask. */
+  /** null: the balancer makes no health checks. */
   readonly check: HealthCheck | null;
-  /** Of the balancer: the interface that faces the clients, and the one that faces the members (often the same). */
+  /**
+   * Interfaces of the balancer: the one that faces the clients, and the one that faces the members (often the same).
+   */
   readonly device: string;
   readonly outDevice: string;
   /** MAC address of the balancer's `outDevice`; null: not known. */
@@ -52,12 +57,12 @@ export interface BalancerPlan {
 export interface PlanOptions {
   /** Default: the one address that every member advertises. */
   readonly vip?: string;
-  /** Picks the listeners that advertise this port; with none, all listeners are put at this port. */
+  /** Selects the listeners that advertise this port. If there are none, all listeners are put at this port. */
   readonly port?: number;
-  /** MAC and own addresses by member id: they win over what is found. */
+  /** MAC and own addresses by member id. They override addresses that are found. */
   readonly macs?: ReadonlyMap<string, string>;
   readonly addresses?: ReadonlyMap<string, string>;
-  /** MAC addresses by IP address, as this host knows its neighbours. */
+  /** MAC addresses by IP address, from this host's neighbour table. */
   readonly neighbours?: ReadonlyMap<string, string>;
   readonly balancerMac?: string;
   readonly device?: string;
@@ -66,13 +71,13 @@ export interface PlanOptions {
   readonly check?: HealthCheck | null;
   /** True: members take packets whose destination is the VIP itself (direct server return). */
   readonly directReturn: boolean;
-  /** True: the balancer can end TLS. Left out: it cannot, and what clients reach by TLS is left out. */
+  /** True: the balancer can end TLS. Left out: it cannot, and listeners that clients reach by TLS are left out. */
   readonly endsTls?: boolean;
 }
 
 export interface Planned {
   readonly plan: BalancerPlan;
-  /** What the operator should know; one line each. */
+  /** Warnings for the operator, one line each. */
   readonly warnings: readonly string[];
 }
 
@@ -87,7 +92,7 @@ interface Candidate {
   readonly entrances: readonly Entrance[];
 }
 
-/** Of one member in the configuration. */
+/** Highest weight of one member in the configuration. */
 const MOST_WEIGHT = 1000;
 
 function refuse(message: string): never {
@@ -96,7 +101,7 @@ function refuse(message: string): never {
 
 const isSix = (address: string): boolean => address.includes(':');
 
-/** By what they advertise by name, clients come to the VIP, whichever that is. */
+/** A listener that advertises a name is reached at the VIP, whatever the VIP is. */
 const isNamed = ({ advertise }: Entrance): boolean => isIP(advertise.host) === 0;
 const isTls = ({ advertise }: Entrance): boolean => TRANSPORT_KINDS[advertise.transport].secure;
 const isAt =
@@ -113,7 +118,10 @@ function entrancesOf(listeners: readonly ListenerSummary[]): Entrance[] {
   });
 }
 
-/** By name and not by number: the same members make the same text, whichever joined first. Digits count as numbers: fe2 before fe10. */
+/**
+ * Sorts by name, not by number: the text does not depend on the order of joining. Digits count as numbers: fe2 before
+ * fe10.
+ */
 const byName = (a: MemberSummary, b: MemberSummary): number => a.id.localeCompare(b.id, 'en', { numeric: true });
 
 function candidates(members: readonly MemberSummary[], endsTls: boolean, warnings: string[]): Candidate[] {
@@ -139,13 +147,16 @@ function candidates(members: readonly MemberSummary[], endsTls: boolean, warning
   return taken;
 }
 
-/** What the workers of one host have in common; of no other member, for two processes share no address unless they are workers. */
+/** Returns what only workers of one host have in common: two other processes never share an address. */
 function placeOf({ member, entrances }: Candidate): string {
   const relay = parseEndpoint(member.relay)?.address ?? member.id;
   return [relay, ...entrances.map(({ transport, bind }) => `${transport} ${formatEndpoint(bind)}`)].join(' ');
 }
 
-/** Workers of one host (fe1.0, fe1.1 ...) share its listeners: to a balancer they are one, with the weight of all. */
+/**
+ * Merges the workers of one host (fe1.0, fe1.1 ...), which share its listeners. The balancer sees one member with the
+ * weight of all.
+ */
 function byHost(farm: readonly Candidate[]): Candidate[] {
   const hosts = new Map<string, Candidate[]>();
   for (const one of farm) hosts.set(placeOf(one), [...(hosts.get(placeOf(one)) ?? []), one]);
@@ -158,7 +169,7 @@ function byHost(farm: readonly Candidate[]): Candidate[] {
   });
 }
 
-/** The one address that all members advertise. */
+/** Returns the one address that all members advertise. */
 function findVip(farm: readonly Candidate[]): string {
   const [first, ...others] = farm.map(
     ({ entrances }) =>
@@ -170,7 +181,7 @@ function findVip(farm: readonly Candidate[]): string {
   return refuse('the members advertise no address in common, so the VIP is not known: give it with --vip');
 }
 
-/** Those that `wanted` is true of; all of them when it is true of none. */
+/** Returns the elements that satisfy `wanted`; all elements when none does. */
 function pick<T>(all: readonly T[], wanted: (one: T) => boolean): readonly T[] {
   const picked = all.filter(wanted);
   return picked.length > 0 ? picked : all;
@@ -221,7 +232,7 @@ function ownAddress({ member, entrances }: Candidate, vip: string, given: string
   );
 }
 
-/** The TCP port that every member has on its own address. */
+/** Returns a check of the TCP port that every member has on its own address; null when there is none. */
 function findCheck(farm: readonly Candidate[], vip: string): HealthCheck | null {
   const ports = farm.map(({ entrances }) =>
     entrances
@@ -234,7 +245,7 @@ function findCheck(farm: readonly Candidate[], vip: string): HealthCheck | null 
   return port === undefined ? null : { kind: 'sip', port };
 }
 
-/** Listeners that stand where packets of this kind of balancer do not arrive. */
+/** Warns of members whose listeners do not receive packets from this kind of balancer. */
 function misplaced(farm: readonly Candidate[], vip: string, directReturn: boolean): string[] {
   const wrong = farm.filter(({ entrances }) =>
     entrances.every(({ bind }) => (bind.address === vip) !== directReturn || isSix(bind.address) !== isSix(vip)),
@@ -249,8 +260,8 @@ function misplaced(farm: readonly Candidate[], vip: string, directReturn: boolea
 }
 
 /**
- * Plans the balancer of the farm whose members answered `members`. Throws SF_BALANCER_PLAN with what to do when
- * they do not fit behind one balancer.
+ * Plans the balancer of the farm with these members. Throws SF_BALANCER_PLAN, with the remedy, when they do not fit
+ * behind one balancer.
  */
 export function planBalancer(farm: string, members: readonly MemberSummary[], options: PlanOptions): Planned {
   const warnings: string[] = [];
@@ -288,19 +299,19 @@ export function planBalancer(farm: string, members: readonly MemberSummary[], op
   };
 }
 
-/** `198.51.100.1:5060`. */
+/** Returns the endpoint at the VIP: `198.51.100.1:5060`. */
 export function atVip(plan: BalancerPlan, { port }: PlannedService): string {
   return formatEndpoint({ address: plan.vip, port });
 }
 
-/** `10.0.0.11:5060`. */
+/** Returns the endpoint at the member: `10.0.0.11:5060`. */
 export function atMember(member: PlannedMember, { targetPort }: PlannedService): string {
   return formatEndpoint({ address: member.address, port: targetPort });
 }
 
 const divisor = (a: number, b: number): number => (b === 0 ? a : divisor(b, a % b));
 
-/** The weights without their common divisor, none above `most`. */
+/** Returns the weights without their common divisor, none above `most`. */
 export function smallWeights(members: readonly PlannedMember[], most: number): number[] {
   const common = members.reduce((so, { weight }) => divisor(so, weight), 0);
   const small = members.map(({ weight }) => weight / common);
@@ -308,7 +319,7 @@ export function smallWeights(members: readonly PlannedMember[], most: number): n
   return highest <= most ? small : small.map((weight) => Math.max(1, Math.round((weight * most) / highest)));
 }
 
-/** FNV-1a with a final mix, as a fraction above 0 and below 1. */
+/** Returns FNV-1a with a final mix, as a fraction above 0 and below 1. */
 function fraction(text: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
@@ -318,8 +329,8 @@ function fraction(text: string): number {
 }
 
 /**
- * Which member each of `count` hash buckets goes to, by weighted rendezvous hashing: a member that comes or goes
- * moves its own share only, so the TCP connections of the others stay where they are.
+ * Assigns each of `count` hash buckets to a member, by weighted rendezvous hashing. A member that comes or goes moves
+ * only its own share. TCP connections of the others stay where they are.
  */
 export function buckets(members: readonly PlannedMember[], count: number): PlannedMember[] {
   const score = (bucket: number, { id, weight }: PlannedMember): number =>
@@ -329,7 +340,7 @@ export function buckets(members: readonly PlannedMember[], count: number): Plann
   );
 }
 
-/** The port of SIP at the VIP: of the first TCP service, else of the first. */
+/** Returns the SIP port at the VIP: of the first TCP service, else of the first service. */
 export function sipPort({ services }: BalancerPlan): number {
   return (services.find(({ transport }) => isReliable(transport)) ?? services[0]!).port;
 }

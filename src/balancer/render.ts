@@ -1,4 +1,4 @@
-// The kinds of balancers that can be written, and their files.
+// Lists the supported kinds of balancers and writes their files.
 
 import { SipfarmError } from '../base/errors.ts';
 import { isReliable } from '../packet/transport-kind.ts';
@@ -17,7 +17,7 @@ interface Kind {
   readonly directReturn: boolean;
   /** True: TCP services only. */
   readonly tcpOnly?: boolean;
-  /** True: its file says how TLS is ended. */
+  /** True: its file configures the end of TLS. */
   readonly endsTls?: boolean;
   readonly files: Readonly<Record<string, (plan: BalancerPlan) => string>>;
 }
@@ -43,12 +43,12 @@ export type BalancerKind = keyof typeof KIND_TABLE;
 
 export const BALANCER_KINDS = Object.keys(KIND_TABLE) as readonly BalancerKind[];
 
-/** True: this kind leaves the destination address alone (direct server return). */
+/** Returns whether this kind leaves the destination address unchanged (direct server return). */
 export function isDirectReturn(kind: BalancerKind): boolean {
   return KIND_TABLE[kind].directReturn;
 }
 
-/** True: this kind can end TLS in front of a listener of TCP. */
+/** Returns whether this kind can end TLS in front of a TCP listener. */
 export function canEndTls(kind: BalancerKind): boolean {
   const { endsTls = false }: Kind = KIND_TABLE[kind];
   return endsTls;
@@ -59,7 +59,9 @@ export interface RenderedFile {
   readonly text: string;
 }
 
-/** The files of `kind` for this farm. Throws SF_BALANCER_PLAN when the kind cannot carry any of its services. */
+/**
+ * Returns the files of `kind` for this farm. Throws SF_BALANCER_PLAN when the kind cannot carry any of its services.
+ */
 export function renderBalancer(kind: BalancerKind, plan: BalancerPlan): readonly RenderedFile[] {
   const { files, tcpOnly }: Kind = KIND_TABLE[kind];
   if (tcpOnly && plan.services.every(({ transport }) => !isReliable(transport)))

@@ -1,13 +1,13 @@
-// Asks the running member over its admin API.
+// Sends requests to the running member over its admin API.
 import { formatEndpoint, isWildcard } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
 import type { AdminAddress } from '../config/load.ts';
 
-/** Milliseconds a member may take to answer; the slowest answer waits for the store. */
+/** Milliseconds that a member may take to answer; the slowest answer waits for the store. */
 const PATIENCE_MS = 10_000;
-/** What these say needs no word about who said it. */
+/** Errors whose message is complete without the member's address. */
 const OWN_CODES: readonly ErrorCode[] = ['SF_MEMBER_UNKNOWN', 'SF_ORDER_REFUSED'];
-/** These are the store's, not the member's. */
+/** Errors of the store, reported by the member. */
 const STORE_CODES: readonly ErrorCode[] = ['SF_STORE_UNREACHABLE', 'SF_STORE_CONFLICT', 'SF_STORE_REFUSED'];
 
 export class AdminClient {
@@ -20,27 +20,30 @@ export class AdminClient {
     this.#headers = token ? { authorization: `Bearer ${token.reveal()}` } : {};
   }
 
-  /** Rejects with SF_ADMIN_UNREACHABLE, SF_MEMBER_UNKNOWN, SF_ORDER_REFUSED, SF_STORE_*, or SF_ADMIN_REFUSED with the member's answer. */
+  /**
+   * Returns the member's answer. Rejects with SF_ADMIN_UNREACHABLE, SF_MEMBER_UNKNOWN, SF_ORDER_REFUSED, SF_STORE_*, or
+   * SF_ADMIN_REFUSED with the member's answer.
+   */
   get(path: string): Promise<unknown> {
     return this.#ask(path, { headers: this.#headers });
   }
 
-  /** The body of whatever the member answers, also when it refuses. Rejects with SF_ADMIN_UNREACHABLE. */
+  /** Returns the body of any answer, also of a refusal. Rejects with SF_ADMIN_UNREACHABLE. */
   async getText(path: string): Promise<string> {
     return (await this.#fetch(path, { headers: this.#headers })).text;
   }
 
-  /** As `get`; `value` goes as JSON. */
+  /** Sends `value` as JSON. Returns and rejects as `get`. */
   put(path: string, value: unknown): Promise<unknown> {
     return this.#change('PUT', path, value);
   }
 
-  /** As `put`. */
+  /** Sends `value` as JSON. Returns and rejects as `get`. */
   post(path: string, value: unknown): Promise<unknown> {
     return this.#change('POST', path, value);
   }
 
-  /** As `get`. */
+  /** Returns and rejects as `get`. */
   delete(path: string): Promise<unknown> {
     return this.#change('DELETE', path, {});
   }

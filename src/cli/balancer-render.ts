@@ -1,4 +1,4 @@
-// `sipfarm balancer render KIND`: its options, and what it prints.
+// Defines `sipfarm balancer render KIND`: its options and its output.
 
 import { isIP } from 'node:net';
 import { Argument, type Command, InvalidArgumentError } from 'commander';
@@ -50,7 +50,7 @@ function check(text: string): HealthCheck | null {
   return { kind: match[1] as HealthCheck['kind'], port: port(match[2]!) };
 }
 
-/** An option `ID=VALUE` that may be given for each member. */
+/** Parses an option `ID=VALUE` that may be given for each member. */
 function perMember(parse: (text: string) => string) {
   return (text: string, before: ReadonlyMap<string, string> | undefined): ReadonlyMap<string, string> => {
     const at = text.indexOf('=');
@@ -59,7 +59,7 @@ function perMember(parse: (text: string) => string) {
   };
 }
 
-/** Gives `render` its argument and options. */
+/** Adds argument and options to the command `render`. */
 export function addRenderOptions(command: Command): Command {
   return command
     .addArgument(new Argument('<kind>', 'kind of balancer').choices(BALANCER_KINDS))
@@ -74,7 +74,7 @@ export function addRenderOptions(command: Command): Command {
     .option('--file <name>', 'print this one of several files');
 }
 
-/** The plan of the farm for `kind`. MAC addresses not given come from this host's neighbour table. */
+/** Returns the plan of the farm for `kind`. MAC addresses that are not given come from this host's neighbour table. */
 export function planFor(
   kind: BalancerKind,
   farm: string,
@@ -101,7 +101,7 @@ export function planFor(
   return { plan, warnings: [...warnings, ...lacking(kind, plan, check === undefined)] };
 }
 
-/** What this kind of balancer would need, or will not carry. */
+/** Returns warnings of missing data, and of services that this kind does not carry. */
 function lacking(kind: BalancerKind, plan: BalancerPlan, checkIsFound: boolean): string[] {
   const found: string[] = [];
   const unknown = plan.members.filter((member) => member.mac === null).map(({ id }) => id);
@@ -117,7 +117,7 @@ function lacking(kind: BalancerKind, plan: BalancerPlan, checkIsFound: boolean):
   return found;
 }
 
-/** What is printed: the file alone when there is one, else each under a line with its name. */
+/** Returns the text to print: a single file alone, several files each under a line with its name. */
 export function showFiles(kind: BalancerKind, plan: Planned['plan'], file: string | undefined): string {
   const files = renderBalancer(kind, plan);
   const wanted = file === undefined ? files : files.filter(({ name }) => name === file);

@@ -1,4 +1,5 @@
-// `sipfarm doctor`: collects, judges, shows; mends with --fix what is safe, after asking.
+// Runs `sipfarm doctor`: collects facts, judges them, shows findings. With --fix it makes the safe fixes after
+// confirmation.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -22,17 +23,17 @@ import { printable } from './table.ts';
 export interface DoctorOptions {
   /** Path of the configuration file. */
   readonly path: string;
-  /** Where the member is asked, when not where the configuration says. */
+  /** Admin address of the member, instead of the one in the configuration. */
   readonly admin?: AdminAddress;
-  /** Ask this address as a client, and look at nothing else: no configuration is read. */
+  /** Probes this address as a client and makes no other check: no configuration is read. */
   readonly through?: Endpoint;
   readonly json?: boolean;
   readonly fix?: boolean;
-  /** Do not ask before a fix. */
+  /** Makes fixes without confirmation. */
   readonly yes?: boolean;
 }
 
-/** Milliseconds a program or page may take. */
+/** Milliseconds that a program or page may take. */
 const PATIENCE_MS = 5000;
 const MAX_OUTPUT = 16 * 1024 * 1024;
 
@@ -77,7 +78,7 @@ function surroundings(client: AdminClient, store: Store | undefined): Surroundin
   };
 }
 
-/** One look at everything. Throws what is wrong with the file. */
+/** Makes all checks once. Rejects with SF_CONFIG_SECRET when a certificate or key of the store cannot be read. */
 async function examine(
   path: string,
   config: Config,
@@ -94,7 +95,7 @@ async function examine(
   }
 }
 
-/** A look from outside. */
+/** Makes the checks from outside once. */
 async function examineThrough(to: Endpoint): Promise<readonly Finding[]> {
   const own = Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address));
   const nonce = randomBytes(8).toString('hex');
@@ -106,7 +107,7 @@ function plural(count: number, word: string): string {
   return `${count} ${word}${count === 1 ? '' : 's'}`;
 }
 
-/** Findings as text, the worst first. */
+/** Returns the findings as text, in the given order. */
 export function showFindings(findings: readonly Finding[]): string {
   const blocks = findings.map(({ severity, code, about, reason, mend }) =>
     [
@@ -135,7 +136,7 @@ async function apply(fix: Fix): Promise<string | undefined> {
   return done === undefined ? 'ip refused' : undefined;
 }
 
-/** Asks on the terminal; without one the answer is no. */
+/** Asks the operator on the terminal; without a terminal the answer is no. */
 async function askYesNo(question: string): Promise<boolean> {
   if (!process.stdin.isTTY) return false;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
@@ -146,7 +147,7 @@ async function askYesNo(question: string): Promise<boolean> {
   }
 }
 
-/** Makes the safe fixes, in order, and tells each; true when one was made. */
+/** Makes the safe fixes in order, and reports each. Returns true when at least one was tried. */
 async function mend(
   findings: readonly Finding[],
   options: DoctorOptions,
@@ -167,13 +168,17 @@ async function mend(
   for (const fix of fixes) {
     const fault = await apply(fix);
     say(`${fault === undefined ? 'done  ' : 'FAILED'} ${commandOf(fix)}${fault === undefined ? '' : ` (${fault})`}`);
-    // What comes after depends on it: an address must not be added before the kernel keeps quiet about it.
+    // Later fixes depend on this one: an address must not be added before the kernel stops answering ARP requests for
+    // it.
     if (fault !== undefined) break;
   }
   return true;
 }
 
-/** Runs the doctor; resolves to true when nothing but hints was found. Rejects with SF_CONFIG_UNREADABLE and the like. */
+/**
+ * Runs the doctor; resolves to true when nothing but hints was found. Rejects with SF_CONFIG_UNREADABLE and similar
+ * errors.
+ */
 export async function runDoctor(
   options: DoctorOptions,
   environment: Environment,
@@ -201,7 +206,7 @@ export async function runDoctor(
     const findings = await examine(options.path, config, warnings, options.admin);
     if (!options.fix) return show(findings);
     if (!options.json) show(findings);
-    // With --json the standard output holds one JSON text: what is left.
+    // With --json the standard output has one JSON text: the remaining findings.
     if (!(await mend(findings, options, err))) return options.json ? show(findings) : isWell(findings);
     return show(await examine(options.path, config, warnings, options.admin));
   } catch (error) {

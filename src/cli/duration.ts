@@ -1,7 +1,10 @@
-// Times as people type and read them: 90s, 10m, 1h30m.
+// Parses and shows durations in the form 90s, 10m, 1h30m.
 const UNITS = { h: 3600, m: 60, s: 1 } as const;
 
-/** Seconds; undefined when `text` is not hours, minutes and seconds, in this order, each once at most, with a unit. */
+/**
+ * Returns seconds; undefined unless `text` has hours, minutes and seconds in this order, each at most once and with its
+ * unit.
+ */
 export function parseDuration(text: string): number | undefined {
   const match = /^(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?$/.exec(text);
   if (!match || text === '') return undefined;
@@ -9,7 +12,7 @@ export function parseDuration(text: string): number | undefined {
   return hours * UNITS.h + minutes * UNITS.m + seconds * UNITS.s;
 }
 
-/** 3725 becomes 1h2m5s; parts that are 0 are left out. */
+/** Returns 3725 as 1h2m5s; parts that are 0 are left out. */
 export function showDuration(seconds: number): string {
   const hours = Math.floor(seconds / UNITS.h);
   const minutes = Math.floor((seconds % UNITS.h) / UNITS.m);

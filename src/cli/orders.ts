@@ -1,4 +1,4 @@
-// `sipfarm drain`, `pause`, `resume`, `ban`, `unban`, `remove`: orders for any member, given to any member.
+// Defines `sipfarm drain`, `pause`, `resume`, `ban`, `unban`, `remove`. Any member accepts orders for every member.
 import { type Command, InvalidArgumentError } from 'commander';
 import { SipfarmError } from '../base/errors.ts';
 import { MAX_DEADLINE_SECONDS, type OrderKind } from '../membership/order.ts';
@@ -7,15 +7,15 @@ import type { AdminClient } from './admin-client.ts';
 import { parseDuration, showDuration } from './duration.ts';
 import { printable } from './table.ts';
 
-/** What following a drain needs of the world. */
+/** Parts that following a drain needs. */
 export interface OrderDeps {
   out(text: string): void;
   err(text: string): void;
-  /** Writes to a terminal whose last line may be written anew; left out where the standard output is none. */
+  /** Writes to a terminal whose last line can be overwritten; left out when the standard output is no terminal. */
   readonly terminal?: (text: string) => void;
   /** Resolves after so many milliseconds. */
   pause(ms: number): Promise<void>;
-  /** Resolves when the operator has had enough (Ctrl-C). */
+  /** Resolves when the operator stops the command (Ctrl-C). */
   interrupted(): Promise<void>;
 }
 
@@ -30,9 +30,9 @@ export interface DrainOptions extends OrderOptions {
 }
 
 const LOOK_MS = 1000;
-/** A member that was asked may be restarting, or the store be away for a moment. */
+/** Failed polls that are tolerated: the polled member may be restarting, or the store briefly unreachable. */
 const PATIENT_LOOKS = 10;
-/** Where no line can be written anew, one that says the same is left out so often. */
+/** Without a terminal a line with an unchanged number of calls is printed once in so many polls. */
 const SAME_LOOKS = 10;
 const CLEAR_LINE = '\r\x1b[K';
 
@@ -47,7 +47,10 @@ export class OrderCommands {
     this.#json = json;
   }
 
-  /** True when the member has drained; false at the deadline with calls left, when another order came, or when the operator stopped looking. */
+  /**
+   * Drains the member. With `wait` resolves to true when it has drained. False: calls were left at the deadline,
+   * another order came, or the operator stopped the command. Without `wait` resolves to true once the order is given.
+   */
   async drain(id: string, { deadline, wait }: DrainOptions): Promise<boolean> {
     const given = await this.#give(id, { order: 'drain', deadlineSeconds: deadline });
     if (wait) return this.#follow(id, given);
@@ -116,7 +119,7 @@ export class OrderCommands {
     }
   }
 
-  /** undefined when nobody can say now; `last`: then it rejects. */
+  /** Returns the state of the order. Without an answer it returns undefined, or rejects if `last` is set. */
   async #poll(id: string, last: boolean): Promise<OrderStatus | undefined> {
     try {
       return (await this.#client.get(`/v1/orders/${encodeURIComponent(id)}`)) as OrderStatus;
@@ -136,7 +139,7 @@ interface End {
   readonly drained: boolean;
 }
 
-/** How the drain has ended; undefined while it goes on. */
+/** Returns how the drain has ended; undefined while it goes on. */
 function endOf(id: string, given: OrderStatus, before: OrderStatus, now: OrderStatus): End | undefined {
   const { order, alive, progress } = now;
   if (order?.order !== 'drain' || order.since !== given.order?.since)
@@ -160,7 +163,10 @@ function callsOf(count: number): string {
   return count === 1 ? '1 call' : `${count} calls`;
 }
 
-/** Shows how a drain goes: one line that is written anew, or a line where something has changed, or one of JSON for each look. */
+/**
+ * Shows the progress of a drain. A terminal gets one overwritten line, other outputs a line per change. With --json it is
+ * one line of JSON per poll.
+ */
 class DrainScreen {
   readonly #id: string;
   readonly #out: OrderDeps['out'];
@@ -208,7 +214,10 @@ function deadline(text: string): number {
   throw new InvalidArgumentError('it must be a time up to a day, like 90s, 10m or 1h30m');
 }
 
-/** The commands that give and lift orders. `asking` adds what all commands have that ask a member; `commandsFor` is asked when one runs. */
+/**
+ * Adds the commands that give and lift orders. `asking` adds the common options for requests to a member. `commandsFor`
+ * is called when a command runs.
+ */
 export function addOrderCommands<O extends OrderOptions>(
   program: Command,
   asking: (command: Command) => Command,

@@ -1,4 +1,5 @@
-// The command line: what `sipfarm` understands. Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr: code, colon, message.
+// Defines the command line of `sipfarm`. Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr: code, colon,
+// message.
 import { existsSync, readFileSync } from 'node:fs';
 import { SocketAddress } from 'node:net';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
@@ -29,15 +30,15 @@ import { addOrderCommands, OrderCommands, type OrderDeps } from './orders.ts';
 import { showCalls, showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
 import { printable } from './table.ts';
 
-/** Everything the commands need of the world. */
+/** Parts of the environment that the commands use. */
 export interface ProgramDeps {
   readonly version: string;
   readonly environment: Environment;
   /** Writes one text and a line end to the standard output. */
   out(text: string): void;
-  /** The same to the standard error. */
+  /** Writes one text and a line end to the standard error. */
   err(text: string): void;
-  /** Runs a member; resolves when it has stopped. `path` is read again on SIGHUP. */
+  /** Runs a member; resolves when it has stopped. SIGHUP reads `path` again. */
   runNode(loaded: Loaded, path: string): Promise<void>;
   /** Runs one worker of a host; resolves to false when it could not start. */
   runWorker(): Promise<boolean>;
@@ -69,7 +70,7 @@ function integer(lowest: number, highest: number): (text: string) => number {
 function vipAddress(text: string): Endpoint {
   const vip = parseEndpoint(text, 5060);
   if (!vip || vip.port === 0) throw new InvalidArgumentError('it must be an IP address, with a port or without');
-  // As sockets write it: one IPv6 address has many texts.
+  // Uses the notation of sockets: one IPv6 address has many texts.
   const family = vip.address.includes(':') ? 'ipv6' : 'ipv4';
   return { address: new SocketAddress({ address: vip.address, family }).address, port: vip.port };
 }
@@ -79,7 +80,10 @@ function etcdUrl(text: string): string {
   throw new InvalidArgumentError('it must be a URL like http://127.0.0.1:2379');
 }
 
-/** Where to ask: --admin, else the file of -c, else the default file when it is there, else the default address. */
+/**
+ * Returns the admin address: from --admin, else from the file of -c, else from the default file if it exists. Otherwise
+ * it is 127.0.0.1:8060.
+ */
 function adminAddress(options: AskOptions, environment: Environment): AdminAddress {
   const fromEnvironment = environment.SIPFARM_ADMIN_TOKEN;
   const token = fromEnvironment ? { token: new Secret(fromEnvironment) } : {};
@@ -93,7 +97,10 @@ function adminAddress(options: AskOptions, environment: Environment): AdminAddre
   return { ...token, ...loadAdminAddress(options.config ?? DEFAULT_CONFIG_PATH, environment) };
 }
 
-/** The keys to check with: of the file of -c, else of the default file, else SIPFARM_KEY; undefined when there are none. */
+/**
+ * Returns the keys for checks: from the file of -c, else from a valid default file, else from SIPFARM_KEY. undefined
+ * when there are none.
+ */
 function keysAtHand(options: ConfigOption, environment: Environment): Keyring | undefined {
   if (options.config !== undefined || existsSync(DEFAULT_CONFIG_PATH)) {
     try {
@@ -109,7 +116,7 @@ function keysAtHand(options: ConfigOption, environment: Environment): Keyring | 
 
 class Commands {
   readonly #deps: ProgramDeps;
-  /** Set by a command that did its work and found something wrong. */
+  /** True when a command has run to its end and found something wrong. */
   failed = false;
 
   constructor(deps: ProgramDeps) {
@@ -238,7 +245,7 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   withFile(program.command('run').description('run this host as a member of the farm')).action((options) =>
     commands.run(options),
   );
-  // Forked by `run`, not typed.
+  // Forked by `run`, not typed by an operator.
   program
     .command('worker', { hidden: true })
     .argument('<member>')
@@ -297,7 +304,10 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   );
 }
 
-/** The commands, bound to `deps`. `failed` tells afterwards whether a command that ran through found something wrong. */
+/**
+ * Returns the commands, bound to `deps`. `failed` returns true after a command that ran to its end and found something
+ * wrong.
+ */
 function buildProgram(deps: ProgramDeps): { readonly program: Command; readonly failed: () => boolean } {
   const commands = new Commands(deps);
   const program = new Command('sipfarm')

@@ -1,4 +1,4 @@
-// What `sipfarm check` shows of a good configuration, and what the other commands show of the member's answers.
+// Formats a valid configuration for `sipfarm check`, and the member's answers for the other commands.
 
 import type { Decoded } from '../admin/decode.ts';
 import type { AbsentSummary, CallList, CallSummary, MemberSummary, OwnerMember, OwnerReport } from '../admin/status.ts';
@@ -33,7 +33,7 @@ function showService(service: ServiceConfig): string {
   return `${kind} ${target} from ${place(bind, formatEndpoint(advertise))}, dialogs ${dialogs}`;
 }
 
-/** The effective configuration in a dozen lines. */
+/** Returns the effective configuration in a dozen lines. */
 export function summarizeConfig(config: Config): string {
   const { store, service, balancer, relay, names } = config;
   return pairs([
@@ -59,7 +59,7 @@ export function summarizeConfig(config: Config): string {
   ]);
 }
 
-/** One line per member, then those without a seat; orders where there are some. */
+/** Returns one line per member, then one per node without a seat. Has a column of orders if there are any. */
 export function showMembers(members: readonly MemberSummary[], absent: readonly AbsentSummary[]): string {
   const ordered = [...members, ...absent].some(({ order }) => order !== undefined);
   const orderOf = ({ order = '' }: { readonly order?: string }): string[] => (ordered ? [order] : []);
@@ -112,7 +112,7 @@ function nameMember(member: OwnerMember | null): string {
   return member ? `${member.id} (number ${member.number})` : 'nobody';
 }
 
-/** Characters of a text of strangers that a table shows. */
+/** Characters shown in a table of a text from an untrusted party. */
 const MAX_SHOWN = 60;
 
 function clipped(text: string): string {
@@ -127,7 +127,7 @@ function ownerOf({ owner, incarnation, epoch }: CallSummary): string {
   return `${owner.id || 'no seat'} (number ${owner.number}), incarnation ${incarnation}, epoch ${epoch}`;
 }
 
-/** One line per call. */
+/** Returns one line per call. */
 export function showCalls({ calls, more }: CallList): string {
   const headings = ['CALL-ID', 'METHOD', 'STATE', 'SINCE', 'OWNER', 'FROM', 'TO', 'LEGS'];
   const rows = calls.map((call) => {
@@ -151,7 +151,7 @@ function showRecord({ record, recordKnown }: OwnerReport): [string, string][] {
   ];
 }
 
-/** Who owns a Call-ID, and why; and what its record says. */
+/** Returns the owner of a Call-ID, the values that decide it, and its record. */
 export function showOwner(answer: OwnerReport): string {
   return pairs([
     ['call-id', answer.callId],
@@ -169,7 +169,7 @@ function verdictOf(verified: boolean | null): string {
   return verified ? 'good' : 'WRONG: made by another farm or with another key, cut or changed';
 }
 
-/** The fields of a token or frame; of a message every line, made printable. */
+/** Returns the fields of a token or frame, and every line of a message in printable form. */
 export function showDecoded(decoded: Decoded): string {
   if (decoded.what === 'frame') {
     const fields = Object.entries(decoded.fields).map(([name, value]): [string, string | number] => [name, value]);

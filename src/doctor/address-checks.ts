@@ -1,4 +1,4 @@
-// Checks of addresses: the VIP of a DSR balancer and how the kernel answers for it, and what clients are told.
+// Checks addresses: the VIP of a DSR balancer, the kernel's ARP answers for it, and the addresses that clients receive.
 import { formatEndpoint, formatPlace, isWildcard } from '../base/endpoint.ts';
 import { type Config, isLoopback } from '../config/schema.ts';
 import type { HostFacts, InterfaceFacts } from './facts.ts';
@@ -9,20 +9,20 @@ type ListenerFact = Config['listeners'][number];
 const hostPrefix = (address: string): number => (address.includes(':') ? 128 : 32);
 const conf = (device: string, name: string): string => `net/ipv4/conf/${device}/${name}`;
 
-/** The larger of `all` and the interface counts (Documentation/networking/ip-sysctl). */
+/** Returns the effective value: the larger of `all` and the interface (Documentation/networking/ip-sysctl). */
 function effective(facts: HostFacts, device: string, name: string): number {
   const value = (at: string): number => Number(facts.sysctl.get(conf(at, name)) ?? 0);
   return Math.max(value('all'), value(device));
 }
 
-/** Interfaces by which a neighbour could ask for an IPv4 address. */
+/** Returns the interfaces on which a neighbour could send ARP requests for an IPv4 address. */
 function outer(facts: HostFacts): readonly InterfaceFacts[] {
   return facts.interfaces.filter(
     ({ inner, up, addresses }) => !inner && up && addresses.some(({ address }) => !address.includes(':')),
   );
 }
 
-/** Addresses of the balancer that this host must hold, under DSR. */
+/** Returns the balancer's addresses that this host must hold under DSR. */
 export function vips(config: Config): readonly string[] {
   if (config.balancer.mode !== 'dsr') return [];
   const bound = config.listeners.map(({ bind }) => bind.address);
@@ -55,7 +55,10 @@ function checkVip(vip: string, facts: HostFacts): Finding[] {
   });
 }
 
-/** One kernel setting that must be one of `good` on every interface where a neighbour can ask; `set` mends it. */
+/**
+ * Checks that a kernel setting is one of `good` on every interface where a neighbour can send ARP requests. `set`: the
+ * value that repairs it.
+ */
 function checkArp(
   facts: HostFacts,
   vips: readonly string[],
@@ -76,7 +79,7 @@ function checkArp(
   return [finding(code, 'fault', about, reason, mend, fixes)];
 }
 
-/** Under DSR with an IPv4 VIP. */
+/** Checks the ARP settings of a DSR host with an IPv4 VIP. */
 function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
   const held = vips(config).filter((vip) => !vip.includes(':'));
   if (held.length === 0) return [];
@@ -85,7 +88,7 @@ function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
       facts,
       held,
       'arp_ignore',
-      // 3 still answers for addresses of global scope, which an alias on lo has.
+      // 3 still answers for addresses of global scope, and an alias on lo has one.
       [1, 2, 8],
       '1',
       'arp_ignore is not 1 there (the larger of all and the interface counts): this host answers ARP requests for the VIP, and whoever believes it sends all packets here, past the balancer.',
@@ -102,7 +105,10 @@ function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
   ];
 }
 
-/** Settings that are right now; `good` lists the values that are, by name. One finding for all that would be gone after a boot. */
+/**
+ * Checks that settings with a right value now keep it after a boot. `good`: the right values by name. Returns one
+ * finding for all that would be lost.
+ */
 function checkPersisted(facts: HostFacts, good: Readonly<Record<string, readonly string[]>>): Finding[] {
   const fading = Object.entries(good).flatMap(([name, values]) => {
     const path = conf('all', name);
@@ -133,14 +139,14 @@ function listenerName({ name, bind }: ListenerFact): string {
   return `listener ${name} (${formatEndpoint(bind)})`;
 }
 
-/** Addresses of lo and of dummy interfaces that are not loopback: VIPs, most likely. */
+/** Returns the addresses of lo and of dummy interfaces that are not loopback: probably VIPs. */
 function aliasesOf(facts: HostFacts): ReadonlySet<string> {
   const inner = facts.interfaces.filter((device) => device.inner);
   const found = inner.flatMap(({ addresses }) => addresses.map(({ address }) => address));
   return new Set(found.filter((address) => !isLoopback(address)));
 }
 
-/** A wildcard listener whose VIP is an alias here is one behind DSR, whatever `balancer.mode` says. */
+/** Finds wildcard listeners whose VIP is an alias here: they are behind DSR, whatever `balancer.mode` is. */
 function checkWildcards(config: Config, facts: HostFacts): Finding[] {
   const aliases = aliasesOf(facts);
   return config.listeners
@@ -184,7 +190,10 @@ function checkProbes(config: Config, facts: HostFacts): Finding[] {
   return [finding('DR_PROBES_EMPTY', 'warning', 'balancer.probes', reason, mend)];
 }
 
-/** Devices by which packets with the source of a client come in though the way to the client may be another, with what comes in there. */
+/**
+ * Returns the devices on which packets from client addresses arrive, although the route to the client may use another
+ * device. `who`: the sender of these packets. `known`: the configuration proves it.
+ */
 function entrances(
   config: Config,
   facts: HostFacts,
@@ -199,13 +208,16 @@ function entrances(
   }
   const { address } = config.relay.bind;
   const link = facts.interfaces.find(({ addresses }) => addresses.some((own) => own.address === address));
-  // rp_filter is a matter of IPv4.
+  // rp_filter exists for IPv4 only.
   if (config.relay.mode === 'transparent' && link && !address.includes(':'))
     found.set(link.name, { who: 'what members relay with the addresses of clients', known: true });
   return found;
 }
 
-/** Strict filtering where clients' packets come in, or could, by another interface than the way back to them. */
+/**
+ * Finds strict filtering on interfaces where clients' packets arrive, or could, and the route back is by another
+ * interface.
+ */
 function checkReversePath(config: Config, facts: HostFacts): Finding[] {
   return [...entrances(config, facts)]
     .filter(([name]) => name !== facts.defaultDevice && effective(facts, name, 'rp_filter') === 1)

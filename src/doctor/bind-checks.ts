@@ -1,4 +1,4 @@
-// Checks of the addresses that sipfarm binds: this host must hold each of them, whatever the mode.
+// Checks the addresses that sipfarm binds: this host must hold each of them, in every mode.
 
 import { type Endpoint, isWildcard } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
@@ -13,7 +13,9 @@ interface Bound {
   readonly bind: Endpoint;
 }
 
-/** All that is bound at the start, with its name in the configuration. Workers have the same addresses. */
+/**
+ * Returns everything that is bound at the start, with its name in the configuration. Workers have the same addresses.
+ */
 export function boundBy(config: Config): readonly Bound[] {
   const { bind: inner } = endpointsOf(config.service);
   return [
@@ -25,13 +27,16 @@ export function boundBy(config: Config): readonly Bound[] {
   ];
 }
 
-/** The single addresses among them. */
+/** Returns the bound addresses without duplicates and wildcards. */
 export function boundAddresses(config: Config): readonly string[] {
   const addresses = new Set(boundBy(config).map(({ bind }) => bind.address));
   return [...addresses].filter((address) => !isWildcard(address));
 }
 
-/** A VIP of DSR has a finding of its own. */
+/**
+ * Reports bound addresses that this host does not hold. A VIP of DSR is left out: address-checks.ts has its own
+ * finding.
+ */
 export function checkBinds(config: Config, facts: HostFacts): Finding[] {
   const others = new Set(vips(config));
   return boundAddresses(config).flatMap((address) => {

@@ -1,4 +1,4 @@
-// Collects the facts of this host and of the farm around it, as far as they can be had; what cannot is left out, nothing here fails.
+// Collects the facts of this host and its farm. A fact that cannot be obtained is left out; nothing here fails.
 
 import type { Clock } from '../base/clock.ts';
 import { parseEndpoint } from '../base/endpoint.ts';
@@ -26,20 +26,20 @@ import type {
 import { leastOf, sumOf } from './metrics-text.ts';
 import { MAX_PACKET, probePath } from './path-probe.ts';
 
-/** What the doctor may ask. Every method tells undefined, or an empty list, for what cannot be had. */
+/** Sources of the doctor's facts. Every method returns undefined, or an empty list, when a fact cannot be obtained. */
 export interface Surroundings {
   readonly network: Network;
   readonly clock: Clock;
   /** undefined with the memory store: it is inside the running member. */
   readonly store: Store | undefined;
   readFile(path: string): string | undefined;
-  /** Names in a folder. */
+  /** Returns the names in a folder. */
   listFiles(path: string): readonly string[];
-  /** Standard output of a program that ended well. */
+  /** Returns the standard output of a program that exits with success. */
   run(command: string, args: readonly string[]): Promise<string | undefined>;
-  /** Body of an answer of the running member's admin API. */
+  /** Returns the body of an answer of the running member's admin API. */
   ask(path: string): Promise<string | undefined>;
-  /** Body and header Date of a page. */
+  /** Returns the body and the Date header of a page. */
   fetchPage(url: string): Promise<{ readonly text: string; readonly date: string | null } | undefined>;
 }
 
@@ -53,17 +53,17 @@ const SYSCTLS = [
   'net/netfilter/nf_conntrack_max',
 ];
 const PER_INTERFACE = ['arp_ignore', 'arp_announce', 'rp_filter'];
-/** A file of a later folder replaces one of the same name: sysctl.d(5). */
+/** A file in a later folder replaces one of the same name: sysctl.d(5). */
 const SYSCTL_FOLDERS = ['/usr/lib/sysctl.d', '/usr/local/lib/sysctl.d', '/run/sysctl.d', '/etc/sysctl.d'];
 const READS = 9;
 /** Operations of the largest transaction that sipfarm makes. */
 const LARGE = 100;
-/** How long counters are watched, ms: peers probe four times a second. */
+/** Milliseconds that counters are watched: peers probe four times a second. */
 const WATCH_MS = 1200;
-/** Peers whose path is probed; a farm is seldom larger, and each costs a handful of packets. */
+/** Peers whose path is probed. A farm is seldom larger, and each peer costs a handful of packets. */
 const MAX_PEERS = 64;
 
-/** JSON from elsewhere; undefined when it is none. */
+/** Parses JSON of another program; undefined when it is not valid. */
 function parseJson(text: string | undefined): unknown {
   try {
     return text === undefined ? undefined : JSON.parse(text);
@@ -111,10 +111,13 @@ async function findRoute(
   return { device: route.dev, mtu: Math.min(own, ...(route.metrics ?? []).map(({ mtu }) => mtu ?? own)) };
 }
 
-/** Errors by which the system says that it does not hold an address; others are none of the address. */
+/** Errors that mean that the system does not hold an address. Other errors do not concern the address. */
 const NOT_HELD = ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL'];
 
-/** Binds the address at a free port, as the start would, and asks the routes, which do not depend on net.ipv4.ip_nonlocal_bind. */
+/**
+ * Binds the address at a free port, as the start would, and reads its route. The route does not depend on
+ * net.ipv4.ip_nonlocal_bind.
+ */
 async function tryAddress(around: Surroundings, address: string): Promise<BoundFacts> {
   const handlers = { onDatagram: () => {}, onSendError: () => {} };
   const refused = await around.network.bindUdp({ address, port: 0 }, handlers).then(
@@ -136,13 +139,13 @@ function readSysctls(around: Surroundings, interfaces: readonly InterfaceFacts[]
   return found;
 }
 
-/** Settings of one file of sysctl.d(5), by path under /proc/sys. */
+/** Returns the settings of one file of sysctl.d(5), by path under /proc/sys. */
 export function parseSysctlFile(text: string): [string, string][] {
   return text.split('\n').flatMap((line): [string, string][] => {
     const match = /^\s*-?([^#;=\s]+)\s*=\s*(.*?)\s*$/.exec(line);
     if (!match) return [];
     const [, name = '', value = ''] = match;
-    // As sysctl.d(5): a name whose first separator is a slash is a path already.
+    // sysctl.d(5): a name whose first separator is a slash is already a path.
     const isPath = /^[^./]*\//.test(name);
     return [[isPath ? name : name.replace(/[./]/g, (sign) => (sign === '.' ? '/' : '.')), value]];
   });
@@ -156,21 +159,23 @@ function readPersisted(around: Surroundings): Map<string, string> {
   return new Map([...files, '/etc/sysctl.conf'].flatMap((path) => parseSysctlFile(around.readFile(path) ?? '')));
 }
 
-/** A counter of /proc/net/snmp; 0 when it is not there. */
+/** Returns a counter of /proc/net/snmp; 0 when it is not there. */
 export function snmpCounter(text: string, group: string, name: string): number {
   const [names, values] = text.split('\n').filter((line) => line.startsWith(`${group}: `));
   const column = names?.split(' ').indexOf(name) ?? -1;
   return column > 0 ? Number(values?.split(' ')[column] ?? 0) : 0;
 }
 
-/** Whether a rule of nftables or iptables keeps packets out of the connection tracker. */
+/** Returns whether a rule of nftables or iptables keeps packets out of the connection tracker. */
 async function isUntracked(around: Surroundings): Promise<boolean | undefined> {
   const texts = await Promise.all([around.run('nft', ['list', 'ruleset']), around.run('iptables-save', ['-t', 'raw'])]);
   if (texts.every((text) => text === undefined)) return undefined;
   return texts.some((text) => /\bnotrack\b/i.test(text ?? ''));
 }
 
-/** Entries of a listener's clients; undefined where the kernel shows no table, or the doctor is not root. */
+/**
+ * Counts the tracked clients of the UDP listeners; undefined when the kernel has no table, or the doctor is not root.
+ */
 function countTracked(around: Surroundings, config: Config): number | undefined {
   const text = around.readFile('/proc/net/nf_conntrack');
   if (text === undefined) return undefined;
@@ -196,14 +201,16 @@ async function askStoreHost(around: Surroundings, host: string): Promise<StoreHo
   const compacted = sumOf(text, 'etcd_debugging_mvcc_compact_revision');
   return {
     host,
-    // The header has whole seconds: half a second in the middle.
+    // The header has whole seconds: 500 ms is the middle.
     clockAheadMs: Number.isNaN(told) ? undefined : told + 500 - middle,
     full: quota && size !== undefined ? size / quota : undefined,
     history: current !== undefined && compacted !== undefined ? current - Math.max(0, compacted) : undefined,
   };
 }
 
-/** Reads, and one transaction of the largest size whose condition cannot hold, so that it writes nothing. */
+/**
+ * Measures some reads, and tries one transaction of the largest size. Its condition cannot hold, so it writes nothing.
+ */
 async function measureStore(store: Store, clock: Clock): Promise<Omit<StoreFacts, 'hosts'>> {
   const times: number[] = [];
   try {
@@ -257,7 +264,7 @@ function seenPeers(value: unknown): readonly SeenPeer[] {
   });
 }
 
-/** The counters of the running member that grow with other keys. */
+/** Reads the counters of the running member that rise when keys differ, and its limit of open files. */
 async function forgedNow(
   around: Surroundings,
 ): Promise<{ frames: number; tokens: number; maxFiles: number | undefined }> {
@@ -299,7 +306,7 @@ async function probePeers(
   const probed = [...relays].slice(0, MAX_PEERS).map(async (relay): Promise<[string, PathFacts] | undefined> => {
     const endpoint = parseEndpoint(relay);
     if (!endpoint) return undefined;
-    // TCP fills packets up to the MTU of the route, whatever relay.mtu says.
+    // TCP fills packets up to the MTU of the route, regardless of relay.mtu.
     const mtu = routes.get(endpoint.address)?.mtu ?? config.relay.mtu;
     return [relay, await probePath(around, endpoint, Math.min(mtu, MAX_PACKET))];
   });
@@ -338,7 +345,7 @@ async function tryRaw({ network, run }: Surroundings, config: Config): Promise<R
   }
 }
 
-/** Everything, in some three seconds. Never rejects. `file`: path of the configuration. */
+/** Collects all facts in some three seconds. Never rejects. `file`: path of the configuration. */
 export async function collectFacts(config: Config, around: Surroundings, file: string): Promise<HostFacts> {
   const links = (parseJson(await around.run('ip', ['-j', '-d', 'addr', 'show'])) ?? []) as readonly IpLink[];
   const interfaces = links.map(interfaceOf);
@@ -375,7 +382,7 @@ export async function collectFacts(config: Config, around: Surroundings, file: s
     untracked,
     openFiles,
     defaultDevice: defaultRoute?.dev,
-    // After the probes: by now the kernel knows what the path told it.
+    // Read after the probes: the kernel then has the result of path MTU discovery.
     routes: await findRoutes(around, config, records, mtuOf),
     datagrams: {
       bufferFull: snmpCounter(snmp, 'Udp', 'RcvbufErrors'),

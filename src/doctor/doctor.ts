@@ -1,4 +1,4 @@
-// All checks of `sipfarm doctor`: the configuration and the facts of the host in, findings out. Pure.
+// Runs all checks of `sipfarm doctor`: configuration and facts of the host in, findings out. Pure.
 import type { Problem } from '../config/problems.ts';
 import type { Config } from '../config/schema.ts';
 import { checkAddresses } from './address-checks.ts';
@@ -17,12 +17,12 @@ function worstFirst(findings: readonly Finding[]): readonly Finding[] {
   return findings.toSorted((a, b) => ORDER[a.severity] - ORDER[b.severity]);
 }
 
-/** What is wrong with what clients get, the worst first. */
+/** Returns the findings about answers to clients, worst first. */
 export function diagnoseThrough(facts: ThroughFacts): readonly Finding[] {
   return worstFirst(checkThrough(facts));
 }
 
-/** What is wrong, the worst first. */
+/** Returns the findings about this host and farm, worst first. */
 export function diagnose(config: Config, warnings: readonly string[], facts: HostFacts): readonly Finding[] {
   const said = warnings.map((warning) =>
     finding('DR_CONFIG_WARNING', 'hint', 'configuration', warning, [`sipfarm check -c ${facts.file}`]),
@@ -37,7 +37,7 @@ export function diagnose(config: Config, warnings: readonly string[], facts: Hos
   ]);
 }
 
-/** A configuration that is not valid, as findings. */
+/** Returns the problems of an invalid configuration as findings. */
 export function diagnoseProblems(file: string, problems: readonly Problem[]): readonly Finding[] {
   return problems.map(({ field, line, column, message }) => {
     const wildcard =
@@ -53,7 +53,7 @@ export function diagnoseProblems(file: string, problems: readonly Problem[]): re
   });
 }
 
-/** Whether nothing was found but hints. */
+/** Returns whether the findings contain only hints. */
 export function isWell(findings: readonly Finding[]): boolean {
   return findings.every(({ severity }) => severity === 'hint');
 }

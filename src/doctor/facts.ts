@@ -1,11 +1,12 @@
-// What `sipfarm doctor` knows before it judges. Collected once (collect.ts); the checks are pure functions of it and of the configuration.
+// Defines the facts that `sipfarm doctor` collects before it judges. collect.ts collects them once. The checks are pure
+// functions of them and of the configuration.
 
 import type { MemberRecord } from '../membership/member-record.ts';
 import type { PeerInfo } from '../relay/peers.ts';
 
 export interface InterfaceFacts {
   readonly name: string;
-  /** lo, or an interface of kind dummy: no neighbour is there to ask for an address. */
+  /** lo, or an interface of kind dummy: it has no neighbour that could send ARP requests. */
   readonly inner: boolean;
   readonly up: boolean;
   readonly addresses: readonly { readonly address: string; readonly prefix: number }[];
@@ -13,34 +14,39 @@ export interface InterfaceFacts {
 
 export interface RouteFacts {
   readonly device: string;
-  /** Octets of the largest IP packet that this host sends there unbroken; what the path has told it included. */
+  /**
+   * Octets of the largest IP packet that this host sends there unfragmented, including what path MTU discovery found.
+   */
   readonly mtu: number;
 }
 
 /** An address of the configuration that sipfarm binds. */
 export interface BoundFacts {
-  /** The system's error when it is bound; undefined when it can be. */
+  /** The system's error on binding; undefined when it can be bound. */
   readonly refused: string | undefined;
-  /** Whether packets to it are this host's own; undefined where the routes cannot be read. */
+  /** Whether the address is local to this host; undefined when the routes cannot be read. */
   readonly local: boolean | undefined;
 }
 
-/** What a peer's relay address answered. */
+/** Result of probing a peer's relay address. */
 export interface PathFacts {
   readonly tcp: 'open' | 'refused' | 'silent';
-  /** Octets of the largest IP packet of those tried, up to the MTU of the route, that reached the peer; undefined when the peer answers none. */
+  /**
+   * Octets of the largest probe packet, up to the MTU of the route, that reached the peer; undefined when the peer
+   * answers no probe.
+   */
   readonly passes: number | undefined;
 }
 
 export interface StoreFacts {
-  /** Why it does not answer; undefined when it does. */
+  /** Reason why the store does not answer; undefined when it does. */
   readonly trouble: string | undefined;
   /** Median of some reads, ms. */
   readonly medianMs: number;
   readonly slowestMs: number;
-  /** It takes a transaction as large as sipfarm makes them. */
+  /** True when the store takes a transaction of the largest size that sipfarm makes. */
   readonly takesLarge: boolean;
-  /** By host, where its /metrics can be read. */
+  /** One entry per host of the store; values are undefined where its /metrics cannot be read. */
   readonly hosts: readonly StoreHostFacts[];
 }
 
@@ -59,7 +65,7 @@ export interface SeenPeer extends Pick<PeerInfo, 'id'> {
   readonly relay: string;
   readonly seated: boolean;
   readonly reachable: boolean;
-  /** Ids of the members it says it cannot reach. */
+  /** Ids of the members that it reports as unreachable. */
   readonly misses: readonly string[];
 }
 
@@ -67,18 +73,18 @@ export interface MemberFacts {
   readonly ready: boolean;
   readonly reasons: readonly string[];
   readonly peers: readonly SeenPeer[];
-  /** Frames and tokens that failed their check while the doctor looked. */
+  /** Frames and tokens that failed their check while the doctor watched. */
   readonly forgedFrames: number;
   readonly forgedTokens: number;
 }
 
-/** What `relay.mode: transparent` needs of this host. */
+/** Facts of this host for `relay.mode: transparent`. */
 export interface RawFacts {
-  /** Why the doctor could open no raw socket; undefined when it could. */
+  /** Reason why the doctor could not open a raw socket; undefined when it could. */
   readonly trouble: string | undefined;
-  /** `module`: the native module does not load. `right`: it does, but the system refuses. */
+  /** `module`: the native module does not load. `right`: it loads, but the system refuses the socket. */
   readonly lacks: 'module' | 'right' | undefined;
-  /** Rights that systemd leaves the service, as it writes them; undefined when there is no such unit. */
+  /** Rights that systemd gives the service, in the form of the unit file; undefined when there is no such unit. */
   readonly unitRights: string | undefined;
 }
 
@@ -86,26 +92,26 @@ export interface HostFacts {
   /** Path of the configuration file. */
   readonly file: string;
   readonly interfaces: readonly InterfaceFacts[];
-  /** By address, of all that are bound but wildcards; what cannot be had is absent. */
+  /** By address: all bound addresses except wildcards. An address without facts is absent. */
   readonly bound: ReadonlyMap<string, BoundFacts>;
-  /** Path under /proc/sys and value; what cannot be read is absent. */
+  /** Value by path under /proc/sys. An unreadable setting is absent. */
   readonly sysctl: ReadonlyMap<string, string>;
-  /** The same, by the files that are read at boot. */
+  /** Value by path under /proc/sys, from the files that are read at boot. */
   readonly persisted: ReadonlyMap<string, string>;
   /** Names of the loaded kernel modules. */
   readonly modules: ReadonlySet<string>;
   /** UDP entries of the connection tracker with the port of a listener; undefined when the table cannot be read. */
   readonly tracked: number | undefined;
-  /** Some rule keeps packets out of the connection tracker; undefined when the rules cannot be read. */
+  /** True when some rule keeps packets out of the connection tracker; undefined when the rules cannot be read. */
   readonly untracked: boolean | undefined;
   readonly openFiles: { readonly limit: number; readonly of: 'the running member' | 'this shell' } | undefined;
   /** Device of the default route. */
   readonly defaultDevice: string | undefined;
   /** By address: peers and single probe sources. */
   readonly routes: ReadonlyMap<string, RouteFacts>;
-  /** Since boot, from /proc/net/snmp. */
+  /** Counters since boot, from /proc/net/snmp. */
   readonly datagrams: { readonly bufferFull: number; readonly fragmentsLost: number };
-  /** Records of all members in the store, this one included. */
+  /** Records of all members in the store, including this one's. */
   readonly records: readonly MemberRecord[];
   /** By the relay address of a peer. */
   readonly paths: ReadonlyMap<string, PathFacts>;

@@ -1,4 +1,4 @@
-// Checks of this member among the others: relay link, keys, store, clock.
+// Checks this member in its farm: relay link, keys, store, clock.
 
 import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
@@ -8,7 +8,9 @@ import type { HostFacts, PathFacts, StoreFacts } from './facts.ts';
 import { type Finding, type Fix, finding } from './finding.ts';
 import { MAX_PACKET } from './path-probe.ts';
 
-/** A lease is renewed five times in its life; a store slower than this leaves no room for a retry. */
+/**
+ * Milliseconds of a slow read. A lease is renewed five times in its life; a slower store leaves no time for a retry.
+ */
 const SLOW_MS = 100;
 const LONG_HISTORY = 1_000_000;
 const NEARLY_FULL = 0.8;
@@ -21,8 +23,8 @@ function others(config: Config, facts: HostFacts): readonly MemberRecord[] {
 }
 
 /**
- * Octets that the path to a peer carries, when that is less than what is sent there: datagrams up to `relay.mtu`, and TCP up to the MTU of the
- * route, unless the kernel finds out by itself what passes.
+ * Finds peers whose path carries fewer octets than are sent there: datagrams up to `relay.mtu`, and TCP up to the MTU
+ * of the route. TCP is left out when the kernel finds the path MTU itself.
  */
 function checkMtu(config: Config, facts: HostFacts): Finding[] {
   const { mtu } = config.relay;
@@ -65,7 +67,7 @@ function unreachableBecause(
       : tcp === 'silent'
         ? 'does not answer TCP: the host is down, or a packet filter drops what goes there'
         : undefined;
-  // Who has another key answers nothing.
+  // A peer with another key answers no probe.
   const datagram =
     answersProbes === false && !otherKey ? 'does not answer the probes of this member by UDP' : undefined;
   if (stream) return datagram ? `${stream}; and it ${datagram}` : stream;
@@ -74,7 +76,7 @@ function unreachableBecause(
 
 const KEEP_RULE = '# and the same rule into the file of the packet filter (/etc/nftables.conf), to keep it over a boot';
 
-/** The command line that lets the relay link in, of so many workers. */
+/** Returns the command line that opens the packet filter for the relay link of `workers` workers. */
 function letIn(relay: Endpoint | undefined, workers = 1): string {
   const { port } = relay ?? { port: 5064 };
   const ports = workers === 1 ? port : `${port}-${port + workers - 1}`;
@@ -143,7 +145,7 @@ function checkDuplicates(config: Config, facts: HostFacts): Finding[] {
     );
 }
 
-/** What keeps the frames and tokens of one from being believed by the other. */
+/** Returns the reasons why this member and the other refuse each other's frames and tokens. */
 function keysApart({ id, keys }: MemberRecord, facts: HostFacts): readonly string[] {
   const [theirs] = keys ?? [];
   const [own] = facts.keys;

@@ -1,4 +1,5 @@
-// What `sipfarm doctor` finds: the catalogue of its codes, what a finding says, and the commands that mend it.
+// Defines the findings of `sipfarm doctor`: the catalogue of codes, the parts of a finding, and the commands that
+// repair it.
 
 export const DOCTOR_CODES = {
   DR_CONFIG: 'The configuration is not valid. `sipfarm check` says the same; nothing else is looked at.',
@@ -61,10 +62,13 @@ export const DOCTOR_CODES = {
 
 export type DoctorCode = keyof typeof DOCTOR_CODES;
 
-/** `fault`: calls fail. `warning`: calls will fail some day, or under load. `hint`: worth knowing; does not count for the exit code. */
+/**
+ * `fault`: calls fail. `warning`: calls will fail some day, or under load. `hint`: information; does not affect the
+ * exit code.
+ */
 export type Severity = 'fault' | 'warning' | 'hint';
 
-/** A change of this host that `--fix` may make: it takes nothing away, and the next boot undoes it. */
+/** A change of this host that `--fix` may make: it removes nothing, and the next boot undoes it. */
 export type Fix =
   | { readonly kind: 'sysctl'; readonly path: string; readonly value: string }
   | { readonly kind: 'address'; readonly address: string; readonly prefix: number };
@@ -74,39 +78,45 @@ export interface Finding {
   readonly severity: Severity;
   /** An interface, address, listener, member or setting. */
   readonly about: string;
-  /** What is wrong here, and what follows. */
+  /** The fault and its consequence. */
   readonly reason: string;
-  /** What to do, in this order: shell commands for this host. What is to be done by hand, or elsewhere, stands in a comment, so that all can be pasted. */
+  /**
+   * Steps of the repair, in this order: shell commands for this host. Manual steps and steps on other hosts are
+   * comments, so that all lines can be pasted.
+   */
   readonly mend: readonly string[];
   readonly fixes: readonly Fix[];
 }
 
-/** A path under /proc/sys as sysctl writes it: dots for slashes, and the other way round for an interface named eth0.100. */
+/**
+ * Returns a path under /proc/sys in the notation of sysctl. Slashes become dots, and dots of an interface name such as
+ * eth0.100 become slashes.
+ */
 export function sysctlName(path: string): string {
   return path.replace(/[./]/g, (sign) => (sign === '/' ? '.' : '/'));
 }
 
-/** The command line of a fix. */
+/** Returns the command line of a fix. */
 export function commandOf(fix: Fix): string {
   return fix.kind === 'sysctl'
     ? `sysctl -w ${sysctlName(fix.path)}=${fix.value}`
     : `ip addr add ${fix.address}/${fix.prefix} dev lo`;
 }
 
-/** Where this program's advice puts kernel settings that are to outlive a boot. */
+/** File of the kernel settings that survive a boot. */
 const SYSCTL_FILE = '/etc/sysctl.d/60-sipfarm.conf';
 
-/** The command line that keeps a kernel setting over a boot. */
+/** Returns the command line that keeps a kernel setting after a boot. */
 export function keepCommand(path: string, value: string): string {
   return `echo '${sysctlName(path)} = ${value}' >> ${SYSCTL_FILE}`;
 }
 
-/** The command lines that make a fix, and keep it over a boot where that is one command. */
+/** Returns the command lines of a fix, and the one that keeps it after a boot if that is a single command. */
 function commandsOf(fix: Fix): readonly string[] {
   return fix.kind === 'sysctl' ? [commandOf(fix), keepCommand(fix.path, fix.value)] : [commandOf(fix)];
 }
 
-/** A finding that is mended by `fixes`, then by what `mend` says. */
+/** Returns a finding. Its repair is `fixes`, then the steps in `mend`. */
 export function finding(
   code: DoctorCode,
   severity: Severity,
@@ -118,7 +128,10 @@ export function finding(
   return { code, severity, about, reason, mend: [...fixes.flatMap(commandsOf), ...mend], fixes };
 }
 
-/** The fixes of all findings in the order they must be made: kernel settings before addresses, or one ARP answer draws traffic past the balancer. */
+/**
+ * Returns the fixes of all findings in the required order. Kernel settings come before addresses: otherwise one ARP
+ * answer draws traffic past the balancer.
+ */
 export function fixesOf(findings: readonly Finding[]): readonly Fix[] {
   const byCommand = new Map(findings.flatMap(({ fixes }) => fixes).map((fix) => [commandOf(fix), fix]));
   return [...byCommand.values()].sort((a, b) => Number(a.kind === 'address') - Number(b.kind === 'address'));

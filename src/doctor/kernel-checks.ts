@@ -1,11 +1,11 @@
-// Checks of what the kernel gives a process: buffers, files, ports, and the packet filter's opinion on SIP.
+// Checks the kernel's resources for the process: buffers, files, ports, and how the packet filter treats SIP.
 import { UDP_BUFFER_BYTES } from '../base/network.ts';
 import type { Config } from '../config/schema.ts';
 import { boundBy } from './bind-checks.ts';
 import type { HostFacts } from './facts.ts';
 import { type Finding, type Fix, finding, sysctlName } from './finding.ts';
 
-/** Files a member has open besides its clients' connections: sockets, store, peers, log. */
+/** Files that a member has open in addition to its clients' connections: sockets, store, peers, log. */
 const OWN_FILES = 256;
 
 function checkBuffers(facts: HostFacts): Finding[] {
@@ -46,10 +46,10 @@ function checkSipModules(facts: HostFacts): Finding[] {
 }
 
 function checkTracking(config: Config, { sysctl, tracked, untracked }: HostFacts): Finding[] {
-  // A node of role relay may have none.
+  // A node of role relay may have no listeners.
   if (config.listeners.length === 0) return [];
   const entries = Number(sysctl.get('net/netfilter/nf_conntrack_count') ?? 0);
-  // Without the table itself, any rule that exempts something is taken for the one that is wanted.
+  // The table may be unreadable. Then any rule that exempts packets counts as the required one.
   if (tracked === 0 || (tracked === undefined && (entries === 0 || untracked === true))) return [];
   const ports = [...new Set(config.listeners.map(({ bind }) => bind.port))].join(', ');
   const limit = sysctl.get('net/netfilter/nf_conntrack_max') ?? 'an unknown number';
@@ -69,7 +69,7 @@ function checkTracking(config: Config, { sysctl, tracked, untracked }: HostFacts
   return [finding('DR_CONNTRACK', 'hint', 'nf_conntrack', reason, mend)];
 }
 
-/** The ports that must be free at the start, with what they are for. */
+/** Returns the ports that must be free at the start, with their names in the configuration. */
 function portsOf(config: Config): Map<number, string> {
   return new Map(boundBy(config).map(({ what, bind }) => [bind.port, what]));
 }

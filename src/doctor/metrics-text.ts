@@ -1,4 +1,4 @@
-// Reads single values out of Prometheus text: of the running member and of etcd.
+// Reads single values from Prometheus text of the running member and of etcd.
 
 function valuesOf(text: string, name: string, labels: Readonly<Record<string, string>>): number[] {
   const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
@@ -10,13 +10,13 @@ function valuesOf(text: string, name: string, labels: Readonly<Record<string, st
   });
 }
 
-/** Sum over all series of `name` that carry every one of `labels`; undefined when there is none. */
+/** Returns the sum of all series of `name` that have every one of `labels`; undefined when there is none. */
 export function sumOf(text: string, name: string, labels: Readonly<Record<string, string>> = {}): number | undefined {
   const values = valuesOf(text, name, labels);
   return values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0);
 }
 
-/** The smallest over all series of `name`: of several workers the one that has the least. */
+/** Returns the smallest value of all series of `name`, for example of several workers; undefined when there is none. */
 export function leastOf(text: string, name: string): number | undefined {
   const values = valuesOf(text, name, {});
   return values.length === 0 ? undefined : Math.min(...values);

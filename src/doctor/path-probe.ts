@@ -1,19 +1,23 @@
-// What a peer's relay address answers: a TCP connection, and UDP packets of growing size to a port where nobody listens. Linux sends them
-// unbroken (path MTU discovery) and the peer's kernel reports each that arrives with an ICMP message, so the peer needs no program for it.
+// Probes a peer's relay address: by a TCP connection, and by UDP packets of growing size to a closed port. Linux sends
+// the packets unfragmented (path MTU discovery). The peer's kernel reports each arrival by an ICMP message, so the peer
+// needs no program for it.
 import type { Clock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Network } from '../base/network.ts';
 import type { PathFacts } from './facts.ts';
 
-/** A port of the range traceroute uses, where by custom nobody listens. */
+/** A port of the range that traceroute uses; usually no program listens there. */
 const CLOSED_PORT = 33_434;
 const KNOCK_MS = 400;
 const CONNECT_MS = 1500;
-/** The peer's kernel reports at most six arrivals in a row, then one a second; the search below stays under that. */
+/**
+ * Octets of the smallest probe. The peer's kernel reports at most six arrivals in a row, then one a second. The search
+ * below causes fewer.
+ */
 const SMALL = 100;
-/** Octets of IP packets that links and tunnels in the wild carry. */
+/** Octets of IP packets that common links and tunnels carry. */
 const SIZES = [576, 1000, 1200, 1280, 1350, 1380, 1400, 1420, 1440, 1460, 1480, 1492, 1500, 4000, 8000, 8980, 9000];
-/** Octets of the largest packet that is worth a try: jumbo frames. */
+/** Octets of the largest packet that is tried: jumbo frames. */
 export const MAX_PACKET = 9000;
 
 interface ProbeDeps {
@@ -25,7 +29,7 @@ function wait(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => void clock.after(ms, resolve));
 }
 
-/** Whether an IP packet of `octets` reached the host of `to`: its kernel said that the port is closed. */
+/** Returns whether an IP packet of `octets` reached the host of `to`: its kernel reported the port as closed. */
 async function arrives({ network, clock }: ProbeDeps, to: string, octets: number): Promise<boolean> {
   let arrived = false;
   const heads = to.includes(':') ? 48 : 28;
@@ -44,7 +48,10 @@ async function arrives({ network, clock }: ProbeDeps, to: string, octets: number
   return arrived;
 }
 
-/** The largest of the usual sizes up to `mtu` that reaches `to`; undefined when not even a small packet is answered, or only small ones. */
+/**
+ * Returns the largest of the usual sizes up to `mtu` that reaches `to`. undefined: no small packet is answered, or only
+ * packets below the smallest usual size.
+ */
 async function largestPassing(deps: ProbeDeps, to: string, mtu: number): Promise<number | undefined> {
   if (!(await arrives(deps, to, SMALL))) return undefined;
   if ((await arrives(deps, to, mtu)) || (await arrives(deps, to, mtu))) return mtu;
@@ -70,7 +77,10 @@ async function connects({ network, clock }: ProbeDeps, to: Endpoint): Promise<Pa
   return result;
 }
 
-/** Asks the relay address of a peer; takes a few seconds at most. Never rejects. `mtu`: octets of the largest packet to try. */
+/**
+ * Probes the relay address of a peer, in a few seconds at most. Never rejects. `mtu`: octets of the largest packet to
+ * try.
+ */
 export async function probePath(deps: ProbeDeps, relay: Endpoint, mtu: number): Promise<PathFacts> {
   const [tcp, passes] = await Promise.all([connects(deps, relay), largestPassing(deps, relay.address, mtu)]);
   return { tcp, passes };

@@ -1,4 +1,4 @@
-// Checks of what clients get: judges the answers that came back through the balancer.
+// Checks what clients receive: judges the answers that came back through the balancer.
 
 import { formatEndpoint } from '../base/endpoint.ts';
 import { TRANSPORT_KINDS } from '../packet/transport-kind.ts';
@@ -24,7 +24,7 @@ function checkShort({ to, udp, tcp }: ThroughFacts): Finding[] {
       short.answered === 0
         ? `the balancer does not pass ${transport} on, no member listens, or the answers do not find the way back`
         : 'the balancer also sends to members that are down, or whose answers do not find the way back';
-    // A farm may do without TCP.
+    // A farm may have no TCP.
     const severity = kind.reliable && short.answered === 0 && udp.short.answered > 0 ? 'warning' : 'fault';
     const reason = `Of the requests sent there ${share(short)} answered: ${why}.`;
     found.push(finding('DR_THROUGH_SILENT', severity, about, reason, [EVERYWHERE]));

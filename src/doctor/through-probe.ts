@@ -1,10 +1,10 @@
-// Asks the farm from outside, as a client does: OPTIONS to the VIP, short and long, by UDP and TCP. Every question ends at its first hop
-// (Max-Forwards 0, RFC 3261 16.3), so the members answer it themselves and no server behind them is needed.
+// Probes the farm from outside, as a client: OPTIONS to the VIP, short and long, by UDP and TCP. Each request ends at
+// its first hop (Max-Forwards 0, RFC 3261 16.3). The members answer it themselves and need no SIP server.
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { ByteStream, DatagramSocket, Network } from '../base/network.ts';
 
-/** A stateless balancer shows each of four members at least one of so many packets in all but 4 of 1,000 tries. */
+/** Requests by UDP. A stateless balancer then reaches each of four members at least once in 996 of 1,000 runs. */
 const DATAGRAMS = 24;
 const CONNECTIONS = 6;
 /** Octets of the long message: three packets on most links. */
@@ -19,22 +19,22 @@ export interface Asked {
   readonly answered: number;
 }
 
-/** What came back through the balancer. */
+/** Answers that came back through the balancer. */
 export interface ThroughFacts {
   readonly to: Endpoint;
-  /** The address asked is one of this host: nothing that was sent left it. */
+  /** The VIP is an address of this host: no request has left it. */
   readonly isLocal: boolean;
   readonly udp: { readonly short: Asked; readonly long: Asked };
   /** `long` counts the connections whose short message was answered. */
   readonly tcp: { readonly short: Asked; readonly long: Asked };
-  /** Where UDP answers came from, when not from `to`. */
+  /** Sources of UDP answers, other than `to`. */
   readonly strangers: readonly string[];
 }
 
 interface ThroughDeps {
   readonly network: Network;
   readonly clock: Clock;
-  /** A text that no other run has: Call-IDs begin with it. */
+  /** A text that is unique to this run: Call-IDs begin with it. */
   readonly nonce: string;
   readonly isLocal: (address: string) => boolean;
 }
@@ -43,7 +43,7 @@ function request(to: Endpoint, transport: 'UDP' | 'TCP', callId: string, octets:
   const target = `sip:${formatEndpoint(to)};transport=${transport.toLowerCase()}`;
   const head = [
     `OPTIONS ${target} SIP/2.0`,
-    // Answered to where it came from (RFC 3581), so the name need not exist.
+    // The answer goes to the source (RFC 3581), so the host name need not exist.
     `Via: SIP/2.0/${transport} doctor.invalid:5060;rport;branch=z9hG4bK${callId}`,
     'Max-Forwards: 0',
     `From: <sip:doctor@doctor.invalid>;tag=${callId}`,
@@ -66,7 +66,7 @@ async function within(clock: Clock, ms: number, done: Promise<unknown>): Promise
   timer.cancel();
 }
 
-/** Call-ID of an answer; undefined when it is none. */
+/** Returns the Call-ID of an answer; undefined when the text is no answer. */
 function answeredCall(text: string): string | undefined {
   return text.startsWith('SIP/2.0 ') ? /^Call-ID: *(\S+)/im.exec(text)?.[1] : undefined;
 }
@@ -113,7 +113,7 @@ async function askByUdp(
   }
 }
 
-/** Whether the answer to `callId` comes on the stream in time. */
+/** Returns whether the answer to `callId` arrives on the stream in time. */
 async function answers(clock: Clock, stream: ByteStream, bytes: Buffer, callId: string): Promise<boolean> {
   const answer = Promise.withResolvers<void>();
   let text = '';
@@ -150,7 +150,7 @@ async function askByTcp({ network, clock, nonce }: ThroughDeps, to: Endpoint): P
   };
 }
 
-/** Asks through the balancer; takes up to five seconds. Rejects when the host gives no socket. */
+/** Probes the farm through the balancer, in up to five seconds. Rejects when the host gives no socket. */
 export async function askThrough(deps: ThroughDeps, to: Endpoint): Promise<ThroughFacts> {
   const [byUdp, tcp] = await Promise.all([askByUdp(deps, to), askByTcp(deps, to)]);
   return { to, isLocal: deps.isLocal(to.address), ...byUdp, tcp };

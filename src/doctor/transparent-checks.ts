@@ -1,4 +1,5 @@
-// Checks of what `relay.mode: transparent` needs besides the network: the native module, and the right to open a raw socket.
+// Checks the needs of `relay.mode: transparent` other than the network: the native module, and the right to open a raw
+// socket.
 import type { Config } from '../config/schema.ts';
 import type { HostFacts } from './facts.ts';
 import { type Finding, finding } from './finding.ts';
@@ -28,7 +29,7 @@ export function checkTransparent(config: Config, { raw, file, member }: HostFact
     ];
     const reason =
       'The service of systemd does not give sipfarm the right CAP_NET_RAW: it does not start in this mode.';
-    // Who has started it otherwise, as root say, has the right.
+    // A member that was not started by the service, for example by root, has the right.
     found.push(finding('DR_RAW_RIGHT', member ? 'hint' : 'fault', 'sipfarm.service', reason, mend));
   } else if (raw.lacks === 'right' && !member) {
     const reason = `No raw socket can be opened by who runs the doctor: ${raw.trouble}.`;

@@ -1,8 +1,10 @@
-// One packet's way through this member:
+// Leads a packet through this member to its verdict:
 //
-//    transport -> classify -> scan -> probe? -> owner lookup -> verdict -> local service | relay link | stateless reply | drop
+//    transport -> classify -> scan -> probe? -> owner lookup -> verdict
+//    verdict: local service | relay link | stateless reply | drop
 //
-// One direction, no way back, nothing in it awaits. A relayed packet takes the same way from the owner lookup on.
+// The path has one direction and no loop, and nothing in it awaits. A relayed packet takes the same path, beginning
+// with the owner lookup.
 import { randomBytes } from 'node:crypto';
 import type { AddressList } from '../base/address-list.ts';
 import { type Guard, NO_GUARD, type PacketEntrance } from '../base/guard.ts';
@@ -30,33 +32,36 @@ export interface PacketPathOptions {
   readonly answers: StatelessReplies;
   readonly egress: Egress;
   readonly verdicts: CellFamily<'verdict' | 'reason'>;
-  /** Hosts that name this member and no other: an OPTIONS to one of them is a probe. As they stand in a URI, IPv6 in brackets. */
+  /** Hosts that name only this member: an OPTIONS to one of them is a probe. In the form of a URI, IPv6 in brackets. */
   readonly ownHosts: readonly string[];
   /** Sources of the balancer's probes. */
   readonly probes: () => AddressList;
-  /** Where no request that a peer has sent through here may go. Left out: anywhere. */
+  /** Targets that a request sent through this member by a peer may not reach. Left out: every target is allowed. */
   readonly forbidden?: { has(address: string, port: number): boolean };
-  /** Whether this member sends clients on to others (it drains, or has drained), and how a connection is closed for it. */
+  /** `on`: this member moves clients to others (it drains, or has drained). `close` closes a client's connection. */
   readonly moving: { readonly on: boolean; close(connection: number): void };
   /** Up while this member must not act as owner. */
   readonly fence: { readonly up: boolean };
-  /** Whether this member takes new calls: what a probe is told. */
+  /** Returns whether this member takes new calls. Decides the answer to a probe. */
   readonly ready: () => boolean;
-  /** Left out: what is thrown goes on to whoever called. */
+  /** Left out: exceptions are passed on to the caller. */
   readonly guard?: Guard;
 }
 
-/** Seconds a balancer or client may wait before it asks again a member that is not ready. */
+/** Seconds after which a balancer or client may try again at a member that is not ready. */
 const RETRY_AFTER = ['Retry-After: 5'];
 
 const SIP = Buffer.from('sip:');
 
-/** To tag of such an answer: no token, because the server may pass it on, and its ACK must then reach the server. */
+/**
+ * To tag of an undeliverable request's answer. It is no token: the server may pass the answer on, and the ACK must then
+ * reach the server.
+ */
 const FINAL_TAG = randomBytes(8).toString('hex');
-/** Such an answer travels by Via alone. */
+/** Source of an undeliverable request's answer: the answer is routed by its Via only. */
 const NOWHERE = { address: '0.0.0.0', port: 0 };
 
-/** The cells of dropped packets, each there from the start. */
+/** Returns the counters of dropped packets, one per reason, created at the start. */
 export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<Record<DropReason, Cell>> {
   const reasons = Object.keys(DROP_REASONS) as DropReason[];
   const cells = reasons.map((reason) => [reason, verdicts.cell({ verdict: 'drop', reason })] as const);
@@ -70,7 +75,10 @@ export class PacketPath {
   readonly #local: Cell;
   readonly #relayed: Cell;
   readonly #drops: Readonly<Record<DropReason, Cell>>;
-  /** One scan per entrance: a frame may arrive while a service still works on a packet of the other only in another turn of the event loop. */
+  /**
+   * One scan for packets from outside, one for frames of peers. A frame arrives in another turn of the event loop,
+   * never while the service handles a packet.
+   */
   readonly #outside = new Scan();
   readonly #inside = new Scan();
   readonly #lost = { top: new Scan(), packet: new Packet() };
@@ -85,7 +93,7 @@ export class PacketPath {
     this.#drops = dropCells(options.verdicts);
   }
 
-  /** A packet from outside. */
+  /** Handles a packet from outside. */
   enter(packet: Packet): void {
     try {
       this.#enter(packet);
@@ -105,7 +113,7 @@ export class PacketPath {
     else this.#act(this.#options.lookup.decide(message, packet), packet, message);
   }
 
-  /** A packet that a peer relayed. It was scanned there, and is scanned here: a member trusts the bytes of no one. */
+  /** Handles a packet that a peer relayed. It is scanned again here: no member trusts the bytes of a peer. */
   relayed(packet: Packet): void {
     const message = this.#inside;
     try {
@@ -117,7 +125,10 @@ export class PacketPath {
     }
   }
 
-  /** A connection lost its framing; `packet` holds what came. A request that can be read gets its 400 before the connection closes. */
+  /**
+   * Handles a connection that has lost its framing; `packet` holds the received octets. A readable request is answered
+   * 400 before the connection closes.
+   */
   faulted(packet: Packet): void {
     const message = this.#outside;
     try {
@@ -129,8 +140,9 @@ export class PacketPath {
   }
 
   /**
-   * A message that a peer wants sent by a flow of ours. When its connection is gone, a request goes back to its owner, who may have another way. A
-   * peer that sends through us does not know our doors: a request to one of them is answered 503.
+   * Sends a peer's message by a flow of this member. If its connection is gone, a request returns to its owner, which
+   * may have another way. A request to a listener of this member is answered 503, because the peer cannot check for
+   * these.
    */
   leave(flow: Way, bytes: Buffer, start: number, end: number): void {
     const { egress, forbidden } = this.#options;
@@ -142,7 +154,10 @@ export class PacketPath {
       this.#answerUndeliverable(bytes, start, end, connected ? 430 : 503);
   }
 
-  /** Gives a message of another member's SIP server back to it. False for one that is no request, or whose owner is not to be reached. */
+  /**
+   * Returns a message of another member's SIP server to that member. Returns false unless it is a request whose owner
+   * is reachable.
+   */
   #giveBack(flow: Way, bytes: Buffer, start: number, end: number): boolean {
     const { link, routing } = this.#options;
     const message = this.#inside;
@@ -155,13 +170,13 @@ export class PacketPath {
     return true;
   }
 
-  /** A request of our SIP server that a peer could not send by its flow, which is gone. */
+  /** Handles a request of this member's SIP server that a peer returned: its flow there is gone. */
   returned(flow: Way, bytes: Buffer, start: number, end: number): void {
     if (this.#options.fence.up) this.#drops.fenced.n++;
     else this.#options.service.returned(Buffer.from(bytes.subarray(start, end)), flow);
   }
 
-  /** A message whose connection could not be opened: a request is answered 503 (RFC 3261 8.1.3.1). */
+  /** Handles a message whose connection could not be opened. A request is answered 503 (RFC 3261 8.1.3.1). */
   unsent(message: Buffer): void {
     try {
       this.#answerUndeliverable(message, 0, message.length, 503);
@@ -174,7 +189,10 @@ export class PacketPath {
     this.#guard.caught(entrance, error, bytes, start, end);
   }
 
-  /** Answers a request of ours that cannot leave, as if its next hop had: the answer finds its owner by the branch on top. */
+  /**
+   * Answers an undeliverable request of the farm in place of its next hop. The answer reaches its owner by the top
+   * branch.
+   */
   #answerUndeliverable(bytes: Buffer, start: number, end: number, status: 430 | 503): void {
     const message = this.#inside;
     this.#drops['flow-lost'].n++;
@@ -196,8 +214,9 @@ export class PacketPath {
   }
 
   /**
-   * A client registers anew over a connection that ends with this member. 503 with Retry-After has it try again (RFC 3261 21.5.4), the closed
-   * connection has it open another (RFC 5626 4.4.1), which the balancer gives to a member that is ready.
+   * Answers a REGISTER with 503 and closes its connection, because this member ends its connections. Retry-After makes
+   * the client try again (RFC 3261 21.5.4). The closed connection makes it open another (RFC 5626 4.4.1), which the
+   * balancer gives to a ready member.
    */
   #sendOn(packet: Packet, message: Scan): void {
     this.#reply(packet, message, 503);
@@ -232,8 +251,9 @@ export class PacketPath {
   }
 
   /**
-   * What the balancer says of its own accord (PROXY LOCAL); an OPTIONS outside a dialog from one of its listed addresses (calls may come from
-   * there too, when it hides their sources), or to a name that is this member's alone.
+   * Returns whether the packet is a probe: sent by the balancer itself (PROXY LOCAL), or an OPTIONS outside a dialog.
+   * The OPTIONS must come from a listed address or be addressed to a name of this member only. Other requests from
+   * listed addresses may be calls, when the balancer hides their sources.
    */
   #isProbe(packet: Packet, message: Scan): boolean {
     if (packet.fromBalancer) return true;
@@ -243,7 +263,10 @@ export class PacketPath {
     return false;
   }
 
-  /** Truthful: 200 only while this member takes new calls. Always answered here, whoever owns the Call-ID; in full to a listed source, which may look for "200 OK". */
+  /**
+   * Answers a probe here, whoever owns the Call-ID: 200 only while this member takes new calls. A listed source gets
+   * the full answer, because it may search for "200 OK".
+   */
   #answerProbe(packet: Packet, message: Scan): void {
     const listed = this.#options.probes().matches(packet.address);
     if (message.method === Method.ACK) this.#drops['stateless-ack'].n++;
@@ -257,7 +280,10 @@ function faultVerdict(fault: ScanFault, message: Scan): Verdict {
   return status === 0 ? drop(faultDropReason(message) ?? 'no-via') : replyWith(status);
 }
 
-/** The Request-URI is `sip:HOST` or `sip:HOST:port`, with parameters or without; a user part makes it somebody else's. */
+/**
+ * Returns whether the Request-URI is `sip:HOST` or `sip:HOST:port`, with or without parameters. A user part excludes
+ * it.
+ */
 function namesHost(message: Scan, host: Buffer): boolean {
   const { bytes, uriStart, uriEnd } = message;
   const at = uriStart + SIP.length;
@@ -266,7 +292,7 @@ function namesHost(message: Scan, host: Buffer): boolean {
   for (let i = 0; i < SIP.length; i++) if ((bytes[uriStart + i]! | 32) !== (SIP[i]! | 32)) return false;
   for (let i = 0; i < host.length; i++) if ((bytes[at + i]! | 32) !== (host[i]! | 32)) return false;
   if (end < uriEnd && bytes[end] !== 0x3a && bytes[end] !== 0x3b) return false;
-  // A user part may begin like a host and a port; its @ stands nowhere else (RFC 3261 25.1).
+  // A user part may begin like a host and a port. An @ occurs nowhere else in the URI (RFC 3261 25.1).
   for (let i = end; i < uriEnd; i++) if (bytes[i] === 0x40) return false;
   return true;
 }

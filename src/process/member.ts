@@ -1,4 +1,4 @@
-// One member of this process with what it stands on: log, metrics, store.
+// Builds one member of this process with its log, metrics and store.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { flushLog, makeLog } from '../base/log.ts';
@@ -14,13 +14,18 @@ import { openStore } from './open-store.ts';
 export interface Member {
   readonly node: FarmNode;
   readonly log: Logger;
-  /** Takes what `load` gives, logs what came of it; when `load` throws, the old configuration stays. */
+  /**
+   * Applies the configuration that `load` returns, and logs the result. If `load` throws, the old configuration stays.
+   */
   reload(load: () => Config): void;
-  /** Leaves the farm, closes everything and writes the last lines. */
+  /** Leaves the farm, closes everything and writes the last log lines. */
   close(): Promise<void>;
 }
 
-/** Builds the member of `loaded` and opens nothing yet. One of several workers is asked by its host, and does not listen for questions. Throws as FarmNode, and SF_CONFIG_SECRET. */
+/**
+ * Builds the member of `loaded`; opens nothing yet. One of several workers opens no admin port: its host forwards
+ * requests to it. Throws as FarmNode does, and SF_CONFIG_SECRET.
+ */
 export function makeMember({ config, warnings }: Loaded, version: string): Member {
   const { worker } = config;
   const labels = worker && { worker: String(worker.index) };

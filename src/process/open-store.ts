@@ -1,4 +1,4 @@
-// The store a configuration names.
+// Opens the store that a configuration names.
 import { readFileSync } from 'node:fs';
 import { systemClock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -15,7 +15,10 @@ function readSecretFile(path: string): Buffer {
   }
 }
 
-/** `observe` is told of every request. Throws SF_CONFIG_SECRET when a certificate or key cannot be read. */
+/**
+ * Opens the store. `observe` receives every request and its seconds. Throws SF_CONFIG_SECRET when a certificate or key
+ * cannot be read.
+ */
 export function openStore(config: Config, observe: (operation: string, seconds: number) => void): Store {
   const { store, farm } = config;
   if (store.kind === 'memory') return new MemoryFarm(systemClock).open();

@@ -1,4 +1,5 @@
-// `sipfarm run` and `sipfarm demo`: the two commands that are a member rather than ask one. Signals in, orderly end out.
+// Runs `sipfarm run` and `sipfarm demo`: the two commands that are themselves a member. Handles signals and an orderly
+// end.
 import { systemClock } from '../base/clock.ts';
 import { nodeNetwork } from '../base/network.ts';
 import { type Environment, type Loaded, loadConfig } from '../config/load.ts';
@@ -8,10 +9,13 @@ import { firstSignal } from './signals.ts';
 import { Supervisor } from './systemd.ts';
 import { runHost } from './workers/run-host.ts';
 
-/** What `systemctl status` shows. */
+/** Status line for `systemctl status`. */
 const STATUS = 'member of the farm; sipfarm members tells more';
 
-/** Runs a member, or several workers, until SIGTERM or SIGINT; a second one skips the drain. SIGHUP reads the file at `path` again. Rejects when the member cannot start. */
+/**
+ * Runs a member, or several workers, until SIGTERM or SIGINT; a second signal skips the drain. SIGHUP reads the file at
+ * `path` again. Rejects when the member cannot start.
+ */
 export async function runNode(loaded: Loaded, path: string, version: string, environment: Environment): Promise<void> {
   const { config } = loaded;
   if (config.workers > 1) return runHost(loaded, path, environment);

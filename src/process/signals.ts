@@ -1,4 +1,4 @@
-// The signals that end a command in order.
+// Handles the signals that end a command in order.
 
 /** Resolves at the next SIGTERM or SIGINT, which then does not end the process. Keeps the process alive. */
 export function firstSignal(): Promise<void> {

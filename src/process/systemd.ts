@@ -1,5 +1,6 @@
-// Tells systemd how the member is (sd_notify(3)): READY, RELOADING, STOPPING, and that the event loop still turns. Node.js has no unix
-// datagram sockets, so the program systemd-notify speaks for us; the unit needs NotifyAccess=all for that. Without systemd nothing happens.
+// Notifies systemd of the member's state (sd_notify(3)): READY, RELOADING, STOPPING, and that the event loop is alive.
+// Node.js has no unix datagram sockets, so the program systemd-notify sends the messages; the unit needs
+// NotifyAccess=all for it. Without systemd nothing is sent.
 import { spawn } from 'node:child_process';
 import type { Clock, Timer } from '../base/clock.ts';
 
@@ -13,16 +14,19 @@ export interface SystemdEnvironment {
 
 /** Seconds that closing takes after the drain. */
 const CLOSING_SECONDS = 15;
-/** Milliseconds systemd may take to accept a message. */
+/** Milliseconds that systemd may take to accept a message. */
 const NOTIFY_MS = 5000;
 
-/** A sender that runs systemd-notify once per message, one after the other: READY that overtakes RELOADING would leave the unit reloading. */
+/**
+ * Returns a sender that runs systemd-notify for each message, one run after another. A READY that overtook RELOADING
+ * would leave the unit reloading.
+ */
 function systemdNotify(): (states: readonly string[]) => void {
   let last: Promise<void> = Promise.resolve();
   const run = (states: readonly string[]): Promise<void> =>
     new Promise((resolve) => {
       const child = spawn('systemd-notify', [...states], { stdio: 'ignore', timeout: NOTIFY_MS });
-      // Not installed: then systemd sees no READY and says so in its log.
+      // Not installed: systemd then receives no READY and logs that.
       child.once('error', () => resolve());
       child.once('exit', () => resolve());
     });
@@ -36,7 +40,10 @@ export class Supervisor {
   readonly #send: (states: readonly string[]) => void;
   readonly #watchdog: Timer | undefined;
 
-  /** Begins to feed the watchdog at once, as long as `alive`: a start may take long while the store does not answer. `send` is handed in by tests. */
+  /**
+   * Sends watchdog messages from now on while `alive` returns true. They begin before the start ends, because a start
+   * takes long while the store does not answer. Tests pass `send`.
+   */
   constructor(
     environment: SystemdEnvironment,
     clock: Clock,
@@ -53,7 +60,7 @@ export class Supervisor {
       });
   }
 
-  /** The member works; `status` is one line for people. */
+  /** Reports that the member works; `status` is one line for people. */
   ready(status: string): void {
     this.#notify('READY=1', `STATUS=${status}`);
   }
@@ -62,7 +69,7 @@ export class Supervisor {
     this.#notify('RELOADING=1');
   }
 
-  /** The member drains for `seconds` at most: systemd must wait that long before it kills. */
+  /** Reports that the member drains for `seconds` at most: systemd must wait that long before it kills. */
   stopping(seconds: number): void {
     this.#notify(
       'STOPPING=1',

@@ -1,4 +1,5 @@
-// What the admin server of a host with several workers answers: health and metrics of all, and what any of them knows.
+// Defines the admin routes of a host with several workers: health and metrics of all workers, and answers of any one
+// worker.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Answer, Question } from '../../admin/admin-server.ts';
@@ -13,7 +14,7 @@ function noWorker(): SipfarmError {
   return new SipfarmError('SF_NO_WORKER', 'no worker of this host answers now; GET /v1/workers tells how they are');
 }
 
-/** `?worker=1`: that worker is asked, and nobody else. */
+/** Returns the worker that `?worker=1` selects; undefined when the query selects none. Throws SF_USAGE. */
 function wantedWorker(request: FastifyRequest, workers: readonly WorkerSummary[]): number | undefined {
   const { worker } = request.query as { readonly worker?: unknown };
   if (worker === undefined) return undefined;
@@ -35,13 +36,13 @@ function parsed<T>(answers: readonly { readonly answer: Answer | null }[]): T[] 
   return answers.flatMap(({ answer }) => (answer?.status === 200 ? [JSON.parse(answer.body) as T] : []));
 }
 
-/** The calls of several workers, oldest first. */
+/** Merges the calls of several workers, oldest first. */
 function joined(lists: readonly Partial<CallList>[], limit: number): CallList {
   const calls = lists.flatMap((list) => list.calls ?? []).sort((a, b) => (a.since < b.since ? -1 : 1));
   return { calls: calls.slice(0, limit), more: calls.length > limit || lists.some(({ more }) => more) };
 }
 
-/** `registry`: what the host itself counts. */
+/** Returns the routes. `registry`: the host's own counters. */
 export function hostRoutes(host: Asked, registry: Registry): (app: FastifyInstance) => void {
   return (app) => {
     app.get('/livez', async () => ({ live: true }));
@@ -59,7 +60,7 @@ export function hostRoutes(host: Asked, registry: Registry): (app: FastifyInstan
       const one = wantedWorker(request, host.workers);
       if (one !== undefined) return send(reply, await host.askOne(questionOf(request), one));
       const { limit, all } = request.query as { readonly limit?: string; readonly all?: unknown };
-      // The calls of every member stand in the store, which each worker can read.
+      // Calls of every member are in the store, and each worker can read them.
       if (all !== undefined) return send(reply, await host.askOne(questionOf(request), undefined));
       const answers = await host.askAll(questionOf(request));
       const good = parsed<{ readonly owned: number } & Partial<CallList>>(answers);
@@ -72,7 +73,7 @@ export function hostRoutes(host: Asked, registry: Registry): (app: FastifyInstan
     app.get('/v1/owner', async (request, reply) => {
       const answer = await host.askOne(questionOf(request), wantedWorker(request, host.workers));
       if (answer?.status !== 200 || 'worker' in (request.query as object)) return send(reply, answer);
-      // Who asks wants to know of this host, not of one of its processes.
+      // `heldHere` is about this host, not about one of its processes.
       const others = parsed<OwnerAnswer>(await host.askAll(questionOf(request)));
       const first = JSON.parse(answer.body) as OwnerReport;
       return { ...first, heldHere: first.heldHere || others.some(({ heldHere }) => heldHere) };

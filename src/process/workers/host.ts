@@ -1,4 +1,4 @@
-// The workers of one host: all are started, the dead are started again, all are asked as one, all end together.
+// Manages the workers of one host: starts all, restarts dead ones, sends requests to all, ends all together.
 import type { Logger } from 'pino';
 import type { Answer, Question } from '../../admin/admin-server.ts';
 import type { Readiness } from '../../admin/status.ts';
@@ -16,7 +16,7 @@ export interface HostOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly fork: (index: number, handlers: ChildHandlers) => Child;
-  /** worker_starts_total */
+  /** Cells of worker_starts_total. */
   readonly starts: CellFamily<'worker'>;
 }
 
@@ -29,15 +29,15 @@ export interface WorkerSummary {
   readonly state: WorkerState;
   readonly ready: boolean;
   readonly starts: number;
-  /** Why it could not start; null when it has started since. */
+  /** Reason why it could not start; null once it has started again. */
   readonly failure: { readonly code: string; readonly message: string } | null;
 }
 
-/** Milliseconds a worker may take to tell what it has at hand. */
+/** Milliseconds that a worker may take to answer from memory. */
 const QUICK_MS = 2000;
-/** What the slowest answer may take: it waits for the store. */
+/** Milliseconds of the slowest answer, which waits for the store. */
 const PATIENCE_MS = 9000;
-/** Milliseconds a worker may take to apply a new file. */
+/** Milliseconds that a worker may take to apply a new file. */
 const RELOAD_MS = 5000;
 /** Milliseconds that closing takes at most; then a worker is killed. */
 const CLOSING_MS = 15_000;
@@ -56,7 +56,7 @@ export class Host {
   constructor(options: HostOptions) {
     const { config, file, text, clock, log, fork, starts } = options;
     this.#options = options;
-    // Nobody may wait for it.
+    // Nothing may be awaiting this promise: an unhandled rejection would end the process.
     this.#failed.promise.catch(() => {});
     this.#workers = Array.from(
       { length: config.workers },
@@ -72,7 +72,7 @@ export class Host {
     );
   }
 
-  /** Resolves when each worker has started, or failed once and is tried again. `failed` tells when none can. */
+  /** Resolves when each worker has started, or has failed once and is retried. `failed` rejects when none can start. */
   start(): Promise<void> {
     for (const worker of this.#workers) worker.start();
     this.#pinger = this.#options.clock.every(PING_MS, () => {
@@ -81,12 +81,12 @@ export class Host {
     return this.#settled.promise;
   }
 
-  /** Never resolves. Rejects with the error of a worker when none is in the farm, and each has failed to get there. */
+  /** Never resolves. Rejects with a worker's error when every worker has failed to start and none has started since. */
   get failed(): Promise<never> {
     return this.#failed.promise;
   }
 
-  /** Whether every worker's event loop turns. */
+  /** Returns whether every worker's event loop answers pings. */
   get answers(): boolean {
     return this.#workers.every((worker) => worker.answers);
   }
@@ -98,7 +98,7 @@ export class Host {
     }));
   }
 
-  /** Hands a checked file on. Resolves when all workers have taken it, or have had the time to. */
+  /** Passes a checked file on. Resolves when all workers have applied it, after `RELOAD_MS` at the latest. */
   async reload(text: string): Promise<void> {
     this.#reloaded = text;
     await Promise.race([
@@ -120,7 +120,10 @@ export class Host {
     return this.#end('quit');
   }
 
-  /** Ready when a worker is: the kernel gives packets to those that listen, and each takes any packet. */
+  /**
+   * Returns ready when at least one worker is. The kernel gives packets to the workers that listen, and each takes any
+   * packet.
+   */
   async ready(): Promise<Readiness> {
     const answers = await this.askAll({ method: 'GET', url: '/readyz' });
     const told = answers.map(({ worker, answer }) => ({
@@ -137,7 +140,7 @@ export class Host {
     return { ready: false, reasons };
   }
 
-  /** Asks every worker for what it has at hand; null where it cannot say. */
+  /** Sends a request to every worker for data in its memory. The answer is null when a worker cannot answer. */
   askAll(question: Question): Promise<{ readonly worker: WorkerSummary; readonly answer: Answer | null }[]> {
     const summaries = this.workers;
     return Promise.all(
@@ -148,7 +151,10 @@ export class Host {
     );
   }
 
-  /** Asks the worker of that number, or the one that is the most likely to know; null when nobody can say. A GET goes to the next when one cannot. */
+  /**
+   * Sends a request to the worker of that number, or to the worker most likely to answer. Returns null when none
+   * answers. Without a number an unanswered GET goes to the next worker.
+   */
   async askOne(question: Question, index?: number): Promise<Answer | null> {
     const rank = (worker: WorkerProcess): number => (worker.ready ? 2 : worker.state === 'started' ? 1 : 0);
     const inOrder =

@@ -1,10 +1,13 @@
-// What the host and its workers tell each other, over the channel that comes with a forked process.
+// Defines the messages between the host and its workers, over the channel of a forked process.
 import type { Answer, Question } from '../../admin/admin-server.ts';
 import type { ErrorCode } from '../../base/errors.ts';
 
 /** From the host to a worker. */
 export type HostMessage =
-  /** The first. `text`: the configuration file as it was when the host started; `reloaded`: as it was read last since, so that a worker that comes later is as its neighbours. */
+  /**
+   * First message. `text`: the configuration file as the host read it at its start. `reloaded`: the file as last
+   * reloaded, so that a worker that starts later has the same settings as the others.
+   */
   | {
       readonly kind: 'start';
       readonly index: number;
@@ -21,11 +24,11 @@ export type HostMessage =
 
 /** From a worker to the host. */
 export type WorkerMessage =
-  /** It has its seat, and its listeners are open. */
+  /** The worker has its seat, and its listeners are open. */
   | { readonly kind: 'started' }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
   | { readonly kind: 'reloaded' }
-  /** To a ping. */
+  /** Answer to a ping. */
   | { readonly kind: 'pong'; readonly ready: boolean }
-  /** null: it could not say. */
+  /** null: the worker could not answer. */
   | { readonly kind: 'answer'; readonly id: number; readonly answer: Answer | null };

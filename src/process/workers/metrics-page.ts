@@ -1,4 +1,4 @@
-// One page of metrics from several: the series of a family must stand together (Prometheus text format).
+// Merges several pages of metrics into one. The series of a family must be contiguous (Prometheus text format).
 
 interface Family {
   /** HELP and TYPE. */
@@ -6,7 +6,7 @@ interface Family {
   readonly series: string[];
 }
 
-/** Puts pages in Prometheus text format together. They must have no series in common: each carries a label of its own. */
+/** Returns one page in Prometheus text format. The pages must have no series in common: each has a label of its own. */
 export function mergeMetrics(pages: readonly string[]): string {
   const families = new Map<string, Family>();
   for (const page of pages) {

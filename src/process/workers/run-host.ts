@@ -1,4 +1,5 @@
-// `sipfarm run` with several workers: this process holds the admin address and no SIP, forks the workers, and passes signals on.
+// Runs `sipfarm run` with several workers. This process binds the admin address, handles no SIP, forks the workers, and
+// passes signals on.
 import { fork } from 'node:child_process';
 import { AdminServer } from '../../admin/admin-server.ts';
 import { systemClock } from '../../base/clock.ts';
@@ -14,14 +15,14 @@ import { hostRoutes } from './host-routes.ts';
 import type { WorkerMessage } from './messages.ts';
 import type { Child, ChildHandlers } from './worker-process.ts';
 
-/** Workers do not speak to systemd. */
+/** Workers do not send to systemd. */
 const NOT_FOR_WORKERS = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'];
 
 /** Forks this program as a worker, with the standard outputs of this process. */
 function forker(config: Config, environment: Environment): (index: number, handlers: ChildHandlers) => Child {
   const env = Object.fromEntries(Object.entries(environment).filter(([name]) => !NOT_FOR_WORKERS.includes(name)));
   return (index, { onMessage, onEnd }) => {
-    // The member id is there for who looks at the list of processes.
+    // The member id makes the worker recognisable in the list of processes.
     const args = ['worker', workerId(config.member, index)];
     const child = fork(process.argv[1]!, args, { env, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     let over = false;
@@ -44,14 +45,17 @@ function forker(config: Config, environment: Environment): (index: number, handl
   };
 }
 
-/** What `systemctl status` shows. */
+/** Returns the status line for `systemctl status`. */
 function statusOf(host: Host): string {
   const workers = host.workers;
   const up = workers.filter(({ state }) => state === 'started').length;
   return `${up} of ${workers.length} workers in the farm; sipfarm members tells more`;
 }
 
-/** Runs the workers until SIGTERM or SIGINT; a second one skips the drain. SIGHUP reads the file at `path` again. Rejects when no worker can start, with the error of one. */
+/**
+ * Runs the workers until SIGTERM or SIGINT; a second signal skips the drain. SIGHUP reads the file at `path` again.
+ * Rejects with the error of one worker when no worker can start.
+ */
 export async function runHost({ config, warnings }: Loaded, path: string, environment: Environment): Promise<void> {
   const log = makeLog({ level: config.log.level, fields: { farm: config.farm, member: config.member } });
   for (const warning of warnings) log.warn(warning);

@@ -1,4 +1,4 @@
-// One worker as its host sees it: started, watched, asked, and started again when it has died.
+// Manages one worker process for its host: starts it, watches it, sends it requests, and restarts it after its death.
 import type { Logger } from 'pino';
 import type { Answer, Question } from '../../admin/admin-server.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
@@ -8,27 +8,27 @@ import type { HostMessage, WorkerMessage } from './messages.ts';
 /** A forked process. */
 export interface Child {
   readonly pid: number;
-  /** Never throws: what cannot be sent is lost, and its end follows. */
+  /** Never throws. A message that cannot be sent is lost, and `onEnd` follows. */
   send(message: HostMessage): void;
   kill(signal: NodeJS.Signals): void;
 }
 
 export interface ChildHandlers {
   onMessage(message: WorkerMessage): void;
-  /** Once. `how`: the exit code or signal, in words. */
+  /** Called once. `how`: the exit code or signal, in words. */
   onEnd(how: string): void;
 }
 
 export interface WorkerProcessOptions {
   readonly index: number;
-  /** Its member id. */
+  /** Member id of the worker. */
   readonly id: string;
   readonly clock: Clock;
   readonly log: Logger;
   readonly fork: (index: number, handlers: ChildHandlers) => Child;
-  /** The file as the host read it first, and as it was reloaded last. */
+  /** Returns the first message: the file as the host read it first, and as it was last reloaded. */
   readonly startMessage: (index: number) => HostMessage;
-  /** It has started, failed or ended. */
+  /** Called when the worker has started, failed or ended. */
   readonly onChange: () => void;
   readonly onStart: () => void;
 }
@@ -36,15 +36,21 @@ export interface WorkerProcessOptions {
 /** `waiting`: dead, to be started again. `ended`: dead for good. */
 export type WorkerState = 'starting' | 'started' | 'waiting' | 'ended';
 
-/** A worker that lived so long is started again at once, ms. */
+/** Milliseconds of life after which a dead worker is restarted at once. */
 const STABLE_MS = 30_000;
-/** Pause before the second start of one that did not, doubled with each, ms. */
+/** Milliseconds before the restart after a first early death; doubled with each further one. */
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
 export const PING_MS = 1000;
-/** A worker that leaves so many pings unanswered hangs: its sockets take packets that nobody reads. Before the watchdog of the unit (30 s) comes. */
+/**
+ * Unanswered pings after which a worker counts as hung: nothing reads the packets that its sockets take. Less than the
+ * unit's watchdog (30 s).
+ */
 const MOST_UNANSWERED = 15;
-/** The same of a process that has not said anything yet: it loads the program, perhaps with many others at once. */
+/**
+ * The same for a process that has not yet sent a message. It loads the program, perhaps at the same time as many
+ * others.
+ */
 const MOST_AT_BIRTH = 60;
 
 export class WorkerProcess {
@@ -53,17 +59,20 @@ export class WorkerProcess {
   readonly #options: WorkerProcessOptions;
   #state: WorkerState = 'waiting';
   #child: Child | undefined;
-  /** Told by its last answer to a ping. */
+  /** Value in its last answer to a ping. */
   ready = false;
-  /** Why it could not start, when it has not started since. */
+  /** Reason why it could not start; undefined once it has started again. */
   failure: SipfarmError | undefined;
   /** Starts so far. */
   starts = 0;
   #bornAt = 0;
-  /** Pings since it was heard last: counted, so that a host that was stopped for a while blames nobody. */
+  /**
+   * Pings since its last message. Counting pings, not time, spares workers of a host that was itself stopped for a
+   * while.
+   */
   #unanswered = 0;
   #heard = false;
-  /** Deaths in a row, each soon after the start. */
+  /** Consecutive deaths, each soon after the start. */
   #earlyDeaths = 0;
   #restart: Timer | undefined;
   #mayRestart = true;
@@ -85,7 +94,7 @@ export class WorkerProcess {
     return this.#child?.pid;
   }
 
-  /** Whether its event loop has answered lately; true where there is none to ask. */
+  /** Returns whether its event loop has answered lately; true when there is no process. */
   get answers(): boolean {
     return !this.#child || this.#unanswered < (this.#heard ? MOST_UNANSWERED : MOST_AT_BIRTH);
   }
@@ -106,7 +115,7 @@ export class WorkerProcess {
     this.#child.send(startMessage(this.index));
   }
 
-  /** To be called every PING_MS. */
+  /** Sends a ping, or kills the worker if it hangs. Must be called every PING_MS. */
   ping(): void {
     if (!this.#child) return;
     if (this.answers) {
@@ -118,7 +127,7 @@ export class WorkerProcess {
     }
   }
 
-  /** Sends the file as it was read anew. Resolves when the worker has applied it, or has none to apply it. */
+  /** Sends the new text of the file. Resolves when the worker has applied it, or there is no process to apply it. */
   reload(text: string): Promise<void> {
     if (!this.#child) return Promise.resolve();
     this.#reloaded?.();
@@ -128,7 +137,7 @@ export class WorkerProcess {
     });
   }
 
-  /** Ends it, and it stays so: `drain` when its calls have ended, `quit` at once. */
+  /** Ends the worker without restart: `drain` when its calls have ended, `quit` at once. */
   end(how: 'drain' | 'quit'): void {
     this.#mayRestart = false;
     this.#restart?.cancel();
@@ -136,12 +145,12 @@ export class WorkerProcess {
     else this.#enter('ended');
   }
 
-  /** Ends the process, in whatever state it is. */
+  /** Kills the process, whatever its state. */
   kill(): void {
     this.#child?.kill('SIGKILL');
   }
 
-  /** Resolves to null when it cannot say, or not within `patienceMs`. */
+  /** Sends a request to the worker. Resolves to null when it cannot answer, or not within `patienceMs`. */
   ask(question: Question, patienceMs: number): Promise<Answer | null> {
     const child = this.#child;
     if (!child) return Promise.resolve(null);

@@ -1,4 +1,4 @@
-// One worker: a member like any other, that takes its orders from the process that forked it, and does not outlive that.
+// Runs one worker: a member that takes orders from the process that forked it, and ends with that process.
 import type { Answer, Question } from '../../admin/admin-server.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { type Environment, type Loaded, parseConfig } from '../../config/load.ts';
@@ -8,16 +8,16 @@ import type { HostMessage, WorkerMessage } from './messages.ts';
 
 type Start = Extract<HostMessage, { readonly kind: 'start' }>;
 
-/** The way to the host. */
+/** Channel to the host. */
 export interface HostChannel {
-  /** Resolves when the message has left, or cannot any more. */
+  /** Resolves when the message has left, or cannot leave any more. */
   send(message: WorkerMessage): Promise<void>;
   onMessage(take: (message: HostMessage) => void): void;
-  /** The host is gone. */
+  /** Calls `run` when the host is gone. */
   onLost(run: () => void): void;
 }
 
-/** The channel of this process. Throws SF_USAGE when nobody forked it. */
+/** Returns the channel of this process. Throws SF_USAGE when the process was not forked. */
 export function processChannel(): HostChannel {
   if (!process.send) throw new SipfarmError('SF_USAGE', 'a worker is started by `sipfarm run`, with workers above 1');
   return {
@@ -36,9 +36,9 @@ class Worker {
   readonly #version: string;
   readonly #environment: Environment;
   readonly #start = Promise.withResolvers<Start | undefined>();
-  /** No new calls. */
+  /** Resolved when the worker takes no new calls. */
   readonly #drain = Promise.withResolvers<void>();
-  /** No waiting for the old ones. */
+  /** Resolved when the worker does not wait for its calls. */
   readonly #quit = Promise.withResolvers<void>();
   #member: Member | undefined;
   #file = '';
@@ -53,7 +53,7 @@ class Worker {
     channel.onLost(() => this.#end());
   }
 
-  /** SIGTERM to this worker alone: it drains, and its host starts it again. */
+  /** Handles a SIGTERM to this worker alone: it drains, and its host starts it again. */
   terminate(): void {
     if (++this.#terminations > 1) this.#end();
     else this.#drain.resolve();
@@ -86,7 +86,7 @@ class Worker {
 
   #load(text: string): Loaded {
     const { config } = parseConfig(this.#file, text, this.#environment);
-    // The host has told them.
+    // The host has logged the warnings.
     return { config: workerConfig(config, this.#index), warnings: [] };
   }
 
@@ -136,17 +136,20 @@ class Worker {
     }
   }
 
-  /** null: this worker cannot say; the host asks another. */
+  /** Resolves to null when this worker cannot answer; the host then tries another. */
   async #answer(question: Question): Promise<Answer | null> {
     return this.#member?.node.ask(question).catch(() => null) ?? null;
   }
 }
 
-/** Runs a worker until its host says so, or is gone. Resolves to false when it could not start; the host has been told why. */
+/**
+ * Runs a worker until its host ends it, or is gone. Resolves to false when it could not start; the host then has the
+ * reason.
+ */
 export async function runWorker(channel: HostChannel, version: string, environment: Environment): Promise<boolean> {
   const worker = new Worker(channel, version, environment);
   const terminate = (): void => worker.terminate();
-  // Of the terminal they come to host and workers alike; the host says what follows.
+  // A terminal sends these signals to host and workers. The host decides what follows.
   const ignore = (): void => {};
   process.on('SIGTERM', terminate).on('SIGINT', ignore).on('SIGHUP', ignore);
   try {

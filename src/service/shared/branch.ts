@@ -1,10 +1,14 @@
-// The branch of a statelessly forwarded request (RFC 3261 16.11): the same for every retransmission, for the CANCEL and for the ACK of an
-// error, whichever member they came to; and apart from it the mark by which a request is known that loops (16.6 item 8, RFC 5393 4.2).
+// Computes the branch of a statelessly forwarded request (RFC 3261 16.11). A retransmission, the CANCEL and the ACK of
+// an error get the same branch at every member. Computes the loop mark, too, by which a looping request is recognised
+// (RFC 3261 16.6 item 8, RFC 5393 4.2).
 import { SIP_PORT } from '../../base/endpoint.ts';
 import { digest, type SipKey, siphash } from '../../base/siphash.ts';
 import type { Scan } from '../../sip/scan.ts';
 
-/** Which way a request crosses the edge. A proxy behind us sends the same request out that came in. */
+/**
+ * Direction of a request through the farm. It is part of the hash, because a proxy as SIP server sends a request out
+ * with the same values that came in.
+ */
 export const Direction = { inward: 0x3e, outward: 0x3c } as const;
 export type Direction = (typeof Direction)[keyof typeof Direction];
 
@@ -13,7 +17,7 @@ const CSEQ_OCTETS = 4;
 const PORT_OCTETS = 2;
 const block = Buffer.alloc(4096);
 
-/** Appends as much of `bytes[start..end)` as there is room for, and a zero. */
+/** Appends `bytes[start..end)`, cut to the room that is left, and a zero octet. Returns the new end. */
 function append(bytes: Buffer, start: number, end: number, at: number): number {
   if (start < 0 || at >= block.length) return at;
   const length = Math.min(end - start, block.length - at - 1);
@@ -22,7 +26,10 @@ function append(bytes: Buffer, start: number, end: number, at: number): number {
   return at + length + 1;
 }
 
-/** Appends host and port of the top Via, letters in lower case, the port always there (RFC 3261 18.1.1). */
+/**
+ * Appends host (lower case) and port of the top Via; a missing port counts as 5060 (RFC 3261 18.1.1). Returns the new
+ * end.
+ */
 function appendHop({ bytes, via }: Scan, at: number): number {
   const end = append(bytes, via.hostStart, via.hostEnd, at);
   for (let i = at; i < end; i++) if (block[i]! >= 0x41 && block[i]! <= 0x5a) block[i]! |= 0x20;
@@ -30,7 +37,10 @@ function appendHop({ bytes, via }: Scan, at: number): number {
   return block.writeUInt16BE(via.port || SIP_PORT, end);
 }
 
-/** True when the branch carries the magic cookie and something behind it: only then does it identify a transaction (RFC 4475 3.2.1). */
+/**
+ * Returns whether the branch has the magic cookie and at least one character after it. Only such a branch identifies a
+ * transaction (RFC 4475 3.2.1).
+ */
 function hasUniqueBranch(scan: Scan): boolean {
   if (scan.branchStart < 0 || scan.branchEnd - scan.branchStart <= COOKIE.length) return false;
   for (let i = 0; i < COOKIE.length; i++)
@@ -39,9 +49,10 @@ function hasUniqueBranch(scan: Scan): boolean {
 }
 
 /**
- * Writes the 8-octet branch value of `scan`'s request into `to`. It is a hash of what INVITE, CANCEL and ACK of a transaction share (17.2.3): branch
- * and sent-by of the top Via, in a client of RFC 2543 the whole Via and the Request-URI; and of Call-ID, From tag and CSeq number, which keep two
- * calls apart whose client gives both one branch. The To tag is left out: the ACK of an error has one, its INVITE has none.
+ * Writes the 8-octet branch value of `scan`'s request into `to`. It is a hash of values that INVITE, CANCEL and ACK of
+ * a transaction share (RFC 3261 17.2.3): branch and sent-by of the top Via. For a client of RFC 2543 it is the whole
+ * Via and the Request-URI instead. Call-ID, From tag and CSeq number are hashed, too: they distinguish two calls to
+ * which a client gives one branch. The To tag is left out, because the ACK of an error has one and its INVITE has none.
  */
 export function writeBranchValue(key: SipKey, scan: Scan, direction: Direction, to: Uint8Array): void {
   const { bytes } = scan;
@@ -71,9 +82,10 @@ export interface NextRoute {
 export const MARK_OCTETS = 8;
 
 /**
- * Writes the loop mark of `scan`'s request, 8 hexadecimal digits, into `to` at `at`: a hash of all that may decide its way here and at the SIP
- * server. The hop before is in it: a request that comes back by way of an application server spirals, and only one that comes from the same
- * element a second time, with the same Request-URI and the same next Route, has looped. Max-Forwards ends what is not seen so.
+ * Writes the loop mark of `scan`'s request into `to` at `at`, as 8 hexadecimal digits. It is a hash of everything that
+ * may decide the request's route here and at the SIP server. The previous hop is included: a request that returns from
+ * an application server is a spiral, not a loop. A loop comes from the same element a second time, with the same
+ * Request-URI and the same next Route. Max-Forwards ends loops that this mark does not detect.
  */
 export function writeLoopMark(key: SipKey, scan: Scan, route: NextRoute, to: Uint8Array, at: number): void {
   const { bytes } = scan;

@@ -1,4 +1,5 @@
-// Tells the journal of call records what the messages of a call say: once per event of the call, with the message as it left. Its text is made later.
+// Reports the events of a call to the journal of call records: one report per event, with the message as it left. The
+// journal makes the text of the record later.
 import type { RecordMethod } from '../../calls/records/call-record.ts';
 import type { CapturedMessage } from '../../calls/records/leg-text.ts';
 import { Step } from '../../calls/table/call-table.ts';
@@ -7,11 +8,14 @@ import { Method, type Scan } from '../../sip/scan.ts';
 import type { ServiceContext } from './context.ts';
 import type { SentBy } from './top-headers.ts';
 
-/** The magic cookie, and the token behind it. */
+/** Characters of the magic cookie, and of a branch: the cookie with the token behind it. */
 const COOKIE_OCTETS = 7;
 const BRANCH_OCTETS = 46;
 
-/** A request of a client has begun the call `entry`, and left for the server as `message`, which begins with a block of our lines. */
+/**
+ * Records that a client's request began the call `entry` and left for the server as `message`. The message begins with
+ * the farm's own header lines, `context.top`.
+ */
 export function noteClientLeg(
   context: ServiceContext,
   scan: Scan,
@@ -29,8 +33,9 @@ export function noteClientLeg(
 }
 
 /**
- * A request of the server outside of a dialog has left as `message`, our Via for `side` on top: one more leg of the call of a client under
- * its Call-ID (`key`), or a call of the server's own. `step`: what it has done to that one in the call table.
+ * Records a server's request outside of a dialog that left as `message`, with the Via of `sentBy` on top. It adds a leg
+ * to the client's call under its Call-ID (`key`), or begins a call of the server. `step`: its effect on the server's
+ * call in the call table.
  */
 export function noteServerLeg(
   context: ServiceContext,
@@ -53,7 +58,7 @@ export function noteServerLeg(
   else journal.branched(entry, leg);
 }
 
-/** A response of the server has left for the client as `message`. */
+/** Records a server's response that left for the client as `message`. */
 export function noteServerResponse(
   context: ServiceContext,
   scan: Scan,
@@ -68,7 +73,10 @@ export function noteServerResponse(
   else if (isRinging(scan)) journal.rings(entry);
 }
 
-/** A response of a client has left for the server as `message`. `entry` is the call's in the call table, `key` that of its Call-ID. */
+/**
+ * Records a client's response that left for the server as `message`. `entry`: key of the call in the call table. `key`:
+ * key of its Call-ID.
+ */
 export function noteClientResponse(
   context: ServiceContext,
   scan: Scan,
@@ -81,13 +89,17 @@ export function noteClientResponse(
   if (!journal) return;
   if (step === Step.over) journal.over(entry);
   else if (step === Step.confirmed) {
-    // Of the call of a client it is the client's leg that confirms it; but a re-INVITE to the client's other party has no entry of its own.
+    // A client's call is confirmed by the response to the client (noteServerResponse), not by its outgoing leg. When
+    // that leg has no entry of its own, as in some re-INVITEs, `entry` is the client's and this 2xx confirms the call.
     const own = !journal.has(key);
     journal.answered(own ? -key : key, branchOf(scan), capturedMessageOf(scan, message, 0), own || entry === key);
   } else if (isRinging(scan)) journal.rings(-key);
 }
 
-/** A response to the request of a proxy that is gone has left past its host: it is both legs' answer. */
+/**
+ * Records a response to a dead proxy's request, sent past the dead host. It answers the server's leg and the client's
+ * leg.
+ */
 export function noteOrphanResponse(
   context: ServiceContext,
   scan: Scan,
@@ -102,12 +114,15 @@ export function noteOrphanResponse(
 
 const LF = 0x0a;
 
-/** Where the headers of a message begin that the scanner has passed: in its start line stands no other line end. */
+/** Returns where the headers begin. The start line of a scanned message contains no line end before its own. */
 function behindStartLine(message: Buffer): number {
   return message.indexOf(LF) + 1;
 }
 
-/** `message` is that of `scan` after splices in front of the end of its headers; `own`: octets of our lines on top. */
+/**
+ * Captures `message`: the message of `scan` after edits that all lie before the end of its headers. `own`: octets of
+ * the farm's lines on top.
+ */
 function capturedMessageOf(scan: Scan, message: Buffer, own: number): CapturedMessage {
   const startLineEnd = behindStartLine(message);
   const headersEnd = message.length - (scan.end - scan.headersEnd);

@@ -1,4 +1,5 @@
-// What both directions of the edge share: the member's identity, its sides, and one set of reused readers and writers.
+// Holds the parts that both directions of the service use: the member's identity, its addresses as sent-by, and one set
+// of reused readers and writers.
 import type { Clock } from '../../base/clock.ts';
 import type { CallJournal } from '../../calls/records/call-journal.ts';
 import type { CallTable, Sender, Step } from '../../calls/table/call-table.ts';
@@ -25,23 +26,23 @@ export interface ServiceContext {
   readonly transport: Transport;
   readonly egress: Egress;
   readonly calls: CallTable;
-  /** Of the calls that are recorded; undefined where none is. */
+  /** Journal of the recorded calls; undefined when no calls are recorded. */
   readonly journal?: CallJournal;
   readonly announce?: (owner: number, callKey: number) => void;
   readonly drops: Readonly<Record<DropReason, Cell>>;
   readonly handled: CellFamily<'from' | 'kind'>;
-  /** The side that faces the server, and the side of each listener. */
+  /** Sent-by towards the SIP server, and sent-by of each listener of this member. */
   readonly serverSentBy: SentBy;
   readonly listenerSentBys: readonly SentBy[];
   /** Listeners of the other nodes. */
   readonly remoteListeners: RemoteListeners;
-  /** A Route to one of these has reached its goal. */
+  /** Names of this farm in Route values: a Route to one of them is removed (RFC 3261 16.4). */
   readonly names: OwnNames;
-  /** This member's endpoint that faces the server, as it stands in a URI. */
+  /** Endpoint of this member that faces the server, in the form of a URI's host and port. */
   readonly serverHostPort: string;
-  /** What the clients of each listener are given, as it stands in a URI. */
+  /** Endpoint of each listener that its clients receive, in the form of a URI's host and port. */
   readonly listenerHostPorts: readonly string[];
-  /** The ways to parties that have moved. */
+  /** Flows to parties that have moved since their dialog began. */
   readonly ways: Ways;
   /** Signs that count as a NAT in front of a client. */
   readonly natSigns: () => NatSigns;
@@ -51,13 +52,13 @@ export interface ServiceContext {
   readonly branchValue: Uint8Array;
 }
 
-/** Octets of the largest UDP datagram over IPv4; what does not fit is answered 513. */
+/** Octets of the largest UDP datagram over IPv4. A larger message is answered 513. */
 export const MAX_DATAGRAM = 65_507;
 
-/** Sides of the doors that were used, as long as their records stand. */
+/** Sent-by of the remote listeners used so far. An entry lives as long as the listener's record. */
 const remoteSentBys = new WeakMap<RemoteListener, SentBy>();
 
-/** The side of another node's listener. */
+/** Returns the sent-by of another node's listener. */
 export function sentByOf(remote: RemoteListener): SentBy {
   let sentBy = remoteSentBys.get(remote);
   if (!sentBy) {
@@ -67,13 +68,13 @@ export function sentByOf(remote: RemoteListener): SentBy {
   return sentBy;
 }
 
-/** The side that what is sent by this flow shows; undefined when there is no such listener. */
+/** Returns the sent-by of messages that leave by this flow; undefined when there is no such listener. */
 export function sentByOfFlow(context: ServiceContext, flow: Readonly<Flow>): SentBy | undefined {
   const remote = context.remoteListeners.elsewhere(flow.member, flow.listener);
   return remote ? sentByOf(remote) : context.listenerSentBys[context.egress.listenerOf(flow)];
 }
 
-/** The reused parts of an edge. */
+/** Returns the reused parts of a service context. */
 export function contextScratch(): Pick<ServiceContext, 'ways' | 'top' | 'edit' | 'hash' | 'branchValue'> {
   return {
     ways: new Ways(),
@@ -85,8 +86,8 @@ export function contextScratch(): Pick<ServiceContext, 'ways' | 'top' | 'edit' |
 }
 
 /**
- * Requests that get a Record-Route: those that open a dialog (RFC 3261 12.1, RFC 3515 2.4.4), and every NOTIFY, since the first one makes the dialog of
- * a subscription (RFC 6665 4.3).
+ * Returns whether the request gets a Record-Route: it opens a dialog (RFC 3261 12.1, RFC 3515 2.4.4), or is a NOTIFY.
+ * The first NOTIFY makes the dialog of a subscription, so every NOTIFY gets one (RFC 6665 4.3).
  */
 export function recordsRoute(scan: Scan): boolean {
   const { method } = scan;
@@ -94,28 +95,28 @@ export function recordsRoute(scan: Scan): boolean {
   return scan.toTagStart < 0 && (method === Method.INVITE || method === Method.SUBSCRIBE || method === Method.REFER);
 }
 
-/** The key of the message's Call-ID. */
+/** Returns the 53-bit key of the message's Call-ID. Writes key and slot into `context.hash`. */
 export function callKey(context: ServiceContext, scan: Scan): number {
   hashCallId(context.routing.tables.slotKey, scan.bytes, scan.callIdStart, scan.callIdEnd, context.hash);
   return context.hash.key;
 }
 
-/** The slot of the Call-ID. */
+/** Returns the slot of the message's Call-ID. */
 export function slotOf(context: ServiceContext, scan: Scan): number {
   callKey(context, scan);
   return context.hash.slot;
 }
 
 /**
- * Where a call stands in the call table. Calls of clients stand under the key of their Call-ID, calls that the server makes under the
- * negative key: a proxy behind us sends out under the Call-ID that came in. What belongs to a call that stands there already goes to
- * that entry whichever side it comes from: either end may hang up.
+ * Returns the call's entry in the call table. A client's call uses the key of its Call-ID, a server's call the negative
+ * key, because a proxy sends out under the Call-ID that came in. An existing entry is used in both directions, because
+ * either end may hang up.
  */
 export function entryOf(context: ServiceContext, key: number, starts: boolean): number {
   return starts || context.calls.has(key) || !context.calls.has(-key) ? key : -key;
 }
 
-/** The sender of the message that is noted. One instance, filled anew. */
+/** Sender of the message being noted. One instance, filled anew. */
 const sender: { -readonly [Field in keyof Sender]: Sender[Field] } = { from: 0, to: 0, cseq: 0 };
 
 function readSender(context: ServiceContext, scan: Scan): Sender {
@@ -126,13 +127,13 @@ function readSender(context: ServiceContext, scan: Scan): Sender {
   return sender;
 }
 
-/** Notes in the call table a request that is on its way; what it has done to the call. */
+/** Notes a forwarded request in the call table. Returns its effect on the call. */
 export function noteRequest(context: ServiceContext, scan: Scan, entry: number): Step {
   const { calls, clock, routing } = context;
   const { method } = scan;
   if (method === Method.INVITE || method === Method.SUBSCRIBE) readSender(context, scan);
   else {
-    // The others only have to be known as in a dialog or not: their sender does not matter.
+    // For other methods the table needs only whether the request is in a dialog, not its sender.
     sender.from = 0;
     sender.to = scan.toTagStart >= 0 ? 1 : 0;
     sender.cseq = 0;
@@ -141,8 +142,9 @@ export function noteRequest(context: ServiceContext, scan: Scan, entry: number):
 }
 
 /**
- * The SIP server has accepted a request of the call's dialog by the response in `scan`, with a CSeq that has risen. When a request passes the farm
- * several times, only the first pass counts: below its Via stands no other that the farm has put on a client's request.
+ * Returns whether the response in `scan` accepts an in-dialog request whose CSeq has risen; that CSeq counts from then
+ * on. If a request passes the farm several times, only the first pass counts: no Via below its top Via has the farm's
+ * loop mark.
  */
 export function acceptedInTable(context: ServiceContext, scan: Scan, entry: number): boolean {
   if (scan.status < 200 || scan.status >= 300 || scan.toTagStart < 0 || !context.calls.isDialog(entry)) return false;
@@ -151,7 +153,7 @@ export function acceptedInTable(context: ServiceContext, scan: Scan, entry: numb
   return context.calls.accepts(entry, readSender(context, scan));
 }
 
-/** Notes in the call table a response that is on its way out; what it has done to the call. */
+/** Notes a forwarded response in the call table. Returns its effect on the call. */
 export function noteResponse(context: ServiceContext, scan: Scan, entry: number): Step {
   const { calls, clock, routing } = context;
   const { method, status } = scan;
@@ -163,7 +165,10 @@ export function noteResponse(context: ServiceContext, scan: Scan, entry: number)
   return step;
 }
 
-/** Counts the hop: Max-Forwards one lower; 70 where there is none, or no number (RFC 3261 16.6 item 3, RFC 4475 3.1.2.4). */
+/**
+ * Lowers Max-Forwards by one. Sets it to 70 when it is missing or not a number (RFC 3261 16.6 item 3, RFC 4475
+ * 3.1.2.4).
+ */
 export function countHop(context: ServiceContext, scan: Scan): void {
   if (scan.maxForwardsStart < 0) context.top.maxForwards();
   else

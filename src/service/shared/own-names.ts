@@ -1,5 +1,6 @@
-// The hosts and ports by which a Route value names this farm (RFC 3261 16.4), this member, or its side of the SIP server: listeners of all nodes,
-// and the names that clients reach the farm by. Built by cold code whenever records or configuration change, read per packet.
+// Decides whether a URI names this farm, this member, or this member's endpoint towards the SIP server (RFC 3261 16.4).
+// The farm's names are the listeners of all nodes and the names that clients use. Cold code builds the table when
+// records or configuration change; the packet path reads it.
 import { GROUPS, readGroups } from '../../base/address.ts';
 import { asHostPort, type HostPort, parseEndpoint, SIP_PORT, TLS_PORT } from '../../base/endpoint.ts';
 import { advertisedIn, type ToldRecord } from '../../packet/advertised.ts';
@@ -13,7 +14,7 @@ export interface NamedRecord {
 
 const groups = new Uint16Array(GROUPS);
 
-/** Ports by host, in the form of `canonical`. */
+/** Ports by host, the host as `canonical` returns it. */
 type Places = ReadonlyMap<string, ReadonlySet<number>>;
 
 export class OwnNames {
@@ -26,8 +27,8 @@ export class OwnNames {
   #places: Places = new Map();
 
   /**
-   * `server`: endpoint of this node that faces the SIP server. `listeners`: those that do not. `names`: by which clients reach the farm; port 0 is any
-   * that a listener has.
+   * `server`: endpoint of this node that faces the SIP server. `listeners`: the other endpoints of this node. `names`:
+   * names by which clients reach the farm; port 0 stands for 5060, 5061 and every port of a listener.
    */
   constructor(server: HostPort, listeners: readonly HostPort[], names: readonly HostPort[]) {
     this.#own = [server, ...listeners];
@@ -43,13 +44,15 @@ export class OwnNames {
     this.#build();
   }
 
-  /** The records of all nodes, whatever their role. */
+  /** Sets the records of all nodes, whatever their role. */
   setRecords(records: readonly NamedRecord[]): void {
     this.#records = records;
     this.#build();
   }
 
-  /** The URI names this farm by host and port. Without a port it means 5060, and with TLS 5061, too. */
+  /**
+   * Returns whether the URI names this farm by host and port. Without a port the URI means 5060, with TLS also 5061.
+   */
   has(bytes: Buffer, uri: Uri): boolean {
     const ports = this.#places.get(hostOf(bytes, uri));
     if (!ports) return false;
@@ -58,12 +61,12 @@ export class OwnNames {
     return ports.has(SIP_PORT) || (secure && ports.has(TLS_PORT));
   }
 
-  /** The URI names an endpoint of this node. Without a port it means 5060. */
+  /** Returns whether the URI names an endpoint of this node. Without a port the URI means 5060. */
   isOwn(bytes: Buffer, uri: Uri): boolean {
     return this.#ownPlaces.get(hostOf(bytes, uri))?.has(uri.port || SIP_PORT) === true;
   }
 
-  /** The URI names the endpoint of this node that faces the SIP server. */
+  /** Returns whether the URI names the endpoint of this node that faces the SIP server. */
   facesServer(bytes: Buffer, uri: Uri): boolean {
     return (uri.port || SIP_PORT) === this.#serverPort && hostOf(bytes, uri) === this.#serverHost;
   }
@@ -97,7 +100,10 @@ function hostOf(bytes: Buffer, uri: Uri): string {
   return canonical(bytes.toString('latin1', uri.hostStart, uri.hostEnd));
 }
 
-/** One text for all spellings of a host (RFC 3261 19.1.4, RFC 4291 2.2): in lower case, a name without the dot of the root. */
+/**
+ * Returns one text for all spellings of a host (RFC 3261 19.1.4, RFC 4291 2.2): lower case, without the root dot of a
+ * name.
+ */
 function canonical(host: string): string {
   if (host.includes(':') && readGroups(host, groups)) return groups.join(':');
   return (host.endsWith('.') ? host.slice(0, -1) : host).toLowerCase();

@@ -1,4 +1,5 @@
-// Takes the Route values that led to this farm off a request (RFC 3261 16.4), and reads what they said: the flow to use, and where to go next.
+// Removes the Route values that led to this farm from a request (RFC 3261 16.4). Reads from them the flow to use, and
+// from the rest where the request goes next.
 import { readWay } from '../../ownership/flow-token.ts';
 import { readToken, Token } from '../../ownership/token.ts';
 import { emptyWay, type Way } from '../../packet/flow.ts';
@@ -10,37 +11,50 @@ import { parseUri, Uri } from '../../sip/uri.ts';
 import { Transport } from '../../sip/via.ts';
 import type { ServiceContext } from './context.ts';
 
-/** What a request's Route header said. One instance, filled anew per request. */
+/** Result of reading a request's Route header. One instance, filled anew per request. */
 export class RouteReading {
-  /** A flow token was among the values taken; `way` is it. */
+  /** A removed value contained a flow token; `way` is its flow. */
   hasFlow = false;
   readonly way: Way = emptyWay();
-  /** The first value that stays: where to send next; -1 = none is left. Offsets of the URI; empty when the value cannot be read. */
+  /**
+   * URI offsets of the first value that stays: the next hop; -1 = none is left. Empty range: the value cannot be read.
+   */
   nextStart = -1;
   nextEnd = -1;
-  /** That value is the farm's all the same: of another pass of the request through the farm. */
+  /** The next value is the farm's own, from another pass of the request through the farm. */
   nextIsOurs = false;
-  /** Where what is left of the Route values begins: `readdressRoutes` goes on there. */
+  /** Offset of the first value that stays; `readdressRoutes` starts there. */
   restStart = -1;
-  /** More than MAX_VALUES had to be looked at: the rest of this is of no use, and the request is answered 400. */
+  /**
+   * The header has more than MAX_VALUES values. The other fields are then not valid, and the request is answered 400.
+   */
   excess = false;
 }
 
-/** The owner of a Route value: not the farm; the farm's by name or address alone; one that the farm has put on, which faces clients or the SIP server. */
+/**
+ * Owner of a Route value. foreign: not the farm. plain: the farm by name or address only. client: has a token of the
+ * farm and an address that faces clients. server: has a token and the address that faces the SIP server.
+ */
 const Owner = { foreign: 0, plain: 1, client: 2, server: 3 } as const;
 type Owner = (typeof Owner)[keyof typeof Owner];
 
 /**
- * How far the taking of one pass's values has come. Each pass of a dialog-forming request through the farm leaves two: that towards where it came
- * from, and that towards where it went (RFC 5658). A request in the dialog meets them in the order of its direction.
+ * Progress through the values of one pass. Each pass of a dialog-forming request through the farm leaves two values:
+ * one towards its origin, one towards its destination (RFC 5658). An in-dialog request meets them in the order of its
+ * direction.
  */
 const Pass = { before: 0, within: 1, through: 2 } as const;
 type Pass = (typeof Pass)[keyof typeof Pass];
 
-/** The fate of a value: -1, it stays and with it the rest; else it is taken, and the pass is so far. */
+/**
+ * Fate of a value. -1: it stays, with all values after it. Otherwise it is removed, and the number is the new progress.
+ */
 type Taking = Readonly<Record<Pass, Readonly<Record<Owner, Pass | -1>>>>;
 
-/** Inward: up to the first value that faces the server. Values behind it are for another pass, or for the way out when the server does not record-route. */
+/**
+ * Inward: removes values up to and including the first that faces the server. Later values belong to another pass, or
+ * to the way out when the server does not record-route.
+ */
 const INWARD: Taking = {
   [Pass.before]: { 0: -1, 1: Pass.before, 2: Pass.before, 3: Pass.through },
   [Pass.within]: { 0: -1, 1: -1, 2: -1, 3: -1 },
@@ -48,8 +62,9 @@ const INWARD: Taking = {
 };
 
 /**
- * Outward: one value that faces the server, one that faces clients. Where another that faces the server follows, the pass before had its way
- * here without a server between that wants to see the request: that pass is taken, too. A value that faces clients begins a pass inward.
+ * Outward: removes one value that faces the server, then one that faces clients. If another value that faces the server
+ * follows, no element between the two passes has record-routed; that pass is removed, too. A value that faces clients
+ * begins a pass inward, and stays.
  */
 const OUTWARD: Taking = {
   [Pass.before]: { 0: -1, 1: Pass.before, 2: Pass.through, 3: Pass.within },
@@ -66,14 +81,15 @@ const uri = new Uri();
 const token = new Token();
 
 /**
- * Deletes those values of a client's request in `edge.edit` that its pass inward has to take, and fills `out`. `gone`: they are those of a member
- * that is gone, whose side of the server is not known; it is the second.
+ * Deletes the values of one inward pass from a client's request, in `context.edit`, and fills `out`. `gone`: the values
+ * are a dead member's, whose address towards its server is not available. Then the second value with a token counts as
+ * the one that faces the server.
  */
 export function takeInwardRoutes(context: ServiceContext, scan: Scan, out: RouteReading, gone = false): void {
   take(context, scan, INWARD, gone, out);
 }
 
-/** The same for a request of the SIP server, outward. */
+/** Deletes the values of the outward passes from a request of the SIP server, in `context.edit`, and fills `out`. */
 export function takeOutwardRoutes(context: ServiceContext, scan: Scan, out: RouteReading): void {
   take(context, scan, OUTWARD, false, out);
 }
@@ -118,16 +134,20 @@ function take(context: ServiceContext, scan: Scan, taking: Taking, gone: boolean
   }
 }
 
-/** The flow of the value in `token`. Each pass has its own: that of an earlier one does not count any more. */
+/**
+ * Reads the flow from `token`. Each pass has its own flow: a value that faces the server discards an earlier pass's
+ * flow.
+ */
 function readFlowOf(owner: Owner, out: RouteReading): void {
   if (readWay(token, out.way)) out.hasFlow = true;
   else if (owner === Owner.server) out.hasFlow = false;
 }
 
 /**
- * A dialog whose member is gone goes on at the server behind this one: in the Route values that `takeInwardRoutes` has left, those that lead out, or in
- * again, by way of the member `gone` get this member's address on the same side. Their tokens stay as they are. Which side a value faces is told by its
- * place: nobody has the addresses of a member that is gone.
+ * Puts this member's address into Route values of the member `gone`, whose dialog goes on at the SIP server of this
+ * member. Applies to the values that `takeInwardRoutes` has left, towards the server and towards clients; their tokens
+ * stay unchanged. The position of a value decides which way it faces, because the dead member's addresses are not
+ * available.
  */
 export function readdressRoutes(context: ServiceContext, scan: Scan, reading: RouteReading, gone: number): void {
   const { bytes } = scan;
@@ -145,10 +165,11 @@ export function readdressRoutes(context: ServiceContext, scan: Scan, reading: Ro
         continue;
       if (uri.userStart < 0 || readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) !== 'valid')
         continue;
-      // A pass outward meets the side of the server first, a pass inward that of the clients, and they take turns: server, client, client, server.
+      // A pass outward has the value that faces the server first, a pass inward the one that faces clients. The order
+      // of four values is server, client, client, server.
       const facesServer = (++tokens & VALUES_OF_PASS) === 0;
       if (context.names.isOwn(bytes, uri)) continue;
-      // The flow that a value of the server's side may carry is of any member.
+      // A value that faces the server may carry a flow of any member, so its member is not compared.
       const place = facesServer ? context.serverHostPort : token.member === gone ? clientHostPort(context) : undefined;
       if (place !== undefined) context.edit.replace(hostStart(uri), uri.paramsStart, place);
     }
@@ -156,8 +177,8 @@ export function readdressRoutes(context: ServiceContext, scan: Scan, reading: Ro
 }
 
 /**
- * Fills `way` with the flow that the Record-Route of a client's answer names for the party: it stands in the value of the farm that faces the server.
- * False when there is none.
+ * Fills `way` with the party's flow from the Record-Route of a client's answer: it is in the farm's value that faces
+ * the server. Returns false when there is no such value.
  */
 export function readNamedWay(context: ServiceContext, scan: Scan, way: Way): boolean {
   const { bytes } = scan;
@@ -172,14 +193,17 @@ export function readNamedWay(context: ServiceContext, scan: Scan, way: Way): boo
   return false;
 }
 
-/** The owner of the value in `uri`; a token of the farm is then in `token`. */
+/** Returns the owner of the value in `uri`. Fills `token` when the value has a valid token of the farm. */
 function ownerOf(context: ServiceContext, bytes: Buffer): Owner {
   if (uri.userStart >= 0 && readToken(context.routing.keys, bytes, uri.userStart, uri.userEnd, token) === 'valid')
     return context.names.facesServer(bytes, uri) ? Owner.server : Owner.client;
   return context.names.has(bytes, uri) ? Owner.plain : Owner.foreign;
 }
 
-/** This member's place towards clients of the transport and the address family in `uri`; undefined when it has no such listener. */
+/**
+ * Returns this member's host and port towards clients, for the transport and address family in `uri`; undefined when it
+ * has no such listener.
+ */
 function clientHostPort({ transport, listenerHostPorts }: ServiceContext): string | undefined {
   const told = uri.transport === Transport.TCP ? 'tcp' : uri.transport === Transport.TLS ? 'tls' : 'udp';
   const index = transport.listeners.findIndex(
@@ -188,7 +212,7 @@ function clientHostPort({ transport, listenerHostPorts }: ServiceContext): strin
   return listenerHostPorts[index];
 }
 
-/** Where the host of the URI begins, the bracket of an IPv6 literal included. */
+/** Returns where the host of the URI begins, including the bracket of an IPv6 literal. */
 function hostStart(of: Uri): number {
   return of.hostIsIpv6 ? of.hostStart - 1 : of.hostStart;
 }

@@ -1,12 +1,12 @@
-// The parties of calls and their records: a party that has moved (ways.ts) has the way to where it is now in its leg, marked so; and a call that has come
-// here by its record has its parties known again. Cold: once per move, once per call that is read.
+// Keeps the flows to moved parties (ways.ts) and the call records consistent. A party's new flow is written into its
+// leg. A call read from its record gets its parties and their flows back. Cold: once per move, once per call read.
 import type { CallRecord } from '../../calls/records/call-record.ts';
 import { partyTag, readLeg } from '../../calls/records/leg-reader.ts';
 import type { Way } from '../../packet/flow.ts';
 import type { ServiceContext } from './context.ts';
 import { tagHash } from './place.ts';
 
-/** The party of `tag` is found by `way` from now on, which is reused. */
+/** Sets the flow to the party of `tag` from now on, in memory and in the call record. Copies `way`. */
 export function noteMove(
   context: ServiceContext,
   callKey: number,
@@ -22,8 +22,8 @@ export function noteMove(
 }
 
 /**
- * A call has come here by its record. A party that has moved is looked for where it is, not where the dialog names it; and late copies of its requests
- * are known (calls/dialog-marks.ts).
+ * Restores the parties of a call that came here by its record. Requests to a moved party then use its new flow. Late
+ * copies of requests are recognised (calls/table/dialog-marks.ts).
  */
 export function rememberParties(context: ServiceContext, entry: number, { legs }: CallRecord): void {
   const [first] = legs;

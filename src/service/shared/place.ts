@@ -1,4 +1,5 @@
-// Where the sender of a request is, by its own word and by what the network shows: the hash of its Contact, and whether it is behind a NAT.
+// Determines the place of a request's sender: the hash of its Contact, and whether it is behind a NAT. Compares the
+// headers of the request with its source address.
 
 import { isIP } from 'node:net';
 import { AddressList } from '../../base/address-list.ts';
@@ -13,13 +14,14 @@ import { Method, type Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
 
 /**
- * Signs of a NAT in front of a client. `rport`: its Via asks for the source port (RFC 3581) and is not the source. `detect`: also
- * without that, and a private Contact behind a public source. `never`: nothing.
+ * Signs of a NAT in front of a client. `rport`: its Via requests the source port (RFC 3581) and does not name the
+ * source. `detect`: also a Via without rport that does not name the source, and a private Contact behind a public
+ * source. `never`: no sign counts.
  */
 export const NAT_SIGNS = ['detect', 'rport', 'never'] as const;
 export type NatSigns = (typeof NAT_SIGNS)[number];
 
-/** Addresses that are only good inside of their network (RFC 1918, RFC 6598, RFC 4193). */
+/** Addresses that are reachable only inside their own network (RFC 1918, RFC 6598, RFC 4193). */
 const PRIVATE = new AddressList(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']);
 /** Octets of a host name that are hashed; names are shorter (RFC 1035 2.3.4). */
 const MAX_HOST = 256;
@@ -28,15 +30,18 @@ const line = new HeaderLine();
 const value = new NameAddr();
 const uri = new Uri();
 const block = Buffer.alloc(MAX_HOST + 2);
-/** No secret: all members must make the same of a Contact for as long as its dialog lives, and nobody gains by two that are taken for one. */
+/**
+ * Fixed and not secret: all members must compute the same hash of a Contact for the life of its dialog. A collision
+ * gives an attacker no advantage.
+ */
 const PUBLIC_KEY: SipKey = sipKey(new Uint8Array(16));
 
-/** The address is private, and the other one is not: from there it cannot be reached. */
+/** Returns whether `address` is private and `from` is not: it then cannot be reached from outside. */
 export function isHidden(address: string, from: string): boolean {
   return PRIVATE.matches(address) && !PRIVATE.matches(from);
 }
 
-/** Host and port of a URI as 31 bits, letters in any case; never 0. */
+/** Returns a 31-bit hash of host and port of a URI, case-insensitive; never 0. */
 export function targetHash(bytes: Buffer, of: Uri): number {
   const length = Math.min(of.hostEnd - of.hostStart, MAX_HOST);
   for (let i = 0; i < length; i++) {
@@ -48,25 +53,25 @@ export function targetHash(bytes: Buffer, of: Uri): number {
   return digest.low & 0x7fffffff || 1;
 }
 
-/** A tag as 32 bits; never 0, which stands for no tag. */
+/** Returns a 32-bit hash of a tag; 0 only when there is no tag. */
 export function tagHash(key: SipKey, bytes: Buffer, start: number, end: number): number {
   if (start < 0) return 0;
   siphash(key, bytes, start, end);
   return digest.low >>> 0 || 1;
 }
 
-/** The place of a request's sender, by the request. One instance, filled anew per request. */
+/** Place of a request's sender. One instance, filled anew per request. */
 export class Place {
-  /** `targetHash` of its Contact; 0 when it names none that can be read. */
+  /** `targetHash` of the Contact; 0 when there is no readable one. */
   target = 0;
-  /** Its Contact cannot be reached from here. */
+  /** The Contact cannot be reached from here. */
   nat = false;
-  /** Its Contact names another address than that it sends from. */
+  /** The Contact names another IP address than the request's source. */
   elsewhere = false;
-  /** Its Contact names the very address and port that it sends from. */
+  /** The Contact names exactly the source address and port of the request. */
   here = false;
 
-  /** Reads it of a request that came as `packet`. `signs`: what counts as a NAT. */
+  /** Fills the fields from a request that came as `packet`. `signs`: what counts as a NAT. */
   read(scan: Scan, packet: Packet, signs: NatSigns): void {
     const { bytes } = scan;
     this.target = 0;
@@ -84,7 +89,7 @@ export class Place {
         this.elsewhere = isIP(host) !== 0;
       }
     }
-    // More than one Via: a proxy has sent it, and its Via and the Contact are those of two elements.
+    // More than one Via: a proxy sent it. Its Via and the Contact then belong to two different elements.
     if (scan.nextViaStart >= 0) {
       this.elsewhere = false;
       if (
@@ -98,7 +103,7 @@ export class Place {
   }
 }
 
-/** Methods whose requests name a Contact: those that open dialogs or refresh their target, and REGISTER. */
+/** Returns whether requests of this method carry a Contact: they open dialogs, refresh their target, or register. */
 function namesContact({ method }: Scan): boolean {
   return (
     method === Method.INVITE ||
@@ -110,12 +115,15 @@ function namesContact({ method }: Scan): boolean {
   );
 }
 
-/** Reads the URI of the first value in the range into `uri`; false when it cannot be read. */
+/** Parses the URI of the first value in the range into `uri`. Returns false when it cannot be parsed. */
 function readUri(bytes: Buffer, start: number, end: number): boolean {
   return parseNameAddr(bytes, start, end, value) && parseUri(bytes, value.uriStart, value.uriEnd, uri);
 }
 
-/** The top Via names the source: its address, and where it asks for it by rport, its port. A host name is taken at its word, unless rport is asked for. */
+/**
+ * Returns whether the top Via names the source: its address, and with rport also its port. A host name counts as the
+ * source, unless rport is present.
+ */
 function isSource({ via, bytes }: Scan, packet: Packet): boolean {
   const named = isText(bytes, via.hostStart, via.hostEnd, packet.address);
   if (via.rport >= 0) return named && (via.port || SIP_PORT) === packet.port;

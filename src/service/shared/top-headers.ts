@@ -1,4 +1,5 @@
-// The header lines the edge puts on top of a request: Via, Record-Route, Path. Written as bytes into one block, inserted in one splice.
+// Writes the header lines that the service puts on top of a request: Via, Record-Route, Path. They are written as bytes
+// into one block and inserted in one splice.
 
 import { formatPlace } from '../../base/endpoint.ts';
 import { writeFlowToken, writeWayToken } from '../../ownership/flow-token.ts';
@@ -8,10 +9,10 @@ import type { Advertised } from '../../packet/advertised.ts';
 import type { Way } from '../../packet/flow.ts';
 import { TRANSPORT_KINDS } from '../../packet/transport-kind.ts';
 
-/** The Via parameter that carries the flow a response goes back by: signed, so that no one can turn a response elsewhere. */
+/** Via parameter with the flow that the response returns by. It is signed, so that nobody can redirect a response. */
 export const FLOW_PARAMETER = Buffer.from(';sf=');
 
-/** The Via parameter with the loop mark (branch.ts). */
+/** Via parameter with the loop mark (branch.ts). */
 export const LOOP_PARAMETER = Buffer.from(';lp=');
 
 const RECORD_ROUTE = Buffer.from('Record-Route: <sip:');
@@ -19,10 +20,13 @@ const PATH = Buffer.from('Path: <sip:');
 const SUPPORTED_PATH = Buffer.from('Supported: path\r\n');
 const MAX_FORWARDS = Buffer.from('Max-Forwards: 70\r\n');
 const CRLF = Buffer.from('\r\n');
-/** The state lives in the server, not here: a restart of this process must change neither branch nor route. */
+/**
+ * Call state lives in the SIP server, not in this process. A restart of this process must change neither branch nor
+ * route.
+ */
 const NO_INCARNATION = 0;
 
-/** One side of the edge as it appears in messages: the address others send to, and how. */
+/** Sent-by of one endpoint: its advertised address in the form of Via and of URIs. */
 export class SentBy {
   readonly via: Buffer;
   readonly afterUser: Buffer;
@@ -37,7 +41,10 @@ export class SentBy {
     this.afterUser = Buffer.from(`@${place}${uriParameter};lr>\r\n`);
   }
 
-  /** The Record-Route line that names the owner of a dialog: the same for each, so it is made once for keys and member. */
+  /**
+   * Returns the Record-Route line that names the owner of a dialog. It depends only on keys and member, so it is
+   * cached.
+   */
   ownerRoute(keys: Keyring, member: number): Buffer {
     if (keys !== this.#keys || member !== this.#member) {
       const token = mintToken(keys, TokenKind.dialog, member, NO_INCARNATION);
@@ -49,7 +56,10 @@ export class SentBy {
   }
 }
 
-/** One Via, two Record-Route and a Path line, each at most 200 octets with the longest IPv6 tokens, and a domain name of 253 in each. */
+/**
+ * Room for one Via, two Record-Route and one Path line. Each has at most 200 octets with the longest IPv6 tokens, and a
+ * domain name of 253.
+ */
 const BLOCK_OCTETS = 2048;
 
 export class TopHeaders {
@@ -66,8 +76,9 @@ export class TopHeaders {
   }
 
   /**
-   * `branchValue` is the 8 octets of branch.ts. `back` is where the response goes, left out when the side knows it anyway; with a target the party is
-   * to be found there once its request is accepted. `mark` is the parameter with the loop mark.
+   * Appends a Via. `branchValue`: the 8 octets from branch.ts. `back`: flow of the response; left out when the receiver
+   * does not need it. A `back` with a target is also the party's new flow, once its request is accepted. `mark`: the
+   * parameter with the loop mark.
    */
   via(
     keys: Keyring,
@@ -89,26 +100,26 @@ export class TopHeaders {
     this.#put(CRLF);
   }
 
-  /** A Record-Route whose user part names the owner of the dialog (RFC 3261 16.6 item 4). */
+  /** Appends a Record-Route whose user part names the owner of the dialog (RFC 3261 16.6 item 4). */
   recordRouteOwner(keys: Keyring, sentBy: SentBy, member: number): void {
     this.#put(sentBy.ownerRoute(keys, member));
   }
 
-  /** A Record-Route whose user part is the way to the client (RFC 5626 5.3). */
+  /** Appends a Record-Route whose user part is the flow to the client (RFC 5626 5.3). */
   recordRouteWay(keys: Keyring, sentBy: SentBy, way: Way): void {
     this.#put(RECORD_ROUTE);
     this.length = writeWayToken(keys, way, this.block, this.length);
     this.#put(sentBy.afterUser);
   }
 
-  /** A Path with the way to the client (RFC 3327 5.2, RFC 5626 5.1). */
+  /** Appends a Path with the flow to the client (RFC 3327 5.2, RFC 5626 5.1). */
   path(keys: Keyring, sentBy: SentBy, way: Way): void {
     this.#put(PATH);
     this.length = writeWayToken(keys, way, this.block, this.length);
     this.#put(sentBy.afterUser);
   }
 
-  /** A Supported line with the option tag of Path, beside those that the client has. */
+  /** Appends a Supported line with the option tag `path`, in addition to the client's own Supported lines. */
   supportedPath(): void {
     this.#put(SUPPORTED_PATH);
   }

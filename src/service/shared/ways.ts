@@ -1,11 +1,12 @@
-// The ways to parties that have moved since their dialog began: the route set names the old one. A party moves by a request in the dialog that the SIP
-// server has accepted, and whose CSeq rises (calls/dialog-marks.ts): by its last such request it is found from then on. A stranger who has seen less than the
-// whole dialog cannot draw its requests; whoever repeats what he has seen cannot either.
+// Stores the flows to parties that have moved since their dialog began; the route set still names the old flow. A party
+// moves by an in-dialog request that the SIP server has accepted and whose CSeq has risen
+// (calls/table/dialog-marks.ts). Its flow is then the one of its last such request. An attacker needs both tags and a
+// higher CSeq to redirect a party's requests. Repeating an observed request has no effect.
 import type { Way } from '../../packet/flow.ts';
 
-/** Calls with a party that has moved; the one that was heard of first is forgotten for a new one. Some 300 octets each. */
+/** Calls with a party that has moved. A new one replaces the call that was entered first. Some 300 octets each. */
 const MAX_CALLS = 20_000;
-/** Parties of one call: both, and what a fork may add. */
+/** Parties per call: both, and those that a fork may add. */
 const MAX_OF_CALL = 4;
 
 interface Moved {
@@ -17,12 +18,12 @@ interface Moved {
 export class Ways {
   readonly #calls = new Map<number, Moved[]>();
 
-  /** Has any party of any call moved? */
+  /** True when any party of any call has moved. */
   get some(): boolean {
     return this.#calls.size > 0;
   }
 
-  /** The party of `tag` in the call is found by `way` from now on. `way` is kept: give a copy of a reused one. */
+  /** Sets the flow to the party of `tag` in the call. Keeps `way`: pass a copy of a reused object. */
   moved(callKey: number, tag: string, way: Readonly<Way>): void {
     const known = this.#calls.get(callKey);
     const found = known?.find((each) => each.tag === tag);
@@ -33,12 +34,12 @@ export class Ways {
     } else if (known.length < MAX_OF_CALL) known.push({ tag, way });
   }
 
-  /** The way to the party; undefined when it has not moved, as far as is known. */
+  /** Returns the flow to the party; undefined when no move is recorded. */
   find(callKey: number, tag: string): Readonly<Way> | undefined {
     return this.#calls.get(callKey)?.find((each) => each.tag === tag)?.way;
   }
 
-  /** The call is over. */
+  /** Forgets all parties of the call. */
   forget(callKey: number): void {
     this.#calls.delete(callKey);
   }

@@ -1,10 +1,14 @@
-// Packets that wait until it is known what becomes of the member they belong to. Bounded; what there is no room for does not wait.
+// Keeps packets until a decision: whether their dead member comes back, or whether call records of dead members have
+// their call. Bounded in packets and octets; a packet that finds no room is refused.
 import { Packet } from '../../packet/packet.ts';
 
 const MAX_PACKETS = 2000;
 const MAX_OCTETS = 4 * 1024 * 1024;
 
-/** A packet of its own, with octets of its own. Who knew a newer view when it came says nothing about the view of its second turn. */
+/**
+ * Returns a copy of the packet with its own octets. `newerFrom` is cleared: the copy passes the owner lookup again
+ * later, possibly under another view.
+ */
 export function copyOf(packet: Packet): Packet {
   const bytes = Buffer.from(packet.bytes.subarray(packet.start, packet.end));
   return Object.assign(new Packet(), packet, { bytes, start: 0, end: bytes.length, newerFrom: 0 });
@@ -15,7 +19,7 @@ export class Parked {
   #packets = 0;
   #octets = 0;
 
-  /** Keeps a copy under the member's number. False when there is no room. */
+  /** Keeps a copy of the packet under the member's number. Returns false when there is no room. */
   park(member: number, packet: Packet): boolean {
     const octets = packet.end - packet.start;
     if (this.#packets >= MAX_PACKETS || this.#octets + octets > MAX_OCTETS) return false;
@@ -27,7 +31,7 @@ export class Parked {
     return true;
   }
 
-  /** Takes out what waits for that member, in order. */
+  /** Removes the packets of that member and returns them, oldest first. */
   release(member: number): readonly Packet[] {
     const packets = this.#waiting.get(member) ?? [];
     this.#waiting.delete(member);

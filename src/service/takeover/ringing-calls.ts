@@ -1,5 +1,5 @@
-// Calls that rang when their member died, and were adopted: what their proxy did hop by hop is done here (CANCEL, the ACK of errors, the end of the
-// ringing), or they are ended.
+// Handles adopted calls that rang when their member died. A call that goes on gets the hop-by-hop work of its dead
+// proxy: CANCEL, the ACK of errors, the end of ringing. A call that cannot go on is ended.
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { CallRecord, Leg } from '../../calls/records/call-record.ts';
 import { branchOfLeg, isOfTransaction } from '../../calls/records/leg-reader.ts';
@@ -19,11 +19,11 @@ export interface RingingCallsOptions {
   readonly ringingSeconds: () => number;
 }
 
-/** An outgoing branch of an inherited call. */
+/** An outgoing branch of an adopted call. */
 interface Branch {
   leg: Leg;
   readonly branch: string;
-  /** held: it has failed, and the caller does not hear of it. */
+  /** failed: its error went to the caller. held: its error was not passed on. */
   state: 'ringing' | 'answered' | 'failed' | 'held';
   /** To value of its error. */
   to: string;
@@ -36,15 +36,18 @@ export interface RingingCall {
   readonly branches: readonly Branch[];
   /** Monotonic milliseconds of the adoption, then of the end of the ringing. */
   since: number;
-  /** How the ringing has ended: by a 2xx, or by the last error of a callee, passed on; or by an answer of ours. */
+  /**
+   * End of the ringing. answered: by a 2xx, or shown by an in-dialog request. failed: by a callee's last error, which
+   * went to the caller, or by a BYE. told: by this member; a SUBSCRIBE gets no answer.
+   */
   end: 'none' | 'answered' | 'failed' | 'told';
   cancelled: boolean;
-  /** What we have told the caller. */
+  /** The final answer that this member has sent to the caller. */
   last?: Buffer;
 }
 
 const TICK_MS = 1000;
-/** 64*T1: as long come retransmissions of what is over. */
+/** 64*T1: retransmissions of a call that is over can arrive for this long. */
 const LINGER_MS = 32_000;
 
 export class RingingCalls {
@@ -86,7 +89,10 @@ export class RingingCalls {
     return call;
   }
 
-  /** INVITE, its ACK or CANCEL. False when it is none of the transaction that has begun the call. */
+  /**
+   * Handles the caller's INVITE, ACK or CANCEL. Returns false when it does not belong to the transaction that began the
+   * call.
+   */
   request(call: RingingCall, packet: Packet, scan: Scan): boolean {
     if (!isOfCaller(call.record, scan)) return false;
     const { answers, surrogate } = this.#options;
@@ -106,8 +112,9 @@ export class RingingCalls {
   }
 
   /**
-   * A response of a callee to the INVITE of a proxy that is gone. Errors wait for the last one, as a proxy does it (RFC 3261 16.7), and the caller's
-   * ACK is theirs. True when it goes no further.
+   * Handles a callee's response to the INVITE of a dead proxy. An error is held while another branch rings, and the
+   * last one goes to the caller (RFC 3261 16.7). The caller's ACK is passed on for that one; held errors are
+   * acknowledged here. Returns true when the response must not be forwarded.
    */
   answer(call: RingingCall, scan: Scan): boolean {
     const { surrogate } = this.#options;
@@ -116,7 +123,8 @@ export class RingingCalls {
     if (status < 200) return call.end === 'told' || call.end === 'answered';
     if (branch) surrogate.cancelHeard(branch.branch);
     if (status < 300) {
-      // A 2xx always goes on (RFC 3261 16.7 item 5): when we have told another end, its caller will have to end the call itself.
+      // A 2xx is always forwarded (RFC 3261 16.7 item 5). If this member already sent another final answer, the caller
+      // has to end the call itself.
       if (branch) branch.state = 'answered';
       if (call.end === 'none') this.answered(call);
       return false;
@@ -134,7 +142,10 @@ export class RingingCalls {
     return held;
   }
 
-  /** A response to the INVITE of a back-to-back user agent that is gone: a callee that has answered all the same is told that the call is over. */
+  /**
+   * Handles a response to the INVITE of a dead back-to-back user agent. A callee that answers with 2xx receives ACK and
+   * BYE. Returns true when the response must not be forwarded.
+   */
   lateAnswer(call: RingingCall, scan: Scan): boolean {
     const { surrogate } = this.#options;
     const branch = call.branches.find((each) => each.branch === topBranch(scan));
@@ -155,7 +166,9 @@ export class RingingCalls {
     return true;
   }
 
-  /** Tells the caller how the call ends, and the callees that it does. */
+  /**
+   * Ends the call: sends `status` to the caller, and CANCEL on each branch that rings. `headers`: lines without CRLF.
+   */
   giveUp(call: RingingCall, status: number, headers: readonly string[]): void {
     const { answers, surrogate } = this.#options;
     this.#cancelBranches(call);
@@ -168,7 +181,10 @@ export class RingingCalls {
     }
   }
 
-  /** One branch has a 2xx: the others are given up (item 10), where it is known which that is or there is but one. */
+  /**
+   * Marks the call as answered. With more than one branch, cancels every branch still `ringing` (RFC 3261 16.7 item 10).
+   * The answered branch may be among them, when it is not known; CANCEL has no effect there (RFC 3261 9.2).
+   */
   answered(call: RingingCall): void {
     this.#mark(call, 'answered');
     if (call.branches.length > 1) this.#cancelBranches(call);
@@ -184,7 +200,7 @@ export class RingingCalls {
     call.since = this.#options.clock.now();
   }
 
-  /** The ACK of an error: it goes to those that wait for one. */
+  /** Handles the caller's ACK of an error: acknowledges the error of each failed branch. */
   #ack(call: RingingCall): boolean {
     if (call.end !== 'failed' && call.end !== 'told') return false;
     const { surrogate } = this.#options;
@@ -198,7 +214,7 @@ export class RingingCalls {
       if (state === 'ringing') this.#options.surrogate.cancel(leg, branch);
   }
 
-  /** Ends what has rung too long, and forgets what has long been over. */
+  /** Ends calls that have rung longer than `ringingSeconds`, and forgets calls that are over for `LINGER_MS`. */
   #tick(): void {
     const { clock, ringingSeconds } = this.#options;
     for (const [key, call] of this.#calls) {
@@ -213,7 +229,9 @@ export class RingingCalls {
   }
 }
 
-/** The INVITE, its ACK or its CANCEL is of the caller that the record knows. */
+/**
+ * Returns whether the request belongs to the INVITE transaction of the record's `client` leg (INVITE, ACK or CANCEL).
+ */
 export function isOfCaller(record: CallRecord, scan: Scan): boolean {
   const client = record.legs.find(({ from }) => from === 'client');
   return client !== undefined && isOfTransaction(client, scan);
@@ -223,7 +241,7 @@ export function topBranch(scan: Scan): string {
   return scan.bytes.toString('latin1', scan.branchStart, scan.branchEnd);
 }
 
-/** The message of `scan`, with octets of its own. */
+/** Returns a copy of the message, up to the end of its headers. */
 function capturedMessageOf(scan: Scan): CapturedMessage {
   const { start, headersStart, headersEnd } = scan;
   return {

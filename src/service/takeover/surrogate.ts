@@ -1,5 +1,5 @@
-// Says in the farm's name what the server of a member that is gone can say no more: CANCEL, ACK, BYE, the last NOTIFY, an answer. Over UDP all but
-// ACK is repeated as that server's transactions would have done it.
+// Sends requests and answers in place of a dead server: CANCEL, ACK, BYE, the last NOTIFY, answers to callers. Over UDP
+// everything except ACK is repeated, as that server's transactions would have done.
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
 import type { Leg } from '../../calls/records/call-record.ts';
@@ -9,7 +9,7 @@ import { Repeats } from '../../transaction/retransmit.ts';
 import { type ServiceContext, sentByOfFlow } from '../shared/context.ts';
 import { ackOfAnswer, ackOfError, byeOf, cancelOf, lastNotifyOf } from './leg-requests.ts';
 
-/** The Via of a transaction of our own. */
+/** The Via of a transaction that this member begins. */
 interface OwnVia {
   readonly value: string;
   readonly branch: string;
@@ -25,7 +25,7 @@ export class Surrogate {
   readonly #reach: Reach;
   readonly #guard: Guard;
   #branches = 0;
-  /** Counts the closings: what waited for a way meanwhile is not sent. */
+  /** Number of `close` calls. A request that still waits for its flow when the number changes is not sent. */
   #closings = 0;
 
   constructor(context: ServiceContext, clock: Clock, reach: Reach, guard: Guard) {
@@ -35,30 +35,30 @@ export class Surrogate {
     this.#repeats = new Repeats(clock, (flow, message) => this.send(flow, message));
   }
 
-  /** Says it once. */
+  /** Sends the message once. A message that finds no flow is counted as `flow-lost`. */
   send(flow: Readonly<Flow>, message: Buffer): void {
     const { egress, drops } = this.#context;
     if (!egress.send(flow, message)) drops['flow-lost'].n++;
   }
 
-  /** CANCEL of the leg's INVITE, which left under `branch`, until `cancelHeard`. */
+  /** Sends the CANCEL of the leg's INVITE, which left under `branch`; repeats it until `cancelHeard`. */
   cancel(leg: Leg, branch: string): void {
     const cancel = cancelOf(leg);
     if (cancel) this.#repeats.request(`CANCEL ${branch}`, leg.flow, cancel);
   }
 
-  /** That branch has answered. False when it is not being cancelled. */
+  /** Stops the CANCEL of that branch: a response has come. Returns false when no CANCEL is being repeated. */
   cancelHeard(branch: string): boolean {
     return this.#repeats.stop(`CANCEL ${branch}`);
   }
 
-  /** ACK of an error, whose To value is `to`. */
+  /** Sends the ACK of an error, whose To value is `to`. */
   ackError(leg: Leg, to: string): void {
     const ack = ackOfError(leg, to);
     if (ack) this.send(leg.flow, ack);
   }
 
-  /** ACK of the leg's 2xx. */
+  /** Sends the ACK of the leg's 2xx. */
   ackAnswer(leg: Leg): void {
     this.#inDialog(
       leg,
@@ -67,7 +67,7 @@ export class Surrogate {
     );
   }
 
-  /** The answer to the caller of the call `key`, a few times more until `answerHeard`. */
+  /** Sends the answer to the caller of the call `key`, over UDP three times more until `answerHeard`. */
   answer(key: number, flow: Readonly<Flow>, answer: Buffer): void {
     this.#repeats.answer(`answer ${key}`, flow, answer);
   }
@@ -76,22 +76,27 @@ export class Surrogate {
     this.#repeats.stop(`answer ${key}`);
   }
 
-  /** BYE to the leg's party, until it is answered. */
+  /** Sends BYE to the leg's party until a final response arrives, for 32 s at most. */
   bye(leg: Leg): void {
     this.#request(leg, ({ value }) => byeOf(leg, value));
   }
 
-  /** NOTIFY to the leg's subscriber that the subscription has ended, until it is answered. */
+  /**
+   * Sends the leg's subscriber a NOTIFY that ends the subscription, until a final response arrives, for 32 s at most.
+   */
   lastNotify(leg: Leg): void {
     this.#request(leg, ({ value, sentBy }) => lastNotifyOf(leg, value, `<sip:${sentBy}>`));
   }
 
-  /** A final response has come to a request of a transaction of ours under this branch. False when there is none. */
+  /**
+   * Takes a final response to a request that this member sent under `branch`. Returns false when there is no such
+   * request.
+   */
   takeResponse(branch: string): boolean {
     return this.#repeats.stop(branch);
   }
 
-  /** Says no more. */
+  /** Stops all repetitions and drops requests that wait for their flow. The object stays usable. */
   close(): void {
     this.#closings++;
     this.#repeats.close();
@@ -101,13 +106,16 @@ export class Surrogate {
     this.#inDialog(leg, make, (flow, { branch }, message) => this.#repeats.request(branch, flow, message));
   }
 
-  /** Makes a request to the leg's party and sends it by the way that leads there now; counts it as lost when there is none. */
+  /**
+   * Builds a request to the leg's party and sends it by the flow that leads there now. Counts `flow-lost` when there is
+   * none.
+   */
   #inDialog(
     leg: Leg,
     make: (via: OwnVia) => Buffer | undefined,
     send: (flow: Readonly<Way>, via: OwnVia, message: Buffer) => void,
   ): void {
-    // Nobody waits for it: what it rejects with would end the process.
+    // Nothing awaits this promise: an unhandled rejection would end the process.
     void this.#sendInDialog(leg, make, send).catch((error: unknown) => this.#guard.caught('records', error));
   }
 
@@ -128,7 +136,7 @@ export class Surrogate {
     else this.#context.drops['flow-lost'].n++;
   }
 
-  /** undefined when there is no such listener. */
+  /** Returns the Via for this flow; undefined when there is no such listener. */
   #via(flow: Readonly<Flow>): OwnVia | undefined {
     const ours = sentByOfFlow(this.#context, flow);
     if (!ours) return undefined;

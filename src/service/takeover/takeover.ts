@@ -1,10 +1,9 @@
-// What this member does with the calls of members that are gone (calls/adoption.ts): what rings goes on ringing or is answered, what cannot go
-// on is ended, and whatever comes for it meanwhile finds somebody who knows it.
+// Takes over the calls of dead members once they are adopted (calls/adoption), and handles their packets until then.
 //
-//    dialogs: shared   a proxy's call needs little: answers find their way by their Vias, dialogs go on at the server here. What is left is
-//                      what the proxy did hop by hop: CANCEL, the ACK of an error, the end of the ringing.
-//    dialogs: own      the call is over: callers get 500, callees CANCEL, both ends of a dialog BYE. But not before the grace is over: in it
-//                      all that comes waits, and goes on to the member if it is back.
+//   dialogs: shared   Answers find their way by their Vias. Dialogs go on at the SIP server of this member. The rest is
+//                     the proxy's hop-by-hop work: CANCEL, the ACK of an error, the end of ringing.
+//   dialogs: own      The call is over. Callers receive 500, callees CANCEL, both ends of a dialog BYE. Nothing is sent
+//                     before the grace is over. Packets wait until then, and go to the dead member if it comes back.
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
 import { type Adoption, type AdoptionOutcome, type LeftCall, RECORDS } from '../../calls/adoption/adoption.ts';
@@ -27,17 +26,17 @@ export interface TakeoverOptions {
   readonly clock: Clock;
   readonly dialogs: 'own' | 'shared';
   readonly ringingSeconds: () => number;
-  /** Sends a packet on its way once more, from the owner lookup on. */
+  /** Passes a packet through the packet path again, beginning with the owner lookup. */
   readonly again: (packet: Packet) => void;
   readonly reach: Reach;
   readonly guard: Guard;
 }
 
-/** Seconds after which a caller whose call could not go on may try again. */
+/** Seconds after which the caller of a call that could not go on may try again. */
 const RETRY_AFTER = ['Retry-After: 5'];
-/** Calls that are remembered before they are adopted. */
+/** Bound of each set of calls that are noted before their adoption. */
 const MAX_REMEMBERED = 5000;
-/** Adopted calls whose member is remembered; the one adopted first is forgotten for a new one. */
+/** Bound of `#origins`. A new entry replaces the oldest one. */
 const MAX_ORIGINS = 200_000;
 
 export class Takeover implements Succession {
@@ -45,15 +44,15 @@ export class Takeover implements Succession {
   readonly #parked = new Parked();
   readonly #surrogate: Surrogate;
   readonly #calls: RingingCalls;
-  /** Calls that are being adopted because their caller has cancelled them. */
+  /** Calls whose adoption was triggered by their caller's CANCEL. */
   readonly #cancelling = new Set<number>();
   /** Tag of the party that has sent a BYE, by the key of the Call-ID. */
   readonly #hungUp = new Map<number, string>();
-  /** The member that a call which goes on here was adopted from. */
+  /** Entries of calls that go on here, each with the member that the call came from. */
   readonly #origins = new Map<number, number>();
-  /** Calls without an outgoing leg in their record, from whose callee something has come all the same. */
+  /** Calls whose record has no outgoing leg, but whose callee has sent a provisional response. */
   readonly #alive = new Set<number>();
-  /** Calls in whose dialog something has come, and whose record may say that they ring. */
+  /** Calls with an in-dialog request whose record may still be in a ringing state. */
   readonly #established = new Set<number>();
   #adoption: Adoption | undefined;
 
@@ -71,12 +70,12 @@ export class Takeover implements Succession {
     rememberParties(this.#options.context, entry, record);
   }
 
-  /** False while there is nothing to inherit: then no packet is shown here. */
+  /** False while there is nothing to take over. The packet path may then skip this object. */
   get active(): boolean {
     return this.#calls.size > 0 || this.#adoption?.watching === true;
   }
 
-  /** Forgets all calls, and says no more: they are others' now, or this member stops. */
+  /** Forgets all calls and stops sending: other members own the calls now, or this member stops. */
   clear(): void {
     this.#surrogate.close();
     this.#calls.clear();
@@ -87,9 +86,9 @@ export class Takeover implements Succession {
     this.#origins.clear();
   }
 
-  // What the packet path asks.
+  // Called from the packet path.
 
-  /** A request of a client. True when it goes no further. */
+  /** Handles a client's request. Returns true when it must not be forwarded. */
   request(packet: Packet, scan: Scan): boolean {
     const adoption = this.#adoption;
     if (!adoption) return false;
@@ -109,11 +108,11 @@ export class Takeover implements Succession {
     if (call) return this.#calls.request(call, packet, scan);
     const left = adoption.left(key);
     if (left) return isOfCaller(left.record, scan) && this.#left(left, packet, scan);
-    // For a moment nobody knows whether this call rings already.
+    // While records are being read, it is undecided whether this call already rings.
     return adoption.reading && !this.#options.context.calls.has(key) && this.#parked.park(RECORDS, packet);
   }
 
-  /** A response of a client that names a member that is gone. True when it goes no further. */
+  /** Handles a client's response whose token names a dead member. Returns true when it must not be forwarded. */
   response(packet: Packet, scan: Scan): boolean {
     const adoption = this.#adoption;
     if (!adoption || !packet.orphan) return false;
@@ -129,7 +128,7 @@ export class Takeover implements Succession {
     if (scan.status < 200) {
       if (this.#alive.size < MAX_REMEMBERED) this.#alive.add(key);
     } else {
-      // Whatever ends the ringing is decided by whoever has the call.
+      // A final response may end the ringing. The member that wins the adoption handles it.
       const copy = copyOf(packet);
       adoption.take(left, () => this.#options.again(copy));
       return true;
@@ -137,15 +136,21 @@ export class Takeover implements Succession {
     return false;
   }
 
-  /** A response to a request of ours, below which nobody stands. True when it was one. */
+  /**
+   * Takes a final response to a request that this member began itself: it has no Via below. Returns true when it was
+   * one.
+   */
   takes(scan: Scan): boolean {
     return scan.status >= 200 && this.#surrogate.takeResponse(topBranch(scan));
   }
 
-  /** A request in a dialog of that member passes on to the server here. It tells of the call what its record may not have been told any more. */
+  /**
+   * Reads the state of the call from an in-dialog request that goes to the SIP server here. The call record may be
+   * older.
+   */
   #takeResponse(owner: number, key: number, scan: Scan): void {
     const { method } = scan;
-    // The two that early dialogs have, too (RFC 3262, RFC 3311).
+    // PRACK and UPDATE are no proof of a confirmed dialog: early dialogs have them, too (RFC 3262, RFC 3311).
     if (method === Method.PRACK || method === Method.UPDATE) return;
     const { context } = this.#options;
     const call = this.#calls.get(key);
@@ -165,14 +170,14 @@ export class Takeover implements Succession {
     } else if (this.#established.size < MAX_REMEMBERED) this.#established.add(key);
   }
 
-  /** A call that rings by its record is a dialog already. */
+  /** Marks a call that rings by its record as a confirmed dialog. */
   #confirm(entry: number): void {
     const { context, clock } = this.#options;
     context.calls.onResponse(entry, Method.INVITE, 200, 0, clock.now());
     context.journal?.confirmed(entry);
   }
 
-  // What adoption tells.
+  // Called by the adoption.
 
   decided(owner: number): void {
     if (!this.#adoption?.watching) {
@@ -211,33 +216,39 @@ export class Takeover implements Succession {
     for (const [entry, origin] of this.#origins) {
       if (origin !== owner) continue;
       this.#origins.delete(entry);
-      // What rings yet stays: its caller's CANCEL comes here.
+      // A ringing call stays here: its caller's CANCEL still comes to this member.
       if (this.#calls.get(Math.abs(entry))?.end === 'none') continue;
       context.calls.forget(entry);
       context.journal?.over(entry);
     }
   }
 
-  /** A dialog names the member that it began at: when that has a seat again, its end is not heard of here. */
+  /**
+   * Notes the member at which the dialog began. Once that member has a seat again, the end of the dialog is not seen
+   * here.
+   */
   #noteOrigin(owner: number, entry: number): void {
     if (this.#origins.size >= MAX_ORIGINS) this.#origins.delete(this.#origins.keys().next().value ?? 0);
     this.#origins.set(entry, owner);
   }
 
-  // What nobody has adopted yet.
+  // Calls that are not adopted yet.
 
-  /** `dialogs: own`: that member may come back, and what is its own waits for it. */
+  /** Returns whether packets of that member wait: with `dialogs: own` it may come back during the grace. */
   #waits(owner: number): boolean {
     return this.#options.dialogs === 'own' && this.#adoption?.inGrace(owner) === true;
   }
 
-  /** Keeps the packet until its member is decided on. When there is no room it is lost, and sent again: an answer would end the dialog. */
+  /**
+   * Parks the packet until its member is decided on. Without room it is dropped and counted, and the sender repeats it.
+   * An error answer would end the dialog.
+   */
   #park(packet: Packet): true {
     if (!this.#parked.park(packet.owner, packet)) this.#options.context.drops['owner-gone'].n++;
     return true;
   }
 
-  /** INVITE or CANCEL of the caller. */
+  /** Handles the caller's INVITE or CANCEL of a call that is not adopted yet. */
   #left(left: LeftCall, packet: Packet, scan: Scan): boolean {
     const { dialogs, answers } = this.#options;
     const adoption = this.#adoption!;
@@ -257,24 +268,26 @@ export class Takeover implements Succession {
       answers.answer(packet, scan, 100);
       return true;
     }
-    // It had gone nowhere: the server here takes it as a new one.
+    // No callee has seen the call: the SIP server here takes the INVITE as a new one.
     adoption.supersede(left);
     return false;
   }
 
-  // What cannot go on.
+  // Calls that cannot go on.
 
-  /** Its callee has been asked, so an answer may come. */
+  /** Returns whether a callee has received the INVITE, so that an answer may come. */
   #canRing(entry: number, record: CallRecord): boolean {
     if (record.legs.some(({ from }) => from === 'server')) return true;
     return this.#alive.delete(Math.abs(entry));
   }
 
-  /** A call of a `dialogs: own` server, or one that had not left the server yet: there is no going on. */
+  /**
+   * Ends a ringing call that cannot go on: its server had `dialogs: own`, or its request had not left the server yet.
+   */
   #endRinging(entry: number, record: CallRecord): AdoptionOutcome {
     const call = this.#calls.take(entry, record);
     const cancelled = this.#cancelling.delete(Math.abs(entry));
-    // The client of a SUBSCRIBE asks again, and whoever then owns its slot answers.
+    // A SUBSCRIBE gets no answer here: its client repeats it, and the owner of its slot then answers.
     if (record.method !== 'INVITE') this.#calls.end(call, 'told');
     else if (cancelled) this.#calls.giveUp(call, 487, []);
     else this.#calls.giveUp(call, 500, RETRY_AFTER);
@@ -286,14 +299,14 @@ export class Takeover implements Succession {
     this.#hungUp.set(key, fromTag(scan));
   }
 
-  /** One of the two parties has sent a BYE. */
+  /** Returns whether one of the two parties has sent a BYE. */
   #hasHungUp(entry: number, record: CallRecord): boolean {
     const tag = this.#hungUp.get(Math.abs(entry));
     this.#hungUp.delete(Math.abs(entry));
     return tag !== undefined && isParty(record, tag);
   }
 
-  /** Tells each party that the dialog is over, but for one that has said so itself. */
+  /** Ends the dialog towards each party, except one that has itself sent a BYE. */
   #endDialog(entry: number, record: CallRecord): AdoptionOutcome {
     const hungUp = this.#hungUp.get(Math.abs(entry));
     this.#hungUp.delete(Math.abs(entry));
@@ -314,7 +327,7 @@ function isParty(record: CallRecord, tag: string): boolean {
   return record.legs.some((leg) => partyTag(leg) === tag);
 }
 
-/** The request has the tag of a party; the other's may not be known yet. */
+/** Returns whether one tag of the request is that of a party. The other party's tag may not be in the record yet. */
 function isOfParties(record: CallRecord, scan: Scan): boolean {
   return (
     isParty(record, fromTag(scan)) || isParty(record, scan.bytes.toString('latin1', scan.toTagStart, scan.toTagEnd))

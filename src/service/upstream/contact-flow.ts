@@ -1,5 +1,5 @@
-// The way to a client whose REGISTER gets no Path: a URI parameter of its Contact, which a registrar keeps, and which comes back in the Request-URI
-// of what it sends to the client. Only towards the SIP server: no client ever sees it.
+// Stores the way to a client whose REGISTER gets no Path: as a URI parameter of its Contact. A registrar keeps the
+// parameter. It returns in the Request-URI of requests to the client. Only the SIP server sees it, no client does.
 //
 //    Contact: <sip:alice@192.168.1.7:5060;sf=TOKEN>
 import { readWay } from '../../ownership/flow-token.ts';
@@ -13,7 +13,7 @@ import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
 import type { ServiceContext } from '../shared/context.ts';
 
-/** Contact values of one message that are looked at. A message that has more is passed on without. */
+/** Contact values that are processed per message. Further values stay unchanged. */
 const MAX_CONTACTS = 64;
 
 const line = new HeaderLine();
@@ -21,27 +21,32 @@ const value = new NameAddr();
 const uri = new Uri();
 const token = new Token();
 
-/** Puts `parameter` (`;sf=TOKEN`) into each Contact of a REGISTER, in place of what its client has written there under that name. */
+/**
+ * Puts `parameter` (`;sf=TOKEN`) into each Contact of a REGISTER. Replaces a parameter of that name from the client.
+ */
 export function markContacts(context: ServiceContext, scan: Scan, parameter: string): void {
   eachContact(scan, () => {
     const { edit } = context;
     if (uri.flowParamStart >= 0) edit.delete(uri.flowParamStart, uri.flowEnd);
     const bare = value.start === value.uriStart && scan.bytes[value.start] !== LESS;
-    // Without <> a parameter would be one of the header (RFC 3261 20).
+    // Without <> the parameter would belong to the header, not to the URI (RFC 3261 20).
     if (bare) edit.insert(value.uriStart, '<');
     edit.insert(uri.paramsEnd, parameter);
     if (bare) edit.insert(value.uriEnd, '>');
   });
 }
 
-/** Takes the parameter off each Contact of a response to REGISTER. */
+/** Removes the parameter from each Contact of a response to REGISTER. */
 export function unmarkContacts(context: ServiceContext, scan: Scan): void {
   eachContact(scan, () => {
     if (uri.flowParamStart >= 0) context.edit.delete(uri.flowParamStart, uri.flowEnd);
   });
 }
 
-/** Takes the parameter off the Request-URI, which is in `target`, and fills `way`. False when there is none, or none of ours: then it stays. */
+/**
+ * Removes the parameter from the Request-URI, which is parsed in `target`, and fills `way`. Returns false and leaves
+ * the URI unchanged when there is no parameter, or no valid token of this farm.
+ */
 export function takeTargetFlow(context: ServiceContext, scan: Scan, target: Uri, way: Way): boolean {
   if (target.flowParamStart < 0) return false;
   const { bytes } = scan;
@@ -51,7 +56,7 @@ export function takeTargetFlow(context: ServiceContext, scan: Scan, target: Uri,
   return true;
 }
 
-/** Calls `act` for each SIP URI among the Contact values, which is then in `value` and `uri`. */
+/** Calls `act` for each Contact value with a readable URI; value and URI are then in `value` and `uri`. */
 function eachContact(scan: Scan, act: () => void): void {
   const { bytes } = scan;
   let left = MAX_CONTACTS;

@@ -1,5 +1,5 @@
-// From the client to the server: a request gets our Via, Record-Route and Path on top and goes to the SIP server; its response comes back
-// to `responseFromServer`, loses our Via and leaves by the flow that the Via carries.
+// Forwards requests of clients to the SIP server, and its responses back. A request gets the farm's Via, Record-Route
+// and Path on top. Its response comes to `responseFromServer`, loses that Via and leaves by the flow in it.
 import { Step } from '../../calls/table/call-table.ts';
 import type { ListenerTraits } from '../../egress/remote-listeners.ts';
 import { returnFlow } from '../../egress/return-flow.ts';
@@ -40,11 +40,11 @@ export interface InwardOptions {
   readonly toServer: (message: Buffer) => void;
   readonly serverUp: () => boolean;
   readonly dialogs: 'own' | 'shared';
-  /** Which REGISTER requests get a Path. */
+  /** Rule for adding a Path to REGISTER requests. */
   readonly path: PathRule;
 }
 
-/** Seconds after which a client may try again when the server is down. */
+/** Seconds after which a client may try again while the server is down. */
 const RETRY_AFTER = ['Retry-After: 5'];
 
 export class Inward {
@@ -53,9 +53,9 @@ export class Inward {
   readonly #back: Way = emptyWay();
   readonly #place = new Place();
   readonly #token = new Token();
-  /** The loop mark of the request, as it stands in the Via of an earlier pass. */
+  /** Loop mark of the current request, in the form it has in the Via of an earlier pass. */
   readonly #mark = Buffer.alloc(LOOP_PARAMETER.length + MARK_OCTETS);
-  /** Listeners that share transport and family with another. */
+  /** Listeners that share transport and address family with another listener. */
   readonly #twins: ReadonlySet<ListenerTraits>;
   readonly #requests: { n: number };
   readonly #responses: { n: number };
@@ -69,13 +69,13 @@ export class Inward {
     this.#responses = options.context.handled.cell({ from: 'server', kind: 'response' });
   }
 
-  /** A request of a client that this member owns. */
+  /** Handles a client's request that this member owns. */
   request(packet: Packet, scan: Scan): void {
     const { context, answers, toServer, dialogs, takeover } = this.#options;
     this.#requests.n++;
     if (takeover.active && takeover.request(packet, scan)) return;
     if (packet.orphan && dialogs === 'own' && scan.toTagStart >= 0) {
-      // The dialog died with its owner's server.
+      // The dialog was lost with its owner's server.
       if (scan.method === Method.ACK) context.drops['owner-gone'].n++;
       else answers.answer(packet, scan, 481);
       return;
@@ -122,13 +122,15 @@ export class Inward {
     toServer(message);
     const entry = entryOf(context, packet.callKey, !inDialog);
     const step = noteRequest(context, scan, entry);
-    // A dialog of a member that is gone has its record, which comes here by adoption, or stays that member's if it comes back.
+    // A dialog of a dead member already has a record. The record comes here by adoption, or stays with the member if it
+    // returns.
     if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(context, scan, entry, message, back);
   }
 
   /**
-   * Sets the place in `back` when a request in the dialog shows that its sender is not where the dialog looks for it: at another flow, behind a NAT, or
-   * under a Contact that is the flow's own. The way then stands in our Via, and counts once the server has accepted the request. Else the place is left out.
+   * Sets the place in `back` when an in-dialog request shows that its sender has moved. Signs are another flow, a NAT,
+   * or a new Contact equal to the source. The place is then part of the farm's Via, and counts once the server accepts
+   * the request. Otherwise `back.target` is -1 and the Via has no place.
    */
   #placeOf(packet: Packet, scan: Scan, inDialog: boolean, back: Way): void {
     const place = this.#place;
@@ -137,7 +139,8 @@ export class Inward {
     if (!inDialog || scan.method === Method.ACK) return;
     const known = this.#knownWay(packet, scan);
     const proxied = scan.nextViaStart >= 0;
-    // A proxy sends in a dialog from any of its ports. Its Record-Route, which names its place, stands in the first request alone.
+    // A proxy may use any of its ports for in-dialog requests. Its Record-Route, which names its place, is only in the
+    // first request.
     if (proxied && back.connection === 0) return;
     const nat = proxied ? known?.nat === true : place.nat;
     const renamed = place.here && place.target !== known?.target;
@@ -147,7 +150,10 @@ export class Inward {
     back.nat = nat;
   }
 
-  /** The way to the sender of a request in a dialog: where it has moved, else the one that its dialog names; undefined when that is its Contact. */
+  /**
+   * Returns the way to the sender of an in-dialog request: the one it moved to, else the one its dialog names. Returns
+   * undefined when the dialog uses the sender's Contact.
+   */
   #knownWay(packet: Packet, scan: Scan): Readonly<Way> | undefined {
     const { ways } = this.#options.context;
     const moved = ways.some
@@ -156,7 +162,7 @@ export class Inward {
     return moved ?? (this.#routes.hasFlow ? this.#routes.way : undefined);
   }
 
-  /** Why the request goes no further; 0 when it does. */
+  /** Returns the status of the error answer; 0 when the request may be forwarded. */
   #refusal(scan: Scan): 0 | ReplyStatus {
     if (this.#routes.excess) return 400;
     if (scan.maxForwards === 0) return 483;
@@ -165,9 +171,9 @@ export class Inward {
   }
 
   /**
-   * Must requests towards the client go by the way it came? Yes over a connection; yes when a balancer keeps a session per client
-   * (`answer: ingress`); yes when other listeners could be taken for the one the client uses; yes behind a NAT, or when its Contact is not where it
-   * sends from.
+   * Returns whether requests to the client must use the flow of this request. Required for a connection, for a balancer
+   * with a session per client (`answer: ingress`), and when the client's listener is ambiguous. Required also behind a
+   * NAT, or with `detect` when the Contact names another address than the source.
    */
   #clientNeedsFlow(packet: Packet, traits: ListenerTraits): boolean {
     const { nat, elsewhere } = this.#place;
@@ -175,7 +181,10 @@ export class Inward {
     return nat || (elsewhere && this.#options.context.natSigns() === 'detect');
   }
 
-  /** How the registrar finds the client again: by a Path, where it may be given one (RFC 3327 5.2), else by the Contact. */
+  /**
+   * Adds the flow that leads back to the client: in a Path where permitted (RFC 3327 5.2), else in the Contact if
+   * needed.
+   */
   #leadBack(packet: Packet, scan: Scan, traits: ListenerTraits, way: Way): void {
     const { context, path } = this.#options;
     const { top, routing } = context;
@@ -186,16 +195,20 @@ export class Inward {
     } else if (this.#clientNeedsFlow(packet, traits)) markContacts(context, scan, wayParameter(routing.keys, way));
   }
 
-  /** The request has come from the same hop before, unchanged in all that decides its way (RFC 3261 16.3 item 4). Sets its mark. */
+  /**
+   * Returns whether the same hop has sent this request before, with the same values for routing (RFC 3261 16.3 item 4).
+   * Writes `#mark`.
+   */
   #hasLooped(scan: Scan): boolean {
     const { keys } = this.#options.context.routing;
     const mark = this.#mark;
     writeLoopMark(keys.primary.branch, scan, this.#routes, mark, LOOP_PARAMETER.length);
-    // One Via has no pass before it. The bytes may be a whole chunk of a stream: look no further than the headers.
+    // A request with one Via has not passed before. `bytes` may be a whole chunk of a stream, so the search ends with
+    // the headers.
     return scan.nextViaStart >= 0 && scan.bytes.subarray(scan.start, scan.headersEnd).includes(mark);
   }
 
-  /** A response of the server to a request of a client. Its top Via is ours. */
+  /** Forwards the server's response to a client's request. Its top Via is this farm's. */
   responseFromServer(scan: Scan): void {
     const { context } = this.#options;
     this.#responses.n++;

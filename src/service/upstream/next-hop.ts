@@ -1,5 +1,5 @@
-// Where a request of the SIP server goes next: what its Route and its Request-URI say, and the way to its party that is known, brought before the table
-// of onward.ts.
+// Determines the next hop of a request of the SIP server. Reads Route, Request-URI and the recorded way to the party,
+// and decides by the table in onward.ts.
 import { SIP_PORT } from '../../base/endpoint.ts';
 import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
@@ -11,10 +11,10 @@ import { isHidden, targetHash } from '../shared/place.ts';
 import { takeTargetFlow } from './contact-flow.ts';
 import { type FlowState, type Hop, ONWARD, type Onward } from './onward.ts';
 
-/** RFC 7118 5: clients that cannot be connected to name such a host in their Contact. */
+/** Host of a Contact whose client accepts no connections (RFC 7118 5). */
 const NO_HOST = /\.invalid\.?$/i;
 
-/** One instance, filled anew per request by `read`. */
+/** Next hop of a request. One instance, filled anew per request by `read`. */
 export class NextHop {
   readonly #context: ServiceContext;
   readonly #forbidden: ForbiddenTargets;
@@ -23,12 +23,12 @@ export class NextHop {
   readonly #named: Way = emptyWay();
   /** The Request-URI. */
   readonly target = new Uri();
-  /** The way to the party that is known; undefined when none is. */
+  /** The way to the party; undefined when none is named or recorded. */
   way: Readonly<Way> | undefined;
   state: FlowState = 'none';
-  /** The URI of the hop: the first Route value that is left, else the Request-URI. */
+  /** URI of the next hop: the first remaining Route value, else the Request-URI. */
   uri: Uri = this.target;
-  /** It is a SIP URI that can be read. */
+  /** `uri` is a readable SIP URI. */
   readable = false;
 
   constructor(context: ServiceContext, forbidden: ForbiddenTargets) {
@@ -37,8 +37,8 @@ export class NextHop {
   }
 
   /**
-   * Takes off the request what is the farm's, in `edge.edit`, which has begun over it. `known`: the way to the party where the request does not name one;
-   * `lost`: the connection of that one is gone.
+   * Removes the farm's values from the request, in `context.edit`, which must have begun on it. `known`: way to the
+   * party if the request names none. `lost`: the connection of `known` is gone. Returns how the request continues.
    */
   read(scan: Scan, known: Readonly<Way> | undefined, lost: boolean): Onward {
     const { bytes } = scan;
@@ -61,7 +61,7 @@ export class NextHop {
     return ONWARD[this.state][this.#hopOf(bytes)];
   }
 
-  /** The way to the party that the request is for, when that has moved. */
+  /** Returns the new way to the request's addressee; undefined when no move is recorded. */
   #moved(scan: Scan): Readonly<Way> | undefined {
     const { ways } = this.#context;
     if (!ways.some || scan.toTagStart < 0) return undefined;
@@ -74,7 +74,7 @@ export class NextHop {
     return (lost && sameFlow(way, lost)) || this.#context.egress.isGone(way) ? 'gone' : 'stream';
   }
 
-  /** The kind of the hop, seen from the way. */
+  /** Returns the kind of the next hop, compared with the way. */
   #hopOf(bytes: Buffer): Hop {
     const { way, uri } = this;
     const { nextStart, nextIsOurs } = this.#routes;
@@ -87,11 +87,11 @@ export class NextHop {
     if (nextStart >= 0) return 'route';
     if (way.target <= 0 || way.target === targetHash(bytes, uri)) return 'same';
     if (host === way.address && port === way.port) return 'same';
-    // A private address that was not named when the flow was made: whose network it is in nobody tells.
+    // A private address other than the one of the flow: it is not decidable to which network it belongs.
     return isHidden(host, way.address) ? 'unreachable' : 'refreshed';
   }
 
-  /** Something may listen there that SIP messages may reach. */
+  /** Returns whether the address is no `.invalid` host and not forbidden for SIP messages. */
   #isReachable(host: string, port: number): boolean {
     return !NO_HOST.test(host) && !this.#forbidden.has(host, port);
   }

@@ -1,18 +1,26 @@
-// How a request of the SIP server goes on to a party: by the flow that is known, or to where its Route or its Request-URI leads. Pure.
+// Decides how a request of the SIP server continues to a party: by the recorded flow, or to its Route or Request-URI.
+// Pure.
 //
-// The order of RFC 3261 16.6 (items 6 and 7), with RFC 5626 5.3: a next Route value decides, else the target; but a party that has no other way than its
-// flow is reached by that, and so is everybody over a connection that is open.
+// Follows the order of RFC 3261 16.6 (items 6 and 7), with RFC 5626 5.3. A next Route value decides, else the target. A
+// party that is reachable only by its flow is reached by it, and so is every party with an open connection.
 
-/** The flow: none is known; one of datagrams; a connection that is not known to be gone; one that is. */
+/**
+ * State of the flow. none: no flow is recorded. stream: a connection that is not known to be gone. gone: a connection
+ * that is.
+ */
 export type FlowState = 'none' | 'datagram' | 'stream' | 'gone';
 
 /**
- * The hop that the message names. route: a proxy that has put itself in the way. refreshed: a target that is not the one the flow was made with
- * (RFC 3261 12.2). same: that one, or nobody can tell. unreachable: nothing leads there from here (a NAT, another transport, a door of ours).
+ * Kind of the next hop that the message names. route: a proxy that has record-routed. refreshed: another target than
+ * the flow was made with (RFC 3261 12.2). same: the target of the flow, or no target to compare. unreachable: nothing
+ * leads there from here (a NAT, another transport, a listener of this farm).
  */
 export type Hop = 'route' | 'refreshed' | 'same' | 'unreachable';
 
-/** flow: by the flow. locate: to the hop, by RFC 3263. failed: there is no way (RFC 5626 11.4: 430). */
+/**
+ * flow: send by the flow. locate: send to the next hop, by RFC 3263. failed: there is no way; answer 430 (RFC 5626
+ * 11.4).
+ */
 export type Onward = 'flow' | 'locate' | 'failed';
 
 export const ONWARD: Readonly<Record<FlowState, Readonly<Record<Hop, Onward>>>> = {

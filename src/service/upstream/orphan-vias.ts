@@ -1,5 +1,6 @@
-// The way back of a response whose farm member is gone, out of the message alone: below the dead member's outer Via stand those of its SIP
-// server, and below them the inner one that the farm had put on the request when it came in, with the signed flow to the caller.
+// Finds the way back of a response whose farm member is dead, from the message alone. Below the dead member's outer Via
+// are the Vias of its SIP server. Below them is the inner Via that the farm put on the incoming request. It carries the
+// signed flow to the caller.
 
 import { readBranchToken, type Token, TokenKind } from '../../ownership/token.ts';
 import type { Way } from '../../packet/flow.ts';
@@ -15,9 +16,9 @@ const line = new HeaderLine();
 const via = new Via();
 
 /**
- * Deletes in `edge.edit`, begun over `scan`, every Via down to and with the first that the farm has put on a client's request, when the member
- * in it has no seat any more; fills `flow` with what it carries. False, and nothing deleted, when there is no such Via among the first
- * MAX_VALUES, when that member lives, or when no Via would be left.
+ * Deletes all Vias down to and including the first that the farm put on a client's request, in `context.edit`, begun on
+ * `scan`. Fills `flow` from that Via. Returns false and deletes nothing when there is no such Via among the first
+ * MAX_VALUES, or no Via would be left. Does the same when the Via's member still has a seat, or its flow is not valid.
  */
 export function cutToCaller(context: ServiceContext, scan: Scan, token: Token, flow: Way): boolean {
   const { bytes } = scan;
@@ -37,7 +38,7 @@ export function cutToCaller(context: ServiceContext, scan: Scan, token: Token, f
   return false;
 }
 
-/** Deletes all Via values up to the one in `via`; `more`: others follow it in its line `last`. */
+/** Deletes all Via values up to the one in `via`. `last`: its line; `more`: other values follow in that line. */
 function cutBehind(context: ServiceContext, scan: Scan, last: HeaderLine, more: boolean): boolean {
   const { lineStart, valueStart, lineEnd } = last;
   const rest = more ? skipBlanks(scan.bytes, via.next + 1, last.valueEnd) : -1;

@@ -1,5 +1,6 @@
-// From the server to the client: a request of the SIP server goes to its next hop with our Via and Record-Route on top, by the flow it
-// names or to where RFC 3263 leads; the client's response comes to `responseFromClient`, loses our Via and goes to the server.
+// Forwards requests of the SIP server to clients, and their responses back. A request gets the farm's Via and
+// Record-Route on top. It leaves by the flow it names, or to the target that RFC 3263 finds. Its response comes to
+// `responseFromClient`, loses that Via and goes to the server.
 
 import { type Endpoint, SIP_PORT } from '../../base/endpoint.ts';
 import type { Guard } from '../../base/guard.ts';
@@ -46,20 +47,23 @@ export interface OutwardOptions {
   readonly locator: Locator;
   /** Answers a request of the server, statelessly. */
   readonly answerServer: (scan: Scan, status: ReplyStatus, address: string, port: number) => void;
-  /** Sends to the server, or to another port it sent from. */
+  /** Sends to the server, or to another port that it sent from. */
   readonly toServer: (message: Buffer, address?: string, port?: number) => void;
-  /** The server's own address and port, once known: a request from there needs no flow for its response. */
+  /**
+   * Returns whether this is the server's own endpoint, once it is resolved. A request from there needs no flow for its
+   * response.
+   */
   readonly isServer: (address: string, port: number) => boolean;
   readonly serverAt: () => Endpoint | undefined;
   readonly forbidden: ForbiddenTargets;
   readonly dialogs: 'own' | 'shared';
   readonly takeover: Takeover;
   readonly guard: Guard;
-  /** The members to send through; undefined: this node sends from its own listeners. */
+  /** Selects the member to send through; undefined: this node sends from its own listeners. */
   readonly exitChoice: ExitChoice | undefined;
 }
 
-/** Requests that may wait for names at one time. */
+/** Requests that may wait for name resolution at one time. */
 const MAX_WAITING = 5000;
 const MAX_WAITING_OCTETS = 16 * 1024 * 1024;
 
@@ -73,7 +77,7 @@ export class Outward {
   readonly #named: Way = emptyWay();
   readonly #token = new Token();
   readonly #nextVia = new Via();
-  /** For requests that had to wait for a name. */
+  /** Scan of requests that waited for name resolution, or were returned by another member. */
   readonly #late = new Scan();
   #waiting = 0;
   #waitingOctets = 0;
@@ -87,14 +91,17 @@ export class Outward {
     this.#responses = options.context.handled.cell({ from: 'client', kind: 'response' });
   }
 
-  /** A request of the server, from `address` and `port`. */
+  /** Handles a request of the server, received from `address` and `port`. */
   request(scan: Scan, address: string, port: number): void {
     this.#requests.n++;
     if (scan.maxForwards === 0) this.#options.answerServer(scan, 483, address, port);
     else this.#forward(scan, address, port, undefined, undefined);
   }
 
-  /** A request of the server comes back from the member that was to send it by `lost`: that connection is gone. `message` is kept. */
+  /**
+   * Handles a request of the server that another member returned, because its connection `lost` is gone. Keeps
+   * `message`.
+   */
   returned(message: Buffer, lost: Readonly<Way>): void {
     const { context, serverAt } = this.#options;
     const scan = this.#late;
@@ -108,8 +115,9 @@ export class Outward {
   }
 
   /**
-   * The way for a request of the farm's own to a party that is known to be found by `known`; the request is composed as the server would send it.
-   * Cold: it may wait for DNS. Resolves to undefined when there is no way; never rejects.
+   * Finds the way for a request that the farm itself sends. `message`: the request as the server would send it.
+   * `known`: the recorded way to its party. Cold: may wait for DNS. Resolves to undefined when there is no way; never
+   * rejects.
    */
   async reach(message: Buffer, known: Readonly<Way>): Promise<Readonly<Way> | undefined> {
     const { context, locator } = this.#options;
@@ -128,8 +136,8 @@ export class Outward {
   }
 
   /**
-   * Sends the request on. `found` are the targets of a name that had to be looked up; left out in the first run. `lost`: the way by which it was
-   * tried, whose connection is gone; what named it stands in the request no more.
+   * Forwards the request. `found`: the resolved targets of the next hop; undefined on the first attempt. `lost`: way of
+   * an earlier attempt whose connection is gone; the header that named it is no longer in the request.
    */
   #forward(
     scan: Scan,
@@ -152,7 +160,8 @@ export class Outward {
     }
     const targets = found ?? this.#locate(scan, address, port, lost);
     if (!targets) return;
-    // The first that there is a listener for. No failover: a stateless element sends all of a transaction one way.
+    // Takes the first target with a usable way. There is no failover: a stateless element sends a whole transaction to
+    // one target.
     let status: 0 | ReplyStatus = 503;
     for (const target of targets) {
       status = this.#options.exitChoice
@@ -161,17 +170,20 @@ export class Outward {
       if (status === 0) break;
     }
     if (status === 0) this.#send(scan, address, port, this.#flow, false);
-    // Where the hop leads nowhere, the flow is what is left.
+    // The next hop cannot be reached: the flow is the only way left.
     else if (hop.way && hop.state !== 'gone') this.#send(scan, address, port, hop.way, true);
     else answerServer(scan, hop.state === 'gone' ? 430 : status, address, port);
   }
 
-  /** The targets of the next hop; undefined when they had to be asked for and the request goes on later. */
+  /**
+   * Returns the targets of the next hop; undefined when they must be resolved first. The request then continues later,
+   * or is answered 503 if too many wait.
+   */
   #locate(scan: Scan, address: string, port: number, lost: Readonly<Way> | undefined): readonly Target[] | undefined {
     const { locator, context, answerServer } = this.#options;
     const { bytes } = scan;
     const { host, port: at, transport } = questionOf(bytes, this.#hop.uri);
-    // One choice per call, so that CANCEL and ACK go where their INVITE went.
+    // One choice per call: CANCEL and ACK go to the target of their INVITE.
     const choice = callKey(context, scan) >>> 0;
     const now = locator.locateNow(host, at, transport, choice);
     if (now) return now;
@@ -196,7 +208,7 @@ export class Outward {
     return undefined;
   }
 
-  /** A request that has waited for a name. */
+  /** Continues with a request that has waited for name resolution. */
   #goOn(
     message: Buffer,
     address: string,
@@ -213,7 +225,9 @@ export class Outward {
     }
   }
 
-  /** Fills `#flow` with the way to `target`; 0, or the status that tells the server why there is none. */
+  /**
+   * Fills `#flow` with the way to `target` from an own listener. Returns 0, or the status to answer when there is none.
+   */
   #wayBy(target: Target, contact: number): 0 | ReplyStatus {
     const { transport, routing } = this.#options.context;
     if (this.#options.forbidden.has(target.address, target.port)) return 503;
@@ -235,7 +249,10 @@ export class Outward {
     return isReliable(target.transport) && flow.connection === 0 ? 503 : 0;
   }
 
-  /** Fills `#flow` with the way to `target` through a member, which opens the connection where one is needed. 503 when there is no such member. */
+  /**
+   * Fills `#flow` with the way to `target` through a member, which opens the connection if needed. Returns 0, or 503
+   * when there is no such member.
+   */
   #wayThrough(exitChoice: ExitChoice, target: Target, scan: Scan): 0 | ReplyStatus {
     const { context, forbidden } = this.#options;
     if (forbidden.has(target.address, target.port)) return 503;
@@ -255,13 +272,15 @@ export class Outward {
     return 0;
   }
 
-  /** The target of a way that was located is that of the Request-URI: as a rule the party names the same in its Contact. */
+  /** Returns the target hash of the Request-URI. A located party usually has that URI as its Contact. */
   #targetOf({ bytes }: Scan): number {
     const { target } = this.#hop;
     return target.hostStart < 0 ? 0 : targetHash(bytes, target);
   }
 
-  /** Stamps the request and sends it by `flow`; `named`: the request named the flow itself. */
+  /**
+   * Adds the farm's header lines and sends the request by `flow`. `named`: the flow was given, not located by RFC 3263.
+   */
   #send(scan: Scan, address: string, port: number, flow: Readonly<Way>, named: boolean): void {
     const { context, answerServer, isServer } = this.#options;
     const { routing, top, edit, branchValue } = context;
@@ -273,7 +292,8 @@ export class Outward {
     }
     top.reset();
     writeBranchValue(keys.primary.branch, scan, Direction.outward, branchValue);
-    // RFC 3261 18.2.2, RFC 3581 4: to the port in the Via, unless it asks for the one it was sent from.
+    // Responses go to the port in the Via, or to the source port if the Via requests rport (RFC 3261 18.2.2, RFC 3581
+    // 4).
     const backPort = scan.via.rport >= 0 ? port : scan.via.port || SIP_PORT;
     const back = isServer(address, backPort) ? undefined : this.#backTo(address, backPort);
     top.via(keys, TokenKind.outward, sentBy, tables.self, branchValue, back);
@@ -298,7 +318,7 @@ export class Outward {
     if (!inDialog) noteServerLeg(context, scan, key, step, message, sentBy, flow);
   }
 
-  /** The way back to the server, where it is not the server's own address. */
+  /** Returns the way back to a server's port that is not its own endpoint. */
   #backTo(address: string, port: number): Way {
     const back = this.#back;
     back.member = this.#options.context.routing.tables.self;
@@ -311,7 +331,10 @@ export class Outward {
     return back;
   }
 
-  /** A response of a client to a request of the server. Its top Via is ours, or that of a member that is gone (`packet.orphan`). */
+  /**
+   * Forwards a client's response to a server's request. Its top Via is this member's, or a dead member's
+   * (`packet.orphan`).
+   */
   responseFromClient(packet: Packet, scan: Scan): void {
     const { context, toServer, dialogs, takeover } = this.#options;
     this.#responses.n++;
@@ -339,7 +362,10 @@ export class Outward {
     noteClientResponse(context, scan, packet.callKey, entry, step, message);
   }
 
-  /** The party of a call that the server has made may hang up without our Route: the owner of the slot sends it on then. */
+  /**
+   * Announces the call to the owner of its slot. The party may hang up without the farm's Route; the slot's owner then
+   * relays that request here.
+   */
   #announce({ slot, callKey }: Packet): void {
     const { announce, routing } = this.#options.context;
     const { slots, self } = routing.tables;
@@ -348,8 +374,9 @@ export class Outward {
   }
 
   /**
-   * The first answer that makes a dialog may come by another way than its request went: on a new connection, or from behind a NAT that has forgotten
-   * the old port. Only this one moves its party: whoever repeats it moves nobody.
+   * Notes the answering party's new way, if the first answer that makes a dialog came by another way than its request.
+   * Reasons are a new connection, or a NAT that has dropped the old port binding. Only this answer counts: a repetition
+   * of it changes nothing.
    */
   #noteAnswerer(packet: Packet, scan: Scan, entry: number): void {
     const { context } = this.#options;
@@ -366,8 +393,9 @@ export class Outward {
   }
 
   /**
-   * The response to a request that a proxy had passed on before it died with its member: no other server knows the transaction, so it goes past
-   * all of that host to whoever had sent the request to the farm (RFC 3261 16.7, as a stateless element). False when its Vias do not lead there.
+   * Sends the response to a dead proxy's request directly to the sender of the original request. No other server has
+   * the transaction, so all Vias of the dead host are removed (RFC 3261 16.7, as a stateless element). Returns false
+   * when the Vias do not lead to that sender.
    */
   #passOver(packet: Packet, scan: Scan): boolean {
     const { context } = this.#options;
@@ -381,7 +409,7 @@ export class Outward {
     return true;
   }
 
-  /** Below our Via stands one that names a host (RFC 4475 3.3.10). */
+  /** Returns whether a Via below the top one names a host (RFC 4475 3.3.10). */
   #leadsOn(scan: Scan): boolean {
     const { bytes, nextViaStart, nextViaEnd } = scan;
     const via = this.#nextVia;
@@ -394,7 +422,10 @@ export class Outward {
   }
 }
 
-/** The request in `scan` as the server sent it: without our Via, the two Record-Route values behind it, and the hop that was counted. */
+/**
+ * Returns the request in `scan` as the server sent it: without the farm's Via and the two Record-Route values after it,
+ * and with Max-Forwards restored.
+ */
 function withoutOurs({ edit }: ServiceContext, scan: Scan): Buffer | undefined {
   edit.beginScan(scan).popVia(scan);
   let from = scan.viaLineEnd;
@@ -405,7 +436,7 @@ function withoutOurs({ edit }: ServiceContext, scan: Scan): Buffer | undefined {
   return edit.apply();
 }
 
-/** The question of RFC 3263 that a URI asks. `port` 0 = none given. */
+/** Returns host, port and transport of a URI as input of RFC 3263. `port` 0 = none given. */
 function questionOf(bytes: Buffer, uri: Uri): { host: string; port: number; transport: string | undefined } {
   const { maddrStart, maddrEnd, hostStart, hostEnd, transportStart, transportEnd, port } = uri;
   const host =

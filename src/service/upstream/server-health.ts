@@ -1,14 +1,15 @@
-// Is the SIP server behind this member alive? Asked by OPTIONS, or by knocking at its port; the answer is kept as one boolean.
+// Checks whether the SIP server behind this member is alive, by OPTIONS or by a keepalive to its port. The result is
+// one boolean.
 import type { Clock, Timer } from '../../base/clock.ts';
 
 export interface HealthSettings {
   readonly method: 'options' | 'keepalive' | 'none';
   readonly intervalSeconds: number;
-  /** Questions in a row without an answer. */
+  /** OPTIONS in a row without an answer before the server counts as down. */
   readonly failures: number;
 }
 
-/** The first verdict on a knock comes this soon: a refused port is known within a round trip on the host. */
+/** Milliseconds until the first keepalive verdict: on one host a refused port is reported within a round trip. */
 const FIRST_KNOCK_MS = 200;
 
 export class ServerHealth {
@@ -22,7 +23,7 @@ export class ServerHealth {
   #timer: Timer | undefined;
   readonly #first = Promise.withResolvers<void>();
 
-  /** `ask` sends one question; its outcome comes back by `answered` or `refused`. */
+  /** `ask` sends one check; its outcome is reported by `answered` or `refused`. */
   constructor(settings: HealthSettings, clock: Clock, ask: () => void, onChange: (up: boolean) => void) {
     this.#settings = settings;
     this.#clock = clock;
@@ -35,7 +36,7 @@ export class ServerHealth {
     return this.#up;
   }
 
-  /** Resolves with the first verdict, up or down; also when the asking stops before. */
+  /** Resolves with the first verdict, up or down, or when the checks stop before. */
   get judged(): Promise<void> {
     return this.#first.promise;
   }
@@ -58,14 +59,16 @@ export class ServerHealth {
     this.#first.resolve();
   }
 
-  /** The server has answered a question. */
+  /** Reports that the server has answered a check. */
   answered(): void {
     this.#unanswered = 0;
     this.#refused = false;
     this.#become(true);
   }
 
-  /** The host says that nobody listens at the server's port (ICMP port unreachable). Certain, so it counts at once. */
+  /**
+   * Reports that no socket is open at the server's port (ICMP port unreachable). This is certain, so it counts at once.
+   */
   refused(): void {
     this.#refused = true;
     this.#become(false);
@@ -73,7 +76,7 @@ export class ServerHealth {
 
   #tick(): void {
     if (this.#settings.method === 'keepalive') {
-      // Silence is the good answer to a knock.
+      // No response to a keepalive means that the server is up.
       this.#become(!this.#refused);
       this.#refused = false;
     } else if (++this.#unanswered > this.#settings.failures) this.#become(false);
