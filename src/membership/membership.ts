@@ -195,7 +195,10 @@ export class Membership {
     }
   }
 
-  /** Writes a key bound to this member's lease; undefined deletes it. No effect while isolated. Rejects as the store. */
+  /**
+   * Writes a key bound to this member's lease; undefined deletes it. No effect while isolated. Rejects as Store.commit
+   * does.
+   */
   async note(key: string, value: unknown): Promise<void> {
     const lease = this.#keeper?.lease;
     if (this.isolated || !lease) return;
