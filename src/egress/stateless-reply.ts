@@ -18,7 +18,7 @@ import { returnFlow } from './return-flow.ts';
 export interface ErrorLimits {
   /** For requests that break the grammar. */
   readonly faults: RateLimit;
-  /** For valid requests that are refused. Of its own, because a carrier's trunk is one prefix and needs the answers. */
+  /** For valid requests that are refused. A separate limit: a carrier's trunk is one prefix and needs the answers. */
   readonly refusals: RateLimit;
 }
 

@@ -14,7 +14,7 @@ export type LeaseEnd = 'gone' | 'deadline';
 export interface LeaseKeeperOptions {
   readonly clock: Clock;
   readonly lease: Lease;
-  /** Time (Clock.now) at which the request for the lease was sent, not the time of its answer. */
+  /** Time (Clock.now) at which the grant or the last successful keepalive was sent, not the time of its answer. */
   readonly sentAt: number;
   readonly seconds: number;
   /** Called after each successful keepalive. */

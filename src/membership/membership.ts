@@ -146,7 +146,7 @@ export class Membership {
     const reminder = new Reminder(clock);
     for (;;) {
       const outcome = await this.#claimOnce(true);
-      // The cast makes TypeScript read `#phase` again: `leave` may have been called meanwhile.
+      // The cast undoes TypeScript's narrowing: `leave` may have been called meanwhile.
       if ((this.#phase as Phase) === 'left') {
         throw new SipfarmError('SF_STORE_UNREACHABLE', `${id} has left before it had joined`);
       }

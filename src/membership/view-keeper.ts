@@ -17,8 +17,8 @@ const DAMPING_MS = 300;
 /** Random spread of the waiting time between members. */
 const SPREAD_MS = 200;
 /**
- * The same for the seat of a member that a majority cannot reach: calls fail until the seat ends. After 1.25 s of
- * silence the new view is in force within 2 s.
+ * The same for the seat of a member that a majority cannot reach: calls fail until the seat ends. Including 1.25 s of
+ * silence, the new view is in force within 2 s.
  */
 const URGENT_DAMPING_MS = 100;
 const URGENT_SPREAD_MS = 200;

@@ -87,7 +87,7 @@ const TLV_TYPE = 0xe0;
 const VALUE_OCTETS = 40;
 const MAC_AT = 32;
 
-/** All fields of a frame, and where its message is. Reused: filled anew for each frame. */
+/** All fields of a frame, and where its message is. Reused for each frame. */
 export class Frame {
   version: EnvelopeVersion = ENVELOPE_VERSION;
   kind: FrameKind = FrameKind.packet;

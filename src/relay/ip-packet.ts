@@ -59,9 +59,9 @@ export class IpPacket {
   }
 
   /**
-   * Takes `message[start..end)`, which must not change until `next` returns 0. Returns false when no such datagram is
-   * possible: source or target is of the other address family, the source is none that a host may have
-   * (RFC 1122 3.2.1.3, RFC 4291 2.5), or the message is too long for a datagram.
+   * Takes `message[start..end)`, which must not change until `next` returns 0. Returns false when source or target is
+   * of the other address family, or the message is too long for a datagram. Also returns false for a source that no
+   * host may have (RFC 1122 3.2.1.3, RFC 4291 2.5).
    */
   begin(source: string, sourcePort: number, to: IpTarget, message: Buffer, start: number, end: number): boolean {
     const { bytes } = this;

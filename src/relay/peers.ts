@@ -239,7 +239,7 @@ export class Peers {
    * a probe first.
    *
    * A sender without a seat is refused if its epoch is older than `ownEpoch`: it has not read the view that ended its
-   * seat. A sender with the current view (banned, handed over, or joining anew) is accepted: it passes on packets that
+   * seat. A sender with the current view (banned, handed over, or joining again) is accepted: it passes on packets that
    * the balancer still sends to it.
    */
   check(frame: Readonly<Frame>, fresh: boolean, ownEpoch: number): SenderFault | null {

@@ -109,7 +109,7 @@ export class Prober {
     this.#send(peer, PROBE_QUESTION, peer.question);
   }
 
-  /** Sends all peers a question now. Also called when the content of the probes has changed, to announce that. */
+  /** Sends all peers a question now. Callers use it to announce new content of the probes at once. */
   ask(): void {
     for (const peer of this.#options.peers.all()) this.askOne(peer);
   }

@@ -615,7 +615,7 @@ export class RelayLink {
     }
   }
 
-  /** Probes a peer to learn its incarnation: from its answer, or its refusal of a question to another incarnation. */
+  /** Probes a peer to get its incarnation: by its answer, or its refusal of a question to another incarnation. */
   #challenge(peer: Peer): void {
     const now = this.#options.clock.now();
     if (now - peer.challengedAt < REFUSAL_MS) return;

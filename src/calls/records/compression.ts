@@ -5,9 +5,9 @@
 //    10lllldd dddddddd     copies l+4 octets from d+1 octets back
 //    11llllll d16          copies l+4 octets from d+1 octets back
 //
-// If all bits of l are ones, one more octet is added to the length. A record that differs from one in the dictionary
-// only in names and numbers is copied from it in pieces, mostly from the same distance. The second operation exists for
-// that; it makes this format smaller than deflate here.
+// If all bits of a copy's l are ones, one more octet follows and is added to the length. A record that differs from one
+// in the dictionary only in names and numbers is copied from it in pieces, mostly from the same distance. The second
+// operation exists for that; it makes this format smaller than deflate here.
 
 /** Maximum octets of dictionary and text together. */
 const SPACE = 65_535;

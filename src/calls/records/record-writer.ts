@@ -175,7 +175,7 @@ export class RecordWriter {
     };
   }
 
-  /** Takes note of a successful write. `asked`: monotonic milliseconds at the start of the commit. */
+  /** Updates a call after its write. `asked`: monotonic milliseconds at the start of the commit. */
   #written({ tracked, to, writes }: PendingWrite, asked: number): void {
     const { log, self, clock } = this.#options;
     tracked.writing = false;

@@ -9,7 +9,7 @@
 //    ending        BYE passed on, not answered yet                      32 s
 //    subscribing   SUBSCRIBE without a final answer                     ringingSeconds
 //    subscribed    SUBSCRIBE answered 2xx                               by its Expires; 3,900 s when there is none
-//    failed        final answer >= 300; a 2xx or new request revives    32 s, for retransmissions and an authenticated retry
+//    failed        final answer >= 300; a 2xx or new request revives    32 s, for retransmissions and the retry (401, 407)
 //    ended         BYE answered; a new INVITE revives                   32 s, for retransmissions
 //
 // A late copy of the INVITE of a finished call is not a new INVITE and revives nothing (dialog-marks.ts).
@@ -293,7 +293,7 @@ export class CallTable {
     const seconds = Math.floor(now / 1000);
     this.#touch(entry, seconds);
     if (status < 200) {
-      // Of the early dialogs of a fork the last one that answered counts, until there is a 2xx.
+      // The last early dialog of a fork that answered counts, until there is a 2xx.
       if (toTag !== 0 && this.#states[entry] === State.inviting) this.#marks.answered(entry, toTag);
       return Step.none;
     }

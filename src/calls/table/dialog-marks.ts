@@ -33,8 +33,8 @@ export class DialogMarks {
   }
 
   /**
-   * Returns true when an opening request that arrives after the end of the call belongs to that call. Either it is the
-   * request that opened it or an earlier one (no To tag, CSeq not above the last), or it has the tags of its dialog.
+   * Returns true when an opening request that arrives after the end of the call belongs to that call. Either it has the
+   * tags of the ended dialog. Or it has no To tag, the caller's From tag, and a CSeq not above the caller's highest.
    */
   isLate(entry: number, from: number, to: number, cseq: number): boolean {
     const at = SIDES * entry;
