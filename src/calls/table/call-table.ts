@@ -9,7 +9,7 @@
 //    ending        BYE passed on, not answered yet                      32 s
 //    subscribing   SUBSCRIBE without a final answer                     ringingSeconds
 //    subscribed    SUBSCRIBE answered 2xx                               by its Expires; 3,900 s when there is none
-//    failed        final answer >= 300; a 2xx or new request revives    32 s, for retransmissions and the retry (401, 407)
+//    failed        final answer >= 300; a 2xx or new request revives    32 s, for retransmissions and the retry
 //    ended         BYE answered; a new INVITE revives                   32 s, for retransmissions
 //
 // A late copy of the INVITE of a finished call is not a new INVITE and revives nothing (dialog-marks.ts).
