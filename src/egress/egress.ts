@@ -1,4 +1,4 @@
-// The last step: bytes leave by the flow they belong to, here or at the member that holds it.
+// Sends messages by their flow: from here, or through the member that holds the flow.
 
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import type { Flow } from '../packet/flow.ts';
@@ -9,7 +9,7 @@ import type { RemoteListeners } from './remote-listeners.ts';
 
 export interface EgressState {
   readonly tables: OwnerTables;
-  /** Every incarnation this process has had: a rejoin renews the number, not the connections. */
+  /** All incarnations of this process: connections outlive a rejoin, which gives a new incarnation. */
   readonly incarnations: ReadonlySet<number>;
 }
 
@@ -29,12 +29,15 @@ export class Egress {
     for (const [index, { code }] of transport.listeners.entries()) this.#indexes[code] = index;
   }
 
-  /** Index of this member's listener of the flow; -1 = this member has none of that name. */
+  /** Returns the index of this member's listener of the flow; -1 = this member has none of that name. */
   listenerOf(flow: Readonly<Flow>): number {
     return this.#indexes[flow.listener]!;
   }
 
-  /** The flow's connection is known to be gone: it was here, or at a member that has no seat any more. What another member holds only that member knows. */
+  /**
+   * Returns true when the flow's connection is certainly gone: it was here, or at a member that no longer has a seat.
+   * Only the holding member can check a connection elsewhere.
+   */
   isGone(flow: Readonly<Flow>): boolean {
     if (flow.connection === 0) return false;
     const { tables, incarnations } = this.#routing;
@@ -43,8 +46,9 @@ export class Egress {
   }
 
   /**
-   * Sends a whole message by `flow`. A flow without connection at a listener of TCP asks for one: that which the member has opened to the
-   * flow's address, or a new one. False when the flow is known to be gone: its connection is closed, or its member is. The message is not copied.
+   * Sends a whole message by `flow`. A flow without connection at a TCP listener uses the connection that this member
+   * has opened to the flow's address, or a new one. Returns false when the flow is certainly gone (its connection is
+   * closed, or its member is gone), or when there is no room for the message. The message is not copied.
    */
   send(flow: Readonly<Flow>, message: Buffer): boolean {
     const { tables } = this.#routing;
@@ -53,7 +57,7 @@ export class Egress {
       if (here) {
         return this.#routing.incarnations.has(flow.incarnation) && this.#transport.sendStream(flow.connection, message);
       }
-      // Whether the connection is of that member's present life only that member can say.
+      // Only that member can check whether the connection belongs to its current incarnation.
       return tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
     }
     const elsewhere = !here && this.#remoteListeners?.elsewhere(flow.member, flow.listener) !== undefined;
@@ -65,7 +69,7 @@ export class Egress {
     if (isReliable(listener.transport)) return here && this.#connectAndSend(index, flow, message);
     const away = !here && listener.answer === 'ingress' && tables.seats.has(flow.member);
     if (away && this.#link.egress(flow, message, 0, message.length)) return true;
-    // Any member may send from the shared address; and when the one that should is gone, an answer from here beats silence.
+    // Any member may send from a shared address. Without `ingress`, or if that member is gone, the message leaves here.
     this.#transport.sendDatagram(index, message, flow.address, flow.port);
     return true;
   }

@@ -1,5 +1,6 @@
-// Through which member a node that is not in the farm sends what its SIP server starts: the owner of the Call-ID's slot, so that INVITE,
-// CANCEL, ACK and BYE of a call leave by one member as long as it is there; when it is not, the next in the drawing of that slot.
+// Chooses the member through which a node outside the farm sends the requests of its SIP server: the owner of the
+// Call-ID's slot. So INVITE, CANCEL, ACK and BYE of a call leave through one member while it is reachable. If it is
+// not, the member with the next highest score of that slot is used.
 
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import { scoreIn } from '../ownership/slots.ts';
@@ -9,11 +10,11 @@ import type { RemoteListener, RemoteListeners } from './remote-listeners.ts';
 export interface ExitChoiceOptions {
   readonly routing: { readonly tables: OwnerTables };
   readonly remoteListeners: RemoteListeners;
-  /** The member answers over the relay link. */
+  /** Returns true when the member answers over the relay link. */
   readonly reachable: (member: number) => boolean;
 }
 
-/** What takes no new calls still carries on what began by it, after all others. */
+/** Score weight of members with weight 0: they still carry in-dialog requests, but come after all others. */
 const LEAST_WEIGHT = 0.001;
 
 export class ExitChoice {
@@ -24,15 +25,15 @@ export class ExitChoice {
   }
 
   /**
-   * The listener to send by; undefined when no member that can be reached has a fitting one. `begins`: the request may begin something, and goes
-   * only by members that take new calls. What belongs to something that began goes by draining ones too: by the one it began at, when that was
-   * before the drain.
+   * Returns the listener to send by; undefined when no reachable member has a fitting one. `begins`: the request may
+   * begin a call or dialog, and uses only members that take new calls. In-dialog requests may use draining members; a
+   * request of a call that began before the drain uses the same member as its INVITE.
    */
   choose(slot: number, transport: ListenerKind, ipv6: boolean, begins: boolean): RemoteListener | undefined {
     const { routing, remoteListeners, reachable } = this.#options;
     const { slots, members, seats, someIdle } = routing.tables;
     const owner = slots[slot]!;
-    // When all members drain, one that does owns the slot.
+    // If all members drain, the slot's owner is a draining member: `begins` needs an active one.
     if (!someIdle || (begins && seats.get(owner)?.state === 'active')) {
       const remote = owner !== 0 && reachable(owner) ? remoteListeners.fitting(owner, transport, ipv6) : undefined;
       if (remote) return remote;
@@ -51,7 +52,7 @@ export class ExitChoice {
     return best;
   }
 
-  /** A member takes new calls from here now. */
+  /** True while a reachable member takes new calls. */
   get open(): boolean {
     const { routing, reachable } = this.#options;
     return routing.tables.members.some(

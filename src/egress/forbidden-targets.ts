@@ -1,5 +1,6 @@
-// Where the farm sends nothing, whatever a client writes into Contact, Via or DNS: no hosts, the inside of this one, and its own doors; nor to
-// an IPv6 address that leads to one of these through a tunnel or a translator.
+// Targets to which the farm never sends, whatever a client writes into Contact, Via or DNS: addresses of no host,
+// networks of this host and link only, and the farm's own ports. IPv6 addresses that lead to one of these through a
+// tunnel or translator are forbidden, too.
 import { ipv4Inside } from '../base/address.ts';
 import { AddressList } from '../base/address-list.ts';
 import type { Endpoint } from '../base/endpoint.ts';
@@ -9,7 +10,7 @@ const NO_HOSTS = ['0.0.0.0/8', '224.0.0.0/4', '240.0.0.0/4', '::/128', 'ff00::/8
 /** Networks of this host and this link only (RFC 1122 3.2.1.3, RFC 3927, RFC 4291 2.5). */
 const NEAR = ['127.0.0.0/8', '::1/128', '169.254.0.0/16', 'fe80::/10'];
 
-/** A door that is open on every address of this host is shut on all addresses: which are ours is not asked per packet. */
+/** A port bound on all addresses of this host is forbidden on every address: own addresses are not read per packet. */
 const WILDCARDS: Readonly<Record<string, readonly string[]>> = {
   '0.0.0.0': ['0.0.0.0/0'],
   '::': ['::/0', '0.0.0.0/0'],
@@ -18,12 +19,13 @@ const WILDCARDS: Readonly<Record<string, readonly string[]>> = {
 export class ForbiddenTargets {
   readonly #noHosts = new AddressList(NO_HOSTS);
   readonly #near: AddressList;
-  /** By port, as addresses: one address has many spellings. */
+  /** Addresses by port, parsed: one address has many spellings. */
   readonly #remoteListeners = new Map<number, AddressList>();
 
   /**
-   * `listeners`: a near network that one of them is on is not forbidden; undefined: messages leave from another host, which knows what is near it.
-   * `doors`: endpoints that no SIP message may reach from here.
+   * @param listeners a near network that contains one of them is allowed; undefined: messages leave from another host,
+   *   which checks its own near networks
+   * @param remoteListeners endpoints to which no SIP message may be sent from here
    */
   constructor(listeners: readonly Endpoint[] | undefined, remoteListeners: readonly Endpoint[]) {
     const near = (listeners ? NEAR : []).filter((network) => {
@@ -37,7 +39,7 @@ export class ForbiddenTargets {
     }
   }
 
-  /** The address is that of no host: unspecified, multicast, broadcast. */
+  /** Returns true for an address of no host: unspecified, multicast, broadcast. */
   hasNoHost(address: string): boolean {
     return this.#noHosts.matches(address) || ipv4Inside(address).some((inside) => this.#noHosts.matches(inside));
   }

@@ -1,5 +1,6 @@
-// The listeners of the other nodes, as their records tell them: where this node cannot answer by itself, and where a node that has no way
-// to the clients sends by a member. Built by cold code whenever the records change, read per packet.
+// The listeners of the other nodes, from their records. Two uses: answers that this node cannot send itself, and
+// messages of a node without own listeners for clients. Cold code builds them whenever the records change; the packet
+// path reads them.
 
 import { parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
@@ -9,19 +10,19 @@ import type { Packet } from '../packet/packet.ts';
 import { isListenerKind, type ListenerKind } from '../packet/transport-kind.ts';
 import type { Listener } from '../transport/transport.ts';
 
-/** What the way back of a request is made from. */
+/** The properties of a listener that decide the way back of a request. */
 export type ListenerTraits = Pick<Listener, 'code' | 'answer' | 'proxyProtocol'>;
 
-/** A listener of another node. What is sent by it leaves through that node, so its `answer` is always `ingress`. */
+/** A listener of another node. Messages by it leave through that node, so its `answer` is always `ingress`. */
 export interface RemoteListener extends ListenerTraits {
-  /** Number of the node that holds it. */
+  /** Number of the node that has it. */
   readonly member: number;
   readonly transport: ListenerKind;
   readonly ipv6: boolean;
   readonly advertise: Advertised;
 }
 
-/** The part of a member's record that is read here. */
+/** The fields of a member's record that are read here. */
 export interface RemoteListenerRecord {
   readonly number: number;
   readonly role: SeatRole;
@@ -48,14 +49,14 @@ export class RemoteListeners {
   readonly #options: DoorsOptions;
   /** By member number. */
   #all: ReadonlyMap<number, readonly RemoteListener[]> = new Map();
-  /** By member number and listener code: those whose clients this node cannot answer from a listener of its own. */
+  /** By member number and listener code: listeners whose clients this node cannot answer from its own listeners. */
   #elsewhere: ReadonlyMap<number, RemoteListener> = new Map();
 
   constructor(options: DoorsOptions) {
     this.#options = options;
   }
 
-  /** The records of all nodes; that of `self` is left out. */
+  /** Takes the records of all nodes except `self`. */
   setRecords(records: readonly RemoteListenerRecord[], self: number): void {
     const all = new Map<number, readonly RemoteListener[]>();
     const elsewhere = new Map<number, RemoteListener>();
@@ -71,19 +72,23 @@ export class RemoteListeners {
   }
 
   /**
-   * The listener of that member when what came to it is answered through it, whatever this node's own settings: this node has none of the name,
-   * or one of the two is not in the farm and its clients know it by another address, or this node has no way to clients at all.
+   * Returns the listener of that member if answers to its packets must leave through it, whatever this node's settings.
+   * There are three cases: this node has no such listener; or one of the two nodes is outside the farm and advertises
+   * another address; or this node has role `relay`, which has no listeners for clients.
    */
   elsewhere(member: number, code: number): RemoteListener | undefined {
     return this.#elsewhere.size === 0 ? undefined : this.#elsewhere.get(listenerKey(member, code));
   }
 
-  /** What the packet came to, as its answer sees it; undefined when nobody has such a listener any more. */
+  /** Returns the traits of the listener that received the packet; undefined when no node has it any more. */
   traitsOf(packet: Packet): ListenerTraits | undefined {
     return this.elsewhere(packet.ingress, packet.listenerCode) ?? this.#options.own[packet.listener];
   }
 
-  /** The first listener of that member by which messages leave with this transport and address family: not one whose clients are told another transport. */
+  /**
+   * Returns the first listener of that member that advertises this transport and has this address family. A TCP
+   * listener that advertises TLS does not fit TCP.
+   */
   fitting(member: number, transport: ListenerKind, ipv6: boolean): RemoteListener | undefined {
     for (const remote of this.#all.get(member) ?? NO_DOORS)
       if (remote.advertise.transport === transport && remote.ipv6 === ipv6) return remote;

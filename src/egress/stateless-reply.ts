@@ -1,4 +1,4 @@
-// What a member answers by itself, statelessly: small, once, to where the question came from, and not too often to one place.
+// Sends the stateless answers of a member: small, once, to the source of the request, limited per source.
 import { type RateLimit, sourcePrefix } from '../base/rate-limit.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
@@ -14,25 +14,25 @@ import type { Egress } from './egress.ts';
 import type { RemoteListeners } from './remote-listeners.ts';
 import { returnFlow } from './return-flow.ts';
 
-/** How many error answers by UDP one source prefix gets. */
+/** Limits of error answers over UDP per source prefix. */
 export interface ErrorLimits {
-  /** To what breaks the grammar. */
+  /** For requests that break the grammar. */
   readonly faults: RateLimit;
-  /** To good requests that go no further: a carrier's trunk is one prefix, and silence costs it more than an answer. */
+  /** For valid requests that are refused. A separate limit: a carrier's trunk is one prefix and needs the answers. */
   readonly refusals: RateLimit;
 }
 
 export interface StatelessRepliesOptions {
   readonly routing: { readonly keys: Keyring; readonly tables: OwnerTables };
   readonly transport: Transport;
-  /** Left out: there are no other listeners than this node's own. */
+  /** Left out: only this node's own listeners exist. */
   readonly remoteListeners?: RemoteListeners;
   readonly egress: Egress;
   /** Monotonic milliseconds. */
   readonly now: () => number;
   readonly limits: ErrorLimits;
   readonly answered: CellFamily<'status'>;
-  /** The cells of dropped packets, by reason. */
+  /** Counters of dropped packets, by reason. */
   readonly drops: Readonly<Record<DropReason, Cell>>;
 }
 
@@ -41,7 +41,7 @@ const NO_HEADERS: readonly string[] = [];
 export class StatelessReplies {
   readonly #options: StatelessRepliesOptions;
   readonly #flow = emptyFlow();
-  /** Replaced when the setting changes. */
+  /** May be replaced when the settings change. */
   limits: ErrorLimits;
   #tag = '';
   #tagKeys: Keyring | undefined;
@@ -51,7 +51,7 @@ export class StatelessReplies {
     this.limits = options.limits;
   }
 
-  /** A To tag that tells every member that its ACK needs no owner (RFC 3261 8.2.7). */
+  /** Returns a To tag by which every member recognises that its ACK needs no owner (RFC 3261 8.2.7). */
   toTag(): string {
     const { keys, tables } = this.#options.routing;
     if (this.#tagKeys !== keys) {
@@ -62,8 +62,8 @@ export class StatelessReplies {
   }
 
   /**
-   * Answers a request that came from outside. Errors are limited per source prefix; an ACK is never answered. `headers`: lines without CRLF.
-   * `listed`: the operator has named the source, so the answer need not be cut down to the size of the question.
+   * Answers a request from outside the farm. Errors are limited per source prefix; an ACK is never answered. `headers`:
+   * lines without CRLF. `listed`: the operator has listed the source, so no rate limit and no size limit applies.
    */
   answer(packet: Packet, scan: Scan, status: ReplyStatus, headers = NO_HEADERS, listed = false): void {
     const { drops, egress, routing, transport, remoteListeners, answered } = this.#options;
@@ -71,12 +71,12 @@ export class StatelessReplies {
       drops['bad-ack'].n++;
       return;
     }
-    // A connection has proved its source.
+    // No limit on a connection: its source is proven.
     if (status >= 300 && !listed && packet.connection === 0 && !this.#allowed(packet.address, status)) {
       drops['rate-limit'].n++;
       return;
     }
-    // A datagram may lie about its source, so its answer is never larger than itself.
+    // The source of a datagram may be forged, so the answer is never larger than the request.
     const maxOctets = listed || packet.connection !== 0 ? Number.POSITIVE_INFINITY : scan.end - scan.start;
     const reply = buildReply(scan, status, '', this.toTag(), packet, headers, maxOctets);
     if (!reply) {

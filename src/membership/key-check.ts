@@ -1,4 +1,5 @@
-// Whether members can understand each other: they need one farm key in common. Told by the names of keys in their records.
+// Checks, by the key names in their records, that members have a farm key in common: without one they cannot
+// communicate.
 import { SipfarmError } from '../base/errors.ts';
 
 /** The part of a record about its member's keys. */
@@ -8,18 +9,19 @@ export interface KeyHolder {
   readonly keys?: readonly string[];
 }
 
-/** Members that an error names. */
+/** Maximum of members that an error names. */
 const MOST_NAMED = 5;
 
-/** True when the two have a key in common, or one of them does not say which it has. */
+/** Returns true when the two have a key in common, or one of them lists no keys. */
 export function sharesKey(one: KeyHolder, other: KeyHolder): boolean {
   if (!one.keys?.length || !other.keys?.length) return true;
   return other.keys.some((key) => one.keys!.includes(key));
 }
 
 /**
- * Throws SF_KEY_MISMATCH when `living` members say which keys they have, and `self` has none in common with any of them. While keys are
- * rotated the lists overlap: one member with a common key is enough. `living` may hold the record of `self`.
+ * Throws SF_KEY_MISMATCH when other members of `living` list keys, and `self` has none in common with any of them.
+ * During key rotation the lists overlap: one member with a common key is enough. `living` may contain the record of
+ * `self`.
  */
 export function checkKeys(self: KeyHolder, living: readonly KeyHolder[]): void {
   const others = living.filter(({ id, keys }) => id !== self.id && keys?.length);

@@ -1,25 +1,25 @@
-// Keeps a lease alive, and knows by its own monotonic clock until when the member may count on it.
+// Keeps a lease alive, and computes by the local monotonic clock until when the member may rely on it.
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Lease } from '../store/store.ts';
 
-/** Share of the lease's time that is given up for certainty: the member must be out before the store lets others in. */
+/** Unused share of the lease's time: this member must stop before the store ends the lease. */
 const MARGIN = 0.2;
 /** Milliseconds from a failed keepalive to the next. */
 const RETRY_MS = 200;
 
-/** gone: the store has ended the lease. deadline: it may have, and we would not know. */
+/** gone: the store has ended the lease. deadline: the store may have ended it without this member's notice. */
 export type LeaseEnd = 'gone' | 'deadline';
 
 export interface LeaseKeeperOptions {
   readonly clock: Clock;
   readonly lease: Lease;
-  /** Time (Clock.now) when the grant, or the last good keepalive, was sent: never when the answer came. */
+  /** Time (Clock.now) at which the grant or the last successful keepalive was sent, not the time of its answer. */
   readonly sentAt: number;
   readonly seconds: number;
-  /** After each good keepalive. */
+  /** Called after each successful keepalive. */
   readonly onKept: () => void;
-  /** Once; nothing follows it. */
+  /** Called once; no callback follows it. */
   readonly onEnd: (end: LeaseEnd) => void;
 }
 
@@ -40,12 +40,12 @@ export class LeaseKeeper {
     this.#kept(options.sentAt);
   }
 
-  /** True while the store cannot have ended the lease. Right also in the first moment after the process was frozen, before any timer has run. */
+  /** True while the store cannot have ended the lease. Correct even right after a stall, before any timer has run. */
   get alive(): boolean {
     return !this.#over && this.#options.clock.now() < this.#deadline;
   }
 
-  /** Stops without a word. The lease itself is left to run out, or to be revoked. */
+  /** Stops the keepalives without a callback. Does not revoke the lease. */
   stop(): void {
     this.#over = true;
     this.#beat?.cancel();
@@ -84,7 +84,7 @@ export class LeaseKeeper {
   }
 }
 
-/** True when the store says that the lease has ended, false when it says nothing. */
+/** Returns true when the error reports that the lease has ended; false when it leaves that open. */
 export function isGone(error: unknown): boolean {
   return error instanceof SipfarmError && error.code === 'SF_STORE_CONFLICT';
 }

@@ -1,4 +1,5 @@
-// The store's key members/<id>: what a member says of itself, bound to its lease. And numbers/<n>: to whom a member number is given.
+// Two keys of the store. members/<id>: the record that a member publishes about itself, bound to its lease.
+// numbers/<n>: the holder of a member number.
 
 import { parseEndpoint } from '../base/endpoint.ts';
 import { isInteger, isList, isObject, isOneOf, isText } from '../base/guards.ts';
@@ -6,7 +7,7 @@ import { SEAT_ROLES, type SeatRole, type SeatState } from '../ownership/view.ts'
 import { advertisedIn } from '../packet/advertised.ts';
 import { isListenerKind, LISTENER_KINDS, type ListenerKind } from '../packet/transport-kind.ts';
 
-/** `away`: it lives and wants no seat: a drain has come to its deadline, or an order has taken the seat. */
+/** `away`: the member lives without a seat: a drain has reached its deadline, or an order has taken the seat. */
 const STATES = ['active', 'draining', 'away'] as const satisfies readonly (SeatState | 'away')[];
 export type MemberRecordState = (typeof STATES)[number];
 
@@ -25,11 +26,14 @@ export interface ListenerRecord {
   readonly bind: string;
   /** `ip:port`. */
   readonly advertise: string;
-  /** The place that clients are given, where `ip:port` is not enough: `host:port`, and `;transport=` where that is another than the listener's (advertised.ts). */
+  /**
+   * Address announced to clients where `ip:port` is not enough: `host:port`, with `;transport=` if it differs from the
+   * listener's (advertised.ts).
+   */
   readonly told?: string;
-  /** Clients come through a proxy that tells their addresses: answers go to the port it tells. Left out: no. */
+  /** Clients come through a proxy that sends their addresses: answers go to the port that it sends. Left out: no. */
   readonly proxied?: boolean;
-  /** `ip:port` where other members may send packets of this listener as they came, with the client's source (relay.mode transparent). */
+  /** Transparent port of this listener, `ip:port`: takes packets with the client's source (relay.mode transparent). */
   readonly transparent?: string;
 }
 
@@ -47,19 +51,19 @@ export interface MemberRecord {
   /** Address of the relay link, `ip:port`. */
   readonly relay: string;
   readonly listeners: readonly ListenerRecord[];
-  /** Version of sipfarm, and the lowest and highest version of what members say to each other that it speaks. */
+  /** Version of sipfarm, and the lowest and highest version of the protocol between members that it supports. */
   readonly versions: { readonly sipfarm: string; readonly min: number; readonly max: number };
-  /** Names of the farm keys this member holds (ownership/keyring.ts), the one that mints first: members with different keys are found by them. */
+  /** Names of the member's farm keys (ownership/keyring.ts), the minting key first. key-check.ts compares them. */
   readonly keys?: readonly string[];
   /** ISO 8601; for people. */
   readonly startedAt: string;
-  /** Name of the machine; with `relay` it tells a restarted member from a second one of the same id. */
+  /** Name of the machine; with `relay` it distinguishes a restarted member from a second one with the same id. */
   readonly host: string;
-  /** Drawn by each process: tells its own record from another's. */
+  /** Random, one per process: distinguishes its own record from another's. */
   readonly claim: string;
 }
 
-/** The part that the node knows; membership adds the rest. */
+/** The fields that the node supplies; membership adds the rest. */
 export type MemberRecordParts = Pick<
   MemberRecord,
   'role' | 'weight' | 'relay' | 'listeners' | 'versions' | 'keys' | 'startedAt'
@@ -69,13 +73,13 @@ export type MemberRecordParts = Pick<
 export interface NumberRecord {
   readonly v: 1;
   readonly member: string;
-  /** The last incarnation that was given. It goes on rising when the number goes to another member. */
+  /** The last incarnation given with this number. It keeps rising when the number goes to another member. */
   readonly incarnation: number;
   /** ISO 8601, written by the member's own wall clock every few hours. */
   readonly lastSeen: string;
 }
 
-/** The record of the member `id`; undefined when `value` has another shape, breaks a bound, or names another member. */
+/** Returns the record of member `id`; undefined when `value` has a wrong shape, breaks a bound, or has another id. */
 export function parseMemberRecord(id: string, value: unknown): MemberRecord | undefined {
   if (!isObject(value)) return undefined;
   const {
@@ -145,14 +149,14 @@ function parseListener(value: unknown): ListenerRecord | undefined {
     transport,
     bind,
     advertise,
-    // One that only a later version can read does not cost the record.
+    // A value in a format of a later version is left out; the record stays valid.
     ...(isText(told, MAX_TOLD) && advertisedIn({ transport, advertise, told }) && { told }),
     ...(proxied === true && { proxied }),
     ...(transparent !== undefined && { transparent }),
   };
 }
 
-/** undefined when `value` has another shape or breaks a bound. */
+/** Returns the number record; undefined when `value` has a wrong shape or breaks a bound. */
 export function parseNumberRecord(value: unknown): NumberRecord | undefined {
   if (!isObject(value)) return undefined;
   const { v, member, incarnation, lastSeen } = value;
@@ -161,7 +165,7 @@ export function parseNumberRecord(value: unknown): NumberRecord | undefined {
   return { v, member, incarnation, lastSeen };
 }
 
-/** Letters, digits, `.`, `_` and `-`, at most 64: what may stand in a key of the store. */
+/** Returns true for 1 to 64 letters, digits, `.`, `_` and `-`: the characters allowed in a key of the store. */
 export function isMemberId(id: unknown): id is string {
   return typeof id === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(id);
 }

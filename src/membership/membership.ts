@@ -1,4 +1,5 @@
-// This member's place in the farm: its number, its lease, its record, and the view. The node talks to this file only.
+// This member's membership in the farm: its number, its lease, its record, and the view. The node uses only this file
+// of the room for them.
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Logger } from 'pino';
@@ -21,9 +22,9 @@ import { claimSeat, LAST_SEEN_MS, type SeatRecord, touchNumber } from './seat-cl
 import { ViewKeeper } from './view-keeper.ts';
 import { parseView } from './view-value.ts';
 
-/** Longest time that leaving may take when the store does not answer. */
+/** Maximum time of `leave` when the store does not answer. */
 const LEAVE_MS = 2000;
-/** A member that had its place for so long before it lost the seat comes back after the first pause. */
+/** After this time in the farm, earlier seat losses no longer lengthen the pause before the next claim. */
 const SETTLED_MS = 60_000;
 
 export interface MembershipOptions {
@@ -37,23 +38,26 @@ export interface MembershipOptions {
   readonly leaseSeconds: number;
   /** Name of this machine; default the system's host name. */
   readonly host?: string;
-  /** Entries of the store that could not be read. */
+  /** Counts entries of the store that could not be read. */
   readonly badEntries?: Cell;
-  /** What the member says of itself now. */
+  /** Returns the current values of this member's record. */
   readonly record: () => MemberRecordParts;
-  /** Before each claim of a process that starts: whether other members have a weight in the view. Left out: it is not looked up. */
+  /**
+   * Called before each join attempt of a starting process. `farmAtWork`: other running members take calls by the view.
+   * Left out: this is not read.
+   */
   readonly onJoining?: (farmAtWork: boolean) => void;
-  /** Each newer view; epochs only rise. */
+  /** Called with each newer view; epochs only rise. */
   readonly onView: (view: View) => void;
-  /** All member records, this one's included, ordered by number, whenever they change. */
+  /** Called with all member records, this one's included, ordered by number, whenever they were read. */
   readonly onMembers: (records: readonly MemberRecord[]) => void;
-  /** What operators want of members; told again whenever it was read. */
+  /** Called with the orders of operators whenever they were read. */
   readonly onOrders?: (orders: OrderMap) => void;
-  /** From now on adopt nothing and write nothing; go on with what is here, on the last view. */
+  /** Isolation begins: the node may not adopt calls or write. It continues with its calls on the last view. */
   readonly onIsolated: () => void;
-  /** Isolation is over. The incarnation is the old one when the store has not missed us, else a higher one. */
+  /** Isolation ends. The incarnation is the old one if lease, record and seat survived, else a higher one. */
   readonly onRejoined: (given: MemberLife) => void;
-  /** The farm has given this member's seat up although the member lives. `onIsolated` follows, and a new incarnation when it has rejoined. */
+  /** The view took this living member's seat. `onIsolated` follows; the member rejoins with a new incarnation. */
   readonly onSeatLost: () => void;
 }
 
@@ -62,25 +66,25 @@ type Phase = 'outside' | 'joining' | 'joined' | 'isolated' | 'left';
 export class Membership {
   readonly #options: MembershipOptions;
   readonly #random: () => number;
-  /** Names this process in its record. */
+  /** Identifies this process in its record. */
   readonly #claim = randomBytes(8).toString('hex');
   readonly #views: ViewKeeper;
   #phase: Phase = 'outside';
   #state: MemberRecordState = 'active';
-  /** The record in the store says less than `record` and `#state`. */
+  /** The record in the store is older than `record` and `#state`. */
   #unpublished = false;
   #given: MemberLife | undefined;
   #keeper: LeaseKeeper | undefined;
-  /** `clock.now()` of the claim whose incarnation this is. */
+  /** `clock.now()` of the claim that gave the current incarnation. */
   #joinedAt = 0;
-  /** Seats lost, each within a minute of its claim. */
+  /** Consecutive seat losses, each within SETTLED_MS of its claim. */
   #losses = 0;
   /** The next claim waits for `#lostSeat`. */
   #waits = false;
   #seenAt = 0;
-  /** Text of the last error of the store that a claim ended with. */
+  /** Text of the last store error of a claim. */
   #storeFault = '';
-  /** Pauses between attempts to come back. */
+  /** Pauses between attempts to join or rejoin. */
   readonly #pause: Backoff;
   /** Pauses before a lost seat is claimed again. */
   readonly #lostSeat: Backoff;
@@ -107,17 +111,17 @@ export class Membership {
     });
   }
 
-  /** True while this member may adopt and write nothing: before it has joined, past its deadline, after it has left. */
+  /** True while this member may not adopt or write: before it has joined, past its deadline, after it has left. */
   get isolated(): boolean {
     return this.#phase !== 'joined' || !this.#keeper?.alive;
   }
 
-  /** The view in force: the newest seen. */
+  /** The view in force: the newest read so far. */
   get view(): View | undefined {
     return this.#views.view;
   }
 
-  /** As of the last join; undefined before. */
+  /** Number and incarnation of the last join; undefined before it. */
   get given(): MemberLife | undefined {
     return this.#given;
   }
@@ -127,9 +131,12 @@ export class Membership {
   }
 
   /**
-   * Resolves when the member has its number; its seat follows with the next view. Waits for a store that does not answer. The relay address
-   * in `record` must be bound before: see claimSeat. Rejects with SF_MEMBER_ID_TAKEN when another process still holds the id after twice the
-   * lease, with SF_KEY_MISMATCH, SF_NUMBERS_EXHAUSTED, SF_STORE_REFUSED, or with SF_STORE_UNREACHABLE when `leave` ends the waiting.
+   * Joins the farm. Resolves when the member has its number; its seat follows with the next view. Waits for a store
+   * that does not answer. The relay address in `record` must already be bound (see claimSeat).
+   *
+   * Rejects with SF_MEMBER_ID_TAKEN when another process still holds the id after twice the lease. Also rejects with
+   * SF_KEY_MISMATCH, SF_NUMBERS_EXHAUSTED, SF_STORE_REFUSED, and with SF_STORE_UNREACHABLE when `leave` is called
+   * meanwhile.
    */
   async join(): Promise<MemberLife> {
     const { store, clock, log, id, leaseSeconds } = this.#options;
@@ -139,7 +146,7 @@ export class Membership {
     const reminder = new Reminder(clock);
     for (;;) {
       const outcome = await this.#claimOnce(true);
-      // Read anew: `leave` may have been called meanwhile.
+      // The cast undoes TypeScript's narrowing: `leave` may have been called meanwhile.
       if ((this.#phase as Phase) === 'left') {
         throw new SipfarmError('SF_STORE_UNREACHABLE', `${id} has left before it had joined`);
       }
@@ -162,13 +169,17 @@ export class Membership {
     }
   }
 
-  /** Says in the record that the member is active, draining or away; the view follows. Resolves when written, or at once while isolated: then it is written on the return. Rejects as Store.commit does, and is tried again with each keepalive. */
+  /**
+   * Publishes the state active, draining or away in the record; the view follows. Resolves when it is written. While
+   * isolated it resolves at once, and the state is written after the rejoin. Rejects as Store.commit does; each
+   * keepalive repeats a failed write.
+   */
   async setState(state: MemberRecordState): Promise<void> {
     this.#state = state;
     await this.publish();
   }
 
-  /** Writes the record anew when `record` has changed. As `setState`. */
+  /** Writes the record again after `record` has changed. Resolves and rejects as `setState`. */
   async publish(): Promise<void> {
     this.#unpublished = true;
     const { store, id } = this.#options;
@@ -184,14 +195,20 @@ export class Membership {
     }
   }
 
-  /** Writes a key that goes with this member's lease; undefined deletes it. Does nothing while isolated. Rejects as Store.commit does. */
+  /**
+   * Writes a key bound to this member's lease; undefined deletes it. No effect while isolated. Rejects as Store.commit
+   * does.
+   */
   async note(key: string, value: unknown): Promise<void> {
     const lease = this.#keeper?.lease;
     if (this.isolated || !lease) return;
     await this.#options.store.commit([value === undefined ? { key, value } : { key, value, lease }]);
   }
 
-  /** Gives up seat, record and lease. The view without this member is written in the same transaction. Never rejects; takes at most two seconds. */
+  /**
+   * Gives up seat, record and lease. One transaction writes the view without this member and deletes the record. Never
+   * rejects; takes at most LEAVE_MS.
+   */
   async leave(): Promise<void> {
     const { clock, id, log } = this.#options;
     if (this.#phase === 'left') return;
@@ -216,17 +233,20 @@ export class Membership {
     log.info({ id }, 'left the farm');
   }
 
-  /** Somebody was seen that knows a newer view. */
+  /** Reads the view again: another member has a newer one. */
   refetch(): void {
     this.#views.refetch();
   }
 
-  /** Asks the store whether this member has the seat it had; when it has lost it, `onSeatLost` comes before the answer. Rejects as Store.get does. */
+  /**
+   * Reads the view from the store. Resolves to false when this member has lost its seat; `onSeatLost` is called before
+   * that. Rejects as Store.get does.
+   */
   confirmSeat(): Promise<boolean> {
     return this.#views.stillSeated();
   }
 
-  /** Numbers of members that a majority cannot reach now; replaces what was said before. */
+  /** Takes the numbers of the members that a majority cannot reach now; replaces the previous ones. */
   suspect(numbers: ReadonlySet<number>): void {
     this.#views.suspect(numbers);
   }
@@ -236,7 +256,7 @@ export class Membership {
     return { v: 1, id, ...record(), state: this.#state, host, claim: this.#claim };
   }
 
-  /** Claims number and record until somebody else is no longer faster. Rejects only with what trying on cannot heal. */
+  /** Claims number and record, again after each conflict. Rejects only with errors that more attempts cannot cure. */
   async #claimOnce(starting: boolean): Promise<MemberLife | 'taken' | 'unreachable'> {
     const { store, clock, leaseSeconds } = this.#options;
     let held: { readonly lease: Lease; readonly sentAt: number } | undefined;
@@ -274,12 +294,12 @@ export class Membership {
     return outcome;
   }
 
-  /** Rejects as Store.list does. */
+  /** Reads whether the farm is at work and calls `onJoining`. Rejects as Store.get and Store.list do. */
   async #checkFarm(): Promise<void> {
     const { store, id, onJoining } = this.#options;
     if (!onJoining) return;
     const [entry, members] = await Promise.all([store.get('view'), store.list('members/')]);
-    // What is left of a farm that was killed has seats, but no records.
+    // A farm that was killed leaves seats without records: a seat counts only with a record of the same incarnation.
     const incarnations = new Map(
       members.map(({ key, value }) => {
         const other = key.slice('members/'.length);
@@ -298,7 +318,7 @@ export class Membership {
     this.#seenAt = clock.now();
     this.#joinedAt = clock.now();
     this.#keepLease(lease, sentAt);
-    // What changed while the claim was under way is not in it.
+    // Changes made during the claim are not in the record yet.
     if (this.#unpublished) this.publish().catch(() => {});
   }
 
@@ -329,7 +349,7 @@ export class Membership {
     this.#options.onSeatLost();
     this.#isolate('seat-lost');
     this.#losses++;
-    // A member that was isolated meanwhile has been away long enough already, the first time.
+    // The first loss needs no pause if the member was already isolated: it has been away long enough.
     this.#waits = joined || this.#losses > 1;
   }
 
@@ -348,7 +368,7 @@ export class Membership {
     void this.#rejoin(why === 'deadline' ? lease : undefined);
   }
 
-  /** `lease`: the old one, when the store may not have ended it. */
+  /** Resumes or claims until it has joined. `lease`: the old one, if the store may still hold it. */
   async #rejoin(lease: Lease | undefined): Promise<void> {
     const { clock, log, id, onRejoined } = this.#options;
     let old = lease;
@@ -376,7 +396,10 @@ export class Membership {
     }
   }
 
-  /** Claims anew, but not before it is known whether the seat of the old incarnation was lost: afterwards nobody would find out. Each further loss waits longer. */
+  /**
+   * Claims a new incarnation. First reads whether the old incarnation lost its seat: that cannot be detected later. The
+   * pause grows with each further loss.
+   */
   async #claimAgain(): Promise<MemberLife | 'taken' | 'unreachable'> {
     const known = await this.confirmSeat().then(
       () => true,
@@ -389,8 +412,9 @@ export class Membership {
   }
 
   /**
-   * Goes on with the old lease and incarnation when the store has kept lease, record and seat all the time (it was away for all, or for us
-   * shorter than the lease): then nobody can have acted as if we were gone. true: resumed. false: no answer. over: they are lost.
+   * Resumes with the old lease and incarnation if the store still has lease, record and seat. Then no other member can
+   * have treated this one as dead: the store was unreachable for all, or for this member shorter than the lease.
+   * Resolves to true: resumed. false: no answer. 'over': lease, record or seat are lost.
    */
   async #resume(lease: Lease): Promise<boolean | 'over'> {
     const { store, clock, id } = this.#options;

@@ -1,12 +1,14 @@
-// The store's key orders/<id>: what an operator wants of a member, told to any member. The member obeys, and the view honours it also when the
-// member is deaf. And drains/<id>: how far a drain has come, told by the draining member while it lives.
+// Two keys of the store. orders/<id>: an operator's order for a member, given at any member. The member carries it out;
+// the view applies it even if the member does not react. drains/<id>: the progress of a drain, written by the draining
+// member while it lives.
 import { isInteger, isObject, isOneOf, isText } from '../base/guards.ts';
 import { takesCalls, type View } from '../ownership/view.ts';
 import type { Entry } from '../store/store.ts';
 import { isMemberId } from './member-record.ts';
 
 /**
- * `drain`: no new calls, its tokens are honoured, not ready; at the deadline it gives its seat up. `pause`: no new calls, else as ever, ready.
+ * `drain`: no new calls; its tokens stay valid; not ready; at the deadline the member gives its seat up.
+ * `pause`: no new calls; otherwise unchanged, ready.
  * `ban`: no seat.
  */
 export const ORDER_KINDS = ['drain', 'pause', 'ban'] as const;
@@ -18,37 +20,40 @@ export const MAX_DEADLINE_SECONDS = 86_400;
 export interface Order {
   readonly v: 1;
   readonly order: OrderKind;
-  /** ISO 8601, the wall clock of the member that was asked; for people. */
+  /** ISO 8601, by the wall clock of the member that received the order; for people. */
   readonly since: string;
-  /** Of a drain, counted from the moment the member takes note. Left out: drain.deadlineSeconds of the member. */
+  /** Of a drain, counted from the time the member reads the order. Left out: drain.deadlineSeconds of the member. */
   readonly deadlineSeconds?: number;
-  /** Id of the member that was asked. */
+  /** Id of the member that received the order. */
   readonly by: string;
 }
 
 /** Orders by member id. */
 export type OrderMap = ReadonlyMap<string, Order>;
 
-/** draining: calls are left (with leftSeconds 0 also past the deadline: no other member could take them). drained: none is. handed-over: the deadline came first, and the seat was given up. */
+/**
+ * draining: calls are left (with leftSeconds 0 also past the deadline: no other member could take them).
+ * drained: no calls are left. handed-over: at the deadline calls were left, and the seat was given up.
+ */
 const DRAIN_STATES = ['draining', 'drained', 'handed-over'] as const;
 
-/** How far a drain has come. */
+/** Progress of a drain. */
 export interface DrainProgress {
   readonly v: 1;
   readonly state: (typeof DRAIN_STATES)[number];
-  /** `since` of the order that is obeyed: progress of an earlier one says nothing. */
+  /** `since` of the order in force: progress of an earlier order does not count. */
   readonly since: string;
-  /** Calls left; of `handed-over` those that were left then. */
+  /** Calls left now; in state `handed-over`: calls left at the handover. */
   readonly calls: number;
-  /** Age of the oldest of them. */
+  /** Age of the oldest of these calls. */
   readonly oldestSeconds: number;
-  /** Until the deadline. */
+  /** Time left until the deadline. */
   readonly leftSeconds: number;
 }
 
 const MAX_COUNT = 0xffffffff;
 
-/** undefined when `value` has another shape or breaks a bound. */
+/** Returns the order; undefined when `value` has a wrong shape or breaks a bound. */
 export function parseOrder(value: unknown): Order | undefined {
   if (!isObject(value)) return undefined;
   const { v, order, since, deadlineSeconds, by } = value;
@@ -58,7 +63,7 @@ export function parseOrder(value: unknown): Order | undefined {
   return { v, order, since, deadlineSeconds, by };
 }
 
-/** undefined when `value` has another shape or breaks a bound. */
+/** Returns the progress; undefined when `value` has a wrong shape or breaks a bound. */
 export function parseDrainProgress(value: unknown): DrainProgress | undefined {
   if (!isObject(value)) return undefined;
   const { v, state, since, calls, oldestSeconds, leftSeconds } = value;
@@ -68,7 +73,7 @@ export function parseDrainProgress(value: unknown): DrainProgress | undefined {
   return { v, state, since, calls, oldestSeconds, leftSeconds };
 }
 
-/** Whether members other than `id` take new calls, also when the view does not know yet who of them has just been told to drain. */
+/** Returns true when a member other than `id` takes new calls. Orders count even if the view does not have them yet. */
 export function othersTakeCalls(id: string, view: View | undefined, orders: OrderMap): boolean {
   const seats = view?.seats ?? [];
   return seats.some((seat) => {
@@ -77,7 +82,7 @@ export function othersTakeCalls(id: string, view: View | undefined, orders: Orde
   });
 }
 
-/** The orders among these entries of the prefix orders/; `onBad` is told the keys that hold none. */
+/** Returns the orders in these entries of the prefix orders/. Calls `onBad` with each key that holds no order. */
 export function readOrders(entries: readonly Entry[], onBad: (key: string) => void): OrderMap {
   const orders = new Map<string, Order>();
   for (const { key, value } of entries) {

@@ -1,5 +1,6 @@
-// A member that joins a farm at work begins with a part of its weight: caches are cold, connections are to be opened, and a fault of the host or
-// of its configuration shall meet a few calls only. Three steps, because each is a view of its own.
+// Ramps the weight of a member that joins a farm at work. It starts with a part of its weight, because caches are cold,
+// connections are not open yet, and a fault of host or configuration must affect only a few calls. There are only three
+// steps, because each one makes a new view.
 import type { Clock, Timer } from '../base/clock.ts';
 
 const FIRST = 0.25;
@@ -7,9 +8,9 @@ const SECOND = 0.5;
 
 export interface RampOptions {
   readonly clock: Clock;
-  /** Seconds from the first step to the whole weight; 0 = no steps. */
+  /** Seconds from the first step to the full weight; 0 = no steps. */
   readonly seconds: number;
-  /** The weight has changed. */
+  /** Called when the share has changed. */
   readonly onStep: () => void;
 }
 
@@ -23,17 +24,17 @@ export class Ramp {
     this.#options = options;
   }
 
-  /** As much of `weight` as is in force now; never nothing of something. */
+  /** Returns the part of `weight` in force now; at least 1 unless `weight` is 0. */
   of(weight: number): number {
     return weight === 0 ? 0 : Math.max(1, Math.round(weight * this.#share));
   }
 
-  /** Before the member joins. `atWork`: others have calls already. */
+  /** Sets the first share, before the member joins. `atWork`: other members already take calls. */
   prepare(atWork: boolean): void {
     this.#share = atWork && this.#options.seconds > 0 ? FIRST : 1;
   }
 
-  /** The member takes calls from now on. Told again, it changes nothing. */
+  /** Starts the steps when the member begins to take calls. Further calls have no effect. */
   begin(): void {
     const { clock, seconds } = this.#options;
     if (this.#share === 1 || this.#timer) return;

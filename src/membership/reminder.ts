@@ -1,4 +1,4 @@
-// Says when a line about something that lasts is due: the first time, and again every half minute, not with each attempt.
+// Limits log lines about a lasting trouble: one line at first, then one every half minute instead of one per attempt.
 import type { Clock } from '../base/clock.ts';
 
 export const REMIND_MS = 30_000;
@@ -12,7 +12,7 @@ export class Reminder {
     this.#clock = clock;
   }
 
-  /** True when `what` is another trouble than the last time, or half a minute has passed since it was due. */
+  /** Returns true when `what` is another trouble than last time, or REMIND_MS have passed since it was last due. */
   due(what: string): boolean {
     const now = this.#clock.now();
     if (what === this.#what && now - this.#remindedAt < REMIND_MS) return false;

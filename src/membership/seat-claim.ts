@@ -1,4 +1,5 @@
-// How a member comes to its number and incarnation: both keys in one transaction, bound to the lease it brings.
+// Claims number and incarnation of a member: writes numbers/<n> and members/<id> in one transaction, the latter bound
+// to the member's lease.
 import { SipfarmError } from '../base/errors.ts';
 import type { MemberLife } from '../ownership/view.ts';
 import type { Lease, Store } from '../store/store.ts';
@@ -15,7 +16,7 @@ import {
 const DAY_MS = 86_400_000;
 /** How often a member writes `lastSeen`. */
 export const LAST_SEEN_MS = DAY_MS / 4;
-/** A number goes to another member seven days after its member was seen last, plus the time `lastSeen` may be behind. */
+/** A number is reused seven days after its member was last seen, plus the time by which `lastSeen` may lag. */
 const REUSE_MS = 7 * DAY_MS + LAST_SEEN_MS;
 
 export type SeatRecord = Omit<MemberRecord, 'number' | 'incarnation'>;
@@ -27,24 +28,25 @@ export interface SeatClaim {
   readonly wall: number;
   /** 0 to below 1. */
   readonly random: () => number;
-  /** How often this claim has lost already: the more often, the wider the choice among free numbers. */
+  /** Conflicts of this claim so far: each one widens the choice among the free numbers. */
   readonly conflicts: number;
-  /** What this process was given before: tokens name it. */
+  /** Previous number and incarnation of this process: tokens contain the number. */
   readonly before: MemberLife | undefined;
-  /** Only a process that starts may take over the record of its predecessor. */
+  /** Only a starting process may replace the record of its predecessor. */
   readonly starting: boolean;
-  /** Asked for only when the claim has a chance. */
+  /** Grants the lease. Called only when the claim can succeed. */
   readonly lease: () => Promise<Lease>;
 }
 
 /**
- * One attempt. `taken`: another process holds the member id. `conflict`: somebody was faster, try again.
+ * Makes one attempt. Resolves to number and incarnation. `taken`: another process holds the member id. `conflict`:
+ * another member wrote first; try again.
  *
- * A record that stands there already is replaced at once when this process wrote it, or when this process has just started and the record names
- * this machine and this relay address: the relay address is bound before, and nobody else can bind it, so the process that wrote the record is dead
- * (killed, its lease still running). Any other record is respected for as long as its lease lives.
+ * A present record is replaced at once in two cases. The first: this process wrote it. The second: this process is
+ * starting, and the record has this machine and this relay address. This process has already bound that address, so the
+ * writer of the record is dead (killed, its lease still running). Any other record stays as long as its lease lives.
  *
- * Rejects as Store.commit does, with SF_NUMBERS_EXHAUSTED, and with SF_KEY_MISMATCH before anything is written.
+ * Rejects as the Store does, with SF_NUMBERS_EXHAUSTED, and with SF_KEY_MISMATCH before anything is written.
  */
 export async function claimSeat(claim: SeatClaim): Promise<MemberLife | 'taken' | 'conflict'> {
   const { store, record } = claim;
@@ -84,7 +86,7 @@ function mayReplace(present: MemberRecord | undefined, { record, starting }: Sea
 interface ChosenNumber {
   readonly number: number;
   readonly incarnation: number;
-  /** Of the key numbers/<number>, 0n when it is absent. */
+  /** Revision of the key numbers/<number>; 0n when it is absent. */
   readonly revision: bigint;
 }
 
@@ -100,9 +102,10 @@ async function chooseNumber(claim: SeatClaim, live: ReadonlySet<string>): Promis
     if (given.member === record.id) return choice;
     if (!live.has(given.member) && Date.parse(given.lastSeen) + REUSE_MS < wall) used.set(number, choice);
   }
-  // The store has lost everything, and the members that live on come back in any order.
+  // The store has lost its data, and living members rejoin in any order: each one keeps its number.
   if (before && !used.has(before.number) && before.incarnation < MAX_INCARNATION) return { ...before, revision: 0n };
-  // The lowest free number; after a conflict one of the lowest few, so that many members that start at once do not all want the same.
+  // Takes the lowest free number. After a conflict it takes one of the lowest few, so that members that start at the
+  // same time choose different numbers.
   let skip = Math.floor(random() * Math.min(2 * conflicts, 64));
   let found: ChosenNumber | undefined;
   for (let number = 1; number <= MAX_NUMBER; number++) {
@@ -119,7 +122,7 @@ function numberRecord(member: string, incarnation: number, wall: number): Number
   return { v: 1, member, incarnation, lastSeen: new Date(wall).toISOString() };
 }
 
-/** Writes that the member was seen now, unless its number has gone to another meanwhile. Rejects as Store.commit does. */
+/** Writes the present time as `lastSeen`, unless another member has the number now. Rejects as Store.commit does. */
 export async function touchNumber(store: Store, id: string, given: MemberLife, wall: number): Promise<void> {
   const key = `numbers/${given.number}`;
   const entry = await store.get(key);

@@ -1,5 +1,6 @@
-// Watches members and view, hands on what is new, and proposes the next view when the members have changed. Any member may propose;
-// compare-and-swap lets one win, and a little chance in the waiting time lets usually one try.
+// Watches members, view and orders, reports changes, and proposes the next view. Any member may propose:
+// compare-and-swap in the store accepts one proposal, and random waiting times make it likely that only one member
+// tries.
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
@@ -13,31 +14,34 @@ import { parseView, seatByOrder } from './view-value.ts';
 
 /** Changes within this time make one view. */
 const DAMPING_MS = 300;
-/** Spread of the waiting time between members. */
+/** Random spread of the waiting time between members. */
 const SPREAD_MS = 200;
-/** The same for a seat whose member a majority cannot reach: calls fail until it is gone. With 1.25 s of silence the new view is there within 2 s. */
+/**
+ * The same for the seat of a member that a majority cannot reach: calls fail until the seat ends. Including 1.25 s of
+ * silence, the new view is in force within 2 s.
+ */
 const URGENT_DAMPING_MS = 100;
 const URGENT_SPREAD_MS = 200;
-/** After a proposal that failed. */
+/** Wait after a failed proposal. */
 const RETRY_MS = 1000;
 export interface ViewKeeperOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
-  /** Entries of the store that could not be read. */
+  /** Counts entries of the store that could not be read. */
   readonly badEntries: Cell;
-  /** This member's number and incarnation as of now; undefined before it has joined. */
+  /** This member's current number and incarnation; undefined before it has joined. */
   readonly self: () => MemberLife | undefined;
-  /** False while this member may write nothing. */
+  /** False while this member may not write. */
   readonly mayPropose: () => boolean;
   /** False for a node whose role is not `member`. */
   readonly inFarm: () => boolean;
   readonly onView: (view: View) => void;
   readonly onMembers: (records: readonly MemberRecord[]) => void;
-  /** All orders there are, whenever they were read. */
+  /** Called with all orders whenever they were read. */
   readonly onOrders: (orders: OrderMap) => void;
-  /** The view has no longer the seat that this member had. Once per incarnation. */
+  /** Called once per incarnation when the view no longer has this member's seat. */
   readonly onSeatLost: () => void;
 }
 
@@ -50,19 +54,19 @@ export class ViewKeeper {
   #proposing = false;
   #refetching = false;
   #members: readonly MemberRecord[] = [];
-  /** False until the first telling of a watch, and while it may be behind. */
+  /** False until the first report of the watch, and while the watch may be behind. */
   #membersFresh = false;
   #viewFresh = false;
   #ordersFresh = false;
   #orders: OrderMap = new Map();
-  /** The view in force here: the newest ever seen. */
+  /** The view in force here: the newest read so far. */
   #view: View | undefined;
-  /** The key `view` as it stands in the store; its revision is 0n when it is absent. */
+  /** The key `view` of the store; its revision is 0n when it is absent. */
   #stored: View | undefined;
   #storedRevision = 0n;
-  /** Number to incarnation. */
+  /** Members that a majority cannot reach: number to incarnation. */
   #suspected: ReadonlyMap<number, number> = new Map();
-  /** The last incarnation in which this member has had a seat, and the last of which it was told that the seat is lost; 0 = none. */
+  /** Last incarnation of this member with a seat, and last incarnation whose loss was reported; 0 = none. */
   #seatedAs = 0;
   #lostAs = 0;
 
@@ -120,7 +124,10 @@ export class ViewKeeper {
     this.#rest();
   }
 
-  /** These members cannot be reached now, says a majority. Replaces what was said before; ends for a member that comes with a new incarnation. */
+  /**
+   * Takes the members that a majority cannot reach now; replaces the previous ones. Does not apply to a later
+   * incarnation of such a member.
+   */
   suspect(numbers: ReadonlySet<number>): void {
     const suspected = new Map<number, number>();
     for (const { number, incarnation } of this.#members) if (numbers.has(number)) suspected.set(number, incarnation);
@@ -128,7 +135,7 @@ export class ViewKeeper {
     this.#consider();
   }
 
-  /** Reads the view from the store: somebody has been seen that knows a newer one. Does nothing while it reads already. */
+  /** Reads the view from the store when another member has a newer one. No effect while a read is under way. */
   refetch(): void {
     if (this.#refetching) return;
     this.#refetching = true;
@@ -144,20 +151,23 @@ export class ViewKeeper {
       });
   }
 
-  /** To be called when `self` or `mayPropose` have changed. */
+  /** Checks seat and next view again. Must be called when `self` or `mayPropose` have changed. */
   reconsider(): void {
     this.#checkSeat();
     this.#consider();
   }
 
-  /** True when the store, asked now, still holds the seat of `self`, or never had it. Rejects as Store.get does. */
+  /** Reads the view. Resolves to true when it has the seat of `self`, or never had it. Rejects as Store.get does. */
   async stillSeated(): Promise<boolean> {
     this.#takeView(await this.#options.store.get('view'));
     const self = this.#options.self();
     return self !== undefined && (this.#seatedAs !== self.incarnation || this.#hasSeat(self));
   }
 
-  /** Writes the view without this member and deletes its record, both or none. Rejects as Store.commit does; resolves to false when others kept being faster. */
+  /**
+   * Writes the view without this member and deletes its record in one transaction. Resolves to false when the record is
+   * not this process's, or after five conflicts. Rejects as Store.commit does.
+   */
   async depart(id: string, claim: string): Promise<boolean> {
     const { store } = this.#options;
     for (let tries = 0; tries < 5; tries++) {
@@ -236,61 +246,61 @@ export class ViewKeeper {
     return this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation) ?? false;
   }
 
-  /** The seats that these members should have. */
+  /** Returns the seats that these members should have. */
   #desired(members: readonly MemberRecord[]): readonly Seat[] {
     const self = this.#options.self()?.number;
-    // Whom an order keeps out, or a taken seat, is no candidate, and does not count where a majority is asked for.
+    // Members without a seat by order, and evicted seats, are no candidates and do not count for the majority.
     const wanted = members.filter((record) => this.#seatFor(record) && !this.#isOut(record));
     const candidates = wanted.filter(isMember);
     const reached = wanted.filter((record) => {
       const { number, incarnation } = record;
-      // A node that is not in the farm may see little of it; its lease alone decides.
+      // Nodes outside the farm may be unreachable for members: only their lease counts.
       if (number === self || !isMember(record)) return true;
       return this.#suspected.get(number) !== incarnation;
     });
-    // Half of the members or more cannot be taken out by suspicion: of two members none, there the lease decides alone.
+    // Suspicion cannot take out half of the members or more. With two members only the lease decides.
     const believable = reached.filter(isMember).length * 2 > candidates.length;
     return this.#seatsOf(believable ? reached : wanted);
   }
 
-  /** Where nobody else takes new calls a pause takes none away: a call has one owner in a farm that is paused as a whole, too. */
+  /** Returns the seats of these records. Ignores pauses when no seat would take calls: each call needs an owner. */
   #seatsOf(records: readonly MemberRecord[]): readonly Seat[] {
     const seats = records.map((record) => this.#seatFor(record)!);
     return seats.some(takesCalls) ? seats : records.map((record) => this.#seatFor(record, false)!);
   }
 
-  /** The seat of this record by the order that stands; `pauses` false: as if no member were paused. */
+  /** Returns the seat of this record under its order. `pauses` false: a pause is ignored. */
   #seatFor(record: MemberRecord, pauses = true): Seat | undefined {
     const order = this.#orders.get(record.id)?.order;
     return seatByOrder(record, order === 'pause' && !pauses ? undefined : order);
   }
 
   /**
-   * Who is in the farm decides about it. A node outside, which may reach few members and hear few reports, makes the view only while no
-   * member has a record: so that it gets a seat where it is first, and the seats of members that are gone end.
+   * Returns true when this node may write the view. Only members write it. A node outside the farm writes it only while
+   * no member has a record, to get its own seat and to end the seats of dead members.
    */
   #mayDecide(members: readonly MemberRecord[]): boolean {
     return this.#options.inFarm() || !members.some(isMember);
   }
 
-  /** The seats once this node has left. One that may not decide takes its own away and leaves the rest as it is. */
+  /** Returns the seats after this node has left. A node that may not write the view only removes its own seat. */
   #seatsWithout(id: string): readonly Seat[] {
     const rest = this.#members.filter((record) => record.id !== id);
     if (this.#mayDecide(rest)) return this.#desired(rest);
     return this.#view?.seats.filter((seat) => seat.id !== id) ?? [];
   }
 
-  /** The view to propose; undefined when the one in the store is right. */
+  /** Returns the view to propose; undefined when the one in the store is right. */
   #next(seats = this.#desired(this.#members)): View | undefined {
     const last = this.#view;
     if (!last && seats.length === 0) return undefined;
     const next = nextView(last, seats, randomBytes(16).toString('hex'), this.#evicted(seats));
     if (next !== last) return next;
-    // The store has lost the view, or been set back to an older one: epochs only rise.
+    // The store has lost the view or has an older one from a backup: writes the view in force with a higher epoch.
     return JSON.stringify(this.#stored) === JSON.stringify(last) ? undefined : { ...last, epoch: last.epoch + 1 };
   }
 
-  /** Who gets no seat again with this incarnation, when the next seats are `seats`: as long as its record lives. */
+  /** Returns the members that get no seat again with this incarnation while their record lives, if not in `seats`. */
   #evicted(seats: readonly Seat[]): readonly MemberLife[] {
     const seated = new Set(seats.map(({ number }) => number));
     return this.#members
@@ -302,7 +312,7 @@ export class ViewKeeper {
     return this.#view?.out?.some((each) => each.number === number && each.incarnation === incarnation) === true;
   }
 
-  /** It is suspected, and has a seat to lose. */
+  /** Returns true when the member is suspected and has a seat. */
   #isTaken(record: MemberRecord): boolean {
     return this.#suspected.get(record.number) === record.incarnation && this.#hasSeat(record);
   }
@@ -332,7 +342,7 @@ export class ViewKeeper {
     });
   }
 
-  /** Reads both keys anew before it writes: a watch may be late, and a view must not be made from old news. */
+  /** Reads members, orders and view again before it writes: a watch may lag, and a view must not use old data. */
   async #propose(): Promise<void> {
     const { store, log, mayPropose } = this.#options;
     this.#proposing = true;

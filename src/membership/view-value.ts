@@ -1,4 +1,4 @@
-// The value of the store's key `view`, checked before anything is built from it.
+// Parses and checks the value of the store's key `view`.
 
 import { isInteger, isList, isObject, isOneOf } from '../base/guards.ts';
 import {
@@ -15,10 +15,13 @@ import type { OrderKind } from './order.ts';
 
 /** Relay frames carry the epoch in 32 bits. */
 const MAX_EPOCH = 0xffffffff;
-/** A view of this many seats is some 100 KB; a farm ends long before. */
+/** A view of this many seats has some 100 KB; real farms are far smaller. */
 const MAX_SEATS = 1024;
 
-/** undefined when `value` has another shape, breaks a bound, or is not ordered by number. Unknown fields are left out. */
+/**
+ * Returns the view; undefined when `value` has a wrong shape, breaks a bound, or is not ordered by number. Unknown
+ * fields are left out.
+ */
 export function parseView(value: unknown): View | undefined {
   if (!isObject(value)) return undefined;
   const { v, epoch, seed, seats, out = [], history } = value;
@@ -50,7 +53,7 @@ function parseOutcast(value: unknown): MemberLife | undefined {
     : undefined;
 }
 
-/** Two seats are equal when their JSON is: the order of fields here is that of `seatOf`. */
+/** Returns the seat with its fields in the order of `seatOf`: seats are compared as JSON. */
 function parseSeat(value: unknown): Seat | undefined {
   if (!isObject(value)) return undefined;
   const { id, number, incarnation, weight, state, role = 'member' } = value;
@@ -62,16 +65,16 @@ function parseSeat(value: unknown): Seat | undefined {
   return seatOf({ id, number, incarnation, weight, state, role });
 }
 
-/** What a node says of itself, as far as its seat goes. */
+/** The fields of a member record that make its seat. */
 type SeatParts = Omit<Seat, 'role'> & { readonly role: SeatRole };
 
-/** The seat of a node that says this of itself. Only members weigh anything. */
+/** Returns the seat for these fields. The weight of a node that is not a member is 0. */
 export function seatOf({ id, number, incarnation, weight, state, role }: SeatParts): Seat {
   if (role === 'member') return { id, number, incarnation, weight, state };
   return { id, number, incarnation, weight: 0, state, role };
 }
 
-/** The seat that this record and this order make; undefined when it is none. */
+/** Returns the seat for this record under this order; undefined when it gets none. */
 export function seatByOrder(record: MemberRecord, order: OrderKind | undefined): Seat | undefined {
   const { state, weight } = record;
   if (state === 'away' || order === 'ban') return undefined;

@@ -1,13 +1,13 @@
-// What this member does when an operator has given it an order: it drains, lets itself be paused, or stays out.
+// Carries out the order of an operator for this member: drain, pause or ban. Holds its administrative state.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import type { MemberRecordState } from '../membership/member-record.ts';
 import type { DrainProgress, Order } from '../membership/order.ts';
 
-/** Milliseconds between two looks at a drain. */
+/** Milliseconds between two checks of a drain. */
 const LOOK_MS = 1000;
 
-/** handed-over: the deadline of a drain has come, and the seat was given up with the calls that were left. */
+/** handed-over: the deadline of a drain has passed, and the seat was given up with the calls that were left. */
 export type AdminPhase = 'free' | 'paused' | 'draining' | 'drained' | 'handed-over' | 'banned';
 
 export interface AdminStateOptions {
@@ -18,15 +18,15 @@ export interface AdminStateOptions {
     quiet(now: number): boolean;
     oldestCallSeconds(now: number): number;
   };
-  /** Whether other members take new calls now: those that this one gives up would go there. */
+  /** Returns true when other members take new calls now: only then can they adopt this member's calls. */
   readonly othersTakeCalls: () => boolean;
-  /** Of a drain whose order names none. */
+  /** Returns the deadline of a drain whose order has none. */
   readonly deadlineSeconds: () => number;
-  /** Says it to the others in this member's record. Rejects when the store does not take it now. */
+  /** Publishes the state in this member's record. Rejects when the store does not accept it now. */
   readonly setState: (state: MemberRecordState) => Promise<void>;
-  /** Tells how far the drain has come; undefined: there is none. Rejects as `setState`. */
+  /** Publishes the progress of the drain; undefined: there is none. Rejects as `setState`. */
   readonly report: (progress: DrainProgress | undefined) => Promise<void>;
-  /** This member keeps neither calls nor connections: others have them, or shall. */
+  /** Closes all connections, so that their clients come back to other members, which take the calls. */
   readonly redirectClients: () => void;
 }
 
@@ -37,7 +37,7 @@ export class AdminState {
   #deadline = 0;
   /** Calls that were left at the deadline. */
   #handedOver = 0;
-  /** The deadline has come, and there was nobody to hand over to. */
+  /** The deadline has passed, and no other member takes calls. */
   #alone = false;
   #reported = '';
   #timer: Timer | undefined;
@@ -50,7 +50,7 @@ export class AdminState {
     return this.#phase;
   }
 
-  /** The order in force for this member; undefined: it is free. Told again, the same one changes nothing. */
+  /** Takes the order for this member; undefined: no order. The same order again has no effect. */
   take(order: Order | undefined): void {
     if (order?.order === this.#order?.order && order?.since === this.#order?.since) return;
     this.#order = order;
@@ -63,7 +63,7 @@ export class AdminState {
     }
   }
 
-  /** The member has joined anew: what it has told went with its old lease. */
+  /** Publishes the progress again after a rejoin: the old one ended with the old lease. */
   rejoined(): void {
     this.#reported = '';
     this.#check();
@@ -150,7 +150,7 @@ export class AdminState {
     if (text === this.#reported) return;
     this.#reported = text;
     this.#options.report(progress).catch(() => {
-      // The next look tells it again.
+      // '?' makes the next check publish it again.
       if (this.#reported === text) this.#reported = '?';
     });
   }

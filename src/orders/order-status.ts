@@ -1,37 +1,37 @@
-// Orders of an operator for any member, and the answers to them.
+// The interface for orders of an operator: orders for any member, and their status.
 
 import type { DrainProgress, Order, OrderKind } from '../membership/order.ts';
 
 export interface OrderRequest {
   readonly order: OrderKind;
-  /** Of a drain. */
+  /** Deadline of a drain. */
   readonly deadlineSeconds?: number | undefined;
 }
 
-/** What an operator wants of a member, and what has become of it. */
+/** The order for a member and its effect. */
 export interface OrderStatus {
   readonly member: string;
   readonly order: Order | null;
-  /** A process of that name is in the farm. */
+  /** The member has a record: its process is running. */
   readonly alive: boolean;
   readonly seated: boolean;
-  /** What the member has told of its drain; null before it has. */
+  /** Progress of the drain by the member itself; null before it is published. */
   readonly progress: DrainProgress | null;
-  /** Some other member takes new calls. */
+  /** Another member takes new calls. */
   readonly othersTakeCalls: boolean;
-  /** The order that was lifted just now, null when there was none; only in the answer to lifting. */
+  /** Only in the result of `lift`: the kind of the lifted order, null when there was none. */
   readonly lifted?: OrderKind | null;
 }
 
-/** Orders for any member. What is about one member rejects with SF_MEMBER_UNKNOWN, and with SF_STORE_*. */
+/** Orders for any member. Methods for one member reject with SF_MEMBER_UNKNOWN and SF_STORE_*. */
 export interface OrderApi {
-  /** Every order that stands, without progress. */
+  /** Returns all orders in force, without progress. */
   all(): readonly OrderStatus[];
   status(id: string): Promise<OrderStatus>;
-  /** Replaces an order that stands, but no ban. Rejects with SF_ORDER_REFUSED. */
+  /** Gives an order; replaces an earlier one. Rejects with SF_ORDER_REFUSED when another kind would replace a ban. */
   give(id: string, request: OrderRequest): Promise<OrderStatus>;
-  /** Lifts an order of one of these kinds. Rejects with SF_ORDER_REFUSED when another stands. */
+  /** Lifts an order of one of these kinds. Rejects with SF_ORDER_REFUSED when an order of another kind is in force. */
   lift(id: string, kinds: readonly OrderKind[]): Promise<OrderStatus>;
-  /** Forgets a member that is gone for good. Rejects with SF_ORDER_REFUSED while it lives, unless forced. */
+  /** Removes a member from the store for good. Rejects with SF_ORDER_REFUSED while it lives, unless `force`. */
   remove(id: string, force: boolean): Promise<void>;
 }

@@ -1,4 +1,4 @@
-// Takes operators' orders for any member of the farm, and tells what has become of them.
+// Writes operators' orders for any member of the farm into the store, and reads their status.
 
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
@@ -15,21 +15,24 @@ import type { View } from '../ownership/view.ts';
 import type { Store } from '../store/store.ts';
 import type { OrderApi, OrderRequest, OrderStatus } from './order-status.ts';
 
-/** Compare-and-swap on one key loses only against another operator: a few tries are plenty. */
+/** Compare-and-swap on one key fails only against another operator: a few attempts suffice. */
 const ATTEMPTS = 5;
 
-/** What stands in a number's record instead of the member it was taken from; no member can have this id. */
+/** Replaces the removed member in a number's record; no member can have this id. */
 const NOBODY = '(removed)';
 
 export interface StoreOrdersOptions {
   readonly clock: Clock;
   readonly store: Store;
-  /** Id of the member this process is. */
+  /** Id of this member. */
   readonly self: string;
   readonly view: () => View | undefined;
   readonly records: () => readonly MemberRecord[];
   readonly orders: () => OrderMap;
-  /** Obeys an order for this member before the store has it, and takes that back when the store refuses it. */
+  /**
+   * Carries out an order for this member before the store has it. Called again with the former order when the store
+   * refuses the new one.
+   */
   readonly obey: (order: Order | undefined) => void;
 }
 
@@ -96,7 +99,7 @@ export class StoreOrders implements OrderApi {
       const writes = [
         ...(record ? [{ key: record.key, value: undefined, expect: record.revision }] : []),
         ...(order ? [{ key: order.key, value: undefined, expect: order.revision }] : []),
-        // The number is not deleted: whoever gets it next, after the usual time, goes on with its incarnations.
+        // The number is not deleted: its next member, after the usual time, continues its incarnations.
         ...numbers.map(({ key, value, revision }) => ({
           ...{ key, expect: revision },
           value: { ...parseNumberRecord(value), member: NOBODY },
@@ -107,7 +110,10 @@ export class StoreOrders implements OrderApi {
     throw new SipfarmError('SF_STORE_CONFLICT', `${id} changes at the same time; try again`);
   }
 
-  /** Puts what `next` makes of the order that stands. This member obeys its own at once, and takes that back when nothing comes of it. */
+  /**
+   * Replaces the order in force by the result of `next`. This member carries out its own order at once, and reverts to
+   * the former one when the write fails.
+   */
   async #change(id: string, next: (present: Order | undefined) => Order | undefined): Promise<void> {
     const { self, orders, obey } = this.#of;
     await this.#mustKnow(id);
@@ -132,7 +138,7 @@ export class StoreOrders implements OrderApi {
     throw new SipfarmError('SF_STORE_CONFLICT', `others give orders to ${id} at the same time; try again`);
   }
 
-  /** Rejects with SF_MEMBER_UNKNOWN when there is no such member, nor was one lately. */
+  /** Resolves if the member exists or still has a number in the store. Else rejects with SF_MEMBER_UNKNOWN. */
   async #mustKnow(id: string): Promise<void> {
     const { records, view, orders, store } = this.#of;
     if (records().some((record) => record.id === id) || view()?.seats.some((seat) => seat.id === id)) return;
@@ -154,7 +160,7 @@ export class StoreOrders implements OrderApi {
       order: order ?? null,
       alive: records().some((record) => record.id === id),
       seated: seats.some((seat) => seat.id === id),
-      // Progress of an order before this one says nothing.
+      // Progress of an earlier order does not count.
       progress: progress && progress.since === order?.since ? progress : null,
       othersTakeCalls: othersTakeCalls(id, view(), orders()),
     };

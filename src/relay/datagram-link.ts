@@ -1,4 +1,4 @@
-// The datagram side of the relay link: one UDP socket of its own, so that a flood at a listener takes nothing from it.
+// The datagram side of the relay link: its own UDP socket, so that a flood at a SIP listener cannot fill its buffer.
 import type { Endpoint } from '../base/endpoint.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
@@ -6,7 +6,7 @@ import type { Cell } from '../metrics/counters.ts';
 /** The longest payload of a UDP datagram over IPv4 (RFC 768, RFC 791: 65,535 less both headers). */
 export const MAX_DATAGRAM_OCTETS = 65_507;
 
-/** Headers in front of a frame on the wire: UDP and IP without options. */
+/** Octets of UDP and IP header in front of a frame to `address`: 28 for IPv4, 48 for IPv6, without options. */
 export function ipOverhead(address: string): number {
   return address.includes(':') ? 48 : 28;
 }
@@ -23,7 +23,7 @@ export class DatagramLink {
     this.#sendErrors = sendErrors;
   }
 
-  /** Binds, or rejects with the system's error. */
+  /** Binds the socket. Resolves to the bound endpoint; rejects with the system's error. */
   async bind(local: Endpoint): Promise<Endpoint> {
     this.#socket = await this.#network.bindUdp(local, {
       onDatagram: this.#onDatagram,
@@ -34,7 +34,7 @@ export class DatagramLink {
     return this.#socket.local;
   }
 
-  /** `frame` must not be reused. Nothing happens while unbound. */
+  /** Sends `frame` as one datagram; no effect while unbound. The socket reads `frame` later: it may not be reused. */
   send(frame: Buffer, to: Endpoint): void {
     this.#socket?.send(frame, to.address, to.port);
   }

@@ -1,13 +1,15 @@
-// The frame of the relay link: a PROXY protocol v2 header (haproxy.org, proxy-protocol.txt 2.2) with one TLV of ours, then the message.
+// The frame of the relay link: a PROXY protocol v2 header (haproxy.org, proxy-protocol.txt 2.2) with one private TLV,
+// then the message.
 //
 //    offset  octets
 //    0       12   signature 0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A
 //    12      1    0x21: version 2, command PROXY
-//    13      1    0x11 TCP over IPv4, 0x12 UDP over IPv4, 0x21 TCP over IPv6, 0x22 UDP over IPv6: how the message came, or is to go
-//    14      2    octets up to the message: 12 or 36 of addresses, and 43
+//    13      1    0x11 TCP over IPv4, 0x12 UDP over IPv4, 0x21 TCP over IPv6, 0x22 UDP over IPv6: transport on which
+//                 the message arrived or is to be sent
+//    14      2    octets between this field and the message: 12 or 36 of addresses, and 43
 //    16      8/32 true source (egress: the remote party), then the local address it came to (egress: zeros)
-//    24/48   4    their ports (egress: in place of the second 1 when the party is behind a NAT, else 0)
-//    28/52   1    0xE0, a type the specification leaves to applications (2.2.7)
+//    24/48   4    source port, local port (egress: remote port, then 1 if the party is behind a NAT, else 0)
+//    28/52   1    0xE0, a type that the specification reserves for applications (2.2.7)
 //    29/53   2    40
 //    31/55   40   the value:
 //
@@ -31,39 +33,47 @@
 //    |                         connection                            |
 //    +---------------------------------------------------------------+
 //    |  MAC: SipHash-2-4 over the whole frame, message included,     |
-//    |  with the incarnation that it is bound to in its place        |
+//    |  computed with the bound incarnation in the MAC's place       |
 //    +---------------------------------------------------------------+
 //
-// There is no time in it, so a wall clock may jump and nothing happens. Replay is kept off by the receiver's number, by the sequence
-// number, which rises with each frame of one incarnation of a sender (sequence-window.ts), and by the incarnation of the receiver that a
-// datagram is bound to: a receiver that has started anew has no window yet. On a connection frames are bound to none: TLS keeps replays
-// off there, and a frame may wait for a receiver that starts anew. Version 1 binds nothing, and has 0 in the octet "bound, low".
+// The frame contains no time, so a jump of the wall clock has no effect. Three fields prevent replay:
+// - the receiver's number;
+// - the sequence number, which rises with each frame of one incarnation of a sender (sequence-window.ts);
+// - the incarnation of the receiver that a datagram is bound to: a receiver that has just restarted has no window yet.
+// Frames on a connection are bound to no incarnation. TLS prevents replay there, and a frame may wait for a receiver
+// that restarts. Version 1 binds nothing, and has 0 in the octet "bound, low".
 import { readAddress, writeAddress } from '../base/address-octets.ts';
 import { read16, read24, read32, write16, write24, write32 } from '../base/network-order.ts';
 import { digest, siphash } from '../base/siphash.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 
 export const FrameKind = {
-  /** A message from outside, for the receiver's owner lookup. */
+  /** A message from outside the farm, for the receiver's owner lookup. */
   packet: 1,
-  /** A message the receiver is to send by one of its flows. */
+  /** A message that the receiver is to send by one of its flows. */
   egress: 2,
   /** A peer's probe or its answer (probe.ts). */
   probe: 3,
-  /** "I take no frames like yours; incarnation and epoch are mine." Behind the head the sequence number of that frame, 6 octets; version 1: nothing. */
+  /**
+   * The sender has refused a frame; the head has the sender's incarnation and epoch. Message: the sequence number of
+   * the refused frame, 6 octets; empty in version 1.
+   */
   refusal: 4,
-  /** A request that the receiver had the sender send by a connection of its own, which is gone: the receiver may have another way. */
+  /** An egress request comes back: the sender's connection is gone. The receiver may have another way. */
   returned: 5,
-  /** The sender's SIP server has made a call whose slot is the receiver's: the key of its Call-ID, 8 octets (IEEE 754). */
+  /**
+   * The sender's SIP server has made a call whose slot the receiver owns. Message: the key of its Call-ID, 8 octets
+   * (IEEE 754).
+   */
   made: 6,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
-/** Versions of the frame: the one this build has, and the oldest that it understands. */
+/** Versions of the frame: the one that this build writes, and the oldest that it reads. */
 export const ENVELOPE_VERSION = 2;
 export const OLDEST_ENVELOPE_VERSION = 1;
 export type EnvelopeVersion = typeof OLDEST_ENVELOPE_VERSION | typeof ENVELOPE_VERSION;
-/** A frame on a connection is bound to this, and every frame of version 1. No member has this incarnation. */
+/** The incarnation that frames on a connection and all frames of version 1 are bound to. No member has it. */
 export const UNBOUND = 0;
 
 /** Octets in front of the message. */
@@ -77,11 +87,11 @@ const TLV_TYPE = 0xe0;
 const VALUE_OCTETS = 40;
 const MAC_AT = 32;
 
-/** Everything of a frame but the message's octets. One instance per entrance, filled anew for each frame. */
+/** All fields of a frame, and where its message is. Reused for each frame. */
 export class Frame {
   version: EnvelopeVersion = ENVELOPE_VERSION;
   kind: FrameKind = FrameKind.packet;
-  /** 0-15. Set by `decodeFrame`; `encodeFrame` takes the primary key's. */
+  /** 0-15. Set by `decodeFrame`; `encodeFrame` writes the id of the primary key instead. */
   keyId = 0;
   /** SecondChance of the packet; 0-3. */
   secondChance = 0;
@@ -89,9 +99,9 @@ export class Frame {
   sender = 0;
   senderIncarnation = 0;
   receiver = 0;
-  /** Incarnation of the receiver that the MAC holds for, or UNBOUND. Without keys only its low 8 bits are read. */
+  /** Incarnation of the receiver that the MAC is valid for, or UNBOUND. Decoded without keys: only its low 8 bits. */
   bound = UNBOUND;
-  /** The member the message came to from outside; egress: the receiver, in the incarnation the flow was made in. */
+  /** Member that received the message from outside; egress: the receiver, with the incarnation that made the flow. */
   ingress = 0;
   ingressIncarnation = 0;
   /** Code of the listener, the same at every member (base/listener-code.ts). */
@@ -106,20 +116,23 @@ export class Frame {
   port = 0;
   localAddress = '';
   localPort = 0;
-  /** The message is `bytes[start..end)` of what was decoded. */
+  /** The message is `bytes[start..end)` of the decoded octets. */
   start = 0;
   end = 0;
 }
 
-/** Why octets are no frame for us. With the last two, `receiver` of the frame is filled; with the last all of it is, and its MAC is good. */
+/**
+ * Why octets are no frame for this member. With 'mac' only `version`, `bound`, `keyId` and `receiver` are filled. With
+ * 'other-incarnation' all fields are filled and the MAC is good.
+ */
 export type EnvelopeFault = 'short' | 'not-a-frame' | 'version' | 'mac' | 'other-incarnation';
 
-/** Octets of the head that `frame` will have: IPv6 when one of its two addresses is. */
+/** Returns the octets of the head of `frame`: HEAD_IPV6 when one of its two addresses is IPv6. */
 export function headOctets(frame: Readonly<Frame>): number {
   return frame.address.includes(':') || frame.localAddress.includes(':') ? HEAD_IPV6 : HEAD_IPV4;
 }
 
-/** An address into a field of 16 octets; IPv4 as IPv4-mapped (RFC 4291 2.5.5.2). */
+/** Writes an address into a field of 16 octets; IPv4 as IPv4-mapped (RFC 4291 2.5.5.2). */
 function writeAddress6(address: string, to: Buffer, at: number): void {
   if (address.includes(':')) {
     writeAddress(address, to, at);
@@ -137,8 +150,8 @@ function writeMac(high: number, low: number, to: Buffer, at: number): void {
 }
 
 /**
- * Writes head and `message[start..end)` into `to` at `at`; returns the offset behind the frame. `to` must have room for `headOctets(frame)` and
- * the message. The MAC is made with the primary key. An empty address is written as zeros.
+ * Writes head and `message[start..end)` into `to` at `at`. Returns the offset behind the frame. `to` must have room for
+ * `headOctets(frame)` and the message. The MAC uses the primary key. An empty address is written as zeros.
  */
 export function encodeFrame(
   keys: Keyring,
@@ -194,13 +207,19 @@ export function encodeFrame(
   return behind;
 }
 
-/** The incarnation nearest to `own` that has the low 8 bits `low`: up to 128 starts before it, or after it when a backup was restored. */
+/**
+ * Returns the incarnation nearest to `own` with the low 8 bits `low`: up to 128 starts before `own`, or up to 127 after
+ * it (a backup was restored).
+ */
 function nearest(own: number, low: number): number {
   const incarnation = own + (((low - own) << 24) >> 24);
   return incarnation < 0 ? incarnation + 256 : incarnation;
 }
 
-/** True when one of the valid keys made the MAC at `at` of a frame bound to `bound`. Changes it for the hash and puts it back. */
+/**
+ * Returns true when one of the valid keys with id `keyId` made the MAC at `at` of a frame bound to `bound`. Overwrites
+ * the MAC in `bytes` for the hash, and restores it.
+ */
 function frameMacAgrees(
   keys: Keyring,
   keyId: number,
@@ -218,7 +237,7 @@ function frameMacAgrees(
     const key = keys.all[i]!;
     if (key.id !== keyId) continue;
     siphash(key.relay, bytes, start, end);
-    // One comparison of both halves: the time it takes tells nothing of where they differ.
+    // One comparison of both halves: its duration does not depend on where they differ.
     agrees = ((digest.high ^ high) | (digest.low ^ low)) === 0;
   }
   writeMac(high, low, bytes, at);
@@ -226,9 +245,10 @@ function frameMacAgrees(
 }
 
 /**
- * Reads the frame `bytes[start..end)` into `out`; null when it is whole and one of the keys made its MAC, bound to the incarnation `own`
- * (UNBOUND: to none) or of version 1. Never throws, never reads outside. Without `keys` the MAC is not asked for: for a microscope, never for
- * the packet's way. Does not judge sender, receiver and sequence.
+ * Reads the frame `bytes[start..end)` into `out`. Returns null when the frame is whole, one of the keys made its MAC,
+ * and it is bound to the incarnation `own` (UNBOUND: to none) or of version 1. Never throws, never reads outside.
+ * Without `keys` the MAC is not checked: only for inspection tools, never on the packet path. Does not check sender,
+ * receiver and sequence.
  */
 export function decodeFrame(
   bytes: Buffer,

@@ -1,16 +1,17 @@
-// A UDP datagram with a source of our choice, as the IP packets that carry it: whole, or in fragments when it is longer than the MTU (the
-// kernel fragments nothing that brings its own header). RFC 768, RFC 791, RFC 1071, RFC 8200 4.5 and 8.1.
+// Builds the IP packets of a UDP datagram whose source address is chosen by the caller. A datagram longer than the MTU
+// becomes fragments, because the kernel does not fragment packets that bring their own IP header.
+// RFC 768, RFC 791, RFC 1071, RFC 8200 4.5 and 8.1.
 import { writeAddress } from '../base/address-octets.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import { MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 
-/** Where datagrams go, made ready once. */
+/** Destination of datagrams, with its address as octets. */
 export interface IpTarget extends Endpoint {
   /** 4 or 16. */
   readonly octets: Uint8Array;
 }
 
-/** `endpoint.address` is an IP literal. */
+/** Returns the target for an endpoint whose `address` is an IP literal. */
 export function makeTarget({ address, port }: Endpoint): IpTarget {
   const octets = new Uint8Array(address.includes(':') ? 16 : 4);
   writeAddress(address, octets, 0);
@@ -26,24 +27,28 @@ const FRAGMENT = 44;
 const HOP_LIMIT = 64;
 const MORE_FRAGMENTS = 0x2000;
 
-/** Builds one packet after the other in one buffer: `begin`, then `next` until it is 0. */
+/** Builds one packet after the other in one buffer: call `begin`, then `next` until it returns 0. */
 export class IpPacket {
-  /** Holds the packet that `next` has made. */
+  /** The packet that `next` has built last. */
   readonly bytes: Buffer;
   readonly #ipv6: boolean;
   readonly #mtu: number;
-  /** Where the addresses stand in `bytes`, source first, and how long one is. */
+  /** Offset of the two addresses in `bytes`, source first, and the octets of one. */
   readonly #addressesAt: number;
   readonly #addressOctets: number;
   readonly #udp = Buffer.alloc(UDP_OCTETS);
   #message: Buffer = this.#udp;
   #start = 0;
-  /** Octets of the UDP datagram, header included, and how many of them have been made into packets. */
+  /** Octets of the UDP datagram, header included, and how many of them are already in packets. */
   #length = 0;
   #done = 0;
   #identification: number;
 
-  /** `mtu`: octets a packet may have. `identification`: of the last datagram in fragments; random, so that others cannot guess and members do not share it. */
+  /**
+   * @param mtu maximum octets of an IP packet
+   * @param identification identification of the last fragmented datagram; random, so that others cannot guess it and
+   *   members do not share it
+   */
   constructor(ipv6: boolean, mtu: number, identification: number) {
     this.#ipv6 = ipv6;
     this.#mtu = mtu;
@@ -54,8 +59,9 @@ export class IpPacket {
   }
 
   /**
-   * Takes `message[start..end)`, which must stay as it is until `next` returns 0. False when it cannot travel so: the source is of the other
-   * family, or none that a host may have (RFC 1122 3.2.1.3, RFC 4291 2.5); the message is too long for a datagram.
+   * Takes `message[start..end)`, which must not change until `next` returns 0. Returns false when source or target is
+   * of the other address family, or the message is too long for a datagram. Also returns false for a source that no
+   * host may have (RFC 1122 3.2.1.3, RFC 4291 2.5).
    */
   begin(source: string, sourcePort: number, to: IpTarget, message: Buffer, start: number, end: number): boolean {
     const { bytes } = this;
@@ -77,25 +83,25 @@ export class IpPacket {
     udp.writeUInt16BE(to.port, 2);
     udp.writeUInt16BE(this.#length, 4);
     udp.writeUInt16BE(0, 6);
-    // The pseudo header: both addresses, the protocol, the length.
+    // Pseudo header (RFC 768, RFC 8200 8.1): both addresses, the protocol, the length.
     let sum = addWords(UDP + this.#length, bytes, at, at + 2 * octets);
     sum = addWords(sum, udp, 0, UDP_OCTETS);
     sum = addWords(sum, message, start, end);
-    // 0 would say that there is no checksum (RFC 768).
+    // 0 would mean "no checksum" (RFC 768).
     udp.writeUInt16BE(complement(sum) || 0xffff, 6);
     return true;
   }
 
   /**
-   * The next identification. Whole packets use none up: the fewer, the longer until one comes again (RFC 4963). Never 0 over IPv4: the kernel
-   * would put in one of its own, another for each fragment.
+   * Advances the identification. Called only for fragmented datagrams, so that a value repeats as late as possible
+   * (RFC 4963). Never 0 over IPv4: the kernel would replace 0 by an own value, different for each fragment.
    */
   #identify(): void {
     const last = this.#identification;
     this.#identification = this.#ipv6 ? (last + 1) >>> 0 : (last % 0xffff) + 1;
   }
 
-  /** Makes the next packet in `bytes` and returns its octets; 0 when the datagram is complete. */
+  /** Builds the next packet in `bytes`. Returns its octets; 0 when the datagram is complete. */
   next(): number {
     const from = this.#done;
     const left = this.#length - from;
@@ -103,7 +109,7 @@ export class IpPacket {
     const head = this.#ipv6 ? IPV6_OCTETS : IPV4_OCTETS;
     const whole = from === 0 && head + left <= this.#mtu;
     const body = this.#ipv6 && !whole ? head + FRAGMENT_OCTETS : head;
-    // All fragments but the last hold a multiple of eight octets.
+    // All fragments except the last hold a multiple of eight octets.
     const room = (this.#mtu - body) & ~7;
     const size = whole || left <= this.#mtu - body ? left : room;
     const more = size < left;
@@ -114,7 +120,7 @@ export class IpPacket {
     return body + size;
   }
 
-  /** Copies the octets `from..to` of the datagram. */
+  /** Copies the octets `from..to` of the datagram to offset `at` of `bytes`. */
   #copy(from: number, to: number, at: number): void {
     let begin = from;
     if (from === 0) {
@@ -152,12 +158,12 @@ export class IpPacket {
   }
 }
 
-/** Neither "this network", loopback, multicast, reserved nor broadcast. */
+/** Returns false for "this network", loopback, multicast, reserved and broadcast addresses. */
 function mayBeSource4(first: number): boolean {
   return first !== 0 && first !== 127 && first < 224;
 }
 
-/** Neither multicast, link-local, nor of ::/64 (unspecified, loopback, IPv4-mapped). */
+/** Returns false for multicast, link-local and ::/64 (unspecified, loopback, IPv4-mapped). */
 function mayBeSource6(bytes: Uint8Array, at: number): boolean {
   if (bytes[at] === 0xff || (bytes[at] === 0xfe && (bytes[at + 1]! & 0xc0) === 0x80)) return false;
   for (let i = 0; i < 8; i++) if (bytes[at + i] !== 0) return true;

@@ -1,4 +1,4 @@
-// The other members as the relay link knows them: where they are, which incarnation they run, and what their probes tell.
+// The other members for the relay link: where each one listens, which incarnation it runs, and what its probes report.
 import { randomInt } from 'node:crypto';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
@@ -8,22 +8,22 @@ import { ENVELOPE_VERSION, type EnvelopeVersion, type Frame, FrameKind, OLDEST_E
 import { SequenceWindow } from './sequence-window.ts';
 import { type Targets, type TransparentPort, targetsOf } from './transparent-link.ts';
 
-/** Another member, as its record in the store tells it. */
+/** Another member, by its record in the store. */
 export interface PeerInfo {
   readonly number: number;
   readonly incarnation: number;
   readonly id: string;
-  /** Where its relay link listens, UDP and TCP. */
+  /** Endpoint of its relay link, UDP and TCP. */
   readonly relay: Endpoint;
-  /** Where it takes packets as they came (relay.mode transparent). */
+  /** Its transparent ports (relay.mode transparent). */
   readonly transparentPorts?: readonly TransparentPort[];
-  /** Addresses of its host that it tells of; IP literals. */
+  /** Addresses of its host in its record; IP literals. */
   readonly addresses?: readonly string[];
-  /** The highest version of the envelope that it understands; this build's by default. */
+  /** The highest frame version that it reads; this build's by default. */
   readonly speaks?: number;
 }
 
-/** A member's place in the view, as far as frames need it. */
+/** The fields of a member's seat in the view that frames need. */
 export interface PeerSeat {
   readonly number: number;
   readonly incarnation: number;
@@ -31,55 +31,62 @@ export interface PeerSeat {
   readonly role?: SeatRole;
 }
 
-/** What `heldSince` is before a peer has spoken: it may hold calls of any age. */
+/** `heldSince` of a peer before its first probe: it may hold calls of any age. */
 export const HELD_UNKNOWN = 1;
 
-/** Only an answer to one of so many last questions counts. */
+/** Only answers to the last four questions to a peer count. */
 export const QUESTIONS = 4;
 
 export class Peer {
-  // What each frame asks stands together and at hand: in a large farm every further object is one more wait for memory.
+  // Fields that every frame reads stand in this object: in a large farm each further object costs one more cache miss.
   readonly number: number;
-  /** Where its relay link listens. */
+  /** Endpoint of its relay link. */
   relay: Endpoint;
-  /** Headers in front of a frame to there. */
+  /** Octets of the IP and UDP headers in front of a frame to `relay`. */
   overhead: number;
   readonly sent: Cell;
-  /** Its hatches by listener code. */
+  /** Its transparent ports by listener code. */
   targets: Targets;
 
-  /** The record as it stands in the store. */
+  /** Its record in the store. */
   info: PeerInfo;
-  /** Version of the frames to it, and the lowest that is taken from it: an older one may have been captured before it was upgraded. */
+  /**
+   * Version of the frames to it, and the lowest version accepted from it in datagrams: an older frame may have been
+   * captured before its upgrade.
+   */
   version: EnvelopeVersion;
-  /** By its record, its seat, or what it has answered since: whichever came last. No other frame changes it. */
+  /**
+   * Its incarnation by its record, its seat, its answers and refusals, or a frame on its connection, whichever came
+   * last.
+   */
   incarnation: number;
-  /** Frames of this member with numbers up to this one were bound to another incarnation of it. */
+  /** Frames to it with sequence numbers up to this one were bound to another incarnation of it. */
   boundSince: number;
   readonly window: SequenceWindow;
   readonly received: Cell;
-  /** `clock.now()` of its last refusal; one a second is enough. */
+  /** `clock.now()` of the last refusal sent to it; at most one a second. */
   refusedAt = Number.NEGATIVE_INFINITY;
-  /** `clock.now()` when it was last sent word of this member's incarnation. */
+  /** `clock.now()` of the last refusal 'other-incarnation' sent to it, which carries this member's incarnation. */
   correctedAt = Number.NEGATIVE_INFINITY;
-  /** `clock.now()` when it was last asked out of turn, for a start of it that nobody has told of. */
+  /** `clock.now()` of the last extra probe to it, sent because a datagram named an unproven incarnation. */
   challengedAt = Number.NEGATIVE_INFINITY;
 
-  // What probes tell (prober.ts).
+  // Set by probes (prober.ts).
   reachable = true;
-  /** Its connection has been given up since it was last heard. */
+  /** Its connection has been closed for silence since its last answer. */
   doubted = false;
-  /** `clock.now()` of the last answer, or of the moment it became known. */
+  /** `clock.now()` of its last answer, or of the time it was added or restarted. */
   heardAt: number;
-  /** When the youngest question was asked that it has answered. */
+  /** `clock.now()` at which its latest answered question was sent. */
   provenAt = Number.NEGATIVE_INFINITY;
   heldSince = HELD_UNKNOWN;
   /** The members it cannot reach. */
   readonly misses = new Set<number>();
-  /** Number of the last question, and when the last four were asked. Begins anywhere: an answer to an earlier process proves nothing to this one. */
+  /** Number of the last question. Starts at random: an answer to an earlier process must not count for this one. */
   question = randomInt(2 ** 32);
+  /** `clock.now()` of the last four questions. */
   readonly askedAt = new Float64Array(QUESTIONS);
-  /** The highest sequence number that had been taken from it when they were asked; -1 once they are answered. */
+  /** Highest sequence number accepted from it when each of the last four questions was sent; -1 once answered. */
   readonly topAsked = new Float64Array(QUESTIONS).fill(-1);
 
   /** `sequence`: number of the last frame that this member has sent. */
@@ -98,7 +105,7 @@ export class Peer {
     this.window = new SequenceWindow(() => now() - this.heardAt);
   }
 
-  /** Its record is another one now; what frames told of it stays. */
+  /** Takes its changed record; values set by its frames stay. */
   recorded(info: PeerInfo): void {
     this.info = info;
     this.version = versionOf(info);
@@ -107,14 +114,14 @@ export class Peer {
     this.targets = targetsOf(info.transparentPorts ?? []);
   }
 
-  /** Takes it for there, and for the holder of calls of any age, until it answers or stays silent. */
+  /** Counts the peer as reachable and as a holder of calls of any age, until it answers or stays silent. */
   presume(now: number): void {
     this.reachable = true;
     this.heardAt = now;
     this.heldSince = HELD_UNKNOWN;
   }
 
-  /** The member has started anew: nothing it said before counts, nor what it answers to questions of before. */
+  /** Resets the values that its former process reported. Answers to earlier questions no longer count. */
   restarted(incarnation: number, now: number, sequence: number): void {
     this.incarnation = incarnation;
     this.boundSince = sequence;
@@ -134,7 +141,7 @@ function needsSeat(kind: FrameKind): boolean {
   return kind !== FrameKind.probe && kind !== FrameKind.refusal;
 }
 
-/** Why a frame with a good MAC is not taken from its sender. */
+/** Why a frame with a good MAC is refused because of its sender. */
 export type SenderFault = 'version' | 'unknown-sender' | 'old-incarnation' | 'unproven' | 'no-seat';
 
 /** The table of peers. Changed by cold code, read per frame. */
@@ -162,12 +169,15 @@ export class Peers {
     return this.#peers.values();
   }
 
-  /** Numbers of the seats that belong to members; empty before the first view. Nodes that are not in the farm neither accuse nor are accused. */
+  /**
+   * Returns the numbers of the seats with role member; empty before the first view. Only these report others as
+   * unreachable and can be reported.
+   */
   members(): readonly number[] {
     return this.#members;
   }
 
-  /** Takes the records of all members; `self` is left out. A member whose record is gone stays known as long as it has a seat. */
+  /** Takes the records of all members except `self`. A peer whose record is gone stays as long as it has a seat. */
   setRecords(records: readonly PeerInfo[], self: number): void {
     this.#records = records.filter((record) => record.number !== self);
     for (const info of this.#records) {
@@ -176,7 +186,7 @@ export class Peers {
         this.#peers.set(info.number, new Peer(info, this.#relayed, this.#now, this.#sequence()));
         continue;
       }
-      // A record that has not changed may lag behind what the peer has answered.
+      // An unchanged record may be older than the peer's answers.
       if (info.incarnation !== peer.info.incarnation && info.incarnation !== peer.incarnation)
         this.believe(peer, info.incarnation);
       peer.recorded(info);
@@ -189,7 +199,7 @@ export class Peers {
     this.#seats = new Map(seats.map(({ number, incarnation }) => [number, incarnation]));
     for (const { number, incarnation } of seats) {
       const peer = this.#peers.get(number);
-      // A seat that has not changed, or that is older than the record, may lag behind a restart.
+      // A seat that has not changed, or is older than the record, may be from before a restart.
       if (peer && incarnation !== before?.get(number) && incarnation > peer.info.incarnation)
         this.believe(peer, incarnation);
     }
@@ -198,8 +208,8 @@ export class Peers {
   }
 
   /**
-   * A peer has said that it does not take the frame with number `sequence`, and that it is `incarnation`. That is true now, also when it is a
-   * lower one, when the frame is bound to what is known of it: so nobody can say it again later.
+   * Handles the refusal of frame `sequence` by `incarnation` of the peer. That incarnation, even a lower one, is stored
+   * only if the frame was bound to the stored incarnation. So a replayed refusal has no effect.
    */
   corrected(peer: Peer, incarnation: number, sequence: number): void {
     if (this.isOfNow(peer, sequence)) this.believe(peer, incarnation);
@@ -211,18 +221,18 @@ export class Peers {
   }
 
   /**
-   * A peer has answered `question` by `frame`: its incarnation is what it is now, and its number is where it is now. All numbers that were taken
-   * from it before it was asked are below that one, or it has not sent them.
+   * Handles the answer to `question`: stores the incarnation of `frame`. Resets the window when a sequence number
+   * accepted before the question is not below the answer's: the running process cannot have sent it.
    */
   answered(peer: Peer, question: number, { senderIncarnation, sequence }: Readonly<Frame>): void {
     this.believe(peer, senderIncarnation);
     const slot = question % QUESTIONS;
     if (sequence <= peer.topAsked[slot]!) peer.window.reset();
-    // Not by a second copy of the answer: what has been taken since would be taken again.
+    // A second copy of the answer must not reset the window: datagrams accepted since then would be accepted again.
     peer.topAsked[slot] = -1;
   }
 
-  /** `incarnation` is what the peer is now. */
+  /** Stores the incarnation that the peer runs now; a change resets the peer. */
   believe(peer: Peer, incarnation: number): void {
     if (incarnation !== peer.incarnation) peer.restarted(incarnation, this.#now(), this.#sequence());
   }
@@ -239,10 +249,15 @@ export class Peers {
   }
 
   /**
-   * Judges the sender of a frame with a good MAC. An incarnation younger than the known one is believed if the frame is `fresh`: it came by a
-   * connection, where nothing of earlier can be repeated. In a datagram it may be of before a restored backup, so the peer must answer first.
-   * A member without a seat whose epoch is older than `ownEpoch` does not know that it has none: its packets are refused. One that knows (it
-   * is banned, has handed over, or joins anew) brings what the balancer gives it until the balancer has noticed, by the view in force.
+   * Checks the sender of a frame with a good MAC. Returns null when the frame may be taken.
+   *
+   * A higher incarnation than the stored one is stored if the frame is `fresh`: it came on a connection, where no
+   * replay is possible. A datagram of such an incarnation may be from before a restored backup, so the peer must answer
+   * a probe first.
+   *
+   * A sender without a seat is refused if its epoch is older than `ownEpoch`: it has not read the view that ended its
+   * seat. A sender with the current view (banned, handed over, or joining again) is accepted: it passes on packets that
+   * the balancer still sends to it.
    */
   check(frame: Readonly<Frame>, fresh: boolean, ownEpoch: number): SenderFault | null {
     const { sender: number, senderIncarnation: incarnation } = frame;

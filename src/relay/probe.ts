@@ -1,20 +1,20 @@
-// The body of a probe frame: are you there, and what do you know?
+// The body of a probe frame, with which members check each other and exchange whom they cannot reach.
 //
 //    octet 0      1 question, 2 answer
-//    octets 1-4   number of the question, sent back in the answer
-//    octets 5-8   oldest epoch of a call the sender holds; 0 = none
-//    octets 9-10  how many members the sender cannot reach, then 2 octets for the number of each
+//    octets 1-4   number of the question, repeated in the answer
+//    octets 5-8   oldest epoch of a call that the sender holds; 0 = none
+//    octets 9-10  count of members that the sender cannot reach, then 2 octets for the number of each
 
 export const PROBE_QUESTION = 1;
 export const PROBE_ANSWER = 2;
 
 const HEAD = 11;
-/** Members a probe can name: with more than that gone, a majority is not there to be asked. Keeps a probe inside any MTU. */
+/** Maximum of unreachable members in a probe; with more gone, no majority is left to report them. Bounds its size. */
 const MAX_NAMED = 256;
 
 export const MAX_PROBE_OCTETS = HEAD + 2 * MAX_NAMED;
 
-/** What a probe says. Reused: filled by `readProbe`. */
+/** The fields of a probe. Reused: filled by `readProbe`. */
 export class Probe {
   answer = false;
   question = 0;
@@ -22,7 +22,7 @@ export class Probe {
   readonly unreachable = new Set<number>();
 }
 
-/** Writes a probe into `to` at 0; returns its octets, at most MAX_PROBE_OCTETS. */
+/** Writes a probe into `to` at 0. Returns its octets, at most MAX_PROBE_OCTETS. */
 export function writeProbe(
   type: typeof PROBE_QUESTION | typeof PROBE_ANSWER,
   question: number,
@@ -43,7 +43,7 @@ export function writeProbe(
   return at;
 }
 
-/** Reads `bytes[start..end)`; false when it is no probe. */
+/** Reads the probe `bytes[start..end)` into `out`. Returns false when it is no probe. */
 export function readProbe(bytes: Buffer, start: number, end: number, out: Probe): boolean {
   if (end - start < HEAD) return false;
   const type = bytes[start]!;

@@ -1,17 +1,18 @@
-// Asks every peer four times a second whether it is there, and tells which members the farm as a whole cannot reach.
+// Probes every peer four times a second, and reports the members that a majority of the farm cannot reach.
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Peer, type Peers, QUESTIONS } from './peers.ts';
 import { MAX_PROBE_OCTETS, PROBE_ANSWER, PROBE_QUESTION, type Probe, writeProbe } from './probe.ts';
 
-/** Four questions fit into the time of silence: one lost datagram, or two, says nothing. */
+/** Four questions fit into SILENCE_MS: one or two lost datagrams do not make a peer unreachable. */
 export const INTERVAL_MS = 250;
 export const SILENCE_MS = 1000;
-/** A connection outlives a cable that is put back; after this it is doubted. */
+/** TCP survives a cable that is put back in time; after this silence the connection is closed. */
 const LONG_SILENCE_MS = 5000;
 
 /**
- * The members that a majority of the other seated members reports as unreachable. `misses` gives the report of a member, undefined when there is none.
- * With fewer than three seats nobody is: two members cannot outvote each other: the lease decides.
+ * Returns the members that a majority of the other seated members reports as unreachable. `misses` returns the report
+ * of a member, undefined when there is none. Returns an empty set for fewer than three seats: two members cannot
+ * outvote each other, so the lease decides.
  */
 export function suspectsOf(
   seated: readonly number[],
@@ -38,7 +39,7 @@ interface ProberOptions {
   /** Sends `body[0..octets)` as a probe frame; the body is reused after the call. */
   readonly send: (peer: Peer, body: Buffer, octets: number) => void;
   readonly onSuspects: (numbers: ReadonlySet<number>) => void;
-  /** A peer has been silent for so long that its connection may be dead too. Called once per silence. */
+  /** Called once per silence when a peer has been silent for 5 s: its connection may be dead, too. */
   readonly onLongSilence: (peer: Peer) => void;
   readonly observeHop: (seconds: number) => void;
 }
@@ -65,14 +66,14 @@ export class Prober {
     this.#timer?.cancel();
   }
 
-  /** This member has joined, or joined anew: peers that did not answer because they had no place for it count as they do when they are new. */
+  /** This member has joined, or joined anew. Peers that had no record of it did not answer it: they count as new ones. */
   joined(): void {
     const now = this.#options.clock.now();
     for (const peer of this.#options.peers.all()) peer.presume(now);
     this.#misses = new Set();
   }
 
-  /** A probe from `peer`. Answers a question; takes note of what the peer says. */
+  /** Takes a probe from `peer`: stores its report and answers a question. */
   onProbe(peer: Peer, probe: Probe): void {
     peer.heldSince = probe.heldSince;
     const news = !same(peer.misses, probe.unreachable);
@@ -82,7 +83,7 @@ export class Prober {
     }
     if (probe.answer) this.#onAnswer(peer, probe);
     else this.#send(peer, PROBE_ANSWER, probe.question);
-    // Not at the next tick: a death must be told within two seconds.
+    // Votes now instead of at the next tick: a dead member must be reported within two seconds.
     if (news) this.#vote();
   }
 
@@ -98,12 +99,15 @@ export class Prober {
     this.#misses.delete(peer.number);
   }
 
-  /** Only an answer to one of the last questions proves that the way there and back is open now, and who is there. */
+  /**
+   * Returns true for an answer to one of the last questions. Only that proves that the network works in both directions
+   * now, and which incarnation runs there.
+   */
   proves(peer: Peer, probe: Probe): boolean {
     return probe.answer && (peer.question - probe.question) >>> 0 < QUESTIONS;
   }
 
-  /** Asks one peer out of turn. */
+  /** Sends one peer a question now. */
   askOne(peer: Peer): void {
     peer.question = (peer.question + 1) >>> 0;
     const slot = peer.question % QUESTIONS;
@@ -112,7 +116,7 @@ export class Prober {
     this.#send(peer, PROBE_QUESTION, peer.question);
   }
 
-  /** Asks all peers now, and so tells them what the probes tell: also out of turn, when that has changed. */
+  /** Sends all peers a question now. Callers use it to announce new content of the probes at once. */
   ask(): void {
     for (const peer of this.#options.peers.all()) this.askOne(peer);
   }
@@ -125,7 +129,7 @@ export class Prober {
   #tick(): void {
     const { clock, peers } = this.#options;
     const now = clock.now();
-    // When this member itself stood still, the answers wait unread: the silence is its own, not the peers'.
+    // After a stall of this process, answers wait unread: the time of the stall is not silence of the peers.
     const stall = Math.max(0, now - this.#tickedAt - 2 * INTERVAL_MS);
     this.#tickedAt = now;
     this.#misses = new Set();
@@ -151,7 +155,7 @@ export class Prober {
       const peer = peers.get(reporter);
       return peer?.reachable ? peer.misses : undefined;
     });
-    // What others report of this member is theirs to act on; on its own seat it would act a moment too late, on old reports.
+    // The other members act on reports about this member. This member would act on its own seat late, on old reports.
     suspects.delete(own);
     if (same(suspects, this.#suspects)) return;
     this.#suspects = suspects;

@@ -1,4 +1,4 @@
-// Why the relay link loses a frame: the label `reason` of sipfarm_relay_refused_total.
+// Reasons for which the relay link loses a frame: the label `reason` of sipfarm_relay_refused_total.
 
 export const REFUSE_REASONS = {
   short: 'the datagram ends before the frame does',

@@ -1,8 +1,10 @@
-// The relay link of this member: hands packets and outgoing messages to other members, and takes theirs.
+// The relay link of this member: sends packets and egress messages to other members, and receives theirs.
 //
-//    relay ──> transparent-link (relay.mode transparent, what can travel bare) ──────────────> hatch ─> onPacket
-//    relay, egress ──> encode ──┬── datagram-link (fits the MTU and came by a datagram) ──┬──> decode ──> sender known, seated, not replayed?
-//                               └── stream-link (all else) ───────────────────────────────┘          └──> onPacket, onEgress, prober
+//    relay ──> transparent-link (relay.mode transparent) ──> transparent port of the owner ──> onPacket
+//    relay, egress ──> encode ──┬── datagram-link ──┬──> decode ──> sender with record and seat, not replayed?
+//                               └── stream-link ────┘                   └──> onPacket, onEgress, prober
+//
+// Frames with a connection use stream-link, others datagram-link. Frames over the MTU use stream-link if it is up.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
@@ -38,31 +40,37 @@ import { TransparentLink, type TransparentListener, type TransparentPort } from 
 export type { PeerInfo, PeerSeat } from './peers.ts';
 export type { TransparentListener, TransparentPort } from './transparent-link.ts';
 
-/** This member as it is now. Read per frame: hand out one object and keep it up to date. */
+/** This member now. Read per frame: return one object and keep it up to date. */
 export interface RelaySelf {
-  /** 0 while this member has no number yet: nothing is sent and nothing accepted. */
+  /** 0 while this member has no number yet: no frames are sent or accepted. */
   readonly number: number;
   readonly incarnation: number;
-  /** Epoch of the view this member decides by. */
+  /** Epoch of the view that this member uses. */
   readonly epoch: number;
-  /** Oldest epoch of which this member may hold a call: of its oldest call, else its own. */
+  /** Oldest epoch from which this member may hold a call: that of its oldest call, else the current one. */
   readonly heldSince: number;
 }
 
 export interface RelayHandlers {
-  /** A packet for this member's owner lookup. The object is reused: copy what you keep. `packet.listener` is an index of this member. */
+  /**
+   * Takes a packet for this member's owner lookup. The object is reused: copy fields to keep. `packet.listener` is an
+   * index of this member's listeners.
+   */
   onPacket(packet: Packet): void;
-  /** Send `bytes[start..end)` by `flow`, which this member holds The flow object is reused. */
+  /** Sends `bytes[start..end)` by `flow`, which this member holds. The flow object is reused. */
   onEgress(flow: Way, bytes: Buffer, start: number, end: number): void;
-  /** A request that `flow.member` was to send by `flow` comes back: its connection is gone. The flow object is reused. */
+  /** Takes back a request that `flow.member` could not send: the connection is gone. The flow object is reused. */
   onReturned(flow: Way, bytes: Buffer, start: number, end: number): void;
-  /** The SIP server of member `from` has made a call whose slot is this member's. */
+  /** Called when the SIP server of member `from` has made a call whose slot this member owns. */
   onMade(from: number, callKey: number): void;
-  /** A member decides by a newer view: fetch it. At most once a second for one epoch. */
+  /** Called when a member uses a newer view, which should be read now. At most once a second for one epoch. */
   onNewerEpoch(epoch: number): void;
-  /** The members a majority of the other seated members cannot reach; called when the set changes. Never this member itself; always empty with fewer than three seats. */
+  /**
+   * Takes the members that a majority of the other seated members cannot reach; called when the set changes. Never
+   * contains this member. Always empty with fewer than three seats.
+   */
   onSuspects(numbers: ReadonlySet<number>): void;
-  /** A datagram from there is a frame whose MAC none of the keys has made. Called per packet. */
+  /** Called for each datagram whose frame has a MAC that none of the keys made. */
   onBadMac?(address: string, port: number): void;
 }
 
@@ -72,44 +80,47 @@ export interface RelayOptions {
   readonly log: Logger;
   /** UDP and TCP. */
   readonly bind: Endpoint;
-  /** Octets of an IP packet that reach every other member unfragmented; 1500 by default. */
+  /** Maximum octets of an IP packet that reaches every other member unfragmented; 1500 by default. */
   readonly mtu?: number;
   readonly keys: () => Keyring;
   readonly self: () => RelaySelf;
   /** Names of this member's listeners, in the order of their indexes; at most 256. */
   readonly listeners: readonly string[];
-  /** What came to this listener of that member can be answered there, though this member has no listener of the name. Left out: never. */
+  /**
+   * Returns true when that member has this listener, so that it can send the answers, although this member has none of
+   * that name. Left out: always false.
+   */
   readonly knowsListener?: (member: number, code: number) => boolean;
-  /** Those among them that take and give packets as they came (relay.mode transparent); none by default. */
+  /** Those of `listeners` with a transparent port (relay.mode transparent); none by default. */
   readonly transparent?: readonly TransparentListener[];
   readonly metrics: {
     /** Frames of kind packet and egress. */
     readonly relayed: CellFamily<'direction' | 'peer'>;
     /** Frames lost at this member, by REFUSE_REASONS. */
     readonly refused: CellFamily<'reason'>;
-    /** Packets that travelled bare. */
+    /** Packets sent and received transparently. */
     readonly transparent: CellFamily<'direction' | 'outcome'>;
     /** Seconds of one hop: half of a probe's round trip. */
     readonly hop?: { observe(seconds: number): void };
   };
   readonly handlers: RelayHandlers;
-  /** Left out: what is thrown goes on to the network. */
+  /** Left out: exceptions propagate to the network. */
   readonly guard?: Guard;
 }
 
 const DEFAULT_MTU = 1500;
-/** A member is told once a second that it has no seat, strangers together ten times. */
+/** At most one refusal a second to a peer, and ten a second to all unknown senders together. */
 const REFUSAL_MS = 1000;
 const STRANGER_REFUSAL_MS = 100;
-/** Word of the own incarnation goes out more often: while it is lost, so is all that the peer sends. */
+/** Refusals 'other-incarnation' are more frequent: until one arrives, all datagrams of the peer are lost. */
 const CORRECTION_MS = 100;
 /** Body of a refusal: the sequence number of the refused frame. */
 const REFUSAL_OCTETS = 6;
 const NEWER_EPOCH_MS = 1000;
-/** The system's free port for UDP may be taken for TCP: ask again so often. */
+/** Attempts to bind port 0: the port that the system picks for UDP may be in use for TCP. */
 const PORT_ATTEMPTS = 8;
 const KEY_OCTETS = 8;
-/** In place of the local port, of a frame with a flow: its party is behind a NAT. */
+/** Value of the local port in a frame with a flow whose party is behind a NAT. */
 const BEHIND_NAT = 1;
 
 export class RelayLink {
@@ -118,7 +129,7 @@ export class RelayLink {
   readonly #mtu: number;
   readonly #refused: Readonly<Record<RefuseReason, Cell>>;
   readonly #peers: Peers;
-  /** Listener codes by index of this member, and the other way; -1 where this member has no such listener. */
+  /** Listener codes by index of this member, and indexes by code; -1 where this member has no such listener. */
   readonly #codes: Uint8Array;
   readonly #indexes = new Int16Array(256).fill(-1);
   readonly #prober: Prober;
@@ -195,12 +206,15 @@ export class RelayLink {
     });
   }
 
-  /** Where others may send packets for this member as they came; empty before `start`. */
+  /** This member's bound transparent ports; empty before `start`. */
   get transparentPorts(): readonly TransparentPort[] {
     return this.#transparent?.transparentPorts ?? [];
   }
 
-  /** Binds UDP and TCP; resolves to the bound endpoint (one port for both). Rejects with SF_BIND_FAILED, SF_TRANSPARENT_UNAVAILABLE; then nothing stays open. */
+  /**
+   * Binds UDP and TCP and starts the probes. Resolves to the bound endpoint (one port for both). Rejects with
+   * SF_BIND_FAILED or SF_TRANSPARENT_UNAVAILABLE; then nothing stays open.
+   */
   async start(): Promise<Endpoint> {
     const { bind } = this.#options;
     await this.#openTransparentPorts();
@@ -238,7 +252,10 @@ export class RelayLink {
     await this.#datagrams.close();
   }
 
-  /** The members there are; the own record may be among them. Whoever has neither record nor seat is forgotten. Call it again when the own number changes. */
+  /**
+   * Takes the records of all members; the own record may be included. Members with neither record nor seat are removed.
+   * Must be called again when the own number changes.
+   */
   setPeers(records: readonly PeerInfo[]): void {
     this.#peers.setRecords(records, this.#options.self().number);
     this.#transparent?.setOwnAddresses(records.flatMap(({ addresses }) => addresses ?? []));
@@ -250,24 +267,27 @@ export class RelayLink {
     this.#prober.joined();
   }
 
-  /** The seats of the current view. Before the first call no frame is refused for want of a seat. */
+  /** Takes the seats of the current view. Before the first call no frame is refused for a missing seat. */
   setSeats(seats: readonly PeerSeat[]): void {
     this.#peers.setSeats(seats);
-    // The store has the last word, also of a lower epoch than a frame of before a restored backup has.
+    // The store's epoch counts, even if a frame from before a restored backup had a higher one.
     this.#newest = 0;
     this.#connect();
   }
 
   /**
-   * The tables of the view from `setSeats` are in force. Probes the peers at once: they then have the epoch since which this member may hold calls,
-   * and second chances end.
+   * Sends the peers `heldSince` at once instead of with the next probe. After a new view this ends second chances
+   * sooner.
    */
   announceView(): void {
     this.#refusedIn = 0;
     this.#prober.ask();
   }
 
-  /** Passes the packet to member `to`, one hop further. False when there is no such peer, or no room for it: the packet is still yours. */
+  /**
+   * Sends the packet to member `to`, one hop further. Returns false when there is no such peer or no room; the caller
+   * still has the packet.
+   */
   relay(to: number, packet: Packet): boolean {
     const peer = this.#peers.get(to);
     const self = this.#options.self();
@@ -277,7 +297,7 @@ export class RelayLink {
     frame.kind = FrameKind.packet;
     frame.secondChance = packet.secondChance;
     frame.hops = packet.hops + 1;
-    // What was made here, an answer to a request that could not leave, came to nobody else.
+    // Packets made here (the answer to a request that could not be sent) have ingress 0.
     frame.ingress = packet.ingress || self.number;
     frame.ingressIncarnation = packet.ingressIncarnation;
     frame.listener = packet.listener < 0 ? packet.listenerCode : this.#codes[packet.listener]!;
@@ -289,17 +309,23 @@ export class RelayLink {
     return this.#send(peer, self, packet.bytes, packet.start, packet.end);
   }
 
-  /** Has `flow.member` send `bytes[start..end)` by `flow`. False when there is no such peer (this member is none), or no room. */
+  /**
+   * Sends `bytes[start..end)` to `flow.member`, which sends it by `flow`. Returns false when there is no such peer
+   * (this member is none) or no room.
+   */
   egress(flow: Readonly<Flow & Partial<Way>>, bytes: Buffer, start: number, end: number): boolean {
     return this.#sendByFlow(FrameKind.egress, flow.member, flow, bytes, start, end);
   }
 
-  /** Gives `bytes[start..end)` back to member `to`: it was to be sent by `flow`, a connection of this member that is gone. As `egress`. */
+  /**
+   * Returns `bytes[start..end)` to member `to`: `flow`, a connection of this member, is gone. Return value as of
+   * `egress`.
+   */
   giveBack(to: number, flow: Readonly<Way>, bytes: Buffer, start: number, end: number): boolean {
     return this.#sendByFlow(FrameKind.returned, to, flow, bytes, start, end);
   }
 
-  /** Has member `to`, the owner of its slot, know of a call that the SIP server here has made. Nothing happens when there is no such peer. */
+  /** Notifies `to`, the slot's owner, of a call made by the SIP server here. No effect when there is no such peer. */
   announce(to: number, callKey: number): void {
     const peer = this.#peers.get(to);
     const self = this.#options.self();
@@ -336,38 +362,44 @@ export class RelayLink {
     return this.#send(peer, self, bytes, start, end);
   }
 
-  /** False for a member that has not answered a probe for a second, and for one that is not known. A new one has the benefit of the doubt. */
+  /**
+   * Returns false for a member that has not answered a probe for a second, and for an unknown one. A new peer counts as
+   * reachable during its first second.
+   */
   reachable(number: number): boolean {
     return this.#peers.get(number)?.reachable === true;
   }
 
-  /** Oldest epoch of which that peer may hold a call; 0 = it cannot be asked; 1 = it has not told yet. */
+  /** Returns the oldest epoch from which the peer may hold a call; 0 = not reachable; 1 = no probe from it yet. */
   heldSince(number: number): number {
     const peer = this.#peers.get(number);
     return peer?.reachable ? peer.heldSince : 0;
   }
 
-  /** Milliseconds since a peer has first shown a newer epoch than the one this member decides by; 0 = none has. */
+  /** Returns the milliseconds since a frame first had a newer epoch than this member's view; 0 = none has. */
   outrunFor(): number {
     return this.#newest > this.#options.self().epoch ? Math.max(this.#options.clock.now() - this.#outrunAt, 1) : 0;
   }
 
-  /** True when a peer has refused what this member sends by a newer view than its own: in that view this member has no seat. Read per packet. */
+  /** True after a refusal by a newer view than this member's own: in that view it has no seat. Read per packet. */
   get evicted(): boolean {
     return this.#refusedIn > this.#options.self().epoch;
   }
 
-  /** Numbers of the peers that have answered a question which was asked at `since` (Clock.now) or later. */
+  /** Returns the numbers of the peers that have answered a question sent at `since` (Clock.now, ms) or later. */
   answeredSince(since: number): readonly number[] {
     return [...this.#peers.all()].filter(({ provenAt }) => provenAt >= since).map(({ number }) => number);
   }
 
-  /** Numbers of the peers that answer probes. */
+  /** Returns the numbers of the peers that answer probes. */
   reachablePeers(): readonly number[] {
     return [...this.#peers.all()].filter(({ reachable }) => reachable).map(({ number }) => number);
   }
 
-  /** The members that this peer says it cannot reach, by its last probe. Probes may still come in from a peer that is not reachable itself. */
+  /**
+   * Returns the members that the peer cannot reach, by its last probe. Probes may still arrive from a peer that is not
+   * reachable itself.
+   */
   missesOf(number: number): readonly number[] {
     return [...(this.#peers.get(number)?.misses ?? [])];
   }
@@ -376,16 +408,16 @@ export class RelayLink {
     this.#streams.setPeers([...this.#peers.all()].map(({ info }) => info));
   }
 
-  /** Sends the frame `#out` with its message by the side it belongs to. */
+  /** Sends the frame `#out` with its message by stream or datagram. Returns false when too long or without room. */
   #send(peer: Peer, self: RelaySelf, bytes: Buffer, start: number, end: number): boolean {
     const frame = this.#out;
     const octets = headOctets(frame) + end - start;
     if (octets > MAX_FRAME_OCTETS) return false;
     const oversized = octets + peer.overhead > this.#mtu;
-    // A datagram may be lost, so in IP fragments it is better off than waiting for a connection.
+    // While the connection is down, an oversized frame is sent as IP fragments: possible loss is better than waiting.
     const byStream =
       frame.connection !== 0 || (oversized && (octets > MAX_DATAGRAM_OCTETS || this.#streams.up(peer.number)));
-    // TLS lets nobody repeat a frame of a connection, and one that waits for it is for the receiver's next start, too.
+    // TLS prevents replay on a connection, and a frame that waits for one is valid for the next incarnation, too.
     this.#stamp(peer.number, peer.version, byStream ? UNBOUND : peer.incarnation, self);
     const { keys } = this.#options;
     if (byStream) {
@@ -394,7 +426,7 @@ export class RelayLink {
       encodeFrame(keys(), frame, bytes, start, end, room, LENGTH_OCTETS);
       if (!this.#streams.send(peer.number, room)) return false;
     } else {
-      // Its own memory for each frame: the socket reads it later.
+      // A new buffer for each frame: the socket reads it later.
       const room = Buffer.allocUnsafe(octets);
       encodeFrame(keys(), frame, bytes, start, end, room, 0);
       this.#datagrams.send(room, peer.relay);
@@ -421,7 +453,7 @@ export class RelayLink {
     this.#sendControl(FrameKind.probe, peer.info.relay, body, octets);
   }
 
-  /** Sends the stamped frame `#out` with a body of this link's own. */
+  /** Sends the stamped frame `#out` with a body made by this link, as a datagram. */
   #sendControl(kind: FrameKind, to: Endpoint, body: Buffer, octets: number): void {
     const { keys } = this.#options;
     const frame = this.#out;
@@ -441,7 +473,7 @@ export class RelayLink {
     this.#datagrams.send(room, to);
   }
 
-  /** A frame from the connection of member `from`, or with 0 from a datagram of `address`:`port`. */
+  /** Takes a frame from the connection of member `from`, or if `from` is 0 from a datagram of `address`:`port`. */
   #onFrame(bytes: Buffer, start: number, end: number, from: number, address: string, port: number): void {
     try {
       this.#take(bytes, start, end, from, address, port);
@@ -454,7 +486,7 @@ export class RelayLink {
     const frame = this.#in;
     const refused = this.#refused;
     const self = this.#options.self();
-    // TLS keeps the order of a connection and lets nobody repeat it.
+    // On a connection TLS keeps the order and prevents replay.
     const fresh = from !== 0;
     const fault = decodeFrame(bytes, start, end, this.#options.keys(), fresh ? UNBOUND : self.incarnation, frame);
     if (fault === 'short' || fault === 'not-a-frame' || fault === 'version') {
@@ -472,8 +504,8 @@ export class RelayLink {
       return;
     }
     const known = this.#peers.get(frame.sender);
-    // Also from a member that is not known: its word is signed, and a view it belongs to may be what is missing here. A frame of version 1
-    // may be of long ago, so it counts only from a peer that has no other.
+    // The epoch of an unknown sender counts, too: its MAC is good, and this member may lack the view that seats it. A
+    // version 1 datagram may be an old replay, so it counts only from a peer that reads no newer version.
     const recent = fresh || frame.version >= (known?.version ?? ENVELOPE_VERSION);
     if (recent && frame.epoch > self.epoch) this.#announceNewerEpoch(frame.epoch);
     if (fresh && frame.sender !== from) {
@@ -506,7 +538,7 @@ export class RelayLink {
     }
     const peer = known!;
     if (!fresh) {
-      // An answer to a question of now is where the sender is, however far.
+      // The answer to a current question carries the sender's current sequence number, however far ahead.
       const used = peer.window.take(frame.sequence, proven);
       if (used !== null) {
         refused[used].n++;
@@ -543,7 +575,7 @@ export class RelayLink {
     }
   }
 
-  /** Hands over the packet of `#in`. */
+  /** Passes the packet of `#in` to `onPacket`. */
   #takePacket(bytes: Buffer): void {
     const frame = this.#in;
     if (frame.hops > HOP_LIMIT) {
@@ -576,7 +608,7 @@ export class RelayLink {
     this.#options.handlers.onPacket(packet);
   }
 
-  /** Hands over the message of `#in` and the flow of it that `member` holds or has held. */
+  /** Calls `take` with the message of `#in` and its flow, which `member` holds or has held. */
   #handOver(bytes: Buffer, member: number, take: RelayHandlers['onEgress']): void {
     const frame = this.#in;
     const flow = this.#flow;
@@ -590,7 +622,7 @@ export class RelayLink {
     take(flow, bytes, frame.start, frame.end);
   }
 
-  /** A frame of ours that waited for a connection to a member that is gone now: it is decided anew. */
+  /** Handles an own frame that waited for a connection to a removed member: it goes through the packet path again. */
   #takeBack(bytes: Buffer): void {
     const frame = this.#in;
     try {
@@ -602,7 +634,7 @@ export class RelayLink {
     }
   }
 
-  /** Has a peer prove which start of it is there: by its answer, or by its refusal of a question for another start. */
+  /** Probes a peer to get its incarnation: by its answer, or its refusal of a question to another incarnation. */
   #challenge(peer: Peer): void {
     const now = this.#options.clock.now();
     if (now - peer.challengedAt < REFUSAL_MS) return;
@@ -622,8 +654,8 @@ export class RelayLink {
   }
 
   /**
-   * Tells the sender of the frame `#in` that it is not taken, by which incarnation and in which epoch. A peer is told at the address of its
-   * record, for a frame that is replayed comes from anywhere; a stranger where its datagram came from.
+   * Sends a refusal of the frame `#in`, with this member's incarnation and epoch. A peer's refusal goes to the address
+   * in its record, because a replayed frame can come from anywhere. An unknown sender's goes to the datagram's source.
    */
   #refuse(fault: SenderFault | 'other-incarnation', address: string, port: number): void {
     const { clock, self } = this.#options;
@@ -640,7 +672,7 @@ export class RelayLink {
       if (now - peer.refusedAt < REFUSAL_MS) return;
       peer.refusedAt = now;
     }
-    // Bound to the start of the sender that sent the frame, whatever is known of it here.
+    // Bound to the incarnation that sent the frame, not to the stored one.
     this.#stamp(sender, peer?.version ?? version, senderIncarnation, self());
     this.#refusal.writeUIntBE(sequence, 0, REFUSAL_OCTETS);
     const octets = this.#out.version === ENVELOPE_VERSION ? REFUSAL_OCTETS : 0;

@@ -1,15 +1,15 @@
-// Keeps replayed datagrams off: which of the last sequence numbers of one sender have been seen (the anti-replay window of RFC 4303 3.4.3).
-// A receiver that has just started knows no number yet and takes the first it sees as the top: what was captured earlier is bound to another
-// incarnation of it (envelope.ts).
+// Rejects replayed datagrams: the anti-replay window of one sender (RFC 4303 3.4.3), a bit for each of its last
+// sequence numbers. A receiver that has just started takes the first number it receives as the top. Datagrams captured
+// earlier cannot get there: they are bound to another incarnation of the receiver (envelope.ts).
 
-/** How far datagrams may overtake one another. A burst of one sender fits; more would only cost memory per peer. */
+/** How many numbers datagrams may overtake one another. A burst of one sender fits; more would cost memory per peer. */
 const WIDTH = 4096;
-/** Frames a member can send in a millisecond, to all members together: ten times what one core writes. */
+/** Maximum of frames that a member sends in a millisecond to all members: ten times the rate that one core reaches. */
 const MOST_PER_MS = 2000;
-/** On top of the time since the sender was heard: answers come four times a second, some are lost, and this member may have stood still. */
+/** Added to the sender's silence: probes come four times a second, some are lost, and this process may have stalled. */
 const SLACK_MS = 1000;
 
-/** Why a number is not taken. */
+/** Why a number is rejected. */
 export type SequenceFault = 'replayed' | 'jumped';
 
 export class SequenceWindow {
@@ -18,7 +18,7 @@ export class SequenceWindow {
   /** The highest number seen; -1 before the first. */
   #top = -1;
 
-  /** `silence`: milliseconds since the sender has surely been heard. Asked only for numbers far ahead. */
+  /** `silence` returns the milliseconds since the sender's last proven answer. Called only for numbers far ahead. */
   constructor(silence: () => number) {
     this.#silence = silence;
   }
@@ -28,7 +28,10 @@ export class SequenceWindow {
     return this.#top;
   }
 
-  /** Null for a number that is new, and no further ahead than its sender can have come, or `proven` to be there; it counts as seen from then on. */
+  /**
+   * Marks a new `sequence` as seen and returns null. Returns 'replayed' for a number that was seen or is too old, and
+   * 'jumped' for one further ahead than its sender can be by now. `proven`: any number ahead is accepted.
+   */
   take(sequence: number, proven = false): SequenceFault | null {
     const ahead = sequence - this.#top;
     if (this.#top < 0) this.#seen.fill(0);
@@ -42,7 +45,7 @@ export class SequenceWindow {
     return null;
   }
 
-  /** Forgets everything: the next number is the top, wherever it is. */
+  /** Clears the window: the next number becomes the top. */
   reset(): void {
     this.#top = -1;
   }

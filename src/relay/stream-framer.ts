@@ -1,22 +1,25 @@
 // Cuts a byte stream into frames: 4 octets of length, big endian, then the frame.
 import { HEAD_IPV4, MAX_FRAME_OCTETS } from './envelope.ts';
 
-/** Octets of the length in front of each frame. */
+/** Octets of the length field in front of each frame. */
 export const LENGTH_OCTETS = 4;
 
 export class StreamFramer {
   readonly #onFrame: (bytes: Buffer, start: number, end: number) => void;
-  /** A length or frame that is not whole yet; its first `#held` octets are there. */
+  /** An incomplete length field or frame; its first `#held` octets are filled. */
   #part = Buffer.alloc(LENGTH_OCTETS);
   #held = 0;
-  /** Octets of the frame that is being gathered; 0 = its length is. */
+  /** Octets of the incomplete frame; 0 = the length field is incomplete. */
   #frame = 0;
 
   constructor(onFrame: (bytes: Buffer, start: number, end: number) => void) {
     this.#onFrame = onFrame;
   }
 
-  /** Takes what came; false when a length is impossible: the stream cannot be read any further. A frame that came in one piece is not copied. */
+  /**
+   * Takes the next octets of the stream and calls `onFrame` for each whole frame. Returns false for an impossible
+   * length; then the stream cannot be read further. A frame that is whole in `chunk` is not copied.
+   */
   feed(chunk: Buffer): boolean {
     let at = 0;
     while (at < chunk.length) {
@@ -36,7 +39,7 @@ export class StreamFramer {
     return true;
   }
 
-  /** Adds to the part; returns the offset behind what it took, or -1 for an impossible length. */
+  /** Adds octets from `at` on to the part. Returns the offset behind them, or -1 for an impossible length. */
   #gather(chunk: Buffer, at: number): number {
     const missing = (this.#frame === 0 ? LENGTH_OCTETS : this.#frame) - this.#held;
     const taken = Math.min(missing, chunk.length - at);

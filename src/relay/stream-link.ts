@@ -1,5 +1,6 @@
-// The stream side of the relay link: one TLS-PSK connection per pair of members, for what may not be lost or does not fit a datagram.
-// The member with the lower number dials, so that a pair has one connection, not two. Each frame goes behind 4 octets of length.
+// The stream side of the relay link: one TLS-PSK connection per pair of members, for frames that may not be lost or do
+// not fit a datagram. The member with the lower number dials, so that a pair has one connection, not two. Each frame
+// follows 4 octets of length.
 import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import tls from 'node:tls';
@@ -15,19 +16,22 @@ import { LENGTH_OCTETS, StreamFramer } from './stream-framer.ts';
 const HANDSHAKE_MS = 5000;
 const RETRY_FIRST_MS = 100;
 const RETRY_LAST_MS = 2000;
-/** A connection that lived this long was a good one: the next attempt starts with the shortest wait again. */
+/** After a connection that was up this long, the next attempt starts with the shortest wait again. */
 const PROVEN_MS = 2000;
-/** Octets that may wait per peer: some thousand messages. More would only be answered too late. */
+/** Octets that may wait per peer: some thousand messages. More would be delivered too late. */
 const QUEUE_OCTETS = 1024 * 1024;
-/** 64 * T1: every transaction that a queued frame belongs to has ended by then (RFC 3261 17.1.1.2). */
+/** 64 * T1: the transaction of a queued frame has ended by then (RFC 3261 17.1.1.2). */
 const QUEUE_AGE_MS = 32_000;
-/** Connections without a proven key, and how many of these may come from addresses where no peer is: a stranger cannot keep a peer out. */
+/** Maximum of connections without a proven key, in all and from addresses of no peer: strangers cannot block peers. */
 const UNPROVEN_LIMIT = 64;
 const UNPROVEN_STRANGERS = 32;
 /** First probe of a silent connection (RFC 9293 3.8.4). */
 const KEEP_ALIVE_MS = 5000;
 
-/** TLS 1.2 with one suite: the key is proven by both ends (RFC 4279), recorded traffic stays closed when it leaks later (ECDHE, RFC 7905). */
+/**
+ * TLS 1.2 with one suite. Both ends prove the key (RFC 4279). Recorded traffic stays secret when the key leaks later
+ * (ECDHE, RFC 7905).
+ */
 export const TLS_OPTIONS = {
   minVersion: 'TLSv1.2',
   maxVersion: 'TLSv1.2',
@@ -35,7 +39,7 @@ export const TLS_OPTIONS = {
   secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
 } as const;
 
-/** Where a peer's relay link is. A change of either makes a new connection. */
+/** A peer and the endpoint of its relay link. A change of incarnation or endpoint makes a new connection. */
 export interface StreamPeer {
   readonly number: number;
   readonly incarnation: number;
@@ -49,20 +53,20 @@ interface StreamOptions {
   readonly keys: () => Keyring;
   /** This member's number; 0 = none yet. */
   readonly number: () => number;
-  /** A frame from the connection of member `from`. `bytes` belongs to the handler. */
+  /** Called for each frame on the connection of member `from`. The handler owns `bytes`. */
   readonly onFrame: (from: number, bytes: Buffer, start: number, end: number) => void;
-  /** A frame that waited for a peer that is gone now; the bytes are the callee's. */
+  /** Called for each frame that waited for a peer that is removed now. The handler owns the bytes. */
   readonly onUndelivered: (frame: Buffer) => void;
   readonly refused: Readonly<Record<'queue-full' | 'queue-old' | 'handshake' | 'connections' | 'framing', Cell>>;
 }
 
-/** One connection, below and above TLS. */
+/** One connection: the TCP stream and the TLS layer on it. */
 interface Link {
   readonly raw: ByteStream;
   readonly secure: tls.TLSSocket;
 }
 
-/** Everything that concerns the connection to one peer. */
+/** State of the connection to one peer. */
 interface Line {
   peer: StreamPeer;
   /** Set while dialling and while up. */
@@ -78,7 +82,7 @@ interface Line {
   closed: boolean;
 }
 
-/** The PSK identity a member dials with: `sipfarm/<name of the key>/<member number>`. */
+/** Returns the PSK identity of a dialling member: `sipfarm/<name of the key>/<member number>`. */
 export function pskIdentity(key: FarmKey, number: number): string {
   return `sipfarm/${keyName(key)}/${number}`;
 }
@@ -92,7 +96,7 @@ function destroy(link: Link): void {
   link.raw.destroy();
 }
 
-/** Calls `onClosed` once, when either end or either layer is closed or broken. */
+/** Calls `onClosed` once, when either end or either layer closes or fails. */
 function onceClosed(link: Link, onClosed: () => void): void {
   let open = true;
   const closed = (): void => {
@@ -112,7 +116,7 @@ export class StreamLink {
   readonly #options: StreamOptions;
   readonly #context = tls.createSecureContext(TLS_OPTIONS);
   readonly #lines = new Map<number, Line>();
-  /** Accepted connections whose handshake is not over. */
+  /** Accepted connections whose handshake is not complete. */
   readonly #unproven = new Set<Link>();
   #strangers = 0;
   #server: StreamServer | undefined;
@@ -122,13 +126,13 @@ export class StreamLink {
     this.#options = options;
   }
 
-  /** Listens, or rejects with the system's error. */
+  /** Listens on TCP `local`. Rejects with the system's error. */
   async listen(local: Endpoint): Promise<void> {
     this.#server = await this.#options.network.listenTcp(local, (raw) => this.#onConnection(raw));
     if (!isAnyAddress(local.address)) this.#from = { address: local.address };
   }
 
-  /** The peers there are; connections to others are closed. Dials those with a higher number. */
+  /** Takes the current peers. Dials those with a higher number. Closes the connections to all others. */
   setPeers(peers: Iterable<StreamPeer>): void {
     const stay = new Set<number>();
     for (const { number, incarnation, relay } of peers) {
@@ -141,12 +145,15 @@ export class StreamLink {
     for (const line of this.#lines.values()) if (!stay.has(line.peer.number)) this.#close(line);
   }
 
-  /** True while frames go out at once. */
+  /** Returns true while the connection to the peer is up and frames leave at once. */
   up(number: number): boolean {
     return this.#lines.get(number)?.up === true;
   }
 
-  /** Sends `frame`, length in front, or keeps it until the connection is up. False when the peer is not known or too much waits; the latter is counted. */
+  /**
+   * Sends `frame`, which begins with its length, or queues it until the connection is up. Returns false when there is
+   * no such peer, or when more than QUEUE_OCTETS would wait; the latter is counted.
+   */
   send(number: number, frame: Buffer): boolean {
     const line = this.#lines.get(number);
     if (!line) return false;
@@ -164,7 +171,7 @@ export class StreamLink {
     return true;
   }
 
-  /** Room for fresh frames: those whose transactions are over have none of it. */
+  /** Removes queued frames whose transactions are over, to make room for new ones. */
   #forgetOld(line: Line): void {
     const oldest = this.#options.clock.now() - QUEUE_AGE_MS;
     while (line.queue.length > 0 && line.queue[0]!.at < oldest) {
@@ -173,7 +180,10 @@ export class StreamLink {
     }
   }
 
-  /** Gives up the connection to a peer that has long been silent: only this end may believe in it. Dials anew where this end dials. */
+  /**
+   * Closes the connection to a peer that has long been silent: the other end may have lost it. Dials again if this end
+   * is the dialling one.
+   */
   cut(number: number): void {
     const line = this.#lines.get(number);
     if (line?.up) this.#drop(line);
@@ -208,17 +218,17 @@ export class StreamLink {
     line.peer = peer;
     const moved = relay.address !== peer.relay.address || relay.port !== peer.relay.port;
     if (!moved && incarnation === peer.incarnation) {
-      // Not tried yet: this member had no number when it heard of the peer.
+      // Not dialled yet: this member had no number when the peer was added.
       if (!line.link && !line.retry) this.#dial(line);
       return;
     }
     line.wait = RETRY_FIRST_MS;
-    // Closed also when it came from the new incarnation already: it is back within the first wait.
+    // Also closes a connection that the new incarnation has already made; it is back after the first wait.
     if (line.link) this.#drop(line);
     else this.#dial(line);
   }
 
-  /** Closes the connection. It is down from now on, not from its event on: nothing may be written into it in between. */
+  /** Closes the connection. It is down at once, not at its close event: nothing may be written to it in between. */
   #drop(line: Line): void {
     const { link } = line;
     if (!link) return;
@@ -253,7 +263,7 @@ export class StreamLink {
       ...TLS_OPTIONS,
       socket: raw,
       pskCallback: () => ({ psk: primary.psk, identity: pskIdentity(primary, own) }),
-      // There is no certificate: the suite above proves the key.
+      // There is no certificate: the cipher suite proves the key.
       checkServerIdentity: () => undefined,
     });
     const link = { raw, secure };
@@ -350,7 +360,7 @@ export class StreamLink {
       leave();
       const before = line.link;
       line.link = link;
-      // The dialling end knows best: its new connection means that the old one is gone.
+      // Only the dialling end opens connections: a new one means that it has given up the old one.
       if (before) destroy(before);
       this.#isUp(line, link);
     });

@@ -1,8 +1,10 @@
-// The transparent side of the relay link (relay.mode transparent): a datagram goes to its owner as it came, with the client's own source
-// address and port, to a hatch there: a UDP socket that stands for one listener. No frame, no MAC.
+// The transparent side of the relay link (relay.mode transparent). A datagram goes to its owner unchanged, with the
+// client's source address and port, to a transparent port there: a UDP socket that stands for one listener. It has no
+// frame and no MAC.
 //
-// Nothing proves who sends to a hatch, so what comes there is worth what comes from the street, and less: it is never a probe, and counts as
-// relayed once. Only packets that have not been relayed go this way; so no packet goes it twice, and the hop limit bounds the rest.
+// Packets on a transparent port are unauthenticated and trusted less than packets from clients: they are never probes,
+// and they count as relayed once. Only packets that have not been relayed are sent like this. So no packet is sent
+// transparently twice, and the hop limit bounds further relaying.
 import { randomBytes } from 'node:crypto';
 import { readAddress } from '../base/address-octets.ts';
 import type { Endpoint } from '../base/endpoint.ts';
@@ -15,43 +17,46 @@ import { Packet, SecondChance } from '../packet/packet.ts';
 import { classify, PacketClass, skipLineEnds } from '../transport/classify.ts';
 import { IpPacket, type IpTarget, makeTarget } from './ip-packet.ts';
 
-/** A listener that takes and gives packets transparently. */
+/** A listener whose packets may be sent and received transparently. */
 export interface TransparentListener {
   /** Its index at this member. */
   readonly listener: number;
   readonly name: string;
-  /** Where it listens for clients. */
+  /** Endpoint on which it listens for clients. */
   readonly local: Endpoint;
-  /** Where its hatch is bound, of the family of `local`; port 0: the system picks one. */
+  /** Endpoint of its transparent port, of the address family of `local`; port 0: the system picks one. */
   readonly at: Endpoint;
 }
 
-/** A listener's hatch at another member, as that member's record tells it. */
+/** The transparent port of a listener, as the member record publishes it. */
 export interface TransparentPort {
   /** Name of the listener. */
   readonly listener: string;
   readonly at: Endpoint;
 }
 
-/** What became of packets, by direction: `out` taken by the system or refused by it (then sent in a frame); `in` a message, or none. */
+/**
+ * Outcomes of packets by direction. `out`: sent by the system, or refused by it and then sent in a frame. `in`: taken
+ * as a SIP message, or garbage.
+ */
 export const TRANSPARENT_OUTCOMES = { out: ['sent', 'refused'], in: ['taken', 'garbage'] } as const;
 
 export interface TransparentOptions {
   readonly network: Network;
-  /** All hatches are of one address family. */
+  /** All transparent ports have one address family. */
   readonly listeners: readonly TransparentListener[];
-  /** Octets an IP packet may have. */
+  /** Maximum octets of an IP packet. */
   readonly mtu: number;
-  /** Which member this is; nothing is taken while it has no number or no view. */
+  /** This member; no packet is taken while its number or epoch is 0. */
   readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
   readonly packets: CellFamily<'direction' | 'outcome'>;
   readonly sendErrors: Cell;
-  /** A packet for the owner lookup. The object is reused. */
+  /** Called with each packet for the owner lookup. The object is reused. */
   readonly onPacket: (packet: Packet) => void;
   readonly guard: Guard;
 }
 
-/** Hatches by listener code. */
+/** Transparent ports of one member by listener code. */
 export type Targets = ReadonlyMap<number, IpTarget>;
 
 export function targetsOf(transparentPorts: readonly TransparentPort[]): Targets {
@@ -64,14 +69,14 @@ export class TransparentLink {
   readonly #unsent: Cell;
   readonly #taken: Cell;
   readonly #garbage: Cell;
-  /** By index of the listener: its code when it may send so, else -1. */
+  /** By index of the listener: its code when it is transparent, else -1. */
   readonly #codes: Int16Array;
   readonly #packet = new Packet();
   #ip: IpPacket | undefined;
   #raw: RawSocket | undefined;
   #sockets: DatagramSocket[] = [];
   #transparentPorts: readonly TransparentPort[] = [];
-  /** Addresses of the farm's own hosts: a packet from one of them that comes in from the network is dropped there (RFC 1812 5.3.7). */
+  /** Addresses of the farm's hosts. A host drops packets from the network with its own source (RFC 1812 5.3.7). */
   #own: ReadonlySet<string> = new Set();
 
   constructor(options: TransparentOptions) {
@@ -84,12 +89,15 @@ export class TransparentLink {
     for (const { listener, name } of options.listeners) this.#codes[listener] = listenerCode(name);
   }
 
-  /** The hatches as they are bound; empty before `start`. */
+  /** The bound transparent ports; empty before `start`. */
   get transparentPorts(): readonly TransparentPort[] {
     return this.#transparentPorts;
   }
 
-  /** Rejects with SF_TRANSPARENT_UNAVAILABLE, or with the system's error when a hatch cannot be bound; then nothing stays open. */
+  /**
+   * Opens the raw socket and binds the transparent ports. Rejects with SF_TRANSPARENT_UNAVAILABLE, or with the system's
+   * error when a port cannot be bound; then nothing stays open.
+   */
   async start(): Promise<void> {
     const { network, listeners, mtu, sendErrors, guard } = this.#options;
     const [first] = listeners;
@@ -129,15 +137,18 @@ export class TransparentLink {
     await Promise.all(sockets.map((socket) => socket.close()));
   }
 
-  /** Addresses of this and the other members; IP literals. */
+  /** Sets the addresses of this and the other members; IP literals. */
   setOwnAddresses(addresses: Iterable<string>): void {
     this.#own = new Set(Array.from(addresses, canonical));
   }
 
-  /** Sends the packet to the hatch its listener has among `targets`. False when it cannot travel so, or the system does not take it: it is still yours. */
+  /**
+   * Sends the packet to its listener's transparent port in `targets`. Returns false when it cannot be sent
+   * transparently or the system refuses it; the caller still has the packet.
+   */
   send(targets: Targets, packet: Packet): boolean {
     const raw = this.#raw;
-    // Everything else needs what only a frame can tell: connection, hops, second chance.
+    // Connection, hops and second chance can travel only in a frame.
     if (!raw || packet.hops !== 0 || packet.connection !== 0 || packet.secondChance !== SecondChance.none) return false;
     const target = targets.get(this.#codes[packet.listener]!);
     if (!target || this.#own.has(packet.address)) return false;
@@ -152,12 +163,12 @@ export class TransparentLink {
     return true;
   }
 
-  /** A datagram at a hatch. */
+  /** Takes a datagram on a transparent port. */
   #take(at: TransparentListener, bytes: Buffer, address: string, port: number): void {
     const self = this.#options.self();
     const end = bytes.length;
     const start = skipLineEnds(bytes, 0, end);
-    // Members pass nothing on but SIP. Port 0 cannot be answered.
+    // Members relay only SIP. Source port 0 cannot be answered.
     const sip = port !== 0 && classify(bytes, start, end) === PacketClass.sip;
     if (!sip || self.number === 0 || self.epoch === 0) {
       this.#garbage.n++;
@@ -175,7 +186,7 @@ export class TransparentLink {
     packet.listener = at.listener;
     packet.listenerCode = this.#codes[at.listener]!;
     packet.connection = 0;
-    // Which member it came to it does not say, and nobody needs to know: answers leave from here.
+    // The packet does not name its ingress member. It is not needed: answers leave from this member.
     packet.ingress = self.number;
     packet.ingressIncarnation = self.incarnation;
     packet.hops = 1;
@@ -185,7 +196,7 @@ export class TransparentLink {
   }
 }
 
-/** As sockets report it. */
+/** Returns the address in the form in which sockets report it. */
 function canonical(address: string): string {
   const { octets } = makeTarget({ address, port: 0 });
   return readAddress(octets, 0, octets.length);

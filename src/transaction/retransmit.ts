@@ -1,5 +1,5 @@
-// What the edge says of its own accord for a server that is gone is repeated over UDP (RFC 3261 17.1.2.2): requests until they are answered,
-// answers a few times. Bounded: what there is no room for is sent once.
+// Retransmits over UDP what this member sends in place of a dead SIP server: requests until they are answered
+// (RFC 3261 17.1.2.2), answers three times. At most MAX_REPEATS messages are repeated; further ones are sent once.
 import type { Clock, Timer } from '../base/clock.ts';
 import type { Flow } from '../packet/flow.ts';
 
@@ -7,7 +7,7 @@ const T1_MS = 500;
 const T2_MS = 4000;
 /** 64*T1: timers F and H. */
 const LAST_MS = 64 * T1_MS;
-/** How often an answer is said again, at T1, 2*T1, 4*T1. */
+/** Retransmissions of an answer: after T1, 2*T1 and 4*T1. */
 const ANSWER_TIMES = 3;
 const MAX_REPEATS = 10_000;
 
@@ -27,12 +27,12 @@ export class Repeats {
     this.#send = send;
   }
 
-  /** Sends a request now, and by UDP again until `stop(key)`, 32 s at most. */
+  /** Sends a request now, and over UDP again until `stop(key)`, for at most 32 s. No effect while `key` is in use. */
   request(key: string, flow: Readonly<Flow>, message: Buffer): void {
     this.#repeat(key, flow, message, T1_MS, T2_MS, LAST_MS);
   }
 
-  /** Sends an answer now, and by UDP three times more until `stop(key)`: whether it arrives nobody tells. */
+  /** Sends an answer now, and over UDP three more times until `stop(key)`: its arrival is not confirmed. */
   answer(key: string, flow: Readonly<Flow>, message: Buffer): void {
     this.#repeat(key, flow, message, T1_MS, LAST_MS, T1_MS * 2 ** ANSWER_TIMES - 1);
   }
@@ -43,7 +43,7 @@ export class Repeats {
     this.#schedule(key, flow, message, T1_MS, T2_MS, LAST_MS);
   }
 
-  /** It has been answered. False when nothing is repeated under this key. */
+  /** Stops the retransmissions of an answered message. Returns false when nothing is repeated under this key. */
   stop(key: string): boolean {
     this.#all.get(key)?.timer.cancel();
     return this.#all.delete(key);

@@ -1,11 +1,12 @@
-// Takes over the calls of members that are gone, by their records: each by one member, once. Cold: driven by views, timers, and by packets that
-// need a call at once; what the packet path asks is answered from memory.
+// Adopts the calls of members that are gone, from their records: each call once, by one member. Cold code, driven by
+// views, timers, and packets that need a call at once. The packet path is answered from memory.
 //
-//    seat lost      what rang there, and belongs to a slot that is this member's now, is read into memory, and adopted only by need
-//    back in time   the member restarted in front of a server that lived on: all that was read is forgotten
-//    grace over     by sweep: every record of a slot of ours, first what rings, then the dialogs; again while records are left
+//    seat lost      pending records in slots that this member owns now are read into memory, and adopted only on demand
+//    back in time   the member restarted while its SIP server kept running: all records read are forgotten
+//    grace over     sweep: adopts every record in the own slots, first pending ones, then dialogs; repeated while
+//                   records are left
 //
-// Whoever wins the claim of a record (claim.ts) acts.
+// Only the member that wins the claim of a record (claim.ts) acts on the call.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SipfarmError } from '../../base/errors.ts';
@@ -16,13 +17,13 @@ import { type CallRecord, recordKey, recordPrefix } from '../records/call-record
 import { recordPages, type StoredRecord, storedRecord } from '../records/record-pages.ts';
 import { Claim, type ClaimOptions } from './claim.ts';
 
-/** Milliseconds after the loss of its seat in which a member may come back and go on as if nothing had been. */
+/** Milliseconds after the loss of its seat in which a member may come back and keep its calls. */
 export const GRACE_MS = 5000;
 
-/** by need: a packet asked for it; by sweep: nobody did. */
+/** need: a packet needed the call. sweep: the sweep found its record. */
 export type AdoptionReason = 'need' | 'sweep';
 
-/** What became of an adopted call, the label `outcome` of adopted_calls_total. */
+/** Outcomes of an adoption: the label `outcome` of adopted_calls_total. */
 export const ADOPTION_OUTCOMES = {
   ringing: 'goes on ringing',
   dialog: 'goes on as a dialog',
@@ -43,26 +44,23 @@ export interface LeftCall {
   readonly record: CallRecord;
 }
 
-/** Keeps the records that are this member's: the call journal. */
+/** Keeps this member's own records: the call journal. */
 export interface RecordKeeper {
   has(entry: number): boolean;
-  /** A record that stands in the store under this member's number now. False when it is not kept. */
+  /** Takes a record that the store now has under this member's number. Returns false when it is not kept. */
   restore(entry: number, record: CallRecord): boolean;
 }
 
-/** What the packets wait for that wait for the reading of records, and for no member: no member has this number. */
+/** Handles adopted calls: the service. */
 export const RECORDS = 0;
 
-/** What is done with calls: the service. */
+/** Called once per adoption: this member alone owns the call of `owner` now. Returns the outcome. */
 export interface Successor {
-  /** The call, which was `owner`'s, is this member's now, and nobody else's. Once per adoption. */
+  /** Called when that member has a seat again: it owns the dialogs whose tokens name it. */
   adopted(entry: number, record: CallRecord, owner: number): AdoptionOutcome;
-  /** That member has a seat again: the dialogs that name it are its own. */
+  /** Called when that member is back or its grace is over: packets that waited for that are handled now. */
   seated(owner: number): void;
-  /**
-   * That member is back, or its grace is over: what waits for either goes on. `RECORDS` stands for no member: what rang at the members that are
-   * gone is read, or the reading has taken too long.
-   */
+  /** Called when the pending records of a gone member have been read, or READING_MS have passed. */
   decided(owner: number): void;
 }
 
@@ -70,14 +68,14 @@ export interface Successor {
 export interface AdoptionOptions extends ClaimOptions {
   readonly clock: Clock;
   readonly log: Logger;
-  /** The Call-ID's slot is this member's. */
+  /** Returns true when this member owns the slot of the Call-ID. */
   readonly owns: (callId: string) => boolean;
   readonly keeper: RecordKeeper;
   readonly successor: Successor;
   readonly adopted: CellFamily<'why' | 'outcome'>;
 }
 
-/** Records kept in memory of what rang at members that are gone. What is more waits for the sweep. */
+/** Maximum of records of gone members in memory. Further ones wait for the sweep. */
 const MAX_KNOWN = 20_000;
 const MAX_KNOWN_OCTETS = 128 * 1024 * 1024;
 /** Records adopted in one transaction of a sweep, two writes each. */
@@ -85,25 +83,25 @@ const BATCH = 40;
 /** Milliseconds between two batches. */
 const BATCH_PAUSE_MS = 50;
 const RETRY_MS = 300;
-/** How often the store is asked what became of a transaction whose answer was lost. */
+/** Maximum of attempts for one claim while the store does not answer. */
 const MAX_TRIES = 20;
-/** Pauses between sweeps while others have records to adopt. */
+/** First and longest pause between sweeps while records are left that other members have to adopt. */
 const SWEEP_MS = 10_000;
 const LONGEST_SWEEP_MS = 300_000;
-/** So long at most may packets wait for the reading. */
+/** Maximum time that packets wait for the pending records to be read. */
 const READING_MS = 1000;
-/** Packets that wait for one adoption by need. */
+/** Maximum of packets that wait for one adoption on demand. */
 const MAX_WAITING = 8;
-/** Dialogs looked for by need at one time, and in a second: whoever has had a call here can make up Call-IDs. */
+/** Maximum of dialogs read on demand at one time, and per second: a former party can send invented Call-IDs. */
 const MAX_WANTED = 1000;
 const WANTED_PER_SECOND = 200;
-/** Nobody asks for the records of a number that was not seen since. */
+/** At the start, records of numbers that were last seen longer ago than a day are not read. */
 const FORGOTTEN_MS = 86_400_000;
-/** Of a record in JSON, beside its texts. */
+/** Estimated octets of a record in JSON without the texts of its legs. */
 const RECORD_OCTETS = 2000;
 
 interface KnownRecord extends StoredRecord {
-  /** Those who asked for it by need; undefined while nobody takes it. */
+  /** Callbacks of packets that need the call; undefined while it is not being adopted. */
   waiting: ((won: boolean) => void)[] | undefined;
 }
 
@@ -111,7 +109,7 @@ interface Gone {
   readonly number: number;
   readonly since: number;
   phase: 'grace' | 'open';
-  /** Its pending records are in memory. */
+  /** Its pending records have been read. */
   read: boolean;
   readonly pending: Map<number, KnownRecord>;
   timer: Timer | undefined;
@@ -136,24 +134,24 @@ export class Adoption {
     this.#claim = new Claim(options);
   }
 
-  /** True while a member is gone and its calls are not all in other hands. */
+  /** True while a member is gone and not all of its calls are adopted. */
   get watching(): boolean {
     return this.#gone.size > 0;
   }
 
-  /** True for a moment after a member has gone: what rang there is not known yet. */
+  /** True while the pending records of a gone member are being read, at most READING_MS after its loss. */
   get reading(): boolean {
     const now = this.#options.clock.now();
     for (const { read, since } of this.#gone.values()) if (!read && now - since < READING_MS) return true;
     return false;
   }
 
-  /** That member has lost its seat a moment ago, and may come back as if nothing had been. */
+  /** Returns true while that member has lost its seat and may still come back and keep its calls. */
   inGrace(owner: number): boolean {
     return this.#gone.get(owner)?.phase === 'grace';
   }
 
-  /** What is known of a call that rang at a member that is gone; `callKey`: of its Call-ID. */
+  /** Returns the pending record of a gone member for this Call-ID key, if it has been read. */
   left(callKey: number): LeftCall | undefined {
     for (const { pending } of this.#gone.values()) {
       const known = pending.get(callKey) ?? pending.get(-callKey);
@@ -162,7 +160,7 @@ export class Adoption {
     return undefined;
   }
 
-  /** The seats of the view in force. */
+  /** Takes the seats of the view in force: starts grace for lost ones, ends it for returned members, and sweeps. */
   takeSeats(numbers: ReadonlySet<number>): void {
     if (this.#closed) return;
     const before = this.#seated;
@@ -177,8 +175,8 @@ export class Adoption {
   }
 
   /**
-   * Adopts the call at once, because a packet needs it. `then` is told whether it is ours; the heir has heard of it before. Whoever comes when too
-   * many wait already is not told.
+   * Adopts the call at once, because a packet needs it. Calls `then` with true when this member owns it now;
+   * `onAdopted` has been called before. Does not call `then` when MAX_WAITING callbacks already wait.
    */
   take(left: LeftCall, then: (won: boolean) => void): void {
     const known = this.#gone.get(left.owner)?.pending.get(left.entry);
@@ -191,7 +189,7 @@ export class Adoption {
     }
   }
 
-  /** The call begins anew here: what the dead member has left of it is deleted. */
+  /** Deletes the dead member's record of a call that begins again at this member. */
   supersede(left: LeftCall): void {
     const known = this.#gone.get(left.owner)?.pending.get(left.entry);
     if (!known || known.waiting) return;
@@ -200,7 +198,7 @@ export class Adoption {
     void this.#claim.abandon(known);
   }
 
-  /** A packet of a dialog of that member has come: its record is adopted before its turn. Only after the grace. */
+  /** Adopts a dialog of that member ahead of the sweep, for a packet of it. No effect before its grace is over. */
   wantDialog(owner: number, callKey: number): void {
     const { keeper, clock } = this.#options;
     if (this.#gone.get(owner)?.phase !== 'open' || keeper.has(callKey) || keeper.has(-callKey)) return;
@@ -209,7 +207,10 @@ export class Adoption {
     void this.#fetchDialog(owner, callKey).finally(() => this.#wanted.delete(callKey));
   }
 
-  /** A dialog of that member has ended here, in its grace: when it comes back it shall not find the record, and wait for the end of the call. */
+  /**
+   * Deletes the record of that member's dialog, which has ended here during its grace. Otherwise the member would
+   * restore the call when it comes back. `concerns` returns true when the record is that of the dialog.
+   */
   endDialog(owner: number, callKey: number, concerns: (record: CallRecord) => boolean): void {
     const { mayAdopt } = this.#options;
     if (!this.inGrace(owner) || this.#wanted.has(callKey) || this.#wanted.size >= MAX_WANTED || !mayAdopt()) return;
@@ -219,7 +220,7 @@ export class Adoption {
     void this.#deleteDialog(owner, callKey, concerns).finally(() => this.#wanted.delete(callKey));
   }
 
-  /** Ends all timers; what is under way is left to itself. */
+  /** Cancels all timers. Store operations under way are not cancelled. */
   close(): void {
     this.#closed = true;
     for (const { timer } of this.#gone.values()) timer?.cancel();
@@ -227,7 +228,7 @@ export class Adoption {
     this.#gone.clear();
   }
 
-  /** Members that were gone before this one has seen its first view: their numbers are given, and have no seat. */
+  /** Finds members that were gone before this one's first view: numbers in the store without a seat. */
   async #discover(): Promise<void> {
     const { clock } = this.#options;
     const entries = await this.#numbers();
@@ -277,7 +278,7 @@ export class Adoption {
     if (!gone) return;
     gone.timer?.cancel();
     this.#gone.delete(number);
-    // What is being adopted at this moment is decided by the store.
+    // The store decides about claims that are under way.
     for (const known of gone.pending.values()) this.#uncount(known);
     this.#options.successor.decided(number);
     this.#options.successor.decided(RECORDS);
@@ -305,7 +306,7 @@ export class Adoption {
     this.#knownOctets -= octetsOf(record);
   }
 
-  /** Never resolves once all is closed. */
+  /** Resolves after `ms`; never after `close`. */
   #pause(ms: number): Promise<void> {
     return new Promise<void>((resolve) => {
       const timer = this.#options.clock.after(ms, () => {
@@ -338,7 +339,7 @@ export class Adoption {
     }
   }
 
-  /** The records of one kind, page by page. Rejects as Store.page does. */
+  /** Reads the records of one kind, page by page. Rejects as Store.page does. */
   async *#records({ number }: Gone, kind: 'pending' | 'dialog'): AsyncGenerator<KnownRecord, void, void> {
     for await (const page of recordPages(this.#options.store, recordPrefix(number, kind)))
       for (const record of page) yield { ...record, waiting: undefined };
@@ -377,11 +378,11 @@ export class Adoption {
     gone.pause = Math.min(gone.pause * 2, LONGEST_SWEEP_MS);
   }
 
-  /** Adopts what is ours. Resolves to the number of records that are left. */
+  /** Adopts the records in this member's slots. Resolves to the number of records that are left. */
   async #sweepOnce(gone: Gone): Promise<number> {
     const seen = new Set<number>();
     const left = (await this.#sweepKind(gone, 'pending', seen)) + (await this.#sweepKind(gone, 'dialog', seen));
-    // Of what had been read before, the rest has gone meanwhile.
+    // Records read before but not found by the sweep are no longer in the store.
     for (const known of gone.pending.values()) if (!seen.has(known.entry) && !known.waiting) this.#forget(known);
     return left;
   }
@@ -399,7 +400,7 @@ export class Adoption {
         left++;
         continue;
       }
-      // What has been read before may have changed since: its owner was slow to die.
+      // A record read before may have changed: its owner could still write after it lost the seat.
       if (before) this.#forget(before);
       this.#remember(gone, found);
       batch.push(found);
@@ -413,7 +414,7 @@ export class Adoption {
     return left + (await this.#takeMany(batch));
   }
 
-  /** Resolves to the number of those that could not be decided. */
+  /** Claims these records. Resolves to the number of those whose owner is still open. */
   async #takeMany(batch: readonly KnownRecord[]): Promise<number> {
     const { keeper } = this.#options;
     const free = batch.filter(
@@ -426,17 +427,20 @@ export class Adoption {
     for (const known of free) {
       const tried = fresh.includes(known);
       if (together === true && tried) this.#decided(known, 'sweep', 'won');
-      // What was ours before, from a page read too early, is not to be taken for what this transaction has done.
+      // Only records of an unanswered transaction are in doubt. A call that was held before was not part of it.
       else if (!(await this.#takeOne(known, 'sweep', together === undefined && tried))) left++;
     }
     return left;
   }
 
-  /** Takes one; `waiting` is set. `maybe`: it may be ours already. Resolves to false when it is still open whose it is. Never rejects. */
+  /**
+   * Claims one record whose `waiting` is set. `maybe`: an unanswered transaction may already have won it. Resolves to
+   * false when its owner is still open. Never rejects for store errors.
+   */
   async #takeOne(known: KnownRecord, why: AdoptionReason, maybe = false): Promise<boolean> {
     const { keeper, log } = this.#options;
     if (!maybe && keeper.has(known.entry)) {
-      // Here it has begun anew.
+      // The call has begun again at this member.
       await this.#claim.abandon(known);
       this.#decided(known, why, 'over-already');
       return true;
@@ -476,7 +480,7 @@ export class Adoption {
     for (const then of waiting) then(how === 'won');
   }
 
-  /** Never rejects. What cannot be deleted now is adopted after the grace, and deleted then. */
+  /** Deletes the record of a dialog. Never rejects. A record that stays is adopted after the grace and deleted then. */
   async #deleteDialog(owner: number, callKey: number, concerns: (record: CallRecord) => boolean): Promise<void> {
     const { store, adopted } = this.#options;
     for (const entry of [callKey, -callKey]) {

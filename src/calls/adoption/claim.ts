@@ -1,5 +1,6 @@
-// To adopt is one transaction: the record under the dead member's number is deleted, if it is still the one that was read, and put under this
-// member's own. Whoever wins it has the call. An answer of the store that got lost is made up for by looking what stands there.
+// Claims a record in one transaction: deletes it under the dead member's number, if it is still the one that was read,
+// and writes it under this member's number. The member whose transaction succeeds owns the call. When the store's
+// answer was lost, the keys are read to find the outcome.
 import { SipfarmError } from '../../base/errors.ts';
 import type { Store, Write } from '../../store/store.ts';
 import { type CallRecord, parseCallRecord, recordKey } from '../records/call-record.ts';
@@ -7,9 +8,9 @@ import type { StoredRecord } from '../records/record-pages.ts';
 
 export interface ClaimOptions {
   readonly store: Store;
-  /** This member as of now. */
+  /** Returns this member's current values. */
   readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
-  /** False while this member may adopt nothing. */
+  /** False while this member may not adopt. */
   readonly mayAdopt: () => boolean;
 }
 
@@ -20,7 +21,10 @@ export class Claim {
     this.#options = options;
   }
 
-  /** Claims one. `unsure`: it was tried before, and the answer was lost. Rejects as the store does, and while nothing may be adopted. */
+  /**
+   * Claims one record. `inDoubt`: an earlier claim had no answer. Rejects as the store does, and with
+   * SF_STORE_UNREACHABLE while this member may not adopt.
+   */
   async one(left: StoredRecord, inDoubt: boolean): Promise<'won' | 'by-another'> {
     const { store, mayAdopt, self } = this.#options;
     if (inDoubt) {
@@ -32,24 +36,24 @@ export class Claim {
     return (await store.commit(this.#writes(left))) ? 'won' : 'by-another';
   }
 
-  /** Claims all or none; undefined when that is not known. */
+  /** Claims all records or none. Resolves to undefined when the outcome is in doubt; never rejects. */
   async together(left: readonly StoredRecord[]): Promise<boolean | undefined> {
     if (!this.#options.mayAdopt()) return false;
     return this.#options.store.commit(left.flatMap((each) => this.#writes(each))).catch(() => undefined);
   }
 
-  /** The record as it stands under our number once it is ours. */
+  /** Returns the record as it is written under this member's number. */
   own({ record }: StoredRecord): CallRecord {
     const { incarnation, epoch } = this.#options.self();
     return { ...record, incarnation, epoch };
   }
 
-  /** Deletes what the dead member has left, if it is still what was read. Never rejects: the next sweep finds what stayed. */
+  /** Deletes the dead member's record if it is unchanged. Never rejects: the next sweep finds a record that stayed. */
   async abandon({ key, revision }: StoredRecord): Promise<void> {
     await this.#options.store.commit([{ key, value: undefined, expect: revision }]).catch(() => {});
   }
 
-  /** Deletes what was won, when it cannot be kept. Never rejects. */
+  /** Deletes a claimed record that cannot be kept. Never rejects. */
   async renounce(left: StoredRecord): Promise<void> {
     await this.#options.store.commit([{ key: this.#ownKey(left), value: undefined }]).catch(() => {});
   }

@@ -1,8 +1,9 @@
-// The store's keys calls/<owner>/pending/<key> and calls/<owner>/dialog/<key>: what another member needs to go on with a call when its owner is
-// gone. A call without a record was never written, or is over.
+// The store's keys calls/<owner>/pending/<key> and calls/<owner>/dialog/<key>: the data that another member needs to
+// continue a call when its owner is gone. A call without a record was never written, or is over.
 //
-// The owner's number stands in the key: it alone writes there, what a dead member leaves behind is one prefix, and to adopt a call is to move
-// its record, by one transaction that fails when somebody else was faster. What still rings stands apart from dialogs, because it cannot wait.
+// The owner's number is part of the key. So only the owner writes there, and all records of a dead member have one
+// prefix. Adoption moves a record, in one transaction that fails when another member was faster. Pending calls have
+// keys of their own, because they cannot wait as long as dialogs.
 import { isInteger, isList, isObject, isOneOf, isText } from '../../base/guards.ts';
 import type { Way } from '../../packet/flow.ts';
 
@@ -15,23 +16,25 @@ export const RECORD_METHODS = ['INVITE', 'SUBSCRIBE'] as const;
 export type RecordMethod = (typeof RECORD_METHODS)[number];
 
 /**
- * One side of a call: a request that opened it, between the farm and somebody outside. A proxy's call has one of each kind under one Call-ID,
- * and one more `server` for each branch; a back-to-back user agent's two sides have a Call-ID, and so a record, each.
+ * One side of a call: a request that opened it, between the farm and an outside party. A proxy's call has a `client`
+ * leg and a `server` leg per branch under one Call-ID. The two sides of a back-to-back user agent have different
+ * Call-IDs, and so a record each.
  */
 export interface Leg {
-  /** `client`: somebody outside sent it to the SIP server. `server`: the SIP server sent it to somebody outside. */
+  /** `client`: an outside party sent it to the SIP server. `server`: the SIP server sent it to an outside party. */
   readonly from: 'client' | 'server';
-  /** The way to that somebody. */
+  /** Flow to this leg's outside party. */
   readonly flow: Readonly<Way>;
-  /** It has moved since: `flow` is where it is now, whatever the messages name. Left out: it has not. */
+  /** The party has moved: `flow` is its new flow, even if the stored messages name the old one. Left out: not moved. */
   readonly moved?: true;
   /**
-   * The request as it stood outside (`client`: as it came, source stamped into its Via; `server`: as it left, under our Via): start line and
-   * the headers that identify and route, no body. `client`: all Via; `server`: the top Via only, the rest travels in the responses. Once
-   * confirmed, no Via.
+   * The request in its form outside the farm: start line and the headers that identify and route, no body.
+   * `client`: as received, with the source written into its Via; all Via headers.
+   * `server`: as sent, with this farm's Via; only the top Via, because the responses carry the rest.
+   * Without Via once the call is confirmed.
    */
   readonly request: string;
-  /** Its 2xx as it stood outside, the same headers without Via; left out until there is one. */
+  /** Its 2xx in its form outside the farm, the same headers without Via; left out until there is one. */
   readonly answer?: string;
 }
 
@@ -40,7 +43,7 @@ export interface CallRecord {
   readonly state: CallRecordState;
   readonly method: RecordMethod;
   readonly callId: string;
-  /** The incarnation of the owner when it wrote this, and the epoch in which the call became its own. */
+  /** Incarnation of the owner that wrote the record, and epoch in which it became the owner of the call. */
   readonly incarnation: number;
   readonly epoch: number;
   /** ISO 8601, the owner's wall clock; for people. */
@@ -48,26 +51,26 @@ export interface CallRecord {
   readonly legs: readonly Leg[];
 }
 
-/** A proxy that forks wider than this has its further branches left out: they end with their own timers. */
+/** Maximum of legs. Further branches of a forking proxy are not recorded; they end by their own timers. */
 export const MAX_LEGS = 8;
-/** Characters of the text of one message. Longer ones are not recorded. */
+/** Maximum characters of the text of one message. Longer messages are not recorded. */
 export const MAX_LEG_TEXT = 8192;
 /** A Call-ID longer than this is not recorded. */
 export const MAX_CALL_ID = 512;
 
 const MAX_EPOCH = 0xffffffff;
 
-/** What is in front of all records of member number `owner`, or of those of one kind. */
+/** Returns the prefix of the keys of all records of member number `owner`, or of those of one kind. */
 export function recordPrefix(owner: number, kind?: 'pending' | 'dialog'): string {
   return kind ? `calls/${owner}/${kind}/` : `calls/${owner}/`;
 }
 
-/** The store's key of a call: `entry` is its key in the call table, negative for a call that the server made. */
+/** Returns the store's key of a call. `entry`: its key in the call table, negative for a call that the server made. */
 export function recordKey(owner: number, state: CallRecordState, entry: number): string {
   return `${recordPrefix(owner, state === 'confirmed' ? 'dialog' : 'pending')}${entry.toString(36)}`;
 }
 
-/** The owner and the entry that a store's key names; undefined when it is no record's. */
+/** Returns owner and entry of a record's key in the store; undefined for other keys. */
 export function parseRecordKey(key: string): { readonly owner: number; readonly entry: number } | undefined {
   const match = /^calls\/([1-9]\d{0,4})\/(?:pending|dialog)\/(-?[0-9a-z]{1,11})$/.exec(key);
   if (!match) return undefined;
@@ -75,7 +78,7 @@ export function parseRecordKey(key: string): { readonly owner: number; readonly 
   return Number.isSafeInteger(entry) ? { owner: Number(match[1]), entry } : undefined;
 }
 
-/** undefined when `value` has another shape or breaks a bound. Unknown fields are left out. */
+/** Returns the record; undefined when `value` has a wrong shape or breaks a bound. Unknown fields are left out. */
 export function parseCallRecord(value: unknown): CallRecord | undefined {
   if (!isObject(value)) return undefined;
   const { v, state, method, callId, incarnation, epoch, since, legs } = value;
@@ -96,7 +99,7 @@ function parseLeg(value: unknown): Leg | undefined {
   return way && { from, flow: way, ...(moved === true && { moved }), request, ...(answer !== undefined && { answer }) };
 }
 
-/** A record of a version before 0.1.1 says nothing of the party's place. */
+/** Returns the flow; undefined when `value` is none. Records before version 0.1.1 have neither `target` nor `nat`. */
 function parseFlow(value: unknown): Way | undefined {
   if (!isObject(value)) return undefined;
   const { member, incarnation, listener, connection, address, port, target = -1, nat = false } = value;

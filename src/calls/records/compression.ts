@@ -1,17 +1,18 @@
-// Makes short texts shorter that resemble others: LZ77 with a dictionary of texts seen before. What an operation says:
+// Compresses short texts that resemble earlier ones: LZ77 with a dictionary of earlier texts. The operations:
 //
 //    00llllll              l+1 literals follow
-//    01llllll              l+3 octets from as far back as the last time
-//    10lllldd dddddddd     l+4 octets from d+1 octets back
-//    11llllll d16          l+4 octets from d+1 octets back
+//    01llllll              copies l+3 octets from the distance of the last copy
+//    10lllldd dddddddd     copies l+4 octets from d+1 octets back
+//    11llllll d16          copies l+4 octets from d+1 octets back
 //
-// A length whose l is all ones goes on in one octet more. A record that differs from one in the dictionary in names and numbers only is copied
-// from it bit by bit, mostly from the same distance: that is why the second operation exists, and why this beats deflate here.
+// If all bits of a copy's l are ones, one more octet follows and is added to the length. A record that differs from one
+// in the dictionary only in names and numbers is copied from it in pieces, mostly from the same distance. The second
+// operation exists for that; it makes this format smaller than deflate here.
 
-/** Octets of dictionary and text together. */
+/** Maximum octets of dictionary and text together. */
 const SPACE = 65_535;
 export const MAX_DICTIONARY = 16_384;
-/** Octets that can be compressed at a time. */
+/** Maximum octets of one text. */
 export const MAX_TEXT = SPACE - MAX_DICTIONARY;
 
 const HASH_BITS = 12;
@@ -23,11 +24,11 @@ const NEAR = 1024;
 
 export class Dictionary {
   readonly octets: Uint8Array;
-  /** Behind the last place of each hash, 0 = none; and per place the one before of the same hash. */
+  /** Last place of each hash plus 1, 0 = none; and per place the previous one of the same hash, plus 1. */
   readonly heads = new Uint16Array(1 << HASH_BITS);
   readonly chain: Uint16Array;
 
-  /** At most MAX_DICTIONARY octets. */
+  /** Copies `octets`. Throws RangeError for more than MAX_DICTIONARY octets. */
   constructor(octets: Uint8Array) {
     if (octets.length > MAX_DICTIONARY) throw new RangeError('the dictionary is too long');
     this.octets = octets.slice();
@@ -40,10 +41,10 @@ export class Dictionary {
   }
 }
 
-/** One place to work in. The text to compress is put into `space` at `start`, where an expanded one is found, too. */
+/** Compresses and expands in one working buffer. Input text and expanded text begin in `space` where `load` returns. */
 export class Compressor {
   readonly space = Buffer.alloc(SPACE);
-  /** What `compress` makes: at worst all literals. Give it little to write before that. */
+  /** Output of `compress`; has room for the worst case, all literals, behind at most 15 octets of the caller. */
   readonly packed = Buffer.alloc(MAX_TEXT + (MAX_TEXT >> 6) + 16);
   readonly #heads = new Uint16Array(1 << HASH_BITS);
   readonly #chain = new Uint16Array(SPACE);
@@ -51,7 +52,7 @@ export class Compressor {
   #start = 0;
   #out = 0;
 
-  /** Takes `dictionary` for what follows; where the text begins in `space`. */
+  /** Loads `dictionary` for the following calls. Returns the offset in `space` where the text begins. */
   load(dictionary: Dictionary): number {
     if (this.#dictionary !== dictionary) {
       this.#dictionary = dictionary;
@@ -62,7 +63,7 @@ export class Compressor {
     return this.#start;
   }
 
-  /** Compresses the `length` octets that were put into `space`, into `packed` from `out` on; behind the last octet there. */
+  /** Compresses the `length` octets of text in `space` into `packed` from `out` on. Returns the offset behind them. */
   compress(length: number, out: number): number {
     const { space } = this;
     const heads = this.#heads;
@@ -79,7 +80,7 @@ export class Compressor {
       let far = last;
       if (best < LEAST_AGAIN) best = 0;
       if (at <= lastHash) {
-        // What says the same in fewer octets is better: a new distance takes one or two more.
+        // Prefers the shorter operation: a new distance takes one or two octets more than the last distance.
         let candidate = heads[hashAt(space, at)]!;
         for (let tries = TRIES; candidate !== 0 && tries > 0; candidate = chain[candidate - 1]!, tries--) {
           const distance = at - candidate + 1;
@@ -108,7 +109,10 @@ export class Compressor {
     return this.#out;
   }
 
-  /** Expands the octets of `packed` from `from` to `end`, made with the dictionary that is loaded, into `space`; behind the last octet there. */
+  /**
+   * Expands the octets `from` to `end` of `packed` into `space`. The loaded dictionary must be the one used for
+   * compression. Returns the offset behind the last octet in `space`.
+   */
   expand(packed: Uint8Array, from: number, end: number): number {
     const { space } = this;
     let at = this.#start;
@@ -158,7 +162,7 @@ export class Compressor {
     for (let left = length; left > 0; again = true) {
       const least = again ? LEAST_AGAIN : LEAST_COPY;
       const top = !again && distance <= NEAR ? 15 : 63;
-      // No piece may be left that is too short for an operation.
+      // The rest must not be too short for an operation.
       let count = Math.min(left, least + top + 255);
       if (left - count > 0 && left - count < LEAST_AGAIN) count -= LEAST_AGAIN;
       this.#operation(count - least, distance - 1, again, top);
@@ -187,7 +191,7 @@ function hashAt(octets: Uint8Array, at: number): number {
   return Math.imul(four, 0x9e37_79b1) >>> (32 - HASH_BITS);
 }
 
-/** How many octets from `before` on are those from `at` on. */
+/** Returns how many octets from `before` on equal those from `at` on, up to `end`. */
 function matchLength(octets: Uint8Array, before: number, at: number, end: number): number {
   let length = 0;
   while (at + length < end && octets[before + length] === octets[at + length]) length++;

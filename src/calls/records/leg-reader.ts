@@ -1,4 +1,5 @@
-// Reads the message of a leg: its transaction, its tags, its routes. Pure, and cold: a leg is read anew for each question.
+// Reads the stored message of a leg: its transaction, its tags, its routes. Pure and cold: each function parses the
+// text again.
 
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
@@ -9,7 +10,7 @@ import type { Leg } from './call-record.ts';
 const line = new HeaderLine();
 const nameAddr = new NameAddr();
 
-/** Reads the text of a leg's message; undefined when it is none. A text without Via is one: a confirmed leg has none. */
+/** Parses the text of a leg's message; undefined when it is invalid. Via may be missing: confirmed legs have none. */
 export function readLeg(text: string): Scan | undefined {
   const bytes = Buffer.from(`${text.replace(/[\r\n]+$/, '')}\r\n\r\n`, 'latin1');
   const read = new Scan();
@@ -19,8 +20,9 @@ export function readLeg(text: string): Scan | undefined {
 }
 
 /**
- * Is `request` the leg's own request once more, its CANCEL, or the ACK of its error? Compares branch and sent-by of the top Via (RFC 3261 17.2.3), From
- * tag and CSeq number: whoever has only seen the call's messages further on does not know the branch.
+ * Returns true when `request` is a copy of the leg's own request, its CANCEL, or the ACK of its error. Compares branch
+ * and sent-by of the top Via (RFC 3261 17.2.3), From tag and CSeq number. An attacker that has only seen the call's
+ * messages further downstream does not have the branch.
  */
 export function isOfTransaction(leg: Leg, request: Scan): boolean {
   const own = readLeg(leg.request);
@@ -33,13 +35,13 @@ export function isOfTransaction(leg: Leg, request: Scan): boolean {
   );
 }
 
-/** The branch of the leg's request; '' when it has none. */
+/** Returns the branch of the leg's request; '' when it has none. */
 export function branchOfLeg(leg: Leg): string {
   const own = readLeg(leg.request);
   return own ? slice(own, own.branchStart, own.branchEnd) : '';
 }
 
-/** The tag by which the leg's party names itself; '' when it is not known. */
+/** Returns the leg's party's own tag: From tag of `client`, To tag of the answer of `server`; '' when unknown. */
 export function partyTag(leg: Leg): string {
   const said = leg.from === 'client' ? readLeg(leg.request) : readLeg(leg.answer ?? '');
   if (!said) return '';
@@ -48,7 +50,9 @@ export function partyTag(leg: Leg): string {
     : slice(said, said.toTagStart, said.toTagEnd);
 }
 
-/** The user parts of the URIs that a message's Record-Route names; those with a password, which a token has not, are left out. */
+/**
+ * Returns the user parts of the URIs in a message's Record-Route. Leaves out those with a password: they are no tokens.
+ */
 export function routeUsers(text: string): string[] {
   const said = readLeg(text);
   return (said ? allValues(said, HeaderName.RECORD_ROUTE) : []).flatMap(
@@ -64,7 +68,7 @@ export function valueIn(message: Scan, of: HeaderLine): string {
   return slice(message, of.valueStart, of.valueEnd);
 }
 
-/** The values of all lines of that name, one by one; what cannot be read is left out. */
+/** Returns the values of all lines of that name, one by one, without unreadable ones. */
 export function allValues(message: Scan, name: HeaderName): string[] {
   const values: string[] = [];
   for (let from = message.headersStart; findHeader(message, name, from, line); from = line.lineEnd)

@@ -1,20 +1,21 @@
-// What a call record keeps of a message: its start line and the headers that identify and route, the text of `Leg.request` and `Leg.answer`.
+// Makes the text of a message for `Leg.request` and `Leg.answer` of a call record: its start line, and the headers that
+// identify and route.
 import { HeaderName } from '../../sip/header-name.ts';
 import { HeaderLine, nextHeader } from '../../sip/headers.ts';
 import { MAX_LEG_TEXT } from './call-record.ts';
 
-/** A message as it left, kept until there is time to make its text. Nobody may change the octets. */
+/** A message as it was sent, kept until its text is made outside the packet path. The octets may not change. */
 export interface CapturedMessage {
   readonly message: Buffer;
-  /** Behind the start line. */
+  /** Offset behind the start line. */
   readonly startLineEnd: number;
-  /** Where the header lines begin that count: behind those that the other side does not see. */
+  /** Offset of the first header line for the text: behind this farm's own lines, which are not visible outside. */
   readonly headersStart: number;
-  /** Behind the last header line. */
+  /** Offset behind the last header line. */
   readonly headersEnd: number;
 }
 
-/** Which Via lines stay. */
+/** The Via lines that the text keeps. */
 export type Vias = 'all' | 'top' | 'none';
 
 const KEPT: ReadonlySet<HeaderName> = new Set([
@@ -33,7 +34,7 @@ const KEPT: ReadonlySet<HeaderName> = new Set([
 const line = new HeaderLine();
 const block = Buffer.alloc(MAX_LEG_TEXT);
 
-/** The text, one character per octet; undefined when it is longer than MAX_LEG_TEXT. */
+/** Returns the text, one character per octet; undefined when it is longer than MAX_LEG_TEXT. */
 export function legText(sighting: CapturedMessage, vias: Vias): string | undefined {
   const { message, startLineEnd, headersStart, headersEnd } = sighting;
   if (startLineEnd > MAX_LEG_TEXT) return undefined;
@@ -47,14 +48,14 @@ export function legText(sighting: CapturedMessage, vias: Vias): string | undefin
   return block.toString('latin1', 0, length);
 }
 
-/** The text without its Via lines. */
+/** Returns the text without its Via lines. */
 export function withoutVia(text: string): string {
   const message = Buffer.from(text, 'latin1');
   const startLineEnd = message.indexOf('\r\n') + 2;
   return legText({ message, startLineEnd, headersStart: startLineEnd, headersEnd: message.length }, 'none') ?? text;
 }
 
-/** The branch of the text's top Via; empty when there is none. */
+/** Returns the branch of the text's top Via; '' when there is none. */
 export function topBranch(text: string): string {
   return /^(?:Via|v)[ \t]*:[^\r\n]*?;branch=([^;,\s]+)/im.exec(text)?.[1] ?? '';
 }

@@ -1,31 +1,35 @@
-// The calls that rest: confirmed, and their records in the store as they should be. One short text per call and some 25 octets in flat arrays,
-// which grow by pieces, so that neither a rehash nor the garbage collector has much to do with a million of them.
+// Holds the resting calls: confirmed calls whose records in the store are up to date. Each call takes one short text
+// and some 25 octets in flat arrays. The arrays grow by pieces, so that a million calls cost little rehashing and
+// garbage collection.
 import type { RecordBody } from './record-octets.ts';
 import { RecordPacker } from './record-packer.ts';
 
-/** What can be said of a call that rests. astray: not in the store any more; forfeited: see HeldCall; unseen: not yet found in a reading. */
+/**
+ * Flags of a resting call. maybeStale: perhaps not in the store any more. ownershipOpen: see TrackedCall. unseen: not
+ * yet found while the store is read.
+ */
 export const Mark = { maybeStale: 1, ownershipOpen: 2, unseen: 4 } as const;
 
-/** Of a place in use. */
+/** Flag of a place in use. */
 const USED = 128;
-/** Places of one piece. */
+/** Bits of an index in a piece. */
 const PIECE_BITS = 14;
 const PIECE = 1 << PIECE_BITS;
 const INDEX = PIECE - 1;
-/** Entries are keyed hashes already: their low bits will do. With more calls than buckets the chains get longer, two or three. */
+/** Entries are keyed hashes, so their low bits suffice. With more calls than buckets, chains grow to two or three. */
 const BUCKETS = 1 << 20;
-/** A string's head, its place, and what rounding adds. */
+/** Octets per call besides its text: string header, place in the arrays, rounding. */
 const CALL_OCTETS = 56;
-/** Calls that a walk in order looks ahead. */
+/** Calls that `entries` reads ahead. */
 const AHEAD = 100;
 
 /** Places are numbered from 1; 0 = none. */
 class Piece {
   readonly entries = new Float64Array(PIECE);
   readonly flags = new Uint8Array(PIECE);
-  /** Next of the same bucket, or next free one. */
+  /** Next place of the same bucket, or next free place. */
   readonly chain = new Uint32Array(PIECE);
-  /** Neighbours in the order in which they came. */
+  /** Neighbours in the order in which calls were added. */
   readonly before = new Uint32Array(PIECE);
   readonly after = new Uint32Array(PIECE);
   readonly texts: string[] = new Array<string>(PIECE).fill('');
@@ -46,7 +50,7 @@ export class PackedCalls {
     return this.#size;
   }
 
-  /** What they take in memory, about. */
+  /** Approximate octets of memory of all calls. */
   get octets(): number {
     return this.#octets;
   }
@@ -55,7 +59,7 @@ export class PackedCalls {
     return this.#find(entry) !== 0;
   }
 
-  /** False when the record cannot be packed: it is too long or too strange. The entry must be new. */
+  /** Adds a call. Returns false when its record cannot be packed (RecordPacker.pack). The entry must be new. */
   add(entry: number, body: RecordBody): boolean {
     const text = this.#packer.pack(body);
     if (text === undefined) return false;
@@ -78,13 +82,13 @@ export class PackedCalls {
     return true;
   }
 
-  /** undefined when there is no such call. */
+  /** Returns the record of a call; undefined when there is no such call. */
   read(entry: number): RecordBody | undefined {
     const place = this.#find(entry);
     return place === 0 ? undefined : this.#packer.unpack(this.#pieces[place >>> PIECE_BITS]!.texts[place & INDEX]!);
   }
 
-  /** False when there is no such call. */
+  /** Removes a call. Returns false when there is no such call. */
   remove(entry: number): boolean {
     const place = this.#find(entry);
     if (place === 0) return false;
@@ -115,7 +119,7 @@ export class PackedCalls {
     this.#free = this.#oldest = this.#newest = this.#size = this.#octets = 0;
   }
 
-  /** Sets a mark on a call, or takes it off. */
+  /** Sets or clears a flag of a call. */
   flag(entry: number, mark: number, on: boolean): void {
     const place = this.#find(entry);
     if (place === 0) return;
@@ -123,26 +127,26 @@ export class PackedCalls {
     marks[place & INDEX] = on ? marks[place & INDEX]! | mark : marks[place & INDEX]! & ~mark;
   }
 
-  /** Sets a mark on all calls, or takes it off. */
+  /** Sets or clears a flag of all calls. */
   flagAll(mark: number, on: boolean): void {
     for (const { flags: marks } of this.#pieces)
       for (let index = 0; index < PIECE; index++)
         if (marks[index]! >= USED) marks[index] = on ? marks[index]! | mark : marks[index]! & ~mark;
   }
 
-  /** The call's marks; 0 also when there is no such call. */
+  /** Returns the call's flags; 0 also when there is no such call. */
   flagsOf(entry: number): number {
     const place = this.#find(entry);
     return place === 0 ? 0 : this.#pieces[place >>> PIECE_BITS]!.flags[place & INDEX]! & ~USED;
   }
 
-  /** The calls with one of these marks, in no order. They may change while they are walked. */
+  /** Yields the calls with one of these flags, in no order. Calls may change meanwhile. */
   *flagged(marks: number): Generator<number, void, void> {
     for (const piece of this.#pieces)
       for (let index = 0; index < PIECE; index++) if ((piece.flags[index]! & marks) !== 0) yield piece.entries[index]!;
   }
 
-  /** The calls, those first that have been here for longest. When many go while they are walked it may end early. */
+  /** Yields the calls in the order in which they were added. May end early when many are removed meanwhile. */
   *entries(): Generator<number, void, void> {
     for (let place = this.#oldest; place !== 0; ) {
       const ahead: number[] = [];
@@ -196,7 +200,7 @@ export class PackedCalls {
   }
 }
 
-/** Negative entries, of calls that the server has made, lie elsewhere than the same positive ones. */
+/** Returns the bucket. A negative entry (call made by the server) has another bucket than its positive counterpart. */
 function bucketOf(entry: number): number {
   return entry & (BUCKETS - 1);
 }

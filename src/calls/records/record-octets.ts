@@ -1,16 +1,19 @@
-// A confirmed call's record as octets: what its JSON says without the names, one octet per character of its texts.
+// Encodes a confirmed call's record as octets: the values of its JSON without field names, one octet per character of
+// its texts.
 //
-//    method (1), since (6), epoch (4), length and Call-ID (2 + n), legs (1); per leg: from, and 2 when it has moved, and 4 behind a NAT (1), member (2),
-//    incarnation (3), listener (1), connection (4), target plus 1 (4), port (2), length and address (1 + n), length and request (2 + n), 1 + length and answer (2 + n; 0 = none)
+//    method (1), since (6), epoch (4), length and Call-ID (2 + n), number of legs (1)
+//    per leg: from, plus 2 when it has moved, plus 4 behind a NAT (1), member (2), incarnation (3), listener (1),
+//    connection (4), target plus 1 (4), port (2), length and address (1 + n), length and request (2 + n),
+//    1 + length and answer (2 + n; 0 = no answer)
 import { type Leg, RECORD_METHODS, type RecordMethod } from './call-record.ts';
 
-/** What of a record is not the same for all confirmed calls of a member. */
+/** The fields of a record that differ between the confirmed calls of a member. */
 export interface RecordBody {
   readonly method: RecordMethod;
   readonly callId: string;
   /** Milliseconds since 1970. */
   readonly since: number;
-  /** In which it became its owner's. */
+  /** Epoch in which the owner got the call. */
   readonly epoch: number;
   readonly legs: readonly Leg[];
 }
@@ -21,7 +24,10 @@ const SIDES = ['client', 'server'] as const;
 const MOVED = 2;
 const NAT = 4;
 
-/** Octets of the body; Infinity when it cannot be written: a text has characters above U+00FF, or the time is not of our age. */
+/**
+ * Returns the octets of the body; Infinity when it cannot be written: a text has characters above U+00FF, or `since`
+ * does not fit into 48 bits.
+ */
 export function bodyLength({ callId, since, legs }: RecordBody): number {
   let length = FIXED_OCTETS + callId.length;
   let plain = isPlain(callId) && since >= 0 && since < 2 ** 48;
@@ -32,7 +38,7 @@ export function bodyLength({ callId, since, legs }: RecordBody): number {
   return plain ? length : Number.POSITIVE_INFINITY;
 }
 
-/** Writes the body at `at`, where there is room for its length; behind its last octet. */
+/** Writes the body at `at`, where `out` must have room for `bodyLength`. Returns the offset behind it. */
 export function writeBody({ method, callId, since, epoch, legs }: RecordBody, out: Buffer, at: number): number {
   let to = out.writeUInt8(RECORD_METHODS.indexOf(method), at);
   to = out.writeUIntBE(since, to, 6);
@@ -55,7 +61,7 @@ export function writeBody({ method, callId, since, epoch, legs }: RecordBody, ou
   return to;
 }
 
-/** Reads what `writeBody` has written. */
+/** Reads a body that `writeBody` has written. */
 export function readBody(octets: Buffer, start: number): RecordBody {
   let at = start;
   const number = (width: number): number => {

@@ -1,19 +1,19 @@
-// Makes one short text of a confirmed call's record, for the long time that the call lasts: some 180 octets instead of 800. Records of a member
-// resemble each other, so its dictionary is records it has packed before. It learns a new one now and then; the old ones stay as long as a text
-// needs them, whose number each text begins with.
+// Packs a confirmed call's record into one short text for the duration of the call: some 180 octets instead of 800.
+// Records of a member resemble each other, so the dictionary consists of records packed before. From time to time a new
+// dictionary is made. Each text begins with the number of its dictionary, which stays as long as a text needs it.
 import { Compressor, Dictionary, MAX_DICTIONARY, MAX_TEXT } from './compression.ts';
 import { bodyLength, type RecordBody, readBody, writeBody } from './record-octets.ts';
 
-/** Dictionaries that can be in use, some 56 KB each. */
+/** Maximum of dictionaries in use, some 56 KB each. */
 const DICTIONARIES = 64;
-/** Records of one dictionary, and octets of the longest that is taken: two legs with long routes. */
+/** Records in one dictionary, and maximum octets of such a record: two legs with long routes. */
 const SAMPLES = 16;
 const MAX_SAMPLE = 4096;
-/** Each so manieth record is a sample: the first ones all, then fewer and fewer. */
+/** The sampling interval, 1 at first, grows by RARER with each dictionary up to RAREST. */
 const RARER = 4;
 const RAREST = 1024;
 
-/** Of all packers: no call of theirs leaves anything in it that the next would need. */
+/** Shared by all packers: no call leaves state in it that the next one needs. */
 const compressor = new Compressor();
 const input = Buffer.alloc(compressor.packed.length);
 
@@ -26,7 +26,10 @@ export class RecordPacker {
   #interval = 1;
   #unsampled = 0;
 
-  /** The text, one octet per character; to be given to `release` at its end. undefined when the record is too long or strange for it. */
+  /**
+   * Returns the text, one octet per character; it must be given to `release` later. Returns undefined when the record
+   * is too long, or cannot be written as octets (`bodyLength`).
+   */
   pack(body: RecordBody): string | undefined {
     const length = bodyLength(body);
     if (length > MAX_TEXT) return undefined;
@@ -47,7 +50,7 @@ export class RecordPacker {
     return readBody(compressor.space, start);
   }
 
-  /** The text is needed no longer. */
+  /** Must be called when a text is no longer needed. */
   release(text: string): void {
     this.#users[text.charCodeAt(0)]!--;
   }

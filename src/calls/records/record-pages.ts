@@ -2,7 +2,7 @@
 import type { Entry, Store } from '../../store/store.ts';
 import { type CallRecord, parseCallRecord, parseRecordKey } from './call-record.ts';
 
-/** Records of a page: some hundred KB. */
+/** Records of a page: a few hundred KB. */
 const PAGE_KEYS = 200;
 
 export interface StoredRecord {
@@ -13,7 +13,10 @@ export interface StoredRecord {
   readonly record: CallRecord;
 }
 
-/** The records whose keys start with `prefix`, in pages, ordered by key; what is no record is left out. Rejects as Store.page does. */
+/**
+ * Yields the records whose keys start with `prefix`, in pages, ordered by key. Leaves out other entries. Rejects as
+ * Store.page does.
+ */
 export async function* recordPages(store: Store, prefix: string): AsyncGenerator<readonly StoredRecord[], void, void> {
   for (let after = ''; ; ) {
     const page = await store.page(prefix, after, PAGE_KEYS);
@@ -24,7 +27,7 @@ export async function* recordPages(store: Store, prefix: string): AsyncGenerator
   }
 }
 
-/** The record that stands at a key; undefined when it is none. */
+/** Returns the record of an entry of the store; undefined when it is none. */
 export function storedRecord({ key, value, revision }: Entry): StoredRecord | undefined {
   const place = parseRecordKey(key);
   const record = place && parseCallRecord(value);

@@ -1,4 +1,4 @@
-// Brings the store up to date with calls, many in one commit, and tells which of their records have gone meanwhile.
+// Writes the changes of calls to the store, many in one commit, and reports the calls whose records are gone.
 import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
@@ -11,9 +11,9 @@ export interface WriterOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
-  /** This member as of now. */
+  /** Returns this member's current values. */
   readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
-  /** Asks the store whether this member still has its seat, under its incarnation. Rejects when the store does not answer. */
+  /** Reads from the store whether this incarnation still has its seat. Rejects when the store does not answer. */
   readonly stillSeated: () => Promise<boolean>;
   readonly writes: CellFamily<'outcome'>;
   readonly guard: Guard;
@@ -26,24 +26,24 @@ export interface PendingWrite {
   readonly writes: readonly Write[];
 }
 
-/** What a commit made of a record: the label `outcome` of call_record_writes_total. */
+/** Outcomes of writing a record: the label `outcome` of call_record_writes_total. */
 export const WRITE_OUTCOMES = ['written', 'deleted', 'taken', 'failed'] as const;
 type Outcome = (typeof WRITE_OUTCOMES)[number];
 
 /**
- * Whether somebody can have adopted our calls. kept: this member has had its seat all the time. wiped: the store has lost all that was ours,
- * and who adopts must find a record there. lost: the seat is gone, and our calls with it.
+ * Whether other members can have adopted this member's calls. kept: no, this member still has its seat. wiped: no, the
+ * store has lost all its records, and adoption needs a record. lost: the seat is gone, and with it the calls.
  */
 export type StoredState = 'kept' | 'wiped' | 'lost';
 
-/** A text in JSON, with its line ends and quotes escaped, and the other fields. */
+/** Size estimate of a record in JSON: factor for escaped line ends and quotes, and octets of the other fields. */
 const JSON_FACTOR = 1.2;
 const JSON_OCTETS = 500;
 
 export class RecordWriter {
   readonly #options: WriterOptions;
   readonly outcomes: Readonly<Record<Outcome, Cell>>;
-  /** The mark stands in the store: a key that stays as long as the store keeps what is ours. */
+  /** The sentinel is in the store: a key that is there as long as the store keeps this member's records. */
   hasSentinel = false;
 
   constructor(options: WriterOptions) {
@@ -53,8 +53,9 @@ export class RecordWriter {
   }
 
   /**
-   * Takes calls off `ready`, as many as fit into a commit and at most `most`. Those that need no write are given to `onIdle`; one that is unsure is
-   * to be looked up first, also when it is over.
+   * Takes calls off `ready`, as many as fit into a commit and at most `most`. Returns their writes. Calls `onIdle` for
+   * calls that need no write. A call in doubt gets no writes: its records must be read first, even if it is over.
+   * `pending`: calls that ring are written, too.
    */
   take(
     ready: Set<TrackedCall>,
@@ -63,7 +64,7 @@ export class RecordWriter {
     onIdle: (tracked: TrackedCall) => void,
   ): readonly PendingWrite[] {
     const moves: PendingWrite[] = [];
-    // The first is for the mark.
+    // One write is reserved for the sentinel.
     let writes = 1;
     let octets = 0;
     for (const tracked of ready) {
@@ -76,7 +77,7 @@ export class RecordWriter {
       try {
         move = tracked.inDoubt ? { tracked, to: tracked.stored, writes: [] } : this.#writeOf(tracked, pending);
       } catch (error) {
-        // It stays as it is until its call ends; those beside it are written.
+        // This record is not written until its call changes; the others are written.
         this.#options.guard.caught('records', error);
         continue;
       }
@@ -92,7 +93,10 @@ export class RecordWriter {
     return moves;
   }
 
-  /** Commits, in halves when an expectation fails; the calls whose keys are gone. Rejects as Store.commit does: what still says `writing` may stand or not. */
+  /**
+   * Commits the writes, in halves when an expectation fails. Returns the calls whose keys are gone. Rejects as
+   * Store.commit does; then the calls with `writing` still set are in doubt.
+   */
   async commit(moves: readonly PendingWrite[]): Promise<readonly TrackedCall[]> {
     const writes = moves.flatMap((move) => move.writes);
     const asked = this.#options.clock.now();
@@ -106,7 +110,7 @@ export class RecordWriter {
     return [...(await this.commit(moves.slice(0, middle))), ...(await this.commit(moves.slice(middle)))];
   }
 
-  /** Looks where the records stand of calls whose last write had no answer. Rejects as Store.get does. */
+  /** Reads where the records of calls in doubt are in the store. Rejects as Store.get does. */
   async lookUp(inDoubt: readonly TrackedCall[]): Promise<void> {
     const { store, self } = this.#options;
     const { number } = self();
@@ -121,13 +125,13 @@ export class RecordWriter {
     );
   }
 
-  /** Rejects as Store.get does. */
+  /** Reads the state of this member's records and seat. Rejects as Store.get does. */
   async storedState(): Promise<StoredState> {
     if (!(await this.sentinelStands())) return 'wiped';
     return (await this.#options.stillSeated()) ? 'kept' : 'lost';
   }
 
-  /** Asks the store. Rejects as Store.get does. */
+  /** Reads whether the sentinel is in the store. Rejects as Store.get does. */
   async sentinelStands(): Promise<boolean> {
     return (await this.#options.store.get(this.#sentinelKey)) !== undefined;
   }
@@ -140,14 +144,14 @@ export class RecordWriter {
     return { key: this.#sentinelKey, value: { v: 1, incarnation: this.#options.self().incarnation } };
   }
 
-  /** What brings the store up to date with a call; undefined when nothing need be written. `pending`: calls that ring are written, too. */
+  /** Returns the writes for a call; undefined when none is needed. `writePending`: calls that ring are written, too. */
   #writeOf(tracked: TrackedCall, writePending: boolean): PendingWrite | undefined {
     const { number, incarnation } = this.#options.self();
     const { state, stored, entry } = tracked;
     const pending = recordKey(number, 'trying', entry);
     const dialog = recordKey(number, 'confirmed', entry);
     if (state === 'gone') {
-      // One whose write had no answer is looked up before anything is written.
+      // The records of a call in doubt are read before anything is written.
       if (tracked.maybeStale) return { tracked, to: Stored.nowhere, writes: [removal(pending), removal(dialog)] };
       if (stored === Stored.nowhere && !tracked.inDoubt) return undefined;
       return { tracked, to: Stored.nowhere, writes: [removal(stored === Stored.pending ? pending : dialog)] };
@@ -156,7 +160,8 @@ export class RecordWriter {
     if (to === Stored.pending && stored === Stored.nowhere && !tracked.maybeStale && !writePending) return undefined;
     const [key, other] = to === Stored.pending ? [pending, dialog] : [dialog, pending];
     const value = tracked.record(state, incarnation);
-    // Nobody else writes under our number, and what does not stand there cannot have been adopted: a first write needs to expect nothing.
+    // Only this member writes under its number, and a record that was never there cannot have been adopted. So the
+    // first write has no expectation.
     if (tracked.maybeStale) return { tracked, to, writes: [{ key, value }, removal(other)] };
     if (stored === Stored.nowhere) return { tracked, to, writes: [{ key, value }] };
     if (stored === to) return { tracked, to, writes: [{ key, value, expect: 'present' }] };
@@ -170,7 +175,7 @@ export class RecordWriter {
     };
   }
 
-  /** `asked`: monotonic milliseconds of the commit. */
+  /** Updates a call after its write. `asked`: monotonic milliseconds at the start of the commit. */
   #written({ tracked, to, writes }: PendingWrite, asked: number): void {
     const { log, self, clock } = this.#options;
     tracked.writing = false;

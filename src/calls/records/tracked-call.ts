@@ -1,16 +1,17 @@
-// One call as the journal keeps it while it changes: what its record says, and how that stands in the store. Calls that rest are in packed-calls.ts.
+// One changing call in the journal: the content of its record, and the state of that record in the store. Resting calls
+// are in packed-calls.ts.
 import type { Way } from '../../packet/flow.ts';
 import type { CallRecord, CallRecordState, Leg, RecordMethod } from './call-record.ts';
 import { type CapturedMessage, legText, topBranch, type Vias, withoutVia } from './leg-text.ts';
 import type { RecordBody } from './record-octets.ts';
 
-/** A leg as the packet path hands it over. */
+/** A leg as the packet path supplies it. */
 export interface CapturedLeg {
   readonly from: Leg['from'];
-  /** Kept: give a copy of a reused one. */
+  /** The journal keeps the object: a reused one must be copied. */
   readonly flow: Readonly<Way>;
   readonly request: CapturedMessage;
-  /** Of our Via on a `server` leg; empty for a `client` leg. */
+  /** Branch of this farm's Via on a `server` leg; empty for a `client` leg. */
   readonly branch: string;
 }
 
@@ -23,11 +24,11 @@ interface TrackedLeg {
   answer: string | CapturedMessage | undefined;
 }
 
-/** Where a record stands in the store. */
+/** The key under which a record is in the store. */
 export const Stored = { nowhere: 0, pending: 1, dialog: 2 } as const;
 export type Stored = (typeof Stored)[keyof typeof Stored];
 
-/** Where a record in this state belongs. */
+/** Returns the key under which a record in this state belongs. */
 export function storedAs(state: CallRecordState): Stored {
   return state === 'confirmed' ? Stored.dialog : Stored.pending;
 }
@@ -38,22 +39,22 @@ export class TrackedCall {
   callId: string;
   /** Milliseconds since 1970. */
   since: number;
-  /** Of the view in which it became this member's: the second chance goes by that. */
+  /** Epoch of the view in which this member got the call; the second chance depends on it. */
   epoch: number;
   state: CallRecordState | 'gone' = 'trying';
   #legs: TrackedLeg[] = [];
   stored: Stored = Stored.nowhere;
-  /** A write of it had no answer: it may stand or not. */
+  /** A write had no answer: the store may have it or not. */
   inDoubt = false;
-  /** The store has lost what was ours, but perhaps not this: it was written before that was noticed. */
+  /** The store has lost this member's records, perhaps except this one: it was written before the loss was noticed. */
   maybeStale = false;
-  /** What stands in the store is not what should. */
+  /** The record in the store is out of date. */
   dirty = false;
-  /** It is in the commit that is under way. */
+  /** It is part of the commit under way. */
   writing = false;
-  /** The seat was lost while it was held: whose it is will be seen when there is a seat again. */
+  /** The seat was lost while this member held the call: its owner is decided when this member has a seat again. */
   ownershipOpen = false;
-  /** When its first write is due, monotonic milliseconds. */
+  /** Time at which its first write is due, monotonic milliseconds. */
   due = 0;
 
   constructor(entry: number, method: RecordMethod, callId: string, since: number, epoch: number) {
@@ -64,7 +65,7 @@ export class TrackedCall {
     this.epoch = epoch;
   }
 
-  /** Rings, or is tried: it may get further legs and answers. */
+  /** True while no 2xx has confirmed the call: it may get further legs and answers. */
   get open(): boolean {
     return this.state === 'trying' || this.state === 'early';
   }
@@ -73,7 +74,7 @@ export class TrackedCall {
     return this.#legs.length;
   }
 
-  /** Octets of the texts that have been made. */
+  /** Octets of the texts made so far. */
   get octets(): number {
     let octets = 0;
     for (const { request, answer } of this.#legs) octets += lengthOf(request) + lengthOf(answer);
@@ -88,13 +89,13 @@ export class TrackedCall {
     this.#legs.push({ from, flow, moved: false, branch, request, answer: undefined });
   }
 
-  /** The first 2xx of the leg of `branch` stays. */
+  /** Sets the 2xx of the leg with this branch; its first one stays. */
   setAnswer(branch: string, answer: CapturedMessage): void {
     const leg = this.#legs.find((each) => each.branch === branch);
     if (leg) leg.answer ??= answer;
   }
 
-  /** The party of leg number `index` is reached by another way now. */
+  /** Sets the new way to the party of leg number `index`. */
   moveLeg(index: number, way: Readonly<Way>): void {
     const leg = this.#legs[index];
     if (!leg) return;
@@ -102,19 +103,21 @@ export class TrackedCall {
     leg.moved = true;
   }
 
-  /** Forgets the legs. */
+  /** Removes the legs. */
   empty(): void {
     this.#legs = [];
   }
 
-  /** Takes the legs of a record that was read. */
+  /** Takes the legs of a record from the store. */
   takeLegs(legs: readonly Leg[]): void {
     this.#legs = legs.map(({ from, flow, moved = false, request, answer }) => {
       return { from, flow, moved, branch: from === 'server' ? topBranch(request) : '', request, answer };
     });
   }
 
-  /** Makes the texts, so that the messages themselves are kept no longer. False when a request is too long for a record. */
+  /**
+   * Makes the texts, so that the messages are no longer kept. Returns false when a request is too long for a record.
+   */
   makeTexts(): boolean {
     for (const leg of this.#legs) {
       const vias = this.#vias(leg);
@@ -128,13 +131,13 @@ export class TrackedCall {
     return true;
   }
 
-  /** What a call that rests is kept as. */
+  /** The content for PackedCalls. */
   get body(): RecordBody {
     const { method, callId, since, epoch } = this;
     return { method, callId, since, epoch, legs: this.#plainLegs() };
   }
 
-  /** The record of a call in `state`, as this incarnation of its owner would write it now. */
+  /** Returns the record of the call in `state`, written by this incarnation of its owner. */
   record(state: CallRecordState, incarnation: number): CallRecord {
     return recordOf(this.body, state, incarnation);
   }
@@ -155,7 +158,7 @@ export class TrackedCall {
   }
 }
 
-/** The record that says this of a call in `state`. */
+/** Returns the record with this body for a call in `state`. */
 export function recordOf(body: RecordBody, state: CallRecordState, incarnation: number): CallRecord {
   const { method, callId, since, epoch, legs } = body;
   return { v: 1, state, method, callId, incarnation, epoch, since: new Date(since).toISOString(), legs };

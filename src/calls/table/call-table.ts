@@ -1,21 +1,24 @@
-// The calls this member owns, by the 53-bit key of their Call-ID: answers "do I hold it?" for the owner lookup, and says when a drain is over.
-// One entry per Call-ID, some 54 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
+// The calls that this member owns, by the 53-bit key of their Call-ID. The owner lookup checks here whether this member
+// holds a call, and a drain checks here whether it may end. One entry per Call-ID, some 54 octets in flat arrays that
+// never grow, so that neither the garbage collector nor a rehash stops the packet path.
 //
-//    transaction   any other request                                    32 s after its last packet
+//    state         meaning                                              lifetime after the last packet
+//    transaction   any other request                                    32 s
 //    inviting      INVITE without a final answer                        ringingSeconds
 //    confirmed     INVITE answered 2xx                                  longestCallSeconds, or by its Session-Expires
 //    ending        BYE passed on, not answered yet                      32 s
 //    subscribing   SUBSCRIBE without a final answer                     ringingSeconds
 //    subscribed    SUBSCRIBE answered 2xx                               by its Expires; 3,900 s when there is none
-//    failed        final answer >= 300; a 2xx or a new request revives  32 s, for retransmissions and the retry with credentials
+//    failed        final answer >= 300; a 2xx or new request revives    32 s, for retransmissions and the retry
 //    ended         BYE answered; a new INVITE revives                   32 s, for retransmissions
 //
-// A late copy of an INVITE that belongs to a call that is over is not a new one, and revives nothing (dialog-marks.ts).
+// A late copy of the INVITE of a finished call is not a new INVITE and revives nothing (dialog-marks.ts).
 //
-// Each lifetime counts from the last packet and is one number per group, so a list per group in order of last packet is ordered by deadline too:
-// expiry takes from the front, and so does eviction. A group is of states, or of dialogs that have named about the same lifetime: those are rounded
-// up to a power of two.
-// Limit: dialogs that share a Call-ID (forking) share an entry; the first BYE that is answered ends it. Their packets still arrive: they carry tokens.
+// Each lifetime counts from the last packet and is one number per group. So a list per group in the order of the last
+// packets is also ordered by deadline: expiry and eviction take from its front. A group holds entries of certain
+// states, or dialogs whose named lifetimes are equal when rounded up to a power of two.
+// Limit: dialogs that share a Call-ID (forking) share an entry; the first answered BYE ends it. Packets of the other
+// dialogs still arrive, because they carry tokens.
 import type { Cell } from '../../metrics/counters.ts';
 import { Method } from '../../sip/scan.ts';
 import { DialogMarks } from './dialog-marks.ts';
@@ -34,20 +37,20 @@ type State = (typeof State)[keyof typeof State];
 
 export type CallState = keyof typeof State;
 
-/** What a packet did to a call: nothing that a record would tell, made it (or brought it back to life), confirmed it, ended it. */
+/** Effect of a packet on its call. none: not recorded. began: new or revived. confirmed. over. */
 export const Step = { none: 0, began: 1, confirmed: 2, over: 3 } as const;
 export type Step = (typeof Step)[keyof typeof Step];
 
 const STATE_NAMES = Object.keys(State) as CallState[];
 
-/** Lifetimes that dialogs name, in seconds as powers of two: from a minute to a day and a half. */
+/** Exponents of the lifetimes that dialogs name, in seconds as powers of two: 64 s to 131,072 s (a day and a half). */
 const SHORTEST = 6;
 const LONGEST = 17;
 const NAMED = LONGEST - SHORTEST + 1;
 
 /**
- * Groups of entries with one lifetime, in the order in which a full table gives them up. Those of a named lifetime stand in front of those of their state
- * that have named none, the shortest first.
+ * Groups of entries with one lifetime, in the order in which a full table evicts them. Groups of a named lifetime come
+ * before the group of the same state without one, the shortest first.
  */
 const Group = { short: 0, pending: 1, subscribed: 2 + NAMED, confirmed: 3 + 2 * NAMED } as const;
 const GROUPS = Group.confirmed + 1;
@@ -62,38 +65,41 @@ const GROUP_OF = Uint8Array.of(
   Group.short,
 );
 
-/** The part of a packet by which its call and its party are known. */
+/** The fields of a packet that identify its dialog and its party. */
 export interface Sender {
-  /** Hashes of the tags of From and To (`tagHash`); 0 = there is none. */
+  /** Hashes of the tags of From and To (`tagHash`); 0 = no tag. */
   readonly from: number;
   readonly to: number;
   readonly cseq: number;
 }
 
-/** 64*T1, RFC 3261 17.1.1.2: as long may a retransmission be on its way. */
+/** 64*T1 (RFC 3261 17.1.1.2): retransmissions may arrive that long. */
 const TRANSACTION_SECONDS = 32;
-/** Of a subscription whose 2xx names no time: an hour, the usual expiry (RFC 6665 lets the package decide), and a margin for a late refresh. */
+/**
+ * Lifetime of a subscription whose 2xx names none: the usual expiry of an hour (RFC 6665 leaves it to the package), and
+ * a margin for a late refresh.
+ */
 const SUBSCRIPTION_SECONDS = 3900;
-/** 8*T1: what a drain waits after the last packet of anything, so that its retransmissions find us. */
+/** 8*T1: a drain waits that long after the last packet, so that retransmissions still reach this member. */
 const LINGER_MS = 4000;
-/** Entries that one sweep removes at most: some milliseconds. */
+/** Maximum of entries that one sweep removes: some milliseconds. */
 const MAX_SWEPT = 50_000;
-/** Entries of a group that a look for the oldest call sees at most. */
+/** Maximum of entries per group that the search for the oldest call reads. */
 const MAX_SEEN = 10_000;
 
 export interface CallLifetimes {
-  /** Seconds an INVITE may go without a packet before its final answer; RFC 3261 timer C asks for more than 180. */
+  /** Maximum seconds without a packet before the final answer to an INVITE; RFC 3261 timer C must exceed 180 s. */
   readonly ringingSeconds: number;
-  /** Seconds a confirmed call may go without a packet. */
+  /** Maximum seconds without a packet in a confirmed call. */
   readonly longestCallSeconds: number;
 }
 
 export interface CallTableOptions extends CallLifetimes {
-  /** Hard cap; room for it is reserved at once, memory is used as entries come. Default 2,000,000. */
+  /** Hard limit. Address space is reserved at once, memory is used as entries come. Default 2,000,000. */
   readonly maxEntries?: number;
-  /** Adds up the entries given up because the table was full. */
+  /** Counts the entries evicted because the table was full. */
   readonly evicted: Cell;
-  /** An entry of an INVITE or SUBSCRIBE call has been forgotten, by its age or for want of room. It may have been over before. */
+  /** Called when an INVITE or SUBSCRIBE entry was removed by age or for room. The call may have been over before. */
   readonly onForgotten?: (key: number) => void;
 }
 
@@ -103,27 +109,27 @@ export class CallTable {
   readonly #maxEntries: number;
   /** Seconds, per group. */
   readonly #lifetimes = new Uint32Array(GROUPS);
-  // Entries are numbered from 1; 0 = none. All times in whole seconds of the monotonic clock.
+  // Entries are numbered from 1; 0 = none. All times are whole seconds of the monotonic clock.
   readonly #keys: Float64Array;
   readonly #states: Uint8Array;
   readonly #groups: Uint8Array;
   readonly #epochs: Uint32Array;
   readonly #touched: Uint32Array;
-  /** When the call began, or began anew. */
+  /** Time at which the call began or was revived. */
   readonly #began: Uint32Array;
-  /** Neighbours in the group's list, oldest packet first; `#after` also chains the free entries. */
+  /** Neighbours in the group's list, oldest last packet first; `#after` also chains the free entries. */
   readonly #before: Uint32Array;
   readonly #after: Uint32Array;
   readonly #oldest = new Uint32Array(GROUPS);
   readonly #newest = new Uint32Array(GROUPS);
-  /** Hash chains: first entry per bucket, next entry per entry. The key is a keyed hash already, so its low bits will do. */
+  /** Hash chains: first entry per bucket, next entry per entry. The key is a keyed hash, so its low bits suffice. */
   readonly #buckets: Uint32Array;
   readonly #chain: Uint32Array;
   readonly #mask: number;
   readonly #marks: DialogMarks;
   /** Entries per state. */
   readonly #counts = new Uint32Array(STATE_NAMES.length);
-  /** Live entries per epoch of creation. */
+  /** Entries that are not over, per epoch of their begin. */
   readonly #epochCounts = new Map<number, number>();
   #free = 0;
   #unused = 1;
@@ -151,7 +157,7 @@ export class CallTable {
     this.#marks = new DialogMarks(entries);
   }
 
-  /** Sets how long calls live; counts for those that are there, too. */
+  /** Sets the lifetimes; they apply to existing entries, too. */
   setLifetimes(lifetimes: CallLifetimes): void {
     this.#lifetimes[Group.short] = TRANSACTION_SECONDS;
     this.#lifetimes[Group.pending] = lifetimes.ringingSeconds;
@@ -169,23 +175,23 @@ export class CallTable {
     return this.#size;
   }
 
-  /** INVITE calls that are not over: what a drain waits for. */
+  /** INVITE calls that are not over; a drain waits for their end. */
   get calls(): number {
     return this.#counts[State.inviting]! + this.#counts[State.confirmed]! + this.#counts[State.ending]!;
   }
 
-  /** Does this member hold the call? True also while the entry only lingers for retransmissions. */
+  /** Returns true when this member holds the call, even if its entry only remains for retransmissions. */
   has(key: number): boolean {
     return this.#find(key) !== 0;
   }
 
-  /** The state of a call; for people, not for the packet path. */
+  /** Returns the state of a call; for people, not for the packet path. */
   stateOf(key: number): CallState | undefined {
     const entry = this.#find(key);
     return entry === 0 ? undefined : STATE_NAMES[this.#states[entry]!];
   }
 
-  /** Number of entries per state. */
+  /** Returns the number of entries per state. */
   counts(): Record<CallState, number> {
     return Object.fromEntries(STATE_NAMES.map((name, state) => [name, this.#counts[state]!])) as Record<
       CallState,
@@ -193,28 +199,28 @@ export class CallTable {
     >;
   }
 
-  /** The smallest epoch in which an entry that is not over was made; 0 when there is none. */
+  /** Returns the smallest epoch in which an entry that is not over began; 0 when there is none. */
   oldestEpoch(): number {
     let oldest = 0;
     for (const epoch of this.#epochCounts.keys()) if (oldest === 0 || epoch < oldest) oldest = epoch;
     return oldest;
   }
 
-  /** True when a drain may end: no INVITE call is left, and no packet came for 8*T1. `now` in monotonic milliseconds. */
+  /** Returns true when a drain may end: no INVITE call, and no packet for 8*T1. `now` in monotonic milliseconds. */
   quiet(now: number): boolean {
     return this.calls === 0 && now - this.#lastPacket >= LINGER_MS;
   }
 
   /**
-   * A request that this member handles as owner. `method` is a number of `Method`; `sender` is reused. `now` in monotonic milliseconds, `epoch` of
-   * the view in force. Returns `Step.began` or `Step.none`.
+   * Takes a request that this member handles as owner. `method` is a number of `Method`; `sender` is not kept. `now` in
+   * monotonic milliseconds, `epoch` of the view in force. Returns `Step.began` or `Step.none`.
    */
   onRequest(key: number, method: number, sender: Sender, now: number, epoch: number): Step {
     this.#lastPacket = now;
     const seconds = Math.floor(now / 1000);
     const entry = this.#find(key);
     if (entry === 0) {
-      // An ACK starts nothing: were it entered, a stray one would hide that the call lives at another member.
+      // An ACK makes no entry: with an entry for a stray ACK, `has` would be true for a call that another member holds.
       if (method === Method.ACK) return Step.none;
       const state =
         method === Method.INVITE ? State.inviting : method === Method.SUBSCRIBE ? State.subscribing : State.transaction;
@@ -224,7 +230,7 @@ export class CallTable {
     this.#touch(entry, seconds);
     const state = this.#states[entry]!;
     if (method === Method.INVITE) {
-      // An INVITE after the end is the retry with credentials, or a call that goes on in another dialog of this Call-ID.
+      // An INVITE after the end is the retry with credentials, or belongs to another dialog with this Call-ID.
       if (state === State.inviting || state === State.confirmed || state === State.ending) return Step.none;
       return this.#beginAnew(entry, State.inviting, sender, seconds, epoch);
     }
@@ -233,13 +239,14 @@ export class CallTable {
       return this.#beginAnew(entry, State.subscribing, sender, seconds, epoch);
     }
     if (method === Method.BYE) {
-      // RFC 3261 15.1.1: whoever sent a BYE is done with the session, answered or not. In an early dialog the answer to the INVITE decides.
+      // RFC 3261 15.1.1: for the sender of a BYE the session is over, answered or not. In an early dialog the answer to
+      // the INVITE decides.
       if (state === State.confirmed && sender.to !== 0) this.#setState(entry, State.ending, seconds, epoch);
     }
     return Step.none;
   }
 
-  /** An opening request under an entry that is over, or is no call: it begins a call, unless it is late. */
+  /** Takes an opening request whose entry is over or no call: it begins a call, unless it is a late copy. */
   #beginAnew(entry: number, state: State, { from, to, cseq }: Sender, seconds: number, epoch: number): Step {
     if (isOver(this.#states[entry]!) && this.#marks.isLate(entry, from, to, cseq)) return Step.none;
     this.#marks.begin(entry, from, cseq);
@@ -247,7 +254,7 @@ export class CallTable {
     return Step.began;
   }
 
-  /** Is it a call or a subscription that is not over? It may be an early dialog. */
+  /** Returns true for a call or subscription that is not over; early dialogs count. */
   isDialog(key: number): boolean {
     const entry = this.#find(key);
     if (entry === 0) return false;
@@ -255,7 +262,10 @@ export class CallTable {
     return state !== State.transaction && !isOver(state);
   }
 
-  /** The parties of a call that this member has read from its record: hashes of the tags, and the CSeq number of the request that has opened it. */
+  /**
+   * Sets the parties of a call that this member has read from its record: hashes of their tags, and the CSeq number of
+   * the request that opened the call.
+   */
   setParties(key: number, opened: number, answered: number, cseq: number): void {
     const entry = this.#find(key);
     if (entry === 0) return;
@@ -263,15 +273,18 @@ export class CallTable {
     this.#marks.answered(entry, answered);
   }
 
-  /** The SIP server has accepted a request with these tags. True when it is of the call's dialog and its CSeq has risen since the last one. */
+  /**
+   * Takes a request that the SIP server has accepted. Returns true when it has the tags of the call's dialog and a CSeq
+   * number above the last one.
+   */
   accepts(key: number, { from, to, cseq }: Sender): boolean {
     const entry = this.#find(key);
     return entry !== 0 && this.#marks.rises(entry, from, to, cseq);
   }
 
   /**
-   * A response that this member handles as owner, to a request of method `cseqMethod`; `toTag` is the hash of its To tag. `now` in monotonic
-   * milliseconds. Returns `Step.confirmed`, `Step.over` or `Step.none`.
+   * Takes a response that this member handles as owner, to a request of method `cseqMethod`. `toTag` is the hash of its
+   * To tag. `now` in monotonic milliseconds. Returns `Step.confirmed`, `Step.over` or `Step.none`.
    */
   onResponse(key: number, cseqMethod: number, status: number, toTag: number, now: number): Step {
     const entry = this.#find(key);
@@ -280,7 +293,7 @@ export class CallTable {
     const seconds = Math.floor(now / 1000);
     this.#touch(entry, seconds);
     if (status < 200) {
-      // Early dialogs of a fork: the one that has answered last counts until there is a 2xx.
+      // The last early dialog of a fork that answered counts, until there is a 2xx.
       if (toTag !== 0 && this.#states[entry] === State.inviting) this.#marks.answered(entry, toTag);
       return Step.none;
     }
@@ -293,8 +306,8 @@ export class CallTable {
   }
 
   /**
-   * A 2xx to a request of method `cseqMethod`, which `onResponse` has just been told of, gives the dialog `seconds` without a packet; 0: it names no
-   * time. What refreshes a dialog says it anew (RFC 4028 10).
+   * Sets the lifetime of a dialog without a packet, from the 2xx to `cseqMethod` that `onResponse` has just taken.
+   * `seconds` 0: the 2xx names no time. Each refresh of a dialog names its time again (RFC 4028 section 10).
    */
   setLife(key: number, cseqMethod: number, seconds: number): void {
     const entry = this.#find(key);
@@ -305,9 +318,9 @@ export class CallTable {
   }
 
   /**
-   * Puts in a call that this member has read from its record: an INVITE call, or a `subscription`, that rings or is `confirmed`, and then lives
-   * `life` seconds without a packet; 0: it has named no time. One that is here already stays as it is, unless only some request of its dialog is
-   * known. `now` in monotonic milliseconds, `epoch` in which the call began.
+   * Adds a call that this member has read from its record: an INVITE call or a `subscription`, ringing or `confirmed`.
+   * A confirmed one lives `life` seconds without a packet; 0: it has named no time. A present entry does not change,
+   * unless its state is `transaction`. `now` in monotonic milliseconds, `epoch` in which the call began.
    */
   restore(key: number, subscription: boolean, confirmed: boolean, life: number, now: number, epoch: number): void {
     const entry = this.#find(key);
@@ -328,15 +341,16 @@ export class CallTable {
     if (confirmed) this.#regroup(this.#find(key), groupOf(state, life));
   }
 
-  /** Forgets a call that is another member's now. `onForgotten` is not called. */
+  /** Forgets a call that another member owns now. Does not call `onForgotten`. */
   forget(key: number): void {
     const entry = this.#find(key);
     if (entry !== 0) this.#remove(entry);
   }
 
   /**
-   * Seconds since the oldest INVITE call began that is not over; 0 when there is none. Looks at a bounded number of calls, those without a packet
-   * for longest first: among more than that it may be older. `now` in monotonic milliseconds.
+   * Returns the seconds since the begin of the oldest INVITE call that is not over; 0 when there is none. Reads at most
+   * MAX_SEEN entries per group, those with the oldest packets first, so the true value may be higher. `now` in
+   * monotonic milliseconds.
    */
   oldestCallSeconds(now: number): number {
     const seconds = Math.floor(now / 1000);
@@ -353,7 +367,7 @@ export class CallTable {
     return seconds - began;
   }
 
-  /** Forgets every call: somebody else owns them now. Some milliseconds. */
+  /** Clears the table when other members own its calls now. Takes some milliseconds. */
   clear(): void {
     this.#buckets.fill(0);
     this.#counts.fill(0);
@@ -365,7 +379,7 @@ export class CallTable {
     this.#size = 0;
   }
 
-  /** Removes what has outlived its time, a bounded number; to be called each second. `now` in monotonic milliseconds. */
+  /** Removes expired entries, at most MAX_SWEPT. Must be called each second. `now` in monotonic milliseconds. */
   sweep(now: number): void {
     const seconds = Math.floor(now / 1000);
     let left = MAX_SWEPT;
@@ -385,7 +399,7 @@ export class CallTable {
     return entry;
   }
 
-  /** Returns the new entry. Its marks are those of the one before. */
+  /** Returns a new entry. Its marks are still those of the entry that used the place before. */
   #insert(key: number, state: State, seconds: number, epoch: number): number {
     if (this.#size === this.#maxEntries) this.#evict();
     let entry = this.#free;
@@ -424,7 +438,7 @@ export class CallTable {
     this.#free = entry;
   }
 
-  /** Makes room: the entry whose last packet is oldest, in the first group that has one. */
+  /** Evicts one entry: the one with the oldest last packet in the first group that is not empty. */
   #evict(): void {
     let group = 0;
     while (this.#oldest[group] === 0) group++;
@@ -439,7 +453,7 @@ export class CallTable {
     if (state !== State.transaction) this.#onForgotten?.(key);
   }
 
-  /** Moves the entry to the end of its list, once a second at most. */
+  /** Moves the entry to the end of its list, at most once a second. */
   #touch(entry: number, seconds: number): void {
     if (this.#touched[entry] === seconds) return;
     this.#unlink(entry);
@@ -447,7 +461,7 @@ export class CallTable {
     this.#append(entry, this.#groups[entry]!);
   }
 
-  /** Changes the state of an entry that was touched just now. An entry that comes back to life is as young as `epoch`. */
+  /** Changes the state of an entry that was just touched. A revived entry gets `epoch` as the epoch of its begin. */
   #setState(entry: number, state: State, seconds: number, epoch: number): void {
     const last = this.#states[entry]! as State;
     if (last === state) return;
@@ -463,7 +477,7 @@ export class CallTable {
     this.#regroup(entry, GROUP_OF[state]!);
   }
 
-  /** Moves an entry that was touched just now to the end of the group's list. */
+  /** Moves an entry that was just touched to the end of the group's list. */
   #regroup(entry: number, group: number): void {
     if (this.#groups[entry] === group) return;
     this.#unlink(entry);
@@ -497,23 +511,23 @@ export class CallTable {
   }
 }
 
-/** The group of a confirmed call or a subscription that lives so many seconds without a packet; 0: it has named no time. */
+/** Returns the group of a confirmed call or subscription with this lifetime in seconds; 0: it has named no time. */
 function groupOf(state: number, seconds: number): number {
   if (seconds === 0) return GROUP_OF[state]!;
   const power = Math.min(Math.max(Math.ceil(Math.log2(seconds)), SHORTEST), LONGEST);
   return GROUP_OF[state]! - 1 - (LONGEST - power);
 }
 
-/** The state that follows `state` after a final response; undefined when it stays. */
+/** Returns the state after a final response; undefined when `state` does not change. */
 function afterFinal(state: State, cseqMethod: number, status: number): State | undefined {
   if (cseqMethod === Method.INVITE) {
-    // After `failed`: a late retransmission of the challenge came behind the retry. After `ended` it is a retransmission itself.
+    // `failed`: a late copy of the challenge may have arrived after the retry. After `ended` a 2xx is a retransmission.
     if (status < 300) return state === State.inviting || state === State.failed ? State.confirmed : undefined;
     if (state === State.inviting) return State.failed;
     return state === State.confirmed && status === 481 ? State.ended : undefined;
   }
   if (cseqMethod === Method.BYE) {
-    // A challenge does not end it yet: the BYE comes again with credentials, or the entry runs out.
+    // A challenge does not end the call: the BYE comes again with credentials, or the entry expires.
     if (status === 401 || status === 407) return undefined;
     return state === State.confirmed || state === State.ending ? State.ended : undefined;
   }

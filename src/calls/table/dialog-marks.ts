@@ -1,23 +1,24 @@
-// The two parties of each owned call, and how far they have counted: tells a new call from a late copy of its INVITE (RFC 3261 17.2.1, RFC 6026),
-// and a request of the dialog from one that only looks like it (12.2.2). 16 octets per entry of the call table, in flat arrays.
-// Limit: a fork's further dialogs under one Call-ID are not told apart; the first that is answered counts.
+// The tags and CSeq numbers of the two parties of each owned call. They distinguish a new call from a late copy of its
+// INVITE (RFC 3261 17.2.1, RFC 6026), and a request of the dialog from one that only resembles it (RFC 3261 12.2.2).
+// 16 octets per entry of the call table, in flat arrays.
+// Limit: the dialogs of a fork under one Call-ID are not distinguished; the first answered one counts.
 
-/** Side 0 has begun the call, side 1 has answered it. */
+/** Side 0 opened the call, side 1 answered it. */
 const SIDES = 2;
 
 export class DialogMarks {
   /** Hashes of the tags; 0 = not known yet. */
   readonly #tags: Uint32Array;
-  /** The highest CSeq number that counts. */
+  /** The highest accepted CSeq number. */
   readonly #cseqs: Uint32Array;
 
-  /** For entries numbered from 0 to `entries`. */
+  /** Makes marks for the entries 0 to `entries`. */
   constructor(entries: number) {
     this.#tags = new Uint32Array(SIDES * (entries + 1));
     this.#cseqs = new Uint32Array(SIDES * (entries + 1));
   }
 
-  /** Forgets the entry, or begins it anew: the request that opens it has this From tag and CSeq number. */
+  /** Resets the entry: the request that opens its call has this From tag and CSeq number. */
   begin(entry: number, tag: number, cseq: number): void {
     const at = SIDES * entry;
     this.#tags[at] = tag;
@@ -26,14 +27,14 @@ export class DialogMarks {
     this.#cseqs[at + 1] = 0;
   }
 
-  /** The call has been answered with this To tag. */
+  /** Sets the To tag of the answer to the call. */
   answered(entry: number, tag: number): void {
     this.#tags[SIDES * entry + 1] = tag;
   }
 
   /**
-   * An opening request that comes when the call is over belongs to it: it is the one that has opened it or one before (no To tag, and the CSeq has
-   * not risen), or it is of the dialog that has ended.
+   * Returns true when an opening request that arrives after the end of the call belongs to that call. Either it has the
+   * tags of the ended dialog. Or it has no To tag, the caller's From tag, and a CSeq not above the caller's highest.
    */
   isLate(entry: number, from: number, to: number, cseq: number): boolean {
     const at = SIDES * entry;
@@ -41,7 +42,7 @@ export class DialogMarks {
     return this.#sideOf(at, from, to) >= 0;
   }
 
-  /** A request with these tags and this number has been accepted. True when it is of the dialog and its number has risen; it counts from then on. */
+  /** Stores the CSeq of an accepted request. Returns true when its tags are the dialog's and its CSeq has risen. */
   rises(entry: number, from: number, to: number, cseq: number): boolean {
     const at = SIDES * entry;
     const side = this.#sideOf(at, from, to);
@@ -50,7 +51,7 @@ export class DialogMarks {
     return true;
   }
 
-  /** The side whose request has these tags; -1 when they are not those of the dialog. */
+  /** Returns the side whose requests have these tags; -1 when they are not those of the dialog. */
   #sideOf(at: number, from: number, to: number): number {
     const opened = this.#tags[at]!;
     const answered = this.#tags[at + 1]!;
