@@ -93,7 +93,7 @@ describe('a running member', LIMIT, () => {
     assert.equal(ready.status, 503);
     assert.match(ready.body, new RegExp(`the SIP server ${here.address}:5070 does not answer`));
     assert.equal(await caller.probe(), 503);
-    // As long as usual INVITEs, because a UDP answer is never longer than its request, and Retry-After is left out
+    // The INVITE has a usual length, because a UDP answer is never longer than its request, and Retry-After is left out
     // first.
     const answer = await caller.request('INVITE', `sip:phone@${here.address}`, { 'User-Agent': 'test'.repeat(30) });
     assert.equal(statusOf(answer), 503);

@@ -173,7 +173,7 @@ test('a listener for clients with TLS is in the plan of a balancer that ends TLS
   assert.throws(() => plan(mixed, { endsTls: true }), refused(/only 1 of 2 members listen for tls 5061/));
 });
 
-test('a service that one member does not have is refused, because the balancer would send to nobody', () => {
+test('a service that one member does not have is refused, because its packets would be lost there', () => {
   assert.throws(
     () => plan([member(1), member(2, { listeners: [udp('10.0.0.12:5060')] })]),
     refused(/only 1 of 2.*tcp 5060/),

@@ -41,7 +41,7 @@ test("must have a transport that the listener's clients can use", () => {
   assert.deepEqual([fitting('udp'), fitting('tcp'), fitting('tls')], [['udp'], ['tcp', 'tls'], ['tls']]);
 });
 
-test('of a record comes from its text before its endpoint', () => {
+test('in a record comes from its text before its endpoint', () => {
   const record = { transport: 'tcp', advertise: '10.0.0.1:5061' };
   assert.deepEqual(advertisedIn(record), { host: '10.0.0.1', port: 5061, transport: 'tcp' });
   assert.deepEqual(advertisedIn({ ...record, told: 'sip.example.com:5061;transport=tls' }), {

@@ -37,7 +37,7 @@ function hash(bytes: Uint8Array, start = 0, end = bytes.length): string {
 
 describe('SipHash-2-4', () => {
   for (const [length, expected] of VECTORS.entries())
-    test(`of ${length} octets gives the authors' value`, () => {
+    test(`gives the authors' value for ${length} octets`, () => {
       const message = Uint8Array.from({ length }, (_, i) => i);
       assert.equal(hash(message), Buffer.from(expected, 'hex').reverse().toString('hex'));
     });

@@ -22,7 +22,7 @@ const numbers = (length: number): string[] => Array.from({ length }, (_, i) => `
 const texts = (party: Party): string[] => party.heard.map(({ bytes }) => bytes.toString());
 
 describe('a batch', LIMIT, () => {
-  test('of datagrams in one turn is one call in each direction', async (t) => {
+  test('has all datagrams of one turn in one call in each direction', async (t) => {
     const cells = makeCells();
     const network = batchNetwork({ libc: libc!, cells, base: nodeNetwork });
     const [alice, bob] = [await party(t, network), await party(t, network)];
@@ -33,7 +33,7 @@ describe('a batch', LIMIT, () => {
     assert.deepEqual([cells.callsOut.n, cells.datagramsOut.n, cells.callsIn.n, cells.datagramsIn.n], [1, 64, 1, 63]);
   });
 
-  test('of answers leaves by one call for each socket', async (t) => {
+  test('has all answers of one socket in one call', async (t) => {
     const cells = makeCells();
     const network = batchNetwork({ libc: libc!, cells, base: nodeNetwork });
     const [server, other] = [await party(t, network), await party(t, network)];
@@ -256,7 +256,7 @@ describe('a batch', LIMIT, () => {
     }
   });
 
-  test('of IPv6 has complete addresses also after a batch of IPv4 in the same memory', async (t) => {
+  test('has complete IPv6 addresses also after a batch of IPv4 in the same memory', async (t) => {
     const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
     const at = [HERE, HERE, '::1', '::1'].map((address) => Party.at(network, address));
     const [four, four2, six, six2] = (await Promise.all(at)) as [Party, Party, Party, Party];
@@ -271,7 +271,7 @@ describe('a batch', LIMIT, () => {
     }
   });
 
-  test('of IPv6 does not block IPv4, at the wildcard either', async (t) => {
+  test('over IPv6 does not block IPv4, at the wildcard either', async (t) => {
     const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
     const nothing = { onDatagram() {}, onSendError() {} };
     const six = await bindUdp({ address: '::', port: 0 }, nothing);

@@ -18,7 +18,7 @@ function sockaddr(ipv6: boolean, address: string, port = 5060): Uint32Array {
 }
 
 describe('a socket address', () => {
-  test('of IPv4 is returned unchanged, the second time, too', () => {
+  test('is returned unchanged for IPv4, the second time, too', () => {
     const sources = new SourceNames(false, zones);
     fc.assert(
       fc.property(fc.ipV4(), fc.integer({ min: 0, max: 65_535 }), (address, port) => {
@@ -33,7 +33,7 @@ describe('a socket address', () => {
     );
   });
 
-  test('of IPv6 is returned in the spelling of Node.js', () => {
+  test('is returned in the spelling of Node.js for IPv6', () => {
     const sources = new SourceNames(true, zones);
     fc.assert(
       fc.property(fc.ipV6(), (address) => {
@@ -45,14 +45,14 @@ describe('a socket address', () => {
     );
   });
 
-  test('of a link has its zone, by name or by number, and other addresses have none', () => {
+  test('has its zone on a link, by name or by number, and other addresses have none', () => {
     const sources = new SourceNames(true, zones);
     for (const address of ['fe80::1%eth0', 'fe80::1%9', 'fe80::1', 'febf::2%eth0'])
       assert.equal(sources.text(sockaddr(true, address), 0), address);
     assert.equal(sources.text(sockaddr(true, '2001:db8::1%eth0'), 0), '2001:db8::1');
   });
 
-  test('of a link follows an interface that is renamed or gets another index', () => {
+  test('on a link follows an interface that is renamed or gets another index', () => {
     const links = new Map([['eth0', 7]]);
     const live = {
       indexOf: (name: string) => links.get(name) ?? 0,
@@ -68,7 +68,7 @@ describe('a socket address', () => {
     assert.deepEqual([scope('fe80::1%eth0'), sources.text(from, 0)], [9, 'fe80::1%lan']);
   });
 
-  test('with the cache place of another is not mixed up with it', () => {
+  test('is not mixed up with another one in the same cache place', () => {
     const four = new SourceNames(false, zones);
     const six = new SourceNames(true, zones);
     for (let round = 0; round < 2; round++)

@@ -22,7 +22,7 @@ async function send(farm: WayFarm, at: number, flow: Flow): Promise<readonly [bo
 }
 
 describe('a datagram flow', () => {
-  test('of this member leaves by its own listener', async (t) => {
+  test('leaves by its own listener when it is of this member', async (t) => {
     const farm = await wayFarm(t);
     const one = farm.member(1);
     assert.deepEqual(await send(farm, 1, one.flow(EDGE, REMOTE)), [true, '10.0.0.1:5060 > 192.0.2.7:5070']);
@@ -31,13 +31,13 @@ describe('a datagram flow', () => {
     assert.deepEqual(await send(farm, 1, one.flow(EDGE6, remote)), [true, '[2001:db8::1]:5060 > [2001:db8:c::7]:5066']);
   });
 
-  test('of another member leaves here when any member may send from the shared address', async (t) => {
+  test('leaves here for another member when any member may send from the shared address', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const flow = farm.member(2).flow(EDGE, REMOTE);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.1:5060 > 192.0.2.7:5070']);
   });
 
-  test('of another member leaves there when only that member may send', async (t) => {
+  test('leaves at its member when only that member may send', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const flow = farm.member(2).flow(NAT, REMOTE);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.2:5080 > 192.0.2.7:5070']);
@@ -51,21 +51,21 @@ describe('a datagram flow', () => {
     }
   });
 
-  test('of a departed member leaves here, because an answer from here is better than none', async (t) => {
+  test('leaves here for a departed member, because an answer from here is better than none', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const flow = farm.member(2).flow(NAT, REMOTE);
     farm.seats([seat(1, { incarnation: 11 })]);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.1:5080 > 192.0.2.7:5070']);
   });
 
-  test('of a draining member leaves there', async (t) => {
+  test('leaves at a draining member', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     farm.seats([seat(1, { incarnation: 11 }), seat(2, { incarnation: 12, state: 'draining' })]);
     const flow = farm.member(2).flow(NAT, REMOTE);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.2:5080 > 192.0.2.7:5070']);
   });
 
-  test('of a seated member without a relay record leaves here', async (t) => {
+  test('leaves here for a seated member without a relay record', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     farm.member(1).link.setSeats([]);
     farm.member(1).link.setPeers([]);
@@ -73,7 +73,7 @@ describe('a datagram flow', () => {
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.1:5080 > 192.0.2.7:5070']);
   });
 
-  test('by a listener that this member does not have is lost', async (t) => {
+  test('is lost when this member does not have its listener', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const codes = new Set(farm.member(1).transport.listeners.map(({ code }) => code));
     const unknown = [0, 1, 2, 3, 4].find((code) => !codes.has(code))!;
@@ -126,7 +126,7 @@ describe('a connection', () => {
     assert.deepEqual(await send(farm, 1, flow), [false]);
   });
 
-  test('of an earlier incarnation is lost, even if a connection with that number is open', async (t) => {
+  test('is lost with its incarnation, even if a connection with that number is open', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const here = await connected(farm, 1);
     assert.deepEqual(await send(farm, 1, { ...here.flow, incarnation: 10 }), [false]);
@@ -175,14 +175,14 @@ describe('a flow without a connection at a TCP listener', () => {
     return got;
   }
 
-  test('of this member opens a connection, which the next message uses, too', async (t) => {
+  test('makes its own member open a connection, which the next message uses, too', async (t) => {
     const farm = await wayFarm(t);
     const got = await serve(farm);
     for (let i = 0; i < 2; i++) assert.deepEqual(await send(farm, 1, farm.member(1).flow(TCP, REMOTE)), [true]);
     assert.deepEqual(got, [TEXT + TEXT]);
   });
 
-  test('of another member opens no connection here, because its address belongs to that member', async (t) => {
+  test('makes no other member open a connection, because its address belongs to its member', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const got = await serve(farm);
     assert.deepEqual(await send(farm, 1, farm.member(2).flow(TCP, REMOTE)), [false]);

@@ -63,7 +63,7 @@ describe('a packet from another node is answered there', () => {
     for (const role of ['member', 'disabled', 'relay'] as const) assert.ok(isElsewhere(role, [own()], other, 'trunk'));
   });
 
-  it('but not between members that both have the listener, because their own settings decide', () => {
+  it('except between members that both have the listener, because their own settings decide', () => {
     for (const advertise of [VIP, '198.51.100.2:5060', '198.51.100.1:5070'])
       assert.ok(!isElsewhere('member', [own()], record('member', remote({ advertise }))));
   });
@@ -107,7 +107,7 @@ describe('a packet from another node is answered there', () => {
       assert.ok(isElsewhere(role, [own({ transport: 'tcp' })], record()));
   });
 
-  it('but not when it came to this node, whatever an old record of this node contains', () => {
+  it('except when it came to this node, whatever an old record of this node contains', () => {
     const remoteListeners = remoteListenersOf('member', [own()], {
       ...record('member', remote({ name: 'trunk' })),
       number: SELF,

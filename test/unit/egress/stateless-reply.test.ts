@@ -25,7 +25,7 @@ describe('a reply to a datagram', () => {
     assert.match(farm.out[0].text, /^SIP\/2\.0 400 Bad Request\r\nVia: [^\r]*;received=192\.0\.2\.7\r\n/);
   });
 
-  test('goes to its source port when the client asks for rport, with the port in rport', async (t) => {
+  test('goes to its source port when the client requests it by rport, with the port in rport', async (t) => {
     const farm = await wayFarm(t);
     await farm.datagram(1, broken({ Via: `${VIA};rport` }));
     assert.equal(farm.out[0]?.to, '192.0.2.7:5070');

@@ -921,7 +921,7 @@ describe('a client reconnects after its connection has closed', () => {
     await farm.until(() => second.got.some(({ method, status }) => status === 0 && method === 'OPTIONS'), 'it arrives');
   });
 
-  test('but with another tag it does not get the requests for the client', async () => {
+  test('and with another tag does not get the requests for the client', async () => {
     const { farm, server, call, second, say } = await comesBack(2, 3, 'closed');
     await say('stranger');
     server.inDialog(call.callId, 'OPTIONS');

@@ -46,7 +46,7 @@ function probe(farm: FakeFarm, member: FakeMember): Promise<number> {
 }
 
 describe('drain', () => {
-  test('of another member stops its new calls, lets its calls end, and lasts until resume', async () => {
+  test('stops new calls at another member, lets its calls end, and lasts until resume', async () => {
     const farm = await start({ members: 3 });
     serve(farm);
     const up = await calls(farm);
@@ -76,7 +76,7 @@ describe('drain', () => {
     assert.equal((await farm.drive(fe1.node.api.orders.status('fe2'))).progress, null);
   });
 
-  test('of the asked member changes its probe answers at once, before the store has answered', async () => {
+  test('changes the probe answers of the asked member at once, before the store has answered', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const fe1 = farm.member(1);
@@ -123,7 +123,7 @@ describe('drain', () => {
     assert.ok(up.length > 0);
   });
 
-  test('of a whole farm hands nothing over at its deadline, because no member can take over: calls go on to their end', async () => {
+  test('hands nothing over at the deadline in a whole draining farm, because no member can take over: calls go on to their end', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const up = await calls(farm);
@@ -322,7 +322,7 @@ describe('remove', () => {
     await farm.until(() => farm.member(3).number === 4 && farm.member(1).seats.includes('fe3'), 'back', 20_000);
   });
 
-  test('of a missing member is refused with a list of the members, like any order for it', async () => {
+  test('is refused for a missing member with a list of the members, like any order for it', async () => {
     const farm = await start({ members: 2 });
     const { orders } = farm.member(1).node.api;
     const unknown = { code: 'SF_MEMBER_UNKNOWN', message: 'there is no member "fe7"; the members are: fe1, fe2' };

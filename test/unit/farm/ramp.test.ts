@@ -68,7 +68,7 @@ describe('the ramp', () => {
     assert.deepEqual(new Set(stayed.map(({ status }) => status)), new Set([487]));
   });
 
-  test('of a member that restarts during a drain begins after resume', async () => {
+  test('begins after resume at a member that restarts during a drain', async () => {
     const farm = await start({ members: 2, config: RAMP });
     const { orders } = farm.member(1).node.api;
     await farm.drive(orders.give('fe2', { order: 'drain' }));

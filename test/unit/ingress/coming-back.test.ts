@@ -75,7 +75,7 @@ describe('a request for a lost flow', () => {
     assert.equal(farm.member(3).handled[0]?.packet.orphan, true);
   });
 
-  test('of this member itself stays here, and is answered along the Via that it wrote', async (t) => {
+  test('stays at its own member, and is answered along the Via that it wrote', async (t) => {
     const { farm, lost } = await three(t);
     await leave(farm, 2, lost, outgoing(2));
     const answer = answerAt(farm, 2)!;

@@ -225,7 +225,7 @@ describe('a cached answer', () => {
       assert.equal(subject.locateNow('host.test', 5070, undefined, 0), undefined);
     });
 
-  test('by SRV is kept for a minute, because Node.js returns no time to live for SRV', async () => {
+  test('from SRV is kept for a minute, because Node.js returns no time to live for SRV', async () => {
     dns.set('SRV', '_sip._udp.example.test', [srv('host.test')], 5);
     dns.set('A', 'host.test', ['192.0.2.1'], 3000);
     const subject = locator({ families: [4] });
@@ -353,7 +353,7 @@ describe('running lookups', () => {
     assert.deepEqual(dns.questions, []);
   });
 
-  test('of a resolver that throws count as failed', async () => {
+  test('count as failed when the resolver throws', async () => {
     const resolver: DnsResolver = { ...handResolver().resolver, resolve4: () => assert.fail('thrown, not rejected') };
     assert.deepEqual(await locator({ resolver }).locate('host.test', 5070, undefined, 0), []);
     assert.deepEqual(counted(), { failed: 1 });
@@ -415,7 +415,7 @@ describe('the order among equal targets', () => {
     );
   });
 
-  test('of a name is that of its choice, also from the cache', async () => {
+  test('follows the choice for a name, also from the cache', async () => {
     dns.set('SRV', '_sip._udp.example.test', [srv('a.test', 0, 50), srv('b.test', 0, 50)]);
     dns.set('A', 'a.test', ['192.0.2.1']);
     dns.set('A', 'b.test', ['192.0.2.2']);

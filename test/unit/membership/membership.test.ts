@@ -582,7 +582,7 @@ describe('membership', () => {
         .shares.map(({ number, weight }) => `${number}:${weight}`)
         .join(' ');
 
-    it('of kind pause take the weight, but not from the last members for calls, so that a call has one owner in a paused farm, too', async () => {
+    it('take the weight with pause, but not from the last members for calls, so that each call still has one owner', async () => {
       const [fe1] = await start('fe1', 'fe2', 'fe3');
       for (const [id, left] of [
         ['fe1', '2:100 3:100'],
@@ -604,7 +604,7 @@ describe('membership', () => {
       assert.equal(shares(fe1!), '3:100');
     });
 
-    it('of kind ban leave the banned members out of a majority', async () => {
+    it('with ban leave the banned members out of a majority', async () => {
       const [fe1, fe2] = await start('fe1', 'fe2', 'fe3', 'fe4');
       order('fe4', 'ban');
       await clock.pass(SETTLE_MS, 50);

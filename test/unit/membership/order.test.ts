@@ -14,7 +14,7 @@ describe('an order', () => {
     assert.deepEqual(parseOrder({ ...without, order: 'ban', more: 1 }), { ...without, order: 'ban' });
   });
 
-  test('of another shape is ignored', () => {
+  test('is ignored when it has another shape', () => {
     const changes = [
       { v: 2 },
       { order: 'stop' },

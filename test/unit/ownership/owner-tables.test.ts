@@ -51,7 +51,7 @@ describe('owner tables', () => {
     );
   });
 
-  test('of a farm without changes give no second chance', () => {
+  test('give no second chance in a farm without changes', () => {
     assert.deepEqual(previousOwners(tables([seat(1), seat(2)])), []);
   });
 
@@ -144,7 +144,7 @@ describe('owner tables', () => {
     );
   });
 
-  test('of a single member make it the owner of every slot', () => {
+  test('make a single member the owner of every slot', () => {
     const built = aloneTables(9, 3, SEED);
     assert.ok(built.slots.every((owner) => owner === 9));
     assert.deepEqual([built.epoch, built.self, built.incarnation, built.seats.get(9)?.incarnation], [0, 9, 3, 3]);

@@ -127,7 +127,7 @@ describe('the slot table', () => {
     );
   });
 
-  test('of a large farm is built in slices, and in few slices from an earlier table', () => {
+  test('is built in slices for a large farm, and in few slices from an earlier table', () => {
     const all = Array.from({ length: 200 }, (_, i) => i + 1);
     const pauses = (building: Generator<void, Uint16Array, void>): number => [...building].length;
     assert.ok(pauses(slotBuilding(generation(all))) >= 20);

@@ -23,7 +23,7 @@ describe('the next view', () => {
     assert.deepEqual(shares, ['1,3', '1,2,3', '1,2']);
   });
 
-  test('of a farm without a view has epoch 1 and the drawn seed', () => {
+  test('has epoch 1 and the drawn seed in a farm without a view', () => {
     assert.deepEqual(nextView(undefined, [seat(2), seat(1)], SEED), {
       v: 1,
       epoch: 1,

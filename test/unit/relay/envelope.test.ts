@@ -236,7 +236,7 @@ describe('a relay frame', () => {
       assert.ok(!(decode(bytes, keys, own) instanceof Frame), `${own}`);
   });
 
-  test('of version 1 is what older members send, and is bound to no incarnation', () => {
+  test('from an older member has version 1 and is bound to no incarnation', () => {
     const made =
       '0d0a0d0a000d0a515549540a21120037cb00710ac633640113c413c4e000280101710100030002000007620000070000' +
       '030000000012670000000c00000000adb0122ddfb5154c41434b207369703a626f62406578616d706c652e636f6d2053' +

@@ -1,4 +1,4 @@
-// What one member hands to another, and from whom it takes it.
+// Frames between members: sending, and the checks of a received frame.
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -210,7 +210,7 @@ describe('a frame is refused and counted', () => {
       assert.equal(b.packets.length + b.egresses.length, 0);
     });
 
-  test('of another farm, or changed on the line', async () => {
+  test('with the MAC of another farm, or with changed octets', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await inject(b, {}, keyring(['cd'.repeat(32)]));
@@ -225,7 +225,7 @@ describe('a frame is refused and counted', () => {
     assert.equal(b.packets.length, 0);
   });
 
-  test('when it is repeated, and when it returns to its sender', async () => {
+  test('that is repeated, or that returns to its sender', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     let captured: Buffer = Buffer.alloc(0);
@@ -242,7 +242,7 @@ describe('a frame is refused and counted', () => {
     assert.equal(a.refused('not-for-me'), 1);
   });
 
-  test('when the receiver has no number yet', async () => {
+  test('at a receiver without a number', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.self.number = 0;

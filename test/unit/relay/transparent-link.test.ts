@@ -305,7 +305,7 @@ describe('the transparent ports', () => {
     await assert.rejects(b.start(), { code: 'SF_TRANSPARENT_UNAVAILABLE' });
   });
 
-  test('of a member that has moved are used at once', async () => {
+  test('are used at once when their member has moved', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     const moved = new Member(2, {

@@ -57,7 +57,7 @@ describe('a datagram', () => {
     test(`that is ${what} is ${kind}`, () => assert.equal(classOf(octets), kind));
   }
 
-  test('of any octets has a class', () => {
+  test('with any octets has a class', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 64 }), (octets) => {
         assert.ok(CLASS_NAMES.includes(classOf(Buffer.from(octets)) as (typeof CLASS_NAMES)[number]));

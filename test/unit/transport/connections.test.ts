@@ -449,7 +449,7 @@ describe('an outgoing connection', () => {
 });
 
 describe('the number of connections', () => {
-  test('of one source is limited, and opens again at nine tenths', async () => {
+  test('is limited for one source, and opens again at nine tenths', async () => {
     const bench = await started({ connectionsPerSource: 10 });
     const clients: Client[] = [];
     for (let i = 0; i < 12; i++) clients.push(await dialled(bench));
@@ -466,7 +466,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('of one source stays limited until it has fallen to nine tenths', async () => {
+  test('stays limited for one source until it has fallen to nine tenths', async () => {
     const bench = await started({ connectionsPerSource: 20 });
     const clients: Client[] = [];
     for (let i = 0; i < 20; i++) clients.push(await dialled(bench));
@@ -481,7 +481,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('of an IPv6 source is counted by /64', async () => {
+  test('counts an IPv6 source by /64', async () => {
     const bench = makeBench([tcp('six', '2001:db8::1')], { connectionsPerSource: 2 });
     await bench.transport.start();
     const from = async (address: string): Promise<boolean> => {
@@ -498,7 +498,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('obeys a changed limit while it is full', async () => {
+  test('follows a changed limit while it is full', async () => {
     const bench = await started({ connections: 5 });
     for (let i = 0; i < 6; i++) await dialled(bench);
     assert.equal(bench.transport.connections(), 5);
@@ -511,7 +511,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('of all sources is limited in the same way', async () => {
+  test('is limited for all sources in the same way', async () => {
     const bench = await started({ connections: 20 });
     const clients: Client[] = [];
     for (let i = 0; i < 22; i++) clients.push(await dialled(bench, `192.0.2.${i}`));
@@ -528,7 +528,7 @@ describe('the number of connections', () => {
 });
 
 describe('the time limit', () => {
-  test('of a partial message runs from its first octet, whatever octets follow slowly', async () => {
+  test('for a partial message runs from its first octet, whatever octets follow slowly', async () => {
     const bench = await started({ halfMessageMs: 10_000 });
     const alice = await dialled(bench);
     const text = message();
@@ -543,7 +543,7 @@ describe('the time limit', () => {
     await finished(bench);
   });
 
-  test('of a partial message starts again with each message', async () => {
+  test('for a partial message starts again with each message', async () => {
     const bench = await started({ halfMessageMs: 10_000 });
     const alice = await dialled(bench);
     await write(bench, alice, message('one').slice(0, 20));
@@ -589,7 +589,7 @@ describe('the time limit', () => {
 });
 
 describe('the memory', () => {
-  test('of 10,000 partial messages is limited and counted, and the sweep closes all of them', async () => {
+  test('for 10,000 partial messages is limited and counted, and the sweep closes all of them', async () => {
     const limits = { connections: 20_000, connectionsPerSource: 20_000, bufferedBytes: 4 * 1024 * 1024 };
     const bench = await started(limits);
     const half = message('half', 'x'.repeat(2_000)).slice(0, 900);
@@ -615,7 +615,7 @@ describe('the memory', () => {
     await finished(bench);
   });
 
-  test('of one large partial message costs that connection and no other', async () => {
+  test('for one large partial message costs that connection and no other', async () => {
     const bench = await started({ bufferedBytes: 40_000 });
     const small = await dialled(bench);
     await write(bench, small, message('small').slice(0, 100));
@@ -630,7 +630,7 @@ describe('the memory', () => {
     await finished(bench);
   });
 
-  test('of a closing connection is not counted, and that connection is not closed twice', async () => {
+  test('for a closing connection is not counted, and that connection is not closed twice', async () => {
     const bench = await started({ bufferedBytes: 8_000 });
     const broken = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
     broken.on('error', () => {});
@@ -652,7 +652,7 @@ describe('the memory', () => {
     await finished(bench);
   });
 
-  test('of a slow reader is limited by closing its connection', async () => {
+  test('for a slow reader is limited by closing its connection', async () => {
     const bench = await started({ sendQueueBytes: 100_000 });
     const stream = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
     stream.on('error', () => {});
@@ -670,7 +670,7 @@ describe('the memory', () => {
     await finished(bench);
   });
 
-  test('of all slow readers together is limited by closing the longest queue first', async () => {
+  test('for all slow readers together is limited by closing the longest queue first', async () => {
     const bench = await started({ sendQueueBytes: 1_000_000, sendQueueTotalBytes: 300_000 });
     const connections: number[] = [];
     for (const octets of [50_000, 400_000]) {

@@ -85,7 +85,7 @@ describe('a TCP stream', () => {
   const unfinished = new Set(['baddn.dat', 'clerr.dat']);
   assert.ok(files.length >= 49);
   for (const name of files) {
-    test(`of ${name} gives the same messages at every split`, () => {
+    test(`from ${name} gives the same messages at every split`, () => {
       const octets = readFileSync(path.join(TORTURE, name));
       const { events: expected, framer } = frame([octets]);
       const fault = expectedFault[name];
@@ -98,7 +98,7 @@ describe('a TCP stream', () => {
     });
   }
 
-  test('of any octets gives the same events at every split', () => {
+  test('with any octets gives the same events at every split', () => {
     const piece = fc.oneof(
       fc.constantFrom('\r\n', '\r', '\n', '\r\n\r\n', ' ', ':', '\0', 'l:', 'L : 3\r\n', 'Content-Length: 2\r\n'),
       fc.constantFrom('content-length :\r\n 4\r\n', 'Content-Length: 99999999999\r\n', 'INVITE a SIP/2.0\r\n', 'abcd'),

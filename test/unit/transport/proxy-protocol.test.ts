@@ -61,7 +61,7 @@ describe('a header with client and destination is read', () => {
     });
   }
 
-  test('whatever follows it', () => {
+  test('with any octets behind it', () => {
     const behind = Buffer.from(message());
     assertProxied(onStream(Buffer.concat([Buffer.from(version1()), behind])), ENDS, version1().length);
     assertProxied(onStream(Buffer.concat([version2('tcp'), behind])), ENDS, 28);

@@ -1,4 +1,4 @@
-// The limit of Route and Via values that the farm reads in one message, whoever signed them.
+// The limit of Route and Via values that the farm reads in one message, with valid signatures or not.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keyring } from '../../../../src/ownership/keyring.ts';

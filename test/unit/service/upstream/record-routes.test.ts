@@ -219,7 +219,7 @@ describe('an INVITE from the server gets two Record-Route values, the client sid
     assert.match(invite.one('Via'), /^SIP\/2\.0\/TCP 198\.51\.100\.1:5060;branch=z9hG4bKsf/);
   });
 
-  test('but a REGISTER from the server gets neither Record-Route nor Path', async () => {
+  test('and a REGISTER from the server gets neither Record-Route nor Path', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const register = await outward(edge, phone, fromServer(edge, { method: 'REGISTER', uri: 'sip:192.0.2.7' }));
