@@ -56,11 +56,11 @@ describe('the return flow to a client', () => {
   });
 
   const ports: readonly (readonly [via: string, port: number, why: string])[] = [
-    [`${VIA};rport`, 40_001, 'the source’s, when the client asks by rport (RFC 3581 4)'],
-    [`${VIA};rport=5099`, 40_001, 'the source’s, whatever an rport that is already filled in says'],
-    [VIA, 5066, 'the one in its Via otherwise (RFC 3261 18.2.2)'],
+    [`${VIA};rport`, 40_001, 'that of the source, when the client uses rport (RFC 3581 4)'],
+    [`${VIA};rport=5099`, 40_001, 'that of the source, whatever value an rport already has'],
+    [VIA, 5066, 'that of its Via without rport (RFC 3261 18.2.2)'],
     ['SIP/2.0/UDP client.example.com;branch=z9hG4bK1', 5060, '5060 when its Via has none'],
-    ['SIP/2.0/UDP [2001:db8::7]:5067;branch=z9hG4bK1', 5067, 'the one behind an IPv6 literal'],
+    ['SIP/2.0/UDP [2001:db8::7]:5067;branch=z9hG4bK1', 5067, 'that behind an IPv6 literal'],
   ];
   for (const [via, port, why] of ports)
     test(`has the right port: ${why}`, () => assert.equal(flowOf(via, 'direct').port, port));

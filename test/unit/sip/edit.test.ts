@@ -165,7 +165,7 @@ const stamps: readonly (readonly [what: string, via: string, stamped: string])[]
   ['sent-by is another address', 'SIP/2.0/UDP 10.0.0.1;branch=b', 'SIP/2.0/UDP 10.0.0.1;branch=b;received=192.0.2.9'],
   ['sent-by is a name', 'SIP/2.0/UDP h.example;branch=b', 'SIP/2.0/UDP h.example;branch=b;received=192.0.2.9'],
   [
-    'rport is asked for',
+    'rport is requested',
     'SIP/2.0/UDP 192.0.2.9;rport;branch=b',
     'SIP/2.0/UDP 192.0.2.9;received=192.0.2.9;rport=1024;branch=b',
   ],
