@@ -1,21 +1,21 @@
-// Ends test files that hang. The time limits of node:test fail a test, but what the test has begun goes on, and its file's process with it: no limit of
-// `run` ends that one.
+// Ends test files that hang. The time limits of node:test fail a test, but its work goes on, and so does the process of
+// its file, which no limit of `run` ends.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type { run } from 'node:test';
 import { type Clock, systemClock, type Timer } from '../src/base/clock.ts';
 
-/** Time to clean up between the polite signal and the other, ms. */
+/** Time to clean up between SIGTERM and SIGKILL, ms. */
 const GRACE = 5000;
 
 interface RunningFile {
   readonly timer: Timer;
-  /** Tests that have begun and have not ended, or that ran into a limit of their own, as `name (line)`. */
+  /** Tests that have begun and not ended, or that reached their own limit, as `name (line)`. */
   readonly tests: Set<string>;
 }
 
 /**
- * Ends every file of `tests` that takes longer than `ms`, and tells which and in what it hung; the run goes on and counts it as failed.
- * Where processes cannot be found (no /proc) the whole run ends, with exit code 1.
+ * Ends every file of `tests` that takes longer than `ms`, and reports it with its hanging tests; the run goes on and
+ * counts it as failed. Where processes cannot be found (no /proc) the whole run ends with exit code 1.
  */
 export function limitFiles(
   tests: ReturnType<typeof run>,
@@ -56,7 +56,7 @@ function failureType(details: object): unknown {
   return (details as { error?: { failureType?: unknown } }).error?.failureType;
 }
 
-/** Children of this process that have `file` among their arguments. */
+/** Returns the children of this process that have `file` among their arguments. */
 function processesOf(file: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
@@ -65,7 +65,7 @@ function processesOf(file: string): number[] {
     .map(Number);
 }
 
-/** Empty when the process has gone. */
+/** Returns the text, or '' when the process has ended. */
 function read(path: string): string {
   try {
     return readFileSync(path, 'utf8');
@@ -78,6 +78,6 @@ function signal(pid: number, name: 'SIGTERM' | 'SIGKILL'): void {
   try {
     process.kill(pid, name);
   } catch {
-    // It has gone by itself.
+    // It has ended by itself.
   }
 }

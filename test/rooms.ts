@@ -1,10 +1,11 @@
-// The rooms of src and their order, from rooms.json: the ground first. A room imports from the floors below it, and from itself.
+// The rooms of src and their order from rooms.json, lowest floor first. A room imports from itself and from the floors
+// below it.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '..');
 
-/** The floors, the ground first; of each the rooms, with their contents in words. */
+/** The floors, lowest first; the rooms of each, with their contents as text. */
 export type Floors = readonly Readonly<Record<string, string>>[];
 
 /** Globs of the code that may write to the console. */
@@ -16,7 +17,7 @@ export function readFloors(): Floors {
   return JSON.parse(readFileSync(join(ROOT, 'rooms.json'), 'utf8')) as Floors;
 }
 
-/** All rooms of the floors. `service` has rooms of its own above it: its glob takes its own files only. */
+/** Returns all rooms of the floors. `service` has rooms above it: its glob has only its own files. */
 export function roomNames(floors: Floors): string[] {
   return floors.flatMap((floor) => Object.keys(floor));
 }
@@ -26,7 +27,10 @@ function filesOf(room: string, rooms: readonly string[]): string {
   return rooms.some((other) => other.startsWith(`${room}/`)) ? `src/${room}/*` : `src/${room}/**`;
 }
 
-/** Import paths end in the room's last name: from a neighbour in the same folder they hold no more than that. */
+/**
+ * Returns the pattern of imports of a room. Import paths end in the room's last name, and from a neighbour in the same
+ * folder that is all they have.
+ */
 function importsOf(room: string, rooms: readonly string[]): string {
   const name = room.slice(room.lastIndexOf('/') + 1);
   if (room.endsWith('.ts')) return `**/${name}`;
@@ -37,7 +41,7 @@ function lint(rules: object): object {
   return { linter: { rules } };
 }
 
-/** The overrides of biome.json: one for each room that has a floor above it. */
+/** Returns the overrides of biome.json: one for each room with a floor above it. */
 export function overrides(floors: Floors): object[] {
   const rooms = roomNames(floors);
   const direction = floors.map((floor) => Object.keys(floor).join(', ')).reverse();
@@ -64,7 +68,7 @@ function table(floors: Floors): string {
   return [BEGIN, '| rooms of a floor | contents |', '|---|---|', ...rows.reverse(), END].join('\n');
 }
 
-/** The files that carry the rooms, by path, as they must be. */
+/** Returns the files that contain the rooms, by path, with their correct text. */
 export function renderRooms(): ReadonlyMap<string, string> {
   const floors = readFloors();
   const biome = JSON.parse(readFileSync(join(ROOT, 'biome.json'), 'utf8')) as object;

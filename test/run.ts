@@ -1,6 +1,7 @@
-// `npm test`: looks for the tools of the laboratory (installs them with apt where it may), builds, checks style and types, then runs all tests: the
-// files of unit tests two at a time, then the others one by one, which measure or have the host to themselves. With CI=true a missing tool is a
-// failure. `npm test -- PATH...` runs only the test files whose path contains a PATH.
+// `npm test`: checks for the tools of the laboratory (installs them with apt where it may), builds, checks style and
+// types, then runs all tests. Unit tests run two files at a time. The others run one by one, because they measure or
+// need the host for themselves. With CI=true a missing tool is a failure. `npm test -- PATH...` runs only the test
+// files whose path contains a PATH.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -11,11 +12,11 @@ import { limitFiles } from './file-limit.ts';
 
 interface Tool {
   readonly name: string;
-  /** Packages of Debian and Ubuntu. */
+  /** Package of Debian and Ubuntu. */
   readonly apt: string;
-  /** Where it is, as a pattern, when it is no program in PATH. */
+  /** Pattern of its path, when it is no program in PATH. */
   readonly file?: string;
-  /** What is left out without it. */
+  /** Tests that are left out without it. */
   readonly tests: string;
 }
 
@@ -42,14 +43,14 @@ const TOOLS: readonly Tool[] = [
   { name: 'keepalived', apt: 'keepalived', tests: 'what balancer render writes for ipvs' },
 ];
 
-/** Compiles the module raw-socket; asked for only when that does not load. */
+/** Compiles the module raw-socket; needed only when that does not load. */
 const COMPILER: Tool = { name: 'g++', apt: 'g++', tests: 'transparent relay' };
 
-/** A test without a limit of its own that takes longer than this hangs, ms. */
+/** Time after which a test without its own limit counts as hanging, ms. */
 const TEST_TIMEOUT = 4 * 60_000;
-/** A test file that takes longer than this hangs, ms. */
+/** Time after which a test file counts as hanging, ms. */
 const FILE_TIMEOUT = 5 * 60_000;
-/** The whole run takes eleven minutes on two cores; on a machine that is slower by far it is broken off after this time, ms. */
+/** Time limit of the whole run, ms, which takes eleven minutes on two cores. */
 const RUN_TIMEOUT = 25 * 60_000;
 const POLICY = '/usr/sbin/policy-rc.d';
 
@@ -57,7 +58,7 @@ const root = join(import.meta.dirname, '..');
 const startedAt = performance.now();
 const { PATH: givenPath = '', CI } = process.env;
 const isCi = CI === 'true';
-/** Not every shell of root has the sbin directories, where nft, ip and kamailio live. */
+/** Not every shell of root has the sbin directories, where nft, ip and kamailio are. */
 const PATH = [...new Set([...givenPath.split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'])].join(delimiter);
 Object.assign(process.env, { PATH });
 
@@ -90,7 +91,7 @@ function apt(...args: readonly string[]): boolean {
   return result.status === 0;
 }
 
-/** Installs packages without letting them start services: a Kamailio or etcd of the system would hold the ports. */
+/** Installs packages without starting their services, because a Kamailio or etcd of the system would use the ports. */
 function install(packages: readonly string[]): void {
   say(`installing with apt: ${packages.join(' ')}`);
   const forbid = !existsSync(POLICY);
@@ -102,7 +103,7 @@ function install(packages: readonly string[]): void {
   }
 }
 
-/** Whether this host lets us make network namespaces with links and packet rules. */
+/** Returns whether this host allows network namespaces with links and packet rules. */
 function mayMakeNamespaces(): boolean {
   const name = `sf${process.pid}n0-probe`;
   const steps = [
@@ -117,7 +118,7 @@ function mayMakeNamespaces(): boolean {
   }
 }
 
-/** The module raw-socket loads in the Node.js that runs, or it has been built so that it does; else the reason. */
+/** Loads the module raw-socket in this Node.js, or builds it first; returns undefined, or the reason of the failure. */
 function buildRawSocket(): string | undefined {
   const builder = join(root, 'bin', 'build-transparent.js');
   if (spawnSync(process.execPath, [builder, '--check']).status === 0) return undefined;
@@ -125,7 +126,7 @@ function buildRawSocket(): string | undefined {
   return status === 0 ? undefined : stderr.trim().slice(-2000);
 }
 
-/** Names of what is missing after what could be done about it. */
+/** Returns the names of missing tools after all attempts to install them. */
 function findMissing(): string[] {
   let unbuilt = buildRawSocket();
   const wanted = unbuilt === undefined ? TOOLS : [...TOOLS, COMPILER];
@@ -158,11 +159,11 @@ function step(title: string, script: string): void {
 
 interface Stage {
   readonly files: readonly string[];
-  /** Files that run at the same time. */
+  /** Number of files that run at the same time. */
   readonly concurrency: number;
 }
 
-/** Test files in the order they run: what is quick and tells most first. */
+/** Returns the test files in the order of their run: quick and informative ones first. */
 function stages(): Stage[] {
   const wanted = process.argv.slice(2);
   const find = (...patterns: readonly string[]): string[] =>
@@ -176,7 +177,10 @@ function stages(): Stage[] {
   ].filter(({ files }) => files.length > 0);
 }
 
-/** The events of all stages, one stage after the other. Sets the exit code to 1 unless each has tests and all succeed. */
+/**
+ * Yields the events of all stages, one stage after the other. Sets the exit code to 1 unless each has tests and all
+ * succeed.
+ */
 async function* runTests(todo: readonly Stage[]) {
   process.exitCode = 1;
   let succeeded = 0;
@@ -186,7 +190,7 @@ async function* runTests(todo: readonly Stage[]) {
     const tests = run({ files: [...files], cwd: root, concurrency, timeout: TEST_TIMEOUT });
     limitFiles(tests, FILE_TIMEOUT, say);
     tests.on('test:summary', (summary) => {
-      // One summary per file, then one without a file for the whole run.
+      // There is one summary per file, then one without a file for the whole run.
       if (summary.file === undefined && summary.success && summary.counts.tests > 0) succeeded++;
     });
     tests.on('test:fail', () => failed++);

@@ -1,13 +1,13 @@
-// What a WebAssembly module of src looks like, made of its text.
+// The WebAssembly modules of src, generated from their text.
 import wabt from 'wabt';
 
-/** Text in, TypeScript module out; paths from the root of the project. */
+/** Text and generated TypeScript module; paths from the root of the project. */
 export const wasmModules = [
   { text: 'src/base/siphash.wat', module: 'src/base/siphash-wasm.ts' },
   { text: 'src/sip/lines.wat', module: 'src/sip/lines-wasm.ts' },
 ] as const;
 
-/** The TypeScript module that holds the assembled `source` of the file `text`. */
+/** Returns the TypeScript module with the assembled `source` of the file `text`. */
 export async function assemble(text: string, source: string): Promise<string> {
   const module = (await wabt()).parseWat(text, source);
   const { buffer } = module.toBinary({});

@@ -1,4 +1,5 @@
-// Writes the pages of docs/ that come from the code: configuration, errors, metrics and the JSON Schema. `npm run docs`; a test keeps them equal.
+// Writes the pages of docs/ that are generated from the code: configuration, errors, metrics and the JSON Schema. Run
+// by `npm run docs`; a test compares them.
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Registry } from 'prom-client';
@@ -30,7 +31,7 @@ interface Node {
 
 const GENERATED = '<!-- Written by `npm run docs` from the code. Do not edit. -->';
 
-/** A complete configuration behind a balancer that leaves the destination address as it is. */
+/** A complete configuration behind a balancer that keeps the destination address. */
 export const DSR_SAMPLE = `farm: lab                            # the same on every member
 member: fe1                          # different on each
 store: { kind: etcd, hosts: [http://10.0.0.31:2379] }
@@ -85,7 +86,7 @@ function defaultText(node: Node, required: boolean): string {
   return node.default === undefined ? '' : `\`${JSON.stringify(node.default).replaceAll('"', '')}\``;
 }
 
-/** Names of the cluster-wide fields: `limits.idleSeconds`. */
+/** Returns the names of the cluster-wide fields, such as `limits.idleSeconds`. */
 function clusterFields(): ReadonlySet<string> {
   const sections = Object.entries(jsonSchema(clusterSchema).properties ?? {});
   return new Set(
@@ -234,7 +235,7 @@ ${markdownTable(['Metric', 'Type', 'Labels', 'What it counts'], rows)}
 `;
 }
 
-/** Every generated file, by its path in the repository. */
+/** Returns every generated file by its path in the repository. */
 export function renderDocs(): ReadonlyMap<string, string> {
   const schema = { ...jsonSchema(configSchema), title: 'Configuration of sipfarm' };
   return new Map([

@@ -1,4 +1,5 @@
-// Writes the linter's rules of imports, and the rooms in docs/architecture.md, from rooms.json: `npm run rooms`. A test holds them together.
+// Writes the linter's import rules, and the rooms in docs/architecture.md, from rooms.json: `npm run rooms`. A test
+// compares them.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// Writes the WebAssembly modules of src from their text: `npm run wasm`. A test holds both against each other.
+// Writes the WebAssembly modules of src from their text: `npm run wasm`. A test compares them.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { assemble, wasmModules } from './wasm.ts';

@@ -1,4 +1,4 @@
-// A clock that a test turns by hand: nothing happens between two calls of `advance`, and everything due happens in order of its time.
+// A clock that only the test advances: timers fire inside of `advance`, in order of their time.
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock, Timer } from '../../src/base/clock.ts';
 
@@ -12,7 +12,7 @@ interface Pending {
 export class FakeClock implements Clock {
   #now: number;
   readonly #wallAtZero: number;
-  /** In order of creation, which breaks ties between timers due at the same time. */
+  /** In order of creation, which decides between timers due at the same time. */
   readonly #pending = new Set<Pending>();
 
   /** `now` starts at `start` milliseconds; the wall clock stands at `wallAtZero` when `now` is 0. */
@@ -38,12 +38,12 @@ export class FakeClock implements Clock {
     return this.#add(period, period, run);
   }
 
-  /** Timers that are set. A test that ends with some has left something running. */
+  /** Number of running timers. A test that ends with some has left something running. */
   get timers(): number {
     return this.#pending.size;
   }
 
-  /** Moves the time by `ms` and runs what falls due on the way, synchronously, also what such a call sets anew. */
+  /** Advances the time by `ms` and runs the due timers synchronously, including timers that they set. */
   advance(ms: number): void {
     const target = this.#now + ms;
     for (let next = this.#next(target); next; next = this.#next(target)) {
@@ -55,7 +55,10 @@ export class FakeClock implements Clock {
     this.#now = target;
   }
 
-  /** As `advance`, in steps of `step` ms, with turns of the event loop before and between, so that promises and fake sockets keep up. */
+  /**
+   * Advances like `advance`, in steps of `step` ms, with turns of the event loop before and between, so that promises
+   * and fake sockets can run.
+   */
   async pass(ms: number, step = 10): Promise<void> {
     await turn();
     for (let left = ms; left > 0; left -= step) {

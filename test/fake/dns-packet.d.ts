@@ -1,4 +1,4 @@
-// The part of npm dns-packet that test/fake/dns.ts uses; the package ships no types.
+// The part of the npm package dns-packet that test/fake/dns.ts uses; the package has no types.
 declare module 'dns-packet' {
   export interface Question {
     readonly type: string;

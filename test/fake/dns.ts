@@ -1,11 +1,11 @@
-// A DNS server on 127.0.0.1 that knows what a test tells it, so that the lookup is tested through the resolver that production uses.
+// A DNS server on 127.0.0.1 with records from the test, so that tests of name lookup use the resolver of production.
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import packet from 'dns-packet';
 
 export type RecordType = 'A' | 'AAAA' | 'SRV' | 'NAPTR';
 
-/** The rcodes of RFC 1035 4.1.1 that a test may want; `silence` = no answer at all. */
+/** Rcodes of RFC 1035 4.1.1 for tests; `silence` = no answer at all. */
 const RCODES = { noerror: 0, formerr: 1, servfail: 2, nxdomain: 3, notimp: 4, refused: 5, silence: -1 } as const;
 export type Outcome = keyof typeof RCODES;
 
@@ -33,7 +33,7 @@ interface Data {
 }
 
 export class FakeDns {
-  /** What was asked so far, as `TYPE name`, in order. */
+  /** Received queries in order, as `TYPE name`. */
   readonly questions: string[] = [];
   readonly #socket: dgram.Socket;
   readonly #records = new Map<string, { readonly ttl: number; readonly data: readonly unknown[] }>();
@@ -50,17 +50,17 @@ export class FakeDns {
     return new FakeDns(socket);
   }
 
-  /** For `resolver.setServers`. */
+  /** Address for `resolver.setServers`. */
   get server(): string {
     return `127.0.0.1:${this.#socket.address().port}`;
   }
 
-  /** Sets the records of a name and type; names without any do not exist. */
+  /** Sets the records of a name and type; names without records do not exist. */
   set<T extends RecordType>(type: T, name: string, data: readonly Data[T][], ttl = 300): void {
     this.#records.set(`${type} ${name}`, { ttl, data });
   }
 
-  /** Makes a question fail, or succeed again with `noerror`. */
+  /** Makes a query fail, or succeed again with `noerror`. */
   fail(type: RecordType, name: string, outcome: Outcome): void {
     this.#outcomes.set(`${type} ${name}`, outcome);
   }

@@ -1,4 +1,5 @@
-// A real etcd of one server for a test: own ports, own data folder, gone afterwards; and a wire to it that a test can cut.
+// A real etcd of one server for a test, with its own ports and data folder, deleted afterwards; and a TCP connection to
+// it that a test can cut.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
@@ -16,15 +17,18 @@ function installed(program: string): boolean {
   return PATH.split(':').some((folder) => existsSync(path.join(folder, program)));
 }
 
-/** For the option `skip` of a test: why it cannot run, or false. In CI nothing is skipped: there the test fails instead. */
+/**
+ * Returns the reason for the option `skip` of a test, or false. In CI it is always false, so that the test fails
+ * instead.
+ */
 export function withoutEtcd(): string | false {
   if (CI === 'true' || (installed('etcd') && installed('etcdctl'))) return false;
   return 'etcd or etcdctl is missing: apt-get install etcd-server etcd-client';
 }
 
 /**
- * Below the ports that systems give to whoever asks for any: nobody gets one of these by chance, neither before etcd has it nor while etcd is down.
- * Only another etcd of a test may draw the same, at the same time.
+ * These ports are below those that systems assign by themselves, so no other program gets one by chance, neither before
+ * etcd uses it nor while etcd is down. Only another etcd of a test can draw the same port at the same time.
  */
 const PORTS = { first: 20_000, count: 12_000 };
 
@@ -69,7 +73,7 @@ export class FakeEtcd {
     process.on('exit', this.#onExit);
   }
 
-  /** `tls`: paths of PEM files; the server then speaks TLS only. */
+  /** Starts a server. `tls`: paths of PEM files; the server then accepts only TLS. */
   static async start(tls?: EtcdTls): Promise<FakeEtcd> {
     const folder = await mkdtemp(path.join(tmpdir(), 'sipfarm-etcd-'));
     const etcd = new FakeEtcd(await freePort(), await freePort(), folder, tls);
@@ -81,7 +85,7 @@ export class FakeEtcd {
     return `${this.#tls ? 'https' : 'http'}://127.0.0.1:${this.port}`;
   }
 
-  /** Starts the server on its data; resolves when it has a leader. */
+  /** Starts the server with its data; resolves when it has a leader. */
   async up(): Promise<void> {
     const peer = `http://127.0.0.1:${this.#peerPort}`;
     const server = spawn(
@@ -106,7 +110,7 @@ export class FakeEtcd {
     throw new Error('etcd does not come up');
   }
 
-  /** Kills the server as a power cut would; the data stay. */
+  /** Kills the server like a power failure; the data stay. */
   async down(): Promise<void> {
     const server = this.#server;
     if (!server || server.exitCode !== null || server.signalCode !== null) return;
@@ -128,7 +132,7 @@ export class FakeEtcd {
   }
 }
 
-/** A TCP wire to a port of this host. */
+/** A TCP proxy to a port of this host that a test can cut. */
 export class Wire {
   readonly #server: net.Server;
   readonly #pairs = new Set<readonly [net.Socket, net.Socket]>();
@@ -175,13 +179,13 @@ export class Wire {
     });
   }
 
-  /** Cuts what is connected and refuses new connections. */
+  /** Cuts all connections and refuses new ones. */
   cut(): void {
     this.#open = false;
     this.cutOnce();
   }
 
-  /** Cuts what is connected. */
+  /** Cuts all connections. */
   cutOnce(): void {
     for (const [near, far] of this.#pairs) {
       near.resetAndDestroy();
@@ -194,7 +198,7 @@ export class Wire {
     this.#open = true;
   }
 
-  /** From now on nothing that comes back on the present connections gets through; what goes out does. */
+  /** Swallows all octets from the server on the present connections from now on; octets to the server pass. */
   swallowAnswers(): void {
     for (const [, far] of this.#pairs) this.#swallowed.add(far);
   }

@@ -1,5 +1,5 @@
-// A farm in one test process: members on the fake network and a clock turned by hand, a scripted SIP server behind each, a balancer
-// that gives every packet to the next member, and phones by UDP and TCP.
+// A farm in one test process: members on the fake network and the fake clock, a scripted SIP server behind each, a
+// balancer that sends each packet to the next member, and phones by UDP and TCP.
 import { setImmediate as turn } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { Clock } from '../../src/base/clock.ts';
@@ -27,19 +27,22 @@ export interface FarmOptions {
   readonly members?: number;
   readonly answer?: 'direct' | 'ingress';
   readonly dialogs?: 'own' | 'shared';
-  /** Default none: the server counts as up. */
+  /** By default none: the server counts as up. */
   readonly health?: 'options' | 'keepalive' | 'none';
-  /** DNS servers. */
+  /** Addresses of DNS servers. */
   readonly resolver?: readonly string[];
-  /** More of the configuration; sections replace those made here. */
+  /** More of the configuration; sections replace the default ones. */
   readonly config?: Readonly<Record<string, unknown>>;
-  /** Roles of those that are no members, by index. A disabled one listens at its own address, one of role relay nowhere; the balancer knows neither. */
+  /**
+   * Roles of nodes other than members, by index. A disabled node listens at its own address, a relay node nowhere; the
+   * balancer sends to neither.
+   */
   readonly roles?: Readonly<Record<number, 'disabled' | 'relay'>>;
-  /** More listeners of member `index`, behind the two at the VIP. */
+  /** More listeners of member `index`, after the two at the VIP. */
   readonly listeners?: (index: number) => readonly Readonly<Record<string, unknown>>[];
-  /** More of each listener. */
+  /** More fields of each listener. */
   readonly listener?: Readonly<Record<string, unknown>>;
-  /** Farm keys of member `index`; default SECRET for all. */
+  /** Farm keys of member `index`; SECRET for all by default. */
   readonly keys?: (index: number) => readonly string[];
   /** More of the section `relay` of member `index`. */
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
@@ -47,13 +50,16 @@ export interface FarmOptions {
   readonly service?: Readonly<Record<string, unknown>>;
   /** Of the network's weather, and of the chance in what members do: with `slotSeed`, the same seeds give the same run. */
   readonly seed?: number;
-  /** Decides whose a Call-ID is, in 32 hexadecimal digits; left out, the first member draws it. */
+  /**
+   * Seed of the slots in 32 hexadecimal digits, which decides the owners of Call-IDs; by default the first member draws
+   * it.
+   */
   readonly slotSeed?: string;
-  /** The test makes the farm's code throw: what a member's guard has caught is no failure of the test. */
+  /** The test makes the farm's code throw: a caught throw does not fail the test. */
   readonly throws?: boolean;
 }
 
-/** A datagram that a member has sent; it is read when somebody asks. */
+/** A datagram that a member has sent; parsed on first use. */
 class Departure {
   readonly to: Endpoint;
   readonly #bytes: Buffer;
@@ -70,7 +76,7 @@ class Departure {
   }
 }
 
-/** A line in the log about something that a guard has caught. */
+/** A log line about a throw that a guard has caught. */
 export interface FaultLine {
   readonly code: string;
   readonly place: string;
@@ -79,7 +85,7 @@ export interface FaultLine {
   readonly message?: string;
 }
 
-/** A member's clock: stands still once the member is dead. */
+/** A member's clock: its timers stop when the member is dead. */
 class MortalClock implements Clock {
   readonly #clock: Clock;
   dead = false;
@@ -101,7 +107,7 @@ class MortalClock implements Clock {
   }
 }
 
-/** A member's network: sockets close, and connections break, when the member dies. */
+/** A member's network: sockets and connections close when the member dies. */
 class MortalNetwork implements Network {
   readonly #network: FakeNetwork;
   readonly #closers: (() => void)[] = [];
@@ -163,17 +169,17 @@ class MortalNetwork implements Network {
   }
 }
 
-/** The SIP server behind one member: notes what it gets, and answers as its script says. */
+/** The SIP server behind one member: records its messages and answers by its script. */
 export class FakeServer {
   readonly at: Endpoint;
-  /** Where the member's service takes what this server sends. */
+  /** Address of the member's service port for this server. */
   readonly edge: Endpoint;
   readonly requests: Message[] = [];
   readonly responses: Message[] = [];
-  /** Answers to what the member itself asks of its server. */
+  /** OPTIONS of the member's health check. */
   readonly asked: Message[] = [];
   script: (request: Message, server: FakeServer) => void = () => {};
-  /** Called for each response. */
+  /** Handles each response. */
   onResponse: (response: Message) => void = () => {};
   /** False: it does not answer the member's own OPTIONS. */
   healthy = true;
@@ -193,18 +199,18 @@ export class FakeServer {
     });
   }
 
-  /** As a crash does: the port is closed. */
+  /** Closes the port, like a crash. */
   async stop(): Promise<void> {
     await this.#socket?.close();
     this.#socket = undefined;
   }
 
-  /** To the member, unless it is `to` somebody else. */
+  /** Sends to the member, or to `to`. */
   send(text: string, to = this.edge): void {
     this.#socket?.send(Buffer.from(text, 'latin1'), to.address, to.port);
   }
 
-  /** The last request it got. Throws when there is none. */
+  /** The last received request. Throws when there is none. */
   get last(): Message {
     const message = this.requests.at(-1);
     if (!message) throw new Error('the server has got no request');
@@ -243,11 +249,11 @@ export class FakeMember {
   readonly ice = new Ice();
   readonly role: 'member' | 'disabled' | 'relay';
   readonly config: Config;
-  /** Log lines of what its guard has caught. */
+  /** Log lines of throws that its guard has caught. */
   readonly faults: FaultLine[] = [];
-  /** Datagrams it has sent from the VIP itself. */
+  /** Datagrams that it has sent from the VIP itself. */
   readonly left: Departure[] = [];
-  /** What the balancer has given it. */
+  /** Datagrams that the balancer has sent to it. */
   readonly entered: Message[] = [];
   alive = true;
 
@@ -294,7 +300,7 @@ export class FakeMember {
       }),
       {},
     );
-    // A call table of test size: the memory of two million calls per member is what would take the time.
+    // A small call table: the memory for two million calls per member would take too long.
     const ownership = { ...config.ownership, maxEntries: 20_000 };
     this.config = config;
     this.node = new FarmNode({
@@ -311,7 +317,7 @@ export class FakeMember {
     });
   }
 
-  /** The socket at the VIP, as this member sees it. */
+  /** Returns the socket at the VIP for this member. */
   #at(vip: DatagramSocket): DatagramSocket {
     return {
       local: vip.local,
@@ -348,9 +354,9 @@ export class FakeFarm {
   readonly clock = new FakeClock();
   readonly network: FakeNetwork;
   readonly memory: MemoryFarm;
-  /** All there ever were, the dead included. */
+  /** All members since the start, including dead ones. */
   readonly members: FakeMember[] = [];
-  /** Which of the live members gets the next packet; replace it to aim. */
+  /** Selects the live member for the next packet; a test can replace it. */
   choose: (live: readonly FakeMember[]) => FakeMember | undefined = (live) => live[this.#turn++ % live.length];
   /** What members draw their spreads from. */
   readonly random: () => number;
@@ -368,12 +374,12 @@ export class FakeFarm {
     if (seed) this.memory.apply([{ key: 'view', value: { v: 1, epoch: 1, seed, seats: [], history: [] } }]);
   }
 
-  /** A farm whose members all see each other in the view. */
+  /** Starts a farm, and resolves when all members have all others in their view. */
   static async start(options: FarmOptions = {}): Promise<FakeFarm> {
     const farm = new FakeFarm(options);
     try {
       await farm.#openVip();
-      // One after the other, so that fe1 has number 1; before the first view, so that one view brings them all.
+      // One after the other, so that fe1 has number 1; before the first view, so that one view has them all.
       for (let index = 1; index <= (options.members ?? 1); index++) await farm.#join(index);
       await farm.seated();
     } catch (error) {
@@ -409,26 +415,29 @@ export class FakeFarm {
     return this.members.filter(({ alive }) => alive);
   }
 
-  /** The live members that the balancer knows. */
+  /** Live members to which the balancer sends. */
   get behind(): readonly FakeMember[] {
     return this.live.filter(({ role }) => role === 'member');
   }
 
-  /** The member `fe<index>`: the one that started last under that name. */
+  /** Returns the member `fe<index>`: the last one that started under that name. */
   member(index: number): FakeMember {
     const found = this.members.findLast((member) => member.index === index);
     if (!found) throw new Error(`no member fe${index}`);
     return found;
   }
 
-  /** Starts one more member, or `index` again, with its server; resolves when every live member sees it in the view. */
+  /** Starts one more member, or `index` again, with its server; resolves when every live member has it in its view. */
   async add(index = this.members.length + 1): Promise<FakeMember> {
     const member = await this.#join(index);
     await this.seated();
     return member;
   }
 
-  /** As `add`, and does not wait for the others to see it. Rejects as FarmNode.start does; then nothing of the member is left. */
+  /**
+   * Starts like `add`, without waiting for the views of others. Rejects as FarmNode.start does; then no part of the
+   * member is left.
+   */
   async enter(index = this.members.length + 1): Promise<FakeMember> {
     return this.#join(index);
   }
@@ -453,7 +462,7 @@ export class FakeFarm {
     return member;
   }
 
-  /** Waits until every live member's view holds exactly the live members. */
+  /** Waits until every live member's view has exactly the live members. */
   async seated(): Promise<void> {
     const want = (): string =>
       this.live
@@ -475,7 +484,10 @@ export class FakeFarm {
     );
   }
 
-  /** As SIGKILL does: sockets closed, connections broken, nothing said. Its SIP server dies too unless `serverLives`. */
+  /**
+   * Kills like SIGKILL: sockets and connections close without a message. Its SIP server dies, too, unless
+   * `serverLives`.
+   */
   async kill(member: FakeMember, { serverLives = false } = {}): Promise<void> {
     member.alive = false;
     member.clock.dead = true;
@@ -486,20 +498,20 @@ export class FakeFarm {
     await this.settle();
   }
 
-  /** As SIGSTOP does: its process stands still, its SIP server goes on. What comes meanwhile waits. */
+  /** Stops like SIGSTOP: the process stands still, its SIP server goes on. Packets for it wait. */
   freeze(member: FakeMember): void {
     member.ice.freeze();
     for (const stream of member.network.streams) stream.pause();
   }
 
-  /** As SIGCONT does. */
+  /** Continues like SIGCONT. */
   async thaw(member: FakeMember): Promise<void> {
     for (const stream of member.network.streams) stream.resume();
     member.ice.thaw();
     await this.settle();
   }
 
-  /** Turns of the event loop until nothing moves that needs no clock. */
+  /** Runs turns of the event loop until everything that needs no clock has settled. */
   async settle(): Promise<void> {
     await this.network.settle();
   }
@@ -508,7 +520,7 @@ export class FakeFarm {
     await this.clock.pass(ms, step);
   }
 
-  /** Turns clock and event loop until `what` holds; throws after `ms` of the clock. */
+  /** Advances clock and event loop until `what` is true; throws after `ms` of the clock. */
   async until(what: () => boolean, words = 'what the test waits for', ms = 30_000): Promise<void> {
     for (let passed = 0; ; passed += 10) {
       await this.settle();
@@ -518,7 +530,7 @@ export class FakeFarm {
     }
   }
 
-  /** Waits for something outside of the clock (DNS by real sockets) with the clock standing still. */
+  /** Waits for an event outside of the clock (DNS by real sockets) while the clock stands still. Throws after 10 s. */
   async outside(what: () => boolean): Promise<void> {
     const until = performance.now() + 10_000;
     while (!what()) {
@@ -527,7 +539,7 @@ export class FakeFarm {
     }
   }
 
-  /** Turns the clock until `promise` is settled. */
+  /** Advances the clock until `promise` is settled. Throws after a minute of the clock. */
   async drive<T>(promise: Promise<T>): Promise<T> {
     let done = false;
     const end = (): void => {
@@ -542,7 +554,10 @@ export class FakeFarm {
     return promise;
   }
 
-  /** The member that owns the slot of this Call-ID, by the view of the first live member. */
+  /**
+   * Returns the member that owns the slot of this Call-ID in the view of the first live member. Throws when there is
+   * none.
+   */
   ownerOf(callId: string): FakeMember {
     const { owner } = this.live[0]!.node.api.owner(callId);
     const found = this.live.find(({ number }) => number === owner?.number);
@@ -550,12 +565,12 @@ export class FakeFarm {
     return found;
   }
 
-  /** A Call-ID in a slot of `member`: `prefix-0`, `prefix-1` and so on. */
+  /** Returns a Call-ID in a slot of `member`: the first of `prefix-0`, `prefix-1` and so on. */
   callIdOf(member: FakeMember, prefix = 'call'): string {
     for (let i = 0; ; i++) if (this.ownerOf(`${prefix}-${i}`) === member) return `${prefix}-${i}`;
   }
 
-  /** Sum of a counter over the members. */
+  /** Returns the sum of a counter over the members. */
   sum<L extends string>(family: (metrics: Metrics) => CellFamily<L>, labels: Record<L, string>): number {
     return this.members.reduce((total, { metrics }) => total + family(metrics).cell(labels).n, 0);
   }
@@ -567,7 +582,7 @@ export class FakeFarm {
     return phone;
   }
 
-  /** `transport`: what it speaks itself; somebody in between turns TLS into TCP. */
+  /** Connects a phone. `transport`: the phone's own one; a proxy in between makes TCP of TLS. */
   async tcpPhone(address: string, to = VIP, transport: TcpPhone['transport'] = 'TCP'): Promise<TcpPhone> {
     const phone = new TcpPhone(this.network.connectTcp(to, { address }), transport);
     this.#phones.push(() => phone.close());
@@ -575,7 +590,7 @@ export class FakeFarm {
     return phone;
   }
 
-  /** Stops all that lives. Afterwards no timer is left on the clock, and no socket open. Throws when a guard has caught something. */
+  /** Stops all parts. Afterwards no timer and no socket is left. Throws when a guard has caught a throw. */
   async stop(): Promise<void> {
     for (const close of this.#phones) close();
     for (const member of this.members) {
@@ -590,10 +605,10 @@ export class FakeFarm {
   }
 }
 
-/** What both kinds of phone can do. */
+/** Common part of both kinds of phone. */
 export interface Phone {
   readonly got: Message[];
-  /** What it writes into the sent-by of its Via. */
+  /** Sent-by of its Via. */
   readonly at: Endpoint;
   readonly transport: 'UDP' | 'TCP' | 'TLS';
   send(text: string): void;
@@ -603,9 +618,9 @@ export interface Phone {
 export class UdpPhone implements Phone {
   readonly got: Message[] = [];
   readonly transport = 'UDP';
-  /** Where each message came from, in the order of `got`. */
+  /** Source of each message, in the order of `got`. */
   readonly from: Endpoint[] = [];
-  /** Called for each message. */
+  /** Handles each message. */
   onMessage: (message: Message) => void = () => {};
   at: Endpoint = { address: '', port: 0 };
   #socket: DatagramSocket | undefined;
@@ -632,7 +647,7 @@ export class UdpPhone implements Phone {
   }
 }
 
-/** A client on a TCP connection; messages are cut by Content-Length. */
+/** A client on a TCP connection, which splits messages by Content-Length. */
 export class TcpPhone implements Phone {
   readonly got: Message[] = [];
   readonly transport: 'TCP' | 'TLS';

@@ -1,5 +1,5 @@
-// A process that stands still, as after SIGSTOP: what comes meanwhile waits. When it goes on, packets come first, then timers that fell due,
-// then what the store has answered.
+// A process that stands still, as after SIGSTOP: its events wait. When it continues, packets come first, then due
+// timers, then answers of the store.
 import type { Clock, Timer } from '../../src/base/clock.ts';
 import type { Lease, PrefixWatch, Store, Write } from '../../src/store/store.ts';
 
@@ -22,7 +22,7 @@ export class Ice {
     for (const run of waiting) run();
   }
 
-  /** The process is killed: what waited is lost. */
+  /** The process is killed: waiting packets and timers are dropped. Waiting answers of the store still resolve. */
   melt(): void {
     this.#packets = [];
     this.#timers = new Map();
@@ -34,7 +34,7 @@ export class Ice {
     else run();
   }
 
-  /** However often a timer falls due meanwhile, it runs once. */
+  /** Runs a timer once, even if it became due several times meanwhile. */
   timer(timer: object, run: () => void): void {
     if (this.frozen) this.#timers.set(timer, run);
     else run();
@@ -57,7 +57,7 @@ export class Ice {
   }
 }
 
-/** The clock of a process that may stand still: its time goes on, its timers do not. */
+/** The clock of a process that may stand still: its time goes on, its timers wait. */
 export class IcyClock implements Clock {
   readonly #clock: Clock;
   readonly #ice: Ice;
@@ -91,7 +91,7 @@ export class IcyClock implements Clock {
   }
 }
 
-/** The store as such a process sees it. */
+/** The store of a process that may stand still. */
 export class IcyStore implements Store {
   readonly #store: Store;
   readonly #ice: Ice;

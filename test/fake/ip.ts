@@ -1,5 +1,5 @@
-// Reads IP packets as the stack of a host does: checks lengths and checksums, puts fragments together, hands out UDP datagrams. Written
-// apart from what makes such packets (src/relay/ip-packet.ts), to judge it. RFC 768, RFC 791, RFC 8200.
+// Reads IP packets like the stack of a host: checks lengths and checksums, joins fragments, returns UDP datagrams. It
+// shares no code with src/relay/ip-packet.ts, which it checks (RFC 768, RFC 791, RFC 8200).
 import assert from 'node:assert/strict';
 import type { Endpoint } from '../../src/base/endpoint.ts';
 
@@ -13,14 +13,17 @@ interface IpPayload {
   readonly source: Buffer;
   readonly destination: Buffer;
   readonly protocol: number;
-  /** Octets in front of this piece, and whether more follow; whole: 0 and false. */
+  /** Octets before this piece, and whether more pieces follow; unfragmented: 0 and false. */
   readonly offset: number;
   readonly more: boolean;
   readonly identification: number;
   readonly piece: Buffer;
 }
 
-/** The sum of all 16-bit words, carries added back; 0xffff where a checksum among them is right (RFC 1071 1). */
+/**
+ * Returns the sum of all 16-bit words with carries added back; 0xffff when a contained checksum is correct (RFC 1071
+ * 1).
+ */
 function onesSum(...parts: readonly Buffer[]): number {
   const all = Buffer.concat(parts);
   const even = all.length % 2 === 0 ? all : Buffer.concat([all, Buffer.of(0)]);
@@ -33,7 +36,7 @@ function onesSum(...parts: readonly Buffer[]): number {
 function addressText(octets: Buffer): string {
   if (octets.length === 4) return [...octets].join('.');
   const groups = Array.from({ length: 8 }, (_, i) => octets.readUInt16BE(2 * i).toString(16));
-  // What URL makes of it is the form of RFC 5952.
+  // The URL class writes the form of RFC 5952.
   return new URL(`http://[${groups.join(':')}]/`).hostname.slice(1, -1);
 }
 
@@ -94,11 +97,11 @@ function readDatagram(source: Buffer, destination: Buffer, udp: Buffer): Datagra
   };
 }
 
-/** Takes packets in any order; throws where a host would drop one for being wrong. */
+/** Accepts packets in any order. Throws where a host would drop an invalid packet. */
 export class IpReader {
   readonly #waiting = new Map<string, IpPayload[]>();
 
-  /** The datagram that this packet completes; undefined while fragments are missing. */
+  /** Returns the datagram that this packet completes; undefined while fragments are missing. */
   take(bytes: Buffer): Datagram | undefined {
     const packet = readPacket(Buffer.from(bytes));
     const { source, destination, protocol, offset, more, identification } = packet;
@@ -118,7 +121,7 @@ export class IpReader {
     return readDatagram(source, destination, Buffer.concat(pieces.map(({ piece }) => piece)));
   }
 
-  /** Datagrams of which some fragments have come. */
+  /** Number of datagrams with missing fragments. */
   get incomplete(): number {
     return this.#waiting.size;
   }

@@ -1,5 +1,5 @@
-// A network in memory: every address exists, datagrams may get lost, doubled and late, connections are pairs of streams.
-// With no delay set, what is sent arrives on a later turn of the event loop (`settle` awaits it); with one, when the clock says so.
+// A network in memory: every address exists, datagrams can be lost, doubled and delayed, connections are pairs of
+// streams. Without a delay, data arrives on a later turn of the event loop (`settle` waits for it), else by the clock.
 import { Duplex } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock } from '../../src/base/clock.ts';
@@ -17,12 +17,15 @@ import { IpReader } from './ip.ts';
 
 export interface FakeNetworkOptions {
   readonly clock: Clock;
-  /** Of the random numbers behind loss, duplication and delay; the same seed gives the same run. */
+  /** Seed of the random loss, duplication and delay; the same seed gives the same run. */
   readonly seed?: number;
   /** Shares of the datagrams, 0 to 1. */
   readonly loss?: number;
   readonly duplication?: number;
-  /** Milliseconds one way, drawn evenly for each datagram. A TCP connection takes the lower bound, so that order is kept. */
+  /**
+   * Milliseconds in one direction, drawn evenly for each datagram. A TCP connection uses the lower bound, which keeps
+   * its order.
+   */
   readonly delay?: { readonly min: number; readonly max: number };
 }
 
@@ -30,7 +33,7 @@ function systemError(code: string, what: string): Error {
   return Object.assign(new Error(`${what}: ${code}`), { code });
 }
 
-/** Random numbers in [0, 1) from a seed (mulberry32). */
+/** Returns a generator of random numbers in [0, 1) from a seed (mulberry32). */
 export function seededRandom(seed: number): () => number {
   let state = seed | 0;
   return () => {
@@ -48,28 +51,31 @@ interface Outgoing {
 }
 
 export class FakeNetwork implements Network {
-  /** Set these between two packets to change the weather. */
+  /** Loss, duplication and delay can be changed between two packets. */
   loss: number;
   duplication: number;
   delay: { readonly min: number; readonly max: number } | undefined;
-  /** Whether bytes get from one endpoint to another: replace it to cut the network. Datagrams are lost, streams wait and go on. */
+  /**
+   * Returns whether octets pass from one endpoint to another. A test replaces it to cut the network: datagrams are
+   * lost, streams wait and continue.
+   */
   reaches: (from: Endpoint, to: Endpoint) => boolean = () => true;
-  /** Whether the hosts have this address to bind. */
+  /** Returns whether the hosts have this address for a bind. */
   hasAddress: (address: string) => boolean = () => true;
-  /** Sees each datagram as it is sent. */
+  /** Handles each datagram when it is sent. */
   onSent: (from: Endpoint, to: Endpoint, bytes: Buffer) => void = () => {};
-  /** Gives a datagram to who is bound to `to`: replace it to watch. */
+  /** Delivers a datagram to the socket bound to `to`; a test can replace it to watch. */
   handle: (handlers: DatagramHandlers, bytes: Buffer, from: Endpoint, to: Endpoint) => void = (
     handlers,
     bytes,
     { address, port },
   ) => handlers.onDatagram(bytes, address, port);
-  /** Whether the system takes an IP packet of a raw socket. */
+  /** Returns whether the system accepts an IP packet of a raw socket. */
   takesRaw: (packet: Buffer) => boolean = () => true;
   sent = 0;
-  /** IP packets that raw sockets have sent. */
+  /** Number of IP packets that raw sockets have sent. */
   rawSent = 0;
-  /** Raw sockets that are open. */
+  /** Number of open raw sockets. */
   rawOpen = 0;
   delivered = 0;
   lost = 0;
@@ -180,7 +186,10 @@ export class FakeNetwork implements Network {
     return stream;
   }
 
-  /** Takes IP packets with any source; a wrong one throws, as no test wants them. A datagram goes on when its last fragment has come. */
+  /**
+   * Opens a raw socket, which accepts IP packets with any source and throws at an invalid one. A datagram is sent on
+   * when its last fragment has come.
+   */
   openRaw(ipv6: boolean): RawSocket {
     let open = true;
     this.rawOpen++;
@@ -202,7 +211,7 @@ export class FakeNetwork implements Network {
     };
   }
 
-  /** Waits until nothing is on its way that needs no turn of the clock. */
+  /** Waits until nothing is in transit except what waits for the clock. */
   async settle(): Promise<void> {
     for (let quiet = 0; quiet < 3; quiet++) {
       if (this.#underway > 0 || this.#outgoing.length > 0) quiet = 0;
@@ -233,7 +242,10 @@ export class FakeNetwork implements Network {
     return this.#lastPort;
   }
 
-  /** As the system's socket does, takes the octets when the turn ends: a sender that reuses them earlier shows in the test. */
+  /**
+   * Reads the octets at the end of the turn, like the system's socket: a sender that reuses them earlier fails its
+   * test.
+   */
   #sendDatagram(bytes: Uint8Array, from: Endpoint, to: Endpoint): void {
     if (this.#outgoing.length === 0) process.nextTick(() => this.#flush());
     this.#outgoing.push({ bytes, from, to });
@@ -256,7 +268,7 @@ export class FakeNetwork implements Network {
     }
   }
 
-  /** A datagram reaches `to`, now. */
+  /** Delivers a datagram to `to` at once. */
   hand(bytes: Buffer, from: Endpoint, to: Endpoint): void {
     const handlers = this.#udp.get(formatEndpoint(to));
     if (!handlers || !this.reaches(from, to)) {
@@ -268,7 +280,9 @@ export class FakeNetwork implements Network {
   }
 }
 
-/** One end of a connection. What is written waits until the other end reads, as in a socket with a small kernel buffer. */
+/**
+ * One end of a connection. Written octets wait until the other end reads, as in a socket with a small kernel buffer.
+ */
 export class FakeStream extends Duplex {
   readonly remoteAddress: string;
   readonly remotePort: number;
@@ -278,7 +292,7 @@ export class FakeStream extends Duplex {
   readonly #local: Endpoint;
   readonly #remote: Endpoint;
   #peer: FakeStream | undefined;
-  /** What waits to cross; null is the end. A Duplex hands over one chunk at a time. */
+  /** Chunk in transit; null is the end. A Duplex delivers one chunk at a time. */
   #crossing: { readonly bytes: Buffer | null; readonly done: (error?: Error | null) => void } | undefined;
   #moving = false;
   #peerWaits: (() => void) | undefined;
@@ -294,7 +308,7 @@ export class FakeStream extends Duplex {
     this.remotePort = remote.port;
   }
 
-  /** Called by the network once both ends exist. */
+  /** Connects this end; the network calls it once both ends exist. */
   join(peer: FakeStream): void {
     this.#peer = peer;
     this.#move();

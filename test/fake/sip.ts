@@ -1,4 +1,5 @@
-// SIP messages as text, for tests: read what the farm sends, write what phones and servers send. Plain on purpose: it shares no code with src/sip.
+// SIP messages as text for tests: reads messages of the farm, writes messages of phones and servers. It shares no code
+// with src/sip on purpose.
 
 export class Message {
   readonly text: string;
@@ -6,7 +7,7 @@ export class Message {
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly body: string;
 
-  /** `text` in latin1: one character per octet. */
+  /** `text` is in latin1: one character per octet. */
   constructor(text: string) {
     this.text = text;
     const end = text.indexOf('\r\n\r\n');
@@ -19,12 +20,12 @@ export class Message {
     this.body = text.slice(end + 4);
   }
 
-  /** The status of a response; 0 for a request. */
+  /** Status of a response; 0 for a request. */
   get status(): number {
     return this.startLine.startsWith('SIP/2.0 ') ? Number(this.startLine.slice(8, 11)) : 0;
   }
 
-  /** The method of a request, or of the request that a response answers. */
+  /** Method of a request, or of the request that a response answers. */
   get method(): string {
     return this.one('CSeq').split(/\s+/)[1] ?? '';
   }
@@ -37,19 +38,19 @@ export class Message {
     return this.one('Call-ID');
   }
 
-  /** Values of all header lines of this name, in order, split at commas outside of angle brackets. */
+  /** Returns the values of all header lines of this name, in order, split at commas outside of angle brackets. */
   all(name: string): string[] {
     return this.headers
       .filter(([other]) => other.toLowerCase() === name.toLowerCase())
       .flatMap(([, value]) => value.split(/,(?![^<]*>)/).map((part) => part.trim()));
   }
 
-  /** The first value of this name; '' when there is none. */
+  /** Returns the first value of this name; '' when there is none. */
   one(name: string): string {
     return this.all(name)[0] ?? '';
   }
 
-  /** Values of the top Via's parameter; '' when absent. */
+  /** Returns the value of the top Via's parameter; '' when absent. */
   via(parameter: string): string {
     return parameterOf(this.one('Via'), parameter);
   }
@@ -62,7 +63,9 @@ export class Message {
     return parameterOf(this.one('To'), 'tag');
   }
 
-  /** The text with header lines of these names left out, start line too when `startLine` is among them. */
+  /**
+   * Returns the text without header lines of these names, and without the start line when `startLine` is among them.
+   */
   without(...names: string[]): string {
     const left = this.headers.filter(([name]) => !names.some((other) => other.toLowerCase() === name.toLowerCase()));
     return [this.startLine, ...left.map(([name, value]) => `${name}: ${value}`)].join('\n') + this.body;
@@ -73,17 +76,17 @@ export function parameterOf(value: string, name: string): string {
   return new RegExp(`;\\s*${name}=([^;\\s>]*)`, 'i').exec(value)?.[1] ?? '';
 }
 
-/** The URI of a name-addr. */
+/** Returns the URI of a name-addr. */
 export function uriOf(value: string): string {
   return /<([^>]*)>/.exec(value)?.[1] ?? value;
 }
 
-/** The user part of a SIP URI; '' when there is none. */
+/** Returns the user part of a SIP URI; '' when there is none. */
 export function userOf(uri: string): string {
   return /sip:([^@>]*)@/i.exec(uri)?.[1] ?? '';
 }
 
-/** A message from a start line, header lines and a body; Content-Length is added. */
+/** Returns a message of a start line, header lines and a body; Content-Length is added. */
 export function compose(startLine: string, headers: readonly string[], body = ''): string {
   return [startLine, ...headers, `Content-Length: ${body.length}`, '', body].join('\r\n');
 }
@@ -102,7 +105,7 @@ export interface RequestParts {
   readonly body?: string;
 }
 
-/** A whole request with the headers every request has. */
+/** Returns a complete request with the mandatory headers. */
 export function request(parts: RequestParts): string {
   const { method, uri, via, callId, fromTag = 'from', toTag, cseq = 1, maxForwards = '70' } = parts;
   return compose(
@@ -120,7 +123,10 @@ export function request(parts: RequestParts): string {
   );
 }
 
-/** RFC 3261 8.2.6: a response to `to` with its Via, From, To, Call-ID, CSeq, and Record-Route where a dialog may come of it. */
+/**
+ * Returns a response to `to` with its Via, From, To, Call-ID, CSeq, and Record-Route where it can create a dialog (RFC
+ * 3261 8.2.6).
+ */
 export function respond(
   to: Message,
   status: number,

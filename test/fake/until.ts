@@ -1,8 +1,8 @@
-// Waiting for what comes about in real time. It has an end, because the time limit of a test ends the test but not its waiting: that went on, and the
-// process of the test file never ended.
+// Waiting for events in real time, with a limit. The time limit of a test does not end the test's own loops: without
+// this limit the process of the test file would never end.
 import { setTimeout as wait } from 'node:timers/promises';
 
-/** Asks until the answer is true; throws after `seconds`, with the question in the text. */
+/** Polls until `holds` is true. Throws after `seconds`, with the condition in the message. */
 export async function until(holds: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
   const end = performance.now() + seconds * 1000;
   while (!(await holds())) {

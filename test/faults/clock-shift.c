@@ -1,5 +1,5 @@
-// A library for LD_PRELOAD: the wall clock of a program runs as many seconds ahead as the first 8 octets of the file in CLOCK_SHIFT say, which
-// may change while it runs. The monotonic clock stays.
+// A library for LD_PRELOAD that shifts the wall clock of a program by a number of seconds. The first 8 octets of the
+// file in CLOCK_SHIFT are that number, and may change at run time. The monotonic clock is not shifted.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// Members that die and hang while calls run: what each case does, and what must hold.
+// Members that die and hang while calls run: the actions of each case, and its assertions.
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -6,12 +6,13 @@ import { until } from '../lab/until.ts';
 import { fate, type History, phase } from './histories.ts';
 import { ANSWERED, type Kind, NOTICED, type Rig } from './rig.ts';
 
-/** The lease of the members, in seconds: the default. */
+/** The default lease of the members, in seconds. */
 const LEASE = 5;
 
 /**
- * Calls that a member's end at `at` may have hurt: nothing that rang or was established is lost, what it had only begun ends well or is answered in
- * time, and so is what began until the others had noticed. Everything else is good.
+ * Asserts that a member's end at `at` hurt only the calls that it may hurt. No ringing or established call is lost.
+ * Calls that had only begun, or that began until the others noticed the death, end normally or are answered in time.
+ * All other calls end normally.
  */
 export function assertSurvived(rig: Rig, calls: readonly History[], at: number, noticed: number): void {
   const wrong = calls.filter((call) => fate(call) !== 'complete');
@@ -27,16 +28,16 @@ export function assertSurvived(rig: Rig, calls: readonly History[], at: number, 
 }
 
 /**
- * Calls that nobody but one member may ever have begun: those that had gone further than the moment of their begin when it happened, and those
- * that began when it was `over`.
+ * Returns the calls that only one member may ever have begun: those past their begin at `at`, and those that began
+ * after `over`.
  */
 const settled = (calls: readonly History[], at: number, over: number): History[] =>
   calls.filter((call) => phase(call, at) !== 'trying' && (call.invited <= at || call.invited > over));
 
 export interface Span {
-  /** Calls a second. */
+  /** Calls per second. */
   readonly rate: number;
-  /** What happens does so in the middle. */
+  /** Length of the load; the event comes in the middle. */
   readonly seconds: number;
   readonly kinds?: readonly Kind[];
 }
@@ -44,9 +45,9 @@ export interface Span {
 /** A host that died. */
 interface Death {
   readonly at: number;
-  /** By then it was really dead. */
+  /** Time at which the host was certainly dead. */
   readonly dead: number;
-  /** Seconds until the others worked by a view without it. */
+  /** Seconds until the others used a view without it. */
   readonly noticed: number;
 }
 
@@ -103,7 +104,7 @@ interface Standstill extends Death {
   readonly woke: number;
 }
 
-/** Stops the member for some seconds, and waits until it has joined anew. */
+/** Stops the member for some seconds, and waits until it has joined again. */
 async function standStill(rig: Rig, seconds: number): Promise<Standstill> {
   const at = Date.now();
   rig.farm.signal(2, 'SIGSTOP');
@@ -150,12 +151,12 @@ export interface Both {
   readonly rig: Rig;
   readonly death: Death;
   readonly still: Standstill;
-  /** Those that the death can have hurt, and the others. */
+  /** Calls that the death can have hurt, and the others. */
   readonly before: readonly History[];
   readonly later: readonly History[];
 }
 
-/** Under one load a host dies and comes back, and then its member stands still. */
+/** Under one load, kills a host, starts it again, and then stops its member for some seconds. */
 export async function dieAndStandStill(rig: Rig, options: Omit<Span, 'seconds'>): Promise<Both> {
   const load = rig.load(options);
   await wait(2000);
@@ -187,26 +188,26 @@ export async function rollingRestart(t: TestContext, rig: Rig, options: { rate: 
 }
 
 const UNHEARD: Omit<Kind, 'kind'> = { callee: [20, 500, 20], caller: [10, 10, 10] };
-/** Calls that are held at one point each, and go on some seconds after the death. */
+/** Milliseconds for which a call waits at its point, until some seconds after the death. */
 const HOLD = 9000;
 export const POINTS: Readonly<
   Record<string, { readonly says: string; readonly kind: Omit<Kind, 'kind'>; readonly may?: number }>
 > = {
   unheard: {
-    says: 'after INVITE, before any answer: the retransmission makes a call at the heir',
+    says: 'after INVITE, before any answer: the retransmission starts a call at the successor',
     kind: UNHEARD,
   },
   late: {
-    says: 'after 100, before anybody was called: the caller has 500 within ten seconds',
+    says: 'after 100, before any callee got an INVITE: the caller gets 500 within ten seconds',
     kind: { callee: [20, 500, 20], caller: [10, 10, 10] },
     may: 500,
   },
   trying: {
-    says: 'after the 100 of the callee: 180 and 200 come through',
+    says: 'after the 100 of the callee: 180 and 200 arrive',
     kind: { callee: [HOLD, 500, 20], caller: [10, 10, 10] },
   },
   ringing: {
-    says: 'after 180: the 200 comes through',
+    says: 'after 180: the 200 arrives',
     kind: { callee: [20, HOLD, 20], caller: [10, 10, 10] },
   },
   answered: {
@@ -218,11 +219,11 @@ export const POINTS: Readonly<
     kind: { callee: [20, 20, 20], caller: [10, HOLD, 10] },
   },
   renewing: {
-    says: 'after the re-INVITE: its 200 comes through',
+    says: 'after the re-INVITE: its 200 arrives',
     kind: { callee: [20, 20, HOLD], caller: [10, 10, 10] },
   },
   renewed: {
-    says: 'before BYE: it goes to the callee',
+    says: 'before BYE: the BYE goes to the callee',
     kind: { callee: [20, 20, 20], caller: [10, 10, HOLD] },
   },
 };
@@ -234,18 +235,18 @@ const CANCELS: readonly Kind[] = [
 export interface Points {
   readonly at: number;
   readonly calls: readonly History[];
-  /** Calls of the member that died. */
+  /** Calls of the dead member. */
   readonly orphans: readonly History[];
-  /** `unheard` calls have no owner before they begin. */
+  /** The rig. `unheard` calls have no owner before they begin. */
   readonly rig: Rig;
 }
 
-/** Has calls at every point, kills their owner, and lets them go on. */
+/** Starts calls that wait at every point, kills their owner, and lets them go on. */
 export async function dieAtEveryPoint(rig: Rig): Promise<Points> {
   const each = 24;
   const held = Object.entries(POINTS).filter(([name]) => name !== 'unheard');
   const kinds = [...held.map(([kind, { kind: how }]) => ({ kind, ...how })), ...CANCELS];
-  // All have begun, and are where they wait, when those begin that the member shall just have taken in.
+  // All calls of `load` wait at their points when the `unheard` ones begin, whose INVITEs the member has just received.
   const load = rig.load({ kinds, calls: each * kinds.length, rate: 80 });
   await wait(((each * kinds.length) / 80) * 1000 + 800);
   const unheard = rig.load({ kinds: [{ kind: 'unheard', ...UNHEARD }], calls: each, rate: 100 });
@@ -264,7 +265,7 @@ export async function dieAtEveryPoint(rig: Rig): Promise<Points> {
   };
 }
 
-/** What became of the calls that were held at one point. */
+/** Asserts the results of the calls that waited at one point. */
 export function assertPoint(t: TestContext, { rig, at, calls, orphans }: Points, kind: string): void {
   const mine = orphans.filter((call) => call.kind === kind);
   rig.tell(t, kind, mine);

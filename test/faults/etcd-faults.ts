@@ -1,4 +1,4 @@
-// What can go wrong with etcd while calls run. docs/operations.md has a row for each, under the same name.
+// Faults of etcd while calls run. docs/operations.md has a row for each, under the same name.
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -9,21 +9,24 @@ import { assertSurvived } from './deaths.ts';
 import { fate, type History } from './histories.ts';
 import { NOTICED, type Rig } from './rig.ts';
 
-/** Calls a second in these cases. */
+/** Calls per second in these cases. */
 const RATE = 50;
 const CALM = 3000;
 const OUTAGE = 60_000;
 const SERVERS = Object.values(ETCD);
 
 export interface EtcdFault {
-  /** The first cell of the row in docs/operations.md. */
+  /** Text of the row in docs/operations.md. */
   readonly fault: string;
-  /** What is asserted. */
+  /** Text of the assertion in that row. */
   readonly holds: string;
   run(t: TestContext, rig: Rig): Promise<void>;
 }
 
-/** Makes calls, has `happen` do its harm and mend it, waits until the farm is whole again, and makes calls for a while longer. */
+/**
+ * Makes calls, runs `happen`, which makes and repairs a fault, waits until the farm is whole, and makes calls for a
+ * while longer.
+ */
 async function during(t: TestContext, rig: Rig, happen: () => Promise<void>): Promise<readonly History[]> {
   await rig.whole();
   const load = rig.load({ rate: RATE });
@@ -36,12 +39,12 @@ async function during(t: TestContext, rig: Rig, happen: () => Promise<void>): Pr
   return calls;
 }
 
-/** Nobody has left or joined the view since `before`. */
+/** Asserts that no member has left or joined the view since `before`. */
 function assertSameView(rig: Rig, before: readonly number[]): void {
   assert.deepEqual(rig.epochs(), before, 'the view has changed');
 }
 
-/** Every member has told since `at` that it is isolated, and is ready all the same. */
+/** Asserts that every member has logged since `at` that it is isolated, and is still ready. */
 async function isolatedAndReady(rig: Rig, at: number): Promise<void> {
   for (const k of rig.members) {
     await until(
@@ -179,7 +182,7 @@ export const ETCD_FAULTS: readonly EtcdFault[] = [
       let before: number[] = [];
       const calls = await during(t, rig, async () => {
         before = rig.epochs();
-        // Each stands still for most of a second, again and again, as one does that waits for its disk.
+        // Each server stands still for most of a second, again and again, like one that waits for its disk.
         for (let i = 0; i < 15; i++) {
           for (const host of etcd.hosts) etcd.signal(host, 'SIGSTOP');
           await wait(700);

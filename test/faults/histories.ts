@@ -1,10 +1,12 @@
-// What became of each call, read from the messages that SIPp wrote down at caller and callee.
+// The history of each call, read from the messages that SIPp recorded at caller and callee.
 import { readFileSync } from 'node:fs';
 
-/** One call as its caller saw it. Times are milliseconds of the wall clock; left out: it did not come to that. */
+/**
+ * One call at its caller. Times are milliseconds of the wall clock; an absent time means that the event did not happen.
+ */
 export interface History {
   readonly callId: string;
-  /** First part of the user it called: what kind of call it is. */
+  /** Kind of the call: the first part of the called user. */
   readonly kind: string;
   readonly invited: number;
   tried?: number;
@@ -12,7 +14,7 @@ export interface History {
   answered?: number;
   acked?: number;
   reinvited?: number;
-  /** The 200 to its re-INVITE came. */
+  /** Time of the 200 to its re-INVITE. */
   renewed?: number;
   byeSent?: number;
   over?: number;
@@ -25,9 +27,9 @@ export interface History {
   readonly finals: Set<string>;
 }
 
-/** What became of a call in the end. Lost: it was answered and its BYE never was, or its re-INVITE or BYE was refused. */
+/** Result of a call. Lost: it was answered and its BYE was not, or its re-INVITE or BYE was refused. */
 export type Fate = 'complete' | 'refused' | 'silent' | 'lost';
-/** How far a call was at a moment. */
+/** Progress of a call at a moment. */
 export type Phase = 'none' | 'trying' | 'ringing' | 'established' | 'ended';
 
 interface Message {
@@ -50,7 +52,7 @@ function* messages(file: string): Generator<Message> {
     const cseq = /^CSeq: *(\d+ \w+)/im.exec(text)?.[1];
     if (callId === undefined || cseq === undefined) continue;
     const start = text.slice(0, text.indexOf('\n')).trim();
-    // SIPp writes local time, as this process reads it.
+    // SIPp writes local time, which this process parses in the same time zone.
     yield {
       at: new Date(head[1]!.replace(' ', 'T').slice(0, 23)).getTime(),
       isSent: head[2] === 'sent',
@@ -62,7 +64,7 @@ function* messages(file: string): Generator<Message> {
   }
 }
 
-/** The calls of a caller's trace, in the order they began. */
+/** Returns the calls of a caller's trace, in the order of their begin. */
 export function histories(file: string): History[] {
   const calls = new Map<string, History>();
   for (const { at, isSent, start, callId, cseq } of messages(file)) {
@@ -82,7 +84,7 @@ function noteSent(call: History, cseq: string, at: number): void {
   else if (cseq === '3 BYE') call.byeSent ??= at;
 }
 
-/** Only the first final answer to a request counts, as for a client transaction (RFC 3261 17.1). */
+/** Records an answer. Only the first final answer to a request counts, as for a client transaction (RFC 3261 17.1). */
 function noteAnswer(call: History, cseq: string, status: number, at: number): void {
   if (status >= 200 && cseq !== '1 INVITE') {
     if (call.finals.has(cseq)) return;
@@ -100,13 +102,13 @@ function noteAnswer(call: History, cseq: string, status: number, at: number): vo
   else if (status >= 300) call.faults.push(`${cseq.slice(2)} ${status}`);
 }
 
-/** A message of one call, for people. */
+/** A readable message of one call. */
 export interface Sight {
   readonly at: number;
   readonly text: string;
 }
 
-/** What one end has sent and got of a call, with the last octets of each Via branch, which tell whose they are. */
+/** Returns the messages of a call at one end, with the last octets of each Via branch, which identify its element. */
 export function sights(file: string, end: string, wanted: string): Sight[] {
   return [...messages(file)]
     .filter(({ callId }) => callId === wanted)
@@ -131,16 +133,16 @@ export function phase(call: History, at: number): Phase {
   return before(call.rang) ? 'ringing' : 'trying';
 }
 
-/** What a callee saw of a call. */
+/** One call at a callee. */
 export interface Leg {
   readonly callId: string;
-  /** Via branches of the INVITEs that began it: more than one when more than one proxy, or one proxy twice, called. */
+  /** Via branches of the INVITEs that began it: several when several proxies called, or one proxy twice. */
   readonly branches: Set<string>;
   answered: boolean;
   ended: boolean;
 }
 
-/** The calls of a callee's trace, by Call-ID. */
+/** Returns the calls of a callee's trace, by Call-ID. */
 export function legs(file: string): Map<string, Leg> {
   const calls = new Map<string, Leg>();
   for (const { isSent, start, callId, cseq, text } of messages(file)) {

@@ -7,12 +7,12 @@ import { LAB_TOOLS, without } from '../lab/missing.ts';
 import { FAULT_TOOLS, Rig } from './rig.ts';
 
 const LIMIT = { timeout: 120_000 };
-/** Of a hundred frames so many are lost, so many come twice, and so many take a slow lane in which others overtake them. */
+/** Percentages of frames that are lost, doubled, and sent on a slow lane where others overtake them. */
 const [LOST, DOUBLED, SLOW] = [5, 5, 20];
-/** A frame of 1,000 octets takes some 13 ms there. */
+/** A frame of 1,000 octets takes about 13 ms on this lane. */
 const LANE = '600kbit';
 
-/** Spoils what member k sends over the relay link by UDP. */
+/** Adds these faults to the relay frames that member k sends by UDP. */
 async function spoil(rig: Rig, k: number): Promise<void> {
   const doubled = rig.members
     .filter((other) => other !== k)
@@ -38,7 +38,7 @@ async function spoil(rig: Rig, k: number): Promise<void> {
 
 const chance = (percent: number): string => `udp dport 5064 numgen random mod 100 < ${percent}`;
 
-/** Frames that were lost, slowed down and doubled by all members together. */
+/** Returns the numbers of lost, slow and doubled frames of all members together. */
 async function spoilt(rig: Rig): Promise<number[]> {
   const counts = [0, 0, 0];
   for (const k of rig.members) {
@@ -56,7 +56,7 @@ describe('a bad relay link', { skip: without(...LAB_TOOLS, ...FAULT_TOOLS), time
   }, LIMIT);
   after(() => rig?.close());
 
-  it(`${LOST} % lost, ${DOUBLED} % doubled, ${SLOW} % late: 0 failed calls`, LIMIT, async (t) => {
+  it(`with ${LOST} % lost, ${DOUBLED} % doubled and ${SLOW} % late frames causes no failed call`, LIMIT, async (t) => {
     for (const k of rig.members) await spoil(rig, k);
     const load = rig.load({ rate: 60 });
     await wait(15_000);

@@ -22,10 +22,10 @@ describe('dialogs: own', { skip: without(...LAB_TOOLS, 'etcd', 'etcdctl'), timeo
   after(() => lab?.close());
 
   it(
-    'SIGKILL of a member and its server: each caller of it gets a BYE within ten seconds, nobody else does',
+    'SIGKILL of a member and its server makes each of its callers get a BYE within ten seconds, and no others',
     LIMIT,
     async (t) => {
-      // These callers wait for the BYE of the server, which in these calls waits for theirs.
+      // These callers wait for the server's BYE, and the server waits for theirs.
       const caller = client(lab, 0, { name: 'caller', scenario: 'uac-hangup', calls: CALLS, rate: 45 });
       await until(
         () => [...farm.servers.values()].reduce((sum, server) => sum + server.result().created, 0) === CALLS,

@@ -1,5 +1,5 @@
-// What every case of the fault suite begins with: a farm whose members have a stateful proxy each, three servers of etcd, a caller and a callee
-// that write every message down, and the figures that come out.
+// Common start of all fault cases: a farm whose members have a stateful proxy each, three servers of etcd, a caller and
+// a callee that record all messages, and the evaluation.
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,15 +13,18 @@ import { Sipp } from '../lab/sipp.ts';
 import { until } from '../lab/until.ts';
 import { fate, type History, histories, type Leg, legs, type Sight, sights } from './histories.ts';
 
-/** Tools of every case. */
+/** Tools that every case needs. */
 export const FAULT_TOOLS = ['etcd', 'etcdctl', 'kamailio'] as const;
-/** A dead member is noticed within so many seconds. */
+/** Seconds within which a dead member is noticed. */
 export const NOTICED = 2;
-/** And a caller whose call cannot go on is told so within so many. */
+/** Seconds within which a caller gets an answer when its call cannot go on. */
 export const ANSWERED = 10;
 const CALLEE = `${clientAddress(5)}:5060`;
 
-/** A kind of call: milliseconds from 100 to 180, from there to 200 and from the re-INVITE to its 200, then those before ACK, re-INVITE and BYE. */
+/**
+ * A kind of call. `callee`: milliseconds from 100 to 180, from there to 200, and from the re-INVITE to its 200.
+ * `caller`: milliseconds before ACK, re-INVITE and BYE.
+ */
 export interface Kind {
   readonly kind: string;
   readonly callee: readonly [number, number, number];
@@ -30,15 +33,16 @@ export interface Kind {
 
 export interface LoadOptions {
   readonly kinds?: readonly Kind[];
-  /** Left out: until `stop`. */
+  /** Number of calls; by default until `stop`. */
   readonly calls?: number;
-  /** Calls a second. */
+  /** Calls per second. */
   readonly rate: number;
 }
 
 /**
- * A call of some seconds, ringing for a second, with a re-INVITE: most of what runs under load. SIPp repairs only what it waits for: a lost ACK
- * while it pauses, and not once it has sent the next request. So each pause is longer than the time in which a 200 comes three times.
+ * Calls of some seconds that ring for a second, with a re-INVITE: the ordinary load. SIPp handles only the message that
+ * it waits for: a lost ACK is repaired during a pause, but not after the next request is sent. So each pause is longer
+ * than three retransmissions of a 200 take.
  */
 export const LOAD: readonly Kind[] = [
   { kind: 'load', callee: [20, 1000, 20], caller: [10, 4000, 4000] },
@@ -52,17 +56,17 @@ export const SHORT: readonly Kind[] = [
   { kind: 'load', callee: [100, 900, 100], caller: [200, 3700, 3700] },
 ];
 
-/** Calls under way. */
+/** Running calls. */
 export interface Load {
-  /** Ends when `calls` have been made and are over. */
+  /** Resolves when `calls` have been made and have ended. */
   readonly done: Promise<readonly History[]>;
-  /** Begins no more calls and waits for the end of those there are, up to `patience` milliseconds. */
+  /** Starts no more calls, and waits for the end of the running ones, up to `patience` milliseconds. */
   stop(patience?: number): Promise<readonly History[]>;
 }
 
-/** Messages and events of a call that has failed, in the message of an assertion. */
+/** Number of messages and events of a failed call in the message of an assertion. */
 const TRACED = 30;
-/** The longest that a call may hang before its caller gives it up, ms. */
+/** Longest time before a caller gives up a hanging call, ms. */
 const PATIENCE = 45_000;
 
 export class Rig {
@@ -112,7 +116,7 @@ export class Rig {
     });
   }
 
-  /** Begins to make calls, of all kinds in turn. */
+  /** Starts to make calls, of all kinds in turn. */
   load({ kinds = LOAD, calls, rate }: LoadOptions): Load {
     const share = (some: readonly Kind[], of: number): number =>
       Math.max(1, Math.round((of * some.length) / kinds.length));
@@ -149,19 +153,19 @@ export class Rig {
     } as const;
     const sipp = Sipp.start(this.lab, { name, ...plain, ...to, ...count });
     const done = sipp.done.then(({ created, errors }) => {
-      // SIPp that was killed had calls that hang: what became of each tells its trace.
+      // A killed SIPp had hanging calls; their results are in the trace.
       assert.ok(calls === undefined ? created > 0 : created === calls, `${name}: ${errors}`);
       return histories(join(this.lab.dir, name, 'messages.log'));
     });
     return { sipp, done };
   }
 
-  /** What the callee has seen of all calls so far. */
+  /** Returns all calls so far at the callee. */
   legs(): Map<string, Leg> {
     return legs(join(this.lab.dir, 'callee', 'messages.log'));
   }
 
-  /** Member whose proxy began a call, by Call-ID; several when several did. */
+  /** Returns the members whose proxies began a call, by Call-ID; several when several did. */
   owners(): Map<string, readonly number[]> {
     const owners = new Map<string, number[]>();
     for (const k of this.members)
@@ -170,7 +174,7 @@ export class Rig {
     return owners;
   }
 
-  /** Lines of a member's log from a moment on (milliseconds of the wall clock). */
+  /** Returns the lines of a member's log since a moment (milliseconds of the wall clock). */
   logged(k: number, since = 0): LogLine[] {
     return this.lab
       .log(`m${k}`)
@@ -180,14 +184,17 @@ export class Rig {
       .filter(({ time }) => Date.parse(time) >= since);
   }
 
-  /** The balancer asks each member every second whether it is ready, and gives it no packets while it is not. Goes on until `close`. */
+  /**
+   * Checks the readiness of each member every second for the balancer, which sends no packets to unready members. Ends
+   * with `close`.
+   */
   async #probe(): Promise<void> {
     let before = this.members.join();
     while (!this.#closed) {
       const ready = await Promise.all(this.members.map((k) => this.#isReady(k)));
       const pool = this.members.filter((_, i) => ready[i]);
       if (this.#closed) return;
-      // A balancer without anybody spreads over all.
+      // A balancer without a ready member sends to all.
       const next = pool.length > 0 ? pool : this.members;
       if (next.join() !== before) this.lab.pool(next);
       before = next.join();
@@ -201,13 +208,13 @@ export class Rig {
     return / 200 /.test(stdout);
   }
 
-  /** Starts a host that died, and waits until all is as before. */
+  /** Starts a dead host again, and waits until the farm is whole. */
   async revive(k: number): Promise<void> {
     await this.farm.revive(k);
     await this.whole();
   }
 
-  /** Waits until all members are ready and agree on each other, and the balancer has seen it. */
+  /** Waits until all members are ready and have the same view, and the balancer has checked them. */
   async whole(): Promise<void> {
     await this.farm.seesMembers(this.members.length);
     for (const k of this.members)
@@ -219,13 +226,13 @@ export class Rig {
     await wait(1500);
   }
 
-  /** Calls that each member believes to be there, for the test's output once all are over. */
+  /** Returns the number of calls that each member still counts, for the test's output after all calls have ended. */
   async left(): Promise<string> {
     const counts = (await this.farm.metrics()).map((text) => sumOf(text, 'sipfarm_owned_calls'));
     return `still counted by members ${counts.join(', ')}`;
   }
 
-  /** What members have dropped or refused so far, by reason, for the test's output. */
+  /** Returns the drops and refusals so far by reason, for the test's output. */
   async drops(): Promise<string> {
     const sums = new Map<string, number>();
     const lines = (await this.farm.metrics()).flatMap((text) => text.split('\n'));
@@ -237,12 +244,12 @@ export class Rig {
     return `dropped so far: ${[...sums].map(([reason, n]) => `${reason} ${n}`).join(', ') || 'nothing'}`;
   }
 
-  /** The epoch that each member works by, as its log tells. */
+  /** Returns the epoch of each member's current view, from its log. */
   epochs(): number[] {
     return this.members.map((k) => this.logged(k).findLast(({ msg }) => msg === 'new view')?.epoch ?? 0);
   }
 
-  /** Seconds from `since` until each of the others works by a view without member k. */
+  /** Returns the seconds from `since` until all other members use a view without member k. */
   async noticed(k: number, since: number): Promise<number> {
     let last = 0;
     for (const other of this.members.filter((each) => each !== k)) {
@@ -259,7 +266,7 @@ export class Rig {
     return last;
   }
 
-  /** Calls by what became of them, as a line of the test's output. */
+  /** Writes the number of calls by result to the test's output. */
   tell(t: TestContext, what: string, calls: readonly History[], ...more: readonly string[]): void {
     const fates: Record<string, number> = {};
     for (const call of calls) {
@@ -273,14 +280,19 @@ export class Rig {
     );
   }
 
-  /** No call failed, none was begun by two members, and the callee was called once for each and saw its end. */
+  /**
+   * Asserts that no call failed, that each was begun by one member, and that the callee got each once and saw its end.
+   */
   assertAllGood(t: TestContext, what: string, calls: readonly History[]): void {
     this.tell(t, what, calls);
     this.assertOnce(calls);
     assert.deepEqual(this.describe(calls.filter((call) => fate(call) !== 'complete')), []);
   }
 
-  /** No call was handled by two members: one proxy began it, the callee got one INVITE of it, and nobody wrote its record after another had. */
+  /**
+   * Asserts that no call was handled by two members: one proxy began it, the callee got one INVITE, and no member wrote
+   * its record after another one.
+   */
   assertOnce(calls: readonly History[]): void {
     const owners = this.owners();
     const legs = this.legs();
@@ -296,14 +308,14 @@ export class Rig {
   }
 
   /**
-   * Members that had the record of a call one after the other, by Call-ID: they adopted or wrote it, as their event logs say. Who deletes it has
-   * ended the call or given it back, and from then on anybody may have it.
+   * Returns the members that had the record of a call one after the other, by Call-ID: the event logs show adoption or
+   * writing. A member that deletes the record has ended or returned the call, and any member may have it afterwards.
    */
   writers(): Map<string, number[]> {
     const lines = this.members.flatMap((k) =>
       this.logged(k)
         .filter(({ msg, callId }) => callId !== undefined && (msg === 'call record written' || msg === 'call adopted'))
-        // When it was written: a member that stood still has the answer later.
+        // The time of the write itself, because a member that stood still has the answer later.
         .map(({ time, tookMs, callId, msg, state }) => {
           const isDeleted = msg === 'call record written' && state === 'gone';
           return { k, at: Date.parse(time) - (tookMs ?? 0), callId: callId!, isDeleted };
@@ -313,7 +325,7 @@ export class Rig {
     const writers = new Map<string, number[]>();
     for (const { k, callId, isDeleted } of lines) {
       const known = writers.get(callId) ?? [];
-      // Once two have been in turn they stay to be told.
+      // A returned record stays in the list, so that it is reported.
       if (hasReturned(known)) continue;
       if (known.at(-1) !== k) known.push(k);
       writers.set(callId, isDeleted && !hasReturned(known) ? [] : known);
@@ -321,7 +333,7 @@ export class Rig {
     return writers;
   }
 
-  /** The last messages of a call at both ends, and what the members' event logs say of it. */
+  /** Returns the last messages of a call at both ends, and the events of the members' logs. */
   #trace({ callId, invited }: History): string[] {
     const ends = ['callee', ...Array.from({ length: this.#loads }, (_, i) => `caller-${i + 1}`)];
     const seen: Sight[] = ends.flatMap((end) => sights(join(this.lab.dir, end, 'messages.log'), end, callId));
@@ -336,7 +348,7 @@ export class Rig {
     return seen.slice(-TRACED).map(({ at, text }) => `  +${at - invited} ${text}`);
   }
 
-  /** The first few of `calls`, for the message of an assertion; the first of them with its trace. */
+  /** Returns the first five of `calls` for the message of an assertion; the first two with their trace. */
   describe(calls: readonly History[]): string[] {
     const owners = this.owners();
     return calls.slice(0, 5).flatMap((call, i) => {
@@ -353,7 +365,7 @@ export class Rig {
     });
   }
 
-  /** Cuts member k off from some servers of etcd, both ways. */
+  /** Cuts member k off from some servers of etcd, in both directions. */
   cutFromEtcd(k: number, addresses: readonly string[]): void {
     const set = `{ ${addresses.join(', ')} }`;
     this.lab.filter(
@@ -363,7 +375,7 @@ export class Rig {
     );
   }
 
-  /** Cuts the relay link of member k, both ways. */
+  /** Cuts the relay link of member k, in both directions. */
   cutFromPeers(k: number): void {
     this.lab.filter(
       `m${k}`,
@@ -386,5 +398,5 @@ export interface LogLine {
   readonly tookMs?: number;
 }
 
-/** Somebody stands there twice: it went on after another had taken the call. */
+/** True when a member occurs twice: it went on after another one had taken the call. */
 const hasReturned = (writers: readonly number[]): boolean => new Set(writers).size < writers.length;

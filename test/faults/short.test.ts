@@ -1,4 +1,5 @@
-// The short part of the fault suite, which `npm test` runs as well: a host dies, and a member stands still, while calls run through proxies.
+// The short part of the fault suite, which `npm test` also runs: a host dies and a member stands still while calls run
+// through proxies.
 import { after, before, describe, it } from 'node:test';
 import { LAB_TOOLS, without } from '../lab/missing.ts';
 import { assertDeath, assertStandstill, type Both, dieAndStandStill } from './deaths.ts';
@@ -18,8 +19,8 @@ describe('a farm of three with proxies and three servers of etcd', {
   );
   after(() => rig?.close());
 
-  it('loses no ringing and no established call when a host dies, and answers all else', (t) =>
+  it('loses no ringing and no established call when a host dies, and answers all other calls', (t) =>
     assertDeath(t, rig, both.death, both.before));
-  it('loses none when a member stands still and goes on, and has no call handled by two', (t) =>
+  it('loses no call when a member stands still and continues, and no call is handled by two members', (t) =>
     assertStandstill(t, rig, both.still, both.later));
 });

@@ -1,4 +1,4 @@
-// Random choices from a seed: the same seed makes the same inputs.
+// Random choices from a seed: the same seed gives the same inputs.
 import { seededRandom } from '../fake/network.ts';
 
 export class Dice {
@@ -8,12 +8,12 @@ export class Dice {
     this.#random = seededRandom(seed);
   }
 
-  /** 0 to `below` - 1. */
+  /** Returns 0 to `below` - 1. */
   int(below: number): number {
     return Math.floor(this.#random() * below);
   }
 
-  /** True in `share` of all throws. */
+  /** Returns true in `share` of all calls. */
   chance(share: number): boolean {
     return this.#random() < share;
   }
@@ -28,7 +28,7 @@ export class Dice {
     return made;
   }
 
-  /** Mostly small, now and then as large as `most`. */
+  /** Returns a length that is mostly small and sometimes up to `most`. */
   length(most: number): number {
     return this.int(this.chance(0.03) ? most : this.chance(0.3) ? Math.min(most, 200) : Math.min(most, 12)) + 1;
   }

@@ -1,5 +1,5 @@
-// Octets in front of messages, or in their place: relay frames with a valid MAC, whatever their fields, and PROXY headers of all
-// forms, STUN.
+// Octets before messages or instead of them: relay frames with a valid MAC and any fields, PROXY headers of all forms,
+// STUN.
 import { digest, siphash } from '../../src/base/siphash.ts';
 import { encodeFrame, Frame, type FrameKind, headOctets } from '../../src/relay/envelope.ts';
 import { local, simple, version1, version2 } from '../unit/transport/proxy-headers.ts';
@@ -7,12 +7,13 @@ import type { Dice } from './dice.ts';
 import { KEYS, PORTS, type Tokens } from './tokens.ts';
 
 const ADDRESSES = ['192.0.2.7', '198.51.100.1', '10.0.0.2', '', '2001:db8::7', '::', '255.255.255.255', '127.0.0.1'];
-/** In front of the message, as envelope.ts has them. */
+/** Octets of a value in front of the message, as in envelope.ts. */
 const VALUE_OCTETS = 40;
 const MAC_OCTETS = 8;
 /**
- * Octets of the value, counted from the message back, that are signed again when they have changed: version, kind, key and flags, hops, listener,
- * incarnation and number of the ingress member, connection. Another sender, incarnation, sequence or epoch would make a member deaf, not fall.
+ * Octets of the value that are changed and then signed again, counted from the message back: version, kind, key and
+ * flags, hops, listener, incarnation and number of the ingress member, connection. Another sender, incarnation,
+ * sequence or epoch would block a member instead of testing its code.
  */
 const CHANGEABLE = [40, 39, 38, 37, 34, 33, 29, 28, 27, 26, 25, 24, 23, 12, 11, 10, 9];
 
@@ -28,9 +29,9 @@ export class Frames {
   }
 
   /**
-   * A frame of the node outside, of this incarnation, for `receiver`, whose view has `epoch`; now and then of one of `others`. None of them may live: a member in
-   * whose name somebody speaks who has the farm key is silenced, which is another matter than a fall. `bound`: the receiver's incarnation, UNBOUND on
-   * a connection.
+   * Returns a frame of the node outside, with its incarnation, for `receiver`, whose view has `epoch`; sometimes from
+   * one of `others`. None of the others may live: frames in the name of a living member would block that member, which
+   * is another kind of fault. `bound`: the receiver's incarnation, UNBOUND on a connection.
    */
   of(
     message: Buffer,
@@ -73,7 +74,7 @@ export class Frames {
       : signed(bytes, head, bound);
   }
 
-  /** `message` behind a header as a proxy writes it, or nearly so. */
+  /** Returns `message` behind the header of a proxy, correct or nearly correct. */
   proxied(kind: 'udp' | 'tcp', message: Buffer): Buffer {
     const dice = this.#dice;
     const client = dice.pick(['203.0.113.7', '192.0.2.7', '2001:db8::7']);
@@ -99,7 +100,7 @@ export class Frames {
   }
 }
 
-/** Signs what was changed, bound to that incarnation. */
+/** Signs the changed octets, bound to that incarnation. */
 function signed(bytes: Buffer, head: number, bound: number): Buffer {
   bytes.writeUInt32BE(0, head - MAC_OCTETS);
   bytes.writeUInt32BE(bound, head - MAC_OCTETS + 4);
@@ -109,7 +110,7 @@ function signed(bytes: Buffer, head: number, bound: number): Buffer {
   return bytes;
 }
 
-/** A Binding request (RFC 5389 6) with some attribute. */
+/** Returns a Binding request (RFC 5389 6) with some attribute. */
 export function stun(dice: Dice): Buffer {
   const attribute = Buffer.concat([
     Buffer.of(dice.pick([0, 0x80]), dice.int(48), 0, 4 * dice.int(8)),
@@ -119,7 +120,7 @@ export function stun(dice: Dice): Buffer {
   return Buffer.concat([head, attribute]);
 }
 
-/** The message of a relay frame, by the length of its head. */
+/** Returns the message of a relay frame, by the length of its head. */
 export function messageIn(frame: Buffer): Buffer {
   return frame.subarray(frame.length < 16 ? 0 : 16 + frame.readUInt16BE(14));
 }

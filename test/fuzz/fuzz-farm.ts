@@ -1,5 +1,5 @@
-// A farm under fuzz: three members that live, one that drains, one that comes and goes, a node outside that holds the farm key, a SIP server behind each, phones;
-// inputs at every entrance, and calls that must work meanwhile.
+// A farm for the fuzzer: three living members, a drained one, one that dies and comes back, a node outside with the
+// farm key, a SIP server behind each, and phones. Inputs come at every entrance, and calls must work meanwhile.
 import type { DatagramSocket } from '../../src/base/network.ts';
 import { UNBOUND } from '../../src/relay/envelope.ts';
 import { StreamLink } from '../../src/relay/stream-link.ts';
@@ -17,7 +17,7 @@ import { COMING_AND_GOING, DRAINED, OUTSIDE, optionsOf, PROXY } from './variants
 
 export const ENTRANCES = ['datagram', 'connection', 'relay datagram', 'relay stream', 'server'] as const;
 export type FuzzEntrance = (typeof ENTRANCES)[number];
-/** So many of a hundred inputs. */
+/** Percentages of the inputs. */
 const SHARES: Readonly<Record<FuzzEntrance, number>> = {
   datagram: 48,
   connection: 14,
@@ -37,13 +37,15 @@ export class FuzzFarm {
     'relay stream': 0,
     server: 0,
   };
-  /** Calls that have worked. */
+  /** Number of calls that have worked. */
   calls = 0;
-  /** The inputs of the batch that is under way. */
+  /** Inputs of the current batch. */
   readonly batch: { readonly where: string; readonly bytes: Buffer }[] = [];
   readonly #variant: number;
   readonly #dice: Dice;
-  /** For answers: how many of them are wanted depends on who owns what, and the inputs shall not. */
+  /**
+   * Random choices for answers. Their number depends on owners, so they may not use the random numbers of the inputs.
+   */
   readonly #mood: Dice;
   readonly #tokens: Tokens;
   readonly #messages: Messages;
@@ -52,7 +54,7 @@ export class FuzzFarm {
   readonly #link: StreamLink;
   readonly #phones: UdpPhone[] = [];
   readonly #streams: FakeStream[] = [];
-  /** Calls that are up from the first input to the last. */
+  /** Calls that last from the first input to the last. */
   readonly #lasting: Call[] = [];
   #rogue: DatagramSocket | undefined;
   readonly #slow = new SlowInputs();
@@ -136,7 +138,7 @@ export class FuzzFarm {
       for (const owner of this.living) this.#lasting.push(await this.#begin(transport, owner));
   }
 
-  /** `count` inputs, until all they cause has come to rest. */
+  /** Sends `count` inputs and waits until all their effects have settled. */
   async feed(count: number): Promise<void> {
     this.batch.length = 0;
     for (let i = 0; i < count; i++) this.#one();
@@ -146,31 +148,31 @@ export class FuzzFarm {
     this.#forget();
   }
 
-  /** Time passes: timers, records, probes. */
+  /** Lets time pass for timers, records and probes. */
   async pass(ms: number): Promise<void> {
     await this.farm.pass(ms, 50);
     this.#forget();
   }
 
-  /** The member that comes and goes is killed, or comes back. Its SIP server lives on. */
+  /** Kills the changing member or starts it again. Its SIP server lives on. */
   async turn(): Promise<void> {
     const member = this.farm.member(COMING_AND_GOING);
     if (member.alive) await this.farm.kill(member, { serverLives: true });
     else await this.farm.enter(COMING_AND_GOING);
   }
 
-  /** A whole call from a new phone works; throws when it does not. */
+  /** Checks that a whole call from a new phone works; throws when it does not. */
   async call(transport: 'udp' | 'tcp'): Promise<void> {
     await this.#end(await this.#begin(transport, this.#mood.pick(this.living)));
   }
 
-  /** Packets out of frames of the node outside that members have taken. */
+  /** Number of packets in frames of the node outside that members have accepted. */
   get taken(): number {
     const { id: peer } = this.farm.member(OUTSIDE);
     return this.farm.sum(({ relayed }) => relayed, { direction: 'in', peer });
   }
 
-  /** The calls that were up before the first input end as they should; throws when they do not. */
+  /** Checks that the calls from before the first input end normally; throws when they do not. */
   async endLasting(): Promise<void> {
     for (const call of this.#lasting.splice(0)) await this.#end(call);
   }
@@ -186,7 +188,10 @@ export class FuzzFarm {
     return call;
   }
 
-  /** In a slot of the member; others may be a dead member's for a moment. */
+  /**
+   * Returns a Call-ID in a slot of the member by its own view, because the views of others may still have a dead
+   * member.
+   */
   #callIdOf(owner: FakeMember, prefix: string): string {
     for (let i = 0; ; i++)
       if (owner.node.api.owner(`${prefix}-${i}`).owner?.number === owner.number) return `${prefix}-${i}`;
@@ -205,7 +210,7 @@ export class FuzzFarm {
     if (status !== 200) throw new Error(`${method} of ${call.callId} is answered ${status}`);
   }
 
-  /** The slowest input. A frame a second time is a replay, so its message is what counts. */
+  /** Returns the slowest input. A repeated frame would be refused as a replay, so its message is measured. */
   slowest(): Promise<SlowInput | undefined> {
     const { server, node } = this.living[0]!;
     return this.#slow.slowest(
@@ -253,7 +258,7 @@ export class FuzzFarm {
     const bytes = proxied ? this.#frames.proxied('udp', this.#message('client')) : this.#message('client');
     const member = dice.pick(this.farm.behind);
     this.#note('datagram', bytes);
-    // The member owns the octets; those that are noted stay as they came.
+    // The member may change its octets; the recorded ones stay the same.
     const given = Buffer.from(bytes);
     const source = proxied && dice.chance(0.9) ? PROXY : dice.pick(SOURCES);
     const port = dice.pick([5060, 5060, 33_333, 1, 0]);
@@ -322,7 +327,7 @@ export class FuzzFarm {
     this.#link.send(receiver.number, sent);
   }
 
-  /** A server or a phone has got a message of the fuzzer's, and mostly does little. */
+  /** Reacts to a message of the fuzzer at a server or a phone, mostly with nothing. */
   #react(message: Message, send: (text: string) => void): void {
     this.#messages.capture(Buffer.from(message.text, 'latin1'));
     this.#tokens.learn(message.text);
@@ -338,7 +343,7 @@ export class FuzzFarm {
     send(respond(message, mood.pick([100, 180, 200, 200, 200, 302, 486, 487, 430, 481]), { toTag: 'b', headers }));
   }
 
-  /** Forgets what the rig has noted for its own sake. */
+  /** Clears the messages that the farm has recorded. */
   #forget(): void {
     for (const { left, entered, server } of this.farm.members)
       for (const list of [left, entered, server.requests, server.responses, server.asked]) list.length = 0;

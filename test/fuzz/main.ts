@@ -1,9 +1,10 @@
-// `npm run test:fuzz`: the long run. SIPFARM_FUZZ_INPUTS (ten million), SIPFARM_FUZZ_SEED (of the clock) and SIPFARM_FUZZ_MINUTES (no limit) vary it.
+// `npm run test:fuzz`: the long run. SIPFARM_FUZZ_INPUTS (ten million by default), SIPFARM_FUZZ_SEED (by default from
+// the clock) and SIPFARM_FUZZ_MINUTES (no limit by default) change it.
 import { fuzz, told } from './run.ts';
 
 const { SIPFARM_FUZZ_INPUTS = '10000000', SIPFARM_FUZZ_SEED, SIPFARM_FUZZ_MINUTES } = process.env;
 const PER_FARM = 250_000;
-/** Octets by which the heap may grow while a farm is given the second half of its inputs: its tables are full by then. */
+/** Octets by which the heap may grow during the second half of a farm's inputs, when its tables are full. */
 const GROWTH = 64_000_000;
 
 const report = await fuzz({

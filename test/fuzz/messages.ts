@@ -1,4 +1,5 @@
-// Whole messages to begin with, as clients, servers and peers send them, full of valid tokens. What the farm has sent itself is used again, too.
+// Whole messages of clients, servers and peers, full of valid tokens, as a start for mutations. Messages that the farm
+// has sent are reused, too.
 import { TokenKind } from '../../src/ownership/token.ts';
 import { compose } from '../fake/sip.ts';
 import type { Dice } from './dice.ts';
@@ -21,11 +22,11 @@ const METHODS = [
   'ODD',
 ];
 const STATUSES = [100, 180, 183, 200, 200, 202, 302, 404, 430, 481, 486, 487, 503, 603, 699];
-/** Calls that the messages are of: few, so that requests, answers and ends meet. */
+/** Number of calls: few, so that requests, answers and ends meet. */
 const CALLS = 400;
-/** Values of one header line. */
+/** Values in one header line. */
 const MOST_OF_LINE = 350;
-/** Messages of the farm that are kept. */
+/** Stored messages of the farm. */
 const CAPTURED = 300;
 
 export class Messages {
@@ -38,7 +39,7 @@ export class Messages {
     this.#tokens = tokens;
   }
 
-  /** The farm has sent this. */
+  /** Stores a message that the farm has sent. */
   capture(message: Buffer): void {
     if (this.#captured.length < CAPTURED) this.#captured.push(message);
     else this.#captured[this.#dice.int(CAPTURED)] = message;
@@ -48,7 +49,7 @@ export class Messages {
     return this.#captured.length === 0 ? undefined : this.#dice.pick(this.#captured);
   }
 
-  /** Any message. `side`: who would send it. */
+  /** Returns any message. `side`: its sender. */
   any(side: 'client' | 'server'): Buffer {
     const dice = this.#dice;
     const known = dice.chance(0.3) ? this.captured : undefined;
@@ -82,12 +83,12 @@ export class Messages {
     return `<sip:${user}${dice.pick(['198.51.100.1:5060', '10.0.0.2:5062', '10.0.0.6:5062', '10.0.0.6:5070', ...HOSTS])};lr>`;
   }
 
-  /** `count` values in one line or several. */
+  /** Returns `count` values in one line or several. */
   #lines(name: string, count: number, value: () => string): string[] {
     const dice = this.#dice;
     const lines: string[] = [];
     for (let left = count; left > 0; ) {
-      // A line of more is longer than the scanner lets in.
+      // The scanner refuses a longer line with more values.
       const here = Math.min(dice.chance(0.5) ? left : 1 + dice.int(left), MOST_OF_LINE);
       lines.push(`${name}: ${Array.from({ length: here }, value).join(dice.pick([', ', ',', ' ,\r\n ']))}`);
       left -= here;
@@ -95,7 +96,7 @@ export class Messages {
     return lines;
   }
 
-  /** As many Route values as find room, most of them of one token. */
+  /** Returns as many Route values as fit, most of them with the same token. */
   #manyRoutes(): string[] {
     const dice = this.#dice;
     const token = dice.chance(0.7) ? this.#tokens.dialog(this.#tokens.people.gone) : this.#tokens.any();
@@ -116,7 +117,7 @@ export class Messages {
     return `SIP/2.0/${dice.pick(['UDP', 'TCP', 'TLS'])} ${dice.pick(HOSTS)}:${dice.pick(PORTS) || 5060};branch=${branch}${flow}${more}`;
   }
 
-  /** The Vias of a request that has passed the farm, a server and the farm again. */
+  /** Returns the Via values of a request that has passed the farm, a server and the farm again. */
   #vias(outermost: string): string[] {
     const dice = this.#dice;
     const below = dice.chance(0.1) ? dice.length(160) : dice.int(4);

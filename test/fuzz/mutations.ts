@@ -1,8 +1,9 @@
-// Changes messages: octets, lines, values and tokens are replaced, doubled, moved, cut. Most stay whole enough to get far.
+// Changes messages: replaces, repeats, moves and cuts octets, lines, values and tokens. Most messages stay whole enough
+// to get far.
 import type { Dice } from './dice.ts';
 import type { Tokens } from './tokens.ts';
 
-/** Above it no message is read. */
+/** Greatest length of a readable message. */
 const MOST = 65_507;
 const TOKEN = /sf[0-9a-v]{20,60}/gi;
 const ODD = [
@@ -44,7 +45,7 @@ const NUMBERS = [
   'x',
   '00000000000000070',
 ];
-/** Repeated until a message is full: pieces that a reader might read again and again. */
+/** Pieces that are repeated until a message is full, because a reader might read them again and again. */
 const UNITS = [
   'sip:',
   'sip:a@',
@@ -107,7 +108,7 @@ export class Mutations {
     ];
   }
 
-  /** The message after some changes, or none. `other` lends pieces. */
+  /** Returns the message after some changes, or none. `other` provides pieces. */
   of(message: Buffer, other: Buffer): Buffer {
     const dice = this.#dice;
     let made = message;
@@ -149,7 +150,7 @@ export class Mutations {
     ]);
   }
 
-  /** A header line is left out, doubled, moved, folded, renamed. */
+  /** Removes, repeats, moves, folds or renames a header line. */
   #lines(message: Buffer): Buffer {
     const dice = this.#dice;
     const lines = message.toString('latin1').split('\r\n');
@@ -185,7 +186,7 @@ export class Mutations {
     return Buffer.from(lines.join('\r\n'), 'latin1');
   }
 
-  /** A token becomes another, or nearly one. */
+  /** Replaces a token by another one, or changes it slightly. */
   #token(message: Buffer): Buffer {
     const dice = this.#dice;
     const share = dice.pick([0.2, 1]);
@@ -221,7 +222,7 @@ export class Mutations {
     return Buffer.concat([message.subarray(0, at), piece, message.subarray(at)]);
   }
 
-  /** Everything behind a header's colon becomes something else. */
+  /** Replaces everything behind a header's colon. */
   #value(message: Buffer): Buffer {
     const dice = this.#dice;
     const value = dice.pick([
@@ -242,7 +243,7 @@ export class Mutations {
     return Buffer.from(lines.join('\r\n'), 'latin1');
   }
 
-  /** As large as a datagram may be, of one unit. */
+  /** Fills the message up to the size of a datagram with one unit. */
   #fill(message: Buffer): Buffer {
     const dice = this.#dice;
     const unit = dice.pick(UNITS);

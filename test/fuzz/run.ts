@@ -1,6 +1,6 @@
-// A run of the fuzzer: farm after farm, each of another variant, until so many inputs have been given. It ends early with a guard that has caught
-// something, a call that does not work, and anything else that throws; then the inputs of the last batch are in a
-// file. A seed makes the same inputs again but for random tags in those that the farm has lent.
+// A run of the fuzzer: farm after farm, each of another variant, up to the number of inputs. It ends early when a guard
+// has caught a throw, a call fails, or anything else throws, and then writes the inputs of the last batch to a file. A
+// seed gives the same inputs again, except for random tags in messages of the farm.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,17 +13,17 @@ import { VARIANTS } from './variants.ts';
 const BATCH = 100;
 /** Batches between two calls that must work. */
 const CALL_EVERY = 8;
-/** Batches between two looks at the timers of a second. */
+/** Batches between two runs of the one-second timers. */
 const PASS_EVERY = 50;
 
 export interface FuzzOptions {
   readonly seed: number;
   readonly inputs: number;
-  /** Inputs of one farm. */
+  /** Inputs for one farm. */
   readonly perFarm: number;
   /** Milliseconds after which the run ends early, between two batches. */
   readonly mostMs?: number;
-  /** Called after each farm. */
+  /** Handles the report after each farm. */
   readonly onFarm?: (report: FuzzReport) => void;
 }
 
@@ -31,16 +31,16 @@ export interface FuzzReport {
   readonly seed: number;
   inputs: number;
   readonly counts: Record<FuzzEntrance, number>;
-  /** Packets out of signed relay frames that members have taken. */
+  /** Packets in signed relay frames that members have accepted. */
   taken: number;
   calls: number;
   farms: number;
   seconds: number;
-  /** The slowest input's handler, in microseconds. */
+  /** Time of the slowest input's handler, in microseconds. */
   slowest: SlowInput | undefined;
-  /** Octets of the heap after a collection, half way through each farm and at its end, and after it has stopped. */
+  /** Octets of the heap after a collection: half way through each farm, at its end, and after its stop. */
   readonly heaps: { readonly half: number; readonly end: number; readonly after: number }[];
-  /** Octets that the process takes at most. */
+  /** Greatest memory of the process in octets. */
   residentMost: number;
 }
 
@@ -85,7 +85,8 @@ async function oneFarm({ seed }: FuzzOptions, report: FuzzReport, inputs: number
       given += count;
       if (batch % CALL_EVERY === 0) await under.call(batch % (4 * CALL_EVERY) === 0 ? 'tcp' : 'udp');
       if (batch % PASS_EVERY === 0) await under.pass(1000);
-      // It is killed after a fifth of the inputs, comes back, and is killed again: its tokens are of a member of each sort.
+      // The member is killed after a fifth of the inputs, comes back, and is killed again, so that its tokens name a
+      // member of each sort.
       if (batch % Math.ceil(inputs / BATCH / 5) === 0) await under.turn();
       if (half === 0 && given >= inputs / 2) half = heap();
       report.residentMost = Math.max(report.residentMost, process.memoryUsage.rss());
@@ -111,7 +112,7 @@ async function oneFarm({ seed }: FuzzOptions, report: FuzzReport, inputs: number
   report.heaps.push({ half, end, after: heap() });
 }
 
-/** Writes the last batch into a file; its path. */
+/** Writes the last batch to a file and returns its path. */
 function keep({ batch }: FuzzFarm): string {
   const path = join(mkdtempSync(join(tmpdir(), 'sipfarm-fuzz-')), 'batch.json');
   writeFileSync(
@@ -134,7 +135,7 @@ function heap(): number {
   return process.memoryUsage().heapUsed;
 }
 
-/** The report in words. */
+/** Returns the report as text. */
 export function told(report: FuzzReport): string {
   const { inputs, seconds, counts, taken, calls, farms, slowest, heaps, residentMost, seed } = report;
   const megabytes = (octets: number): string => `${(octets / 1e6).toFixed(0)} MB`;

@@ -1,4 +1,4 @@
-// The inputs whose handlers took longest, and how long each of them takes when nothing else counts.
+// The inputs with the slowest handlers, and the time of each one without other load.
 
 export interface SlowInput {
   readonly where: string;
@@ -6,7 +6,7 @@ export interface SlowInput {
   microseconds: number;
 }
 
-/** Most are slow by a pause of the garbage collector or by a neighbour, which the second measuring shows. */
+/** Most are slow because of a garbage collection or another process, which the second measurement shows. */
 const KEPT = 300;
 const ROUNDS = 7;
 
@@ -14,7 +14,7 @@ export class SlowInputs {
   #kept: SlowInput[] = [];
   #measuring = false;
 
-  /** The handler of `bytes` has begun at `began` (performance.now) and is done. */
+  /** Records the handler of `bytes` that began at `began` (performance.now) and has just ended. */
   note(where: string, bytes: Buffer, began: number): void {
     const microseconds = (performance.now() - began) * 1000;
     if (this.#measuring || (this.#kept.length === KEPT && microseconds <= this.#kept[KEPT - 1]!.microseconds)) return;
@@ -23,7 +23,10 @@ export class SlowInputs {
     this.#kept.length = Math.min(this.#kept.length, KEPT);
   }
 
-  /** Gives each to `handle` once more in some rounds, between which `rest` is awaited; the one whose best time is the longest. */
+  /**
+   * Calls `handle` with each input again in some rounds, and awaits `rest` between them. Returns the input with the
+   * longest best time.
+   */
   async slowest(
     handle: (where: string, bytes: Buffer) => void,
     rest: () => Promise<void>,

@@ -1,4 +1,5 @@
-// Tokens as the farm signs them, of every kind and of every sort of member: living, drained, gone, outside, never there.
+// Tokens signed like the farm's, of every kind and for every sort of member: living, drained, gone, outside,
+// nonexistent.
 import { listenerCode, SERVICE_SIDE } from '../../src/base/listener-code.ts';
 import { readFlow, writeFlowToken } from '../../src/ownership/flow-token.ts';
 import { keyring } from '../../src/ownership/keyring.ts';
@@ -11,7 +12,7 @@ export const KEYS = keyring([SECRET]);
 const STRANGE = keyring(['cd'.repeat(32)]);
 const KINDS = Object.values(TokenKind);
 const LISTENERS = [listenerCode('edge'), listenerCode('edge-tcp'), SERVICE_SIDE];
-/** Connections that are remembered. */
+/** Number of stored connections. */
 const CONNECTIONS = 30;
 export const HOSTS = [
   '192.0.2.7',
@@ -45,7 +46,7 @@ export interface People {
 
 export class Tokens {
   readonly people: People;
-  /** The fuzzer's own connections: those of the calls that must work are left alone. */
+  /** The fuzzer's own connections, so that those of the calls that must work are spared. */
   readonly #connections: number[] = [];
   readonly #dice: Dice;
   readonly #read = new Token();
@@ -57,7 +58,7 @@ export class Tokens {
     this.people = people;
   }
 
-  /** A message of the fuzzer's has come to a server: the connection it came by is one of the fuzzer's. */
+  /** Stores the connection of a fuzzer's message that has reached a server. */
   learn(message: string): void {
     const octets = Buffer.from(/;sf=(sf[0-9a-v]+)/i.exec(message)?.[1] ?? '', 'latin1');
     if (readToken(KEYS, octets, 0, octets.length, this.#read) !== 'valid' || !readFlow(this.#read, this.#flow)) return;
@@ -100,7 +101,7 @@ export class Tokens {
     return `z9hG4bK${mintToken(this.#keys(), kind, this.member(), this.#dice.pick([0, 0, 1]), this.#dice.octets(8))}`;
   }
 
-  /** Any kind with any value that fits into a token. */
+  /** Returns a token of any kind with any value that fits. */
   any(): string {
     const dice = this.#dice;
     if (dice.chance(0.3)) return this.flowToken();

@@ -1,12 +1,12 @@
-// The farms that are put under fuzz: who is in them, and what their listeners and dialogs are like.
+// The farms for the fuzzer: their members, listeners and dialogs.
 import type { FarmOptions } from '../fake/farm.ts';
 
 export const VARIANTS = 4;
-// Indexes of the nodes that are no plain members; the others, 2 to 4, live from the first input to the last.
+// Indexes of the special nodes; the others, 2 to 4, live from the first input to the last.
 export const OUTSIDE = 1;
 export const DRAINED = 5;
 export const COMING_AND_GOING = 6;
-/** Whose PROXY headers are believed in variant 2. */
+/** Proxy with trusted PROXY headers in variant 2. */
 export const PROXY = '198.51.100.254';
 
 export function optionsOf(variant: number): FarmOptions {
@@ -21,7 +21,7 @@ export function optionsOf(variant: number): FarmOptions {
     }),
     ...(variant === 3 && { relay: (index: number) => (index % 2 === 0 ? { mode: 'transparent' } : {}) }),
     throws: true,
-    // The same seed of the fuzzer gives the same way to each input.
+    // A fixed seed, so that the same seed of the fuzzer gives the same route to each input.
     slotSeed: '2a'.repeat(16),
   };
 }

@@ -1,6 +1,6 @@
-// Farms of four behind the very files of deploy/lb-examples, which are also what `sipfarm balancer render` writes for them while they run. Only
-// the names of devices are put in place of the examples' (SUBSTITUTES). Without haproxy or nginx (with its stream module) their tests are
-// skipped; where it may, npm test installs them.
+// Farms of four behind the files of deploy/lb-examples, which `sipfarm balancer render` also writes for them while they
+// run. Only names of devices are replaced (SUBSTITUTES). Without haproxy or nginx (with its stream module) their tests
+// are skipped; npm test installs both where it may.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
@@ -28,7 +28,10 @@ const EXAMPLES = join(import.meta.dirname, '..', '..', 'deploy', 'lb-examples');
 const CALLERS = join(import.meta.dirname, '..', 'tools', 'tls-callers.ts');
 const NEEDS = without(...LAB_TOOLS, 'etcd', 'etcdctl');
 const LIMIT = { timeout: 90_000 };
-/** So many that each of four members gets three fifths of its share but for one farm in a million: five standard deviations. */
+/**
+ * Enough calls for each of four members to get three fifths of its share in all but one of a million farms: five
+ * standard deviations.
+ */
 const SIZE = { calls: 240, others: 40, seconds: 5 };
 /** The balancer of the nftables-dsr example has one interface for both sides, that of the laboratory has two. */
 const SUBSTITUTES: Readonly<Record<string, string>> = {
@@ -39,10 +42,10 @@ const SUBSTITUTES: Readonly<Record<string, string>> = {
 const isThere = (program: string, flag: string): boolean => spawnSync(program, [flag]).status === 0;
 const needs = (what: string, is: boolean): string | false => NEEDS || (is ? false : `needs ${what}`);
 
-/** The members as the examples name them. */
+/** Returns the configuration with the member names of the examples. */
 const likeExample = (k: number, config: LabConfig): LabConfig => ({ ...config, farm: 'example', member: `fe${k}` });
 
-/** As the examples say for a proxy: a header on TCP, answers to UDP by the member it came to. */
+/** Returns the configuration for a proxy, as in the examples: a header on TCP, answers to UDP by the ingress member. */
 function behindProxy(k: number, config: LabConfig): LabConfig {
   const listeners = config.listeners
     .filter(({ name }) => !name.startsWith('edge6'))
@@ -58,7 +61,7 @@ class Site {
   readonly kind: string;
   readonly lab: Lab;
   readonly farm: Farm;
-  /** The example's file, as the balancer got it. */
+  /** The example's file on the balancer. */
   readonly path: string;
 
   private constructor(kind: string, lab: Lab, farm: Farm, path: string) {
@@ -68,7 +71,10 @@ class Site {
     this.path = path;
   }
 
-  /** Starts the farm and takes the laboratory's own balancer away. The example's file is in the directory of the laboratory then. */
+  /**
+   * Starts the farm, removes the laboratory's own balancer, and puts the example's file into the directory of the
+   * laboratory.
+   */
   static async open(
     kind: string,
     file: string,
@@ -86,14 +92,14 @@ class Site {
     return site;
   }
 
-  /** Writes the balancer's file anew. */
+  /** Writes the balancer's file again. */
   put(text: string): void {
     let own = text;
     for (const [theirs, ours] of Object.entries(SUBSTITUTES)) own = own.replace(theirs, ours);
     writeFileSync(this.path, own);
   }
 
-  /** What `sipfarm balancer render` prints at member 1. */
+  /** Returns the output of `sipfarm balancer render` at member 1. */
   async render(): Promise<string> {
     const macs = MEMBERS.flatMap((k) => ['--mac', `fe${k}=${memberMac(k)}`]);
     const options = this.kind === 'nftables-dsr' ? [...macs, '--balancer-mac', BALANCER_MAC] : [];
@@ -116,19 +122,22 @@ class Site {
     assert.equal(code, 0, stderr);
   }
 
-  /** Makes the balancer take the VIP, as a proxy must. */
+  /** Gives the balancer the VIP, as a proxy needs it. */
   takeVip(): Promise<unknown> {
     return this.lab.run('lb', 'ip', ['addr', 'add', `${VIP}/32`, 'dev', 'lo']);
   }
 
-  /** Some calls after the suite; all must be good. */
+  /** Makes some calls after the suite and checks that all succeed. */
   async callsAreGood(name: string, transport: 'u1' | 'tn'): Promise<void> {
     const options = { name, transport, calls: 20, rate: 20, pauseMs: 100, timeoutSeconds: 20 };
     assertGood(await client(this.lab, 12, options).done, 20, name, this.farm);
   }
 }
 
-/** The tests of every kind: the file is that of the running farm, and it carries the suite. `open` resolves when the balancer is at work. */
+/**
+ * Adds the tests of every kind: the file is that of the running farm, and it carries the suite. `open` resolves when
+ * the balancer works.
+ */
 function behind(
   kind: string,
   ways: readonly Way[],
@@ -148,7 +157,7 @@ function behind(
     }, LIMIT);
     after(() => lab?.close());
 
-    it('is what render writes for this farm', LIMIT, async () => {
+    it('uses the file that render writes for this farm', LIMIT, async () => {
       const { kind, path } = site;
       const [name = ''] = path.split('/').slice(-1);
       const expected = readFileSync(join(EXAMPLES, kind, name), 'utf8');
@@ -157,7 +166,7 @@ function behind(
         written = `${(await site.render()).trimEnd()}\n`;
         return written === expected;
       };
-      // A member is left out while its SIP server does not answer, as it may under the load of the suite.
+      // A member is left out while its SIP server does not answer, which can happen under the load of the suite.
       await until(isSame, () => `render writes something else:\n${written}`);
     });
     itCarries(ways, () => outcome);
@@ -175,7 +184,7 @@ for (const mode of ['nat', 'dsr'] as const) {
     return site;
   };
   behind(`nftables-${mode}`, ['udp', 'tcp'], NEEDS, open, (site, outcome) => {
-    it('gives every datagram to another member than the one before', () => {
+    it('sends every datagram to another member than the one before', () => {
       const received = outcome().metrics.map((text) =>
         sumOf(text, 'sipfarm_received_packets_total', { listener: 'edge', class: 'sip' }),
       );
@@ -183,7 +192,7 @@ for (const mode of ['nat', 'dsr'] as const) {
       for (const one of received) assert.ok(Math.abs(one - sum / received.length) < sum / 40, `${received}`);
     });
     if (mode === 'dsr') return;
-    it('leaves a member out that has gone, when it is written anew', LIMIT, async () => {
+    it('leaves out a departed member after the file is written again', LIMIT, async () => {
       site().farm.signal(3, 'SIGTERM');
       await site().farm.ended(3);
       let text = '';
@@ -205,7 +214,7 @@ const openHaproxy = async (made: (lab: Lab) => void): Promise<Site> => {
   return site;
 };
 
-/** Resolves when haproxy asks all members for their health. */
+/** Starts haproxy; resolves when it checks the health of all members. */
 async function startHaproxy(site: Site): Promise<void> {
   await site.takeVip();
   site.lab.exec('lb', 'haproxy', ['-db', '-f', site.path], 'haproxy');
@@ -215,7 +224,7 @@ async function startHaproxy(site: Site): Promise<void> {
 }
 
 behind('haproxy', ['tcp'], needs('haproxy', isThere('haproxy', '-v')), openHaproxy, (site, outcome) => {
-  /** What haproxy says of its checks: member and reason of each that it took out, in this order. */
+  /** Returns member and reason of each member that haproxy's checks took out, in order. */
   const down = (): string[] =>
     [
       ...site()
@@ -228,7 +237,7 @@ behind('haproxy', ['tcp'], needs('haproxy', isThere('haproxy', '-v')), openHapro
       () => `not seen: ${site().lab.log('haproxy')}`,
     );
 
-  it('names the clients to the members, and every header is a good one', () => {
+  it("gives the members the clients' addresses, and every header is valid", () => {
     const sum = (outcome_: string): number =>
       outcome().metrics.reduce(
         (total, text) => total + sumOf(text, 'sipfarm_proxy_headers_total', { outcome: outcome_ }),
@@ -239,49 +248,45 @@ behind('haproxy', ['tcp'], needs('haproxy', isThere('haproxy', '-v')), openHapro
     assert.deepEqual(down(), []);
   });
 
-  it(
-    'sees by its checks who drains, who stands still and who is dead, and of nobody else; calls go on',
-    LIMIT,
-    async () => {
-      const { farm, lab } = site();
-      // Without a call of its own it would be gone before it has been asked twice.
-      const options = {
-        name: 'open',
-        transport: 'tn',
-        calls: 60,
-        rate: 60,
-        pauseMs: 6000,
-        timeoutSeconds: 30,
-      } as const;
-      const open = client(lab, 13, options);
-      await until(
-        async () => sumOf((await farm.get(4, '/metrics')).body, 'sipfarm_owned_calls') > 0,
-        () => `fe4 has no call: ${farm.logTail(4)}`,
-      );
-      farm.signal(4, 'SIGTERM');
-      await seen(1);
-      assertGood(await open.done, options.calls, options.name, farm);
-      farm.signal(3, 'SIGSTOP');
-      await seen(2);
-      farm.signal(2, 'SIGKILL');
-      await seen(3);
-      assert.deepEqual(down(), ['fe4 Layer7', 'fe3 Layer7', 'fe2 Layer4']);
-      await until(
-        async () => sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_members', { state: 'active' }) === 1,
-        () => `the view keeps the dead: ${farm.logTail(1)}`,
-      );
-      await site().callsAreGood('later', 'tn');
-      assert.equal(down().length, 3);
-      farm.signal(3, 'SIGCONT');
-      await until(
-        () => site().lab.log('haproxy').includes('farm-5060/fe3 is UP'),
-        () => `fe3 does not come back: ${site().lab.log('haproxy')}`,
-      );
-    },
-  );
+  it('takes out only draining, hanging and dead members by its checks, and calls go on', LIMIT, async () => {
+    const { farm, lab } = site();
+    // The call keeps the draining member alive until haproxy has checked it twice.
+    const options = {
+      name: 'open',
+      transport: 'tn',
+      calls: 60,
+      rate: 60,
+      pauseMs: 6000,
+      timeoutSeconds: 30,
+    } as const;
+    const open = client(lab, 13, options);
+    await until(
+      async () => sumOf((await farm.get(4, '/metrics')).body, 'sipfarm_owned_calls') > 0,
+      () => `fe4 has no call: ${farm.logTail(4)}`,
+    );
+    farm.signal(4, 'SIGTERM');
+    await seen(1);
+    assertGood(await open.done, options.calls, options.name, farm);
+    farm.signal(3, 'SIGSTOP');
+    await seen(2);
+    farm.signal(2, 'SIGKILL');
+    await seen(3);
+    assert.deepEqual(down(), ['fe4 Layer7', 'fe3 Layer7', 'fe2 Layer4']);
+    await until(
+      async () => sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_members', { state: 'active' }) === 1,
+      () => `the view keeps the dead: ${farm.logTail(1)}`,
+    );
+    await site().callsAreGood('later', 'tn');
+    assert.equal(down().length, 3);
+    farm.signal(3, 'SIGCONT');
+    await until(
+      () => site().lab.log('haproxy').includes('farm-5060/fe3 is UP'),
+      () => `fe3 does not come back: ${site().lab.log('haproxy')}`,
+    );
+  });
 });
 
-describe('a farm whose TLS is ended by haproxy, with the file that render writes', {
+describe('a farm behind haproxy that ends TLS, with the file that render writes,', {
   skip: needs('haproxy and openssl', isThere('haproxy', '-v') && isThere('openssl', 'version')),
 }, () => {
   const NAME = 'sip.example.com';
@@ -333,7 +338,7 @@ describe('a farm whose TLS is ended by haproxy, with the file that render writes
   after(() => lab?.close());
 
   for (const [user, title] of [
-    ['invite', 'calls whose client sends its BYE by a TLS connection of its own'],
+    ['invite', 'calls whose client sends its BYE by a new TLS connection'],
     ['hangup', "calls that the server ends: its BYE comes by the client's connection"],
   ] as const)
     it(`carries ${title}`, LIMIT, async () => {

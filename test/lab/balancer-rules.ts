@@ -1,4 +1,4 @@
-// The laboratory's own balancers, as nftables rules: one text per mode and pool of live members.
+// The laboratory's own balancers as nftables rules: one text per mode and pool of live members.
 import {
   BACK,
   BALANCER_MAC,
@@ -15,7 +15,10 @@ import {
 /** Buckets of the balancer's hash for TCP flows and for fragments. */
 const BUCKETS = 60;
 
-/** Rendezvous hashing of the buckets over the pool: a member that comes or goes moves only its own share of TCP flows. */
+/**
+ * Returns the member of each bucket by rendezvous hashing: a joining or leaving member moves only its own share of TCP
+ * flows.
+ */
 export function buckets(pool: readonly number[]): number[] {
   const score = (bucket: number, member: number): number => {
     const h = Math.imul((bucket + 1) * 0x9e3779b1, (member + 1) * 0x85ebca77);
@@ -28,7 +31,10 @@ export function buckets(pool: readonly number[]): number[] {
 
 const table = (entries: readonly string[]): string => entries.map((to, i) => `${i} : ${to}`).join(', ');
 
-/** Balancer by address rewriting, without a session table: destination on the way in, source of port 5060 on the way out. */
+/**
+ * Returns rules for address rewriting without a session table: the destination inwards, the source of port 5060
+ * outwards.
+ */
 function natRules(pool: readonly number[]): string {
   const family = (ip: 'ip' | 'ip6', vip: string, address: (k: number) => string): string => {
     const live = table(pool.map(address));
@@ -37,7 +43,7 @@ function natRules(pool: readonly number[]): string {
       ip === 'ip'
         ? `ip daddr ${vip} ip protocol udp ip frag-off & 0x3fff != 0 ip daddr set jhash ip saddr . ip id mod ${BUCKETS} seed 0x5eed map { ${hashed} } accept`
         : '';
-    // Later fragments have no port to be known by.
+    // Later fragments have no port, so the source of all of them is rewritten.
     const outward =
       ip === 'ip'
         ? `ip saddr { ${MEMBERS.map(address).join(', ')} } ip protocol udp ip frag-off & 0x1fff != 0 ip saddr set ${vip}`
@@ -63,7 +69,7 @@ table ${ip} balancer {
   return family('ip', VIP, memberAddress) + family('ip6', VIP6, memberAddress6);
 }
 
-/** Balancer by direct server return: the frame goes on to a member's MAC; answers do not come this way. */
+/** Returns rules for direct server return: the frame goes on to a member's MAC; answers do not pass the balancer. */
 function dsrRules(pool: readonly number[]): string {
   const live = table(pool.map(memberMac));
   const hashed = table(buckets(pool).map(memberMac));
@@ -84,8 +90,9 @@ table netdev balancer {
 }
 
 /**
- * Balancer with a session table: the first packet of a client port picks the member, and all later ones, both ways, follow it. What a member sends
- * outside a session is dropped and counted, as by an appliance that knows no more than its sessions.
+ * Returns rules with a session table: the first packet of a client port selects the member, and all later ones follow
+ * it in both directions. Packets of members outside of sessions are dropped and counted, as by an appliance with only a
+ * session table.
  */
 function sessionRules(pool: readonly number[]): string {
   const family = (ip: 'ip' | 'ip6', vip: string, address: (k: number) => string): string => `
@@ -105,7 +112,10 @@ table ${ip} balancer {
   return family('ip', VIP, memberAddress) + family('ip6', VIP6, memberAddress6);
 }
 
-/** Balancer by tunnels: a mark for the member, a route by the mark; nothing in the packet changes, and answers do not come this way. */
+/**
+ * Returns rules for tunnels: a mark for the member, a route by the mark. The packet stays unchanged, and answers do not
+ * pass the balancer.
+ */
 function tunnelRules(pool: readonly number[]): string {
   const live = table(pool.map(String));
   const hashed = table(buckets(pool).map(String));
@@ -125,7 +135,7 @@ table inet balancer {
 }`;
 }
 
-/** Rules of the balancer for a pool, without the line that empties those of before. */
+/** Rules of the balancer for a pool, without the line that deletes the earlier ones. */
 export const RULES: Readonly<Record<Mode, (pool: readonly number[]) => string>> = {
   nat: natRules,
   session: sessionRules,

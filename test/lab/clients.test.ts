@@ -1,5 +1,5 @@
 // Real clients through the whole laboratory: SIP.js and baresip, each by UDP and by TCP, and behind the members one
-// Kamailio as proxy, registrar and presence server. Each client makes a call, takes one, and keeps a subscription.
+// Kamailio as proxy, registrar and presence server. Each client makes a call, takes one, and has a subscription.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -13,18 +13,18 @@ import { LAB_TOOLS, without } from './missing.ts';
 
 const PROGRAM = join(import.meta.dirname, '..', 'tools', 'agents.ts');
 const NEEDS = [...LAB_TOOLS, 'etcd', 'kamailio', 'kamailio-presence', 'baresip'];
-/** No set-up takes longer, also where each step of a client waits in vain, ms. */
+/** Upper limit of the set-up, even if each step of a client waits in vain, ms. */
 const LIMIT = { timeout: 100_000 };
 
 type Pair = readonly [Place, Place];
 
-/** What the two of a pair saw, by name, and what went wrong, in words. */
+/** Messages of the two clients of a pair, by name, and their faults as text. */
 interface Outcome {
   readonly saw: Readonly<Record<string, readonly Message[]>>;
   readonly faults: readonly string[];
 }
 
-/** A SIP.js and a baresip at the i-th client's address and the next; each watches the other. */
+/** Returns a SIP.js and a baresip at the i-th client's address and the next; each subscribes to the other. */
 function pairAt(i: number, farm: string, transports: readonly [Place['transport'], Place['transport']]): Pair {
   const [sipjs, baresip] = [`sipjs-${transports[0]}`, `baresip-${transports[1]}`];
   return [
@@ -33,7 +33,7 @@ function pairAt(i: number, farm: string, transports: readonly [Place['transport'
   ];
 }
 
-/** Lets all pairs do what they do, at the same time. */
+/** Runs the steps of all pairs at the same time. */
 async function runAgents(lab: Lab, pairs: readonly Pair[]): Promise<readonly Outcome[]> {
   const child = lab.exec('c', process.execPath, [PROGRAM, lab.dir, JSON.stringify(pairs)]);
   const [out, noise] = await Promise.all([text(child.stdout!), text(child.stderr!)]);
@@ -41,7 +41,7 @@ async function runAgents(lab: Lab, pairs: readonly Pair[]): Promise<readonly Out
   return JSON.parse(out) as Outcome[];
 }
 
-/** A request within a dialog: To has a tag (RFC 3261 12.2.1.1). */
+/** Returns whether a request is in a dialog: its To has a tag (RFC 3261 12.2.1.1). */
 const isInDialog = ({ text: message }: Message): boolean =>
   isRequest(message) && headersOf(message, 'To').some((value) => value.includes(';tag='));
 
@@ -68,7 +68,7 @@ for (const mode of ['nat', 'session', 'dsr'] as const) {
     }, LIMIT);
     after(() => lab?.close());
 
-    /** What the messages are that `test` finds, each kind of a client once. */
+    /** Returns the kinds of messages for which `test` is true, each kind of a client once. */
     const found = (test: (message: Message) => boolean): string[] => {
       const all = [...saw].flatMap(([name, messages]) =>
         messages.filter(test).map((message) => `${name}: ${message.text.slice(0, message.text.indexOf('\r'))}`),
@@ -78,22 +78,22 @@ for (const mode of ['nat', 'session', 'dsr'] as const) {
     const sum = (name: string, labels: Readonly<Record<string, string>> = {}): number =>
       metrics.reduce((total, page) => total + sumOf(page, `sipfarm_${name}`, labels), 0);
 
-    it('carries their calls to and fro until either side hangs up, and their subscriptions until they are ended', () => {
+    it('carry calls in both directions until either side hangs up, and subscriptions until they are ended', () => {
       assert.deepEqual(faults, []);
       assert.deepEqual([...saw.keys()].sort(), ['baresip-tcp', 'baresip-udp', 'sipjs-tcp', 'sipjs-udp']);
     });
 
-    it('brings the hold of a call to the other side', () => {
+    it('pass the hold of a call to the other side', () => {
       const holds = ({ sent, text: message }: Message): boolean =>
         !sent && isRequest(message) && /^a=(?:sendonly|inactive)\r?$/m.test(message);
       for (const [name, messages] of saw) assert.ok(messages.some(holds), name);
     });
 
-    it('loses neither request nor answer', () => {
+    it('lose neither request nor answer', () => {
       for (const [name, messages] of saw) assert.deepEqual(unanswered(messages), [], name);
     });
 
-    it('stays on the way of every request in a dialog', () => {
+    it('have the farm in the path of every request in a dialog', () => {
       const isPast = (message: Message): boolean => {
         const [route = ''] = headersOf(message.text, 'Route');
         return message.sent && isInDialog(message) && !new RegExp(`^<sip:sf[^@]+@${door}[;>]`).test(route);
@@ -106,7 +106,7 @@ for (const mode of ['nat', 'session', 'dsr'] as const) {
       );
     });
 
-    it('shows them only the VIP', () => {
+    it('get packets only from the VIP', () => {
       assert.deepEqual(sources, [door]);
       assert.deepEqual(
         found(({ peer }) => peer !== door),
@@ -114,7 +114,7 @@ for (const mode of ['nat', 'session', 'dsr'] as const) {
       );
     });
 
-    it('has their packets come in at several members, and trusts every token in them', () => {
+    it('have their packets at several members, and every token is valid', () => {
       const received = metrics.map((page) => sumOf(page, 'sipfarm_received_packets_total', { class: 'sip' }));
       assert.ok(received.filter((n) => n > 0).length >= 2, `messages at the members: ${received}`);
       assert.ok(sum('relayed_packets_total', { direction: 'out' }) > 0);

@@ -1,5 +1,5 @@
-// The mistakes that cost operators days, made on purpose: calls fail, `sipfarm doctor` names the mistake, what it says is done to the
-// letter, it is content, and the same calls succeed.
+// Frequent costly mistakes, made on purpose: calls fail, `sipfarm doctor` names the mistake, its advice is followed
+// literally, it finds nothing more, and the same calls succeed.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
@@ -15,17 +15,20 @@ import { until } from './until.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'bin', 'sipfarm.js');
 const CALLS = 20;
-/** Seconds after which a run that fails is broken off; one that succeeds takes two. */
+/** Seconds after which a failing run is stopped; a successful one takes two. */
 const FAILING = 2;
 const LIMIT = { timeout: 60_000 };
-/** systemd is not in a namespace: what it is asked to do is written down. sysctl is not on every minimal host. */
+/**
+ * Replacements for systemctl, which records its arguments because systemd is not in a namespace, and for sysctl, which
+ * minimal hosts lack.
+ */
 const STANDINS = `
 systemctl() { echo "systemctl $*"; }
 command -v sysctl >/dev/null || sysctl() { shift; echo "\${1#*=}" > "/proc/sys/$(echo "\${1%%=*}" | tr . /)"; }
 `;
 /**
- * The router of the clients on one segment with balancer and members: it asks by ARP who has the VIP, and believes who spoke last. The
- * balancer takes frames from that side too.
+ * The router of the clients on one segment with balancer and members: it finds the VIP by ARP and uses the last answer.
+ * The balancer accepts frames from that side, too.
  */
 const ONE_SEGMENT = {
   c: `ip neigh flush dev back; echo 0 > /proc/sys/net/ipv4/neigh/back/locktime; ip route replace ${VIP}/32 dev back`,
@@ -33,7 +36,9 @@ const ONE_SEGMENT = {
     nft -s list ruleset | sed '/ daddr \\(10.0.0\\|fd09\\)/d; s/"fr"/"bk"/; s/netdev balancer/netdev segment/' | nft -f -`,
 };
 const TWO_SEGMENTS = { c: `ip route del ${VIP}/32 dev back`, lb: `ip addr del ${VIP}/32 dev bk` };
-/** The client's firewall, as every router at home is one: an answer from an address that was not asked is dropped. */
+/**
+ * The client's firewall, as in every home router: it drops an answer from an address to which the client did not send.
+ */
 const FIREWALL = `table inet home { chain in { type filter hook input priority 10;
   iifname != "lo" ip protocol udp ct state new counter drop; }; }`;
 
@@ -41,13 +46,13 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
   let lab: Lab;
   let farm: Farm;
   let runs = 0;
-  /** Changes of members' configurations that are in force besides `plain`. */
+  /** Changes of members' configurations that are in force in addition to `plain`. */
   const changes = new Map<number, (config: LabConfig) => object>();
 
   before(async () => {
     lab = Lab.open('dsr');
     mkdirSync('/etc/sysctl.d', { recursive: true });
-    // Programs in the members' namespaces see these folders in place of /etc/sysctl.d.
+    // Programs in the members' namespaces see these folders as /etc/sysctl.d.
     for (const k of [1, 2, 3]) mkdirSync(join('/etc/netns', lab.ns(`m${k}`), 'sysctl.d'), { recursive: true });
     farm = await Farm.start(lab, {
       adjust: (k, config) => {
@@ -65,7 +70,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     return found;
   }
 
-  /** The findings of severity fault at member k, as code and what it is about. */
+  /** Returns the findings of severity fault at member k, as code and subject. */
   async function faults(k: number, ...args: readonly string[]): Promise<string[]> {
     const found = await findings(k, ...args);
     return found.filter(({ severity }) => severity === 'fault').map(({ code, about }) => `${code} ${about}`);
@@ -99,7 +104,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     return stdout;
   }
 
-  /** What the doctor finds when a client asks it to look through the balancer, as code and what it is about. */
+  /** Returns the doctor's findings at a client that sends through the balancer, as code and subject. */
   async function seenByClient(): Promise<string[]> {
     const { code, stdout, stderr } = await lab.run('c', process.execPath, [MAIN, 'doctor', '--through', VIP, '--json']);
     const { ok, findings: found } = JSON.parse(stdout || '{}') as { ok: boolean; findings: readonly Finding[] };
@@ -107,12 +112,12 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     return found.map((one) => `${one.code} ${one.about}`);
   }
 
-  /** Types what the doctor says at member k, all of it; returns what systemd was asked to do. */
+  /** Runs all commands of the advice at member k; returns the commands that systemctl got. */
   function type(k: number, { mend }: Finding): Promise<string> {
     return shell(`m${k}`, `${STANDINS}${mend.join('\n')}`);
   }
 
-  /** The part of a comment of the advice that `pattern` catches. */
+  /** Returns the part of a comment of the advice that `pattern` matches. */
   function told({ mend }: Finding, pattern: RegExp): string {
     const caught = mend.map((line) => pattern.exec(line)?.[1]).find((part) => part !== undefined);
     assert.ok(caught, `no line of the advice is like ${pattern}: ${mend.join('\n')}`);
@@ -130,7 +135,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     await farm.seesMembers(3);
   }
 
-  /** Calls through the balancer, whose live members are `pool`, or stay. */
+  /** Makes calls through the balancer, whose live members become `pool`, if given. */
   async function call(pool: readonly number[] | undefined, options: Partial<SippOptions> = {}): Promise<SippResult> {
     if (pool) lab.pool(pool);
     runs += 1;
@@ -152,68 +157,76 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     assert.deepEqual({ exit, successful, failed }, { exit: 0, successful: CALLS, failed: 0 }, `${errors}${logs}`);
   }
 
-  it('finds no fault at members that are set up well, and calls succeed', LIMIT, async () => {
+  it('finds no fault at correct members, and calls succeed', LIMIT, async () => {
     await Promise.all([1, 2, 3].map(async (k) => assert.deepEqual(await faults(k), [])));
     await callsSucceed([1, 2, 3]);
   });
 
-  it('a balancer that drops fragments: a client that asks through it is told so', LIMIT, async () => {
+  it('finds a balancer that drops fragments, when a client runs it through the balancer', LIMIT, async () => {
     assert.deepEqual(await seenByClient(), []);
     await shell('lb', "nft 'insert rule netdev balancer in ip frag-off & 0x1fff != 0 drop'");
     assert.deepEqual(await seenByClient(), [`DR_THROUGH_LONG ${VIP}:5060 by UDP`]);
   });
 
-  it('VIP on lo without the ARP settings: who is out of the balancer goes on drawing the calls', LIMIT, async () => {
-    const oneSegment = async (pool: readonly number[]): Promise<void> => {
-      lab.pool(pool);
-      await shell('lb', ONE_SEGMENT.lb);
-    };
-    const macOfVip = async (): Promise<string | undefined> =>
-      /lladdr (\S+)/.exec(await shell('c', `ip neigh show to ${VIP}`))?.[1];
-    await shell('c', ONE_SEGMENT.c);
-    await oneSegment([1, 2, 3]);
-    await callsSucceed(undefined);
-    assert.equal(await macOfVip(), BALANCER_MAC);
+  it(
+    "finds a VIP on lo without the ARP settings: a member outside of the balancer's pool still attracts the calls",
+    LIMIT,
+    async () => {
+      const oneSegment = async (pool: readonly number[]): Promise<void> => {
+        lab.pool(pool);
+        await shell('lb', ONE_SEGMENT.lb);
+      };
+      const macOfVip = async (): Promise<string | undefined> =>
+        /lladdr (\S+)/.exec(await shell('c', `ip neigh show to ${VIP}`))?.[1];
+      await shell('c', ONE_SEGMENT.c);
+      await oneSegment([1, 2, 3]);
+      await callsSucceed(undefined);
+      assert.equal(await macOfVip(), BALANCER_MAC);
 
-    await shell(
-      'm1',
-      `for s in arp_ignore arp_announce; do echo 0 > /proc/sys/net/ipv4/conf/all/$s; done; ip neigh flush all`,
-    );
-    await callsSucceed(undefined);
-    assert.equal(await macOfVip(), memberMac(1), 'the mistake does no harm');
-    farm.signal(1, 'SIGKILL');
-    await oneSegment([2, 3]);
-    await farm.seesMembers(2);
-    await callsFail(undefined);
+      await shell(
+        'm1',
+        `for s in arp_ignore arp_announce; do echo 0 > /proc/sys/net/ipv4/conf/all/$s; done; ip neigh flush all`,
+      );
+      await callsSucceed(undefined);
+      assert.equal(await macOfVip(), memberMac(1), 'the mistake does no harm');
+      farm.signal(1, 'SIGKILL');
+      await oneSegment([2, 3]);
+      await farm.seesMembers(2);
+      await callsFail(undefined);
 
-    const named = (await findings(1)).filter(({ severity }) => severity === 'fault');
-    assert.deepEqual(
-      named.map(({ code }) => code),
-      ['DR_ARP_IGNORE', 'DR_ARP_ANNOUNCE'],
-    );
-    for (const found of named) {
-      await type(1, found);
-      await shell('c', told(found, /^# then on the router.*: (ip neigh .*)$/));
-    }
-    assert.deepEqual(await faults(1), []);
-    await callsSucceed(undefined);
-    assert.equal(await macOfVip(), BALANCER_MAC);
+      const named = (await findings(1)).filter(({ severity }) => severity === 'fault');
+      assert.deepEqual(
+        named.map(({ code }) => code),
+        ['DR_ARP_IGNORE', 'DR_ARP_ANNOUNCE'],
+      );
+      for (const found of named) {
+        await type(1, found);
+        await shell('c', told(found, /^# then on the router.*: (ip neigh .*)$/));
+      }
+      assert.deepEqual(await faults(1), []);
+      await callsSucceed(undefined);
+      assert.equal(await macOfVip(), BALANCER_MAC);
 
-    await shell('c', TWO_SEGMENTS.c);
-    await shell('lb', TWO_SEGMENTS.lb);
-    await restart(1);
-  });
+      await shell('c', TWO_SEGMENTS.c);
+      await shell('lb', TWO_SEGMENTS.lb);
+      await restart(1);
+    },
+  );
 
-  it('names a VIP that is missing on lo, changes nothing unasked, and adds it with --fix --yes', LIMIT, async () => {
-    await shell('m2', `ip addr del ${VIP}/32 dev lo`);
-    await callsFail([2]);
-    assert.deepEqual(await faults(2, '--fix'), [`DR_VIP_MISSING ${VIP}`]);
-    assert.doesNotMatch(await shell('m2', 'ip addr show dev lo'), new RegExp(VIP), 'it was not asked to');
-    assert.deepEqual(await faults(2, '--fix', '--yes'), []);
-    await callsSucceed([2]);
-  });
+  it(
+    'finds a VIP that is missing on lo, changes nothing without consent, and adds the VIP with --fix --yes',
+    LIMIT,
+    async () => {
+      await shell('m2', `ip addr del ${VIP}/32 dev lo`);
+      await callsFail([2]);
+      assert.deepEqual(await faults(2, '--fix'), [`DR_VIP_MISSING ${VIP}`]);
+      assert.doesNotMatch(await shell('m2', 'ip addr show dev lo'), new RegExp(VIP), 'it was not asked to');
+      assert.deepEqual(await faults(2, '--fix', '--yes'), []);
+      await callsSucceed([2]);
+    },
+  );
 
-  it('a listener bound to a wildcard: answers leave from another address than the VIP', LIMIT, async () => {
+  it('finds a listener on a wildcard: answers leave from another address than the VIP', LIMIT, async () => {
     const all = [1, 2, 3];
     for (const k of all)
       changes.set(k, (config) => ({
@@ -257,7 +270,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     changes.clear();
   });
 
-  it('a wrong key on one member: what comes in there is lost', LIMIT, async () => {
+  it('finds a wrong key on one member: packets that come in there are lost', LIMIT, async () => {
     const reload = (): void => {
       farm.writeConfig(3);
       farm.signal(3, 'SIGHUP');
@@ -276,27 +289,31 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     await callsSucceed([3]);
   });
 
-  it('a relay port blocked in one direction: what belongs to the member behind it is lost', LIMIT, async () => {
-    const drop = `ip saddr ${memberAddress(1)} meta l4proto { tcp, udp } th dport 5064 drop`;
-    await shell('m3', `nft 'table inet filter { chain input { type filter hook input priority 0; ${drop}; }; }'`);
-    await callsFail([1]);
-    let found = await find(1, 'DR_RELAY_UNREACHABLE');
-    const unanswered = async (): Promise<boolean> => {
-      found = await find(1, 'DR_RELAY_UNREACHABLE');
-      return found.reason.includes('by UDP');
-    };
-    // A member that joins again is given the benefit of the doubt for a moment.
-    await until(unanswered, () => `the doctor does not see that datagrams are lost: ${found.reason}`);
-    assert.equal(found.about, `m3 (${memberAddress(3)}:5064)`);
-    assert.match(found.reason, /does not answer TCP.*does not answer the probes/);
-    assert.deepEqual(await faults(3), [`DR_RELAY_UNREACHABLE m1 (${memberAddress(1)}:5064)`]);
-    await shell('m3', told(found, /^# on m3: (nft .*)$/));
-    await Promise.all([1, 3].map(isSilent));
-    await callsSucceed([1]);
-    await shell('m3', 'nft delete table inet filter');
-  });
+  it(
+    'finds a relay port that is blocked in one direction: packets for the member behind it are lost',
+    LIMIT,
+    async () => {
+      const drop = `ip saddr ${memberAddress(1)} meta l4proto { tcp, udp } th dport 5064 drop`;
+      await shell('m3', `nft 'table inet filter { chain input { type filter hook input priority 0; ${drop}; }; }'`);
+      await callsFail([1]);
+      let found = await find(1, 'DR_RELAY_UNREACHABLE');
+      const unanswered = async (): Promise<boolean> => {
+        found = await find(1, 'DR_RELAY_UNREACHABLE');
+        return found.reason.includes('by UDP');
+      };
+      // A member that joins again counts as reachable for a moment.
+      await until(unanswered, () => `the doctor does not see that datagrams are lost: ${found.reason}`);
+      assert.equal(found.about, `m3 (${memberAddress(3)}:5064)`);
+      assert.match(found.reason, /does not answer TCP.*does not answer the probes/);
+      assert.deepEqual(await faults(3), [`DR_RELAY_UNREACHABLE m1 (${memberAddress(1)}:5064)`]);
+      await shell('m3', told(found, /^# on m3: (nft .*)$/));
+      await Promise.all([1, 3].map(isSilent));
+      await callsSucceed([1]);
+      await shell('m3', 'nft delete table inet filter');
+    },
+  );
 
-  it('a link between members that swallows long packets: long messages are lost', LIMIT, async () => {
+  it('finds a link between members that drops long packets: long messages are lost', LIMIT, async () => {
     const all = [1, 2, 3];
     const long = { user: 'x'.repeat(400) };
     await callsSucceed([1], long);

@@ -1,4 +1,5 @@
-// etcd in a laboratory: one server, or three in hosts of their own that can be killed, stopped, cut off and emptied one by one.
+// etcd in a laboratory: one server, or three in their own hosts that can be killed, stopped, cut off and emptied one by
+// one.
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
@@ -19,12 +20,12 @@ export class Etcd {
     this.hosts = hosts;
   }
 
-  /** What clients are given. */
+  /** URLs for clients. */
   get urls(): readonly string[] {
     return this.hosts.map((host) => url(host));
   }
 
-  /** Starts servers, with the data they have, and waits until they answer with a quorum. */
+  /** Starts servers with their data, and waits until they answer with a quorum. */
   async start(hosts: readonly EtcdHost[] = this.hosts): Promise<void> {
     for (const host of hosts) this.#start(host);
     await until(
@@ -54,7 +55,7 @@ export class Etcd {
     this.#servers.get(host)?.kill(signal);
   }
 
-  /** Kills servers and waits for their end. Their data stays. */
+  /** Kills servers and waits for their end. Their data stay. */
   async kill(hosts: readonly EtcdHost[] = this.hosts): Promise<void> {
     for (const host of hosts) {
       const server = this.#servers.get(host);
@@ -65,12 +66,12 @@ export class Etcd {
     }
   }
 
-  /** Throws away the data of all servers, which must not run. */
+  /** Deletes the data of all servers, none of which may run. */
   wipe(): void {
     for (const host of this.hosts) rmSync(this.#data(host), { recursive: true, force: true });
   }
 
-  /** The server that leads now. */
+  /** Returns the current leader. */
   async leader(): Promise<EtcdHost> {
     let leader: EtcdHost | undefined;
     await until(
@@ -86,7 +87,7 @@ export class Etcd {
     return leader!;
   }
 
-  /** Runs etcdctl in a host apart, so that cuts of others do not concern it. */
+  /** Runs etcdctl in a separate host, so that cuts of other hosts do not affect it. */
   ctl(...args: readonly string[]): Promise<Finished> {
     return this.#lab.run('k', 'etcdctl', [`--endpoints=${this.urls.join(',')}`, '--command-timeout=3s', ...args]);
   }

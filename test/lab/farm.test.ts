@@ -1,5 +1,6 @@
-// A farm of three members behind balancers of all ways: stateless, every UDP packet of a client goes to another member, every TCP connection to
-// any; with sessions, all of one client port go to one member, whoever owns the calls.
+// A farm of three members behind balancers of all modes. Stateless: every UDP packet of a client goes to another
+// member, every TCP connection to any. With sessions: all packets of one client port go to one member, whichever owns
+// the calls.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -13,10 +14,10 @@ import type { SippResult } from './sipp.ts';
 import { ALL_WAYS, assertGood, client, eachCallOnce, itCarries, type Outcome, runSuite } from './suite.ts';
 import { until } from './until.ts';
 
-/** No set-up and no test of these takes longer when the farm works, ms. */
+/** Upper limit of a set-up or test while the farm works, ms. */
 const LIMIT = { timeout: 120_000 };
 const NEEDS = [...LAB_TOOLS, 'etcd', 'etcdctl'];
-/** 100 calls a second and all else besides, for the three ways that differ most; the others are told apart by fewer. */
+/** 100 calls per second and all other kinds, for the three modes that differ most; the others get fewer calls. */
 const FULL = { calls: 1000, others: 50, seconds: 10 };
 const SMALL = { calls: 100, others: 20, seconds: 5 };
 const SIZES: Partial<Record<Mode, typeof FULL>> = { nat: FULL, dsr: FULL, none: FULL };
@@ -38,10 +39,10 @@ for (const mode of ['nat', 'session', 'dsr', 'tunnel', 'none'] as const) {
     itCarries(ALL_WAYS, () => outcome);
 
     if (mode === 'session') {
-      it('sends everything through the sessions of the balancer', () => assert.equal(lab.outsideSessions(), 0));
+      it('sends all packets through the sessions of the balancer', () => assert.equal(lab.outsideSessions(), 0));
     }
 
-    it('has readable JSON in etcd under the keys an operator expects', async () => {
+    it('has readable JSON in etcd under the documented keys', async () => {
       const { stdout } = await farm.etcdctl('get', '--prefix', '/sipfarm/', '-w', 'json');
       const { kvs } = JSON.parse(stdout) as { kvs: { key: string; value: string }[] };
       const text = (base64: string): string => Buffer.from(base64, 'base64').toString();
@@ -87,14 +88,14 @@ describe('a farm with one registrar behind all members', { skip: without(...NEED
   }, LIMIT);
   after(() => lab?.close());
 
-  it('brings calls to a phone on the TCP connection it registered by, through whichever member', () => {
+  it('carries calls to a phone by the TCP connection of its registration, through any member', () => {
     assertGood(caller, 100, 'caller', farm);
     assert.deepEqual(phones, { answered: 100, ended: 100, faults: [] });
   });
 
-  it('shows phone and caller only the VIP', () => assert.deepEqual(sources, [`${VIP}:5060`]));
+  it('sends to phone and caller only from the VIP', () => assert.deepEqual(sources, [`${VIP}:5060`]));
 
-  it('has phones at several members, so that calls had to cross', async () => {
+  it('has phones at several members, so that calls had to pass between members', async () => {
     const connections = (await farm.metrics()).map((text) =>
       sumOf(text, 'sipfarm_received_packets_total', { listener: 'edge-tcp', class: 'sip' }),
     );
@@ -128,7 +129,7 @@ describe('a farm whose members change while calls run', { skip: without(...NEEDS
     for (const count of counts) assert.ok(count > 0);
   });
 
-  it('takes a member back that was killed', LIMIT, async (t) => {
+  it('accepts a killed member again', LIMIT, async (t) => {
     const lab = Lab.open('nat');
     t.after(() => lab.close());
     const farm = await Farm.start(lab);

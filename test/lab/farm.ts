@@ -1,4 +1,5 @@
-// A farm in a laboratory: etcd, and members as an operator would run them: `node bin/sipfarm.js run -c FILE`, one per namespace.
+// A farm in a laboratory: etcd, and members as an operator runs them: `node bin/sipfarm.js run -c FILE`, one per
+// namespace.
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -24,14 +25,14 @@ import { until } from './until.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const MAIN = join(ROOT, 'bin', 'sipfarm.js');
-/** Name of the farm: what it has in etcd is under /sipfarm/lab/. */
+/** Name of the farm, whose keys in etcd are under /sipfarm/lab/. */
 export const FARM = 'lab';
-/** Characters of a member's log in the message of an error. */
+/** Characters of a member's log in an error message. */
 const LOG_TAIL = 4000;
-/** The SIP server of a member's own listens here, in the member's namespace. */
+/** Address of a member's own SIP server, in the member's namespace. */
 const OWN_SERVER = { address: '127.0.0.1', port: 5070 } as const;
 
-/** What the members' configuration says of each way of the balancer. */
+/** Configuration of the members for each mode of the balancer. */
 const WAYS: Readonly<Record<Mode, { readonly balancer: string; readonly answer: string }>> = {
   nat: { balancer: 'nat', answer: 'direct' },
   session: { balancer: 'nat', answer: 'ingress' },
@@ -41,22 +42,24 @@ const WAYS: Readonly<Record<Mode, { readonly balancer: string; readonly answer: 
 };
 
 export interface FarmOptions {
-  /** Members that are started; default 1 to 3. */
+  /** Members that are started; 1 to 3 by default. */
   readonly members?: readonly number[];
-  /** How many of them the view counts as members; left out: all. The others have another role by `adjust`. */
+  /** Number of nodes that count as members in the view; by default all. The others get another role by `adjust`. */
   readonly counted?: number;
-  /** True: one Kamailio behind all members (start it with `startSharedServer`). False: a SIPp server of its own behind each. */
+  /**
+   * True: one Kamailio behind all members (started by `startSharedServer`). False: a SIPp server behind each member.
+   */
   readonly shared?: boolean;
-  /** Behind each member a Kamailio of its own that calls every user at this address:port, through the farm. */
+  /** Address:port of a callee: each member gets its own Kamailio, which calls every user there, through the farm. */
   readonly proxiesTo?: string;
-  /** Servers of etcd; left out: one. */
+  /** Number of etcd servers; one by default. */
   readonly etcd?: 1 | 3;
-  /** Environment of member k, besides this process's own. */
+  /** Environment of member k, in addition to that of this process. */
   readonly env?: (k: number) => Readonly<Record<string, string>>;
   readonly adjust?: Farm['adjust'];
 }
 
-/** The sections of a member's configuration that tests change. */
+/** Sections of a member's configuration that tests change. */
 export interface LabConfig {
   readonly listeners: readonly {
     readonly name: string;
@@ -71,7 +74,7 @@ export interface LabConfig {
   readonly [section: string]: unknown;
 }
 
-/** Values of a Prometheus text, summed over all series of `name` that carry all of `labels`. */
+/** Returns the sum of the values in a Prometheus text over all series of `name` that have all of `labels`. */
 export function sumOf(metrics: string, name: string, labels: Readonly<Record<string, string>> = {}): number {
   const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
   let sum = 0;
@@ -87,13 +90,13 @@ export function sumOf(metrics: string, name: string, labels: Readonly<Record<str
 export class Farm {
   readonly lab: Lab;
   readonly servers = new Map<number, Sipp>();
-  /** Changes what is written into the configuration file of a member, from the next `writeConfig` or `startMember` on. */
+  /** Changes the configuration of a member, from the next `writeConfig` or `startMember` on. */
   adjust: (k: number, config: LabConfig) => object = (_, config) => config;
   readonly etcd: Etcd;
   readonly #options: FarmOptions;
   readonly #key = randomBytes(32).toString('hex');
   readonly #members = new Map<number, ChildProcess>();
-  /** Members whose proxy runs. */
+  /** Members with a running proxy. */
   readonly #proxies = new Set<number>();
 
   private constructor(lab: Lab, options: FarmOptions) {
@@ -150,14 +153,17 @@ export class Farm {
     return this.lab.run(`m${k}`, process.execPath, [MAIN, ...args, '-c', file]);
   }
 
-  /** The host of member k loses its power: member and SIP server end, and nothing answers there any more. `revive` starts it again. */
+  /**
+   * Cuts the power of member k's host: member and SIP server end, and nothing answers there any more. `revive` starts
+   * it again.
+   */
   die(k: number): void {
     this.lab.die(`m${k}`);
     this.servers.delete(k);
     this.#proxies.delete(k);
   }
 
-  /** Starts a host that died: its SIP server, which knows nothing of before, and its member. */
+  /** Starts a dead host: its SIP server, without any earlier state, and its member. */
   revive(k: number): Promise<void> {
     this.lab.filter(`m${k}`, '');
     return this.startMember(k);
@@ -168,14 +174,14 @@ export class Farm {
     this.#members.get(k)?.kill(signal);
   }
 
-  /** Exit code of member k once it has ended; null when a signal ended it. */
+  /** Resolves to the exit code of member k once it has ended; null when a signal ended it. */
   async ended(k: number): Promise<number | null> {
     const child = this.#members.get(k)!;
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
     return child.exitCode;
   }
 
-  /** Waits until every running member works by a view of so many active members. */
+  /** Waits until every running member has a view with that many active members. */
   async seesMembers(count: number): Promise<void> {
     await until(
       async () => {
@@ -191,7 +197,7 @@ export class Farm {
     return (await this.get(k, '/readyz')).status === 200;
   }
 
-  /** GET on the admin server of member k, from within its namespace. Status 0: nobody there. */
+  /** Sends a GET to the admin server of member k, from within its namespace. Status 0: no answer. */
   async get(k: number, path: string): Promise<{ status: number; body: string }> {
     const request = `GET ${path} HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n`;
     const script = `exec 3<>/dev/tcp/127.0.0.1/8060 && printf '${request}' >&3 && exec timeout 5 cat <&3`;
@@ -200,7 +206,7 @@ export class Farm {
     return { status: Number(/^HTTP\/1\.[01] (\d{3})/.exec(stdout)?.[1] ?? 0), body: stdout.slice(end + 4) };
   }
 
-  /** /metrics of every running member. */
+  /** Returns /metrics of every running member. */
   async metrics(): Promise<string[]> {
     const running = [...this.#members].filter(([, child]) => child.exitCode === null && child.signalCode === null);
     return Promise.all(running.map(async ([k]) => (await this.get(k, '/metrics')).body));
@@ -210,7 +216,7 @@ export class Farm {
     return this.etcd.ctl(...args);
   }
 
-  /** The end of a member's log. */
+  /** Returns the end of a member's log. */
   logTail(k: number): string {
     return this.lab.log(`m${k}`).slice(-LOG_TAIL);
   }

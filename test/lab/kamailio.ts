@@ -1,4 +1,5 @@
-// Kamailio in a laboratory: the SIP server that members share, and stand-ins for members that prove the laboratory itself.
+// Kamailio in a laboratory: the SIP server that members share, and stand-ins for members that test the laboratory
+// itself.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -13,10 +14,13 @@ import {
 } from './lab.ts';
 import { until } from './until.ts';
 
-/** The shared server listens here. */
+/** Port of the shared server. */
 export const SHARED_PORT = 5070;
 
-/** A proxy behind a member, in its namespace, listens and finds the member here; the same everywhere, so that each proxy takes the others' routes for its own. */
+/**
+ * Addresses of a proxy behind a member and of the member's service, in its namespace. They are the same everywhere, so
+ * that each proxy treats the others' routes as its own.
+ */
 export const PROXY = { server: '127.0.0.1:5070', member: '127.0.0.1:5062' } as const;
 
 /** By this port of the host's own address a proxy sends what does not go to its member. */
@@ -49,7 +53,10 @@ async function listening(lab: Lab, host: Host, address: string, port: number, na
   );
 }
 
-/** Registrar and record-routing proxy on 10.0.0.40:5070, responsible for the domain VIP:5060; a presence server besides where it is asked for. */
+/**
+ * Starts a registrar and record-routing proxy on 10.0.0.40:5070, responsible for the domain VIP:5060; with `presence`
+ * also a presence server.
+ */
 export async function startSharedServer(lab: Lab, options: { readonly presence?: boolean } = {}): Promise<void> {
   const values = new Map([
     ['LISTEN', `${SHARED_SERVER}:${SHARED_PORT}`],
@@ -59,7 +66,10 @@ export async function startSharedServer(lab: Lab, options: { readonly presence?:
   await listening(lab, 'k', SHARED_SERVER, SHARED_PORT, 'kamailio');
 }
 
-/** A stand-in for member k: listens where a member would and forwards everything to `server` (address:port) without state. */
+/**
+ * Starts a stand-in for member k, which listens like a member and forwards everything to `server` (address:port)
+ * without state.
+ */
 export async function startStandIn(lab: Lab, k: number, server: string): Promise<void> {
   const outer = isDirectReturn(lab.mode) ? VIP : memberAddress(k);
   const outside = lab.mode === 'none' ? memberAddress(k) : VIP;
@@ -76,10 +86,13 @@ export async function startStandIn(lab: Lab, k: number, server: string): Promise
   await listening(lab, `m${k}`, inner, 5062, `stand-in-${k}`);
 }
 
-/** Name of the log of the proxy behind member k. It has a line `began CALL-ID` for each new call. */
+/** Returns the name of the log of the proxy behind member k. It has a line `began CALL-ID` for each new call. */
 export const proxyLog = (k: number): string => `proxy-${k}`;
 
-/** Record-routing stateful proxy behind member k: calls every user at `callee` (address:port), through the farm. */
+/**
+ * Starts a record-routing stateful proxy behind member k, which calls every user at `callee` (address:port), through
+ * the farm.
+ */
 export async function startProxy(lab: Lab, k: number, callee: string): Promise<void> {
   const values = new Map([
     ['LISTEN', PROXY.server],

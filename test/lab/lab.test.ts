@@ -1,4 +1,5 @@
-// The laboratory itself, proven without the farm: stand-ins for members forward without state to one server, so any of them can take any packet.
+// Tests of the laboratory itself, without the farm: stand-ins for members forward without state to one server, so any
+// of them can handle any packet.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,7 +25,7 @@ import { parseStatistics, Sipp, type SippResult } from './sipp.ts';
 
 const SCENARIOS = ['invite', 'cancel', 'reject', 'auth', 'prack', 'hangup', 'subscribe'] as const;
 
-/** All calls were made and all were good. */
+/** Asserts that all calls were made and succeeded. */
 function assertGood(result: SippResult, calls: number, who: string): void {
   const { exit, created, successful, failed, errors } = result;
   assert.deepEqual(
@@ -36,7 +37,7 @@ function assertGood(result: SippResult, calls: number, who: string): void {
 
 describe('the laboratory', { skip: without(...LAB_TOOLS) }, () => {
   for (const mode of ['nat', 'dsr'] as const) {
-    it(`carries every scenario through the balancer in ${mode} mode, and the client sees only the VIP`, {
+    it(`carries every scenario through the balancer in ${mode} mode, and the client gets packets only from the VIP`, {
       skip: without('kamailio'),
     }, async (t) => {
       const lab = Lab.open(mode);
@@ -64,7 +65,7 @@ describe('the laboratory', { skip: without(...LAB_TOOLS) }, () => {
   }
 
   for (const mode of ['nat', 'session', 'dsr', 'tunnel'] as const) {
-    it(`carries IPv6 through the balancer in ${mode} mode, to the members in the pool only`, async (t) => {
+    it(`carries IPv6 through the balancer in ${mode} mode, only to the members in the pool`, async (t) => {
       const lab = Lab.open(mode, [2]);
       t.after(() => lab.close());
       const address = isDirectReturn(mode) ? VIP6 : memberAddress6(2);
@@ -87,7 +88,7 @@ describe('the laboratory', { skip: without(...LAB_TOOLS) }, () => {
     });
   }
 
-  it('notices a source that is not the VIP', async (t) => {
+  it('detects a source other than the VIP', async (t) => {
     const lab = Lab.open('nat', [1]);
     t.after(() => lab.close());
     const send = `printf x > /dev/udp/${clientAddress(3)}/5060`;
@@ -98,7 +99,7 @@ describe('the laboratory', { skip: without(...LAB_TOOLS) }, () => {
     assert.equal(lab.sources().size, 0);
   });
 
-  it('has a shared server that brings a call to the member named in the Path', {
+  it('has a shared server that routes a call to the member in the Path', {
     skip: without('kamailio'),
   }, async (t) => {
     const lab = Lab.open('none');
@@ -126,7 +127,7 @@ describe('the laboratory', { skip: without(...LAB_TOOLS) }, () => {
     assertGood(await uas.stop(), 10, 'server');
   });
 
-  it('has phones that take calls on the TCP connection they registered by', {
+  it('has phones that take calls on the TCP connection of their registration', {
     skip: without('kamailio'),
   }, async (t) => {
     const lab = Lab.open('none');
@@ -150,7 +151,7 @@ describe('the laboratory', { skip: without(...LAB_TOOLS) }, () => {
     assert.deepEqual(await phones.stop(), { answered: 10, ended: 10, faults: [] });
   });
 
-  it('leaves nothing behind when its process is ended by a signal, and removes what a killed one left', async () => {
+  it('leaves nothing behind when a signal ends its process, and removes the rest of a killed one', async () => {
     const program = `import { Lab } from ${JSON.stringify(join(import.meta.dirname, 'lab.ts'))};
       const lab = Lab.open(); lab.exec('m1', 'sleep', ['60']); console.log('ready'); setInterval(() => {}, 1000);`;
     const run = async (signal: NodeJS.Signals): Promise<string[]> => {
@@ -176,7 +177,7 @@ describe('the laboratory', { skip: without(...LAB_TOOLS) }, () => {
 });
 
 describe('the balancer', () => {
-  it('moves only the share of the member that leaves', () => {
+  it('moves only the share of the leaving member', () => {
     const before = buckets([1, 2, 3]);
     const after = buckets([1, 3]);
     assert.deepEqual([...new Set(before)].sort(), [1, 2, 3]);

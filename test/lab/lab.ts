@@ -1,6 +1,6 @@
-// A laboratory of network namespaces: client, balancer (nftables), switch, a router, four members, three hosts for etcd, one for a SIP
-// server that members share. Addresses and MAC addresses are those of deploy/lb-examples. Everything is made by this process, named after it, and
-// gone when it ends. Needs root on Linux.
+// A laboratory of network namespaces: client, balancer (nftables), switch, a router, four members, three hosts for
+// etcd, one for a shared SIP server. IP and MAC addresses are those of deploy/lb-examples. This process makes and names
+// everything, and removes it at its end. Needs root on Linux.
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,13 +32,13 @@ export * from './addresses.ts';
 const HOSTS: readonly Host[] = ['c', 'lb', 'sw', 'r', 'm1', 'm2', 'm3', 'm4', 'e', 'e2', 'e3', 'k'];
 const ETCD_HOSTS = Object.keys(ETCD) as readonly EtcdHost[];
 const CLIENT_MAC = '00:00:5e:00:53:fd';
-/** MAC address of member k inside its tunnel. */
+/** Returns the MAC address of member k inside of its tunnel. */
 const tunnelMac = (k: number): string => `00:00:5e:00:53:2${k}`;
 /** The segment between balancer and router; the tunnels start here and cross the router. */
 const OUTER = { balancer: '10.8.0.1', router: '10.8.0.2' } as const;
 /** The router in the members' segment. */
 const ROUTER = '10.0.0.2';
-/** Namespaces are named sf<pid>n<count>-<host>, so that those of a dead process can be told. */
+/** Names of namespaces: sf<pid>n<count>-<host>, so that those of a dead process can be found. */
 const NAME = /^sf(\d+)n\d+-[a-z0-9]+$/;
 const DIRECTORY = /^sipfarm-lab-sf(\d+)n\d+-/;
 
@@ -52,7 +52,7 @@ let count = 0;
 const open = new Set<Lab>();
 let guarded = false;
 
-/** Ends what still runs when the process ends in a way that no `close()` saw. */
+/** Removes all laboratories when the process ends without a `close()`. */
 function guard(): void {
   if (guarded) return;
   guarded = true;
@@ -75,18 +75,18 @@ function netns(): string[] {
   }
 }
 
-/** Kills what runs in a namespace and removes it. */
+/** Kills all programs in a namespace and removes it. */
 function removeNamespace(name: string): void {
   const pids = spawnSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).stdout ?? '';
   for (const pid of pids.split('\n').map(Number)) {
     try {
       if (pid > 1 && pid !== process.pid) process.kill(pid, 'SIGKILL');
     } catch {
-      // it ended by itself
+      // it has ended by itself
     }
   }
   spawnSync('ip', ['netns', 'del', name]);
-  // What stands here instead of files of /etc, for programs in that namespace: ip-netns(8).
+  // Files that replace those of /etc for programs in that namespace: ip-netns(8).
   rmSync(join('/etc/netns', name), { recursive: true, force: true });
 }
 
@@ -99,7 +99,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Removes the namespaces and files of processes that are gone. */
+/** Removes namespaces and files of ended processes. */
 function removeLeftovers(): void {
   const isLeft = (match: RegExpExecArray | null): boolean => {
     const pid = Number(match?.[1] ?? 0);
@@ -128,7 +128,9 @@ export class Lab {
     this.dir = mkdtempSync(join(tmpdir(), this.#keep ? 'sipfarm-kept-' : `sipfarm-lab-${this.#name}-`));
   }
 
-  /** Makes namespaces, links and addresses. Throws with the tool's own words when the host does not allow it. */
+  /**
+   * Makes namespaces, links and addresses. Throws with the error of the failing tool when the host does not allow it.
+   */
   static open(mode: Mode = 'none', pool: readonly number[] = [1, 2, 3]): Lab {
     removeLeftovers();
     const lab = new Lab();
@@ -145,7 +147,7 @@ export class Lab {
     }
   }
 
-  /** Name of a host's namespace, for `ip netns exec`. */
+  /** Returns the name of a host's namespace, for `ip netns exec`. */
   ns(host: Host): string {
     return `${this.#name}-${host}`;
   }
@@ -154,7 +156,10 @@ export class Lab {
     return this.#mode;
   }
 
-  /** Sets the balancer's way (`tunnel` only where it was so from the beginning) and its live members. Members' routes and the VIP on their loopback follow. */
+  /**
+   * Sets the mode of the balancer (`tunnel` only if it was the first mode) and its live members. Members' routes and
+   * the VIP on their loopback follow.
+   */
   balance(mode: Mode, pool: readonly number[]): void {
     this.#mode = mode;
     const direct = isDirectReturn(mode);
@@ -171,20 +176,23 @@ export class Lab {
     this.pool(pool);
   }
 
-  /** Changes the live members in one step; TCP flows of members that stay keep their member. */
+  /** Changes the live members in one step; TCP flows of remaining members keep their member. */
   pool(pool: readonly number[]): void {
     const rules = RULES[this.#mode](pool);
     execFileSync('ip', ['netns', 'exec', this.ns('lb'), 'nft', '-f', '-'], { input: `flush ruleset\n${rules}\n` });
   }
 
-  /** Packets that members sent through the balancer outside its sessions (mode `session`). */
+  /** Returns the number of packets that members sent through the balancer outside of its sessions (mode `session`). */
   outsideSessions(): number {
     const rules = execFileSync('ip', ['netns', 'exec', this.ns('lb'), 'nft', 'list', 'ruleset'], { encoding: 'utf8' });
     const counts = [...rules.matchAll(/packets (\d+) .*"outside"/g)].map(([, packets]) => Number(packets));
     return counts.reduce((sum, packets) => sum + packets, 0);
   }
 
-  /** Source address and port of every UDP and TCP packet that reached the client since the last call of `forgetSources()`, with the number of packets. */
+  /**
+   * Returns source address and port of every UDP and TCP packet at the client since the last call of `forgetSources()`,
+   * with the number of packets.
+   */
   sources(): Map<string, number> {
     const seen = new Map<string, number>();
     for (const set of ['seen4', 'seen6']) {
@@ -202,12 +210,15 @@ export class Lab {
     return seen;
   }
 
-  /** Starts the watch of `sources()` anew. */
+  /** Clears the counts of `sources()`. */
   forgetSources(): void {
     execFileSync('ip', ['netns', 'exec', this.ns('c'), 'nft', '-f', '-'], { input: WATCH });
   }
 
-  /** Starts a program in a host. Its output goes to `<dir>/<log>.log`, or to pipes when `log` is absent. Killed by `close()` at the latest. */
+  /**
+   * Starts a program in a host. Its output goes to `<dir>/<log>.log`, or to pipes without `log`. `close()` kills it at
+   * the latest.
+   */
   exec(host: Host, command: string, args: readonly string[], log?: string, options: SpawnOptions = {}): ChildProcess {
     const out = log === undefined ? undefined : openSync(join(this.dir, `${log}.log`), 'a');
     const child = spawn('ip', ['netns', 'exec', this.ns(host), command, ...args], {
@@ -222,7 +233,7 @@ export class Lab {
     return child;
   }
 
-  /** Runs a program in a host to its end and hands back what it said. */
+  /** Runs a program in a host to its end and returns its output and exit code. */
   run(host: Host, command: string, args: readonly string[]): Promise<Finished> {
     return new Promise((resolve, reject) => {
       const child = this.exec(host, command, args);
@@ -239,7 +250,7 @@ export class Lab {
     });
   }
 
-  /** Processes in a host. */
+  /** Returns the processes in a host. */
   #pids(host: Host): number[] {
     const { stdout } = spawnSync('ip', ['netns', 'pids', this.ns(host)], { encoding: 'utf8' });
     return (stdout ?? '')
@@ -248,14 +259,19 @@ export class Lab {
       .filter((pid) => pid > 1 && pid !== process.pid);
   }
 
-  /** Puts packet rules in force in a host, as the text of one table of family inet named `faults`, in place of the ones before; '' takes them away. */
+  /**
+   * Replaces the packet rules of a host by the chains of one table of family inet named `faults`; '' deletes the table.
+   */
   filter(host: Host, chains: string): void {
     const clean = 'table inet faults {}\ndelete table inet faults\n';
     const input = chains === '' ? clean : `${clean}table inet faults {\n${chains}\n}\n`;
     execFileSync('ip', ['netns', 'exec', this.ns(host), 'nft', '-f', '-'], { input });
   }
 
-  /** The power fails: not a packet comes from the host any more, no program of it lives. `filter(host, '')` plugs it in again. */
+  /**
+   * Cuts the power of a host: it sends no more packets, and all its programs are killed. `filter(host, '')` connects it
+   * again.
+   */
   die(host: Host): void {
     const [incoming, outgoing] = ['iifname != "lo" drop', 'oifname != "lo" drop'];
     this.filter(
@@ -266,7 +282,7 @@ export class Lab {
     for (const pid of this.#pids(host)) process.kill(pid, 'SIGKILL');
   }
 
-  /** Text of a log file written by `exec`; empty when there is none. */
+  /** Returns the text of a log file written by `exec`; empty when there is none. */
   log(name: string): string {
     try {
       return readFileSync(join(this.dir, `${name}.log`), 'utf8');
@@ -284,7 +300,7 @@ export class Lab {
   }
 
   #ip(host: Host, lines: readonly string[]): void {
-    // -6 is an option of the program, not of a line: such lines run in a batch of their own.
+    // -6 is an option of the program and not of a line, so such lines run in a separate batch.
     const six = lines.filter((line) => line.startsWith('-6 ')).map((line) => line.slice(3));
     const four = lines.filter((line) => !line.startsWith('-6 '));
     for (const [flags, batch] of [
@@ -296,7 +312,7 @@ export class Lab {
     }
   }
 
-  /** Kernel settings as name=value; by a shell, because sysctl is not on every minimal host. */
+  /** Sets kernel settings given as name=value; with a shell, because minimal hosts lack sysctl. */
   #sysctl(host: Host, settings: readonly string[]): void {
     const lines = settings.map((setting) => {
       const [name = '', value = ''] = setting.split('=');
@@ -305,7 +321,10 @@ export class Lab {
     execFileSync('ip', ['netns', 'exec', this.ns(host), 'sh', '-ec', lines.join('\n')]);
   }
 
-  /** One leg on the switch; the static forwarding entry keeps the bridge from flooding when a MAC is silent, as it is under DSR. */
+  /**
+   * Makes one leg on the switch. The static forwarding entry keeps the bridge from flooding when a MAC is silent, as
+   * under DSR.
+   */
   #leg(host: Host, device: string, mac: string, addresses: readonly string[]): void {
     const port = `${host}${device}`;
     this.#ip(host, [
@@ -318,8 +337,9 @@ export class Lab {
   }
 
   /**
-   * One tunnel from the balancer to each member, through the router: VXLAN, which every kernel has; what IPIP, GUE or IPVS by tunnel would bring, the
-   * packet for the VIP inside another for the member's own address, it brings too. The balancer's leg in the members' segment goes down.
+   * Makes one tunnel from the balancer to each member, through the router. VXLAN is in every kernel and, like IPIP, GUE
+   * or IPVS tunnels, carries the packet for the VIP inside of another one for the member's own address. The balancer's
+   * leg in the members' segment goes down.
    */
   #dig(): void {
     this.#ip('lb', [
@@ -332,7 +352,7 @@ export class Lab {
     this.#leg('r', 'eth0', '00:00:5e:00:53:02', [`${ROUTER}/24`]);
     this.#ip('r', [`addr add ${OUTER.router}/24 dev in`, 'link set in up']);
     this.#sysctl('r', ['net.ipv4.ip_forward=1']);
-    // An id for each member: the balancer tells by it what comes out of which tunnel.
+    // One id for each member, by which the balancer distinguishes the tunnels.
     const vxlan = (k: number, name: string, mac: string, local: string, remote: string): readonly string[] => [
       `link add ${name} address ${mac} type vxlan id ${5060 + k} local ${local} remote ${remote} dstport 4789 nolearning`,
       `link set ${name} up`,
@@ -369,7 +389,8 @@ export class Lab {
       this.#leg(host, 'eth0', `00:00:5e:00:53:3${i + 1}`, [`${ETCD[host]}/24`]);
     this.#leg('k', 'eth0', '00:00:5e:00:53:40', [`${SHARED_SERVER}/24`]);
     this.#ip('k', [`route add default via ${BALANCER}`]);
-    // The client's second leg is the members' way back under DSR; as a /32 it gives the client no route to the members.
+    // The client's second leg is the members' return path under DSR; as a /32 it gives the client no route to the
+    // members.
     this.#leg('c', 'back', CLIENT_MAC, ['10.0.0.254/32', 'fd09::fe/128']);
     this.#ip('lb', [
       `link add ${FRONT} type veth peer name eth0 netns ${this.ns('c')}`,
@@ -395,7 +416,7 @@ export class Lab {
     for (const k of MEMBERS) {
       const host: Host = `m${k}`;
       this.#leg(host, 'eth0', memberMac(k), [`${memberAddress(k)}/24`, `${memberAddress6(k)}/64`]);
-      // Before the VIP is there, or one ARP answer draws the traffic past the balancer.
+      // Set before the VIP is added, because one ARP answer would draw the traffic past the balancer.
       this.#sysctl(host, [
         'net.ipv4.conf.all.arp_ignore=1',
         'net.ipv4.conf.all.arp_announce=2',

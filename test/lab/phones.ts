@@ -1,4 +1,5 @@
-// Phones behind TCP in the client's namespace (test/tools/tcp-phones.ts), and the injection file that makes SIPp call each of them in turn.
+// Phones by TCP in the client's namespace (test/tools/tcp-phones.ts), and the injection file that makes SIPp call each
+// of them in turn.
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,13 +15,16 @@ export interface PhonesResult {
 }
 
 export interface Phones {
-  /** For SIPp's -inf: the users phone0, phone1, ... as field 0. */
+  /** Path for SIPp's -inf: the users phone0, phone1, ... as field 0. */
   readonly users: string;
-  /** Hangs up and tells what happened. */
+  /** Ends the phones and resolves to their counts. */
   stop(): Promise<PhonesResult>;
 }
 
-/** Registers `count` phones at address:port from one client address; resolves when the registrar has taken all. Rejects when one is refused or lost. */
+/**
+ * Registers `count` phones at address:port from one client address; resolves when the registrar has accepted all.
+ * Rejects when one is refused or lost.
+ */
 export async function startPhones(
   lab: Lab,
   address: string,

@@ -1,4 +1,5 @@
-// What a balancer is told that asks each member for its health by SIP: the truth about this member, from this member, while calls run.
+// Health probes of a balancer by SIP to each member: the probed member itself answers with its true state while calls
+// run.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -12,7 +13,7 @@ import { until } from './until.ts';
 const TOOL = join(import.meta.dirname, '..', 'tools', 'probe.ts');
 const PROBES = 20;
 const MEMBERS = [1, 2, 3] as const;
-/** No set-up and no test of these takes longer when the farm works, ms. */
+/** Upper limit of a set-up or test while the farm works, ms. */
 const LIMIT = { timeout: 120_000 };
 
 for (const mode of ['nat', 'dsr'] as const) {
@@ -26,11 +27,15 @@ for (const mode of ['nat', 'dsr'] as const) {
     }, LIMIT);
     after(() => lab?.close());
 
-    /** Asks member k so many times under its own address, and hands back the statuses it answers and the datagrams that took. */
+    /**
+     * Sends `count` OPTIONS to member k under its own address; returns the statuses of the answers and the number of
+     * datagrams.
+     */
     async function ask(k: number, count: number, tries = 10): Promise<{ statuses: number[]; sent: number }> {
       let target = memberAddress(k);
       if (mode === 'dsr') {
-        // Under DSR a member listens on the VIP alone: the balancer reaches this one's by a route, as it does with the packets of clients.
+        // Under DSR a member listens only on the VIP, so the balancer reaches this one by a route, as with packets of
+        // clients.
         const { code, stderr } = await lab.run('lb', 'ip', ['route', 'replace', `${VIP}/32`, 'via', target]);
         assert.equal(code, 0, stderr);
         target = VIP;
@@ -41,24 +46,24 @@ for (const mode of ['nat', 'dsr'] as const) {
       return JSON.parse(stdout) as { statuses: number[]; sent: number };
     }
 
-    /** The status that member k answers now. */
+    /** Returns the status of member k's answer. */
     async function probe(k: number): Promise<number | undefined> {
       return (await ask(k, 1)).statuses[0];
     }
 
-    /** True when member k leaves two probes in a row unanswered, half a second apart. */
+    /** Returns whether member k leaves two probes in a row unanswered, half a second apart. */
     async function isSilent(k: number): Promise<boolean> {
       return (await ask(k, 1, 2)).statuses[0] === 0;
     }
 
-    /** Requests that each running member has answered itself with `status`. */
+    /** Returns the number of requests that each running member has answered itself with `status`. */
     async function answered(status: number): Promise<number[]> {
       const texts = await farm.metrics();
       return texts.map((text) => sumOf(text, 'sipfarm_requests_answered_total', { status: String(status) }));
     }
 
     it(
-      'each member answers its own, under load, whoever owns the Call-ID; then a draining one says 503',
+      'are answered by each member itself under load, whichever owns the Call-ID, and by a draining one with 503',
       LIMIT,
       async () => {
         const load = Sipp.start(lab, {
@@ -94,49 +99,49 @@ for (const mode of ['nat', 'dsr'] as const) {
       },
     );
 
-    it('a member whose SIP server is down says 503, the others 200; and 200 again when it is back', LIMIT, async () => {
-      await farm.servers.get(3)!.stop();
-      await until(
-        async () => (await probe(3)) === 503,
-        () => `member 3 does not miss its server: ${farm.logTail(3)}`,
-      );
-      assert.equal(await probe(1), 200);
-      const server = { name: 'server-3-again', host: 'm3', scenario: 'uas', load: true } as const;
-      Sipp.start(lab, { ...server, address: '127.0.0.1', port: 5070 });
-      await until(
-        async () => (await probe(3)) === 200,
-        () => `member 3 does not see that its server is back: ${farm.logTail(3)}`,
-      );
-    });
-
     it(
-      'a member that stands still, or is dead, answers no probe, and nobody answers for it; the others say 200',
+      'are answered 503 by a member whose SIP server is down, 200 by the others, and 200 again when the server is back',
       LIMIT,
       async () => {
-        const before = sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_requests_answered_total', {
-          status: '200',
-        });
-        let own = 0;
-        const othersAnswer = async (): Promise<void> => {
-          const { statuses, sent } = await ask(1, 5);
-          own += sent;
-          assert.deepEqual(statuses, Array(5).fill(200));
-        };
-        farm.signal(3, 'SIGSTOP');
-        assert.ok(await isSilent(3));
-        await othersAnswer();
-        farm.signal(3, 'SIGCONT');
+        await farm.servers.get(3)!.stop();
+        await until(
+          async () => (await probe(3)) === 503,
+          () => `member 3 does not miss its server: ${farm.logTail(3)}`,
+        );
+        assert.equal(await probe(1), 200);
+        const server = { name: 'server-3-again', host: 'm3', scenario: 'uas', load: true } as const;
+        Sipp.start(lab, { ...server, address: '127.0.0.1', port: 5070 });
         await until(
           async () => (await probe(3)) === 200,
-          () => `member 3 does not come back: ${farm.logTail(3)}`,
+          () => `member 3 does not see that its server is back: ${farm.logTail(3)}`,
         );
-        farm.signal(3, 'SIGKILL');
-        assert.equal(await farm.ended(3), null);
-        assert.ok(await isSilent(3));
-        await othersAnswer();
-        const after = sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_requests_answered_total', { status: '200' });
-        assert.equal(after - before, own, 'member 1 answered what was not asked of it');
       },
     );
+
+    it('get no answer for a hanging or dead member from any member, and 200 from the others', LIMIT, async () => {
+      const before = sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_requests_answered_total', {
+        status: '200',
+      });
+      let own = 0;
+      const othersAnswer = async (): Promise<void> => {
+        const { statuses, sent } = await ask(1, 5);
+        own += sent;
+        assert.deepEqual(statuses, Array(5).fill(200));
+      };
+      farm.signal(3, 'SIGSTOP');
+      assert.ok(await isSilent(3));
+      await othersAnswer();
+      farm.signal(3, 'SIGCONT');
+      await until(
+        async () => (await probe(3)) === 200,
+        () => `member 3 does not come back: ${farm.logTail(3)}`,
+      );
+      farm.signal(3, 'SIGKILL');
+      assert.equal(await farm.ended(3), null);
+      assert.ok(await isSilent(3));
+      await othersAnswer();
+      const after = sumOf((await farm.get(1, '/metrics')).body, 'sipfarm_requests_answered_total', { status: '200' });
+      assert.equal(after - before, own, 'member 1 answered what was not asked of it');
+    });
   });
 }

@@ -1,4 +1,5 @@
-// Four nodes, of which two are the farm: one is disabled, one of role relay, behind which a SIP server makes calls through the members.
+// Four nodes, two of them in the farm. One is disabled, and one has role relay: a SIP server behind it makes calls
+// through the members.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -13,15 +14,18 @@ const CALLS = 50;
 const MEMBERS = [1, 2] as const;
 const DISABLED = 3;
 const RELAY = 4;
-/** What the server behind the relay node calls for: first the kind that is called back in its dialog, at the server's own port. */
+/**
+ * Users that the server behind the relay node calls. The callee of the first kind sends requests in the dialog, so that
+ * kind uses the server's own port.
+ */
 const KINDS = ['hangup', 'invite'] as const;
-/** No set-up takes longer when the farm works, ms. */
+/** Upper limit of the set-up, ms. */
 const LIMIT = { timeout: 60_000 };
 
 function roleOf(k: number, config: LabConfig): object {
   if (k === DISABLED) return { ...config, role: 'disabled' };
   if (k !== RELAY) return config;
-  // Its SIP server is exchanged on the way.
+  // Its SIP server is replaced during the test.
   const { service, ...rest } = config;
   return { ...rest, role: 'auto', listeners: [], service: { ...(service as object), health: { method: 'none' } } };
 }
@@ -58,7 +62,7 @@ describe('a farm of two with a disabled node and one of role relay', {
     } as const;
     const to = { address: clientAddress(0), port: 5060, remote: `${entrance('nat')}:5060` };
     const run = Sipp.start(lab, { name: 'caller', ...caller, ...to });
-    // Every call has begun at a member; what follows in it comes in at the disabled node.
+    // Every call has begun at a member; its later requests come in at the disabled node.
     await wait(2000);
     lab.pool([DISABLED]);
     inward = await run.done;
@@ -89,7 +93,7 @@ describe('a farm of two with a disabled node and one of role relay', {
   }, LIMIT);
   after(() => lab?.close());
 
-  it('has members only own calls; what names them comes through the disabled node', () => {
+  it('has only members own calls, and packets that name them pass through the disabled node', () => {
     assertGood(inward, CALLS, 'caller', farm);
     const created = [...farm.servers].sort(([a], [b]) => a - b).map(([, server]) => server.result().created);
     assert.equal(created[0]! + created[1]!, CALLS);
@@ -99,24 +103,24 @@ describe('a farm of two with a disabled node and one of role relay', {
   });
 
   for (const user of KINDS)
-    it(`carries the calls of the server behind the relay node: ${user}`, () =>
+    it(`carries the calls of the server behind the relay node to ${user}`, () =>
       assertGood(outward.get(user)!, CALLS, user, farm));
 
-  it('shows the callee the VIP alone, as source and on top of every Via', () => {
+  it('has only the VIP at the callee, as source and in the top Via', () => {
     assert.deepEqual(sources, [`${VIP}:5060`]);
     const invites = callee.messages().match(/^INVITE .*\r?\nVia: .*/gm) ?? [];
     assert.ok(invites.length >= KINDS.length * CALLS, `${invites.length} INVITEs`);
     for (const text of invites) assert.ok(text.includes(`Via: SIP/2.0/UDP ${VIP}:5060;`), text);
   });
 
-  it('lets the relay node send through both members', () => {
+  it('has the relay node send through both members', () => {
     const [one, two] = MEMBERS.map((k) =>
       sumOf(metrics[RELAY - 1]!, 'sipfarm_relayed_packets_total', { direction: 'out', peer: `m${k}` }),
     );
     assert.ok(one! > CALLS && two! > CALLS, `${one} and ${two}`);
   });
 
-  it('counts the four apart, and gives no slot to who is not in the farm', async () => {
+  it('reports all four nodes, and gives no slot to nodes outside the farm', async () => {
     for (const text of metrics)
       for (const [state, count] of Object.entries({ active: 2, draining: 0, disabled: 1, relay: 1 }))
         assert.equal(sumOf(text, 'sipfarm_members', { state }), count, state);

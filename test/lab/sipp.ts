@@ -1,4 +1,4 @@
-// SIPp in a laboratory: started with the flags that make it trustworthy, and read by its statistics file.
+// SIPp in a laboratory: started with strict options, and read by its statistics file.
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
@@ -6,45 +6,45 @@ import { join } from 'node:path';
 import type { Host, Lab } from './lab.ts';
 
 const SCENARIOS = join(import.meta.dirname, 'scenarios');
-/** Characters of SIPp's error file that a result carries, for the message of a failed assertion. */
+/** Characters of SIPp's error file in a result, for the message of a failed assertion. */
 const ERROR_TEXT = 3000;
-/** A stopped server may take so long to end the calls it has; then it is killed, and the calls count as running. */
+/** Time for a stopped server to end its calls, ms. After that it is killed, and the calls count as running. */
 const STOP_MS = 8000;
 
 export interface SippOptions {
-  /** Unique in the laboratory: names the directory of its files. */
+  /** Unique in the laboratory; name of the directory of its files. */
   readonly name: string;
   readonly host: Host;
   /** File in test/lab/scenarios without `.xml`. */
   readonly scenario: string;
   readonly address: string;
   readonly port: number;
-  /** Where calls go to, as address:port; absent for a server. */
+  /** Target of calls, as address:port; absent for a server. */
   readonly remote?: string;
-  /** All that is sent goes here instead, as address:port: an outbound proxy. */
+  /** Outbound proxy for all packets, as address:port. */
   readonly through?: string;
-  /** Writes every message down, for `messages`. */
+  /** True: records every message, for `messages`. */
   readonly trace?: boolean;
   /** User part of the Request-URI. */
   readonly user?: string;
   readonly calls?: number;
-  /** Calls a second. */
+  /** Calls per second. */
   readonly rate?: number;
-  /** u1: one UDP socket; t1: one TCP connection; tn: a TCP connection per call. */
+  /** u1: one UDP socket; t1: one TCP connection; tn: one TCP connection per call. */
   readonly transport?: 'u1' | 't1' | 'tn';
-  /** Length of the pauses of the scenario, ms. */
+  /** Length of the pauses in the scenario, ms. */
   readonly pauseMs?: number;
   /** An injection file (-inf). */
   readonly users?: string;
-  /** The run is broken off after so many seconds. */
+  /** Seconds after which the run is stopped. */
   readonly timeoutSeconds?: number;
-  /** A load run: 180 and 200 that overtake each other are no failure. Off: anything unexpected fails the call. */
+  /** True: a load run, in which 180 and 200 may overtake each other. False: any unexpected message fails the call. */
   readonly load?: boolean;
 }
 
 /** Sums over the whole run, from the last line of SIPp's statistics. */
 export interface SippResult {
-  /** 0: all calls good; 1: some failed; 255: fatal, or broken off by the timeout; null: killed. */
+  /** 0: all calls succeeded; 1: some failed; 255: fatal, or stopped by the timeout; null: killed. */
   readonly exit: number | null;
   readonly created: number;
   readonly successful: number;
@@ -57,7 +57,10 @@ export interface SippResult {
   readonly errors: string;
 }
 
-/** Parses a SIPp statistics file: a header line and one line per interval, separated by semicolons; (C) columns are sums since the start. */
+/**
+ * Parses a SIPp statistics file: a header line and one line per interval, separated by semicolons; (C) columns are sums
+ * since the start.
+ */
 export function parseStatistics(text: string): ReadonlyMap<string, number> {
   const lines = text.split('\n').filter((line) => line !== '');
   const names = lines[0]?.split(';') ?? [];
@@ -67,7 +70,7 @@ export function parseStatistics(text: string): ReadonlyMap<string, number> {
 
 /** One running SIPp. */
 export class Sipp {
-  /** Ends when SIPp ends. */
+  /** Resolves when SIPp ends. */
   readonly done: Promise<SippResult>;
   readonly #dir: string;
   readonly #child: ChildProcess;
@@ -109,12 +112,12 @@ export class Sipp {
     return new Sipp(dir, child);
   }
 
-  /** Every message so far, where `trace` was asked for. */
+  /** Returns all messages so far, if `trace` is set. */
   messages(): string {
     return readFileSync(join(this.#dir, 'messages.log'), 'latin1');
   }
 
-  /** Ends a server, or a caller, after the calls it has; what it counted comes with `done`. After `limitMs` it is killed. */
+  /** Ends a server or a caller after its current calls; resolves with its counts. It is killed after `limitMs`. */
   async stop(limitMs = STOP_MS): Promise<SippResult> {
     this.#child.kill('SIGUSR1');
     const late = setTimeout(() => this.#child.kill('SIGKILL'), limitMs);
@@ -123,7 +126,7 @@ export class Sipp {
     return result;
   }
 
-  /** What is known now; SIPp writes it every second and at its end. */
+  /** Returns the current counts, which SIPp writes every second and at its end. */
   result(): SippResult {
     const read = (name: string): string => {
       const path = join(this.#dir, name);
@@ -149,7 +152,7 @@ export class Sipp {
   }
 }
 
-/** SIPp notes each keep-alive datagram (RFC 5626 4.4.1) as a message it discards. */
+/** Removes keep-alive datagrams (RFC 5626 4.4.1), which SIPp records as discarded messages. */
 function withoutKeepAlives(text: string): string {
   const lines = text.replace(/\d{4}-\d\d-\d\d\t[^"\n]*non SIP message discarded: "\s*" \(\d\)\n?/g, '');
   return lines.trim() === 'The following events occurred:' ? '' : lines;

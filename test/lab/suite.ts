@@ -1,4 +1,5 @@
-// The calls that every balancer must carry, in one description: each kind by the ways that the balancer has. All kinds run at the same time.
+// The calls that every balancer must carry: each kind by all transports of the balancer. All kinds run at the same
+// time.
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -9,24 +10,33 @@ import type { Lab } from './lab.ts';
 import { Sipp, type SippOptions, type SippResult } from './sipp.ts';
 import { until } from './until.ts';
 
-/** Messages that the client sends in one good call of each kind. A kind is the name of a scenario, uac-<kind>, and the user it calls. */
+/**
+ * Messages that the client sends in one successful call of each kind. A kind is the name of a scenario, uac-<kind>, and
+ * of the called user.
+ */
 const SENT = { invite: 5, cancel: 3, reject: 2, auth: 5, prack: 4, hangup: 3, subscribe: 4 } as const;
 type Kind = keyof typeof SENT;
 const KINDS = Object.keys(SENT) as readonly Kind[];
-/** What a further way must carry besides the first: dialogs from both ends, and the request that shares nothing with its call but headers. */
+/**
+ * Kinds that each further transport must carry: dialogs from both ends, and CANCEL, which shares only headers with its
+ * call.
+ */
 const FURTHER: readonly Kind[] = ['invite', 'cancel', 'hangup'];
 
 const SAYS: Readonly<Record<Kind, string>> = {
   invite: 'carries calls with re-INVITE and BYE',
-  cancel: 'brings a CANCEL to the call it means, and the ACK of the 487 after it',
-  reject: 'brings the ACK of an error to the server that sent it',
-  auth: 'brings the retry with credentials to the server that asked for them',
-  prack: 'brings PRACK to the server whose provisional answer it acknowledges',
-  hangup: 'brings the BYE of the server to the client',
-  subscribe: 'keeps a subscription: NOTIFY to the client, refresh to the server that holds it',
+  cancel: 'routes a CANCEL to its call, and the ACK of the 487, too',
+  reject: 'routes the ACK of an error to the server that sent it',
+  auth: 'routes the retry with credentials to the server that sent the challenge',
+  prack: 'routes PRACK to the server whose provisional answer it acknowledges',
+  hangup: 'routes the BYE of the server to the client',
+  subscribe: 'keeps a subscription: NOTIFY to the client, refresh to its server',
 };
 
-/** By what calls come to the balancer. By TCP each call of kind invite has a connection of its own, those of another kind share one. */
+/**
+ * Transport of calls to the balancer. By TCP each call of kind invite has its own connection, those of another kind
+ * share one.
+ */
 export type Way = 'udp' | 'tcp' | 'udp6' | 'tcp6';
 const BY: Readonly<Record<Way, string>> = {
   udp: 'UDP',
@@ -37,14 +47,14 @@ const BY: Readonly<Record<Way, string>> = {
 export const ALL_WAYS: readonly Way[] = ['udp', 'tcp', 'udp6', 'tcp6'];
 
 export interface SuiteOptions {
-  /** The first carries all kinds. */
+  /** Transports; the first carries all kinds. */
   readonly ways: readonly Way[];
-  /** Calls of kind invite by the first way, and of each other kind and way. */
+  /** `calls`: calls of kind invite by the first transport. `others`: calls of each other kind and transport. */
   readonly calls: number;
   readonly others: number;
-  /** All calls of a kind begin within this time, evenly spread. */
+  /** Seconds in which all calls of a kind begin, at equal intervals. */
   readonly seconds: number;
-  /** Clients ask for symmetric answers (RFC 3581), as they must towards a proxy that has ports of its own. */
+  /** True: clients use rport (RFC 3581), which a proxy with its own ports needs. */
   readonly rport?: boolean;
 }
 
@@ -54,20 +64,20 @@ interface Run {
   readonly result: SippResult;
 }
 
-/** What came out of a suite. */
+/** Result of a suite. */
 export interface Outcome {
   readonly farm: Farm;
-  /** By name of the run: kind and way. */
+  /** Runs by name: kind and transport. */
   readonly runs: ReadonlyMap<string, Run>;
-  /** Calls of all runs together. */
+  /** Number of calls of all runs together. */
   readonly calls: number;
   /** /metrics of each member, read after the last call. */
   readonly metrics: readonly string[];
-  /** What the clients saw: source address and port, without repetition. */
+  /** Source addresses and ports of packets at the clients, without repetition. */
   readonly sources: readonly string[];
 }
 
-/** All calls of a SIPp were made and all were good. */
+/** Asserts that a SIPp made all calls and all succeeded. */
 export function assertGood(result: SippResult, calls: number, who: string, farm?: Farm): void {
   const { exit, created, successful, failed, errors } = result;
   const expected = { exit: 0, created: calls, successful: calls, failed: 0 };
@@ -75,7 +85,10 @@ export function assertGood(result: SippResult, calls: number, who: string, farm?
   assert.deepEqual({ exit, created, successful, failed }, expected, `${who}: ${errors}${logs}`);
 }
 
-/** The SIP servers behind the members have had so many calls together, each once, and none failed. Hands back the calls of each. */
+/**
+ * Asserts that the SIP servers behind the members had that many calls together, each once, and none failed. Returns the
+ * number of calls of each server.
+ */
 export async function eachCallOnce(farm: Farm, calls: number): Promise<number[]> {
   const results = (): SippResult[] => [...farm.servers.values()].map((server) => server.result());
   const sum = (of: (result: SippResult) => number): number =>
@@ -92,7 +105,7 @@ export async function eachCallOnce(farm: Farm, calls: number): Promise<number[]>
   return results().map(({ created }) => created);
 }
 
-/** The scenario with rport in its Via headers (RFC 3581), as a path for `Sipp.start`. */
+/** Writes the scenario with rport in its Via headers (RFC 3581); returns its path for `Sipp.start`. */
 function withRport(lab: Lab, scenario: string): string {
   const folder = join(import.meta.dirname, 'scenarios');
   const text = readFileSync(join(folder, `${scenario}.xml`), 'utf8');
@@ -101,7 +114,7 @@ function withRport(lab: Lab, scenario: string): string {
   return relative(folder, path);
 }
 
-/** A client of the laboratory that calls through the balancer; `i` picks its address, 0 to 19. */
+/** Starts a client of the laboratory that calls through the balancer; `i` selects its address, 0 to 19. */
 export function client(lab: Lab, i: number, options: Partial<SippOptions> & Pick<SippOptions, 'name'>): Sipp {
   const to = { remote: `${entrance(lab.mode)}:5060`, address: clientAddress(i), port: 5060 };
   const plain = { host: 'c', scenario: 'uac-invite', user: 'invite', timeoutSeconds: 50, load: true } as const;
@@ -125,7 +138,8 @@ export async function runSuite(lab: Lab, farm: Farm, options: SuiteOptions): Pro
     const transport = isStream ? (kind === 'invite' ? 'tn' : 't1') : 'u1';
     const scenario = options.rport && !isStream ? withRport(lab, `uac-${kind}`) : `uac-${kind}`;
     const rate = Math.max(1, Math.round(calls / options.seconds));
-    // 180 and 200 of a call may overtake each other; all other kinds are strict, so that one message too many fails the call.
+    // 180 and 200 of these calls may overtake each other. All other kinds are strict: one unexpected message fails the
+    // call.
     const load = kind === 'invite';
     const run = client(lab, i, { name, scenario, user: kind, calls, rate, pauseMs: 300, load, transport, ...to });
     return { name, kind, calls, done: run.done };
@@ -136,10 +150,13 @@ export async function runSuite(lab: Lab, farm: Farm, options: SuiteOptions): Pro
   return { farm, runs, calls, metrics: await farm.metrics(), sources: [...lab.sources().keys()] };
 }
 
-/** One test for each kind and way of a suite, then those for what is true of all calls together. The farm must have carried no calls but these. */
+/**
+ * Adds one test for each kind and transport of a suite, then tests of all calls together. The farm must have carried no
+ * other calls.
+ */
 export function itCarries(ways: readonly Way[], outcome: () => Outcome): void {
   for (const { name, way, kind } of runsOf(ways)) {
-    it(`${SAYS[kind]}, by ${BY[way]}`, () => {
+    it(`${SAYS[kind]} by ${BY[way]}`, () => {
       const { runs, farm } = outcome();
       const { result, calls } = runs.get(name)!;
       assertGood(result, calls, name, farm);
@@ -149,7 +166,7 @@ export function itCarries(ways: readonly Way[], outcome: () => Outcome): void {
   const sum = (name: string, labels: Readonly<Record<string, string>> = {}): number =>
     outcome().metrics.reduce((total, text) => total + sumOf(text, `sipfarm_${name}`, labels), 0);
 
-  it('shows the client no other source than the address it talks to', () => {
+  it('sends to the client only from the address that the client uses', () => {
     const { farm, sources } = outcome();
     const { mode } = farm.lab;
     const allowed = [
@@ -159,9 +176,9 @@ export function itCarries(ways: readonly Way[], outcome: () => Outcome): void {
     assert.deepEqual([...sources].sort(), allowed.sort());
   });
 
-  it('relays what spreading without regard to owners must give', (t) => {
+  it('relays the share of packets that follows from a balancer without regard to owners', (t) => {
     const { runs, calls, metrics } = outcome();
-    // Without what the balancer itself asks for, which is nobody's to relay.
+    // Without the probes of the balancer, which are never relayed.
     const received =
       sum('received_packets_total', { class: 'sip' }) - sum('requests_answered_total', { status: '200' });
     const relayed = sum('verdicts_total', { verdict: 'relay' });
@@ -170,20 +187,21 @@ export function itCarries(ways: readonly Way[], outcome: () => Outcome): void {
     const sent = [...runs.values()].reduce((total, run) => total + SENT[run.kind] * run.calls, 0);
     assert.ok(received >= sent, `received ${received} of ${sent}`);
     const [share, expected] = [relayed / received, 1 - 1 / metrics.length];
-    // Five standard deviations, if each call had but one packet to count.
+    // Five standard deviations, as if each call had only one packet.
     const margin = 2.4 / Math.sqrt(calls);
     assert.ok(share > expected - margin, `${share} is less than ${expected}`);
-    // On a host that is busy with other things a member may be missed for a moment: what its slots' heirs do not know they offer to it.
+    // On a busy host a member may look dead for a moment; the new owners of its slots then offer it the packets of
+    // unknown calls.
     assert.ok(share < 1, `${share} is far more than ${expected}: packets go from member to member`);
     assert.ok(inward! >= relayed * 0.99, `${inward} frames in for ${relayed} relayed packets`);
   });
 
-  it('trusts every token it meets', () => {
+  it('finds every token valid', () => {
     assert.equal(sum('forged_tokens_total'), 0);
     assert.equal(sum('verdicts_total', { verdict: 'drop', reason: 'stray-response' }), 0);
   });
 
-  it('gives each call to one member', async (t) => {
+  it('routes each call to one member', async (t) => {
     const { farm, calls } = outcome();
     const counts = await eachCallOnce(farm, calls);
     t.diagnostic(`calls by member: ${counts.join(', ')}`);

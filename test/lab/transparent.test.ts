@@ -1,4 +1,5 @@
-// A farm in relay.mode transparent behind direct server return: what one member passes on to another comes there from the client itself.
+// A farm in relay.mode transparent behind direct server return: a packet that one member relays to another arrives with
+// the client's own source.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -11,11 +12,11 @@ import { Sipp, type SippOptions, type SippResult } from './sipp.ts';
 const MAIN = join(import.meta.dirname, '..', '..', 'bin', 'sipfarm.js');
 const LIMIT = { timeout: 90_000 };
 const MEMBERS = [1, 2, 3];
-/** Hatches of the listeners edge and edge6, the first and the third: behind the port of the relay link. */
+/** Transparent ports of the listeners edge and edge6, the first and the third, after the port of the relay link. */
 const HATCH = 5065;
 const HATCH6 = 5067;
 
-/** Notes where each datagram for a hatch comes from, as the member's own stack sees it. */
+/** Counts the sources of datagrams for a transparent port, as the member's network stack sees them. */
 const WATCH = `
 table inet hatches {
   set from4 { type ipv4_addr . inet_service; size 4096; flags dynamic; }
@@ -27,7 +28,7 @@ table inet hatches {
   }
 }`;
 
-/** INVITEs of 5,000 octets and more, each a call of its own; prints how many of them got a final answer. */
+/** Sends INVITEs of 5,000 octets and more, each for its own call; prints the number of those with a final answer. */
 const LARGE = `
 const socket = require('node:dgram').createSocket('udp4');
 const open = new Set(Array.from({ length: 12 }, (_, i) => 'large-' + i));
@@ -51,7 +52,7 @@ describe('a farm in transparent mode', { skip: without(...LAB_TOOLS, 'etcd', 'et
   before(async () => {
     lab = Lab.open('dsr');
     for (const k of MEMBERS) {
-      // Strict: the way back to the client leads over the link that the packets come by.
+      // Strict: the return route to the client uses the interface of its packets.
       await lab.run(`m${k}`, 'sh', ['-c', 'for f in all eth0; do echo 1 > /proc/sys/net/ipv4/conf/$f/rp_filter; done']);
       execFileSync('ip', ['netns', 'exec', lab.ns(`m${k}`), 'nft', '-f', '-'], { input: WATCH });
     }
@@ -81,7 +82,7 @@ describe('a farm in transparent mode', { skip: without(...LAB_TOOLS, 'etcd', 'et
     return result;
   }
 
-  /** Addresses that datagrams for a member's hatches came from. */
+  /** Returns the sources of datagrams for a member's transparent ports. */
   async function sourcesAt(k: number, set: 'from4' | 'from6'): Promise<string[]> {
     const { stdout } = await lab.run(`m${k}`, 'nft', ['-j', 'list', 'set', 'inet', 'hatches', set]);
     const parsed = JSON.parse(stdout) as {
@@ -98,7 +99,7 @@ describe('a farm in transparent mode', { skip: without(...LAB_TOOLS, 'etcd', 'et
     );
   }
 
-  it('carries calls with CANCEL, BYE of either side and credentials, and none fails', LIMIT, async () => {
+  it('carries calls with CANCEL, BYE of either side and credentials, and all succeed', LIMIT, async () => {
     const runs = [
       ['invite', client(0, 'invite', { calls: 200, rate: 50, load: true })],
       ['cancel', client(1, 'cancel')],
@@ -112,12 +113,12 @@ describe('a farm in transparent mode', { skip: without(...LAB_TOOLS, 'etcd', 'et
     assert.equal(await packets('in', 'taken'), await packets('out', 'sent'));
   });
 
-  it('shows the owner the address and port of the client itself, as its own socket gets them', async () => {
+  it("delivers the client's own address and port to the owner's socket", async () => {
     const clients = [0, 1, 2, 3].map((i) => `${clientAddress(i)} 5060`).sort();
     for (const k of MEMBERS) assert.deepEqual((await sourcesAt(k, 'from4')).sort(), clients);
   });
 
-  it('passes on messages that are longer than the MTU', LIMIT, async () => {
+  it('relays messages that are longer than the MTU', LIMIT, async () => {
     const before = await packets('out', 'sent');
     const { stdout, stderr } = await lab.run('c', process.execPath, ['-e', LARGE]);
     assert.equal(stdout.trim(), '12', stderr);
@@ -125,7 +126,7 @@ describe('a farm in transparent mode', { skip: without(...LAB_TOOLS, 'etcd', 'et
     assert.equal(await packets('in', 'taken'), await packets('out', 'sent'));
   });
 
-  it('does not start a member that may not open raw sockets, and says which right is missing', LIMIT, async () => {
+  it('does not start a member without the right to open raw sockets, and names that right', LIMIT, async () => {
     const file = farm.writeConfig(4);
     const without = ['--bounding-set=-net_raw', '--inh-caps=-net_raw'];
     const { code, stderr } = await lab.run('m4', 'setpriv', [...without, process.execPath, MAIN, 'run', '-c', file]);
@@ -133,7 +134,7 @@ describe('a farm in transparent mode', { skip: without(...LAB_TOOLS, 'etcd', 'et
     assert.match(stderr, /SF_TRANSPARENT_UNAVAILABLE.*CAP_NET_RAW/);
   });
 
-  it('does the same over IPv6 when the relay link is there', LIMIT, async () => {
+  it('works over IPv6 when the relay link uses IPv6', LIMIT, async () => {
     farm.adjust = relayAt((k) => `[${memberAddress6(k)}]:5064`);
     for (const k of MEMBERS) farm.signal(k, 'SIGTERM');
     for (const k of MEMBERS) await farm.ended(k);

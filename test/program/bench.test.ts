@@ -1,4 +1,4 @@
-// Each row of the bench runs: once, with a handful of packets or operations. No figure is looked at.
+// Each row of the bench runs once, with a few packets or operations. No figure is checked.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -19,21 +19,21 @@ async function script<T>(name: string, options: unknown): Promise<T> {
   return JSON.parse((await promisify(execFile)(process.execPath, args)).stdout) as T;
 }
 
-test('each small row does its step and tells what it allocates', async () => {
+test('each small row runs and returns its allocations', async () => {
   const samples = await script<MicroSamples[]>('micro.ts', { rounds: 1, ms: 1, operations: PACKETS });
   assert.ok(samples.length >= 11);
   for (const { name, ns, octets } of samples) assert.deepEqual([ns.length, octets.length], [1, 1], name);
 });
 
 for (const records of [0, 1, 2])
-  test(`each owned call is owned while its memory is measured, with ${records} recorded legs`, async () => {
+  test(`the measured calls are owned during the memory measurement, with ${records} recorded legs`, async () => {
     const { calls, heap, stored } = await script<CallsResult>('calls.ts', { calls: PACKETS, records });
     assert.equal(calls, PACKETS);
     assert.ok(heap > 0);
     assert.ok(records === 0 ? stored === 0 : stored > 500 * records, 'records are told to the store');
   });
 
-test('each row about simulated farms runs, and slots move no more than they must', async () => {
+test('each row about simulated farms runs, and slots move close to the minimum', async () => {
   const options = { sizes: [3, 20], rounds: 1, packets: PACKETS, etcdSeconds: 0, idleSeconds: 0.1 };
   const { rows } = await script<ScaleResult>('scale.ts', options);
   const share = (group: string): number => rows.find((row) => row.group === group && row.name === '20 members')!.median;
@@ -42,7 +42,7 @@ test('each row about simulated farms runs, and slots move no more than they must
 });
 
 for (const compiled of [true, false])
-  test(`packets come through the member in each row, generator ${compiled ? 'as it is there' : 'in JavaScript'}`, async () => {
+  test(`packets pass the member in each row, with a generator ${compiled ? 'in its compiled form' : 'in JavaScript'}`, async () => {
     const rows = Object.keys(MACRO_ROWS) as MacroRow[];
     const result = await runMacro({
       cores: undefined,
@@ -69,7 +69,7 @@ const options = { rounds: 1, ms: 5000, packets: ${PACKETS}, columns: ['transpare
 console.log(JSON.stringify(await runMacro(options)));
 `;
 
-test('bare packets come through in each row, in a network of their own', {
+test('bare packets pass in each row, in their own network namespace', {
   skip: without('namespaces', 'ip', 'raw-socket'),
 }, async () => {
   const there = inOwnNetwork({ file: process.execPath, args: ['--input-type=module', '-e', BARE] });

@@ -1,4 +1,5 @@
-// `sipfarm demo` as the README shows it: SIPp's own client makes its calls through the balancer, and every member has a part in them.
+// `sipfarm demo` as in the README: SIPp's own client makes calls through the balancer, and every member takes part in
+// them.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,10 +16,10 @@ import { udpSocket } from './sip-peers.ts';
 
 const ADDRESS = '127.0.0.1';
 const CALLS = 100;
-/** Nothing here takes longer when the demo works, ms. */
+/** Upper limit of a working demo, ms. */
 const LIMIT = { timeout: 90_000 };
 
-/** A port that is free for UDP and TCP on 127.0.0.1. */
+/** Returns a port that is free for UDP and TCP on 127.0.0.1. */
 async function freePort(): Promise<number> {
   for (;;) {
     const server = net.createServer().listen(0, ADDRESS);
@@ -44,12 +45,12 @@ async function demo(
   return { program, port };
 }
 
-/** SIPp with its built-in client scenario; resolves to how many of its calls were good. */
+/** Runs SIPp with its built-in client scenario; resolves to the number of its successful calls. */
 async function makeCalls(t: TestContext, port: number, ...args: readonly string[]): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'sipfarm-demo-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const given = [`${ADDRESS}:${port}`, '-sn', 'uac', '-m', String(CALLS), '-r', '50', ...args];
-  // Without -bind_local it would take port 5060 of every address of this host.
+  // Without -bind_local SIPp would use port 5060 on all addresses of this host.
   const own = ['-i', ADDRESS, '-bind_local', '-p', String(await freePort())];
   const files = ['-trace_stat', '-stf', 'statistics.csv', '-trace_err', '-error_file', 'errors.log'];
   const child = execFile('sipp', [...given, ...own, ...files, '-nostdin', '-timeout', '40s', '-timeout_error'], {
@@ -71,7 +72,7 @@ interface Score {
   readonly calls: number;
 }
 
-/** The rows of the last picture on the scoreboard, by member. */
+/** Returns the rows of the last scoreboard, by member. */
 function scores(output: string): Map<string, Score> {
   const rows = output.slice(output.lastIndexOf('\nmember ') + 1).split('\n');
   return new Map(
@@ -85,7 +86,7 @@ function scores(output: string): Map<string, Score> {
   );
 }
 
-/** Waits for the picture that has all `calls`, and looks whether each of `members` had its part. */
+/** Waits for the scoreboard with all `calls`, and checks that each of `members` took part. */
 async function assertShared(program: Program, members: number, calls: number): Promise<void> {
   const total = (): number => [...scores(program.stdout).values()].reduce((sum, score) => sum + score.calls, 0);
   await program.until(() => total() >= calls, `shows ${total()} of ${calls} calls`);
@@ -99,7 +100,7 @@ async function assertShared(program: Program, members: number, calls: number): P
     for (const [what, value] of Object.entries(score)) assert.ok(value > 0, `${id}: ${what} ${value}`);
 }
 
-/** SIGINT, as Ctrl-C sends it: orderly, and nothing is left listening. */
+/** Sends SIGINT like Ctrl-C and checks an orderly end without open ports. */
 async function assertEnds(program: Program, port: number, admin: number): Promise<void> {
   program.kill('SIGINT');
   assert.equal(await program.ended, 0, program.tail());
@@ -121,7 +122,7 @@ function adminPort(program: Program): number {
 const needsSipp = { ...LIMIT, skip: without('sipp') };
 
 describe('the demo', () => {
-  it('carries calls by UDP and by TCP, three members share them, and Ctrl-C ends it', needsSipp, async (t) => {
+  it('carries calls by UDP and by TCP, shares them among three members, and ends at Ctrl-C', needsSipp, async (t) => {
     const { program, port } = await demo(t, []);
     const admin = adminPort(program);
     assert.match(program.stdout, new RegExp(`^A farm of 3 members .* at 127\\.0\\.0\\.1:${port}, UDP and TCP\\.`));
@@ -139,13 +140,13 @@ describe('the demo', () => {
     await assertEnds(program, port, admin);
   });
 
-  it('takes a connection for each call', needsSipp, async (t) => {
+  it('accepts one connection for each call', needsSipp, async (t) => {
     const { program, port } = await demo(t, ['--members', '2']);
     await makeCalls(t, port, '-t', 'tn', '-max_socket', '1000');
     await assertShared(program, 2, CALLS);
   });
 
-  it('has as many members as asked for, one too', needsSipp, async (t) => {
+  it('has the requested number of members, also one', needsSipp, async (t) => {
     const { program, port } = await demo(t, ['--members', '5']);
     await makeCalls(t, port);
     await assertShared(program, 5, CALLS);
@@ -156,7 +157,7 @@ describe('the demo', () => {
     assert.equal(scores(alone.program.stdout).get('fe1')?.relayed, 0);
   });
 
-  it('shares by a real etcd', { ...LIMIT, skip: without('sipp', 'etcd', 'etcdctl') }, async (t) => {
+  it('shares calls with a real etcd', { ...LIMIT, skip: without('sipp', 'etcd', 'etcdctl') }, async (t) => {
     const etcd = await FakeEtcd.start();
     t.after(() => etcd.close());
     const { program, port } = await demo(t, ['--etcd', etcd.url]);
@@ -169,7 +170,7 @@ describe('the demo', () => {
     assert.ok(!(await etcd.ctl('get', '--prefix', '/sipfarm/', '--keys-only')).includes('/members/'));
   });
 
-  it('says so when its port is taken, by UDP or by TCP, with exit code 1', LIMIT, async (t) => {
+  it('reports its port in use, by UDP or by TCP, with exit code 1', LIMIT, async (t) => {
     const port = await freePort();
     const server = net.createServer().listen(port, ADDRESS);
     await once(server, 'listening');
@@ -189,7 +190,7 @@ describe('the demo', () => {
   });
 
   it('ends in order when the signal comes before its etcd has answered', LIMIT, async (t) => {
-    // A port that takes connections and never speaks.
+    // A port that accepts connections and never answers.
     const silent = net.createServer(() => {}).listen(0, ADDRESS);
     await once(silent, 'listening');
     t.after(() => silent.close());

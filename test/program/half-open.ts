@@ -1,11 +1,13 @@
-// Holds many TCP connections to a member, each with the first half of a message on it. A program of its own, so that it has its own open
-// files. Speaks lines of JSON on stdout: {"open":n} once all are there, {"closed":n} once the member has closed all.
-//   node half-open.ts ADDRESS PORT COUNT LOCAL-ADDRESS...
+// Opens many TCP connections to a member and sends the first half of a message on each. It is its own program, so that
+// it has its own open files. It writes lines of JSON to stdout: {"open":n} once all are open, {"closed":n} once the
+// member has closed all. Usage: node half-open.ts ADDRESS PORT COUNT LOCAL-ADDRESS...
 import net from 'node:net';
 
 const [address = '', port = '', count = '', ...locals] = process.argv.slice(2);
 const wanted = Number(count);
-/** Connections that are being opened at one time: more than fit a backlog of 511 would be retried by the system seconds later. */
+/**
+ * Connections that are opened at one time: more than the backlog of 511 would be retried by the system seconds later.
+ */
 const AT_ONCE = 256;
 const HALF =
   'INVITE sip:phone@example.org SIP/2.0\r\nVia: SIP/2.0/TCP example.org;branch=z9hG4bKhalf\r\nFrom: <sip:half@exa';

@@ -1,5 +1,6 @@
-// Bad input against a running member: RFC 4475 messages whole, split and mutated, noise, huge datagrams, forged relay frames, connections
-// that never finish. Afterwards the member is alive, its memory is bounded, everything is in a counter, and a call works as before.
+// Bad input for a running member: RFC 4475 messages whole, split and mutated, noise, huge datagrams, forged relay
+// frames, unfinished connections. Afterwards the member lives, its memory is bounded, counters contain everything, and
+// a call works as before.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import type dgram from 'node:dgram';
@@ -20,19 +21,25 @@ const TORTURE = readdirSync(FOLDER)
   .filter((name) => name.endsWith('.dat'))
   .sort()
   .map((name) => ({ name: name.slice(0, -4), bytes: readFileSync(join(FOLDER, name)) }));
-/** A text that stands in many messages of this file and must never come out of the member but towards its SIP server. */
+/** A text in many messages of this file that the member may send only to its SIP server. */
 const MARK = 'Zq7mark';
 const HALF_OPEN = 10_000;
 const SOURCES = 10;
 /** Largest payload of a UDP datagram over IPv4. */
 const MAX_DATAGRAM = 65_507;
-/** The member may grow by so many octets while 10,000 half messages are held (about 10 KiB of socket each), and keep so many afterwards. */
+/**
+ * Octets by which the member may grow while it has 10,000 partial messages (about 10 KiB of socket each), and those
+ * that it may keep afterwards.
+ */
 const GROWTH = 300 * 1024 * 1024;
 const LASTING_GROWTH = 200 * 1024 * 1024;
-/** What comes to the socket of a member in one go must fit the buffer that the system gives it. */
+/** Datagrams sent at once, which must fit in the receive buffer of the system. */
 const BATCH = 100;
 const LIMIT = { timeout: 120_000 };
-/** The RFC 4475 messages that the member answers itself; all others go to the SIP server, or are responses or ACKs, which have no answer. */
+/**
+ * RFC 4475 messages that the member answers itself. All others go to the SIP server, or are responses or ACKs without
+ * an answer.
+ */
 const ANSWERED = {
   badinv01: 400,
   badvers: 505,
@@ -50,10 +57,10 @@ const ANSWERED = {
   trws: 400,
   zeromf: 483,
 };
-/** Drops that a packet meets after another verdict: it is counted there already. */
+/** Drops of a packet after another verdict, which has counted the packet already. */
 const LATER_DROPS = ['rate-limit', 'amplification', 'flow-lost', 'next-via', 'service-busy', 'from-stranger'];
 
-/** The same octets in each run (mulberry32). */
+/** Returns a generator of the same numbers in each run (mulberry32). */
 function randomness(seed: number): () => number {
   let state = seed;
   return () => {
@@ -68,7 +75,7 @@ function noise(random: () => number, octets: number): Buffer {
   return Buffer.from(Uint8Array.from({ length: octets }, () => Math.floor(random() * 256)));
 }
 
-/** Some octets changed, a piece taken out, or a piece doubled. */
+/** Returns the message with some octets changed, a piece removed, or a piece repeated. */
 function mutate(random: () => number, bytes: Buffer): Buffer {
   const at = Math.floor(random() * bytes.length);
   const length = Math.floor(random() * 40);
@@ -80,7 +87,7 @@ function mutate(random: () => number, bytes: Buffer): Buffer {
   return changed;
 }
 
-/** A request of exactly so many octets. */
+/** Returns a request of exactly that many octets. */
 function messageOf(octets: number, branch: string): Buffer {
   const head = (length: number): string =>
     [
@@ -98,14 +105,14 @@ function messageOf(octets: number, branch: string): Buffer {
   return Buffer.from(head(body) + 'x'.repeat(body), 'latin1');
 }
 
-describe('a member that is sent bad input', LIMIT, () => {
+describe('a member with bad input', LIMIT, () => {
   const here = new Place();
   const { address, client } = here;
   const sources = Array.from({ length: SOURCES }, (_, i) => address.replace(/^127\.\d+/, `127.${130 + i}`));
   let server: SipServer;
   let program: Program;
   let prober: Phone;
-  /** Where answers to messages without rport go: the ports in the Via of the torture messages. */
+  /** Targets of answers without rport: the ports in the Via of the RFC 4475 messages. */
   let listening: dgram.Socket[] = [];
   let heard: Buffer[] = [];
   let atStart = '';
@@ -137,7 +144,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     here.remove();
   });
 
-  /** A call by UDP and one by TCP, from its INVITE to the answer of its BYE. */
+  /** Makes a call by UDP and one by TCP, from the INVITE to the answer of the BYE. */
   async function assertServes(): Promise<void> {
     for (const transport of ['udp', 'tcp'] as const) {
       const phone = await Phone[transport](address, client);
@@ -147,7 +154,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.equal((await here.get('/readyz')).status, 200);
   }
 
-  /** Resolves once the member has read all datagrams sent before; what it answered has been heard then. */
+  /** Resolves once the member has read all earlier datagrams, and its answers have arrived. */
   async function settled(): Promise<void> {
     assert.equal(await prober.probe(), 200);
     for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
@@ -160,7 +167,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     });
   }
 
-  /** Sends one datagram and hands back its answers. */
+  /** Sends one datagram and returns its answers. */
   async function ask(bytes: Buffer): Promise<Buffer[]> {
     heard = [];
     await send(bytes);
@@ -175,8 +182,9 @@ describe('a member that is sent bad input', LIMIT, () => {
   }
 
   /**
-   * Sends the parts, one after the other, on a connection of its own, ends it, and hands back all that came: until the member closed it, or, unless
-   * it `closes` for certain, until it has read all. A request that nobody answers keeps the connection for its answer.
+   * Sends the parts one after the other on a new connection, ends it, and returns all received octets. Waits until the
+   * member has closed it, or, without `closes`, until the member has read everything. An unanswered request keeps its
+   * connection open for the answer.
    */
   async function talk(parts: readonly Buffer[], closes = false): Promise<Buffer> {
     const socket = net.connect({ host: address, port: 5060, localAddress: client, noDelay: true });
@@ -185,7 +193,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     socket.on('error', () => {});
     await once(socket, 'connect');
     for (const [i, part] of parts.entries()) {
-      // The member has had a turn of its loop in between, so that the parts come as two.
+      // The member has had a turn of its event loop in between, so that the parts arrive separately.
       if (i > 0) await settled();
       await new Promise((written) => socket.write(part, written));
     }
@@ -193,7 +201,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     socket.end();
     if (closes) await closed;
     else {
-      // It is accepted, and read, behind that connection.
+      // This connection is accepted and read after the one before.
       const behind = await Phone.tcp(address, client);
       assert.equal(await behind.probe(), 200);
       behind.close();
@@ -203,7 +211,10 @@ describe('a member that is sent bad input', LIMIT, () => {
     return Buffer.concat(pieces);
   }
 
-  /** Does `work` and proves that each datagram and each message it sent is in a counter. `work` hands back how many datagrams it sent itself. */
+  /**
+   * Runs `work` and asserts that counters contain each datagram and each message that it sent. `work` returns the
+   * number of its own datagrams.
+   */
   async function counted(
     work: () => Promise<number>,
   ): Promise<(name: string, labels?: Record<string, string>) => number> {
@@ -224,7 +235,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     return grown;
   }
 
-  it('judges every RFC 4475 message that comes as a datagram, whole or cut in two, and answers modestly', async () => {
+  it('decides on every RFC 4475 message in a datagram, whole or cut in two, with one small answer at most', async () => {
     const statuses = new Map<string, number>();
     await counted(async () => {
       for (const { name, bytes } of TORTURE) {
@@ -253,12 +264,12 @@ describe('a member that is sent bad input', LIMIT, () => {
       }
       return 0;
     });
-    // By TCP the body of clerr is awaited, and inv2543 lacks the Content-Length that a stream needs.
+    // By TCP the member waits for the body of clerr, and inv2543 lacks the Content-Length that a stream needs.
     const { clerr: _, ...byUdp } = ANSWERED;
     assert.deepEqual(answered, { ...byUdp, inv2543: 400 });
   });
 
-  it('judges mutated messages, and answers none of them with more octets or more than once', async () => {
+  it('decides on mutated messages, and answers each at most once and with no more octets', async () => {
     const random = randomness(4475);
     await counted(async () => {
       for (let i = 0; i < 1000; i++) {
@@ -283,7 +294,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.ok(grown('received_packets_total', { class: 'garbage' }) > 1000);
   });
 
-  it('takes datagrams as large as they come, garbage or SIP', async () => {
+  it('accepts datagrams of the greatest size, garbage or SIP', async () => {
     const grown = await counted(async () => {
       const random = randomness(2);
       for (const bytes of [
@@ -297,12 +308,12 @@ describe('a member that is sent bad input', LIMIT, () => {
         assertModest(bytes, await ask(bytes), `${bytes.subarray(0, 20)}`);
       return 6;
     });
-    // With the headers that the farm adds it fits no datagram to the SIP server any more (RFC 3261 21.5.7).
+    // With the farm's headers it no longer fits in a datagram to the SIP server (RFC 3261 21.5.7).
     assert.equal(grown('requests_answered_total', { status: '513' }), 1);
     assert.equal(grown('send_errors_total'), 0);
   });
 
-  it('swallows a mebibyte of line ends: no answer by UDP, by TCP one pong per ping at most, and then serves', async () => {
+  it('reads a mebibyte of line ends without an answer by UDP and with at most one pong per ping by TCP, and serves afterwards', async () => {
     const MEBIBYTE = 1024 * 1024;
     const grown = await counted(async () => {
       const probe = `OPTIONS sip:${address} SIP/2.0\r\nVia: SIP/2.0/TCP ${client};branch=z9hG4bKlast\r\nMax-Forwards: 70\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:${address}>\r\nCall-ID: last\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n`;
@@ -317,7 +328,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.ok(grown('received_packets_total', { listener: 'edge', class: 'keepalive' }) >= 17);
   });
 
-  it('refuses and counts relay frames that are cut at any octet, or changed in any', async () => {
+  it('refuses and counts relay frames that are cut at any octet or changed in any octet', async () => {
     const keys = keyring([here.key]);
     const frame = new Frame();
     Object.assign(frame, { sender: 2, senderIncarnation: 1, receiver: 1, hops: 1, ingress: 2, ingressIncarnation: 1 });
@@ -353,7 +364,7 @@ describe('a member that is sent bad input', LIMIT, () => {
       assert.equal(await refused(), sent);
     };
 
-    // The whole frame is good: only its sender is nobody that this member knows.
+    // The complete frame is valid, but this member does not have its sender.
     await sendAll([good]);
     assert.equal(await refused('unknown-sender'), 1);
     const cuts = Array.from({ length: good.length }, (_, octets) => good.subarray(0, octets));
@@ -379,7 +390,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.equal(sumOf(metrics, 'sipfarm_relayed_packets_total'), 0);
   });
 
-  it('closes connections to the relay link that do not prove a farm key', async () => {
+  it('closes connections to the relay link without proof of a farm key', async () => {
     const random = randomness(3);
     const before = sumOf(await here.metrics(), 'sipfarm_relay_refused_total', { reason: 'handshake' });
     for (let i = 0; i < 20; i++) {
@@ -394,9 +405,9 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.equal(after - before, 20);
   });
 
-  it('holds 10,000 half messages by TCP, serves meanwhile, and lets go of all when their time is over', async (t) => {
+  it('serves calls while it has 10,000 partial messages by TCP, and closes all of them after their time', async (t) => {
     const before = await here.metrics();
-    // Those that wait for answers to what the tests before have asked.
+    // Connections of earlier tests that still wait for answers.
     const others = sumOf(before, 'sipfarm_tcp_connections');
     const args = [join(import.meta.dirname, 'half-open.ts'), address, '5060', String(HALF_OPEN), ...sources];
     const limit = `ulimit -n ${HALF_OPEN + 1000} 2>/dev/null; exec "$@"`;
@@ -443,7 +454,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.ok(sumOf(after, 'sipfarm_tcp_connections') <= others);
   });
 
-  it('closes a connection whose message comes octet by octet and does not end in time', async () => {
+  it('closes a connection whose message comes octet by octet and is not complete in time', async () => {
     const before = await here.metrics();
     const socket = net.connect({ host: address, port: 5060, localAddress: client, noDelay: true });
     socket.on('error', () => {});
@@ -461,7 +472,7 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.equal(closed(await here.metrics()) - closed(before), 1);
   });
 
-  it('is alive afterwards, serves, and has grown within bounds', async (t) => {
+  it('lives afterwards, serves calls, and has grown within the limits', async (t) => {
     assert.ok(!program.isOver, program.tail());
     await assertServes();
     const now = await here.metrics();
@@ -472,14 +483,14 @@ describe('a member that is sent bad input', LIMIT, () => {
     assert.equal(sumOf(now, 'sipfarm_verdicts_total', { reason: 'internal-error' }), 0);
   });
 
-  it('has nothing of the messages in its metrics and its log, and no line per packet', async () => {
+  it('has no text of the messages in its metrics and its log, and no line per packet', async () => {
     const metrics = await here.metrics();
     const values = [...metrics.matchAll(/[a-zA-Z_]+="((?:[^"\\]|\\.)*)"/g)].map(([, value = '']) => value);
     assert.ok(values.length > 50);
     const strange = values.filter((value) => !/^[a-zA-Z0-9 _.+-]{0,40}$/.test(value));
     assert.deepEqual(strange, []);
     const seriesOf = (text: string): number => text.split('\n').filter((line) => /^sipfarm_/.test(line)).length;
-    // Statuses that were answered for the first time are new series, nothing else.
+    // Only the statuses of first answers are new series.
     assert.ok(seriesOf(metrics) - seriesOf(atStart) < 30, `${seriesOf(atStart)} series became ${seriesOf(metrics)}`);
     const wrote = program.stdout + program.stderr;
     for (const text of [metrics, wrote])

@@ -1,4 +1,4 @@
-// Programs that cannot work in the farm they are started for: it notices nothing of them.
+// Programs that cannot work in their farm: the farm does not notice them.
 import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import type { View } from '../../src/ownership/view.ts';
@@ -6,7 +6,7 @@ import { FakeEtcd, withoutEtcd } from '../fake/etcd.ts';
 import { Place, type Program, sipfarm } from './program.ts';
 import { Phone, SipServer } from './sip-peers.ts';
 
-/** An address for documentation (RFC 5737), which no host has. */
+/** A documentation address (RFC 5737), which no host has. */
 const MISSING = '192.0.2.1';
 
 describe('a program that cannot work in the farm', { skip: withoutEtcd(), timeout: 120_000 }, () => {
@@ -39,7 +39,7 @@ describe('a program that cannot work in the farm', { skip: withoutEtcd(), timeou
     program.log.findLast(({ msg }) => msg === 'new view')?.seats?.length;
   const view = async (): Promise<View> => (JSON.parse((await first.get('/v1/view')).body) as { view: View }).view;
 
-  /** Runs `what` while calls are made; the view stays as it was, and no call fails. */
+  /** Runs `what` while calls are made. Asserts that the view stays the same and no call fails. */
   async function unnoticed(t: TestContext, what: () => Promise<void>): Promise<void> {
     const stored = (): Promise<string> => etcd.ctl('get', '--prefix', '/sipfarm/lab/v1/members/', '--keys-only');
     const [before, members] = [await view(), await stored()];
@@ -60,7 +60,7 @@ describe('a program that cannot work in the farm', { skip: withoutEtcd(), timeou
     assert.equal(before.seats.length, 2);
   }
 
-  it('for its key: SF_KEY_MISMATCH names the members, exit code 1', async (t) => {
+  it('because of its key ends with SF_KEY_MISMATCH, which names the members, and exit code 1', async (t) => {
     const here = new Place();
     t.after(() => here.remove());
     here.write({ member: 'fe3', store: { kind: 'etcd', hosts: [etcd.url] } });
@@ -71,7 +71,7 @@ describe('a program that cannot work in the farm', { skip: withoutEtcd(), timeou
     });
   });
 
-  it('for a listener address that the host lacks, six times: SF_BIND_FAILED, exit code 1', async (t) => {
+  it('because of a listener address that the host lacks ends six times with SF_BIND_FAILED and exit code 1', async (t) => {
     const here = new Place();
     t.after(() => here.remove());
     const listeners = [{ name: 'vip', transport: 'udp', bind: `${MISSING}:5060` }];

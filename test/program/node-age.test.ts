@@ -1,4 +1,4 @@
-// The program under the Node.js that a Debian host brings.
+// The program under the Node.js version of a Debian host.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
@@ -6,7 +6,7 @@ import { sipfarm } from './program.ts';
 
 const SYSTEM_NODE = '/usr/bin/node';
 
-/** Why the system's Node.js cannot show it, or false. */
+/** Returns the reason why the system's Node.js is unsuitable for the test, or false. */
 function notOld(): string | false {
   const { status, stdout } = spawnSync(SYSTEM_NODE, ['--version'], { encoding: 'utf8' });
   if (status !== 0) return `there is no ${SYSTEM_NODE}`;
@@ -16,7 +16,7 @@ function notOld(): string | false {
     : false;
 }
 
-test('a Node.js of the system that is too old is told so, with exit code 1', { skip: notOld() }, async () => {
+test('an old Node.js of the system gets an error with exit code 1', { skip: notOld() }, async () => {
   for (const args of [['demo'], ['check', '-c', '/nowhere'], []]) {
     const { code, out, err } = await sipfarm(args, { node: SYSTEM_NODE });
     assert.deepEqual([code, out], [1, ''], args.join(' '));

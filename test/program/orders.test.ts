@@ -1,4 +1,4 @@
-// Orders in a farm of three processes on a real etcd, by the commands that operators type; and a process that stands still.
+// Orders in a farm of three processes on a real etcd, by the operators' commands; and a process that stands still.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { AbsentSummary, MemberSummary } from '../../src/admin/status.ts';
@@ -18,7 +18,7 @@ describe('a farm of three processes', LIMIT, () => {
   const servers: SipServer[] = [];
   let etcd: FakeEtcd | undefined;
 
-  /** Asks fe1, whoever it is about. */
+  /** Runs a command through fe1, for any member. */
   const ask = (...args: readonly string[]): Promise<Ran> => first.sipfarm(...args);
   const members = async (): Promise<(MemberSummary | AbsentSummary)[]> => {
     const { body } = await first.get('/v1/members');
@@ -55,7 +55,7 @@ describe('a farm of three processes', LIMIT, () => {
     for (const place of places) place.remove();
   });
 
-  it('drain follows a member until its call has ended, and resume brings it back', async () => {
+  it('shows the progress of a drain until its call has ended, and resume brings the member back', async () => {
     const caller = await Phone.udp(second.address, second.client);
     const call = await caller.call();
     const { owner } = JSON.parse((await ask('owner', call.id, '--json')).out) as { owner: { id: string } };
@@ -76,7 +76,7 @@ describe('a farm of three processes', LIMIT, () => {
     caller.close();
   });
 
-  it('ban takes the seat of another member, whose process says so; unban lets it in', async () => {
+  it('takes the seat of a banned member, whose process logs it, and gives it back after unban', async () => {
     const { code, out } = await ask('ban', 'fe2');
     assert.deepEqual([code, out], [0, 'fe2 has no seat from now on; sipfarm unban fe2 ends it\n']);
     await programs[1]!.line('an operator has banned this member');
@@ -87,7 +87,7 @@ describe('a farm of three processes', LIMIT, () => {
     await second.readyIs(200, programs[1]!);
   });
 
-  it('a process that stood still for seconds finds its seat gone, and comes back with a new incarnation', async () => {
+  it('has taken the seat of a process that stood still for seconds, which comes back with a new incarnation', async () => {
     const sleeper = programs[2]!;
     const incarnation = await incarnationOf('fe3');
     sleeper.kill('SIGSTOP');
@@ -106,7 +106,7 @@ describe('a farm of three processes', LIMIT, () => {
     await third.readyIs(200, sleeper);
   });
 
-  it('remove refuses a member that lives, and names who there is to a name that nobody has', async () => {
+  it('refuses to remove a living member, and names the members when the name is unknown', async () => {
     assert.match((await ask('remove', 'fe3')).err, /^SF_ORDER_REFUSED: fe3 lives/);
     assert.match((await ask('remove', 'fe9')).err, /^SF_MEMBER_UNKNOWN: there is no member "fe9"; the members are: fe/);
   });

@@ -1,5 +1,6 @@
-// The built program in a test, as an operator starts it: `node bin/sipfarm.js ...`. Each place has a loopback address of its own, so that
-// no two tests want one port. Whatever still runs when a test or this process ends is killed by its process id.
+// The built program in a test, started like an operator does: `node bin/sipfarm.js ...`. Each place has its own
+// loopback address, so that no two tests need the same port. Programs that still run at the end of a test or of this
+// process are killed by their process id.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -12,9 +13,9 @@ import { stringify } from 'yaml';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 export const BIN = join(ROOT, 'bin', 'sipfarm.js');
-/** Seconds until something that is awaited is taken to be missing. Far above what it takes on a busy host. */
+/** Seconds after which an awaited event counts as missing, far above the usual time on a busy host. */
 const PATIENCE = 30;
-/** Characters of output in the message of an error. */
+/** Characters of output in an error message. */
 const TAIL = 3000;
 
 /** One JSON line of the log. */
@@ -24,27 +25,27 @@ export interface LogLine {
   readonly time: string;
   readonly err?: { readonly code?: string; readonly message: string };
   readonly calls?: number;
-  /** Of one of several workers. */
+  /** Only in lines of one of several workers. */
   readonly worker?: string | number;
   readonly number?: number;
   readonly incarnation?: number;
-  /** Of a start that waits for its store. */
+  /** Only in the line of a start that waits for its store. */
   readonly store?: readonly string[];
   readonly reason?: string;
-  /** Of a new view. */
+  /** Only in the line of a new view. */
   readonly seats?: readonly string[];
-  /** Of a reload. */
+  /** Only in the line of a reload. */
   readonly applied?: readonly string[];
   readonly needRestart?: readonly string[];
-  /** Of new cluster-wide settings. */
+  /** Only in the line of new cluster-wide settings. */
   readonly changed?: readonly string[];
 }
 
 export interface ProgramOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** Open files the program may have, where the host allows so many. */
+  /** Limit of open files for the program, where the host allows it. */
   readonly openFiles?: number;
-  /** Runs it with another Node.js than this process. */
+  /** Path of another Node.js than that of this process. */
   readonly node?: string;
 }
 
@@ -60,7 +61,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.kill(process.pid, signal);
   });
 
-/** Everything that programs of this test file have written: secrets must not be in it. */
+/** Output of all programs of this test file, in which no secret may occur. */
 export const written: string[] = [];
 
 export class Program {
@@ -104,14 +105,20 @@ export class Program {
     return whole.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as LogLine);
   }
 
-  /** Resolves to the first log line with this text, of those from index `from` on. Rejects when the program ends without it. */
+  /**
+   * Resolves to the first log line that starts with this text, from index `from` on. Rejects when the program ends
+   * without it, or after 30 s.
+   */
   async line(msg: string, from = 0): Promise<LogLine> {
     const find = (): LogLine | undefined => this.log.slice(from).find((line) => line.msg.startsWith(msg));
     await this.until(() => find() !== undefined, `wrote no line "${msg}"`);
     return find()!;
   }
 
-  /** Resolves once the output fulfils `ask`, which is asked after each new piece. */
+  /**
+   * Resolves once `ask` is true for the output; it is called after each new piece. Rejects with `complaint` when the
+   * program ends first, or after 30 s.
+   */
   until(ask: () => boolean, complaint: string): Promise<void> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
@@ -134,7 +141,7 @@ export class Program {
     if (!this.isOver) this.#child.kill(signal);
   }
 
-  /** Ends it at once, in whatever state it is. */
+  /** Ends the program at once, in any state. */
   async close(): Promise<void> {
     this.kill('SIGKILL');
     await this.ended;
@@ -166,11 +173,11 @@ export async function sipfarm(args: readonly string[], options: ProgramOptions =
 
 let places = 0;
 
-/** Where one member lives: a loopback address, a folder, a farm key. */
+/** The place of one member: a loopback address, a folder, a farm key. */
 export class Place {
-  /** 127.64-127.x.x, by process id and count: a wide choice, so that programs of other tests do not meet here. */
+  /** 127.64-127.x.x, by process id and count: a wide range, so that programs of other tests have other addresses. */
   readonly address: string;
-  /** Another address of its own, for clients. */
+  /** Another loopback address, for clients. */
   readonly client: string;
   readonly key = randomBytes(32).toString('hex');
   readonly folder = mkdtempSync(join(tmpdir(), 'sipfarm-program-'));
@@ -184,12 +191,12 @@ export class Place {
     folders.add(this.folder);
   }
 
-  /** For the environment of programs that read `file`. */
+  /** Environment of programs that read `file`. */
   get env(): Readonly<Record<string, string>> {
     return { SIPFARM_KEY: this.key };
   }
 
-  /** The configuration, with sections replaced by those of `changes`. */
+  /** Returns the configuration, with sections replaced by those of `changes`. */
   config(changes: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
     const { address } = this;
     return {
@@ -249,7 +256,7 @@ export class Place {
     }
   }
 
-  /** GET on the admin server. Status 0: nobody answers. */
+  /** Sends a GET to the admin server. Status 0: no answer. */
   get(path: string): Promise<{ readonly status: number; readonly body: string }> {
     return new Promise((resolve) => {
       const nobody = (): void => resolve({ status: 0, body: '' });

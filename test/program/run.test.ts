@@ -1,4 +1,4 @@
-// `sipfarm run` as an operator knows it: start, reload, drain, faults at the start, and the commands that ask the running member.
+// `sipfarm run` for an operator: start, reload, drain, faults at the start, and commands for the running member.
 import assert from 'node:assert/strict';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
@@ -13,7 +13,7 @@ import { until } from '../lab/until.ts';
 import { Place, Program, sipfarm, written } from './program.ts';
 import { headerLines, Phone, SipServer, statusOf, udpSocket } from './sip-peers.ts';
 
-/** Nothing here takes longer when the program works, ms. */
+/** Upper limit of a working program, ms. */
 const LIMIT = { timeout: 90_000 };
 const keys: string[] = [];
 
@@ -24,7 +24,7 @@ function place(t: TestContext): Place {
   return here;
 }
 
-/** A member with a SIP server behind it. */
+/** Starts a member with a SIP server behind it. */
 async function member(
   t: TestContext,
   here: Place,
@@ -44,15 +44,15 @@ async function phone(t: TestContext, here: Place, transport: 'udp' | 'tcp' = 'ud
   return made;
 }
 
-/** Sends SIGHUP and resolves to the line that tells what came of it. */
+/** Sends SIGHUP and resolves to the line with the result. */
 async function reload(program: Program, msg: string): ReturnType<Program['line']> {
   const from = program.log.length;
   program.kill('SIGHUP');
   return program.line(msg, from);
 }
 
-describe('a member that runs', LIMIT, () => {
-  it('starts from a file, says where it listens, is alive, ready and measured, and takes calls', async (t) => {
+describe('a running member', LIMIT, () => {
+  it('starts from a file, logs its listeners, is alive, ready and measured, and takes calls', async (t) => {
     const here = place(t);
     const { program, server } = await member(t, here);
     const { address } = here;
@@ -83,7 +83,7 @@ describe('a member that runs', LIMIT, () => {
     assert.match(metrics, /^sipfarm_build_info\{version="[^"]+"\} 1$/m);
   });
 
-  it('says that the SIP server is gone: not ready, 503 to new calls, and ready again when it is back', async (t) => {
+  it('reports that the SIP server is down: not ready, 503 to new calls, and ready again when the server is back', async (t) => {
     const here = place(t);
     const { program, server } = await member(t, here);
     const caller = await phone(t, here);
@@ -93,7 +93,8 @@ describe('a member that runs', LIMIT, () => {
     assert.equal(ready.status, 503);
     assert.match(ready.body, new RegExp(`the SIP server ${here.address}:5070 does not answer`));
     assert.equal(await caller.probe(), 503);
-    // As long as INVITEs are: over UDP no answer is longer than its question, and Retry-After is what goes first.
+    // The INVITE has a usual length, because a UDP answer is never longer than its request, and Retry-After is left out
+    // first.
     const answer = await caller.request('INVITE', `sip:phone@${here.address}`, { 'User-Agent': 'test'.repeat(30) });
     assert.equal(statusOf(answer), 503);
     assert.match(answer, /\r\nRetry-After: \d+\r\n/);
@@ -104,7 +105,7 @@ describe('a member that runs', LIMIT, () => {
     assert.equal(await caller.probe(), 200);
   });
 
-  it('applies on SIGHUP what may change live, and names what needs a restart', async (t) => {
+  it('applies live settings on SIGHUP, and names settings that need a restart', async (t) => {
     const here = place(t);
     const { program } = await member(t, here);
     const caller = await phone(t, here);
@@ -119,7 +120,7 @@ describe('a member that runs', LIMIT, () => {
     assert.deepEqual(line.applied, ['balancer.probes', 'limits.tcpConnectionsPerSource', 'log.level', 'weight']);
     assert.deepEqual(line.needRestart, ['relay.bind']);
 
-    // An OPTIONS from the address of a probe is not forwarded any more: the To tag is the member's own.
+    // An OPTIONS from a probe address is no longer forwarded: the To tag is the member's own.
     const probed = await caller.request('OPTIONS', `sip:phone@${here.address}`);
     assert.match(headerLines(probed, 'To').join(), /;tag=sf/);
     const first = await phone(t, here, 'tcp');
@@ -139,12 +140,12 @@ describe('a member that runs', LIMIT, () => {
       () => 'the view keeps the old weight',
     );
 
-    // What waits for a restart is told again; what was applied is not.
+    // Settings that wait for a restart are reported again; applied ones are not.
     const again = await reload(program, 'reloaded; some changes need a restart');
     assert.deepEqual([again.applied, again.needRestart], [[], ['relay.bind']]);
   });
 
-  it('tells what needs a restart even where only warnings are logged', async (t) => {
+  it('reports settings that need a restart even if only warnings are logged', async (t) => {
     const here = place(t);
     const { program } = await member(t, here);
     here.write({ log: { level: 'warn' }, relay: { bind: `${here.address}:5065` } });
@@ -152,7 +153,7 @@ describe('a member that runs', LIMIT, () => {
     assert.deepEqual([line.applied, line.needRestart], [['log.level'], ['relay.bind']]);
   });
 
-  it('keeps its configuration when the file is broken on SIGHUP, and says where', async (t) => {
+  it('keeps its configuration when the file is broken on SIGHUP, and reports the place', async (t) => {
     const here = place(t);
     const { program } = await member(t, here);
     const broken = [
@@ -194,7 +195,7 @@ describe('a member that runs', LIMIT, () => {
     await assertFree(here);
   });
 
-  it('ends at once on a second SIGTERM, though a call is in progress', async (t) => {
+  it('ends at once on a second SIGTERM, even during a call', async (t) => {
     const here = place(t);
     const { program } = await member(t, here, { drain: { deadlineSeconds: 3600 } });
     await (await phone(t, here)).call();
@@ -206,7 +207,7 @@ describe('a member that runs', LIMIT, () => {
     assert.ok(!program.log.some(({ msg }) => msg === 'drained' || msg === 'drain deadline reached'));
   });
 
-  it('waits no longer for its calls than the drain deadline', async (t) => {
+  it('waits for its calls no longer than the drain deadline', async (t) => {
     const here = place(t);
     const { program } = await member(t, here, { drain: { deadlineSeconds: 1 } });
     await (await phone(t, here)).call();
@@ -215,9 +216,9 @@ describe('a member that runs', LIMIT, () => {
     assert.equal(await program.ended, 0, program.tail());
   });
 
-  it('ends in order when the signal comes while it starts', async (t) => {
+  it('ends in order when the signal comes during its start', async (t) => {
     const here = place(t);
-    // Nobody answers there: the member waits for its store.
+    // No etcd listens there, so the member waits for its store.
     here.write({ store: { kind: 'etcd', hosts: [`http://${here.address}:2379`] } });
     const program = new Program(['run', '-c', here.file], { env: here.env });
     t.after(() => program.close());
@@ -231,7 +232,7 @@ describe('a member that runs', LIMIT, () => {
   });
 });
 
-/** Nothing is left listening. */
+/** Asserts that no port is open any more. */
 async function assertFree(here: Place): Promise<void> {
   for (const port of [5060, 5062, 5064]) (await udpSocket(here.address, port)).close();
   for (const port of [5060, 5064, 8060]) {
@@ -250,7 +251,7 @@ describe('a member that cannot start', LIMIT, () => {
     ['the admin server', 'tcp', 8060, /admin\.bind ADDRESS:8060: EADDRINUSE/],
   ] as const;
   for (const [what, transport, port, complaint] of places)
-    it(`names address and reason when the port of ${what} is taken, with exit code 1`, async (t) => {
+    it(`names address and reason when the port of ${what} is in use, with exit code 1`, async (t) => {
       const here = place(t);
       const socket = transport === 'udp' ? dgram.createSocket('udp4') : net.createServer();
       if (socket instanceof dgram.Socket) socket.bind(port, here.address);
@@ -264,7 +265,7 @@ describe('a member that cannot start', LIMIT, () => {
       assert.match(err, new RegExp(`^SF_BIND_FAILED: ${expected}`));
     });
 
-  it('names line, column and field of every fault of its file, with exit code 1, as check does', async (t) => {
+  it('names line, column and field of every fault of its file, with exit code 1, like check', async (t) => {
     const here = place(t);
     const text = stringify(here.config({ farm: 'Lab', limit: {} }));
     here.writeText(text);
@@ -278,7 +279,7 @@ describe('a member that cannot start', LIMIT, () => {
     }
   });
 
-  it('says what is missing: file, environment variable, key, command', async (t) => {
+  it('names the missing part: file, environment variable, key, command', async (t) => {
     const here = place(t);
     const absent = await here.sipfarm('run');
     assert.deepEqual([absent.code, absent.out], [1, '']);
@@ -298,7 +299,7 @@ describe('a member that cannot start', LIMIT, () => {
   });
 });
 
-describe('the commands that ask a running member', LIMIT, () => {
+describe('the commands for a running member', LIMIT, () => {
   const here = new Place();
   keys.push(here.key);
   let server: SipServer;
@@ -315,7 +316,7 @@ describe('the commands that ask a running member', LIMIT, () => {
     here.remove();
   });
 
-  it('members lists them, as a table and as JSON', async () => {
+  it('list the members, as a table and as JSON', async () => {
     const table = await here.sipfarm('members');
     assert.equal(table.code, 0, table.err);
     assert.match(table.out, /^MEMBER .*VERSION\nfe1 \(asked\) +1 +1 +member +active +100 +100\.0 % /);
@@ -326,7 +327,7 @@ describe('the commands that ask a running member', LIMIT, () => {
     assert.deepEqual([only?.id, only?.relay, only?.share], ['fe1', `${here.address}:5064`, 1]);
   });
 
-  it('owner tells who owns a Call-ID, and whether the call is there now', async () => {
+  it('show the owner of a Call-ID, and whether the call is there now', async () => {
     const caller = await Phone.udp(here.address, here.client);
     const call = await caller.call();
     const during = JSON.parse((await here.sipfarm('owner', call.id, '--json')).out) as OwnerAnswer;
@@ -340,7 +341,7 @@ describe('the commands that ask a running member', LIMIT, () => {
     assert.match(text.out, /^held here +no$/m);
   });
 
-  it('decode shows a token that the member wrote, and tells a changed one', async () => {
+  it('decode a token that the member wrote, and report a changed one', async () => {
     const caller = await Phone.udp(here.address, here.client);
     const call = await caller.call();
     const token = /<sip:(sf[0-9a-v]+)@/.exec(call.record.join())?.[1] ?? '';
@@ -358,7 +359,7 @@ describe('the commands that ask a running member', LIMIT, () => {
     assert.match(none.err, /^SF_DECODE_FAILED: /);
   });
 
-  it('config put changes the running member, and config get shows it', async () => {
+  it('change the settings of the running member by config put, and show them by config get', async () => {
     assert.deepEqual(JSON.parse((await here.sipfarm('config', 'get')).out), {});
     const file = join(here.folder, 'cluster.yaml');
     writeFileSync(file, 'log: { level: debug }\nlimits: { tcpConnectionsPerSource: 1 }\n');
@@ -376,7 +377,7 @@ describe('the commands that ask a running member', LIMIT, () => {
     first.close();
   });
 
-  it('config put refuses what it does not know, and changes nothing', async () => {
+  it('refuse unknown settings in config put, and change nothing', async () => {
     const before = (await here.sipfarm('config', 'get')).out;
     const file = join(here.folder, 'wrong.yaml');
     for (const [text, complaint] of [
@@ -392,7 +393,7 @@ describe('the commands that ask a running member', LIMIT, () => {
     assert.equal((await here.sipfarm('config', 'get')).out, before);
   });
 
-  it('say that nobody answers, with exit code 1', async (t) => {
+  it('report that no member answers, with exit code 1', async (t) => {
     const nobody = place(t);
     nobody.write();
     for (const args of [['members'], ['owner', 'a'], ['config', 'get'], ['members', '--json']]) {
@@ -404,8 +405,8 @@ describe('the commands that ask a running member', LIMIT, () => {
   });
 });
 
-describe('what the program writes', () => {
-  it('holds no farm key', () => {
+describe('the output of the program', () => {
+  it('contains no farm key', () => {
     const all = written.join('');
     assert.ok(all.length > 10_000 && keys.length > 10);
     for (const key of keys) assert.ok(!all.includes(key) && !all.includes(key.slice(0, 24)));

@@ -1,15 +1,15 @@
-// The two SIP sides of a member in a test: a phone that makes calls by UDP or TCP, and a server that takes them.
+// Both SIP sides of a member in a test: a phone that makes calls by UDP or TCP, and a server that takes them.
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
 
-/** RFC 3261 17.1.1.1. */
+/** T1 of RFC 3261 17.1.1.1. */
 const T1_MS = 500;
-/** A request is sent so often over UDP. */
+/** Greatest number of transmissions of a request over UDP. */
 const ATTEMPTS = 40;
 const TCP_PATIENCE_MS = 20_000;
 
-/** The lines of one header, as they stand. */
+/** Returns the complete lines of one header. */
 export function headerLines(message: string, name: string): string[] {
   const start = `${name.toLowerCase()}:`;
   return message.split('\r\n').filter((line) => line.toLowerCase().startsWith(start));
@@ -34,9 +34,9 @@ export async function udpSocket(address: string, port = 0): Promise<dgram.Socket
   return socket;
 }
 
-/** A SIP server by UDP. It answers every OPTIONS, and calls to `phone`; all else only counts. */
+/** A SIP server by UDP. It answers every OPTIONS, and calls to `phone`; it only counts all other requests. */
 export class SipServer {
-  /** Requests by method, the member's own OPTIONS left out. */
+  /** Requests by method, without the member's own OPTIONS. */
   readonly seen = new Map<string, number>();
   readonly #socket: dgram.Socket;
   #open = true;
@@ -83,7 +83,7 @@ export class SipServer {
 
 let lastCall = 0;
 
-/** A caller. Reads each whole answer, and hands it to the request it belongs to. */
+/** A caller. It reads each complete answer, and gives it to its request. */
 export class Phone {
   readonly #transport: 'UDP' | 'TCP';
   readonly #own: string;
@@ -91,7 +91,7 @@ export class Phone {
   readonly #send: (text: string) => void;
   readonly #close: () => void;
   readonly #waiting = new Map<string, (answer: string) => void>();
-  /** Messages sent so far, retransmissions included. */
+  /** Messages sent so far, with retransmissions. */
   sent = 0;
   #heard = '';
 
@@ -153,19 +153,22 @@ export class Phone {
     return this.#ask(text, lines.CSeq);
   }
 
-  /** OPTIONS to the member itself. It is answered after all that this phone sent before: what comes by one socket is read in order. */
+  /**
+   * Sends an OPTIONS to the member itself and returns its status. It is answered after all earlier messages of this
+   * phone, because a socket is read in order.
+   */
   async probe(): Promise<number> {
     return statusOf(await this.request('OPTIONS', `sip:${this.#host}`));
   }
 
-  /** INVITE, 200, ACK. */
+  /** Makes a call: INVITE, 200, ACK. */
   async call(): Promise<Call> {
     const uri = `sip:phone@${this.#host}`;
     const answer = await this.request('INVITE', uri);
     if (statusOf(answer) !== 200) throw new Error(`INVITE: ${answer}`);
     const routes = headerLines(answer, 'Record-Route').flatMap((line) => line.slice(13).split(','));
     const dialog = {
-      // The route set of the caller is the answer's in reverse order (RFC 3261 12.1.2).
+      // The route set of the caller is that of the answer in reverse order (RFC 3261 12.1.2).
       Route: routes
         .map((value) => value.trim())
         .reverse()
@@ -219,8 +222,8 @@ export class Phone {
 
 export interface Call {
   readonly id: string;
-  /** Record-Route lines of the answer: the farm's tokens are in them. */
+  /** Record-Route lines of the answer, with the farm's tokens. */
   readonly record: readonly string[];
-  /** BYE; resolves to the status of its answer. */
+  /** Sends the BYE; resolves to the status of its answer. */
   readonly hangUp: () => Promise<number>;
 }

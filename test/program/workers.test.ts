@@ -1,4 +1,5 @@
-// Several workers on one host: `sipfarm run` with `workers: 2`, on a real etcd. They share the listeners, and each is a member of its own.
+// Several workers on one host: `sipfarm run` with `workers: 2`, on a real etcd. They share the listeners, and each is
+// its own member.
 import assert from 'node:assert/strict';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
@@ -83,7 +84,7 @@ class TwoWorkers {
   }
 }
 
-/** The tests share one etcd, so each has a farm of its own. */
+/** Returns the name of the test's own farm, because the tests share one etcd. */
 function farmOf(here: Place): string {
   return `farm-${here.address.replaceAll('.', '-')}`;
 }
@@ -101,7 +102,7 @@ describe('a host with two workers', LIMIT, () => {
   });
   after(() => host?.close());
 
-  it('is two members on the same listeners, each with its own relay link and way to the SIP server', async () => {
+  it('has two members on the same listeners, each with its own relay link and service port', async () => {
     const { here, program } = host;
     const started = await everyWorker(program, 'member started');
     assert.deepEqual(started.map(({ worker }) => worker).sort(), ['0', '1']);
@@ -124,11 +125,12 @@ describe('a host with two workers', LIMIT, () => {
       );
   });
 
-  it('takes calls with both, by UDP and TCP, and shows the metrics of both on one page', async (t) => {
+  it('takes calls with both workers, by UDP and TCP, and shows the metrics of both on one page', async (t) => {
     const { here } = host;
     const received = async (worker: number, listener: string): Promise<number> =>
       sumOf(await here.metrics(), 'sipfarm_received_packets_total', { worker: String(worker), listener, class: 'sip' });
-    // The kernel spreads by the client's address and port, so some callers are needed until both workers have met one.
+    // The kernel distributes by the client's address and port, so several callers are needed until both workers have
+    // got one.
     for (const [transport, listener] of [
       ['udp', 'edge'],
       ['tcp', 'edge-tcp'],
@@ -149,7 +151,7 @@ describe('a host with two workers', LIMIT, () => {
     assert.equal(metrics.match(/^# TYPE sipfarm_verdicts_total /gm)?.length, 1);
   });
 
-  it('answers for both: where a call is held, and how many there are', async (t) => {
+  it('answers for both workers: the place of a call, and the number of calls', async (t) => {
     const { here } = host;
     const calls = await Promise.all(Array.from({ length: 8 }, async () => (await phone(t, here)).call()));
     assert.deepEqual(JSON.parse((await here.get('/v1/calls')).body), { owned: 8 });
@@ -166,7 +168,7 @@ describe('a host with two workers', LIMIT, () => {
     assert.ok(owners.size > 0);
   });
 
-  it('hands a reload to both, and says of each what came of it', async () => {
+  it('passes a reload to both workers, and logs the result of each', async () => {
     const { here, program } = host;
     const from = program.log.length;
     TwoWorkers.configure(here, { weight: 50, workers: 1 });
@@ -179,7 +181,7 @@ describe('a host with two workers', LIMIT, () => {
     TwoWorkers.configure(here);
   });
 
-  it('starts a worker that was killed again, with its number, its settings, and its calls', async (t) => {
+  it('restarts a killed worker with its number, its settings and its calls', async (t) => {
     const { here, program } = host;
     const calls = await Promise.all(Array.from({ length: 6 }, async () => (await phone(t, here)).call()));
     const [first, second] = await workersOf(here);
@@ -193,7 +195,7 @@ describe('a host with two workers', LIMIT, () => {
       [again.worker, again.number, again.incarnation],
       ['1', before?.number, (before?.incarnation ?? 0) + 1],
     );
-    // As its neighbour, which was reloaded with another weight.
+    // It has the same settings as its neighbour, which was reloaded with another weight.
     const reloaded = linesOf(program, 'reloaded', from);
     assert.deepEqual(
       reloaded.map(({ worker, applied }) => [worker, applied]),
@@ -205,7 +207,7 @@ describe('a host with two workers', LIMIT, () => {
     assert.equal(sumOf(await here.metrics(), 'sipfarm_worker_starts_total', { worker: '1' }), 2);
   });
 
-  it('drains on SIGTERM: all workers, to the end of the calls, then exit 0 with nothing left behind', async (t) => {
+  it('drains all workers on SIGTERM to the end of the calls, and then exits with 0 and leaves nothing behind', async (t) => {
     const { here, program } = host;
     const pids = (await workersOf(here)).map(({ pid }) => pid);
     const calls = await Promise.all(Array.from({ length: 4 }, async () => (await phone(t, here)).call()));
@@ -235,7 +237,7 @@ describe('a host whose workers cannot all start', LIMIT, () => {
     socket.close();
     await once(socket, 'close');
   }
-  /** Holds a port until the end of the test, or `release`. */
+  /** Binds a port until the end of the test, or until `release`. */
   async function take(t: TestContext, here: Place, port: number): Promise<dgram.Socket> {
     const socket = dgram.createSocket('udp4').bind(port, here.address);
     await once(socket, 'listening');
@@ -244,7 +246,7 @@ describe('a host whose workers cannot all start', LIMIT, () => {
     return socket;
   }
 
-  it('works with those that can, and tries the other on; SIGKILL leaves no process behind', async (t) => {
+  it('works with the started ones and retries the other; SIGKILL leaves no process behind', async (t) => {
     const here = new Place();
     const socket = await take(t, here, 5065);
     const host = await TwoWorkers.start(here);
@@ -269,7 +271,7 @@ describe('a host whose workers cannot all start', LIMIT, () => {
     assert.equal(keys.trim(), '', 'they have left the farm');
   });
 
-  it('ends with the error when none can', async (t) => {
+  it('ends with the error when none can start', async (t) => {
     const here = new Place();
     t.after(() => here.remove());
     for (const port of [5064, 5065]) await take(t, here, port);

@@ -1,6 +1,6 @@
-// Pairs of real clients, SIP.js and baresip, run inside the client's namespace: all register and subscribe, and the two
-// of a pair call each other. Prints what each client saw and what went wrong, as one JSON line.
-//   node agents.ts DIRECTORY PAIRS: the latter a JSON list of pairs of places.
+// Pairs of real clients, SIP.js and baresip, inside the client's namespace: all register and subscribe, and the two of
+// a pair call each other. Prints the messages of each client and all faults as one JSON line. Usage: node agents.ts
+// DIRECTORY PAIRS, with PAIRS as a JSON list of pairs of places.
 import { startBaresip } from './agents/baresip.ts';
 import { startSipjs } from './agents/sipjs.ts';
 import {
@@ -21,7 +21,7 @@ const requests =
   (method: string, way: 'sent' | 'received'): Test =>
   ({ sent, text }) =>
     sent === (way === 'sent') && isRequest(text) && methodOf(text) === method;
-/** A 2xx has come to a request of that method. */
+/** Returns whether a 2xx to a request of that method has come. */
 const succeeded =
   (method: string): Test =>
   ({ sent, text }) =>
@@ -31,7 +31,7 @@ const isTold =
   ({ sent, text }) =>
     !sent && isRequest(text) && headersOf(text, 'Subscription-State').some((value) => value.startsWith(state));
 
-/** `caller` calls, holds the call, and is hung up on. Each client is the caller of one call. */
+/** `caller` calls, holds the call, and receives the BYE. Each client is the caller of one call. */
 async function converse(caller: Agent, callee: Agent): Promise<void> {
   await caller.call(callee.user);
   await caller.wire.has('the answer to its call', requests('ACK', 'sent'));
@@ -43,7 +43,10 @@ async function converse(caller: Agent, callee: Agent): Promise<void> {
   await callee.wire.has('the answer to its BYE', succeeded('BYE'));
 }
 
-/** The subscription stands, is refreshed (clients do so after nine tenths of its time), and ends after the `calls`. */
+/**
+ * Checks that the subscription starts, is refreshed (clients do so after nine tenths of its time), and ends after the
+ * `calls`.
+ */
 async function subscribe({ wire, unsubscribe }: Agent, calls: Promise<unknown>): Promise<void> {
   await wire.has('a NOTIFY', isTold('active'));
   await wire.has('the answer to the refresh of its subscription', succeeded('SUBSCRIBE'), 2);
@@ -54,7 +57,7 @@ async function subscribe({ wire, unsubscribe }: Agent, calls: Promise<unknown>):
   await wire.until('the last answers', (messages) => unanswered(messages).length === 0);
 }
 
-/** What goes wrong in a step of these clients, in words. */
+/** Returns the faults in a step of these clients as text. */
 async function faultsOf(who: readonly Agent[], step: Promise<void>): Promise<string[]> {
   try {
     await step;

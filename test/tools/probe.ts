@@ -1,11 +1,11 @@
-// A balancer's health check by SIP, run inside a namespace: asks OPTIONS COUNT times, one after the other, and prints {"statuses":[...],
-// "sent":n}: a status of 0 stands for no answer, sent counts datagrams.
-//   node probe.ts LOCAL-ADDRESS ADDRESS HOST COUNT [TRIES]
-// ADDRESS is where the datagrams go (port 5060), HOST what the Request-URI names. The Call-IDs are the same in each run.
+// A balancer's health check by SIP inside a namespace. Sends OPTIONS COUNT times, one after the other, and prints
+// {"statuses":[...], "sent":n}: status 0 means no answer, sent counts datagrams. Usage: node probe.ts LOCAL-ADDRESS
+// ADDRESS HOST COUNT [TRIES]. ADDRESS is the target of the datagrams (port 5060), HOST the host in the Request-URI. The
+// Call-IDs are the same in each run.
 import dgram from 'node:dgram';
 
 const [local = '', address = '', host = '', count = '', givenTries = '10'] = process.argv.slice(2);
-/** Milliseconds between two tries, and how many there are (RFC 3261 17.1.2.2 would go on longer). */
+/** Milliseconds between two tries, and the number of tries (RFC 3261 17.1.2.2 would continue longer). */
 const AGAIN_MS = 500;
 const TRIES = Number(givenTries);
 
@@ -49,7 +49,7 @@ function ask(): void {
   };
   const take = (bytes: Buffer): void => {
     const answer = bytes.toString('latin1');
-    // A late answer to the request before is none to this one.
+    // A late answer to the previous request does not count for this one.
     if (answer.includes(`\r\nCSeq: ${i + 1} OPTIONS\r\n`)) done(Number(/^SIP\/2\.0 (\d{3}) /.exec(answer)?.[1] ?? 0));
   };
   socket.on('message', take);

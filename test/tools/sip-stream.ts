@@ -1,6 +1,9 @@
 // SIP messages from a byte stream (RFC 3261 18.3), for clients of the laboratory.
 
-/** Takes a stream in pieces, as latin1, and hands each whole message to `take`, without keep-alives (RFC 5626 3.5.1). */
+/**
+ * Returns a reader of a stream in latin1 pieces, which gives each complete message to `take`, without keep-alives (RFC
+ * 5626 3.5.1).
+ */
 export function splitStream(take: (message: string) => void): (piece: string) => void {
   let buffered = '';
   return (piece) => {

@@ -1,6 +1,6 @@
-// Phones behind TCP, run inside the client's namespace: each opens a connection to the VIP, registers over it (RFC 3261 10) and answers the calls that
-// come back on this very connection. Speaks lines of JSON on stdout: {"registered":n} once all are, {"answered":n,"ended":n,"faults":[...]} at SIGTERM.
-//   node tcp-phones.ts VIP PORT LOCAL-ADDRESS COUNT
+// Phones by TCP inside the client's namespace: each opens a connection to the VIP, registers over it (RFC 3261 10) and
+// answers calls on this connection. Writes lines of JSON to stdout: {"registered":n} once all are registered,
+// {"answered":n,"ended":n,"faults":[...]} at SIGTERM. Usage: node tcp-phones.ts VIP PORT LOCAL-ADDRESS COUNT
 import net from 'node:net';
 import { splitStream } from './sip-stream.ts';
 
@@ -12,12 +12,12 @@ let ended = 0;
 
 const say = (value: object): boolean => process.stdout.write(`${JSON.stringify(value)}\n`);
 
-/** All values of a header, whole lines, in order. */
+/** Returns all complete lines of a header, in order. */
 function headerLines(head: string, name: string): string[] {
   return head.split('\r\n').filter((line) => line.toLowerCase().startsWith(`${name.toLowerCase()}:`));
 }
 
-/** An answer to `head`; `tag` goes onto To when it has none. */
+/** Returns an answer to `head`; `tag` is added to To when it has none. */
 function answer(head: string, status: string, tag: string, extra: readonly string[] = []): string {
   const [to = ''] = headerLines(head, 'To');
   const lines = [
@@ -74,7 +74,7 @@ function phone(i: number): void {
       `Call-ID: register-${process.pid}-${i}`,
       'CSeq: 1 REGISTER',
       contact(),
-      // Half of the phones in the field have not heard of it.
+      // Half of the phones do not support Path.
       ...(i % 2 === 0 ? ['Supported: path'] : []),
       'Expires: 600',
       'Content-Length: 0',

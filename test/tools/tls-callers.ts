@@ -1,7 +1,8 @@
-// Callers by TLS, run inside the client's namespace: each opens a TLS connection to a balancer that ends it, and makes one call as RFC 3261 12 says.
-// User `hangup`: the called side ends it. Else: a re-INVITE, and its ACK and a BYE on a second TLS connection, as its route set says. Each Record-Route that the farm
-// shows must name this very way in. Writes one line of JSON: {"good":n,"faults":[...]}.
-//   node tls-callers.ts ADDRESS PORT NAME CERTIFICATE-FILE LOCAL-ADDRESS USER COUNT
+// Callers by TLS inside the client's namespace: each opens a TLS connection to a balancer that ends it, and makes one
+// call by RFC 3261 12. For user `hangup` the callee ends the call. Otherwise the caller sends a re-INVITE, and its ACK
+// and a BYE on a second TLS connection along its route set. Each Record-Route of the farm must name this entrance.
+// Prints one line of JSON: {"good":n,"faults":[...]}. Usage: node tls-callers.ts ADDRESS PORT NAME CERTIFICATE-FILE
+// LOCAL-ADDRESS USER COUNT
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
@@ -30,7 +31,7 @@ class Line {
     return `${local}:${this.#below.localPort}`;
   }
 
-  /** The next message that is not provisional. */
+  /** Resolves to the next message that is not provisional. */
   async next(): Promise<string> {
     const head = this.#heads.shift() ?? (await new Promise<string>((resolve) => (this.#wanted = resolve)));
     return /^SIP\/2\.0 1/.test(head) ? this.next() : head;
@@ -106,7 +107,7 @@ async function call(i: number): Promise<void> {
     await invite(2);
     const other = new Line();
     await new Promise((resolve) => other.socket.once('secureConnect', resolve));
-    // Both by one connection: on two the BYE may overtake the ACK, which SIPp does not take.
+    // Both use one connection, because on two the BYE may overtake the ACK, which SIPp does not accept.
     request(other, 'ACK', 2);
     request(other, 'BYE', 3);
     const bye = await other.next();
@@ -116,7 +117,7 @@ async function call(i: number): Promise<void> {
   line.socket.end();
 }
 
-/** What has failed may have left a connection open: that must not keep the process. */
+/** A failed call may have left a connection open, which must not keep the process alive. */
 function end(good: number): void {
   process.stdout.write(`${JSON.stringify({ good, faults })}\n`, () => process.exit());
 }

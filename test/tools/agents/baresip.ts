@@ -1,4 +1,4 @@
-// baresip as a client, steered by its module ctrl_tcp, read by its own trace of SIP messages.
+// baresip as a client, controlled by its module ctrl_tcp and read by its own trace of SIP messages.
 import { spawn } from 'node:child_process';
 import { globSync, mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -9,14 +9,14 @@ import { type Agent, type Place, Wire } from './wire.ts';
 
 /** Port of ctrl_tcp, at the address of the client. */
 const CONTROL = 4444;
-/** Where distributions put its modules; the program does not look for them itself. */
+/** Folders in which distributions install its modules; the program does not search for them itself. */
 const MODULES = '/usr/{lib,lib/*,local/lib}/baresip/modules';
-/** baresip opens its control port some moments after its start; so long is it tried, ms. */
+/** Time limit for baresip to open its control port after its start, ms. */
 const START = 10_000;
 
 /**
- * The files of a configuration, by name. By TCP it names the farm as its outbound proxy, in a Route of its own
- * (RFC 3261 8.1.2), and registers by SIP outbound (RFC 5626).
+ * Returns the files of a configuration, by name. By TCP the farm is its outbound proxy, in a Route (RFC 3261 8.1.2),
+ * and it registers by SIP outbound (RFC 5626).
  */
 function filesOf({ user, watched, transport, address, farm }: Place): Readonly<Record<string, string>> {
   const modules = ['menu', 'ctrl_tcp', 'contact', 'presence'].map((name) => `module_app ${name}.so`);
@@ -30,7 +30,7 @@ function filesOf({ user, watched, transport, address, farm }: Place): Readonly<R
       'module_tmp account.so',
       ...modules,
       `ctrl_tcp_listen ${address}:${CONTROL}`,
-      // No device, so no thread of one: its words would get in between those of the trace.
+      // No audio device and so no thread for it, whose output would mix with the trace.
       'audio_source none,nil',
       'audio_player none,nil',
       'audio_alert none,nil',
@@ -42,7 +42,7 @@ function filesOf({ user, watched, transport, address, farm }: Place): Readonly<R
 }
 
 /**
- * Takes the output of `baresip -s` in pieces and writes its messages down. Each is a line with protocol, source and
+ * Reads the output of `baresip -s` in pieces and records its messages. Each is a line with protocol, source and
  * destination, the message, and an escape sequence. By TCP the source is any address of the host.
  */
 function traceOf(wire: Wire): (piece: string) => void {
@@ -72,7 +72,9 @@ async function control(address: string): Promise<net.Socket> {
   }
 }
 
-/** Starts baresip at a place, with its files in `dir`: it registers and subscribes by itself, and takes every call. */
+/**
+ * Starts baresip at a place, with its files in `dir`. It registers and subscribes by itself, and accepts every call.
+ */
 export async function startBaresip(place: Place, dir: string): Promise<Agent> {
   const home = join(dir, place.name);
   mkdirSync(home);
@@ -82,7 +84,7 @@ export async function startBaresip(place: Place, dir: string): Promise<Agent> {
   const wire = new Wire();
   child.stdout.setEncoding('latin1').on('data', traceOf(wire));
   const socket = await control(place.address);
-  // Its replies and events: the wire shows what comes of a command.
+  // Its replies and events are not needed, because the trace shows the effect of a command.
   socket.resume();
   const command = async (name: string, params = ''): Promise<void> => {
     const text = JSON.stringify({ command: name, params });
@@ -95,7 +97,7 @@ export async function startBaresip(place: Place, dir: string): Promise<Agent> {
     call: (user) => command('dial', `sip:${user}@${place.farm}`),
     hold: () => command('hold'),
     hangUp: () => command('hangup'),
-    // It has no command for that: it unsubscribes when it ends, and waits for the last NOTIFY.
+    // baresip has no command for this: it unsubscribes when it ends, and waits for the last NOTIFY.
     unsubscribe: async () => {
       child.kill('SIGTERM');
     },

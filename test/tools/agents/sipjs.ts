@@ -1,4 +1,5 @@
-// SIP.js as a client: dialogs, transactions and subscriptions are the library's, sockets and descriptions are ours.
+// SIP.js as a client: dialogs, transactions and subscriptions of the library, sockets and session descriptions of this
+// file.
 import {
   type Invitation,
   Inviter,
@@ -18,13 +19,13 @@ const ANSWERS: Readonly<Record<Direction, Direction>> = {
   recvonly: 'sendonly',
 };
 
-/** Fixed media, of which only the direction changes (RFC 3264): nobody sends or hears anything. */
+/** Fixed media, of which only the direction changes (RFC 3264); no media is sent. */
 class FixedMedia implements SessionDescriptionHandler {
-  /** What the next offer of this side asks for. */
+  /** Direction of the next offer from this side. */
   wanted: Direction = 'sendrecv';
   readonly #address: string;
   #version = 0;
-  /** An offer of ours that waits for its answer, or what the other side has offered. */
+  /** 'ours': an own offer waits for its answer; else the direction that the other side has offered. */
   #open: 'ours' | Direction | undefined;
 
   constructor(address: string) {
@@ -63,7 +64,7 @@ class FixedMedia implements SessionDescriptionHandler {
   close(): void {}
 }
 
-/** Starts SIP.js at a place: it registers and subscribes, and takes every call. */
+/** Starts SIP.js at a place. It registers and subscribes, and accepts every call. */
 export async function startSipjs(place: Place): Promise<Agent> {
   const { name, user, watched, transport, address, farm } = place;
   const wire = new Wire();

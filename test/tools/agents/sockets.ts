@@ -1,4 +1,4 @@
-// Transports of SIP.js over UDP and TCP. It comes with one over WebSocket, and does not repeat what UDP may lose.
+// Transports of SIP.js over UDP and TCP. The library has only WebSocket, and does not retransmit over UDP.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -9,26 +9,29 @@ import { headersOf, isRequest, methodOf, type Place, statusOf, transactionOf, ty
 /** Timers of RFC 3261 17.1.1.1, ms. */
 const [T1, T2] = [500, 4000];
 
-/** Opens a way to the farm, and hands each message that comes by it to `take`. */
+/** Opens a transport to the farm, and gives each received message to `take`. */
 type Open = (place: Place, wire: Wire, take: (text: string) => void) => Promise<Opened>;
 interface Opened {
   send(text: string): void;
   close(): void;
 }
 
-/** Host and port of an address, a URI or the sent-by of a Via; names and IPv4. */
+/** Returns host and port of an address, a URI or the sent-by of a Via; names and IPv4. */
 function hopOf(text: string): { readonly host: string; readonly port: number } {
   const [, host = '', port = '5060'] = /(?:sip:(?:[^@>]*@)?|^SIP\/2\.0\/\w+ |^)([\w.-]+)(?::(\d+))?/.exec(text) ?? [];
   return { host, port: Number(port) };
 }
 
-/** Where a message goes: by its first Route value, else its Request-URI (RFC 3261 12.2.1.1), or by its Via (18.2.2). */
+/**
+ * Returns the next hop of a message: its first Route value, else its Request-URI (RFC 3261 12.2.1.1), or its Via
+ * (18.2.2).
+ */
 function nextHop(text: string): ReturnType<typeof hopOf> {
   const [by = text.split(' ', 2)[1]!] = headersOf(text, isRequest(text) ? 'Route' : 'Via');
   return hopOf(by);
 }
 
-/** A UDP socket that repeats requests until they are answered (timers A and E). */
+/** Opens a UDP socket that retransmits requests until they are answered (timers A and E). */
 const openUdp: Open = async ({ address }, wire, take) => {
   const socket = createSocket('udp4');
   const repeats = new Map<string, NodeJS.Timeout>();
@@ -66,7 +69,7 @@ const openUdp: Open = async ({ address }, wire, take) => {
   };
 };
 
-/** One connection to the farm, by which everything goes. */
+/** Opens one connection to the farm, which carries all messages. */
 const openTcp: Open = async ({ address, farm }, wire, take) => {
   const socket = net.connect({ ...hopOf(farm), localAddress: address }).setEncoding('latin1');
   const receive = (text: string): void => {
@@ -86,7 +89,7 @@ const openTcp: Open = async ({ address, farm }, wire, take) => {
 
 const OPEN: Readonly<Record<Place['transport'], Open>> = { udp: openUdp, tcp: openTcp };
 
-/** The class of a transport that opens at `place` and writes down what passes. */
+/** Returns the class of a transport that opens at `place` and records its messages. */
 export function transportAt(place: Place, wire: Wire): new () => Transport {
   return class implements Transport {
     readonly protocol = place.transport.toUpperCase();

@@ -1,4 +1,4 @@
-// What a SIP client has sent and received, message by message, and waiting for what is still to come.
+// Messages that a SIP client has sent and received, and waiting for later ones.
 
 /** One SIP message at a client. */
 export interface Message {
@@ -10,22 +10,24 @@ export interface Message {
 }
 
 export const isRequest = (text: string): boolean => !text.startsWith('SIP/2.0 ');
-/** Status of a response; 0 of a request. */
+/** Returns the status of a response; 0 for a request. */
 export const statusOf = (text: string): number => Number(/^SIP\/2\.0 (\d{3})/.exec(text)?.[1] ?? 0);
-/** Values of a header by its long name, line by line, without those of the body. */
+/** Returns the values of a header by its long name, line by line, without lines of the body. */
 export function headersOf(text: string, name: string): string[] {
   const head = text.slice(0, text.indexOf('\r\n\r\n') + 2);
   return [...head.matchAll(new RegExp(`^${name}[ \\t]*:[ \\t]*(.*?)\\r$`, 'gim'))].map(([, value]) => value!);
 }
-/** Method of a request, or of the request that a response answers. */
+/** Returns the method of a request, or of the request that a response answers. */
 export const methodOf = (text: string): string => /\w+$/.exec(headersOf(text, 'CSeq')[0] ?? '')?.[0] ?? '';
-/** The same for a request, its copies and its responses: branch and method (RFC 3261 17.1.3). */
+/**
+ * Returns branch and method, which are the same for a request, its retransmissions and its responses (RFC 3261 17.1.3).
+ */
 export const transactionOf = (text: string): string =>
   `${/branch=([^;,\s]+)/.exec(headersOf(text, 'Via')[0] ?? '')?.[1]} ${methodOf(text)}`;
 
 /**
- * First lines, each once, of requests that lack a final response and of INVITEs that lack their ACK, either way. A BYE that has overtaken the ACK ends the
- * call, and a lost ACK is not repeated then.
+ * Returns the first lines, each once, of requests without a final response and of INVITEs without their ACK, in both
+ * directions. A BYE that has overtaken the ACK ends the call, and a lost ACK is not repeated then.
  */
 export function unanswered(messages: readonly Message[]): string[] {
   const turnOf = (text: string): string =>
@@ -51,10 +53,10 @@ export function unanswered(messages: readonly Message[]): string[] {
   return [...new Set(open)];
 }
 
-/** Nothing a client waits for takes longer while the farm works, ms: SIP repeats messages after 0.5, 1, 2, 4, 4 s. */
+/** Longest wait of a client while the farm works, ms: SIP retransmits after 0.5, 1, 2, 4, 4 s. */
 const PATIENCE = 15_000;
 
-/** The messages of one client, in the order in which it saw them. */
+/** The messages of one client, in the order of its log. */
 export class Wire {
   readonly messages: Message[] = [];
   readonly #waiting = new Set<() => void>();
@@ -64,7 +66,7 @@ export class Wire {
     for (const look of this.#waiting) look();
   }
 
-  /** Resolves once `ask` is true of the messages; rejects with `what` when it does not become so. */
+  /** Resolves once `ask` is true for the messages; rejects with `what` after the time limit. */
   until(what: string, ask: (messages: readonly Message[]) => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       const end = (): void => {
@@ -85,7 +87,7 @@ export class Wire {
     });
   }
 
-  /** Resolves once `test` is true of so many messages, copies not counted. */
+  /** Resolves once `test` is true for that many messages, without retransmissions. */
   has(what: string, test: (message: Message) => boolean, count = 1): Promise<void> {
     return this.until(what, (messages) => {
       const found = messages.filter(test).map(({ text }) => transactionOf(text));
@@ -94,20 +96,20 @@ export class Wire {
   }
 }
 
-/** Where a client lives, and by what it reaches the farm. */
+/** Address of a client, and its connection to the farm. */
 export interface Place {
   readonly name: string;
-  /** User part of its address of record, and of the one whose presence it watches. */
+  /** User part of its address of record, and of the one whose presence it subscribes to. */
   readonly user: string;
   readonly watched: string;
   readonly transport: 'udp' | 'tcp';
-  /** Own IPv4 address; it is called at port 5060. */
+  /** Own IPv4 address; calls come to port 5060. */
   readonly address: string;
-  /** The farm, as address:port; it stands for the domain, too. */
+  /** The farm as address:port, which also serves as the domain. */
   readonly farm: string;
 }
 
-/** A client under orders. An order is done when the client has it; what comes of it is on the wire. */
+/** A client that tests control. A command resolves when the client has it; its effect is in the trace. */
 export interface Agent {
   readonly name: string;
   readonly user: string;

@@ -35,7 +35,7 @@ async function start(t: TestContext, token?: string): Promise<Started> {
   const ask: Started['ask'] = (path, request = {}) =>
     new Promise((resolve, reject) => {
       const { body, ...rest } = request;
-      // Node tells the length of a body by itself, but not with DELETE.
+      // Node.js sets the length of a body itself, except for DELETE.
       const length = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
       const headers = { ...(rest.headers as http.OutgoingHttpHeaders), ...length };
       const asked = http.request({ host: '127.0.0.1', port, path, ...rest, headers }, (response) => {
@@ -53,7 +53,7 @@ async function start(t: TestContext, token?: string): Promise<Started> {
 
 const JSON_TYPE = { 'content-type': 'application/json' };
 
-test('a member that lives says so, ready or not', async (t) => {
+test('a living member answers /livez with 200, ready or not', async (t) => {
   const { api, ask } = await start(t);
   api.readiness = { ready: false, reasons: ['draining'] };
   assert.equal((await ask('/livez')).status, 200);
@@ -68,13 +68,13 @@ test('readiness is 200, or 503 with the reasons', async (t) => {
   assert.deepEqual(answer.json(), { ready: false, reasons: ['the SIP server does not answer'] });
 });
 
-test('metrics come as Prometheus text', async (t) => {
+test('metrics have the Prometheus text format', async (t) => {
   const { ask } = await start(t);
   const { text } = await ask('/metrics');
   assert.match(text, /^sipfarm_verdicts_total\{verdict="drop",reason="garbage"\} 0$/m);
 });
 
-test('each question gets its answer', async (t) => {
+test('each page returns its answer', async (t) => {
   const { ask } = await start(t);
   assert.equal((await ask('/v1/farm')).json<{ member: string }>().member, 'fe1');
   assert.equal((await ask('/v1/members')).json<{ members: unknown[] }>().members.length, 1);
@@ -86,7 +86,7 @@ test('each question gets its answer', async (t) => {
   assert.ok(!owner.text.includes('\u0001'));
 });
 
-test('calls are listed as far as asked for, of this member or of all', async (t) => {
+test('calls are listed up to the requested number, of this member or of all', async (t) => {
   const { api, ask } = await start(t);
   api.records.push(callOf('one'), callOf('two'));
   const listed = (await ask('/v1/calls?limit=1')).json<{ owned: number; calls: { callId: string }[]; more: boolean }>();
@@ -95,7 +95,7 @@ test('calls are listed as far as asked for, of this member or of all', async (t)
   assert.deepEqual(api.asked, ['calls 1', 'calls 5 all']);
 });
 
-test('the owner of a Call-ID is told with the record, and without it when the store is away', async (t) => {
+test('the owner of a Call-ID is returned with its record, and without it when the store is down', async (t) => {
   const { api, ask } = await start(t);
   api.records.push(callOf('one'));
   type Told = { owner: { id: string }; record: { state: string } | null; recordKnown: boolean };
@@ -109,7 +109,7 @@ test('the owner of a Call-ID is told with the record, and without it when the st
   assert.deepEqual(await of('one'), ['fe1', undefined, false]);
 });
 
-test('a wrong question is refused with a code', async (t) => {
+test('a wrong request is refused with a code', async (t) => {
   const { ask } = await start(t);
   for (const [path, status, code] of [
     ['/v1/owner', 400, 'SF_USAGE'],
@@ -127,7 +127,7 @@ test('a wrong question is refused with a code', async (t) => {
   }
 });
 
-test('cluster-wide settings are checked, then put', async (t) => {
+test('cluster-wide settings are checked and then stored', async (t) => {
   const { api, ask } = await start(t);
   const put = (body: string, headers: Record<string, string> = JSON_TYPE): Promise<Answer> =>
     ask('/v1/config', { method: 'PUT', headers, body });
@@ -146,7 +146,7 @@ test('cluster-wide settings are checked, then put', async (t) => {
   assert.deepEqual(api.settings, { drain: { deadlineSeconds: 5 } });
 });
 
-test('a store that is gone is told as such', async (t) => {
+test('a store that is down is reported as such', async (t) => {
   const { api, ask } = await start(t);
   api.storeDown = true;
   const answer = await ask('/v1/config');
@@ -154,7 +154,7 @@ test('a store that is gone is told as such', async (t) => {
   assert.equal(answer.json<{ error: { code: string } }>().error.code, 'SF_STORE_UNREACHABLE');
 });
 
-test('an address that is not loopback needs a token', () => {
+test('an address other than loopback needs a token', () => {
   const open = { ...options(fakeFace()), bind: { address: '0.0.0.0', port: 0 } };
   assert.throws(
     () => new AdminServer(open),
@@ -163,7 +163,7 @@ test('an address that is not loopback needs a token', () => {
   assert.ok(new AdminServer({ ...open, token: new Secret('t') }));
 });
 
-test('with a token everything but health asks for it', async (t) => {
+test('a token is required for all pages except health', async (t) => {
   const { ask } = await start(t, 'right');
   for (const path of ['/livez', '/readyz', '/readyz?x=/v1/farm']) assert.equal((await ask(path)).status, 200, path);
   for (const path of ['/metrics', '/v1/farm', '/v1/config', '/nothing', '/livez/../v1/farm', '/%6civez/x'])
@@ -174,14 +174,14 @@ test('with a token everything but health asks for it', async (t) => {
   assert.equal(good.status, 200);
 });
 
-test('without a token a page of a browser cannot ask by a name of its own', async (t) => {
+test('a page in a browser cannot read anything through its own domain name when there is no token', async (t) => {
   const { ask } = await start(t);
   assert.equal((await ask('/v1/farm', { headers: { host: 'evil.example.org:8060' } })).status, 403);
   for (const host of ['127.0.0.1:8060', 'localhost', '[::1]:8060'])
     assert.equal((await ask('/v1/farm', { headers: { host } })).status, 200, host);
 });
 
-test('a port that is taken is told with its address', async (t) => {
+test('a port in use is reported with its address', async (t) => {
   const first = new AdminServer(options(fakeFace()));
   const bound = await first.start();
   t.after(() => first.stop());
@@ -193,7 +193,7 @@ test('a port that is taken is told with its address', async (t) => {
   await second.stop();
 });
 
-test('what this process asks it is answered without a port and without the token, as others are with both', async (t) => {
+test('the process itself reads pages without a port and without the token, with the same answers', async (t) => {
   const api = fakeFace();
   const server = new AdminServer(options(api, 'secret'));
   t.after(() => server.stop());
@@ -209,7 +209,7 @@ test('what this process asks it is answered without a port and without the token
   assert.equal((await server.answer({ method: 'PUT', url: '/v1/config', body: '{"keys":1}' })).status, 400);
 });
 
-test('orders are given, told, and lifted', async (t) => {
+test('orders are given, returned, and lifted', async (t) => {
   const { api, ask } = await start(t);
   const post = (path: string, body: string) => ask(path, { method: 'POST', headers: JSON_TYPE, body });
   const end = (path: string) => ask(path, { method: 'DELETE', headers: JSON_TYPE, body: '{}' });
@@ -241,7 +241,7 @@ test('orders are given, told, and lifted', async (t) => {
   assert.equal((await post(`/v1/orders/${'x'.repeat(90)}`, '{"order":"ban"}')).status, 404);
 });
 
-test('nothing is changed by what a page of another site can have a browser send', async (t) => {
+test('a request that a page of another site can make a browser send changes nothing', async (t) => {
   const { api, ask } = await start(t);
   const types = [
     undefined,
@@ -249,7 +249,7 @@ test('nothing is changed by what a page of another site can have a browser send'
     'application/x-www-form-urlencoded',
     'multipart/form-data',
     'application/jsonp',
-    // A browser sends this without asking first.
+    // A browser sends this without a preflight request.
     'text/plain; charset=application/json',
   ];
   const changes = [
@@ -270,7 +270,7 @@ test('nothing is changed by what a page of another site can have a browser send'
   assert.deepEqual(api.asked, []);
 });
 
-test('orders need the token where there is one', async (t) => {
+test('orders need the token, if there is one', async (t) => {
   const { api, ask } = await start(t, 'secret');
   const post = (headers: Record<string, string>) =>
     ask('/v1/orders/fe1', { method: 'POST', headers: { ...JSON_TYPE, ...headers }, body: '{"order":"ban"}' });

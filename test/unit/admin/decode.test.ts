@@ -24,7 +24,7 @@ function frameHex(): string {
   return bytes.toString('hex', 0, end);
 }
 
-test('a token tells its fields, and with the right key that it is good', () => {
+test('a token is decoded into its fields, and is valid with the right key', () => {
   const text = mintToken(KEYS, TokenKind.dialog, 12, 345);
   assert.deepEqual(decode(text, KEYS), {
     what: 'token',
@@ -38,19 +38,19 @@ test('a token tells its fields, and with the right key that it is good', () => {
   });
 });
 
-test('without a key the fields are told and nothing is verified; with a foreign key they are told as wrong', () => {
+test('the fields are decoded without a key and not verified; with a foreign key the result is invalid', () => {
   const text = mintToken(KEYS, TokenKind.dialog, 12, 345);
   assert.partialDeepStrictEqual(decode(text), { verified: null, member: 12, incarnation: 345 });
   assert.partialDeepStrictEqual(decode(text, OTHER), { verified: false, member: 12, incarnation: 345 });
 });
 
-test('a branch is found inside a whole Via line, in any case', () => {
+test('a branch is found in a complete Via line, in any letter case', () => {
   const branch = `z9hG4bK${mintToken(KEYS, TokenKind.outward, 3, 1, new Uint8Array(8))}`;
   const line = `Via: SIP/2.0/UDP 198.51.100.1:5060;branch=${branch.toUpperCase()};rport`;
   assert.partialDeepStrictEqual(decode(line, KEYS), { what: 'branch', verified: true, kind: 'outward', member: 3 });
 });
 
-test('the token of a way shows its flow, and whether the party is behind a NAT', () => {
+test('the token of a way contains its flow and whether the party is behind a NAT', () => {
   const room = Buffer.alloc(100);
   const way = { member: 4, incarnation: 2, listener: 1, connection: 9, address: '', port: 0, target: 77, nat: true };
   const decoded = decode(room.toString('latin1', 0, writeWayToken(KEYS, way, room, 0)), KEYS);
@@ -59,7 +59,7 @@ test('the token of a way shows its flow, and whether the party is behind a NAT',
   assert.match(showDecoded(decoded), /^behind a NAT +yes$/m);
 });
 
-test('a flow token tells its flow', () => {
+test('a flow token contains its flow', () => {
   const room = Buffer.alloc(64);
   const flow = { member: 4, incarnation: 2, listener: 1, connection: 0, address: '2001:db8::7', port: 5061 };
   const text = room.toString('latin1', 0, writeFlowToken(KEYS, flow, room, 0));
@@ -70,7 +70,7 @@ test('a flow token tells its flow', () => {
   });
 });
 
-test('a relay frame tells its fields and its message', () => {
+test('a relay frame is decoded into its fields and its message', () => {
   const decoded = decode(frameHex(), KEYS);
   assert.ok(decoded.what === 'frame');
   assert.equal(decoded.verified, true);
@@ -100,7 +100,7 @@ test('a frame cut inside its head is refused', () => {
   for (let length = 24; length < 142; length++) assert.throws(() => decode(hex.slice(0, length), KEYS), REFUSED);
 });
 
-test('whatever is no token and no frame is refused, and nothing else is thrown', () => {
+test('a text that is no token and no frame is refused, and no other error is thrown', () => {
   const refusedOrDecoded = (text: string): void => {
     try {
       decode(text, KEYS);

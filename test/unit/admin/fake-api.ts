@@ -1,4 +1,4 @@
-// A node that answers the admin server's questions from a few constants.
+// A node whose API returns constants to the admin server.
 import { decode } from '../../../src/admin/decode.ts';
 import type { AdminApi, CallSummary, Readiness } from '../../../src/admin/status.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
@@ -10,9 +10,9 @@ export interface FakeFace extends AdminApi {
   settings: ClusterSettings;
   storeDown: boolean;
   records: CallSummary[];
-  /** What is answered about fe1; every other member is unknown. */
+  /** Status of fe1; every other member is unknown. */
   status: OrderStatus;
-  /** What was asked of the order desk. */
+  /** Requests that the order API received. */
   readonly asked: string[];
 }
 
@@ -122,7 +122,7 @@ export function fakeFace(): FakeFace {
   return api;
 }
 
-/** A call whose texts a stranger has chosen. */
+/** Returns a call whose texts a stranger has chosen. */
 export function callOf(callId: string, from = 'sip:alice@example.org'): CallSummary {
   return {
     callId,

@@ -1,4 +1,4 @@
-// What a client can hold on the admin port, and for how long: real sockets against a server with short limits.
+// Limits for a client of the admin port in number and time: real sockets against a server with short limits.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -8,7 +8,7 @@ import { HTTP_LIMITS, type HttpLimits } from '../../../src/admin/http-limits.ts'
 import { makeLog } from '../../../src/base/log.ts';
 import { Secret } from '../../../src/config/secret.ts';
 
-/** What was read from a connection until its end. */
+/** Data of a connection until its end. */
 interface Ended {
   readonly text: string;
 }
@@ -18,7 +18,7 @@ interface Client {
   readonly ended: Promise<Ended>;
 }
 
-/** Long enough that only the limit under test ends anything. */
+/** Long enough that only the limit under test ends a connection. */
 const NEVER = 600_000;
 const PATIENT: HttpLimits = {
   connections: 100,
@@ -29,7 +29,7 @@ const PATIENT: HttpLimits = {
   checkMs: 20,
 };
 
-/** A server with `/livez`, and `/never`, which does not answer. */
+/** Starts a server with `/livez` and with `/never`, which does not answer. */
 async function start(t: TestContext, limits: Partial<HttpLimits>): Promise<(first: string) => Client> {
   const server = new AdminServer({
     bind: { address: '127.0.0.1', port: 0 },
@@ -62,20 +62,20 @@ const head = (line: string): string =>
   `${line} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer right\r\nContent-Type: application/json\r\n`;
 const LIVEZ = `${head('GET /livez')}\r\n`;
 
-/** Sends an octet more again and again, until the connection ends. */
+/** Sends one octet after the other until the connection ends. */
 function trickle({ socket, ended }: Client): Client['ended'] {
   const more = setInterval(() => socket.write('x'), 10);
   socket.once('close', () => clearInterval(more));
   return ended;
 }
 
-test('a head that does not end is cut off, however its octets trickle in', { timeout: 30_000 }, async (t) => {
+test('a head that does not end is cut off, however slowly its octets arrive', { timeout: 30_000 }, async (t) => {
   const connect = await start(t, { headersMs: 50 });
   const slow = [connect('').ended, connect('GET /livez HTTP/1.1\r\nHost: ').ended, trickle(connect('GET /x'))];
   for (const { text } of await Promise.all(slow)) assert.match(text, /^HTTP\/1\.1 408 /);
 });
 
-test('a body that does not end is cut off, also behind an answer that did not wait for it', {
+test('a body that does not end is cut off, also after an answer that did not wait for it', {
   timeout: 30_000,
 }, async (t) => {
   const connect = await start(t, { headersMs: 50, requestMs: 100 });
@@ -88,11 +88,11 @@ test('a body that does not end is cut off, also behind an answer that did not wa
   await Promise.all(slow.map((each) => trickle(connect(`${each}Content-Length: 60000\r\n\r\n{`))));
 });
 
-test('the limits in use end a head before a body: Node.js exchanges the two otherwise', () => {
+test('the limit for a head ends before the limit for a body, because Node.js would otherwise exchange the two', () => {
   assert.ok(HTTP_LIMITS.headersMs < HTTP_LIMITS.requestMs);
 });
 
-test('an answer that has not left in time ends with its connection', { timeout: 30_000 }, async (t) => {
+test('an answer that is not sent in time ends with its connection', { timeout: 30_000 }, async (t) => {
   const connect = await start(t, { exchangeMs: 50 });
   assert.equal((await connect(`${head('GET /never')}\r\n`).ended).text, '');
 });
@@ -102,7 +102,7 @@ test('a connection without a next request is closed', { timeout: 30_000 }, async
   assert.match((await connect(LIVEZ).ended).text, /^HTTP\/1\.1 200 /);
 });
 
-test('above the limit connections are closed at once, and those between two requests make room', {
+test('connections above the limit are closed at once, and idle ones are closed to make space', {
   timeout: 30_000,
 }, async (t) => {
   const connect = await start(t, { connections: 2 });

@@ -1,4 +1,4 @@
-// What the members tell becomes one plan, or a refusal that says what to do.
+// The balancer plan from the members' records, or a refusal that names the remedy.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -55,12 +55,12 @@ const refused = (message: RegExp) => (error: unknown) => {
   return true;
 };
 
-test('the same members make the same plan, whichever joined first', () => {
+test('the same members give the same plan in any order', () => {
   const ids = (members: readonly MemberSummary[]): string[] => plan(members).plan.members.map(({ id }) => id);
   assert.deepEqual(ids([member(3), member(10), member(1)]), ['fe1', 'fe3', 'fe10']);
 });
 
-test('the VIP, its ports and the members come from what the members advertise', () => {
+test('the VIP, its ports and the members come from the advertised addresses', () => {
   const { plan: made, warnings } = plan(FARM);
   assert.deepEqual(warnings, []);
   assert.deepEqual(made, {
@@ -78,7 +78,7 @@ test('the VIP, its ports and the members come from what the members advertise', 
   });
 });
 
-test('members that drain, have weight 0 or tell no listeners are left out, nodes outside the farm too, and said so', () => {
+test('draining members, members with weight 0 or without listeners, and nodes outside the farm are left out with a note', () => {
   const outsideFarm = [
     member(5, { role: 'disabled', weight: 0 }),
     member(6, { role: 'relay', weight: 0, listeners: [] }),
@@ -102,7 +102,7 @@ test('members that drain, have weight 0 or tell no listeners are left out, nodes
   assert.throws(() => plan([]), refused(/no member takes packets/));
 });
 
-test('without an address that all advertise the VIP must be given', () => {
+test('the VIP must be given when the members advertise no common address', () => {
   const alone = [1, 2].map((k) => member(k, { listeners: [udp(`10.0.0.1${k}:5060`, `10.0.0.1${k}:5060`)] }));
   assert.throws(() => plan(alone), refused(/--vip/));
   const { plan: made, warnings } = plan(alone, { vip: VIP });
@@ -110,7 +110,7 @@ test('without an address that all advertise the VIP must be given', () => {
   assert.match(warnings[0] ?? '', /no member advertises 198\.51\.100\.1/);
 });
 
-test('of several common addresses one must be picked, and only its family goes into the plan', () => {
+test('one of several common addresses must be chosen, and only its family is in the plan', () => {
   const both = [1, 2].map((k) =>
     member(k, { listeners: [udp(`10.0.0.1${k}:5060`), udp(`[2001:db8::1${k}]:5060`, '[2001:db8::1]:5060')] }),
   );
@@ -123,7 +123,7 @@ test('of several common addresses one must be picked, and only its family goes i
   assert.equal(made.services.length, 1);
 });
 
-test('--port picks the listeners of that port, and puts all there when none has it', () => {
+test('--port selects the listeners with that port, or moves all to it when there are none', () => {
   const two = [udp('10.0.0.11:5060'), udp('10.0.0.11:5070', `${VIP}:5070`)];
   const picked = plan([member(1, { listeners: two })], { port: 5070 }).plan.services;
   assert.deepEqual(picked, [{ transport: 'udp', port: 5070, targetPort: 5070 }]);
@@ -142,7 +142,7 @@ const tls = (bind: string, told = 'sip.example.com:5061;transport=tls'): Listene
   ...{ name: 'edge-tls', transport: 'tcp', bind, advertise: bind, told },
 });
 
-test('a listener that advertises a name is at the VIP that the others tell, or that is given', () => {
+test('a listener that advertises a name is at the VIP of the others or at the given one', () => {
   const named = (own: string): ListenerSummary => ({ ...udp(own, own), told: 'trunk.example.com:5066' });
   const farm = (more: (own: string) => ListenerSummary[]) =>
     [1, 2].map((k) => member(k, { listeners: [named(`10.0.0.1${k}:5060`), ...more(`10.0.0.1${k}`)] }));
@@ -157,7 +157,7 @@ test('a listener that advertises a name is at the VIP that the others tell, or t
   assert.deepEqual([given.plan.services, given.warnings], [[at], []]);
 });
 
-test('what clients reach by TLS is carried by a balancer that ends it, and left out by any other, which is said', () => {
+test('a listener for clients with TLS is in the plan of a balancer that ends TLS, and left out of others with a note', () => {
   const secured = [1, 2].map((k) => member(k, { listeners: [...FARM[k - 1]!.listeners, tls(`10.0.0.1${k}:5062`)] }));
   const plain = [
     { transport: 'udp', port: 5060, targetPort: 5060 },
@@ -173,14 +173,14 @@ test('what clients reach by TLS is carried by a balancer that ends it, and left 
   assert.throws(() => plan(mixed, { endsTls: true }), refused(/only 1 of 2 members listen for tls 5061/));
 });
 
-test('a service that one member does not offer is refused, not sent into the void', () => {
+test('a service that one member does not have is refused, because its packets would be lost there', () => {
   assert.throws(
     () => plan([member(1), member(2, { listeners: [udp('10.0.0.12:5060')] })]),
     refused(/only 1 of 2.*tcp 5060/),
   );
 });
 
-test('under direct server return the own address comes from the relay link, never the VIP', () => {
+test("the member's own address under direct server return comes from the relay link and is never the VIP", () => {
   const dsr = [1, 2].map((k) => member(k, { listeners: [udp(`${VIP}:5060`), tcp(`${VIP}:5060`)] }));
   const { plan: made, warnings } = plan(dsr, { directReturn: true });
   assert.deepEqual(
@@ -199,17 +199,17 @@ test('under direct server return the own address comes from the relay link, neve
   assert.equal(given.plan.members[0]?.address, '10.0.0.99');
 });
 
-test('a listener that stands where this balancer does not send is named', () => {
+test('a listener at an address to which this balancer does not send is named', () => {
   assert.match(plan(FARM, { directReturn: true }).warnings[0] ?? '', /no listener of fe1, fe2, fe3 is bound to 198/);
   const dsr = [member(1, { listeners: [udp(`${VIP}:5060`)] })];
   assert.match(plan(dsr).warnings[0] ?? '', /no listener of fe1 is bound to an own address/);
 });
 
-test('direct server return refuses a port that would have to change', () => {
+test('direct server return refuses another port at the members', () => {
   assert.throws(() => plan(FARM, { directReturn: true, port: 5080 }), refused(/changes no port/));
 });
 
-test('a MAC address that was given wins over the neighbour table', () => {
+test('a given MAC address replaces that of the neighbour table', () => {
   const neighbours = new Map([
     ['10.0.0.11', '00:00:5e:00:53:aa'],
     ['10.0.0.12', '00:00:5e:00:53:12'],
@@ -221,11 +221,11 @@ test('a MAC address that was given wins over the neighbour table', () => {
   );
 });
 
-test('a name that no member can have does not get into a file', () => {
+test('a name that no member can have is kept out of the file', () => {
   assert.throws(() => plan([member(1, { id: 'fe1"; drop' })]), refused(/name that no member can have/));
 });
 
-test('the neighbour table is read from what ip says, and nothing but addresses is believed', () => {
+test('the neighbour table is read from the output of ip, and only addresses are accepted', () => {
   const neigh = JSON.stringify([
     { dst: '10.0.0.12', dev: 'eth0', lladdr: '00:00:5e:00:53:12', state: ['REACHABLE'] },
     { dst: '10.0.0.13', dev: 'eth0', state: ['FAILED'] },
@@ -250,7 +250,7 @@ test('the neighbour table is read from what ip says, and nothing but addresses i
 const weighted = (weights: readonly number[]): PlannedMember[] =>
   weights.map((weight, i) => ({ id: `fe${i}`, address: `10.0.0.${i}`, weight, mac: null }));
 
-test('small weights keep their order, and none is lost', () => {
+test('small weights keep their order, and none becomes zero', () => {
   assert.deepEqual(smallWeights(weighted([100, 100, 50]), 100), [2, 2, 1]);
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: 1, maxLength: 50 }), (weights) => {
@@ -263,7 +263,7 @@ test('small weights keep their order, and none is lost', () => {
   );
 });
 
-test('a member that leaves moves no bucket but its own', () => {
+test('a leaving member moves only its own buckets', () => {
   fc.assert(
     fc.property(
       fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: 2, maxLength: 12 }),
@@ -282,12 +282,12 @@ test('a member that leaves moves no bucket but its own', () => {
   );
 });
 
-test('buckets go by weight', () => {
+test('buckets are distributed by weight', () => {
   const shares = buckets(weighted([300, 100]), 10_000).filter(({ id }) => id === 'fe0').length / 10_000;
   assert.ok(shares > 0.73 && shares < 0.77, `${shares}`);
 });
 
-test('the workers of one host are one target with the weight of all, whether packets arrive for the host or the VIP', () => {
+test('the workers of one host are one target with the sum of their weights, for packets to the host or to the VIP', () => {
   const workers = (k: number, count: number, bind: string): MemberSummary[] =>
     Array.from({ length: count }, (_, index) =>
       member(k, {

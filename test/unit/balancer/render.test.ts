@@ -1,5 +1,5 @@
-// The configurations of all kinds: equal to the examples in deploy/lb-examples, and valid for their own tools where these are installed.
-// Written anew with UPDATE_EXAMPLES=1.
+// Configurations of all kinds: equal to the examples in deploy/lb-examples, and accepted by their tools where these are
+// installed. UPDATE_EXAMPLES=1 writes the examples.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { loadConfig } from '../../../src/config/load.ts';
 import { type FakeFace, fakeFace } from '../admin/fake-api.ts';
 
 const EXAMPLES = join(import.meta.dirname, '../../../deploy/lb-examples');
-/** nft and ip of Debian are where the path of a plain user does not look. */
+/** nft and ip of Debian are outside of an ordinary user's PATH. */
 const { PATH = '', UPDATE_EXAMPLES } = process.env;
 const env = { ...process.env, PATH: `${PATH}:/usr/sbin:/sbin` };
 
@@ -29,7 +29,7 @@ const frontend = (k: number, given: Partial<PlannedMember> = {}): PlannedMember 
   ...given,
 });
 
-/** The farm of the examples: four frontends, addresses for documentation (RFC 5737, RFC 7042). */
+/** The farm of the examples: four frontends, documentation addresses (RFC 5737, RFC 7042). */
 const EXAMPLE: BalancerPlan = {
   farm: 'example',
   vip: '198.51.100.1',
@@ -44,7 +44,7 @@ const EXAMPLE: BalancerPlan = {
   balancerMac: '00:00:5e:00:53:01',
 };
 
-/** Farms that are unlike the example in one way each. */
+/** Farms that differ from the example in one way each. */
 const OTHERS: Readonly<Record<string, BalancerPlan>> = {
   'one member': { ...EXAMPLE, members: [frontend(1)] },
   'odd weights': { ...EXAMPLE, members: [frontend(1, { weight: 997 }), frontend(2, { weight: 1 }), frontend(3)] },
@@ -59,8 +59,8 @@ const OTHERS: Readonly<Record<string, BalancerPlan>> = {
     members: [frontend(1, { id: 'fe-1.example.org' }), frontend(2, { id: '2_b' })],
   },
   'UDP only, no health check': { ...EXAMPLE, services: EXAMPLE.services.slice(0, 1), check: null },
-  'TCP only, /readyz asked': { ...EXAMPLE, services: EXAMPLE.services.slice(1), check: { kind: 'http', port: 8060 } },
-  'two ports, a connection asked': {
+  'TCP only, /readyz checked': { ...EXAMPLE, services: EXAMPLE.services.slice(1), check: { kind: 'http', port: 8060 } },
+  'two ports, a connection checked': {
     ...EXAMPLE,
     services: [...EXAMPLE.services, { transport: 'udp', port: 5080, targetPort: 5080 }],
     check: { kind: 'tcp', port: 5070 },
@@ -106,7 +106,7 @@ function hasStream(): boolean {
   }
 }
 
-/** Runs `script` with the text in $FILE and shows the tool's own words when it says no. */
+/** Runs `script` with the text in $FILE, and shows the tool's own output when it fails. */
 function check(t: TestContext, name: string, text: string, script: string, wrap: readonly string[] = []): void {
   const folder = mkdtempSync(join(tmpdir(), 'sipfarm-balancer-'));
   t.after(() => rmSync(folder, { recursive: true }));
@@ -120,7 +120,7 @@ function check(t: TestContext, name: string, text: string, script: string, wrap:
 const ALONE = ['unshare', '-rn'];
 
 for (const kind of BALANCER_KINDS) {
-  test(`the example of ${kind} is what render writes for the same farm`, () => {
+  test(`the example of ${kind} equals the output of render for the same farm`, () => {
     for (const { name, text } of renderBalancer(kind, EXAMPLE)) {
       const path = join(EXAMPLES, kind, name);
       if (UPDATE_EXAMPLES) {
@@ -131,12 +131,12 @@ for (const kind of BALANCER_KINDS) {
     }
   });
 
-  test(`the example of ${kind} has nothing beside its files but a README`, () => {
+  test(`the example of ${kind} contains only its files and a README`, () => {
     const names = [...renderBalancer(kind, EXAMPLE).map(({ name }) => name), 'README.md'];
     assert.deepEqual(readdirSync(join(EXAMPLES, kind)).sort(), names.sort());
   });
 
-  test(`no file of ${kind} has a password, or binds a client to a member`, () => {
+  test(`no file of ${kind} contains a password or binds a client to a member`, () => {
     const carried = Object.values(FARMS).filter((plan) => kind !== 'haproxy' || hasTcp(plan));
     for (const plan of carried)
       for (const { text } of renderBalancer(kind, plan)) {
@@ -150,7 +150,7 @@ for (const kind of BALANCER_KINDS) {
 }
 
 for (const kind of BALANCER_KINDS)
-  test(`what the README of ${kind} writes into sipfarm.yaml passes the check`, (t) => {
+  test(`the sipfarm.yaml in the README of ${kind} passes the check`, (t) => {
     const readme = readFileSync(join(EXAMPLES, kind, 'README.md'), 'utf8');
     const sample = /^ {7}listeners:\n(?: {7}.*\n)+/m.exec(readme)?.[0].replace(/^ {7}/gm, '');
     assert.ok(sample, 'it has a sample');
@@ -166,7 +166,7 @@ service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
 `;
     writeFileSync(path, rest + sample);
     const { config, warnings } = loadConfig(path, { SIPFARM_KEY: 'ab'.repeat(32) });
-    // To their members these proxies are all clients of UDP, so they must not stand in balancer.probes.
+    // For the members these proxies are clients of UDP, so they may not be in balancer.probes.
     const empty = kind === 'nginx-stream' || kind === 'envoy' ? [/balancer\.probes is empty/] : [];
     assert.equal(warnings.length, empty.length, warnings.join());
     for (const [i, expected] of empty.entries()) assert.match(warnings[i]!, expected);
@@ -182,13 +182,13 @@ test('every kind of the examples can be rendered', () => {
 
 for (const kind of ['nftables-nat', 'nftables-dsr'] as const)
   for (const [title, plan] of Object.entries(FARMS))
-    test(`nft takes what ${kind} writes: ${title}`, WITH_NFT, (t) => {
-      // Twice: the second loading meets the table of the first.
+    test(`nft accepts the file of ${kind} for ${title}`, WITH_NFT, (t) => {
+      // Twice, because the second run meets the table of the first.
       const load = 'ip link add eth0 type veth peer name other && nft -c -f $FILE && nft -f $FILE && nft -f $FILE';
       check(t, 'sipfarm.nft', textOf(kind, plan), load, ALONE);
     });
 
-test('a MAC address that is not known stands out, and nft refuses the file', WITH_NFT, () => {
+test('an unknown MAC address is marked, and nft refuses the file', WITH_NFT, () => {
   const text = textOf('nftables-dsr', {
     ...EXAMPLE,
     members: [frontend(1), frontend(2, { mac: null })],
@@ -206,7 +206,7 @@ const SECURED: BalancerPlan = {
 };
 
 test(
-  'haproxy ends TLS where clients speak it, and asks each SIP port of the members at that port',
+  'haproxy ends TLS where clients use it, and checks each SIP port of the members at that port',
   WITH_HAPROXY,
   (t) => {
     const text = textOf('haproxy', SECURED);
@@ -222,24 +222,24 @@ test(
 
 for (const [title, plan] of Object.entries(FARMS)) {
   if (hasTcp(plan))
-    test(`haproxy takes what haproxy writes: ${title}`, WITH_HAPROXY, (t) => {
+    test(`haproxy accepts its file for ${title}`, WITH_HAPROXY, (t) => {
       check(t, 'haproxy.cfg', textOf('haproxy', plan), 'haproxy -c -f $FILE');
     });
 
-  test(`nginx takes what nginx-stream writes: ${title}`, WITH_NGINX, (t) => {
+  test(`nginx accepts the file of nginx-stream for ${title}`, WITH_NGINX, (t) => {
     const up = `ip link set lo up && ip addr add ${plan.vip} dev lo`;
     check(t, 'nginx.conf', textOf('nginx-stream', plan), `${up} && nginx -t -c $FILE`, ALONE);
   });
 
-  test(`keepalived takes what ipvs writes: ${title}`, WITH_KEEPALIVED, (t) => {
+  test(`keepalived accepts the file of ipvs for ${title}`, WITH_KEEPALIVED, (t) => {
     check(t, 'keepalived.conf', textOf('ipvs', plan, 'keepalived.conf'), 'keepalived -t -f $FILE');
   });
 
-  test(`terraform takes what aws-nlb writes, formatted as it would: ${title}`, WITH_TERRAFORM, (t) => {
+  test(`terraform accepts the file of aws-nlb and its format for ${title}`, WITH_TERRAFORM, (t) => {
     check(t, 'main.tf', textOf('aws-nlb', plan), 'terraform fmt -check -diff $FILE');
   });
 
-  test(`the rules for ipvsadm-restore have one service for each port and one line for each member: ${title}`, () => {
+  test(`the rules for ipvsadm-restore have one service per port and one line per member for ${title}`, () => {
     const endpoint = '(?:\\[[0-9a-f:]+\\]|[0-9.]+):[0-9]+';
     const lines = textOf('ipvs', plan).trimEnd().split('\n');
     const service = new RegExp(`^-A -u ${endpoint} -s wrr -o$|^-A -t ${endpoint} -s wrr$`);
@@ -249,7 +249,7 @@ for (const [title, plan] of Object.entries(FARMS)) {
     assert.equal(lines.length, plan.services.length * (plan.members.length + 1));
   });
 
-  test(`the YAML of envoy and kubernetes can be read, and has every member: ${title}`, () => {
+  test(`the YAML of envoy and kubernetes can be parsed and has every member for ${title}`, () => {
     const files = [...renderBalancer('envoy', plan), ...renderBalancer('kubernetes', plan)];
     const seen = new Map<string, unknown[]>();
     for (const { name, text } of files) {
@@ -280,7 +280,7 @@ for (const [title, plan] of Object.entries(FARMS)) {
     }
   });
 
-  test(`the appliances name the VIP, the port and every member: ${title}`, () => {
+  test(`the texts for appliances name the VIP, the port and every member for ${title}`, () => {
     for (const kind of ['serveriron', 'alteon', 'bigip'] as const) {
       const text = textOf(kind, plan);
       for (const { address, id } of plan.members)
@@ -335,7 +335,7 @@ async function ask(
   return { code, out: out.join('\n'), err: err.join('\n') };
 }
 
-test('the command asks the live farm and prints the one file alone, to be piped into its tool', async (t) => {
+test('the command reads the live farm and prints only the one file, so that a pipe can use it', async (t) => {
   const { code, out, err } = await ask(t, ['nftables-nat']);
   assert.deepEqual([code, err], [0, '']);
   assert.ok(out.startsWith('#!/usr/sbin/nft -f\n'));
@@ -343,7 +343,7 @@ test('the command asks the live farm and prints the one file alone, to be piped 
   assert.match(out, /fe1 10\.0\.0\.11/);
 });
 
-test('several files are printed under their names, or one by --file', async (t) => {
+test('several files are printed with their names, or one of them with --file', async (t) => {
   const all = await ask(t, ['ipvs']);
   assert.match(all.out, /^==> ipvsadm\.rules <==\n-A -u .*\n\n==> keepalived\.conf <==\n/s);
   const one = await ask(t, ['ipvs', '--file', 'ipvsadm.rules']);
@@ -353,7 +353,7 @@ test('several files are printed under their names, or one by --file', async (t) 
   assert.match(err, /^SF_USAGE: ipvs has no file nothing, but ipvsadm\.rules, keepalived\.conf$/m);
 });
 
-test('--json prints the plan, with what the options say', async (t) => {
+test('--json prints the plan with all options', async (t) => {
   const options = ['--vip', '203.0.113.9', '--port', '5080', '--check', 'http:8060', '--mac', 'fe1=00:00:5E:00:53:11'];
   const more = [
     '--device',
@@ -383,20 +383,20 @@ test('--json prints the plan, with what the options say', async (t) => {
   });
 });
 
-test('what a kind cannot carry or does not know is warned of, on the standard error', async (t) => {
+test('limits of a kind and unknown facts are printed as warnings to the standard error', async (t) => {
   assert.match((await ask(t, ['haproxy'])).err, /^warning: UDP 5060 is left out: haproxy carries TCP only/);
   const dsr = await ask(t, ['nftables-dsr', '--check', 'none']);
   assert.match(dsr.err, /warning: the MAC addresses of fe1 are not known/);
   assert.match(dsr.err, /warning: the balancer's own MAC address is not known/);
 });
 
-test('a farm without members is SF_BALANCER_PLAN with exit code 1', async (t) => {
+test('a farm without members gives SF_BALANCER_PLAN with exit code 1', async (t) => {
   const { code, err, out } = await ask(t, ['envoy'], { ...fakeFace(), members: () => [] });
   assert.deepEqual([code, out], [1, '']);
   assert.match(err, /^SF_BALANCER_PLAN: no member takes packets/);
 });
 
-test('wrong usage of balancer render is SF_USAGE with exit code 2', async (t) => {
+test('wrong usage of balancer render gives SF_USAGE with exit code 2', async (t) => {
   for (const argv of [
     ['nonsense'],
     [],

@@ -9,13 +9,13 @@ import { AddressList, isNetworkText } from '../../../src/base/address-list.ts';
 
 const groups = new Uint16Array(8);
 
-/** The literal without a dotted quad in it: ipaddr.js takes "::192.0.2.1" for a mapped address, which it is not. */
+/** Returns the literal without a dotted quad: ipaddr.js wrongly reads "::192.0.2.1" as a mapped address. */
 function canonical(text: string): string {
   return text.includes(':') ? new URL(`http://[${text}]/`).hostname.slice(1, -1) : text;
 }
 
 describe('an address literal', () => {
-  test('is read as ipaddr.js reads it', () => {
+  test('is read as by ipaddr.js', () => {
     fc.assert(
       fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), (text) => {
         assert.equal(readGroups(text, groups), true, text);
@@ -27,7 +27,7 @@ describe('an address literal', () => {
     );
   });
 
-  test('is told from what is none as the system tells it', () => {
+  test('is accepted or refused as by the system', () => {
     const text = fc.oneof(
       fc.string({ unit: fc.constantFrom(...'01259afF:::..%'), maxLength: 24 }),
       fc
@@ -43,7 +43,7 @@ describe('an address literal', () => {
     );
   });
 
-  test('may carry a zone', () => {
+  test('may have a zone', () => {
     assert.equal(readGroups('fe80::1%eth0', groups), true);
     assert.deepEqual([...groups], [0xfe80, 0, 0, 0, 0, 0, 0, 1]);
   });
@@ -61,9 +61,9 @@ describe('an address literal', () => {
     '1:2:3:4:5:6:7::8',
     'x',
   ])
-    test(`"${text}" is none`, () => assert.equal(readGroups(text, groups), false));
+    test(`is not "${text}"`, () => assert.equal(readGroups(text, groups), false));
 
-  test('in mapped form is recognised', () => {
+  test('is recognized in mapped form', () => {
     readGroups('::ffff:192.0.2.1', groups);
     assert.equal(isMapped(groups), true);
     readGroups('::fffe:192.0.2.1', groups);
@@ -78,7 +78,7 @@ describe('an IPv6 literal', () => {
     ['::ffff:0:192.0.2.1', ['192.0.2.1']],
     ['2002:c000:201::1', ['192.0.2.1']],
     ['64:ff9b::10.0.0.11', ['10.0.0.11']],
-    // RFC 6052 2.4: how long the prefix is cannot be seen, so each reading counts.
+    // The length of the prefix is unknown (RFC 6052 2.4), so each reading counts.
     ['64:ff9b:1:c000:2:2100::', ['192.0.2.33', '2.33.0.0']],
     ['64:ff9b:1:5c0:0:221::', ['5.192.0.2', '192.0.2.33']],
     ['64:ff9b:1:5:c0:2:2100::', ['5.192.0.2', '192.0.2.33', '33.0.0.0']],
@@ -96,7 +96,7 @@ describe('an IPv6 literal', () => {
 });
 
 describe('an address list', () => {
-  test('that is empty, or only excludes, matches nothing', () => {
+  test('matches nothing when it is empty or only excludes', () => {
     assert.equal(new AddressList([]).matches('192.0.2.1'), false);
     assert.equal(new AddressList(['!192.0.2.1']).matches('192.0.2.2'), false);
   });
@@ -121,11 +121,11 @@ describe('an address list', () => {
     test(`${expected ? 'matches' : 'does not match'} ${address || 'an empty text'}`, () =>
       assert.equal(list.matches(address), expected));
 
-  test('with a mapped network matches plain IPv4', () => {
+  test('matches plain IPv4 by a mapped network', () => {
     assert.equal(new AddressList(['::ffff:10.0.0.0/104']).matches('10.1.2.3'), true);
   });
 
-  test('tells the families apart: all of one holds none of the other', () => {
+  test('separates the families: all of one contains none of the other', () => {
     assert.deepEqual(
       ['10.0.0.1', '2001:db8::1'].map((address) => new AddressList(['::/0']).matches(address)),
       [false, true],

@@ -1,4 +1,4 @@
-// IP literals and their octets: both ways, also when many others were read in between.
+// IP literals and their octets, in both directions, also after many others.
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { test } from 'node:test';
@@ -7,7 +7,7 @@ import { readAddress, writeAddress } from '../../../src/base/address-octets.ts';
 
 const text = (octets: Uint8Array): string => readAddress(octets, 0, octets.length);
 
-test('an address is read as the system writes it', () => {
+test("an address is read like the system's spelling", () => {
   assert.equal(text(Uint8Array.of(192, 0, 2, 255)), '192.0.2.255');
   assert.equal(text(new Uint8Array(4)), '0.0.0.0');
   assert.equal(text(new Uint8Array(16)), '::');
@@ -20,7 +20,7 @@ for (const [family, octets] of [
   ['IPv4', 4],
   ['IPv6', 16],
 ] as const)
-  test(`${family} addresses that were read come back octet for octet, whatever was read between`, () => {
+  test(`${family} addresses are returned octet for octet, whatever was read in between`, () => {
     const address = fc.uint8Array({ minLength: octets, maxLength: octets });
     fc.assert(
       fc.property(fc.array(address, { minLength: 1, maxLength: 200 }), (addresses) => {
@@ -38,7 +38,7 @@ for (const [family, octets] of [
     );
   });
 
-test('more addresses than are remembered are still told apart', () => {
+test('addresses beyond the size of the cache are still distinct', () => {
   const octets = new Uint8Array(16).fill(0x20);
   for (let round = 0; round < 2; round++)
     for (let i = 0; i < 20_000; i++) {

@@ -1,4 +1,4 @@
-// Base 32 with the digits 0-9 a-v: what tokens are written in.
+// Base 32 with the digits 0-9 a-v, the encoding of tokens.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -26,9 +26,9 @@ describe('base 32', () => {
     ['fooba', 'cpnmuoj1'],
     ['foobar', 'cpnmuoj1e8'],
   ] as const)
-    test(`writes "${plain}" as RFC 4648 section 10 does`, () => assert.equal(encode(Buffer.from(plain)), text));
+    test(`writes "${plain}" by RFC 4648 section 10`, () => assert.equal(encode(Buffer.from(plain)), text));
 
-  test('reads what it wrote, in any mix of cases', () => {
+  test('reads its own output in any letter case', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 60 }), fc.infiniteStream(fc.boolean()), (octets, upper) => {
         const text = encode(octets)
@@ -40,7 +40,7 @@ describe('base 32', () => {
     );
   });
 
-  test('has one text per value: what it reads, it writes back the same', () => {
+  test('has one text per value: every text that it reads is written back unchanged', () => {
     fc.assert(
       fc.property(
         fc.string({ unit: fc.constantFrom(...'0123456789abcdefghijklmnopqrstuv'), maxLength: 20 }),
@@ -58,7 +58,7 @@ describe('base 32', () => {
     for (const spare of ['cp', 'cq', 'cr']) assert.equal(decode(spare), undefined, spare);
   });
 
-  test('refuses a length no octets have', () => {
+  test('refuses an impossible length', () => {
     for (const text of ['0', '000', '000000']) assert.equal(decode(text), undefined, text);
   });
 
@@ -69,12 +69,12 @@ describe('base 32', () => {
     }
   });
 
-  test('refuses what does not fit', () => {
+  test('refuses an input that exceeds the room', () => {
     assert.notEqual(decode('cpnmuoj1e8', 6), undefined);
     assert.equal(decode('cpnmuoj1e8', 5), undefined);
   });
 
-  test('writes at the offset and reads the range it is given', () => {
+  test('writes at the offset and reads the given range', () => {
     const text = Buffer.from('................');
     assert.equal(base32Encode(Buffer.from('foo!'), 3, text, 4), 9);
     assert.equal(text.toString(), '....cpnmu.......');

@@ -1,10 +1,10 @@
-// The clock of the host, where it is more than a call of Node's.
+// The clock of the host, where it does more than Node.js.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { systemClock } from '../../../src/base/clock.ts';
 
-test('what is due at once does not wait for the next packet or timer of an idle process', async () => {
+test('a timer that is due at once fires without the next packet or timer of an idle process', async () => {
   const controller = new AbortController();
   let turns = 0;
   const many = new Promise<string>((resolve) => {
@@ -21,7 +21,7 @@ test('what is due at once does not wait for the next packet or timer of an idle 
   assert.equal(first, 'at once');
 });
 
-test('what is due at once can be called off', async () => {
+test('a timer that is due at once can be cancelled', async () => {
   let ran = false;
   systemClock
     .after(0, () => {

@@ -1,4 +1,4 @@
-// One contract for all that opens UDP sockets of the host.
+// The same contract for all implementations that open UDP sockets of the host.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import type { Network } from '../../../src/base/network.ts';
@@ -17,7 +17,7 @@ const text = (party: Party): string[] => party.heard.map(({ bytes }) => bytes.to
 for (const [name, network] of networks)
   for (const address of ['127.0.0.1', '::1'])
     describe(`a UDP socket of ${name} at ${address}`, LIMIT, () => {
-      test('tells its port, and who sent what', async (t) => {
+      test('reports its port and the sender of each datagram', async (t) => {
         const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
         assert.equal(alice.socket.local.address, address);
         assert.ok(alice.socket.local.port > 0);
@@ -27,7 +27,7 @@ for (const [name, network] of networks)
         assert.deepEqual(bob.heard, [{ bytes: Buffer.from('hello'), address, port }]);
       });
 
-      test('carries the empty datagram and the longest', async (t) => {
+      test('sends the empty datagram and the longest one', async (t) => {
         const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
         const longest = Buffer.alloc(address === '::1' ? 65_527 : 65_507, 'x');
         for (const bytes of [Buffer.alloc(0), longest, Buffer.from('end')]) alice.send(bytes, bob);
@@ -40,7 +40,7 @@ for (const [name, network] of networks)
         assert.deepEqual(alice.errors, []);
       });
 
-      test('leaves what it handed over alone', async (t) => {
+      test('does not change octets that it has delivered', async (t) => {
         const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
         for (let i = 0; i < 300; i++) {
           alice.send(Buffer.from(`message ${i}`), bob);
@@ -52,7 +52,7 @@ for (const [name, network] of networks)
         );
       });
 
-      test('answers from within its handler, to many', async (t) => {
+      test('answers many senders from within its handler', async (t) => {
         const server = await party(t, network, address);
         server.onDatagram = (bytes, from, port) => server.socket.send(Buffer.from(`${bytes}!`), from, port);
         const clients = await Promise.all(Array.from({ length: 8 }, () => party(t, network, address)));
@@ -67,7 +67,7 @@ for (const [name, network] of networks)
         }
       });
 
-      test('reports what cannot be sent, and goes on', async (t) => {
+      test('reports datagrams that cannot be sent, and goes on', async (t) => {
         const [alice, bob] = [await party(t, network, address), await party(t, network, address)];
         const { port } = bob.socket.local;
         alice.socket.send(Buffer.from('x'), address, 0);
@@ -84,7 +84,7 @@ for (const [name, network] of networks)
         assert.equal(codes.filter((code) => code === 'EMSGSIZE').length, 2);
       });
 
-      test('refuses an address that is taken, or not here, with the name of the fault', async (t) => {
+      test('refuses an address in use, or a foreign one, with the name of the error', async (t) => {
         const { local } = (await party(t, network, address)).socket;
         const nothing = { onDatagram() {}, onSendError() {} };
         await assert.rejects(network.bindUdp(local, nothing), { code: 'EADDRINUSE', syscall: 'bind' });
@@ -92,7 +92,7 @@ for (const [name, network] of networks)
         await assert.rejects(network.bindUdp(elsewhere, nothing), { code: 'EADDRNOTAVAIL', syscall: 'bind' });
       });
 
-      test('sends nothing after its end, which frees the port and may come from its own handler', async (t) => {
+      test('sends nothing after its close, which frees the port and may be called in its own handler', async (t) => {
         const [alice, bob] = [await party(t, network, address), await Party.at(network, address)];
         const { local } = bob.socket;
         let closed = Promise.resolve();
@@ -111,7 +111,7 @@ for (const [name, network] of networks)
         assert.deepEqual([text(alice), text(next)], [[], ['next']]);
       });
 
-      test('sends what it was given before it was closed', async (t) => {
+      test('sends datagrams that it got before its close', async (t) => {
         const [alice, bob] = [await Party.at(network, address), await party(t, network, address)];
         alice.send(Buffer.from('now'), bob);
         await new Promise(setImmediate);
@@ -122,7 +122,7 @@ for (const [name, network] of networks)
     });
 
 for (const [name, network] of networks)
-  test(`an IPv6 wildcard of ${name} leaves IPv4 to another socket`, LIMIT, async (t) => {
+  test(`an IPv6 wildcard of ${name} does not block IPv4 for another socket`, LIMIT, async (t) => {
     const six = await party(t, network, '::');
     const four = await party(t, network, '0.0.0.0', six.socket.local.port);
     assert.equal(four.socket.local.port, six.socket.local.port);

@@ -30,13 +30,13 @@ describe('an endpoint', () => {
   ])
     test(`is not read from "${text}"`, () => assert.equal(parseEndpoint(text), undefined));
 
-  test('may leave out the port when there is a default', () => {
+  test('may lack the port when there is a default', () => {
     assert.deepEqual(parseEndpoint('198.51.100.1', 5060), { address: '198.51.100.1', port: 5060 });
     assert.deepEqual(parseEndpoint('[2001:db8::1]', 5060), { address: '2001:db8::1', port: 5060 });
     assert.deepEqual(parseEndpoint('198.51.100.1:5070', 5060), { address: '198.51.100.1', port: 5070 });
   });
 
-  test('is read back from what is written', () => {
+  test('is read back from its own text', () => {
     fc.assert(
       fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), fc.nat(65535), (address, port) => {
         assert.deepEqual(parseEndpoint(formatEndpoint({ address, port })), { address, port });
@@ -50,7 +50,7 @@ describe('an endpoint', () => {
   });
 });
 
-describe('a host with a port or without', () => {
+describe('a host with an optional port', () => {
   const longest = `${'a'.repeat(63)}.${'b'.repeat(63)}.${'c'.repeat(63)}.${'d'.repeat(61)}`;
   for (const [text, host, port] of [
     ['sip.example.com', 'sip.example.com', 0],

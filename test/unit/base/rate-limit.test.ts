@@ -1,4 +1,4 @@
-// How many answers a source may draw from us.
+// Number of answers that a source can cause.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -12,7 +12,7 @@ describe('a source', () => {
     assert.deepEqual([100, 100, 200, 299].map(allowed), [true, false, true, false]);
   });
 
-  test('gathers no more than its burst in a silence', () => {
+  test('saves no more than its burst in a pause', () => {
     const limit = new RateLimit({ perSecond: 1000, burst: 2 });
     assert.deepEqual(
       [0, 1e9, 1e9, 1e9].map((now) => limit.allow(1, now)),
@@ -20,7 +20,7 @@ describe('a source', () => {
     );
   });
 
-  test('takes nothing from another', () => {
+  test('does not affect another source', () => {
     const limit = new RateLimit({ perSecond: 1, burst: 1 });
     assert.deepEqual(
       [1, 1, 2].map((key) => limit.allow(key, 0)),
@@ -28,7 +28,7 @@ describe('a source', () => {
     );
   });
 
-  test('never gets more than burst plus rate times time, whenever it asks', () => {
+  test('never gets more than burst plus rate times time, whenever it sends', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(300), { maxLength: 200 }), (pauses) => {
         const limit = new RateLimit({ perSecond: 20, burst: 5 });
@@ -44,7 +44,7 @@ describe('a source', () => {
   });
 });
 
-test('the table of sources is bounded: the one known longest is forgotten', () => {
+test('the table of sources is bounded, and the oldest source is forgotten', () => {
   const limit = new RateLimit({ perSecond: 0, burst: 1, maxSources: 3 });
   for (const key of [1, 2, 3]) assert.equal(limit.allow(key, 0), true);
   assert.equal(limit.allow(1, 0), false);
@@ -87,7 +87,7 @@ describe('sources are counted', () => {
     );
   });
 
-  test('what is no address under one number of its own', () => {
+  test('under one common number when the text is no address', () => {
     assert.equal(sourcePrefix('nonsense'), sourcePrefix(''));
     assert.notEqual(sourcePrefix('nonsense'), sourcePrefix('255.255.255.255'));
   });

@@ -1,4 +1,4 @@
-// Without its native module a raw socket is refused in words that say what to type.
+// A raw socket without its native module is refused with an error that names the remedy.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,10 @@ const ROOT = join(import.meta.dirname, '..', '..', '..');
 const folder = mkdtempSync(join(tmpdir(), 'sipfarm-raw-'));
 after(() => rmSync(folder, { recursive: true }));
 
-/** What `script`, which has `openRaw`, prints as JSON in a copy of the code that finds `module` under the name raw-socket. */
+/**
+ * Returns the JSON that `script` prints, with `openRaw`, in a copy of the code where the name raw-socket means
+ * `module`.
+ */
 function printed(script: string, module?: string): unknown {
   const base = join(folder, 'src', 'base');
   mkdirSync(base, { recursive: true });
@@ -26,26 +29,26 @@ function printed(script: string, module?: string): unknown {
   return JSON.parse(run.stdout.toString() || JSON.stringify({ message: run.stderr.toString() }));
 }
 
-/** What opening a raw socket says. */
+/** Returns the error of opening a raw socket. */
 function told(module?: string): { code?: string; message: string } {
   const script =
     'try { openRaw(false); } catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }';
   return printed(script, module) as { code?: string; message: string };
 }
 
-test('no module: the error names the command that builds it for this Node.js', () => {
+test('the error without a module names the command that builds it for this Node.js', () => {
   const { code, message } = told();
   assert.equal(code, 'SF_TRANSPARENT_UNAVAILABLE');
   assert.ok(message.includes(`${process.execPath} ${join(folder, 'bin', 'build-transparent.js')}`), message);
 });
 
-test('a module that was built for another Node.js: the same, with the reason', () => {
+test('the error with a module for another Node.js has the same command and the reason', () => {
   const { code, message } = told(`throw new Error('compiled against a different Node.js version\\nand more');`);
   assert.equal(code, 'SF_TRANSPARENT_UNAVAILABLE');
   assert.match(message, /build-transparent\.js.*different Node\.js version\)$/);
 });
 
-test('no right: the error names it', () => {
+test('the error without the right names the right', () => {
   const { code, message } = told(
     `exports.AddressFamily = { IPv4: 1, IPv6: 2 }; exports.createSocket = () => { throw new Error('Operation not permitted'); };`,
   );
@@ -53,7 +56,7 @@ test('no right: the error names it', () => {
   assert.match(message, /Operation not permitted.*CAP_NET_RAW/);
 });
 
-test('what the system refuses is told, never thrown, and a socket that is closed sends nothing', () => {
+test('a refusal of the system is returned and not thrown, and a closed socket sends nothing', () => {
   const module = `
     exports.AddressFamily = { IPv4: 1, IPv6: 2 };
     exports.SocketLevel = exports.SocketOption = {};

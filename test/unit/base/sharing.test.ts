@@ -1,4 +1,4 @@
-// Several sockets of this host on one address: only when all of them say so, and then each gets its part.
+// Several sockets of this host on one address: allowed only when all of them request it, and then each gets a part.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, type TestContext, test } from 'node:test';
@@ -8,12 +8,12 @@ import { networks, Party } from '../batch/networks.ts';
 const LIMIT = { timeout: 30_000 };
 const SHARED = { reusePort: true };
 const IN_USE = { code: 'EADDRINUSE' };
-/** The kernel chooses by a hash of the addresses: that so many all fall on one of two does not happen. */
+/** The kernel chooses by a hash of the addresses: it is practically impossible that all of these fall on one of two. */
 const MANY = 64;
 
 for (const [name, network] of networks)
   for (const address of ['127.0.0.1', '::1'])
-    test(`UDP sockets of ${name} share ${address}, and a stranger does not get in`, LIMIT, async (t) => {
+    test(`UDP sockets of ${name} share ${address}, and a socket without that option is refused`, LIMIT, async (t) => {
       const heard = [0, 0];
       const all = Promise.withResolvers<void>();
       const bind = (index: number, port: number, sharing = {}): Promise<DatagramSocket> => {
@@ -60,7 +60,7 @@ describe('TCP listeners', LIMIT, () => {
     return server;
   };
 
-  test('share an address, and a stranger does not get in', async (t) => {
+  test('share an address, and one without that option is refused', async (t) => {
     const taken = [0, 0];
     const first = await listen(t, 0, SHARED, () => void taken[0]!++);
     const { port } = first.local;

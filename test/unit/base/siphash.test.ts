@@ -5,7 +5,10 @@ import fc from 'fast-check';
 import oracle from 'siphash';
 import { digest, siphash, sipKey } from '../../../src/base/siphash.ts';
 
-/** Outputs of the reference code for the key 00 01 .. 0f and the messages "", 00, 00 01, ... , octets in the order in which it writes them. */
+/**
+ * Outputs of the reference code for the key 00 01 .. 0f and the messages "", 00, 00 01, ..., with octets in output
+ * order.
+ */
 const VECTORS = [
   '310e0edd47db6f72',
   'fd67dc93c539f874',
@@ -34,7 +37,7 @@ function hash(bytes: Uint8Array, start = 0, end = bytes.length): string {
 
 describe('SipHash-2-4', () => {
   for (const [length, expected] of VECTORS.entries())
-    test(`of ${length} octets gives the authors' value`, () => {
+    test(`gives the authors' value for ${length} octets`, () => {
       const message = Uint8Array.from({ length }, (_, i) => i);
       assert.equal(hash(message), Buffer.from(expected, 'hex').reverse().toString('hex'));
     });
@@ -52,7 +55,7 @@ describe('SipHash-2-4', () => {
     );
   });
 
-  test('reads only the range it is given', () => {
+  test('reads only the given range', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 40 }), fc.nat(40), fc.nat(40), (bytes, a, b) => {
         const start = Math.min(a, b, bytes.length);

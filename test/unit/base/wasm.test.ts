@@ -1,4 +1,4 @@
-// The assembled modules in src are those of their texts.
+// The assembled modules in src equal their texts.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,6 +8,6 @@ import { assemble, wasmModules } from '../../wasm.ts';
 const read = (path: string): string => readFileSync(join(import.meta.dirname, '..', '..', '..', path), 'utf8');
 
 for (const { text, module } of wasmModules)
-  test(`${module} is ${text}, assembled`, async () => {
+  test(`${module} is the assembled form of ${text}`, async () => {
     assert.equal(read(module), await assemble(text, read(text)), 'npm run wasm');
   });

@@ -1,4 +1,4 @@
-// Batches on real sockets: how many go by one call, what happens when the kernel is full, and that nobody is starved.
+// Batches on real sockets: datagrams per call, a full kernel queue, and fairness.
 import assert from 'node:assert/strict';
 import dgram from 'node:dgram';
 import { describe, type TestContext, test } from 'node:test';
@@ -22,18 +22,18 @@ const numbers = (length: number): string[] => Array.from({ length }, (_, i) => `
 const texts = (party: Party): string[] => party.heard.map(({ bytes }) => bytes.toString());
 
 describe('a batch', LIMIT, () => {
-  test('of what is sent in one go is one call in and one out', async (t) => {
+  test('has all datagrams of one turn in one call in each direction', async (t) => {
     const cells = makeCells();
     const network = batchNetwork({ libc: libc!, cells, base: nodeNetwork });
     const [alice, bob] = [await party(t, network), await party(t, network)];
     for (const text of numbers(64)) alice.send(Buffer.from(text), bob);
     await bob.until(64);
     assert.deepEqual(texts(bob), numbers(64));
-    // libuv has read the first.
+    // libuv has read the first one.
     assert.deepEqual([cells.callsOut.n, cells.datagramsOut.n, cells.callsIn.n, cells.datagramsIn.n], [1, 64, 1, 63]);
   });
 
-  test('of answers leaves by one call, from whichever socket', async (t) => {
+  test('has all answers of one socket in one call', async (t) => {
     const cells = makeCells();
     const network = batchNetwork({ libc: libc!, cells, base: nodeNetwork });
     const [server, other] = [await party(t, network), await party(t, network)];
@@ -57,7 +57,7 @@ describe('a batch', LIMIT, () => {
       );
   });
 
-  test('takes no more from a turn than is its share: the rest, and others, come after', async (t) => {
+  test('reads no more than its share in a turn: the rest and other sockets follow', async (t) => {
     const most = 64;
     const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork, mostPerTurn: most });
     const [alice, bob] = [await party(t, nodeNetwork), await party(t, network)];
@@ -72,28 +72,28 @@ describe('a batch', LIMIT, () => {
       turns++;
     }
     assert.deepEqual(texts(bob), numbers(300));
-    // libuv reads 32 by itself at most.
+    // libuv itself reads at most 32.
     assert.ok(Math.max(...inTurn.filter(Boolean)) <= most + 32, String(inTurn));
   });
 
-  test('that is over the share is answered all the same, when the turn ends', async (t) => {
+  test('that exceeds the share is still answered at the end of the turn', async (t) => {
     const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork, mostPerTurn: 4 });
     const [alice, bob] = [await party(t, nodeNetwork), await party(t, network)];
     bob.onDatagram = (bytes) => bob.send(bytes, alice);
-    // One by libuv, 64 by the first call, and the last by libuv again.
+    // libuv reads one, the first call 64, and libuv the last one.
     for (const text of numbers(66)) alice.send(Buffer.from(text), bob);
     await alice.until(66);
     assert.deepEqual(texts(alice), numbers(66));
   });
 
-  test('that the kernel has no room for goes by libuv, in order, and later ones not before it', async (t) => {
+  test('that does not fit in the kernel goes by libuv in order, and later datagrams follow it', async (t) => {
     let full = 3;
     const calls: number[] = [];
     const stubborn: Libc = {
       ...libc!,
       sendmmsg(fd, messages, count, flags) {
         calls.push(count);
-        // Takes one, then none.
+        // The kernel accepts one, then none.
         return full-- > 0
           ? full === 2
             ? libc!.sendmmsg(fd, messages, 1, flags)
@@ -114,11 +114,11 @@ describe('a batch', LIMIT, () => {
     alice.send(Buffer.from('10'), bob);
     await bob.until(11);
     assert.deepEqual(texts(bob), numbers(11));
-    // None waits any more, so it was offered to the kernel as one of a batch again.
+    // No datagram waits any more, so the next one was offered to the kernel as a batch again.
     assert.deepEqual(calls, [5, 4, 1]);
   });
 
-  test('that is full and finds no room does not let a later datagram go before it', async (t) => {
+  test('that is full while the kernel is full stays before later datagrams', async (t) => {
     let full = true;
     const busy: Libc = {
       ...libc!,
@@ -135,7 +135,7 @@ describe('a batch', LIMIT, () => {
     assert.deepEqual([cells.callsOut.n, cells.datagramsOut.n], [0, 0]);
   });
 
-  test('is not sent again, nor by a descriptor that is closed, when who hears of an error closes the socket', async (t) => {
+  test('is not sent again, or by a closed descriptor, when an error handler closes the socket', async (t) => {
     let calls = 0;
     const refusing: Libc = {
       ...libc!,
@@ -166,7 +166,7 @@ describe('a batch', LIMIT, () => {
     assert.match(String(errors[1]), /closed/);
   });
 
-  test('takes in nothing while it is sent: what who hears of an error sends goes by libuv', async (t) => {
+  test('accepts nothing while it is sent: datagrams from an error handler go by libuv', async (t) => {
     const network = batchNetwork({
       libc: { ...libc!, sendmmsg: () => -1, errno: () => C.EINVAL },
       cells: makeCells(),
@@ -184,7 +184,7 @@ describe('a batch', LIMIT, () => {
     assert.deepEqual([texts(bob), errors], [numbers(3), 3]);
   });
 
-  test('that the kernel never has room for is bounded, and what is over it is counted', async (t) => {
+  test('that the kernel never accepts is bounded, and the excess is counted', async (t) => {
     const network = batchNetwork({
       libc: { ...libc!, sendmmsg: () => -1, errno: () => C.EAGAIN },
       cells: makeCells(),
@@ -206,11 +206,11 @@ describe('a batch', LIMIT, () => {
     assert.deepEqual(texts(bob), ['now']);
   });
 
-  test('goes on after a handler that throws', async (t) => {
+  test('continues after a handler has thrown', async (t) => {
     const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
     const [alice, bob] = [await party(t, nodeNetwork), await party(t, network)];
     const caught: unknown[] = [];
-    // The runner would take the exception for a failure of the test.
+    // The test runner would count the exception as a failure of the test.
     const listeners = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException');
     process.on('uncaughtException', (error) => caught.push(error));
@@ -256,7 +256,7 @@ describe('a batch', LIMIT, () => {
     }
   });
 
-  test('of IPv6 has whole addresses also after one of IPv4 in the same memory', async (t) => {
+  test('has complete IPv6 addresses also after a batch of IPv4 in the same memory', async (t) => {
     const network = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
     const at = [HERE, HERE, '::1', '::1'].map((address) => Party.at(network, address));
     const [four, four2, six, six2] = (await Promise.all(at)) as [Party, Party, Party, Party];
@@ -271,7 +271,7 @@ describe('a batch', LIMIT, () => {
     }
   });
 
-  test('of IPv6 leaves IPv4 to others, at the wildcard too', async (t) => {
+  test('over IPv6 does not block IPv4, at the wildcard either', async (t) => {
     const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
     const nothing = { onDatagram() {}, onSendError() {} };
     const six = await bindUdp({ address: '::', port: 0 }, nothing);
@@ -281,7 +281,7 @@ describe('a batch', LIMIT, () => {
   });
 
   for (const sharing of [{}, { reusePort: true }])
-    test(`has an address that nobody can take by SO_REUSEADDR (${JSON.stringify(sharing)})`, async (t) => {
+    test(`has an address that no other socket can take by SO_REUSEADDR (${JSON.stringify(sharing)})`, async (t) => {
       const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
       for (const address of [HERE, '::1']) {
         const mine = await bindUdp({ address, port: 0 }, { onDatagram() {}, onSendError() {} }, sharing);
@@ -296,7 +296,7 @@ describe('a batch', LIMIT, () => {
       }
     });
 
-  test('shares its address with others when it is told to', async (t) => {
+  test('shares its address when that is requested', async (t) => {
     const { bindUdp } = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
     const nothing = { onDatagram() {}, onSendError() {} };
     const first = await bindUdp({ address: HERE, port: 0 }, nothing, { reusePort: true });

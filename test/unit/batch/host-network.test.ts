@@ -1,4 +1,4 @@
-// auto, on and off: which network a member gets, and what it is told.
+// transport.batch auto, on and off: the network of a member, and its log.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { makeLog } from '../../../src/base/log.ts';
@@ -36,7 +36,7 @@ async function echo(t: TestContext, network: typeof nodeNetwork, count = 3): Pro
 }
 
 describe('transport.batch', () => {
-  test('auto takes batches where they are possible, and says so', { skip }, async (t) => {
+  test('auto uses batches where they are possible, and logs it', { skip }, async (t) => {
     const { lines, cells, network } = host('auto');
     await echo(t, network());
     assert.deepEqual([lines.length, lines[0]?.level, lines[0]?.udp], [1, 'info', 'batch']);
@@ -50,13 +50,13 @@ describe('transport.batch', () => {
     assert.equal(cells.datagramsOut.n, 3);
   });
 
-  test('off asks nothing of koffi', () => {
+  test('off does not load koffi', () => {
     const { lines, network } = host('off', () => assert.fail('it was loaded'));
     assert.equal(network(), nodeNetwork);
     assert.equal(lines[0]?.udp, 'single');
   });
 
-  test('auto goes without koffi, with one line that says why', () => {
+  test('auto works without koffi, with one log line that has the reason', () => {
     const { lines, network } = host('auto', missing);
     assert.equal(network(), nodeNetwork);
     assert.deepEqual([lines.length, lines[0]?.level, lines[0]?.udp], [1, 'info', 'single']);
@@ -75,7 +75,7 @@ describe('transport.batch', () => {
       recvmmsg: (fd, messages, count, flags, timeout) => real.recvmmsg(fd, messages + 8n, count - 1, flags, timeout),
     }),
   }))
-    test(`auto notices ${fault}`, { skip }, () => {
+    test(`auto detects ${fault}`, { skip }, () => {
       const broken = { ...libc!, ...changes(libc!) };
       const { lines, network } = host('auto', () => broken);
       assert.equal(network(), nodeNetwork);
@@ -84,7 +84,7 @@ describe('transport.batch', () => {
       assert.throws(host('on', () => broken).network, { code: 'SF_BATCH_UNAVAILABLE' });
     });
 
-  test('auto opens by itself a socket that cannot be had for batches, and names it; on does not', {
+  test('auto uses dgram for a socket that cannot have batches, and names it; on does not', {
     skip,
   }, async (t) => {
     const broken = { ...libc!, socket: () => -1, errno: () => 1 };
@@ -97,7 +97,7 @@ describe('transport.batch', () => {
     await assert.rejects(Party.at(refused, '127.0.0.1'), { code: 'EPERM' });
   });
 
-  test('auto leaves the address to dgram when a socket that is bound already is no good', { skip }, async (t) => {
+  test('auto uses dgram for the address when an already bound socket is unusable', { skip }, async (t) => {
     const broken: Libc = {
       ...libc!,
       setsockopt: (fd, level, option, value, octets) =>
@@ -113,7 +113,7 @@ describe('transport.batch', () => {
     assert.match(String(lines[1]?.reason), /setsockopt EPERM/);
   });
 
-  test('auto does not call a taken address a matter of batches', { skip }, async (t) => {
+  test('auto does not report an address in use as a problem of batches', { skip }, async (t) => {
     let closed = 0;
     const counting: Libc = {
       ...libc!,
@@ -131,7 +131,7 @@ describe('transport.batch', () => {
     assert.deepEqual([lines.length, closed], [1, 1]);
   });
 
-  test('leaves no descriptor open by its check', { skip }, () => {
+  test('auto leaves no descriptor open after its check', { skip }, () => {
     const open: number[] = [];
     const counting = (fault: Partial<Libc>): Libc => ({
       ...libc!,

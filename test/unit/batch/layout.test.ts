@@ -1,4 +1,4 @@
-// The layouts and constants that the code takes for granted are what the C compiler of this host says.
+// The layouts and constants in the code equal those of this host's C compiler.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

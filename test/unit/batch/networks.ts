@@ -1,4 +1,5 @@
-// The implementations of the network seam over real sockets, for tests that judge them alike, and what such tests share.
+// Implementations of the network interface over real sockets, for tests that treat them alike, and shared helpers of
+// such tests.
 import { once } from 'node:events';
 import { type DatagramSocket, type Network, nodeNetwork } from '../../../src/base/network.ts';
 import { batchNetwork } from '../../../src/batch/batch-network.ts';
@@ -21,7 +22,7 @@ function tryLibc(): Libc | undefined {
 export const libc = tryLibc();
 export const skip = libc ? false : 'koffi is not installed here';
 
-/** Every implementation there is here. */
+/** All implementations that work on this host. */
 export const networks: ReadonlyMap<string, Network> = new Map([
   ['dgram', nodeNetwork],
   ...(libc ? ([['batch', batchNetwork({ libc, cells: makeCells(), base: nodeNetwork })]] as const) : []),
@@ -33,13 +34,13 @@ export interface Heard {
   readonly port: number;
 }
 
-/** A socket that keeps what comes and whose failures can be awaited. */
+/** A socket that records its datagrams and whose errors can be awaited. */
 export class Party {
   readonly heard: Heard[] = [];
   readonly errors: Error[] = [];
   readonly #events = new EventTarget();
   socket!: DatagramSocket;
-  /** Set this to answer. */
+  /** Handler that a test can set in order to answer. */
   onDatagram: (bytes: Buffer, address: string, port: number) => void = () => {};
 
   static async at(network: Network, address: string, port = 0): Promise<Party> {
@@ -65,7 +66,7 @@ export class Party {
     this.socket.send(bytes, to.socket.local.address, to.socket.local.port);
   }
 
-  /** Resolves once so many datagrams or errors have come in all. */
+  /** Resolves once that many datagrams or errors have arrived in all. */
   async until(datagrams: number, errors = 0): Promise<void> {
     while (this.heard.length < datagrams || this.errors.length < errors) await once(this.#events, 'news');
   }

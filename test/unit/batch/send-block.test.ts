@@ -1,4 +1,4 @@
-// What becomes of a batch when the kernel takes only some of it: a C library made of JavaScript refuses as told.
+// Batches of which the kernel accepts only a part: a C library in JavaScript refuses as configured.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { C, MESSAGE, VECTOR } from '../../../src/batch/layout.ts';
@@ -9,13 +9,15 @@ import { Destinations } from '../../../src/batch/socket-address.ts';
 const zones = { indexOf: () => 0 };
 const HERE = new Destinations(false, zones).find('192.0.2.9')!;
 
-/** Memory by made-up addresses; `answers` says for each call how many datagrams go, or with a minus sign the error. */
+/**
+ * Memory with invented addresses; `answers` has for each call the number of accepted datagrams or, negative, the error.
+ */
 class FakeLibc {
   readonly sent: string[] = [];
   readonly answers: number[] = [];
   calls = 0;
   #memory: { readonly at: bigint; readonly bytes: Buffer }[] = [];
-  // Across a multiple of 2^32, where an address carries into its high word.
+  // The memory crosses a multiple of 2^32, where an address carries into its high word.
   #next: bigint;
   #errno = 0;
 
@@ -84,7 +86,7 @@ function makeBlock(fake = new FakeLibc()) {
 const to = (texts: readonly string[]): string[] => texts.map((text) => `192.0.2.9:5060 ${text}`);
 
 describe('a batch that is sent', () => {
-  test('goes whole by one call, and the block is empty', () => {
+  test('goes completely by one call, and the block is empty', () => {
     const { fake, block, add } = makeBlock();
     for (const text of ['one', 'two', '', 'four']) add(text);
     block.flush(9);
@@ -97,7 +99,7 @@ describe('a batch that is sent', () => {
     assert.deepEqual(fake.sent.slice(4), to(['next']));
   });
 
-  test('goes on behind what the kernel took', () => {
+  test('continues after the part that the kernel accepted', () => {
     const { fake, block, refused, add } = makeBlock();
     fake.answers.push(2, 1);
     for (const text of ['a', 'b', 'c', 'd', 'e']) add(text);
@@ -116,7 +118,7 @@ describe('a batch that is sent', () => {
   });
 
   for (const errno of [C.EAGAIN, C.ENOBUFS])
-    test(`hands on the rest when the kernel's queue is full (${errno})`, () => {
+    test(`passes on the rest when the kernel's queue is full (${errno})`, () => {
       const { fake, block, refused, busy, add } = makeBlock();
       fake.answers.push(2, -errno);
       for (const text of ['a', 'b', 'c', 'd']) add(text);
@@ -126,7 +128,7 @@ describe('a batch that is sent', () => {
       assert.equal(block.count, 0);
     });
 
-  test('is tried again after a signal, not for ever', () => {
+  test('is repeated after a signal, but not for ever', () => {
     const { fake, block, refused, add } = makeBlock();
     fake.answers.push(-C.EINTR);
     add('a');
@@ -139,7 +141,7 @@ describe('a batch that is sent', () => {
     assert.ok(fake.calls < 20, String(fake.calls));
   });
 
-  test('ends although the kernel says that it sent none', () => {
+  test('ends although the kernel reports that it sent none', () => {
     const { fake, block, refused, add } = makeBlock();
     fake.answers.push(0, 0);
     for (const text of ['a', 'b']) add(text);
@@ -147,7 +149,7 @@ describe('a batch that is sent', () => {
     assert.deepEqual([fake.sent, refused], [[], [C.EINVAL, C.EINVAL]]);
   });
 
-  test('has room for 64 datagrams, or four of the longest', () => {
+  test('has space for 64 datagrams, or four of the longest', () => {
     const { block, add, fake } = makeBlock();
     for (let i = 0; i < 64; i++) {
       assert.ok(block.fits(4096));
@@ -167,8 +169,8 @@ describe('a batch that is sent', () => {
     assert.ok(block.intact);
   });
 
-  test('may lie across a multiple of 2^32', () => {
-    // Wherever the boundary is: in the headers, the names, the vectors, or behind the first of these messages.
+  test('may cross a multiple of 2^32', () => {
+    // The boundary is at any place: in the headers, the names, the vectors, or behind the first of these messages.
     for (let before = 0; before < 12_288; before += 100) {
       const { fake, block, add } = makeBlock(new FakeLibc(0x7f_0000_0000n - BigInt(before)));
       for (let i = 0; i < 64; i++) add(`message ${i}`);

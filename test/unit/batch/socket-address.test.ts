@@ -1,4 +1,4 @@
-// Socket addresses to text and back: nothing is lost, nothing strange is believed, and memory is bounded.
+// Socket addresses to text and back: no loss, no acceptance of invalid ones, and bounded memory.
 import assert from 'node:assert/strict';
 import { isIPv4, isIPv6, SocketAddress } from 'node:net';
 import { describe, test } from 'node:test';
@@ -10,7 +10,7 @@ const zones = {
   nameOf: (index: number) => (index === 7 ? 'eth0' : String(index)),
 };
 
-/** As the kernel would write it. */
+/** Returns the address as the kernel writes it. */
 function sockaddr(ipv6: boolean, address: string, port = 5060): Uint32Array {
   const destination = new Destinations(ipv6, zones).find(address);
   assert.ok(destination, address);
@@ -18,7 +18,7 @@ function sockaddr(ipv6: boolean, address: string, port = 5060): Uint32Array {
 }
 
 describe('a socket address', () => {
-  test('of IPv4 comes out as it went in, the second time too', () => {
+  test('is returned unchanged for IPv4, the second time, too', () => {
     const sources = new SourceNames(false, zones);
     fc.assert(
       fc.property(fc.ipV4(), fc.integer({ min: 0, max: 65_535 }), (address, port) => {
@@ -33,7 +33,7 @@ describe('a socket address', () => {
     );
   });
 
-  test('of IPv6 comes out as Node.js writes it', () => {
+  test('is returned in the spelling of Node.js for IPv6', () => {
     const sources = new SourceNames(true, zones);
     fc.assert(
       fc.property(fc.ipV6(), (address) => {
@@ -45,14 +45,14 @@ describe('a socket address', () => {
     );
   });
 
-  test('of a link keeps its zone, by name or by number, and other addresses have none', () => {
+  test('has its zone on a link, by name or by number, and other addresses have none', () => {
     const sources = new SourceNames(true, zones);
     for (const address of ['fe80::1%eth0', 'fe80::1%9', 'fe80::1', 'febf::2%eth0'])
       assert.equal(sources.text(sockaddr(true, address), 0), address);
     assert.equal(sources.text(sockaddr(true, '2001:db8::1%eth0'), 0), '2001:db8::1');
   });
 
-  test('of a link follows an interface that is renamed, or comes back with another index', () => {
+  test('on a link follows an interface that is renamed or gets another index', () => {
     const links = new Map([['eth0', 7]]);
     const live = {
       indexOf: (name: string) => links.get(name) ?? 0,
@@ -68,7 +68,7 @@ describe('a socket address', () => {
     assert.deepEqual([scope('fe80::1%eth0'), sources.text(from, 0)], [9, 'fe80::1%lan']);
   });
 
-  test('that shares its place with another is not taken for it', () => {
+  test('is not mixed up with another one in the same cache place', () => {
     const four = new SourceNames(false, zones);
     const six = new SourceNames(true, zones);
     for (let round = 0; round < 2; round++)
@@ -85,7 +85,7 @@ describe('a socket address', () => {
 });
 
 describe('a destination', () => {
-  test('is a literal of the family of its socket, and nothing else', () => {
+  test('must be a literal of the family of its socket', () => {
     const four = new Destinations(false, zones);
     const six = new Destinations(true, zones);
     for (const text of [
@@ -110,7 +110,7 @@ describe('a destination', () => {
     );
   });
 
-  test('is known again, also after many others', () => {
+  test('is recognized again, also after many others', () => {
     const destinations = new Destinations(false, zones);
     const first = destinations.find('192.0.2.1');
     assert.equal(destinations.find('192.0.2.1'), first);

@@ -1,5 +1,5 @@
-// Random datagrams through batches and through dgram: all arrive, in order, octet by octet; and in a long run memory stays what it was.
-// SIPFARM_SOAK_SECONDS says how long; 5 is the default.
+// Random datagrams through batches and through dgram: all arrive in order, octet by octet; and memory stays constant in
+// a long run. SIPFARM_SOAK_SECONDS sets its length; 5 is the default.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
@@ -12,10 +12,10 @@ import { batchNetwork, openBatchSocket } from '../../../src/batch/batch-network.
 import { BatchTurn } from '../../../src/batch/batch-socket.ts';
 import { libc, makeCells, Party, skip } from './networks.ts';
 
-/** Octets that may be on their way at once: a kernel with its defaults drops what is over some 200 KiB. */
+/** Octets that may be in transit: a kernel with default settings drops what exceeds some 200 KiB. */
 const ON_THE_WAY = 100_000;
 
-/** Most messages are short, some as long as they can be. */
+/** Most messages are short, some have the greatest length. */
 const octets = (longest: number): fc.Arbitrary<number> =>
   fc.oneof(
     { weight: 8, arbitrary: fc.integer({ min: 0, max: 2000 }) },
@@ -23,7 +23,7 @@ const octets = (longest: number): fc.Arbitrary<number> =>
     { weight: 1, arbitrary: fc.constantFrom(0, 1, longest) },
   );
 
-/** The same for the same number, and unlike for others. */
+/** Returns octets that are the same for the same seed and differ for others. */
 function filled(length: number, seed: number): Buffer {
   const block = createHash('sha512').update(String(seed)).digest();
   return Buffer.alloc(length, block);
@@ -40,7 +40,7 @@ describe('a storm of datagrams', { timeout: 60_000 + SECONDS * 1000, skip }, () 
     ['127.0.0.1', 65_507],
     ['::1', 65_527],
   ] as const)
-    test(`at ${address} arrives unchanged and in number, batch and dgram in turns`, async (t) => {
+    test(`at ${address} arrives unchanged and complete, with batch and dgram in turns`, async (t) => {
       const batch = batchNetwork({ libc: libc!, cells: makeCells(), base: nodeNetwork });
       const parties = await Promise.all([batch, nodeNetwork, batch, nodeNetwork].map((one) => Party.at(one, address)));
       t.after(() => Promise.all(parties.map(({ socket }) => socket.close())));
@@ -53,7 +53,7 @@ describe('a storm of datagrams', { timeout: 60_000 + SECONDS * 1000, skip }, () 
           const arrive = (): Promise<unknown> =>
             Promise.all(parties.map((party, to) => party.until(due.reduce((sum, row) => sum + row[to]!.length, 0))));
           for (const { from, to, length, seed } of flights) {
-            // A short datagram costs the kernel a page too.
+            // A short datagram also costs the kernel a page.
             const cost = Math.max(length * 2, 2000);
             if (underway + cost > ON_THE_WAY) {
               await arrive();
@@ -80,7 +80,7 @@ describe('a storm of datagrams', { timeout: 60_000 + SECONDS * 1000, skip }, () 
       );
     });
 
-  test('that lasts leaves memory as it was, and writes nowhere else', async (t) => {
+  test('for a long time leaves memory constant, and writes nowhere else', async (t) => {
     const share = new BatchTurn(libc!, makeCells());
     const state = { echoed: 0, wrong: 0, errors: 0 };
     const server = await openBatchSocket(
@@ -134,7 +134,7 @@ describe('a storm of datagrams', { timeout: 60_000 + SECONDS * 1000, skip }, () 
     );
     assert.deepEqual(state, { echoed: sent, wrong: 0, errors: 0 });
     assert.ok(server.intact && client.intact, 'a guard was written over');
-    // V8 takes its time with some. A buffer left over of each datagram would be a multiple of that.
+    // V8 frees some memory late. One leaked buffer per datagram would be a multiple of this.
     assert.ok(after - before < 10_000_000, `${after - before} octets more`);
   });
 });

@@ -1,4 +1,4 @@
-// What the bench says of its rounds: pure functions.
+// Statistics of the bench over its rounds: pure functions.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { INVITE_OCTETS, invite } from '../../../native-free-bench/messages.ts';
@@ -6,13 +6,13 @@ import { ownTimes } from '../../../native-free-bench/profile.ts';
 import { compare, figure, type Row, ratios, showFigure, table } from '../../../native-free-bench/statistics.ts';
 import { Scan, scan } from '../../../src/sip/scan.ts';
 
-test('a figure is median, least and most, whatever the order of the rounds', () => {
+test('a figure has median, least and most, whatever the order of the rounds', () => {
   assert.deepEqual(figure([9, 1, 5]), { median: 5, min: 1, max: 9 });
   assert.deepEqual(figure([4, 1, 2, 9]), { median: 3, min: 1, max: 9 });
   assert.throws(() => figure([]), RangeError);
 });
 
-test('ratios are taken round by round, and a round without a value on the other side is left out', () => {
+test('ratios are computed by round, and a round without a value on the other side is left out', () => {
   assert.deepEqual(ratios([10, 30, 8], [20, 10, 0]), [0.5, 3]);
   assert.deepEqual(ratios([10, 30], [20]), [0.5]);
 });
@@ -44,7 +44,7 @@ test('figures and tables are readable', () => {
   );
 });
 
-test('a profile tells own time by function, idle time left out', () => {
+test('a profile has own time by function, without idle time', () => {
   const frame = (functionName: string, url = '', lineNumber = 0) => ({ functionName, url, lineNumber });
   const profile = {
     nodes: [

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 
 const BIN = join(import.meta.dirname, '../../../bin/sipfarm.js');
 
-/** Starts the bin in a process that believes to be Node.js `version`. */
+/** Starts the bin in a process that reports Node.js `version`. */
 function startAs(version: string): ReturnType<typeof spawnSync> {
   const pretend = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } })`;
   return spawnSync(
@@ -18,7 +18,7 @@ function startAs(version: string): ReturnType<typeof spawnSync> {
   );
 }
 
-test('an older Node.js is told what to do, with exit code 1', () => {
+test('an older Node.js gets an error with the remedy, with exit code 1', () => {
   for (const version of ['12.22.12', '20.20.2', '22.11.0']) {
     const { status, stderr } = startAs(version);
     assert.equal(status, 1, version);
@@ -29,12 +29,12 @@ test('an older Node.js is told what to do, with exit code 1', () => {
   }
 });
 
-test('a Node.js that is new enough is not refused', () => {
+test('a recent Node.js is accepted', () => {
   for (const version of ['22.12.0', '23.0.0', '24.1.0'])
     assert.ok(!String(startAs(version).stderr).includes('SF_NODE_TOO_OLD'), version);
 });
 
-test('the script that looks at the version uses nothing an old Node.js cannot read', () => {
+test('the script that checks the version uses only syntax that an old Node.js can read', () => {
   const text = readFileSync(BIN, 'utf8');
   for (const modern of [/\?\./, /\?\?/, /^import /m, /\bawait\b/, /#\w/])
     assert.ok(!modern.test(text.replace(/^#!.*/, '')), String(modern));

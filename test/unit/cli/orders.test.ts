@@ -1,4 +1,4 @@
-// The commands that give orders, against an admin server whose member answers as the test says.
+// The order commands, against an admin server whose member answers as the test sets.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { Registry } from 'prom-client';
@@ -13,7 +13,10 @@ import { type FakeFace, fakeFace } from '../admin/fake-api.ts';
 
 interface Operator {
   readonly api: FakeFace;
-  /** Runs a command line; `steps` run one by one, where the command waits for the next look; `terminal` collects what a terminal would get. */
+  /**
+   * Runs a command line; `steps` run one by one where the command waits for its next poll; `terminal` collects the
+   * terminal output.
+   */
   run(argv: readonly string[], steps?: readonly (() => void)[], terminal?: string[]): Promise<Ran>;
 }
 
@@ -49,7 +52,7 @@ async function operator(t: TestContext): Promise<Operator> {
             const step = left.shift();
             if (step) step();
             else interrupt.resolve();
-            // Ctrl-C comes while nothing else does.
+            // Ctrl-C comes after the last step.
             if (!step) await new Promise(() => {});
           },
           interrupted: () => interrupt.promise,
@@ -62,7 +65,7 @@ async function operator(t: TestContext): Promise<Operator> {
   };
 }
 
-/** The member tells of its drain. */
+/** Returns a step in which the member reports the progress of its drain. */
 function told(api: FakeFace, more: Partial<DrainProgress>): () => void {
   return () => {
     const { order } = api.status;
@@ -79,7 +82,7 @@ function now(api: FakeFace, more: Partial<OrderStatus>): () => void {
 }
 
 describe('drain', () => {
-  test('tells how many calls are left and how old they are, and ends with 0 when none is', async (t) => {
+  test('shows the number and age of the remaining calls, and ends with 0 when there are none', async (t) => {
     const { api, run } = await operator(t);
     const { code, out, err } = await run(
       ['drain', 'fe1', '--deadline', '10m'],
@@ -99,7 +102,7 @@ describe('drain', () => {
     ]);
   });
 
-  test('writes one line anew on a terminal, and says nothing twice elsewhere', async (t) => {
+  test('rewrites one line on a terminal, and prints nothing twice elsewhere', async (t) => {
     const { api, run } = await operator(t);
     const steps = [...Array(5).fill(told(api, { calls: 2, leftSeconds: 9 })), told(api, { state: 'drained' })];
     const lines: string[] = [];
@@ -117,7 +120,7 @@ describe('drain', () => {
     assert.equal(plain.out.length, 3);
   });
 
-  test('prints a line of JSON for each look with --json, and nothing for a terminal', async (t) => {
+  test('prints a line of JSON for each poll with --json, and nothing for a terminal', async (t) => {
     const { api, run } = await operator(t);
     const lines: string[] = [];
     const { out } = await run(
@@ -134,7 +137,7 @@ describe('drain', () => {
     assert.deepEqual(lines, []);
   });
 
-  test('ends with 1 at the deadline when calls are left, with 0 when none is', async (t) => {
+  test('ends at the deadline with 1 when calls are left, and with 0 when there are none', async (t) => {
     const { api, run } = await operator(t);
     const some = await run(['drain', 'fe1'], [told(api, { state: 'handed-over', calls: 3 })]);
     assert.deepEqual([some.code, some.out.at(-1)], [1, 'fe1 has come to its deadline; it hands over 3 calls']);
@@ -147,7 +150,7 @@ describe('drain', () => {
     );
   });
 
-  test('has patience with a member that does not answer for a moment, each time anew, and then tells why', async (t) => {
+  test('tolerates a member that does not answer for a short time, each time again, and then prints the reason', async (t) => {
     const { api, run } = await operator(t);
     const { status } = api.orders;
     const silent = async (): Promise<OrderStatus> => {
@@ -164,7 +167,7 @@ describe('drain', () => {
     assert.match(given.err.join(), /^SF_STORE_UNREACHABLE: says http:\/\/127\.0\.0\.1:\d+: no answer$/);
   });
 
-  test('goes on when the operator stops looking, and the command says so', async (t) => {
+  test('goes on after the operator has stopped the command, and the command prints so', async (t) => {
     const { api, run } = await operator(t);
     const { code, out } = await run(['drain', 'fe1'], [told(api, { calls: 2 })]);
     assert.deepEqual([code, out.at(-1)], [1, 'the drain of fe1 goes on; sipfarm resume fe1 ends it']);
@@ -177,7 +180,7 @@ describe('drain', () => {
     assert.deepEqual([code, out], [0, ['fe1 drains; sipfarm resume fe1 ends it']]);
   });
 
-  test('ends when another order comes, and when the member leaves the farm', async (t) => {
+  test('ends when another order comes or the member leaves the farm', async (t) => {
     const { api, run } = await operator(t);
     const resumed = await run(['drain', 'fe1'], [now(api, { order: null })]);
     assert.deepEqual([resumed.code, resumed.out.at(-1)], [1, 'another order has ended the drain of fe1: resume']);
@@ -203,7 +206,7 @@ describe('drain', () => {
     assert.deepEqual(absent.err, ['warning: fe1 is not in the farm now; it obeys when it comes']);
   });
 
-  test('warns when nobody else takes new calls', async (t) => {
+  test('prints a warning when no other member takes new calls', async (t) => {
     const { api, run } = await operator(t);
     api.status = { ...api.status, othersTakeCalls: false };
     const { err } = await run(['drain', 'fe1', '--no-wait']);
@@ -213,7 +216,7 @@ describe('drain', () => {
   });
 });
 
-test('pause, resume, ban, unban and remove ask for what they say', async (t) => {
+test('pause, resume, ban, unban and remove send their own orders', async (t) => {
   const { api, run } = await operator(t);
   const outs: string[] = [];
   for (const argv of [['pause'], ['resume'], ['ban'], ['unban'], ['remove'], ['remove', '--force']])
@@ -232,7 +235,7 @@ test('pause, resume, ban, unban and remove ask for what they say', async (t) => 
   assert.equal((JSON.parse(json.out[0]!) as OrderStatus).order?.order, 'pause');
 });
 
-test('a name that nobody has ends with its code and 1; wrong times and names are usage', async (t) => {
+test('an unknown name ends with its code and 1; wrong times and names are wrong usage', async (t) => {
   const { run } = await operator(t);
   for (const command of ['drain', 'pause', 'resume', 'ban', 'unban', 'remove']) {
     const { code, err, out } = await run([command, 'fe7']);
@@ -243,7 +246,7 @@ test('a name that nobody has ends with its code and 1; wrong times and names are
     assert.equal((await run(['drain', 'fe1', '--deadline', time])).code, 2, time);
 });
 
-test('members shows orders, and who has no seat, only where there are some', async (t) => {
+test('members shows orders and members without a seat only when there are some', async (t) => {
   const { api, run } = await operator(t);
   const some = await run(['members']);
   assert.match(some.out[0]!, /VERSION +ORDER\n/);
@@ -253,7 +256,7 @@ test('members shows orders, and who has no seat, only where there are some', asy
   assert.match(none.out[0]!, /VERSION\n/);
 });
 
-test('times are read and written alike', () => {
+test('times are parsed and printed alike', () => {
   for (const [text, seconds] of [
     ['90s', 90],
     ['10m', 600],

@@ -72,7 +72,7 @@ async function admin(t: TestContext, token?: string): Promise<{ readonly api: Fa
   return { api, address: `127.0.0.1:${port}` };
 }
 
-test('wrong usage is told as SF_USAGE with exit code 2', async () => {
+test('wrong usage gives SF_USAGE with exit code 2', async () => {
   for (const argv of [
     [],
     ['nonsense'],
@@ -100,7 +100,7 @@ test('help and version go to the standard output with exit code 0', async () => 
     assert.ok(out.includes(`\n  ${command} `), command);
 });
 
-test('check of a good file shows what is in force', async (t) => {
+test('check of a valid file shows the settings in force', async (t) => {
   const path = file(t, FILE);
   const { code, out, err } = await run(['check', '-c', path]);
   assert.deepEqual([code, err], [0, '']);
@@ -109,7 +109,7 @@ test('check of a good file shows what is in force', async (t) => {
   assert.ok(!out.includes(KEY));
 });
 
-test('check shows what clients are told, and by what names they reach the farm', async (t) => {
+test('check shows the advertised addresses and the names of the farm', async (t) => {
   const listeners = `
   - { name: edge, transport: udp, bind: 10.0.0.11:5060, advertise: sip.example.com }
   - { name: edge-tls, transport: tcp, bind: 10.0.0.11:5061, advertise: sip.example.com;transport=tls }
@@ -123,7 +123,7 @@ names: [SIP.example.com, "198.51.100.9:5080"]`;
   assert.match(out, /^names +sip\.example\.com, 198\.51\.100\.9:5080$/m);
 });
 
-test('check of a bad file names place and fix on the standard error with exit code 1', async (t) => {
+test('check of an invalid file prints place and fix to the standard error with exit code 1', async (t) => {
   const path = file(t, FILE.replace('relay:', 'realy:'));
   const { code, out, err } = await run(['check', '-c', path]);
   assert.deepEqual([code, out], [1, '']);
@@ -131,7 +131,7 @@ test('check of a bad file names place and fix on the standard error with exit co
   assert.ok(err.includes(`${path}:6:1: realy is not a known field; did you mean relay?`), err);
 });
 
-test('check --json tells the same to machines', async (t) => {
+test('check --json prints the same as JSON', async (t) => {
   const good = await run(['check', '--json', '-c', file(t, FILE)]);
   assert.equal(good.code, 0);
   assert.partialDeepStrictEqual(JSON.parse(good.out), { ok: true, config: { member: 'fe1', keys: ['[secret]'] } });
@@ -145,7 +145,7 @@ test('check --json tells the same to machines', async (t) => {
   assert.partialDeepStrictEqual(JSON.parse(none.out), { ok: false, problems: [{ code: 'SF_CONFIG_UNREADABLE' }] });
 });
 
-test('run hands the checked configuration to the node, and its fault to the operator', async (t) => {
+test("run passes the checked configuration to the node, and prints the node's error", async (t) => {
   const path = file(t, FILE);
   const seen: [Loaded, string][] = [];
   const good = await run(['run', '-c', path], { runNode: async (...args) => void seen.push(args) });
@@ -157,13 +157,13 @@ test('run hands the checked configuration to the node, and its fault to the oper
   assert.deepEqual(bad, { code: 1, out: '', err: 'SF_BIND_FAILED: listener edge: EADDRINUSE' });
 });
 
-test('a fault of our own is told as SF_INTERNAL', async () => {
+test('a fault in the program itself gives SF_INTERNAL', async () => {
   const { code, err } = await run(['demo'], { runDemo: () => Promise.reject(new TypeError('oh')) });
   assert.equal(code, 1);
   assert.match(err, /^SF_INTERNAL: TypeError: oh/);
 });
 
-test('demo has three members on port 5060 in memory unless told otherwise', async () => {
+test('demo has three members on port 5060 in memory by default', async () => {
   const seen: DemoOptions[] = [];
   const runDemo = async (options: DemoOptions): Promise<void> => void seen.push(options);
   await run(['demo'], { runDemo });
@@ -172,7 +172,7 @@ test('demo has three members on port 5060 in memory unless told otherwise', asyn
   assert.deepEqual({ ...seen[1] }, { members: 5, port: 5080, etcd: 'http://127.0.0.1:2379' });
 });
 
-test('members and owner show what the running member says, to people and to machines', async (t) => {
+test('members and owner show the answers of the running member, as text and as JSON', async (t) => {
   const { address } = await admin(t);
   const members = await run(['members', '--admin', address]);
   assert.equal(members.code, 0);
@@ -187,14 +187,14 @@ test('members and owner show what the running member says, to people and to mach
   });
 });
 
-test('control characters reach no terminal', async (t) => {
+test('control characters never reach a terminal', async (t) => {
   const { address } = await admin(t);
   const { out } = await run(['owner', 'a\u001b[2J\u202eb', '--admin', address]);
   assert.ok(!out.includes('\u001b') && !out.includes('\u202e'));
   assert.ok(out.includes('\\u001b[2J\\u202eb'), out);
 });
 
-test('the member is found by the configuration file, its token too', async (t) => {
+test('the member is found by the configuration file, and its token, too', async (t) => {
   const { address } = await admin(t, 'tok');
   const path = file(t, `${FILE}admin: { bind: "${address}", token: "\${T}" }\n`);
   assert.equal((await run(['members', '-c', path], { environment: { T: 'tok' } })).code, 0);
@@ -205,13 +205,13 @@ test('the member is found by the configuration file, its token too', async (t) =
   assert.equal(byEnvironment.code, 0);
 });
 
-test('a member that does not run is told as unreachable', async (t) => {
+test('a member that does not run is reported as unreachable', async (t) => {
   const { err, code } = await run(['members', '-c', file(t, `${FILE}admin: { bind: 127.0.0.1:1 }\n`)]);
   assert.equal(code, 1);
   assert.match(err, /^SF_ADMIN_UNREACHABLE: http:\/\/127\.0\.0\.1:1 does not answer/);
 });
 
-test('config put checks the file here and replaces the settings there; config get shows them', async (t) => {
+test('config put checks the file here and replaces the stored settings; config get shows them', async (t) => {
   const { api, address } = await admin(t);
   const good = file(t, 'drain:\n  deadlineSeconds: 9\n');
   assert.equal((await run(['config', 'put', good, '--admin', address])).code, 0);
@@ -227,7 +227,7 @@ test('config put checks the file here and replaces the settings there; config ge
   assert.deepEqual(api.settings, { drain: { deadlineSeconds: 9 } });
 });
 
-test('decode verifies with the keys at hand, and says so when there are none', async (t) => {
+test('decode verifies with the available keys, and prints so when there are none', async (t) => {
   const token = mintToken(keyring([KEY]), TokenKind.dialog, 12, 345);
   const good = await run(['decode', token, '-c', file(t, FILE)]);
   assert.equal(good.code, 0);
@@ -244,7 +244,7 @@ test('decode verifies with the keys at hand, and says so when there are none', a
   assert.match(nothing.err, /^SF_DECODE_FAILED: /);
 });
 
-test('doctor --through takes the VIP in any of its texts, and nothing that belongs to a look from inside', async () => {
+test('doctor --through accepts the VIP in any spelling, and none of the options for a check from inside', async () => {
   let asked: unknown;
   const runDoctor: ProgramDeps['runDoctor'] = async ({ through }) => {
     asked = through;
@@ -258,7 +258,7 @@ test('doctor --through takes the VIP in any of its texts, and nothing that belon
     assert.equal((await run(['doctor', '--through', ...wrong], { runDoctor })).code, 2, wrong.join(' '));
 });
 
-test('calls are listed, with nothing in their texts that a terminal would obey', async (t) => {
+test('calls are listed without anything that a terminal would execute', async (t) => {
   const { api, address } = await admin(t);
   api.records.push(callOf('one'), callOf('\u001b[2Jtwo\u202e', `sip:${'x'.repeat(200)}@example.org`));
   const shown = await run(['calls', '--admin', address]);
@@ -277,7 +277,7 @@ test('calls are listed, with nothing in their texts that a terminal would obey',
   assert.equal((await run(['calls', '--limit', '0', '--admin', address])).code, 2);
 });
 
-test('the owner of a call is told with its record, when there is one', async (t) => {
+test('the owner of a call is printed with its record, if there is one', async (t) => {
   const { api, address } = await admin(t);
   api.records.push(callOf('one'));
   const found = (await run(['owner', 'one', '--admin', address])).out;

@@ -9,7 +9,7 @@ interface Case {
   readonly title: string;
   readonly from: string;
   readonly to: string;
-  /** Code, line:column, field, and words of the fix, of the one problem there is. */
+  /** Code, line:column, field, and words of the fix for the only problem. */
   readonly told: readonly [string, string, string, RegExp];
 }
 
@@ -30,13 +30,13 @@ const CASES: readonly Case[] = [
     told: [INVALID, '5:35', 'listeners[0].bnid', /did you mean bind\?/],
   },
   {
-    title: 'an unknown field in a store of a kind',
+    title: 'an unknown field in a store of one kind',
     from: 'hosts:',
     to: 'leaseSecond: 9, hosts:',
     told: [INVALID, '3:22', 'store.leaseSecond', /did you mean leaseSeconds\?/],
   },
   {
-    title: 'an unknown field like no other',
+    title: 'an unknown field without a similar one',
     from: 'mode: dsr',
     to: 'mode: dsr, xyzzy: 1',
     told: [INVALID, '7:24', 'balancer.xyzzy', /known here: mode, probes/],
@@ -54,13 +54,13 @@ const CASES: readonly Case[] = [
     told: [INVALID, '1:1', 'relay', /is missing; it must be a section/],
   },
   {
-    title: 'a missing field, at its section',
+    title: 'a missing field, reported at its section',
     from: 'bind: 10.0.0.11:5064',
     to: '',
     told: [INVALID, '9:8', 'relay.bind', /is missing/],
   },
   {
-    title: 'a word that is none of the choices',
+    title: 'a word outside of the choices',
     from: 'transport: tcp',
     to: 'transport: tpc',
     told: [INVALID, '6:34', 'listeners[1].transport', /udp or tcp; did you mean tcp\?/],
@@ -72,19 +72,19 @@ const CASES: readonly Case[] = [
     told: [INVALID, '3:16', 'store.kind', /etcd or memory; did you mean etcd\?/],
   },
   {
-    title: 'a number where text belongs',
+    title: 'a number instead of text',
     from: 'farm: lab',
     to: 'farm: 7',
     told: [INVALID, '1:7', 'farm', /put it in quotes/],
   },
   {
-    title: 'text where a number belongs',
+    title: 'text instead of a number',
     from: 'farm: lab',
     to: 'farm: lab\nweight: much',
     told: [INVALID, '2:9', 'weight', /must be a number/],
   },
   {
-    title: 'one value where a list belongs',
+    title: 'one value instead of a list',
     from: '[http://127.0.0.1:2379]',
     to: 'http://127.0.0.1:2379',
     told: [INVALID, '3:29', 'store.hosts', /put it in \[ \]/],
@@ -102,7 +102,7 @@ const CASES: readonly Case[] = [
     told: [INVALID, '2:9', 'weight', /at most 1000/],
   },
   {
-    title: 'a section left empty',
+    title: 'an empty section',
     from: 'farm: lab',
     to: 'farm: lab\nlimits:',
     told: [INVALID, '2:8', 'limits', /is empty/],
@@ -135,19 +135,19 @@ const CASES: readonly Case[] = [
     told: [INVALID, '5:41', 'listeners[0].bind', /bind to the VIP itself/],
   },
   {
-    title: 'a wildcard that clients could not be told',
+    title: 'a wildcard that cannot be advertised',
     from: `${UDP} name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }`,
     to: 'bind: "[::]:5060" }\nbalancer: { mode: nat, probes: [10.0.0.1] }',
     told: [INVALID, '5:41', 'listeners[0].bind', /set advertise/],
   },
   {
-    title: 'what clients are told, when it is neither address nor name',
+    title: 'an advertised value that is neither address nor name',
     from: UDP,
     to: 'bind: 198.51.100.1:5060, advertise: "sip:sip.example.com" }\n  - {',
     told: [INVALID, '5:71', 'listeners[0].advertise', /is not a host with a port and a transport/],
   },
   {
-    title: 'a wildcard that clients are told',
+    title: 'an advertised wildcard',
     from: UDP,
     to: 'bind: 198.51.100.1:5060, advertise: "[::]" }\n  - {',
     told: [INVALID, '5:71', 'listeners[0].advertise', /is a wildcard/],
@@ -165,7 +165,7 @@ const CASES: readonly Case[] = [
     told: [INVALID, '6:75', 'listeners[1].advertise', /clients of a tcp listener send by tcp or tls;/],
   },
   {
-    title: 'two listeners of one name',
+    title: 'two listeners with the same name',
     from: 'name: edge-tcp',
     to: 'name: edge',
     told: [INVALID, '6:13', 'listeners[1].name', /its own name/],
@@ -177,13 +177,13 @@ const CASES: readonly Case[] = [
     told: [INVALID, '6:13', 'listeners[1].name', /same one-octet code as edge/],
   },
   {
-    title: 'two listeners of one address',
+    title: 'two listeners with the same address',
     from: 'transport: tcp',
     to: 'transport: udp',
     told: [INVALID, '6:45', 'listeners[1].bind', /bound by two udp listeners/],
   },
   {
-    title: 'a wildcard that peers could not reach',
+    title: 'a wildcard that peers cannot reach',
     from: '10.0.0.11:5064',
     to: '0.0.0.0:5064',
     told: [INVALID, '9:16', 'relay.bind', /one address of this host/],
@@ -195,19 +195,19 @@ const CASES: readonly Case[] = [
     told: [INVALID, '9:16', 'relay.bind', /its own port/],
   },
   {
-    title: 'a server that is the service itself',
+    title: 'a server with the address of the service',
     from: 'sip:127.0.0.1:5070',
     to: 'sip:127.0.0.1:5062',
     told: [INVALID, '10:36', 'service.server', /send to itself/],
   },
   {
-    title: 'a server by TCP',
+    title: 'a server with transport TCP',
     from: 'sip:127.0.0.1:5070',
     to: 'sip:127.0.0.1:5070;transport=tcp',
     told: [INVALID, '10:36', 'service.server', /by UDP/],
   },
   {
-    title: 'PROXY headers that nobody would be believed for',
+    title: 'PROXY headers without a trusted proxy',
     from: 'name: edge-tcp',
     to: 'name: edge-tcp, proxyProtocol: require',
     told: [INVALID, '6:38', 'listeners[1].proxyProtocol', /name the proxies in balancer\.trusted/],
@@ -219,7 +219,7 @@ const CASES: readonly Case[] = [
     told: [INVALID, '6:79', 'listeners[1].proxyProtocol', /names nobody/],
   },
   {
-    title: 'answers past the proxy that a client is behind',
+    title: 'direct answers to clients behind a proxy',
     from: `${UDP} name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }`,
     to: 'bind: 198.51.100.1:5060, proxyProtocol: require, answer: direct }\nbalancer: { trusted: [10.0.0.1] }',
     told: [INVALID, '5:92', 'listeners[0].answer', /only the member a datagram came to.*write ingress/],
@@ -237,7 +237,7 @@ const CASES: readonly Case[] = [
     told: [INVALID, '7:33', 'balancer.probes[0]', /10\.0\.0\.0\/8/],
   },
   {
-    title: 'a password in a URL, without showing it',
+    title: 'a password in a URL, which is not shown',
     from: 'http://127.0.0.1',
     to: 'http://root:hunter2@127.0.0.1',
     told: [INVALID, '3:30', 'store.hosts[0]', /^((?!hunter2).)*store\.password$/],
@@ -255,13 +255,13 @@ const CASES: readonly Case[] = [
     told: [INVALID, '3:61', 'store.cert', /set both/],
   },
   {
-    title: 'keys and keyFile together',
+    title: 'keys together with keyFile',
     from: 'keys:',
     to: 'keyFile: /k\nkeys:',
     told: [INVALID, '8:10', 'keyFile', /leave one of them out/],
   },
   {
-    title: 'more connections of a source than in all',
+    title: 'a limit per source above the limit of all connections',
     from: 'farm: lab',
     to: 'farm: lab\nlimits: { tcpConnections: 10 , tcpConnectionsPerSource: 11 }',
     told: [INVALID, '2:57', 'limits.tcpConnectionsPerSource', /lower it/],
@@ -273,7 +273,7 @@ const CASES: readonly Case[] = [
     told: ['SF_CONFIG_SECRET', '1:7', 'farm', /FARM_NAME, which is not set/],
   },
   {
-    title: 'a key that is none',
+    title: 'an invalid key',
     from: `"\${SIPFARM_KEY}"`,
     to: `"\${SIPFARM_KEY}", abcdef`,
     told: ['SF_KEY_INVALID', '8:26', 'keys[1]', /openssl rand -hex 32/],
@@ -291,7 +291,7 @@ const CASES: readonly Case[] = [
     told: ['SF_CONFIG_SECRET', '8:10', 'keyFile', /cannot be read \(ENOENT\)/],
   },
   {
-    title: 'an admin port for everybody without a token',
+    title: 'a public admin port without a token',
     from: 'farm: lab',
     to: 'farm: lab\nadmin: { bind: 0.0.0.0:8060 }',
     told: ['SF_ADMIN_TOKEN_REQUIRED', '2:8', 'admin.token', /or bind to 127\.0\.0\.1/],
@@ -299,7 +299,7 @@ const CASES: readonly Case[] = [
 ];
 
 for (const { title, from, to, told } of CASES)
-  test(`the configuration is refused with line, column and fix: ${title}`, () => {
+  test(`the configuration is refused with line, column and fix for ${title}`, () => {
     const problems = problemsOf(changed(from, to));
     assert.deepEqual(
       problems.map(({ code, line, column, field }) => [code, `${line}:${column}`, field]),
@@ -319,13 +319,13 @@ test('bad YAML is refused at its line and column', () => {
   }
 });
 
-test('all problems are told at once, in the order of the file', () => {
+test('all problems are reported together, in the order of the file', () => {
   const text = GOOD.replace('udp', 'upd').replace('farm: lab', 'farm: L').replace('mode: dsr', 'mod: dsr');
   const fields = problemsOf(text).map(({ field }) => field);
   assert.deepEqual(fields, ['farm', 'listeners[0].transport', 'balancer.mod']);
 });
 
-test('an empty file and a list are refused, not a crash', () => {
+test('an empty file and a list are refused without a crash', () => {
   assert.ok(problemsOf('').some(({ field }) => field === 'farm'));
   assert.equal(problemsOf('- a\n')[0]?.code, 'SF_CONFIG_INVALID');
   assert.equal(problemsOf('just text')[0]?.code, 'SF_CONFIG_INVALID');
@@ -342,14 +342,14 @@ test('aliases that multiply are refused', () => {
   assert.equal(problemsOf(lines.join('\n'))[0]?.code, 'SF_CONFIG_SYNTAX');
 });
 
-test('a file that is not there is unreadable', () => {
+test('a missing file is unreadable', () => {
   assert.throws(
     () => loadConfig('/nowhere/sipfarm.yaml', ENVIRONMENT),
     (error) => error instanceof SipfarmError && error.code === 'SF_CONFIG_UNREADABLE',
   );
 });
 
-test('a good file comes out with every default', () => {
+test('a good file is loaded with every default', () => {
   const { config, warnings } = load(GOOD);
   assert.deepEqual(warnings, []);
   assert.equal(config.weight, 100);
@@ -368,7 +368,7 @@ test('a good file comes out with every default', () => {
   assert.equal(config.limits.tcpConnections, 10_000);
 });
 
-test('clients are told a name, and TLS, where the file says so', () => {
+test('a name and TLS can be advertised in the file', () => {
   const to = 'tcp, bind: 10.0.0.11:5061, advertise: Sip.Example.com;transport=tls }';
   const { config } = load(changed('tcp, bind: 198.51.100.1:5060 }', to).replace('mode: dsr', 'mode: nat'));
   const [udp, tcp] = config.listeners;
@@ -376,7 +376,7 @@ test('clients are told a name, and TLS, where the file says so', () => {
   assert.deepEqual(udp?.advertise, { host: '198.51.100.1', port: 5060, transport: 'udp' });
 });
 
-test('a UDP listener behind a proxy answers through the member a datagram came to, also with balancer.mode dsr', () => {
+test('a UDP listener behind a proxy answers through the ingress member, also with balancer.mode dsr', () => {
   const { config, warnings } = load(
     GOOD.replaceAll(':5060 }', ':5060, proxyProtocol: require }').replace(
       'mode: dsr',
@@ -393,7 +393,7 @@ test('a UDP listener behind a proxy answers through the member a datagram came t
   assert.deepEqual(warnings, []);
 });
 
-test('trust in everybody is warned of', () => {
+test('trust in all addresses gives a warning', () => {
   for (const network of ['0.0.0.0/0', '::/0']) {
     const { warnings } = load(changed('mode: dsr', `mode: dsr, trusted: ["${network}", "!0.0.0.0/0"]`));
     assert.match(warnings.join(), /anybody may claim/);
@@ -401,12 +401,12 @@ test('trust in everybody is warned of', () => {
   assert.deepEqual(load(changed('mode: dsr', 'mode: dsr, trusted: ["10.0.0.1", "!0.0.0.0/0"]')).warnings, []);
 });
 
-test('the member is named by the host unless the file names it', () => {
+test('the member has the name of the host unless the file names it', () => {
   assert.equal(load(GOOD).config.member, 'fe1');
   assert.equal(load(changed('member: fe1\n', '')).config.member, 'host1');
 });
 
-test('answers go through the ingress unless the balancer leaves the destination address', () => {
+test('answers go through the ingress member unless the balancer keeps the destination address', () => {
   assert.equal(load(changed('mode: dsr', 'mode: none')).config.listeners[0]?.answer, 'ingress');
 });
 
@@ -414,12 +414,12 @@ test('a server with a name has no default list of who may send', () => {
   assert.equal(upstreamOf(load(changed('sip:127.0.0.1:5070', 'sip:pbx.example.org')).config).allow, undefined);
 });
 
-test('environment variables are put into texts, not into names', () => {
+test('environment variables are replaced in texts, not in names', () => {
   const text = changed('farm: lab', `farm: "\${A}-\${B}"`);
   assert.equal(load(text, { ...ENVIRONMENT, A: 'x', B: 'y' }).config.farm, 'x-y');
 });
 
-test('keys come from a file, one a line, the first mints', () => {
+test('keys are read from a file, one per line, and the first one mints', () => {
   const second = 'cd'.repeat(32);
   const text = changed(`keys: ["\${SIPFARM_KEY}"]`, 'keyFile: farm.keys');
   const files = new Map([
@@ -446,7 +446,7 @@ describe('role auto', () => {
   test('is member with listeners and a shared store', () => assert.equal(roleOf(GOOD), 'member'));
   test('is relay without listeners', () => assert.equal(roleOf(without), 'relay'));
   test('is disabled with the memory store', () => assert.equal(roleOf(changed(ETCD, 'kind: memory')), 'disabled'));
-  test('says why, and a role that is written needs no reason', () => {
+  test('has the reason of its choice, and a configured role has none', () => {
     assert.match(load(`${without}role: auto\n`).config.roleChosenBecause, /no listeners/);
     assert.equal(load(`${without}role: relay\n`).config.roleChosenBecause, '');
     assert.equal(load(GOOD).config.role, 'member');
@@ -455,21 +455,21 @@ describe('role auto', () => {
   for (const role of ['member', 'disabled'])
     test(`a ${role} without listeners is refused`, () =>
       assert.match(problemsOf(`${without}role: ${role}\n`)[0]?.message ?? '', /nothing could come in/));
-  test('that becomes disabled without listeners is refused', () =>
+  test('is refused when it becomes disabled without listeners', () =>
     assert.match(
       problemsOf(`${without.replace(ETCD, 'kind: memory')}role: auto\n`)[0]?.message ?? '',
       /auto becomes disabled/,
     ));
-  test('relay needs a store that others share', () =>
+  test('is refused as relay with a store that others do not share', () =>
     assert.match(problemsOf(`${changed(ETCD, 'kind: memory')}role: relay\n`)[0]?.message ?? '', /no members/));
 });
 
-test('a memory store is warned about', () => {
+test('a memory store gives a warning', () => {
   const text = changed('kind: etcd, hosts: [http://127.0.0.1:2379]', 'kind: memory');
   assert.match(load(text).warnings.join(), /store\.kind is memory/);
 });
 
-test('the admin address is found in a file whose keys are not at hand', () => {
+test('the admin address is found in a file whose keys are not available', () => {
   const readFile = (): string => `${GOOD}admin: { bind: 127.0.0.1:9999, token: "\${T}" }\n`;
   const address = loadAdminAddress('x.yaml', { T: 'tok' }, { readFile });
   assert.deepEqual([address.bind.port, address.token?.reveal()], [9999, 'tok']);

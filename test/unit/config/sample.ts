@@ -1,4 +1,4 @@
-// A good configuration for the tests of this folder, and a way to change one line of it.
+// A valid configuration for the tests of this folder, and a way to change one line of it.
 
 import { type Loaded, parseConfig } from '../../../src/config/load.ts';
 import { ConfigError, type Problem } from '../../../src/config/problems.ts';
@@ -20,7 +20,7 @@ relay: { bind: 10.0.0.11:5064 }
 service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
 `;
 
-/** GOOD with `from` replaced; throws when it is not there. */
+/** Returns GOOD with `from` replaced; throws when it does not contain `from`. */
 export function changed(from: string, to: string): string {
   if (!GOOD.includes(from)) throw new Error(`the sample holds no ${from}`);
   return GOOD.replace(from, to);
@@ -30,7 +30,7 @@ export function load(text: string, environment: Readonly<Record<string, string>>
   return parseConfig('x.yaml', text, environment, { hostName: 'host1' });
 }
 
-/** The problems of a bad configuration. */
+/** Returns the problems of an invalid configuration. */
 export function problemsOf(text: string, environment?: Readonly<Record<string, string>>): readonly Problem[] {
   try {
     load(text, environment);

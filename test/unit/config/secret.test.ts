@@ -13,7 +13,7 @@ function assertHidden(text: string): void {
   for (const secret of [KEY, TOKEN, PASSWORD]) assert.ok(!text.includes(secret), text);
 }
 
-/** Log lines as they are written. */
+/** Returns a target that collects log lines. */
 function recorder(): { readonly lines: string[]; write(line: string): void } {
   const lines: string[] = [];
   return { lines, write: (line) => void lines.push(line) };
@@ -32,7 +32,7 @@ test('a secret prints as [secret] wherever a configuration is printed', () => {
   assert.equal(config.admin.token?.reveal(), TOKEN);
 });
 
-test('a secret does not reach the log, whatever field it stands in', () => {
+test('a secret never reaches the log, whatever field has it', () => {
   const record = recorder();
   const log = makeLog({ level: 'info', destination: record });
   const { config } = load(TEXT);
@@ -48,7 +48,7 @@ test('a secret does not reach the log, whatever field it stands in', () => {
   assert.match(record.lines[0]!, /\[secret\]/);
 });
 
-test('a wrong configuration tells nothing of its secrets', () => {
+test('the errors of an invalid configuration contain no secrets', () => {
   const short = KEY.slice(0, 40);
   const wrong = changed(`"\${SIPFARM_KEY}"`, `"${short}", 12`).replace('farm: lab', 'farm: L');
   for (const { message } of problemsOf(wrong)) assert.ok(!message.includes(short));
@@ -56,12 +56,12 @@ test('a wrong configuration tells nothing of its secrets', () => {
   for (const { message } of problemsOf(`keys: [${KEY}\nfarm: { ${TOKEN} ]`)) assertHidden(message);
 });
 
-test('equal secrets are equal without being shown', () => {
+test('equal secrets compare as equal without being shown', () => {
   assert.ok(new Secret('a').equals(new Secret('a')));
   assert.ok(!new Secret('a').equals(new Secret('b')));
 });
 
-test('the log level changes while it runs, for children too', () => {
+test('the log level can change at run time, for child loggers, too', () => {
   const record = recorder();
   const log = makeLog({ level: 'info', destination: record, fields: { member: 'fe1' } });
   const child = log.child({ room: 'relay' });

@@ -1,4 +1,4 @@
-// relay.mode transparent in the configuration: which listeners get a hatch, where, and what stands in its way.
+// relay.mode transparent in the configuration: listeners with a transparent port, its address, and conflicts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { liveDiff } from '../../../src/config/live.ts';
@@ -10,7 +10,7 @@ const LISTENERS = `  - { name: edge, transport: udp, bind: 198.51.100.1:5060 }
   - { name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }
 `;
 
-/** GOOD in transparent mode, with other listeners and the relay link at `bind`. */
+/** Returns GOOD in transparent mode, with other listeners and the relay link at `bind`. */
 function file(listeners = LISTENERS, bind = '10.0.0.11:5064'): string {
   return GOOD.replace(LISTENERS, listeners).replace('bind: 10.0.0.11:5064', `bind: ${bind}, mode: transparent`);
 }
@@ -18,13 +18,13 @@ function file(listeners = LISTENERS, bind = '10.0.0.11:5064'): string {
 const ports = (text: string): string[] =>
   transparentPorts(load(text).config).map(({ name, at: target }) => `${name} ${target.address} ${target.port}`);
 
-test('relay.mode is envelope unless told otherwise, and then there are no hatches', () => {
+test('relay.mode is envelope by default, without transparent ports', () => {
   const { config } = load(GOOD);
   assert.equal(config.relay.mode, 'envelope');
   assert.deepEqual(transparentPorts(config), []);
 });
 
-test('a hatch stands behind the port of the relay link for each UDP listener that answers directly in its family', () => {
+test("each UDP listener with direct answers in the link's family has a transparent port behind the port of the relay link", () => {
   const listeners = `  - { name: tcp, transport: tcp, bind: 198.51.100.1:5060 }
   - { name: edge, transport: udp, bind: 198.51.100.1:5060 }
   - { name: edge6, transport: udp, bind: "[2001:db8::1]:5060" }
@@ -38,7 +38,7 @@ test('a hatch stands behind the port of the relay link for each UDP listener tha
   assert.deepEqual(ports(trusted(file(listeners, '10.0.0.11:0'))), ['edge 10.0.0.11 0', 'other 10.0.0.11 0']);
 });
 
-test('the hatches of several workers come behind their relay links, and no two share a port', () => {
+test('the transparent ports of several workers follow their relay links, and all ports differ', () => {
   const { config } = load(`${file()}workers: 3\n`);
   const workers = [0, 1, 2].map((index) => workerConfig(config, index));
   assert.deepEqual(
@@ -56,13 +56,13 @@ test('the hatches of several workers come behind their relay links, and no two s
 });
 
 for (const role of ['disabled', 'relay'])
-  test(`a node of role ${role} has no hatches: its packets go in frames, and that is no warning`, () => {
+  test(`a node of role ${role} has no transparent ports, because its packets go in frames, and gets no warning`, () => {
     const { config, warnings } = load(`${file()}role: ${role}\n`);
     assert.deepEqual(transparentPorts(config), []);
     assert.ok(!warnings.join().includes('transparent'));
   });
 
-test('a mode that no listener can use is a warning', () => {
+test('a mode that no listener can use gives a warning', () => {
   assert.deepEqual(load(file()).warnings, []);
   const { warnings } = load(file().replace('mode: dsr', 'mode: none'));
   assert.match(warnings.join(), /relay\.mode is transparent/);
@@ -76,9 +76,9 @@ for (const [what, text] of [
       '  - { name: edge, transport: udp, bind: 10.0.0.11:5060 }\n  - { name: two, transport: udp, bind: 10.0.0.11:5065 }\n',
     ),
   ],
-  ['no port there is', file(LISTENERS, '10.0.0.11:65535')],
+  ['a port above 65535', file(LISTENERS, '10.0.0.11:65535')],
 ] as const)
-  test(`a hatch at ${what} is refused, and the field to change is named`, () => {
+  test(`a transparent port at ${what} is refused with the name of the field to change`, () => {
     const [problem, ...more] = problemsOf(text);
     assert.equal(problem?.field, 'relay.bind');
     assert.match(problem?.message ?? '', /opens 10\.0\.0\.11:\d+ for listener edge/);

@@ -1,4 +1,4 @@
-// One file for several workers: what each gets, and what does not go together.
+// One file for several workers: the configuration of each, and conflicts.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -9,7 +9,7 @@ import { changed, GOOD, load, problemsOf, upstreamOf } from './sample.ts';
 
 const WORKERS = changed('member: fe1', 'member: fe1\nworkers: 3');
 
-test('a configuration without workers is that of one process, which shares its listeners with nobody', () => {
+test('a configuration without workers is for one process, which shares no listeners', () => {
   const { config } = load(GOOD);
   assert.equal(config.workers, 1);
   assert.deepEqual(memberIds(config), ['fe1']);
@@ -19,7 +19,7 @@ test('a configuration without workers is that of one process, which shares its l
   );
 });
 
-test('each worker is a member of its own, with its own ports and the same listeners', () => {
+test('each worker is its own member, with its own ports and the same listeners', () => {
   const { config } = load(WORKERS);
   assert.deepEqual(memberIds(config), ['fe1.0', 'fe1.1', 'fe1.2']);
   for (const index of [0, 1, 2]) {
@@ -34,7 +34,7 @@ test('each worker is a member of its own, with its own ports and the same listen
       listenerConfigs(own, undefined).map(({ shared }) => shared),
       [true, true],
     );
-    // All else is as it stands in the file.
+    // All other fields are as in the file.
     const { live, restart } = liveDiff(config, own);
     assert.deepEqual(live, []);
     assert.deepEqual(restart, [
@@ -43,20 +43,20 @@ test('each worker is a member of its own, with its own ports and the same listen
   }
 });
 
-test('an advertised address of the service counts up from itself, and a port that the system picks stays so', () => {
+test('an advertised address of the service is counted up from itself, and a port chosen by the system stays 0', () => {
   const text = WORKERS.replace('bind: 127.0.0.1:5062', 'bind: 127.0.0.1:0, advertise: 192.0.2.1:6000');
   const service = upstreamOf(workerConfig(load(text).config, 2));
   assert.deepEqual(service.bind, { address: '127.0.0.1', port: 0 });
   assert.deepEqual(service.advertise, { address: '192.0.2.1', port: 6002 });
 });
 
-test('a change of the file is for a worker what it is for the host', () => {
+test('a change of the file is the same change for a worker as for the host', () => {
   const before = workerConfig(load(WORKERS).config, 1);
   const after = workerConfig(load(WORKERS.replace('workers: 3', 'workers: 4\nweight: 7')).config, 1);
   assert.deepEqual(liveDiff(before, after), { live: ['weight'], restart: ['workers'] });
 });
 
-test('no message of the SIP server gets to the doors of another worker', () => {
+test('requests of the SIP server cannot reach the ports of another worker', () => {
   const own = workerConfig(load(WORKERS).config, 0);
   const forbidden = forbiddenTargets({
     ...own,
@@ -70,7 +70,7 @@ test('no message of the SIP server gets to the doors of another worker', () => {
   assert.equal(forbidden.has('10.0.0.11', 5067), false);
 });
 
-test('workers that do not go with the rest of the file are refused where they stand', () => {
+test('workers that conflict with the rest of the file are refused at the conflicting field', () => {
   const cases: readonly (readonly [string, string, string, RegExp])[] = [
     [
       '{ kind: etcd, hosts: [http://127.0.0.1:2379] }',
@@ -130,10 +130,10 @@ test('workers that do not go with the rest of the file are refused where they st
     assert.equal(problemsOf(WORKERS.replace('workers: 3', `workers: ${wrong}`))[0]?.field, 'workers');
 });
 
-test('ports next to each other on different addresses, or of different transports, are no collision', () => {
+test('adjacent ports on different addresses or of different transports do not conflict', () => {
   for (const [from, to] of [
     ['10.0.0.11:5064', '10.0.0.11:5062'],
-    // The SIP server is spoken to by UDP, the admin server by TCP.
+    // The SIP server is reached by UDP, the admin server by TCP.
     ['bind: 127.0.0.1:5062', 'bind: 127.0.0.1:8058'],
   ] as const)
     assert.deepEqual(load(WORKERS.replace(from, to)).warnings, []);

@@ -15,11 +15,11 @@ function sources(folder: string): string[] {
 }
 
 for (const [path, text] of renderDocs())
-  test(`${path} is what the code says; npm run docs writes it`, () => {
+  test(`${path} is the generated text; npm run docs writes it`, () => {
     assert.equal(readFileSync(join(ROOT, path), 'utf8'), text);
   });
 
-test('every error code is used, and none that is used is missing in the catalogue', () => {
+test('every error code is used, and every used code is in the catalogue', () => {
   const files = [...sources(join(ROOT, 'src')), ...sources(join(ROOT, 'bin'))].filter(
     (path) => !path.endsWith('errors.ts'),
   );
@@ -35,7 +35,7 @@ test('every error code is used, and none that is used is missing in the catalogu
   );
 });
 
-test('the samples of the configuration page are good', () => {
+test('the samples of the configuration page are valid', () => {
   for (const sample of [DSR_SAMPLE, NAT_SAMPLE]) {
     const { warnings } = parseConfig('sample', sample, { SIPFARM_KEY: 'ab'.repeat(32) });
     assert.deepEqual(warnings, []);

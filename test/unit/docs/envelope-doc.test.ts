@@ -14,7 +14,7 @@ const KEY = '1'.padStart(64, '0');
 const keys = keyring([KEY]);
 const MESSAGE = Buffer.from('message');
 
-/** A frame in which no two fields hold the same octets. */
+/** Returns a frame in which all fields have different octets. */
 function frameOf(source: string, local: string): Buffer {
   const frame = Object.assign(new Frame(), {
     kind: FrameKind.egress,
@@ -39,7 +39,7 @@ function frameOf(source: string, local: string): Buffer {
   return room.subarray(0, encodeFrame(keys, frame, MESSAGE, 0, MESSAGE.length, room, 0));
 }
 
-/** What the octets of each field are, in hexadecimal; the MAC is whatever stands there. */
+/** Returns the octets of each field in hexadecimal; the MAC is taken from the frame. */
 function expected(ipv6: boolean): Record<string, string> {
   return {
     signature: '0d0a0d0a000d0a515549540a',
@@ -71,7 +71,7 @@ function expected(ipv6: boolean): Record<string, string> {
 }
 
 for (const ipv6 of [false, true])
-  test(`every field stands where the page says, with ${ipv6 ? 'IPv6' : 'IPv4'} addresses, and there is no gap`, () => {
+  test(`every field is at the place in the page, with ${ipv6 ? 'IPv6' : 'IPv4'} addresses and without gaps`, () => {
     const frame = ipv6 ? frameOf('2001:db8::1', '2001:db8::2') : frameOf('203.0.113.10', '198.51.100.1');
     const fields = expected(ipv6);
     const rows = tableOf(text, 'field');
@@ -90,7 +90,7 @@ for (const ipv6 of [false, true])
     assert.equal(behind, frame.length);
   });
 
-test('the sizes, kinds and limits of the page are those of the code', () => {
+test('the sizes, kinds and limits in the page are those of the code', () => {
   const said = text.replace(/\s+/g, ' ');
   assert.ok(said.includes(`The head is ${HEAD_IPV4} octets with IPv4 addresses and ${HEAD_IPV6} with IPv6`));
   assert.ok(
@@ -103,7 +103,7 @@ test('the sizes, kinds and limits of the page are those of the code', () => {
   );
 });
 
-test('the MTU arithmetic is right', () => {
+test('the MTU arithmetic is correct', () => {
   const rows = tableOf(text, 'relay link over');
   assert.equal(rows.length, 4);
   for (const [link, inside, headers, head, longest] of rows) {
@@ -113,7 +113,7 @@ test('the MTU arithmetic is right', () => {
   }
 });
 
-test('decoding the frame of the page shows what the page shows', () => {
+test('decoding the frame in the page gives the output in the page', () => {
   const [, hex = '', shown = ''] = blocks(text, '');
   assert.equal(showDecoded(decode(hex, keys)).trimEnd(), shown.trimEnd());
   assert.ok(shown.includes(`listener            ${listenerCode('edge')}\n`));

@@ -1,10 +1,10 @@
-// The table of etcd's faults in docs/operations.md says what the fault suite asserts, row by row.
+// The table of etcd's faults in docs/operations.md equals the cases of the fault suite, row by row.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { ETCD_FAULTS } from '../../faults/etcd-faults.ts';
 
-test('the table of faults of etcd has the cases of the fault suite, and what they assert', () => {
+test('the table of etcd faults has the cases and the assertions of the fault suite', () => {
   const text = readFileSync(new URL('../../../docs/operations.md', import.meta.url), 'utf8');
   const section = text.slice(text.indexOf('## Faults of etcd, one by one'), text.indexOf('## Troubleshooting'));
   const rows = section.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| fault |'));

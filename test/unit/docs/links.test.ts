@@ -4,12 +4,12 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 import { page, ROOT } from './markdown.ts';
 
-/** The page without code: what stands in fences and between backticks links to nothing. */
+/** Returns the page without code: fences and backticks contain no links. */
 function prose(text: string): string {
   return text.replace(/^```.*?^```$/gms, '').replace(/`[^`\n]*`/g, 'code');
 }
 
-/** The anchors that GitHub gives the headings of a page. */
+/** Returns the anchors that GitHub gives the headings of a page. */
 function anchorsOf(text: string): Set<string> {
   const anchors = new Set<string>();
   for (const [, heading = ''] of text.replace(/^```.*?^```$/gms, '').matchAll(/^#{1,6} +(.+)$/gm)) {
@@ -24,7 +24,7 @@ function anchorsOf(text: string): Set<string> {
   return anchors;
 }
 
-/** What is wrong with the links of the page at `path`. */
+/** Returns the problems of the links in the page at `path`. */
 function deadLinks(path: string, text: string): string[] {
   const dead: string[] = [];
   for (const [, target = ''] of prose(text).matchAll(/\]\(([^)\s]+)\)/g)) {
@@ -47,11 +47,11 @@ function deadLinks(path: string, text: string): string[] {
 const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...globSync('docs/**/*.md', { cwd: ROOT }).sort()];
 
 for (const path of pages)
-  test(`every relative link of ${path} leads somewhere`, () => {
+  test(`every relative link of ${path} has a target`, () => {
     assert.deepEqual(deadLinks(path, page(path)), []);
   });
 
-test('a link to a file or heading that is not there is found', () => {
+test('a link to a missing file or heading is found', () => {
   const text =
     '# Here\n[a](#here) [b](#there) [c](nothing.md) [d](README.md#status) [e](https://example.org/) `[f](no.md)`\n';
   assert.deepEqual(deadLinks('PAGE.md', text), [
@@ -61,7 +61,7 @@ test('a link to a file or heading that is not there is found', () => {
   ]);
 });
 
-test('every page of docs/ can be reached from the README', () => {
+test('every page of docs/ is reachable from the README', () => {
   const reached = new Set<string>();
   const visit = (path: string): void => {
     if (reached.has(path) || !existsSync(join(ROOT, path))) return;

@@ -1,4 +1,4 @@
-// Reads the project's Markdown pages for the tests of what they say.
+// Reads the project's Markdown pages for the tests of their contents.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -8,14 +8,17 @@ export function page(path: string): string {
   return readFileSync(join(ROOT, path), 'utf8');
 }
 
-/** The fenced blocks of a page in one language; '' for blocks without. */
+/** Returns the fenced blocks of a page in one language; '' for blocks without one. */
 export function blocks(text: string, language: string): string[] {
   return [...text.matchAll(/^```([a-z]*)\n(.*?)^```$/gms)]
     .filter((match) => match[1] === language)
     .map((match) => match[2] ?? '');
 }
 
-/** The rows of the first table whose heading line begins with `| ${first} |`, as cells without blanks around; heading and ruler left out. */
+/**
+ * Returns the rows of the first table whose heading line begins with `| ${first} |`, as trimmed cells without heading
+ * and ruler.
+ */
 export function tableOf(text: string, first: string): string[][] {
   const lines = text.split('\n');
   const at = lines.findIndex((line) => line.startsWith(`| ${first} |`));

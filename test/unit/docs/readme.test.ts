@@ -36,7 +36,7 @@ test('the README has a first configuration for DSR, for NAT and for a farm witho
   assert.deepEqual(modes, ['dsr', 'nat', 'none']);
 });
 
-test('the README gives both commands as they are to be typed', () => {
+test('the README has both commands in full', () => {
   const shell = blocks(page('README.md'), 'sh').map((block) => block.trim());
   for (const command of ['npm ci && npm start', 'npm ci && npm test', 'sipp 127.0.0.1:5060 -sn uac -m 100'])
     assert.ok(shell.includes(command), command);

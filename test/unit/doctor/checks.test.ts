@@ -9,10 +9,10 @@ import { codes, config, ETH0, facts, find, LO, LO_WITH_VIP, OWN_KEY, record, sys
 
 const NAT = ['mode: dsr', 'mode: nat'] as const;
 
-test('a host that is set up well has no finding', () => assert.deepEqual(codes({}), []));
+test('a host with a correct setup has no finding', () => assert.deepEqual(codes({}), []));
 
 describe('the VIP under DSR', () => {
-  it('is missed when it is on no interface, and mended by an alias on lo', () => {
+  it('is reported as missing when it is on no interface, with an alias on lo as the fix', () => {
     const [found] = find('DR_VIP_MISSING', { interfaces: [LO, ETH0] });
     assert.equal(found?.severity, 'fault');
     assert.equal(found?.mend[0], 'ip addr add 198.51.100.1/32 dev lo');
@@ -28,7 +28,7 @@ describe('the VIP under DSR', () => {
     assert.deepEqual(found?.fixes, [], 'taking an address away is not safe');
   });
 
-  it('may not be on an interface with neighbours', () => {
+  it('may not be on an interface that has neighbours', () => {
     const outer = { ...ETH0, addresses: [...ETH0.addresses, { address: '198.51.100.1', prefix: 32 }] };
     assert.deepEqual(codes({ interfaces: [LO, outer] }), ['DR_VIP_NOT_ON_LO']);
   });
@@ -38,23 +38,23 @@ describe('the VIP under DSR', () => {
     assert.deepEqual(codes({ interfaces: [LO, dummy, ETH0] }), []);
   });
 
-  it('is looked for with mask 128 when it is an IPv6 address, and ARP does not matter then', () => {
+  it('must have mask 128 when it is an IPv6 address, without a check of ARP', () => {
     const six = config('198.51.100.1:5060', '"[2001:db8::1]:5060"');
     const given = { sysctl: sysctls({ all: { arp_ignore: 0, arp_announce: 0 } }) };
     assert.deepEqual(codes(given, six), ['DR_VIP_MISSING']);
     assert.equal(find('DR_VIP_MISSING', given, six)[0]?.mend[0], 'ip addr add 2001:db8::1/128 dev lo');
   });
 
-  it('is no matter of other modes', () => {
+  it('is not checked in other modes', () => {
     const nat = config('dsr', 'nat');
     assert.ok(!codes({ interfaces: [LO, ETH0] }, nat).some((code) => code.startsWith('DR_VIP')));
   });
 });
 
-describe('an address that is bound', () => {
+describe('a bound address', () => {
   const missing = { refused: 'EADDRNOTAVAIL', local: false };
 
-  it('must be on this host in every mode, and is named with all that is bound to it', () => {
+  it('must be on this host in every mode, and is reported with all its uses', () => {
     for (const mode of ['dsr', 'nat', 'none']) {
       const bound = new Map(['10.0.0.11', '127.0.0.1'].map((address) => [address, missing]));
       const found = find('DR_ADDRESS_MISSING', { bound }, config('mode: dsr', `mode: ${mode}`));
@@ -67,7 +67,7 @@ describe('an address that is bound', () => {
     }
   });
 
-  it('is missed at a listener unless it is a VIP of DSR, which has a finding of its own', () => {
+  it('is reported at a listener unless it is a VIP of DSR, which has its own finding', () => {
     const bound = new Map([['198.51.100.1', missing]]);
     const [found] = find('DR_ADDRESS_MISSING', { bound }, config('mode: dsr', 'mode: nat'));
     assert.equal(found?.about, '198.51.100.1 (listener edge)');
@@ -75,7 +75,7 @@ describe('an address that is bound', () => {
     assert.deepEqual(codes({ bound, interfaces: [LO, ETH0] }), ['DR_VIP_MISSING']);
   });
 
-  it('is looked at for hatches too, and not where it is a wildcard', () => {
+  it('is also checked for transparent ports, and not when it is a wildcard', () => {
     const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
     const [found] = find('DR_ADDRESS_MISSING', { bound: new Map([['10.0.0.11', missing]]) }, transparent);
     assert.equal(found?.about, '10.0.0.11 (hatch of listener edge, relay.bind)');
@@ -83,7 +83,7 @@ describe('an address that is bound', () => {
     assert.deepEqual(boundAddresses(wild), ['198.51.100.1', '10.0.0.11', '127.0.0.1']);
   });
 
-  it('that can be bound without being here is warned of: ip_nonlocal_bind allows it', () => {
+  it('gives a warning when it can be bound without being here, because of ip_nonlocal_bind', () => {
     const bound = new Map([['10.0.0.11', { refused: undefined, local: false }]]);
     const [found] = find('DR_ADDRESS_MISSING', { bound });
     assert.equal(found?.severity, 'warning');
@@ -109,14 +109,14 @@ describe('ARP for the VIP', () => {
     });
   }
 
-  it('goes by the larger value of all and the interface', () => {
+  it('depends on the larger value of all and the interface', () => {
     assert.deepEqual(codes({ sysctl: sysctls({ all: { arp_announce: 0 }, eth0: { arp_announce: 2 } }) }), []);
     assert.deepEqual(codes({ sysctl: sysctls({ all: { arp_announce: 1 }, eth0: { arp_announce: 0 } }) }), [
       'DR_ARP_ANNOUNCE',
     ]);
   });
 
-  it('is mended at the interface too when that sets a value that is too large', () => {
+  it('is fixed at the interface, too, when its value there is too large', () => {
     const [found] = find('DR_ARP_IGNORE', { sysctl: sysctls({ eth0: { arp_ignore: 3 } }) });
     assert.deepEqual(found?.fixes.map(commandOf), [
       'sysctl -w net.ipv4.conf.all.arp_ignore=1',
@@ -131,7 +131,7 @@ describe('ARP for the VIP', () => {
     assert.deepEqual(codes({ interfaces: [LO_WITH_VIP, ETH0, down, six], sysctl }), []);
   });
 
-  it('is hinted at when the settings would be gone after a boot', () => {
+  it('gives a hint when the settings would be lost at a reboot', () => {
     const found = find('DR_NOT_PERSISTED', { persisted: new Map() });
     assert.deepEqual(found[0]?.mend, [
       "echo 'net.ipv4.conf.all.arp_ignore = 1' >> /etc/sysctl.d/60-sipfarm.conf",
@@ -140,7 +140,7 @@ describe('ARP for the VIP', () => {
     assert.ok(isWell(found));
   });
 
-  it('is hinted at when a file of the boot sets it otherwise', () => {
+  it('gives a hint when a boot file sets another value', () => {
     const persisted = new Map([...facts().persisted, ['net/ipv4/conf/all/arp_ignore', '0']] as const);
     assert.match(find('DR_NOT_PERSISTED', { persisted })[0]?.reason ?? '', /make it 0/);
   });
@@ -158,7 +158,7 @@ describe('ARP for the VIP', () => {
 });
 
 describe('a listener', () => {
-  it('bound to a wildcard while its VIP is an alias here is named, whatever the mode says', () => {
+  it('on a wildcard while its VIP is an alias here is reported in any mode', () => {
     const wild = config(
       '198.51.100.1:5060 }\nbalancer: { mode: dsr',
       '0.0.0.0:5060, advertise: 198.51.100.1:5060 }\nbalancer: { mode: nat',
@@ -172,7 +172,7 @@ describe('a listener', () => {
     assert.deepEqual(codes({ interfaces: [LO, ETH0] }, wild), [], 'behind NAT a wildcard is good');
   });
 
-  it('without an address for clients is named behind a NAT balancer', () => {
+  it('without an address for clients is reported behind a NAT balancer', () => {
     assert.deepEqual(codes({ interfaces: [LO, ETH0] }, config(...NAT)), ['DR_ADVERTISE_MISSING']);
     const good = config(
       '198.51.100.1:5060 }\nbalancer: { mode: dsr',
@@ -186,7 +186,7 @@ describe('a listener', () => {
     assert.deepEqual(codes({ interfaces: [LO, ETH0] }, named), [], 'a domain name is one');
   });
 
-  it('whose port the kernel may give away is named, unless it is reserved', () => {
+  it("with a port from the kernel's own range is reported, unless it is reserved", () => {
     const high = config('5060 }', '40000 }');
     const [found] = find('DR_PORT_RANGE', {}, high);
     assert.equal(found?.mend[0], 'sysctl -w net.ipv4.ip_local_reserved_ports=40000');
@@ -200,7 +200,7 @@ describe('a listener', () => {
   });
 });
 
-test('no probe sources are a warning behind a balancer, and nothing without one', () => {
+test('missing probe sources give a warning behind a balancer, and nothing without one', () => {
   assert.deepEqual(codes({}, config('[198.51.100.254/32]', '[]')), ['DR_PROBES_EMPTY']);
   assert.deepEqual(codes({}, config('mode: dsr, probes: [198.51.100.254/32]', 'mode: none')), []);
 });
@@ -208,14 +208,14 @@ test('no probe sources are a warning behind a balancer, and nothing without one'
 describe('the source check', () => {
   const eth1 = { ...ETH0, name: 'eth1', addresses: [{ address: '198.51.100.11', prefix: 24 }] };
   const strict = { interfaces: [LO_WITH_VIP, ETH0, eth1], sysctl: sysctls({ eth1: { rp_filter: 1 } }) };
-  it('is a fault where the balancer is known to be', () => {
+  it('is a fault on the interface of the balancer', () => {
     const routes = new Map([['198.51.100.254', { device: 'eth1', mtu: 1500 }]]);
     const [found] = find('DR_RP_FILTER', { ...strict, routes });
     assert.equal(found?.severity, 'fault');
     assert.deepEqual(found?.fixes.map(commandOf), ['sysctl -w net.ipv4.conf.eth1.rp_filter=2']);
   });
 
-  it('is a hint where the balancer could be, and nothing when it is loose', () => {
+  it('is a hint on interfaces that may have the balancer, and nothing when it is loose', () => {
     assert.equal(find('DR_RP_FILTER', strict)[0]?.severity, 'hint');
     assert.deepEqual(codes({ ...strict, sysctl: sysctls({ all: { rp_filter: 2 }, eth1: { rp_filter: 1 } }) }), []);
   });
@@ -228,7 +228,7 @@ describe('the transparent relay', () => {
   const wan = { ...ETH0, addresses: [{ address: '192.0.2.11', prefix: 24 }] };
   const two = { interfaces: [LO_WITH_VIP, wan, lan], sysctl: sysctls({ eth1: { rp_filter: 1 } }), raw: able };
 
-  it('needs no strict source check where it brings in packets of clients whom another interface leads to', () => {
+  it('needs a loose source check where packets of clients with a route by another interface come in', () => {
     const [found] = find('DR_RP_FILTER', two, transparent);
     assert.deepEqual([found?.severity, found?.about], ['fault', 'eth1']);
     assert.deepEqual(found?.fixes.map(commandOf), ['sysctl -w net.ipv4.conf.eth1.rp_filter=2']);
@@ -236,14 +236,14 @@ describe('the transparent relay', () => {
     assert.equal(find('DR_RP_FILTER', two)[0]?.severity, 'hint', 'frames come from the members');
   });
 
-  it('is told how to build its module', () => {
+  it('is reported with the command that builds its module', () => {
     const trouble =
       'the module raw-socket does not load in Node.js 24; build it with: /usr/bin/node /opt/x.js (no such file)';
     const [found] = find('DR_RAW_MODULE', { raw: { ...able, lacks: 'module', trouble } }, transparent);
     assert.equal(found?.mend[0], '/usr/bin/node /opt/x.js');
   });
 
-  it('needs its module, and a service that has the right', () => {
+  it('needs its module and a service with the right', () => {
     const judged = (given: object, others: object = {}) =>
       diagnose(transparent, [], facts({ raw: { ...able, ...given }, ...others }))
         .filter(({ code }) => code.startsWith('DR_RAW'))
@@ -258,17 +258,17 @@ describe('the transparent relay', () => {
 });
 
 describe('the kernel', () => {
-  it('is asked for buffers as large as sipfarm wants them', () => {
+  it('must allow buffers of the size that sipfarm requests', () => {
     const [found] = find('DR_BUFFER', { sysctl: sysctls({}, { 'net/core/rmem_max': '212992' }) });
     assert.equal(found?.mend[0], 'sysctl -w net.core.rmem_max=4194304');
   });
 
-  it('must let as many files be open as there may be connections', () => {
+  it('must allow as many open files as there may be connections', () => {
     assert.deepEqual(codes({ openFiles: { limit: 10_000, of: 'the running member' } }), ['DR_OPEN_FILES']);
     assert.deepEqual(codes({ openFiles: { limit: 10_256, of: 'the running member' } }), []);
   });
 
-  it('may have no SIP module in its packet filter', () => {
+  it('must have no SIP module in its packet filter', () => {
     const [found] = find('DR_SIP_CONNTRACK', { modules: new Set(['nf_conntrack', 'nf_conntrack_sip', 'nf_nat_sip']) });
     assert.equal(found?.mend[0], 'modprobe -r nf_nat_sip nf_conntrack_sip');
   });
@@ -281,13 +281,13 @@ describe('the kernel', () => {
     assert.deepEqual(codes({ sysctl, tracked: 3, untracked: true }), ['DR_CONNTRACK']);
   });
 
-  it('may track what it likes on a node without listeners, whose doors nobody probes', () => {
+  it('may track connections on a node without listeners, which gets no probes', () => {
     const sysctl = sysctls({}, { 'net/netfilter/nf_conntrack_count': '7' });
     const relay = { ...config('[198.51.100.254/32]', '[]'), role: 'relay' as const, listeners: [] };
     assert.deepEqual(codes({ sysctl }, relay), []);
   });
 
-  it('tells what it has lost', () => {
+  it('is reported with its counters of lost packets', () => {
     assert.equal(find('DR_UDP_LOST', { datagrams: { bufferFull: 3, fragmentsLost: 4 } }).length, 2);
   });
 });
@@ -297,20 +297,20 @@ describe('the relay link', () => {
     paths: new Map([['10.0.0.12:5064', { tcp: 'open' as const, passes: 1500, ...given }]]),
   });
 
-  it('is too wide when the route is narrower than relay.mtu', () => {
+  it('has too large an MTU when the route is narrower than relay.mtu', () => {
     const routes = new Map([['10.0.0.12', { device: 'wg0', mtu: 1420 }]]);
     const [found] = find('DR_RELAY_MTU', { routes });
     assert.equal(found?.mend[0], '# on every member, in /etc/sipfarm/sipfarm.yaml: relay: { mtu: 1420 }');
     assert.deepEqual(codes({ routes }, config('10.0.0.11:5064 }', '10.0.0.11:5064, mtu: 1420 }')), []);
   });
 
-  it('is too wide when long packets vanish on the way', () => {
+  it('has too large an MTU when long packets are lost on the path', () => {
     const [found] = find('DR_RELAY_MTU', path({ passes: 1400 }));
     assert.match(found?.mend.join() ?? '', /mtu: 1400 /);
     assert.deepEqual(found?.fixes.map(commandOf), ['sysctl -w net.ipv4.tcp_mtu_probing=1']);
   });
 
-  it('needs a kernel that finds out what passes by TCP, when long packets vanish and relay.mtu says so', () => {
+  it('needs a kernel that probes the MTU of TCP when long packets are lost and relay.mtu is right', () => {
     const narrow = config('10.0.0.11:5064 }', '10.0.0.11:5064, mtu: 1400 }');
     const [found] = find('DR_RELAY_MTU', path({ passes: 1400 }), narrow);
     assert.doesNotMatch(found?.mend.join() ?? '', /relay:/);
@@ -319,7 +319,7 @@ describe('the relay link', () => {
     assert.deepEqual(codes({ ...path({ passes: 1399 }), sysctl }, narrow), ['DR_RELAY_MTU']);
   });
 
-  it('is not blamed when the peer answers no packet of the probe at all', () => {
+  it('gets no MTU finding when the peer answers no packet of the probe at all', () => {
     assert.deepEqual(codes(path({ passes: undefined })), []);
   });
 
@@ -327,13 +327,13 @@ describe('the relay link', () => {
     ['refused', 'refuses TCP'],
     ['silent', 'does not answer TCP'],
   ] as const)
-    it(`is named when a peer's relay port ${said}`, () => {
+    it(`is reported when a peer's relay port ${said}`, () => {
       const [found] = find('DR_RELAY_UNREACHABLE', path({ tcp }));
       assert.ok(found?.reason.includes(said), found?.reason);
       assert.equal(found?.about, 'fe2 (10.0.0.12:5064)');
     });
 
-  it('is named when a peer answers no probe, with what the peer says of us', () => {
+  it("is reported when a peer answers no probe, with the peer's view of this member", () => {
     const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: false, reachable: false, misses: ['fe1'] };
     const member = { ...facts().member!, peers: [peer] };
     const [found] = find('DR_RELAY_UNREACHABLE', { member });
@@ -341,13 +341,13 @@ describe('the relay link', () => {
     assert.deepEqual(codes({ member }), ['DR_RELAY_UNREACHABLE'], 'one fault, one finding');
   });
 
-  it('is named when a peer reports that it cannot reach a third member', () => {
+  it('is reported when a peer reports that it cannot reach a third member', () => {
     const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: true, reachable: true, misses: ['fe3'] };
     const [found] = find('DR_PEERS_APART', { member: { ...facts().member!, peers: [peer] } });
     assert.equal(found?.about, 'fe2, fe3');
   });
 
-  it('is mended here first when TCP gets through and datagrams do not, or when only the peer misses this member', () => {
+  it('is fixed here first when only TCP gets through, or when only the peer misses this member', () => {
     const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: true, reachable: false, misses: [] };
     const seen = (given: object) => ({ member: { ...facts().member!, peers: [{ ...peer, ...given }] } });
     const rule = "nft insert rule inet filter input meta l4proto '{ tcp, udp }' th dport 5064 accept";
@@ -356,7 +356,7 @@ describe('the relay link', () => {
     assert.deepEqual([outsideFarm?.severity, outsideFarm?.mend[0]], ['fault', rule]);
   });
 
-  it('may have one member at an address', () => {
+  it('must have only one member at an address', () => {
     const records = [record(1), record(2, { relay: '10.0.0.11:5064' })];
     assert.match(find('DR_RELAY_DUPLICATE', { records })[0]?.mend[0] ?? '', /^# on fe2,/);
   });
@@ -369,18 +369,18 @@ describe('the farm keys', () => {
     assert.match(found?.reason ?? '', /fe2 signs with a key that this member does not have; this member signs/);
   });
 
-  it('are what is mended, not the packet filter, when a peer with another key answers no probe', () => {
+  it('are the fix, not the packet filter, when a peer with another key answers no probe', () => {
     const peer = { id: 'fe2', relay: '10.0.0.12:5064', seated: false, reachable: false, misses: ['fe1'] };
     const given = { records: [record(1), record(2, { keys: [NEW] })], member: { ...facts().member!, peers: [peer] } };
     assert.deepEqual(codes(given), ['DR_KEY_MISMATCH']);
   });
 
-  it('may be in rotation: all have both, some mint with the new one already', () => {
+  it('may be in rotation: all members have both keys, and some already mint with the new one', () => {
     const records = [record(1, { keys: [OWN_KEY, NEW] }), record(2, { keys: [NEW, OWN_KEY] })];
     assert.deepEqual(codes({ records, keys: [OWN_KEY, NEW] }), []);
   });
 
-  it('are not judged of a member that does not publish them', () => {
+  it('are not checked for a member that does not publish them', () => {
     const { keys: _, ...old } = record(2);
     assert.deepEqual(codes({ records: [record(1), old] }), []);
   });
@@ -389,7 +389,7 @@ describe('the farm keys', () => {
     assert.deepEqual(codes({ keys: [OWN_KEY, NEW] }), ['DR_KEY_NOT_LOADED']);
   });
 
-  it('are doubted when checks fail while the doctor looks', () => {
+  it('give a finding when frames fail their check while the doctor runs', () => {
     assert.deepEqual(codes({ member: { ...facts().member!, forgedFrames: 5 } }), ['DR_FORGED']);
   });
 });
@@ -405,20 +405,20 @@ describe('etcd', () => {
     [host({ history: 1_000_001 }), 'DR_STORE_HISTORY'],
     [host({ clockAheadMs: -5001 }), 'DR_CLOCK'],
   ] as const)
-    it(`is judged by what was measured: ${code}`, () => assert.deepEqual(codes(given), [code]));
+    it(`has findings by its measurements: ${code}`, () => assert.deepEqual(codes(given), [code]));
 
-  it('is well within these bounds', () => {
+  it('has no finding within these bounds', () => {
     assert.deepEqual(codes(host({ full: 0.8, history: 1_000_000, clockAheadMs: 5000 })), []);
     assert.deepEqual(codes(store({ medianMs: 100 })), []);
   });
 
-  it('should be asked by TLS over a network, not on this host', () => {
+  it('should have TLS over a network, not on this host', () => {
     assert.deepEqual(codes({}, config('https:', 'http:')), ['DR_STORE_PLAIN']);
     assert.deepEqual(codes({}, config('https://10.0.0.31', 'http://127.0.0.1')), []);
   });
 });
 
-test('a member that does not run is a hint, one that is not ready a warning with its own reasons', () => {
+test('a member that does not run gives a hint, and one that is not ready a warning with its own reasons', () => {
   assert.deepEqual(codes({ member: undefined }), ['DR_NOT_RUNNING']);
   const [found] = find('DR_NOT_READY', {
     member: { ...facts().member!, ready: false, reasons: ['the server is down'] },
@@ -426,7 +426,7 @@ test('a member that does not run is a hint, one that is not ready a warning with
   assert.match(found?.reason ?? '', /the server is down/);
 });
 
-test('a wildcard under DSR that the configuration check refuses has the code of that mistake', () => {
+test('a wildcard under DSR that the configuration check refuses has the code of that error', () => {
   const wildcard = 'is a wildcard: with balancer.mode dsr answers must leave from the VIP; bind to the VIP itself';
   const problem = { code: 'SF_CONFIG_INVALID', line: 5, column: 3 } as const;
   const found = diagnoseProblems('x.yaml', [
@@ -439,11 +439,11 @@ test('a wildcard under DSR that the configuration check refuses has the code of 
   );
 });
 
-test('a path under /proc/sys is written as sysctl wants it', () => {
+test('a path under /proc/sys is printed in the form for sysctl', () => {
   assert.equal(sysctlName('net/ipv4/conf/eth0.100/rp_filter'), 'net.ipv4.conf.eth0/100.rp_filter');
 });
 
-test('docs/doctor.md explains every code, and none that does not exist', () => {
+test('docs/doctor.md explains every code and no others', () => {
   const page = readFileSync(join(import.meta.dirname, '../../../docs/doctor.md'), 'utf8');
   const rows = new Map(
     [...page.matchAll(/^\| `(DR_\w+)` \| \w+(?: or \w+)? \| (.*) \|$/gm)].map(([, code, text]) => [code, text]),
@@ -451,7 +451,7 @@ test('docs/doctor.md explains every code, and none that does not exist', () => {
   assert.deepEqual(Object.fromEntries(rows), DOCTOR_CODES);
 });
 
-test('the workers of this host are no peers of it, and what one has published counts as its own', () => {
+test('the workers of this host are not its peers, and the published data of one counts as its own', () => {
   const host = { ...config(), workers: 2 };
   const workers = [0, 1].map((index) => ({ ...record(1), id: `fe1.${index}`, relay: `10.0.0.11:${5064 + index}` }));
   const given = { records: [...workers, record(2)] };

@@ -10,7 +10,10 @@ import { probePath } from '../../../src/doctor/path-probe.ts';
 import { MemoryFarm } from '../../../src/store/memory-store.ts';
 import { config, record } from './facts.ts';
 
-/** A network that binds every address, whose packets to the peer arrive up to `passes` octets (IPv4), and whose TCP is the host's own. */
+/**
+ * Returns a network that binds every address. Packets to the peer arrive up to `passes` octets (IPv4), and TCP is that
+ * of the host.
+ */
 function narrow(passes: number): Network {
   return {
     ...nodeNetwork,
@@ -24,7 +27,7 @@ function narrow(passes: number): Network {
   };
 }
 
-/** A clock on which every wait is over at once, after what is ready has happened. */
+/** A clock on which every wait ends at once, after all ready callbacks have run. */
 const hurried = { ...systemClock, after: (_: number, run: () => void) => systemClock.after(1, run) };
 
 async function portsOf(t: { after(run: () => Promise<void>): void }): Promise<{ open: number; closed: number }> {
@@ -55,14 +58,14 @@ test('the path probe finds the largest usual size that arrives', async (t) => {
   }
 });
 
-test('the path probe tells a relay port that is open from one that refuses', async (t) => {
+test('the path probe distinguishes an open relay port from one that refuses', async (t) => {
   const { open, closed } = await portsOf(t);
   const deps = { network: nodeNetwork, clock: systemClock };
   assert.deepEqual(await probePath(deps, { address: '127.0.0.1', port: open }, 1500), { tcp: 'open', passes: 1500 });
   assert.equal((await probePath(deps, { address: '127.0.0.1', port: closed }, 1500)).tcp, 'refused');
 });
 
-test('settings are read out of the files of sysctl.d, dots or slashes, comments left out', () => {
+test('settings are read from the files of sysctl.d, with dots or slashes and without comments', () => {
   const text =
     '# net.a = 1\n; net.b = 1\nnet.ipv4.conf.all.arp_ignore=1\n -net/ipv4/conf/eth0.5/rp_filter = 2 \nnet.ipv4.conf.eth0/5.x = 3\nnonsense';
   assert.deepEqual(parseSysctlFile(text), [
@@ -79,7 +82,7 @@ test('counters of the kernel are found by the name of their column', () => {
   assert.equal(snmpCounter('', 'Udp', 'RcvbufErrors'), 0);
 });
 
-test('metrics are summed over the series that carry all labels, or the least of them is taken', () => {
+test('metrics are summed over the series with all given labels, or their minimum is taken', () => {
   const text = 'a{x="1",y="2"} 3\na{x="1"} 4\na 5\nab 9\n';
   assert.equal(sumOf(text, 'a'), 12);
   assert.equal(sumOf(text, 'a', { x: '1' }), 7);
@@ -102,13 +105,13 @@ function around(given: Partial<Surroundings> = {}): Surroundings {
   };
 }
 
-test('where nothing can be asked nothing fails, and only what is certain is found', async () => {
+test('the doctor without any source of facts does not fail and finds only certain faults', async () => {
   const facts = await collectFacts(config(), around(), 'x.yaml');
   const found = diagnose(config(), [], facts).map(({ code }) => code);
   assert.deepEqual(found, ['DR_VIP_MISSING', 'DR_NOT_RUNNING']);
 });
 
-test('answers that are no JSON, or JSON of another shape, count as none', async () => {
+test('answers that are no JSON, or JSON of another shape, are ignored', async () => {
   for (const text of ['<html>', '[]', '7', 'null', '{"ready":1,"reasons":7,"peers":[{}]}']) {
     const facts = await collectFacts(config(), around({ ask: async () => text }), 'x.yaml');
     assert.equal(facts.member, undefined, text);
@@ -118,7 +121,7 @@ test('answers that are no JSON, or JSON of another shape, count as none', async 
   assert.deepEqual([member?.ready, member?.reasons, member?.peers], [false, [], []]);
 });
 
-test('the store is measured without writing to it, and the records of members are read', async (t) => {
+test('the store is measured without a write, and the records of members are read', async (t) => {
   const farm = new MemoryFarm(systemClock);
   const store = farm.open();
   t.after(() => store.close());
@@ -143,7 +146,7 @@ test('the store is measured without writing to it, and the records of members ar
   assert.equal(facts.paths.get('127.0.0.1:1')?.passes, 1500);
 });
 
-test('every address that is bound is tried at a free port, closed again, and looked for in the routes', async () => {
+test('every bound address is tried at a free port, closed again, and searched in the routes', async () => {
   const log: string[] = [];
   const network: Network = {
     ...narrow(1500),
@@ -166,13 +169,13 @@ test('every address that is bound is tried at a free port, closed again, and loo
   });
 });
 
-test('an error that is none of the address does not judge it, and unreadable routes neither', async () => {
+test('an error of another kind gives no result for the address, and so do unreadable routes', async () => {
   const bindUdp = async () => Promise.reject(Object.assign(new Error('no'), { code: 'EMFILE' }));
   const { bound } = await collectFacts(config(), around({ network: { ...narrow(1500), bindUdp } }), 'x.yaml');
   assert.deepEqual(bound.get('10.0.0.11'), { refused: undefined, local: undefined });
 });
 
-test('forged frames are those that came while the doctor looked', async () => {
+test('forged frames are counted from the start of the doctor on', async () => {
   let frames = 40;
   const ask = async (path: string): Promise<string> => {
     if (path === '/readyz') return '{"ready":true,"reasons":[]}';
@@ -184,7 +187,7 @@ test('forged frames are those that came while the doctor looked', async () => {
   assert.deepEqual(facts.openFiles, { limit: 1024, of: 'the running member' });
 });
 
-test('of the connection tracker only the UDP clients of a listener count', async () => {
+test('only the UDP clients of a listener count in the connection tracker', async () => {
   const entry = (protocol: string, port: number): string =>
     `ipv4     2 ${protocol} 29 src=203.0.113.10 dst=198.51.100.1 sport=5060 dport=${port} src=198.51.100.1 dst=203.0.113.10 sport=${port} dport=5060 mark=0 use=1`;
   const table = [entry('udp      17', 5060), entry('udp      17', 53), entry('tcp      6', 5060), ''].join('\n');
@@ -193,7 +196,7 @@ test('of the connection tracker only the UDP clients of a listener count', async
   assert.equal((await collectFacts(config(), around(), 'x.yaml')).tracked, undefined);
 });
 
-test('a raw socket is tried with relay.mode transparent alone, and closed', async () => {
+test('a raw socket is tried only with relay.mode transparent, and closed', async () => {
   const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
   const log: string[] = [];
   const openRaw = (ipv6: boolean) => {
@@ -209,7 +212,7 @@ test('a raw socket is tried with relay.mode transparent alone, and closed', asyn
   assert.deepEqual(log, ['open 4', 'close']);
 });
 
-test('a raw socket that the system refuses is told from a module that does not load; without a unit its rights are unknown', async () => {
+test('a raw socket that the system refuses differs from a module that does not load; its rights are unknown without a unit', async () => {
   const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
   for (const [trouble, lacks] of [
     ['no raw socket: Operation not permitted', 'right'],

@@ -1,4 +1,4 @@
-// A host on which the doctor finds nothing, and ways to break it.
+// A host without findings of the doctor, and ways to break it.
 
 import { parseConfig } from '../../../src/config/load.ts';
 import type { Config } from '../../../src/config/schema.ts';
@@ -20,7 +20,7 @@ service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
 
 export const OWN_KEY = '0123456789abcdef';
 
-/** The sample configuration with `from` replaced by `to`. */
+/** Returns the sample configuration with `from` replaced by `to`. */
 export function config(from = '', to = ''): Config {
   if (!FILE.includes(from)) throw new Error(`the sample holds no ${from}`);
   return parseConfig('x.yaml', FILE.replace(from, to), {}, { hostName: 'fe1' }).config;
@@ -114,7 +114,7 @@ export function find(code: DoctorCode, given: Partial<HostFacts>, of: Config = c
   return diagnose(of, [], facts(given)).filter((finding) => finding.code === code);
 }
 
-/** The codes that are found, without repetition. */
+/** Returns the codes of the findings without repetition. */
 export function codes(given: Partial<HostFacts>, of: Config = config()): readonly DoctorCode[] {
   return [...new Set(diagnose(of, [], facts(given)).map(({ code }) => code))];
 }

@@ -15,10 +15,13 @@ const GOOD: ThroughFacts = {
   strangers: [],
 };
 
-/** An address of this file alone: a port that UDP has been given is free for TCP, also where connections from 127.0.0.1 have drawn it. */
+/**
+ * An address of this file alone: a port that UDP has is then also free for TCP, whatever connections from 127.0.0.1
+ * use.
+ */
 const LOOPBACK = '127.0.57.1';
 
-/** The clock of the host, but waiting for an answer ends when the test says so, and not before. */
+/** The clock of the host, except that a wait for an answer ends only when the test ends it. */
 class PatientClock {
   readonly now = systemClock.now;
   readonly wall = systemClock.wall;
@@ -38,7 +41,10 @@ class PatientClock {
   }
 }
 
-/** A SIP server on loopback, UDP and TCP at one port, that answers what `takes` says, from another port when `elsewhere`. */
+/**
+ * A SIP server on loopback, UDP and TCP at one port, that answers requests for which `takes` is true, from another port
+ * when `elsewhere`.
+ */
 async function serve(t: TestContext, takes: (octets: number) => boolean, elsewhere = false): Promise<Endpoint> {
   const local = { address: LOOPBACK, port: 0 };
   const answerTo = (text: string): string => `SIP/2.0 483 Too Many Hops\r\n${/^Call-ID: .*$/m.exec(text)?.[0]}\r\n\r\n`;
@@ -74,13 +80,13 @@ function look(to: Endpoint, clock = new PatientClock()): Promise<ThroughFacts> {
 
 const named = (facts: ThroughFacts): string[] => diagnoseThrough(facts).map(({ code, about }) => `${code} ${about}`);
 
-test('a farm that answers everything has no finding', async (t) => {
+test('a farm that answers everything gives no finding', async (t) => {
   const facts = await look(await serve(t, () => true));
   assert.deepEqual({ ...facts, to: VIP }, GOOD);
   assert.deepEqual(named(facts), []);
 });
 
-test('long messages are asked too, and have 3,000 octets', async (t) => {
+test('long messages are also sent, with 3,000 octets', async (t) => {
   const clock = new PatientClock();
   let long = 0;
   const takes = (octets: number): boolean => {
@@ -93,13 +99,13 @@ test('long messages are asked too, and have 3,000 octets', async (t) => {
   assert.deepEqual([facts.tcp.short.answered, facts.tcp.long.answered], [6, 0]);
 });
 
-test('answers from another address are told from those of the address that was asked', async (t) => {
+test('answers from another address are distinguished from those of the probed address', async (t) => {
   const { strangers, to } = await look(await serve(t, () => true, true));
   assert.equal(strangers.length, 1);
   assert.notEqual(strangers[0], `${LOOPBACK}:${to.port}`);
 });
 
-test('where nobody listens nothing is answered, and nothing fails', async () => {
+test('an address without a listener gives no answers and no failure', async () => {
   const gone = await nodeNetwork.bindUdp({ address: '127.0.0.1', port: 0 }, { onDatagram() {}, onSendError() {} });
   await gone.close();
   const clock = new PatientClock();
@@ -108,7 +114,7 @@ test('where nobody listens nothing is answered, and nothing fails', async () => 
   assert.deepEqual([facts.udp.short.answered, facts.tcp.short.answered], [0, 0]);
 });
 
-describe('what clients get', () => {
+describe('the finding', () => {
   for (const [given, found] of [
     [{ udp: { ...GOOD.udp, short: { sent: 24, answered: 16 } } }, ['DR_THROUGH_SILENT 198.51.100.1:5060 by UDP']],
     [
@@ -120,9 +126,9 @@ describe('what clients get', () => {
     [{ tcp: { ...GOOD.tcp, long: { sent: 6, answered: 5 } } }, ['DR_THROUGH_LONG 198.51.100.1:5060 by TCP']],
     [{ isLocal: true, strangers: ['10.0.0.12:5060'] }, ['DR_THROUGH_LOCAL 198.51.100.1:5060']],
   ] as const)
-    it(`is judged by what came back: ${found}`, () => assert.deepEqual(named({ ...GOOD, ...given }), found));
+    it(`follows from the answers: ${found}`, () => assert.deepEqual(named({ ...GOOD, ...given }), found));
 
-  it('is not called worse for long messages than it is for short ones', () => {
+  it('is no worse for long messages than for short ones', () => {
     const half = { sent: 24, answered: 12 };
     assert.deepEqual(named({ ...GOOD, udp: { short: half, long: half } }), [
       'DR_THROUGH_SILENT 198.51.100.1:5060 by UDP',

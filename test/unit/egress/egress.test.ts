@@ -1,4 +1,4 @@
-// The last step: which member and which socket or connection a message leaves by, and when a flow is known to be gone.
+// The last step: member, socket or connection by which a message leaves, and the loss of a flow.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { Egress } from '../../../src/egress/egress.ts';
@@ -11,7 +11,7 @@ const REMOTE = { address: '192.0.2.7', port: 5070 };
 const MESSAGE = request('MESSAGE');
 const TEXT = MESSAGE.toString('latin1');
 
-/** Sends at member `at`; says whether it went, and between which endpoints datagrams left the farm. */
+/** Sends at member `at`. Returns whether it was sent, and the endpoints of the datagrams that left the farm. */
 async function send(farm: WayFarm, at: number, flow: Flow): Promise<readonly [boolean, ...string[]]> {
   const before = farm.out.length;
   const went = farm.member(at).egress.send(flow, MESSAGE);
@@ -22,7 +22,7 @@ async function send(farm: WayFarm, at: number, flow: Flow): Promise<readonly [bo
 }
 
 describe('a datagram flow', () => {
-  test('of this member leaves by the listener it names', async (t) => {
+  test('leaves by its own listener when it is of this member', async (t) => {
     const farm = await wayFarm(t);
     const one = farm.member(1);
     assert.deepEqual(await send(farm, 1, one.flow(EDGE, REMOTE)), [true, '10.0.0.1:5060 > 192.0.2.7:5070']);
@@ -31,19 +31,19 @@ describe('a datagram flow', () => {
     assert.deepEqual(await send(farm, 1, one.flow(EDGE6, remote)), [true, '[2001:db8::1]:5060 > [2001:db8:c::7]:5066']);
   });
 
-  test('of another member leaves here where any member may send from the shared address', async (t) => {
+  test('leaves here for another member when any member may send from the shared address', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const flow = farm.member(2).flow(EDGE, REMOTE);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.1:5060 > 192.0.2.7:5070']);
   });
 
-  test('of another member leaves there where only that one may', async (t) => {
+  test('leaves at its member when only that member may send', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const flow = farm.member(2).flow(NAT, REMOTE);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.2:5080 > 192.0.2.7:5070']);
   });
 
-  test('lives on when its member restarts: it is an address, no more', async (t) => {
+  test('stays valid when its member restarts, because it is only an address', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     for (const number of [1, 2]) {
       const flow = { ...farm.member(number).flow(NAT, REMOTE), incarnation: 3 };
@@ -51,21 +51,21 @@ describe('a datagram flow', () => {
     }
   });
 
-  test('of a member that is gone leaves here: an answer from here beats silence', async (t) => {
+  test('leaves here for a departed member, because an answer from here is better than none', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const flow = farm.member(2).flow(NAT, REMOTE);
     farm.seats([seat(1, { incarnation: 11 })]);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.1:5080 > 192.0.2.7:5070']);
   });
 
-  test('of a member that drains leaves there', async (t) => {
+  test('leaves at a draining member', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     farm.seats([seat(1, { incarnation: 11 }), seat(2, { incarnation: 12, state: 'draining' })]);
     const flow = farm.member(2).flow(NAT, REMOTE);
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.2:5080 > 192.0.2.7:5070']);
   });
 
-  test('of a member with a seat that the relay link does not know leaves here', async (t) => {
+  test('leaves here for a seated member without a relay record', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     farm.member(1).link.setSeats([]);
     farm.member(1).link.setPeers([]);
@@ -73,7 +73,7 @@ describe('a datagram flow', () => {
     assert.deepEqual(await send(farm, 1, flow), [true, '10.0.0.1:5080 > 192.0.2.7:5070']);
   });
 
-  test('by a listener that this member does not have is gone', async (t) => {
+  test('is lost when this member does not have its listener', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const codes = new Set(farm.member(1).transport.listeners.map(({ code }) => code));
     const unknown = [0, 1, 2, 3, 4].find((code) => !codes.has(code))!;
@@ -84,7 +84,7 @@ describe('a datagram flow', () => {
 });
 
 describe('a connection', () => {
-  /** A client connected to member `at`, and its flow there. */
+  /** Connects a client to member `at` and returns its flow there. */
   async function connected(farm: WayFarm, at: number) {
     const client = farm.connect(at);
     client.stream.write(request('OPTIONS', {}, `sip:10.0.0.${at}`));
@@ -104,21 +104,21 @@ describe('a connection', () => {
     };
   }
 
-  test('at this member takes the message, and no datagram leaves', async (t) => {
+  test('at this member carries the message, and no datagram leaves', async (t) => {
     const farm = await wayFarm(t);
     const { flow, sent } = await connected(farm, 1);
     assert.deepEqual(await send(farm, 1, flow), [true]);
     assert.equal(sent(), TEXT);
   });
 
-  test('at another member takes it there', async (t) => {
+  test('at another member carries the message there', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const { flow, sent } = await connected(farm, 2);
     assert.deepEqual(await send(farm, 1, flow), [true]);
     await farm.until(() => sent() === TEXT);
   });
 
-  test('that has closed is gone', async (t) => {
+  test('is lost when it has closed', async (t) => {
     const farm = await wayFarm(t);
     const { flow, stream } = await connected(farm, 1);
     stream.end();
@@ -126,7 +126,7 @@ describe('a connection', () => {
     assert.deepEqual(await send(farm, 1, flow), [false]);
   });
 
-  test('of another life of its member is gone, though a connection of that number is open', async (t) => {
+  test('is lost with its incarnation, even if a connection with that number is open', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const here = await connected(farm, 1);
     assert.deepEqual(await send(farm, 1, { ...here.flow, incarnation: 10 }), [false]);
@@ -136,7 +136,7 @@ describe('a connection', () => {
     assert.equal(there.sent(), '', 'the member that holds it has the last word');
   });
 
-  test('outlives a rejoin of its member in the same process', async (t) => {
+  test('stays valid when its member rejoins in the same process', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const there = await connected(farm, 2);
     farm.member(2).incarnations.add(7);
@@ -144,7 +144,7 @@ describe('a connection', () => {
     assert.notEqual(there.sent(), '');
   });
 
-  test('at a member that is gone is gone with it', async (t) => {
+  test('at a departed member is lost with it', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const { flow, sent } = await connected(farm, 2);
     farm.seats([seat(1, { incarnation: 11 })]);
@@ -152,7 +152,7 @@ describe('a connection', () => {
     assert.equal(sent(), '');
   });
 
-  test('at a member that the relay link does not know is gone', async (t) => {
+  test('at a member without a relay record is lost', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const { flow } = await connected(farm, 2);
     farm.member(1).link.setSeats([]);
@@ -161,8 +161,8 @@ describe('a connection', () => {
   });
 });
 
-describe('a flow without a connection at a listener of TCP', () => {
-  /** The connections that are opened to the remote party. */
+describe('a flow without a connection at a TCP listener', () => {
+  /** Accepts connections at the remote party and returns their list. */
   async function serve(farm: WayFarm): Promise<string[]> {
     const got: string[] = [];
     await farm.network.listenTcp(REMOTE, (stream) => {
@@ -175,14 +175,14 @@ describe('a flow without a connection at a listener of TCP', () => {
     return got;
   }
 
-  test('of this member has it open one, which the next message takes too', async (t) => {
+  test('makes its own member open a connection, which the next message uses, too', async (t) => {
     const farm = await wayFarm(t);
     const got = await serve(farm);
     for (let i = 0; i < 2; i++) assert.deepEqual(await send(farm, 1, farm.member(1).flow(TCP, REMOTE)), [true]);
     assert.deepEqual(got, [TEXT + TEXT]);
   });
 
-  test('of another member opens none here: the address is its business', async (t) => {
+  test('makes no other member open a connection, because its address belongs to its member', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const got = await serve(farm);
     assert.deepEqual(await send(farm, 1, farm.member(2).flow(TCP, REMOTE)), [false]);
@@ -190,7 +190,7 @@ describe('a flow without a connection at a listener of TCP', () => {
   });
 });
 
-describe('a flow that only its own node can send by', () => {
+describe('a flow that only its own node can use', () => {
   async function outsideFarm(t: TestContext) {
     const farm = await wayFarm(t, { members: 2 });
     const { transport, link } = farm.member(1);
@@ -202,7 +202,7 @@ describe('a flow that only its own node can send by', () => {
     return { farm, went: () => egress.send(farm.member(2).flow(EDGE, REMOTE), MESSAGE) };
   }
 
-  test('leaves there, though this node has a listener of the name', async (t) => {
+  test('leaves there, even if this node has a listener of that name', async (t) => {
     const { farm, went } = await outsideFarm(t);
     assert.ok(went());
     await farm.network.settle();
@@ -212,7 +212,7 @@ describe('a flow that only its own node can send by', () => {
     );
   });
 
-  test('is gone with its seat, whoever still knows the node', async (t) => {
+  test('is lost with the seat of its node, even if the node still has a relay record', async (t) => {
     const { farm, went } = await outsideFarm(t);
     const one = farm.member(1);
     one.tables = { ...one.tables, seats: new Map([[1, seat(1)]]) };

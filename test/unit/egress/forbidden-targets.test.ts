@@ -1,9 +1,9 @@
-// Where nothing is sent, also by way of IPv6 addresses that lead to IPv4.
+// Forbidden targets, also behind IPv6 addresses that lead to IPv4.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ForbiddenTargets } from '../../../src/egress/forbidden-targets.ts';
 
-/** Ways to write an IPv4 address as an IPv6 one that leads there. */
+/** Spellings of an IPv4 address as an IPv6 address that leads to it. */
 const WAYS: Readonly<Record<string, (quad: string) => string>> = {
   plain: (quad) => quad,
   mapped: (quad) => `::ffff:${quad}`,
@@ -22,10 +22,10 @@ function hex(quad: string): string[] {
 const edge = { address: '198.51.100.1', port: 5060 };
 const relay = { address: '10.0.0.11', port: 5064 };
 
-describe('nothing is sent', () => {
+describe('targets', () => {
   const forbidden = new ForbiddenTargets([edge], [relay, { address: '0.0.0.0', port: 8060 }]);
   for (const [way, write] of Object.entries(WAYS))
-    it(`to what may not be reached, written ${way}`, () => {
+    it(`on the forbidden list are refused, spelled ${way}`, () => {
       for (const [quad, port] of [
         ['127.0.0.1', 5060],
         ['127.9.9.9', 5060],
@@ -40,7 +40,7 @@ describe('nothing is sent', () => {
     });
 
   for (const [way, write] of Object.entries(WAYS))
-    it(`elsewhere is allowed, written ${way}`, () => {
+    it(`off the forbidden list are allowed, spelled ${way}`, () => {
       for (const [quad, port] of [
         ['192.0.2.7', 5060],
         [relay.address, 5060],
@@ -49,7 +49,7 @@ describe('nothing is sent', () => {
     });
 });
 
-it('a listener on a near network opens it, loopback of IPv6 too', () => {
+it('a listener on a private network allows it as target, also loopback of IPv6', () => {
   const forbidden = new ForbiddenTargets([{ address: '::1', port: 5060 }], []);
   assert.equal(forbidden.has('::1', 5070), false);
   assert.equal(forbidden.has('::127.0.0.1', 5070), true);

@@ -1,4 +1,4 @@
-// The listeners of other nodes: which of them a node answers through, and by which member a node without a way to the clients sends.
+// Listeners of other nodes: answers through them, and the choice of a member by which a node without listeners sends.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseEndpoint } from '../../../src/base/endpoint.ts';
@@ -44,7 +44,7 @@ const own = (changes: Partial<RemoteListener> = {}): Listener => {
   };
   return { name, transport: transport as 'udp' | 'tcp', ...parts };
 };
-/** The doors of node 1 when these records stand in the store. */
+/** Returns the remote listeners of node 1 with these records in the store. */
 const remoteListenersOf = (
   role: SeatRole,
   listeners: readonly Listener[],
@@ -57,18 +57,18 @@ const remoteListenersOf = (
 const isElsewhere = (role: SeatRole, mine: readonly Listener[], other: RemoteListenerRecord, name = 'edge'): boolean =>
   remoteListenersOf(role, mine, other).elsewhere(OTHER, listenerCode(name)) !== undefined;
 
-describe('what came to another node is answered there', () => {
-  it('when this one has no listener of the name, whatever their roles', () => {
+describe('a packet from another node is answered there', () => {
+  it('when this node has no listener of that name, whatever their roles', () => {
     const other = record('member', remote({ name: 'trunk' }));
     for (const role of ['member', 'disabled', 'relay'] as const) assert.ok(isElsewhere(role, [own()], other, 'trunk'));
   });
 
-  it('never between members that have it both: their own settings say how', () => {
+  it('except between members that both have the listener, because their own settings decide', () => {
     for (const advertise of [VIP, '198.51.100.2:5060', '198.51.100.1:5070'])
       assert.ok(!isElsewhere('member', [own()], record('member', remote({ advertise }))));
   });
 
-  it('when one of the two is not in the farm and clients know it by another address or port', () => {
+  it('when one of the two is outside the farm and advertises another address or port', () => {
     for (const [role, others] of [
       ['member', 'disabled'],
       ['disabled', 'member'],
@@ -84,7 +84,7 @@ describe('what came to another node is answered there', () => {
     }
   });
 
-  it('when one of the two is not in the farm and clients know it by a name or by another transport', () => {
+  it('when one of the two is outside the farm and advertises a name or another transport', () => {
     const tcp = { transport: 'tcp' } as const;
     const [named, secure] = ['sip.example.com:5060', '198.51.100.1:5060;transport=tls'];
     for (const [mine, theirs] of [
@@ -98,16 +98,16 @@ describe('what came to another node is answered there', () => {
       assert.ok(!isElsewhere('disabled', [own({ ...tcp, told })], record('member', remote({ ...tcp, told }))), told);
   });
 
-  it('when this one has no way to the clients, also where it has listeners', () => {
+  it('when this node is a relay, even if it has listeners', () => {
     assert.ok(isElsewhere('relay', [own()], record()));
   });
 
-  it('when the name stands for another transport here: a datagram is not answered by a connection', () => {
+  it('when the name has another transport here, because a connection cannot answer a datagram', () => {
     for (const role of ['member', 'disabled'] as const)
       assert.ok(isElsewhere(role, [own({ transport: 'tcp' })], record()));
   });
 
-  it('but not what came to this node, by an old record of its own', () => {
+  it('except when it came to this node, whatever an old record of this node contains', () => {
     const remoteListeners = remoteListenersOf('member', [own()], {
       ...record('member', remote({ name: 'trunk' })),
       number: SELF,
@@ -115,7 +115,7 @@ describe('what came to another node is answered there', () => {
     assert.equal(remoteListeners.elsewhere(SELF, listenerCode('trunk')), undefined);
   });
 
-  it('until its record is gone', () => {
+  it('only while that node has a record', () => {
     const remoteListeners = remoteListenersOf('relay', [], record());
     assert.ok(remoteListeners.elsewhere(OTHER, EDGE));
     remoteListeners.setRecords([], SELF);
@@ -123,31 +123,31 @@ describe('what came to another node is answered there', () => {
   });
 });
 
-describe('the entrance of a packet', () => {
+describe('the listener of a packet', () => {
   const packetAt = (ingress: number, listener: number): Packet =>
     Object.assign(new Packet(), { ingress, listener, listenerCode: EDGE });
 
-  it('is the own listener, with its own settings, where this node can answer', () => {
+  it("is this node's own one, with its own settings, when this node can answer", () => {
     const mine = own();
     assert.equal(remoteListenersOf('member', [mine], record()).traitsOf(packetAt(OTHER, 0)), mine);
   });
 
-  it('is the listener of the other node, by which the answer goes back, where it cannot', () => {
+  it('is that of the other node, by which the answer leaves, when this node cannot answer', () => {
     const entrance = remoteListenersOf('relay', [], record()).traitsOf(packetAt(OTHER, -1));
     assert.deepEqual([entrance?.code, entrance?.answer, entrance?.proxyProtocol], [EDGE, 'ingress', 'off']);
   });
 
-  it('tells when clients come through a proxy there: only the source port leads back', () => {
+  it('shows a proxy in front of the clients there, when only the source port leads back', () => {
     const proxied = record('member', remote({ proxied: true }));
     assert.equal(remoteListenersOf('relay', [], proxied).traitsOf(packetAt(OTHER, -1))?.proxyProtocol, 'require');
   });
 
-  it('is none where nobody has such a listener any more', () => {
+  it('is undefined when no node has such a listener any more', () => {
     assert.equal(remoteListenersOf('relay', []).traitsOf(packetAt(OTHER, -1)), undefined);
   });
 });
 
-describe('the member to send through', () => {
+describe('the member that sends for this node', () => {
   const SOME = Array.from({ length: 300 }, (_, i) => (i * 7919) % SLOTS);
   const edges = [remote(), remote({ name: 'edge-tcp', transport: 'tcp' })];
 
@@ -164,7 +164,7 @@ describe('the member to send through', () => {
     const tables = buildOwnerTables(viewOf([...seats, seat(9, { weight: 0, role: 'relay' })]), 9, 1, true);
     return new ExitChoice({ routing: { tables }, remoteListeners, reachable: (number) => !down.includes(number) });
   }
-  /** How many of the calls go by each member. */
+  /** Returns the number of calls by member. */
   const spread = (exitChoice: ExitChoice, begins: boolean): Record<number, number> => {
     const counts: Record<number, number> = {};
     for (const slot of SOME) {
@@ -174,7 +174,7 @@ describe('the member to send through', () => {
     return counts;
   };
 
-  it('is drawn by weight, and the same for what begins a call and what belongs to it', () => {
+  it('is drawn by weight, and is the same for the first and the later requests of a call', () => {
     const exitChoice = exitsOf([seat(2), seat(3, { weight: 300 })]);
     const counts = spread(exitChoice, true);
     assert.ok(counts[3]! > 2 * counts[2]! && counts[2]! > 40, JSON.stringify(counts));
@@ -185,7 +185,7 @@ describe('the member to send through', () => {
       );
   });
 
-  it('is the next in the drawing of the slot when the owner is not there: what went by others stays', () => {
+  it("is the next one of the slot's order when the owner is unreachable, and other slots keep theirs", () => {
     const seats = [seat(2), seat(3, { weight: 300 }), seat(4)];
     const [all, without, twoOnly] = [exitsOf(seats), exitsOf(seats, { down: [3] }), exitsOf([seat(2), seat(4)])];
     for (const slot of SOME) {
@@ -194,14 +194,14 @@ describe('the member to send through', () => {
     }
   });
 
-  it('is never one that does not answer, and none when nobody answers', () => {
+  it('is never unreachable, and there is none when no member is reachable', () => {
     assert.deepEqual(spread(exitsOf([seat(2), seat(3)], { down: [2] }), true), { 3: SOME.length });
     const nobody = exitsOf([seat(2), seat(3)], { down: [2, 3] });
     assert.equal(nobody.choose(1, 'udp', false, false), undefined);
     assert.equal(nobody.open, false);
   });
 
-  it('is one without weight only for what has begun, and only when no other is there', () => {
+  it('has no weight only for calls that have begun, and only when no other member is there', () => {
     const idle = seat(2, { weight: 0 });
     assert.deepEqual(spread(exitsOf([idle]), true), { 0: SOME.length });
     assert.equal(exitsOf([idle]).open, false);
@@ -210,7 +210,7 @@ describe('the member to send through', () => {
     assert.ok((spread(exitsOf([idle, seat(3, { weight: 0 })]), false)[3] ?? 0) > SOME.length / 4);
   });
 
-  it('is one that drains only for what has begun', () => {
+  it('is draining only for calls that have begun', () => {
     const leaving = seat(2, { state: 'draining' });
     assert.deepEqual(spread(exitsOf([leaving, seat(3)]), true), { 3: SOME.length });
     assert.ok((spread(exitsOf([leaving, seat(3)]), false)[2] ?? 0) > SOME.length / 4);

@@ -1,4 +1,4 @@
-// Where the response to a request goes: to whoever sent it, by the way it came, at the port it asked for.
+// Flow of the response to a request: to its sender, by the same listener or connection, at the requested port.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { returnFlow } from '../../../src/egress/return-flow.ts';
@@ -10,7 +10,7 @@ import { request, seat, viewOf } from '../ownership/lookups.ts';
 import { scanned } from '../sip/messages.ts';
 
 const TABLES = buildOwnerTables(viewOf([seat(1, { incarnation: 11 }), seat(2, { incarnation: 12 })]), 1, 11);
-/** Came to member 2, whose incarnation at that time was 10. */
+/** Came to member 2 when its incarnation was 10. */
 const CAME = { address: '192.0.2.7', port: 40_001, ingress: 2, ingressIncarnation: 10 };
 
 function listener(answer: 'direct' | 'ingress'): Listener {
@@ -35,18 +35,18 @@ function flowOf(via: string, answer: 'direct' | 'ingress', change: Partial<Packe
 
 const VIA = 'SIP/2.0/UDP client.example.com:5066;branch=z9hG4bK1';
 
-describe('the way back to a client', () => {
-  test('is this member’s own listener where any member may answer', () => {
+describe('the return flow to a client', () => {
+  test("is this member's own listener when any member may answer", () => {
     const expected = { member: 1, incarnation: 11, listener: 77, connection: 0, address: '192.0.2.7', port: 5066 };
     assert.deepEqual(flowOf(VIA, 'direct'), expected);
   });
 
-  test('is the member the request came to where only that one may, in the incarnation it had then', () => {
+  test('is the ingress member with its incarnation of that time when only that member may answer', () => {
     const expected = { member: 2, incarnation: 10, listener: 77, connection: 0, address: '192.0.2.7', port: 5066 };
     assert.deepEqual(flowOf(VIA, 'ingress'), expected);
   });
 
-  test('is its connection at the member that holds it, whatever the listener says and the Via asks', () => {
+  test('is the connection at the member that has it, whatever listener and Via contain', () => {
     for (const answer of ['direct', 'ingress'] as const)
       for (const via of [VIA, `${VIA};rport`, 'SIP/2.0/TCP h;branch=z9hG4bK1']) {
         const flow = flowOf(via, answer, { connection: 4_000_000_000 });
@@ -56,21 +56,21 @@ describe('the way back to a client', () => {
   });
 
   const ports: readonly (readonly [via: string, port: number, why: string])[] = [
-    [`${VIA};rport`, 40_001, 'the source’s, when the client asks by rport (RFC 3581 4)'],
-    [`${VIA};rport=5099`, 40_001, 'the source’s, whatever an rport that is already filled in says'],
-    [VIA, 5066, 'the one in its Via otherwise (RFC 3261 18.2.2)'],
+    [`${VIA};rport`, 40_001, 'that of the source, when the client uses rport (RFC 3581 4)'],
+    [`${VIA};rport=5099`, 40_001, 'that of the source, whatever value an rport already has'],
+    [VIA, 5066, 'that of its Via without rport (RFC 3261 18.2.2)'],
     ['SIP/2.0/UDP client.example.com;branch=z9hG4bK1', 5060, '5060 when its Via has none'],
-    ['SIP/2.0/UDP [2001:db8::7]:5067;branch=z9hG4bK1', 5067, 'the one behind an IPv6 literal'],
+    ['SIP/2.0/UDP [2001:db8::7]:5067;branch=z9hG4bK1', 5067, 'that behind an IPv6 literal'],
   ];
   for (const [via, port, why] of ports)
-    test(`has the port: ${why}`, () => assert.equal(flowOf(via, 'direct').port, port));
+    test(`has the right port: ${why}`, () => assert.equal(flowOf(via, 'direct').port, port));
 
-  test('is never another address than the source: not sent-by, received or maddr', () => {
+  test('never has another address than the source, whatever sent-by, received or maddr contain', () => {
     for (const more of ['', ';maddr=203.0.113.9', ';received=203.0.113.9', ';rport=9;received=203.0.113.9'])
       assert.equal(flowOf(`SIP/2.0/UDP 203.0.113.8:5060;branch=z9hG4bK1${more}`, 'direct').address, '192.0.2.7');
   });
 
-  test('starts as a flow that leads nowhere', () => {
+  test('starts as an empty flow', () => {
     assert.deepEqual(emptyFlow(), { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 });
     assert.notEqual(emptyFlow(), emptyFlow());
   });

@@ -1,4 +1,4 @@
-// What a member answers statelessly: small, to the source, not too often, and with a To tag that every member knows.
+// Stateless replies: small, to the source, rate-limited, and with a To tag that every member recognizes.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keyring } from '../../../src/ownership/keyring.ts';
@@ -6,7 +6,7 @@ import { readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
 import { EDGE, EDGE6, errorLimits, NAT, type WayFarm, wayFarm } from '../ingress/way-farm.ts';
 import { callIdOf, KEYS, request, seat } from '../ownership/lookups.ts';
 
-/** Answered 400, with room in the request for the whole answer. */
+/** Returns a request that is answered 400, large enough for the whole answer. */
 function broken(changes: Record<string, string | undefined> = {}): Buffer {
   return request('INVITE', { CSeq: '1 BYE', Subject: 'x'.repeat(200), ...changes });
 }
@@ -17,15 +17,15 @@ function toTag(text: string): string | undefined {
   return /\r\nTo: [^\r]*;tag=([^;\r]*)/.exec(text)?.[1];
 }
 
-describe('an answer to a datagram', () => {
-  test('goes to its source, at the port of its Via, and says what source that is', async (t) => {
+describe('a reply to a datagram', () => {
+  test('goes to its source, at the port of its Via, with received', async (t) => {
     const farm = await wayFarm(t);
     await farm.datagram(1, broken({ Via: VIA }));
     assert.equal(farm.out[0]?.to, '192.0.2.7:5066');
     assert.match(farm.out[0].text, /^SIP\/2\.0 400 Bad Request\r\nVia: [^\r]*;received=192\.0\.2\.7\r\n/);
   });
 
-  test('goes to its source port when the client asks by rport, and tells it', async (t) => {
+  test('goes to its source port when the client requests it by rport, with the port in rport', async (t) => {
     const farm = await wayFarm(t);
     await farm.datagram(1, broken({ Via: `${VIA};rport` }));
     assert.equal(farm.out[0]?.to, '192.0.2.7:5070');
@@ -33,7 +33,7 @@ describe('an answer to a datagram', () => {
     assert.match(farm.out[0].text, /\r\nVia: [^\r]*;received=192\.0\.2\.7/);
   });
 
-  test('repeats all Via, From, To, Call-ID and CSeq, and nothing else', async (t) => {
+  test('has all Via values, From, To, Call-ID and CSeq, and nothing else', async (t) => {
     const farm = await wayFarm(t);
     await farm.datagram(1, broken({ Via: `${VIA}, SIP/2.0/TCP below;branch=z9hG4bK0`, From: '<sip:a@b>;tag=f' }));
     const { text } = farm.out[0]!;
@@ -43,7 +43,7 @@ describe('an answer to a datagram', () => {
     assert.ok(!text.includes('Subject'));
   });
 
-  test('leaves from the address it came to', async (t) => {
+  test('leaves from the address that the datagram came to', async (t) => {
     const farm = await wayFarm(t);
     await farm.datagram(1, broken(), NAT);
     await farm.datagram(1, broken(), EDGE6, { address: '2001:db8:c::7', port: 5070 });
@@ -53,7 +53,7 @@ describe('an answer to a datagram', () => {
     );
   });
 
-  test('is never larger than the datagram: first it loses what is extra, then it is not sent at all', async (t) => {
+  test('is never larger than the datagram: first optional headers are removed, then it is not sent', async (t) => {
     for (let room = 0; room < 200; room += 20) {
       const farm = await wayFarm(t);
       const short = { Via: 'SIP/2.0/UDP h;rport;branch=z9hG4bK1', CSeq: '1 BYE', 'Max-Forwards': undefined };
@@ -68,7 +68,7 @@ describe('an answer to a datagram', () => {
     }
   });
 
-  test('of a service is cut down likewise', async (t) => {
+  test('from a service is shortened in the same way', async (t) => {
     const farm = await wayFarm(t);
     const member = farm.member(1);
     member.serve = (packet, message) => member.answers.answer(packet, message, 503, [`X: ${'y'.repeat(400)}`]);
@@ -78,7 +78,7 @@ describe('an answer to a datagram', () => {
     assert.ok(farm.out[0]!.text.length <= bytes.length);
   });
 
-  test('is not stretched by what follows the message in its datagram', async (t) => {
+  test('may not be longer because of octets after the message in its datagram', async (t) => {
     const farm = await wayFarm(t);
     const noise = Buffer.alloc(1000, 'x');
     await farm.datagram(1, Buffer.concat([request('OPTIONS', { Contact: '*' }, 'sip:10.0.0.1'), noise]));
@@ -86,7 +86,7 @@ describe('an answer to a datagram', () => {
     assert.equal(farm.out[0]?.text.length, farm.out[1]?.text.length);
   });
 
-  test('is never given to an ACK', async (t) => {
+  test('is never sent for an ACK', async (t) => {
     const farm = await wayFarm(t);
     await farm.datagram(1, request('ACK', { CSeq: '1 BYE', Subject: 'x'.repeat(200) }));
     farm.member(1).serve = (packet, message) => farm.member(1).answers.answer(packet, message, 503);
@@ -96,8 +96,8 @@ describe('an answer to a datagram', () => {
   });
 });
 
-describe('the To tag of an answer', () => {
-  test('is a token by which every member knows the ACK, and drops it', async (t) => {
+describe('the To tag of a reply', () => {
+  test('is a token by which every member recognizes the ACK and drops it', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const callId = callIdOf(farm.member(1).tables, 1);
     await farm.datagram(1, broken({ 'Call-ID': callId }));
@@ -111,13 +111,13 @@ describe('the To tag of an answer', () => {
     assert.deepEqual(farm.member(1).verdicts, { 'reply 400': 1, 'drop stateless-ack': 1 });
   });
 
-  test('is the client’s own where it has one', async (t) => {
+  test("is the client's own where it has one", async (t) => {
     const farm = await wayFarm(t);
     await farm.datagram(1, broken({ To: '<sip:bob@example.com>;tag=theirs' }));
     assert.match(farm.out[0]!.text, /\r\nTo: <sip:bob@example\.com>;tag=theirs\r\n/);
   });
 
-  test('is minted anew when the farm key changes', async (t) => {
+  test('is new when the farm key changes', async (t) => {
     const farm = await wayFarm(t);
     const member = farm.member(1);
     await farm.datagram(1, broken());
@@ -130,14 +130,14 @@ describe('the To tag of an answer', () => {
   });
 });
 
-describe('error answers', () => {
+describe('error replies', () => {
   async function count(farm: WayFarm, address: string, times: number, listener = EDGE): Promise<number> {
     const before = farm.out.length;
     for (let i = 0; i < times; i++) await farm.datagram(1, broken(), listener, { address, port: 5070 });
     return farm.out.length - before;
   }
 
-  test('are limited per /24 and per /56, and what is not answered is counted', async (t) => {
+  test('are limited per /24 and per /56, and unanswered ones are counted', async (t) => {
     const farm = await wayFarm(t, { errorsPerSecond: 2, burst: 3 });
     assert.equal(await count(farm, '192.0.2.7', 2), 2);
     assert.equal(await count(farm, '192.0.2.99', 2), 1);
@@ -149,7 +149,7 @@ describe('error answers', () => {
     assert.deepEqual(farm.member(1).answered, { 400: 8 });
   });
 
-  test('are allowed again as time goes by', async (t) => {
+  test('are allowed again as time passes', async (t) => {
     const farm = await wayFarm(t, { errorsPerSecond: 2, burst: 3 });
     assert.equal(await count(farm, '192.0.2.7', 4), 3);
     farm.clock.advance(499);
@@ -158,7 +158,7 @@ describe('error answers', () => {
     assert.equal(await count(farm, '192.0.2.7', 3), 2);
   });
 
-  test('have one limit for what breaks the grammar, 400, 501 and 505, and another for what goes no further', async (t) => {
+  test('have one limit for grammar errors (400, 501, 505) and another for all other refusals', async (t) => {
     const farm = await wayFarm(t);
     const member = farm.member(1);
     const faults = new Set([400, 501, 505]);
@@ -177,7 +177,7 @@ describe('error answers', () => {
     assert.equal(await count(farm, '192.0.2.7', 9), 5);
   });
 
-  test('do not use up the answers to probes, which are no errors', async (t) => {
+  test('do not share their limit with the answers to probes, which are no errors', async (t) => {
     const farm = await wayFarm(t, { errorsPerSecond: 1, burst: 1 });
     for (let i = 0; i < 5; i++) await farm.datagram(1, request('OPTIONS', { Contact: '*' }, 'sip:10.0.0.1'));
     assert.equal(farm.out.length, 5);
@@ -185,7 +185,7 @@ describe('error answers', () => {
   });
 });
 
-describe('the answer of an owner to a packet that was relayed to it', () => {
+describe('the reply of an owner to a relayed packet', () => {
   const TWO = [seat(1, { state: 'draining' }), seat(2)];
 
   async function answering(farm: WayFarm): Promise<void> {
@@ -193,7 +193,7 @@ describe('the answer of an owner to a packet that was relayed to it', () => {
     owner.serve = (packet, message) => owner.answers.answer(packet, message, 503, ['Retry-After: 5']);
   }
 
-  test('leaves at the owner where any member may answer', async (t) => {
+  test('leaves at the owner when any member may answer', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     await answering(farm);
     await farm.datagram(1, request('INVITE', { Subject: 'x'.repeat(200) }));
@@ -204,7 +204,7 @@ describe('the answer of an owner to a packet that was relayed to it', () => {
     assert.match(farm.out[0]!.text, /^SIP\/2\.0 503 [^\r]*\r\n(.*\r\n)*Retry-After: 5\r\n/);
   });
 
-  test('leaves at the member the packet came to where only that one may', async (t) => {
+  test('leaves at the ingress member when only that member may answer', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     await answering(farm);
     await farm.datagram(1, request('INVITE', { Subject: 'x'.repeat(200) }), NAT);
@@ -214,7 +214,7 @@ describe('the answer of an owner to a packet that was relayed to it', () => {
     );
   });
 
-  test('leaves by the connection, at the member that holds it, of whatever size', async (t) => {
+  test('leaves by the connection at the member that has it, whatever its size', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     await answering(farm);
     const client = farm.connect(1);
@@ -225,7 +225,7 @@ describe('the answer of an owner to a packet that was relayed to it', () => {
     assert.deepEqual(farm.out, []);
   });
 
-  test('is counted as lost when that connection has closed meanwhile', async (t) => {
+  test('is counted as lost when that connection has closed', async (t) => {
     const farm = await wayFarm(t);
     const member = farm.member(1);
     const client = farm.connect(1);

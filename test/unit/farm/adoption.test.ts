@@ -1,5 +1,5 @@
-// A member dies at each point of a call that its record tells of: what rings goes on ringing or is answered, dialogs go on or are ended, and
-// all of it happens once, by one member.
+// A member dies at each recorded point of a call. Ringing calls go on or get an answer, dialogs go on or end, and each
+// of this happens once, at one member.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { GRACE_MS } from '../../../src/calls/adoption/adoption.ts';
@@ -11,7 +11,7 @@ import { Callee, type ProxyServer, proxies } from './proxies.ts';
 
 afterEach(stopFarms);
 
-/** Milliseconds of the clock after which what happened to a call stands in the store. */
+/** Milliseconds of the clock after which a change of a call is in the store. */
 const WRITTEN_MS = 200;
 
 interface Scene {
@@ -23,7 +23,7 @@ interface Scene {
   readonly lost: FakeMember;
 }
 
-/** A call through the proxy of member 2, which rings, and stands in the store. */
+/** Starts a call through the proxy of member 2 that rings and is recorded. */
 async function ringing(options: FarmOptions = {}, targets?: (uri: string) => string[]): Promise<Scene> {
   const farm = await start({ members: 3, dialogs: 'shared', ...options });
   const callee = new Callee(farm, await farm.phone('192.0.2.9'));
@@ -36,13 +36,13 @@ async function ringing(options: FarmOptions = {}, targets?: (uri: string) => str
   return { farm, callee, servers, phone, call, lost };
 }
 
-/** Kills the member, and waits for the view without it. */
+/** Kills the member and waits for the view without it. */
 async function lose({ farm, lost }: Pick<Scene, 'farm' | 'lost'>, serverLives = false): Promise<void> {
   await farm.kill(lost, { serverLives });
   await farm.seated();
 }
 
-/** What stands in the store: owner and state of each record. */
+/** Returns the stored records: owner and state of each. */
 async function records(farm: FakeFarm): Promise<string[]> {
   const entries = await farm.drive(farm.live[0]!.store.list('calls/'));
   return entries.flatMap(({ key, value }) => {
@@ -55,13 +55,13 @@ function adopted(farm: FakeFarm, why: 'need' | 'sweep', outcome: string): number
   return farm.sum((metrics) => metrics.adopted, { why, outcome });
 }
 
-/** How often the phone got the status as a new message of the method. */
+/** Returns how many messages with this status and method the phone received. */
 function got(phone: UdpPhone, status: number, method = 'INVITE'): number {
   return phone.got.filter((message) => message.status === status && message.method === method).length;
 }
 
-describe('dialogs: shared, the member dies', () => {
-  test('before anything went out: the caller gets 500 within 10 s of the death, once and repeated, and nobody else hears of it', async () => {
+describe('a call of a dead member with dialogs: shared', () => {
+  test('gets one 500 (repeated) within 10 s of the death, if no callee had its INVITE, and no other member sees the call', async () => {
     const scene = await ringing({}, () => []);
     const { farm, call, phone, lost } = scene;
     assert.deepEqual(await records(farm), [`${lost.number} trying`]);
@@ -77,7 +77,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.equal(new Set(phone.got.filter(({ status }) => status === 500).map(({ text }) => text)).size, 1);
     assert.deepEqual(await records(farm), []);
     assert.equal(adopted(farm, 'sweep', 'refused'), 1);
-    // Long after that nothing is known of it.
+    // Long after that no state of the call is left: a repeated INVITE goes to a server.
     await farm.pass(40_000, 500);
     const before = farm.live.flatMap(({ server }) => server.requests).length;
     call.inviteAgain();
@@ -85,7 +85,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.equal(farm.live.flatMap(({ server }) => server.requests).length, before + 1);
   });
 
-  test('before anything went out, and the caller sends the INVITE again: it is a new call at the heir', async () => {
+  test('becomes a new call at the successor, if no callee had its INVITE and the caller repeats the INVITE', async () => {
     const scene = await ringing({}, () => []);
     const { farm, call, callee, servers } = scene;
     await lose(scene);
@@ -100,7 +100,7 @@ describe('dialogs: shared, the member dies', () => {
   });
 
   for (const grace of ['in the grace', 'after it'] as const)
-    test(`while it rings; the callee answers ${grace}: 200, ACK, requests of both sides and BYE arrive, and the record follows`, async () => {
+    test(`rings on; an answer of the callee ${grace} brings 200, ACK, requests of both sides and BYE through, and the record follows`, async () => {
       const scene = await ringing();
       const { farm, call, callee, servers, lost } = scene;
       assert.deepEqual(await records(farm), [`${lost.number} trying`]);
@@ -132,7 +132,7 @@ describe('dialogs: shared, the member dies', () => {
     });
 
   for (const grace of ['in the grace', 'after it'] as const)
-    test(`while it rings; the caller cancels ${grace}: 200, one CANCEL to the callee, 487 and its ACK`, async () => {
+    test(`rings on; a CANCEL of the caller ${grace} brings 200, one CANCEL to the callee, 487 and its ACK`, async () => {
       const scene = await ringing();
       const { farm, call, callee, phone } = scene;
       await lose(scene);
@@ -148,7 +148,7 @@ describe('dialogs: shared, the member dies', () => {
       assert.equal(adopted(farm, grace === 'after it' ? 'sweep' : 'need', 'ringing'), 1);
     });
 
-  test('while it rings; the callee refuses: the caller hears it, and its ACK reaches the callee', async () => {
+  test("rings on; a refusal of the callee reaches the caller, and the caller's ACK reaches the callee", async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     await lose(scene);
@@ -158,7 +158,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual(await records(farm), []);
   });
 
-  test('while it rings; the callee refuses, and the caller tries again at once: that is a call of its own, and its ACK arrives', async () => {
+  test("rings on; after a refusal the caller's next attempt is a new call, and its ACK arrives", async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     await lose(scene);
@@ -176,7 +176,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual(new Set(acks.map((ack) => ack.one('CSeq'))), new Set(['1 ACK', '2 ACK']));
   });
 
-  test('while it rings; somebody who does not know the branch of the INVITE cancels it: 481, it goes on ringing', async () => {
+  test('rings on after a CANCEL without the branch of the INVITE, which is answered 481', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     await lose(scene);
@@ -188,7 +188,7 @@ describe('dialogs: shared, the member dies', () => {
     }
   });
 
-  test('while it rings at two: one answers, the other gets a CANCEL, and the caller hears of the 200 only', async () => {
+  test('rings on at two callees; when one answers, the other gets a CANCEL, and the caller gets only the 200', async () => {
     const farm = await start({ members: 3, dialogs: 'shared' });
     const callees = [
       new Callee(farm, await farm.phone('192.0.2.9'), 'bob'),
@@ -215,7 +215,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual(await records(farm), [`${farm.ownerOf(call.callId).number} confirmed`]);
   });
 
-  test('while it rings; the INVITE comes again: absorbed with 100, the callee hears nothing', async () => {
+  test('rings on; a repeated INVITE is answered 100, and the callee receives nothing', async () => {
     const scene = await ringing();
     const { farm, call, callee, phone } = scene;
     await lose(scene);
@@ -228,7 +228,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([callee.seen, callee.phone.got.length], [['INVITE'], 1]);
   });
 
-  test('while it rings at two: a refusal waits for the other, whose refusal ends the call', async () => {
+  test('rings on at two callees; the first refusal waits for the second, and the second ends the call', async () => {
     const farm = await start({ members: 3, dialogs: 'shared' });
     const callees = [
       new Callee(farm, await farm.phone('192.0.2.9'), 'bob'),
@@ -251,7 +251,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.status, callees[1]!.acked], [603, 1]);
   });
 
-  test('while it rings, and nobody answers: CANCEL and 408 when the ringing time is over, once', async () => {
+  test('rings on; without an answer it ends with one CANCEL and 408 after the ringing time', async () => {
     const scene = await ringing({ config: { ownership: { ringingSeconds: 200 } } });
     const { farm, call, callee, phone } = scene;
     await lose(scene);
@@ -265,7 +265,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual(await records(farm), []);
   });
 
-  test('in the dialog: its record goes to the heir by sweep, and a BYE ends it there', async () => {
+  test('in a dialog has its record moved to the successor by the sweep, and a BYE ends it there', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     callee.answer();
@@ -280,7 +280,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([callee.final('BYE'), takeover.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
-  test('in the dialog, whose ends name a session time and are gone, too: the heir forgets it after that time, with its record', async () => {
+  test('in a dialog whose parties are gone, too, is forgotten with its record after its session time', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     callee.answer('Session-Expires: 90;refresher=uac');
@@ -295,7 +295,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([takeover.node.ownedCalls, await records(farm)], [0, []]);
   });
 
-  test('in a subscription: refresh and NOTIFY arrive, and the record goes with the subscription', async () => {
+  test('in a subscription still gets refresh and NOTIFY, and its record ends with the subscription', async () => {
     const farm = await start({ members: 3, dialogs: 'shared' });
     const [lost, bob, alice] = [farm.member(2), await farm.phone('192.0.2.9'), await farm.phone('192.0.2.7')];
     const contact = (phone: UdpPhone) => `Contact: <sip:${phone.at.address}:${phone.at.port}>`;
@@ -357,7 +357,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual(await records(farm), []);
   });
 
-  test('in the dialog, and is back after the grace: the dialog names it and is its own again, the heir counts it no longer', async () => {
+  test('in a dialog belongs to the member again when that is back after the grace, and the successor no longer counts it', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     callee.answer();
@@ -377,7 +377,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), callee.state, await records(farm)], [200, 'over', []]);
   });
 
-  test('in the dialog; a BYE of neither party comes: the dialog goes on', async () => {
+  test('in a dialog goes on after a BYE that comes from neither party', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     callee.answer();
@@ -389,7 +389,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.equal(adopted(farm, 'sweep', 'dialog'), 1);
   });
 
-  test('in the dialog, which ends in the grace: nothing is left of it', async () => {
+  test('in a dialog that ends in the grace leaves nothing behind', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     callee.answer();
@@ -400,7 +400,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), await records(farm), adopted(farm, 'need', 'over-already')], [200, [], 1]);
   });
 
-  test('in the dialog, which goes on and ends elsewhere before it is back within the grace: nobody waits for its end', async () => {
+  test('in a dialog that ends at another member before the owner is back within the grace is counted nowhere', async () => {
     const scene = await ringing();
     const { farm, call, callee, lost } = scene;
     callee.answer();
@@ -419,7 +419,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([back.node.ownedCalls, takeover.node.ownedCalls], [0, 0]);
   });
 
-  test('in the dialog, in which a re-INVITE comes before it is back within the grace: the dialog is its own again, and only its own', async () => {
+  test('in a dialog with a re-INVITE before the owner is back within the grace belongs to the owner alone', async () => {
     const scene = await ringing();
     const { farm, call, callee, lost } = scene;
     callee.answer();
@@ -437,7 +437,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), back.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
-  test('in the dialog, which ends at its heir while it comes back, when it has read its records already: it reads them again', async () => {
+  test('in a dialog that ends at its successor after the owner has read its records is gone after the second reading', async () => {
     const scene = await ringing();
     const { farm, callee } = scene;
     callee.answer();
@@ -446,7 +446,7 @@ describe('dialogs: shared, the member dies', () => {
     const back = await farm.add(2);
     await farm.pass(WRITTEN_MS);
     assert.equal(back.node.ownedCalls, 1);
-    // As an heir does that gets the BYE and has not seen the view yet.
+    // The successor deletes the record like this when it gets the BYE before it has the new view.
     const { store } = farm.member(1);
     const [left] = (await farm.drive(store.list('calls/'))).filter(({ value }) => parseCallRecord(value));
     await farm.drive(store.commit([{ key: left!.key, value: undefined, expect: left!.revision }]));
@@ -458,7 +458,7 @@ describe('dialogs: shared, the member dies', () => {
     ['before', 0],
     ['after', GRACE_MS + 1000],
   ] as const)
-    test(`answered, which its record does not say yet; a request of the dialog comes ${when} the adoption: it is taken for a dialog`, async () => {
+    test(`that is answered but not yet recorded as answered becomes a dialog when an in-dialog request comes ${when} the adoption`, async () => {
       const scene = await ringing();
       const { farm, call, callee } = scene;
       callee.answer();
@@ -476,7 +476,7 @@ describe('dialogs: shared, the member dies', () => {
       assert.deepEqual([call.final.get('BYE'), takeover.node.ownedCalls, await records(farm)], [200, 0, []]);
     });
 
-  test('answered, which its record does not say yet, and the first that comes is a BYE: nobody waits for its end', async () => {
+  test('that is answered but not yet recorded as answered ends with a BYE as its first request', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     callee.answer();
@@ -490,7 +490,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), takeover.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
-  test('and is back within the grace, before its living server: nothing has been adopted, and the call goes on there', async () => {
+  test('goes on at its owner when that is back within the grace in front of its living server, and nothing is adopted', async () => {
     const scene = await ringing();
     const { farm, call, callee, lost } = scene;
     await lose(scene, true);
@@ -506,7 +506,7 @@ describe('dialogs: shared, the member dies', () => {
       assert.equal(adopted(farm, 'sweep', outcome) + adopted(farm, 'need', outcome), 0);
   });
 
-  test('while it rings, and is back after the grace: the heir keeps the call, and the CANCEL of the caller comes to it', async () => {
+  test("that rings stays with the successor when the owner is back after the grace, and the caller's CANCEL reaches it", async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     await lose(scene, true);
@@ -521,7 +521,7 @@ describe('dialogs: shared, the member dies', () => {
     assert.deepEqual([call.final.get('CANCEL'), callee.seen.includes('CANCEL')], [200, true]);
   });
 
-  test('and its heir, too: the next one has the call', async () => {
+  test('goes to the next successor when the first one dies, too', async () => {
     const scene = await ringing({ members: 4 });
     const { farm, call, callee } = scene;
     await lose(scene);
@@ -557,7 +557,10 @@ async function calledIn({ rings = false } = {}): Promise<OwnScene> {
   return { farm, phone, call, lost, server: servers[1]! };
 }
 
-/** The other side: the server of member 2 has called bob, who rings. Its ACK of a 2xx goes out by the route set. */
+/**
+ * The other side: the server of member 2 has called bob, whose phone rings. The server sends its ACK of a 2xx along the
+ * route set.
+ */
 async function calledOut(): Promise<{ farm: FakeFarm; callee: Callee; lost: FakeMember }> {
   const farm = await start({ members: 3, dialogs: 'own' });
   const callee = new Callee(farm, await farm.phone('192.0.2.9'));
@@ -580,13 +583,13 @@ async function calledOut(): Promise<{ farm: FakeFarm; callee: Callee; lost: Fake
   return { farm, callee, lost };
 }
 
-/** Requests that the phone got, by method, in order. */
+/** Returns the methods of the requests that the phone received, in order. */
 function asked(phone: UdpPhone): string[] {
   return phone.got.filter(({ status }) => status === 0).map(({ method }) => method);
 }
 
-describe('dialogs: own, the member dies', () => {
-  test('while its server thinks or rings: after the grace the caller gets 500, within 10 s of the death', async () => {
+describe('a call of a dead member with dialogs: own', () => {
+  test('that has no answer yet is refused with 500 after the grace, within 10 s of the death', async () => {
     const scene = await calledIn({ rings: true });
     const { farm, call } = scene;
     const died = farm.clock.now();
@@ -600,7 +603,7 @@ describe('dialogs: own, the member dies', () => {
     assert.deepEqual([await records(farm), adopted(farm, 'sweep', 'refused')], [[], 1]);
   });
 
-  test('while it rings, and the caller cancels: after the grace 200 and 487', async () => {
+  test('that rings and is cancelled by the caller gets 200 and 487 after the grace', async () => {
     const scene = await calledIn({ rings: true });
     const { farm, call } = scene;
     await lose(scene);
@@ -612,7 +615,7 @@ describe('dialogs: own, the member dies', () => {
     assert.equal(adopted(farm, 'need', 'cancelled'), 1);
   });
 
-  test('while it calls somebody: after the grace one CANCEL, and the 487 is acknowledged', async () => {
+  test('to a ringing callee is cancelled once after the grace, and the 487 is acknowledged', async () => {
     const scene = await calledOut();
     const { farm, callee } = scene;
     await lose(scene);
@@ -624,7 +627,7 @@ describe('dialogs: own, the member dies', () => {
     assert.deepEqual([await records(farm), adopted(farm, 'sweep', 'cancelled')], [[], 1]);
   });
 
-  test('while it calls somebody who answers before the CANCEL is there: ACK and one BYE', async () => {
+  test('to a callee who answers before the CANCEL arrives gets an ACK and one BYE', async () => {
     const scene = await calledOut();
     const { farm, callee } = scene;
     await lose(scene);
@@ -640,7 +643,7 @@ describe('dialogs: own, the member dies', () => {
     assert.equal(asked(callee.phone).filter((method) => method === 'BYE').length, 1);
   });
 
-  test('in the dialog: after the grace both kinds of party get one BYE, with a CSeq above any the server can have used', async () => {
+  test('in a dialog ends after the grace with one BYE to either kind of party, whose CSeq is above all that the server can have used', async () => {
     const [incoming, outgoing] = [await calledIn(), await calledOut()];
     outgoing.callee.answer();
     await outgoing.farm.pass(WRITTEN_MS);
@@ -666,12 +669,12 @@ describe('dialogs: own, the member dies', () => {
   });
 
   for (const grace of ['in the grace', 'after it'] as const)
-    test(`and a party hangs up ${grace}: 481, and no BYE comes back`, async () => {
+    test(`whose party hangs up ${grace} gets 481 for the BYE and no BYE in return`, async () => {
       const scene = await calledIn();
       const { farm, call, phone } = scene;
       await lose(scene);
       if (grace === 'after it') {
-        // The store is away, so that the sweep has not been there before.
+        // The store is down, so that the sweep cannot have ended the call.
         farm.memory.down();
         await farm.pass(GRACE_MS + 200, 50);
       }
@@ -683,7 +686,7 @@ describe('dialogs: own, the member dies', () => {
       assert.deepEqual([asked(phone), await records(farm)], [[], []]);
     });
 
-  test('and is back within the grace, before its living server: what came meanwhile has waited and goes there', async () => {
+  test('gets its waiting packets when the owner is back within the grace in front of its living server', async () => {
     const scene = await calledIn();
     const { farm, call, phone, server } = scene;
     await lose(scene, true);
@@ -700,7 +703,7 @@ describe('dialogs: own, the member dies', () => {
     assert.deepEqual([call.final.get('BYE'), await records(farm)], [200, []]);
   });
 
-  test('and more comes for it in the grace than there is room for: nothing is answered that would end a dialog', async () => {
+  test('with more packets in the grace than fit is not answered by anything that ends a dialog', async () => {
     const scene = await calledIn();
     const { farm, call, phone } = scene;
     await lose(scene);
@@ -712,7 +715,7 @@ describe('dialogs: own, the member dies', () => {
     assert.ok(farm.sum((metrics) => metrics.verdicts, { verdict: 'drop', reason: 'owner-gone' }) > 0);
   });
 
-  test('and a subscription ends with a NOTIFY that asks the subscriber to come again', async () => {
+  test('that is a subscription ends with a NOTIFY that lets the subscriber subscribe again (deactivated)', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     const lost = farm.member(2);
     lost.server.script = (message) =>
@@ -737,8 +740,8 @@ describe('dialogs: own, the member dies', () => {
   });
 });
 
-describe('where a party is by the record of its call', () => {
-  test('a client by UDP that has moved gets the BYE of the heir at its new port', async () => {
+describe('the record of a call gives the address of a party', () => {
+  test('that is a client by UDP: it gets the BYE of the successor at its new port', async () => {
     const farm = await start({ members: 3, dialogs: 'own', answer: 'ingress' });
     serve(farm);
     const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.9', 30_001)];
@@ -753,7 +756,7 @@ describe('where a party is by the record of its call', () => {
     assert.deepEqual([asked(before), asked(after)], [[], ['BYE']]);
   });
 
-  test('and with `shared` the requests of the other side, from the heir', async () => {
+  test('that is a client by UDP with dialogs: shared: it gets requests of the other side from the successor', async () => {
     const farm = await start({ members: 3, dialogs: 'shared', answer: 'ingress' });
     const callee = new Callee(farm, await farm.phone('192.0.2.9'));
     proxies(farm, [callee.uri]);
@@ -773,7 +776,7 @@ describe('where a party is by the record of its call', () => {
     assert.deepEqual([asked(before), asked(after)], [[], ['OPTIONS']]);
   });
 
-  test('a proxy in front gets the BYE of the heir at its Record-Route, whatever port it has sent from', async () => {
+  test('that is a proxy in front: it gets the BYE of the successor at its Record-Route, whatever its source port was', async () => {
     const farm = await start({ members: 3, dialogs: 'own', answer: 'ingress' });
     serve(farm);
     const [sends, listens] = [await farm.phone('192.0.2.80', 40_000), await farm.phone('192.0.2.80')];
@@ -789,7 +792,7 @@ describe('where a party is by the record of its call', () => {
     assert.deepEqual(listens.got[0]!.all('Route'), ['<sip:192.0.2.80;lr;did=7>']);
   });
 
-  test('a client by TCP in the open whose connection died with its member gets the BYE at its Contact', async () => {
+  test('that is a client by TCP in the open: it gets the BYE at its Contact when its connection died with the member', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     serve(farm);
     const { choose } = farm;
@@ -806,8 +809,11 @@ describe('where a party is by the record of its call', () => {
   });
 });
 
-describe('a client whose connection is gone comes back on another', () => {
-  /** A call from a TCP phone whose connection `holder` holds, up at the server of member 2; then another connection at `next`. */
+describe('a client reconnects after its connection has closed', () => {
+  /**
+   * Sets up a call of a TCP phone at the server of member 2. Member `holder` has its first connection, `next` its
+   * second one.
+   */
   async function comesBack(holder: number, next: number, gone: 'closed' | 'member dead') {
     const farm = await start({ members: 4, dialogs: 'own' });
     const [, server] = serve(farm);
@@ -844,12 +850,12 @@ describe('a client whose connection is gone comes back on another', () => {
   }
 
   for (const [where, holder, next, gone] of [
-    ['at the owner, which held the old one', 2, 2, 'closed'],
-    ['at another member; the owner held the old one', 2, 3, 'closed'],
-    ['at another member; a third held the old one', 3, 4, 'closed'],
-    ['and the member that held the old one is gone', 3, 4, 'member dead'],
+    ['at the owner, which had the old connection', 2, 2, 'closed'],
+    ['at another member than the owner, which had the old connection', 2, 3, 'closed'],
+    ['at another member while a third one had the old connection', 3, 4, 'closed'],
+    ['at another member after the member of the old connection has died', 3, 4, 'member dead'],
   ] as const)
-    test(`${where}: the server's requests reach it there`, async () => {
+    test(`${where}: requests of the server reach the new connection`, async () => {
       const { farm, server, call, second, say } = await comesBack(holder, next, gone);
       await say(call.fromTag);
       server.inDialog(call.callId, 'OPTIONS');
@@ -863,7 +869,7 @@ describe('a client whose connection is gone comes back on another', () => {
       );
     });
 
-  test('and then the owner dies: with `own` the BYE reaches it there', async () => {
+  test("and after the owner's death the BYE reaches the new connection with dialogs: own", async () => {
     const { farm, call, second, say } = await comesBack(2, 3, 'closed');
     await say(call.fromTag);
     await farm.pass(WRITTEN_MS);
@@ -875,7 +881,7 @@ describe('a client whose connection is gone comes back on another', () => {
     );
   });
 
-  test('and then the owner dies: with `shared` requests of the other side reach it there, from the heir', async () => {
+  test("and after the owner's death the successor sends requests of the other side there with dialogs: shared", async () => {
     const farm = await start({ members: 4, dialogs: 'shared' });
     const callee = new Callee(farm, await farm.phone('192.0.2.9'));
     proxies(farm, [callee.uri]);
@@ -904,7 +910,7 @@ describe('a client whose connection is gone comes back on another', () => {
     assert.deepEqual([callee.final('OPTIONS'), callee.final('UPDATE')], [200, 200]);
   });
 
-  test('and then its sipfarm restarts before the living server: requests of the server still reach it', async () => {
+  test("and requests of the server reach it after the owner's sipfarm restarts in front of the living server", async () => {
     const { farm, server, call, second, say } = await comesBack(2, 3, 'closed');
     await say(call.fromTag);
     await farm.pass(WRITTEN_MS);
@@ -915,7 +921,7 @@ describe('a client whose connection is gone comes back on another', () => {
     await farm.until(() => second.got.some(({ method, status }) => status === 0 && method === 'OPTIONS'), 'it arrives');
   });
 
-  test('and speaks with another tag: the requests for the client are not its', async () => {
+  test('and with another tag does not get the requests for the client', async () => {
     const { farm, server, call, second, say } = await comesBack(2, 3, 'closed');
     await say('stranger');
     server.inDialog(call.callId, 'OPTIONS');

@@ -1,4 +1,4 @@
-// Whole calls through a farm whose balancer gives every packet to another member.
+// Whole calls through a farm whose balancer sends each packet to another member.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { seededRandom } from '../../fake/network.ts';
@@ -11,7 +11,7 @@ const RELAY_PORT = 5064;
 
 describe('calls sprayed over the members, packet by packet', () => {
   for (const members of [1, 3, 5]) {
-    test(`${members} members: INVITE, ACK, BYE, each at one owner`, async () => {
+    test(`with ${members} members each have INVITE, ACK and BYE at one owner`, async () => {
       const farm = await start({ members });
       const servers = serve(farm);
       const phone = await farm.phone('192.0.2.7');
@@ -41,7 +41,7 @@ describe('calls sprayed over the members, packet by packet', () => {
     });
   }
 
-  test('a call is cancelled, and the ACK of its 487 finds the owner', async () => {
+  test('are cancelled, and the ACK of the 487 reaches the owner', async () => {
     const farm = await start({ members: 4 });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -60,7 +60,7 @@ describe('calls sprayed over the members, packet by packet', () => {
     assert.ok(farm.members.every(({ node }) => node.ownedCalls === 0));
   });
 
-  test('the callee hangs up', async () => {
+  test('are ended by the callee', async () => {
     const farm = await start({ members: 3 });
     const servers = serve(farm);
     const phone = await farm.phone('192.0.2.7');
@@ -79,7 +79,7 @@ describe('calls sprayed over the members, packet by packet', () => {
     assert.ok(farm.members.every(({ node }) => node.ownedCalls === 0));
   });
 
-  test('by TCP: connections at one member, owners at others', async () => {
+  test('by TCP have connections at one member and owners at others', async () => {
     const farm = await start({ members: 3 });
     const servers = serve(farm);
     const phones = [];
@@ -95,7 +95,7 @@ describe('calls sprayed over the members, packet by packet', () => {
     assert.ok(farm.members.every(({ node }) => node.ownedCalls === 0));
   });
 
-  test('by TCP: a client that has shut its sending half gets the answer of an owner elsewhere', async () => {
+  test('by TCP get the answer of an owner elsewhere after the client has shut its sending half', async () => {
     const farm = await start({ members: 3 });
     const owner = farm.member(2);
     farm.choose = () => farm.member(1);
@@ -113,7 +113,7 @@ describe('calls sprayed over the members, packet by packet', () => {
     );
   });
 
-  test('a large INVITE takes the connection between the members, and arrives whole', async () => {
+  test('with a large INVITE use the connection between the members, and the INVITE arrives complete', async () => {
     const farm = await start({ members: 3 });
     const phone = await farm.phone('192.0.2.7');
     const owner = farm.member(2);
@@ -130,9 +130,9 @@ describe('calls sprayed over the members, packet by packet', () => {
   });
 });
 
-describe('the relay link loses and doubles packets', () => {
+describe('a relay link that loses and doubles packets', () => {
   for (const seed of [1, 2, 3]) {
-    test(`one in twenty: with the retransmissions of the clients every call completes (seed ${seed})`, async () => {
+    test(`lets every call complete by the clients' retransmissions at a rate of one in twenty (seed ${seed})`, async () => {
       const farm = await start({ members: 4, seed });
       serve(farm);
       const phone = await farm.phone('192.0.2.7');
@@ -159,7 +159,7 @@ describe('the relay link loses and doubles packets', () => {
 });
 
 describe('answer: ingress', () => {
-  test('every answer leaves by the member that the request came to', async () => {
+  test('all answers leave by the member that received the request', async () => {
     const farm = await start({ members: 4, answer: 'ingress' });
     serve(farm);
     const phone = await farm.phone('192.0.2.7');
@@ -179,7 +179,7 @@ describe('answer: ingress', () => {
     assert.equal(answers, 120);
   });
 
-  test('so do the errors that an owner answers itself, and requests of the callee', async () => {
+  test('errors that an owner answers itself and requests of the callee leave by the ingress member, too', async () => {
     const farm = await start({ members: 3, answer: 'ingress' });
     const servers = serve(farm);
     const phone = await farm.phone('192.0.2.7');
@@ -202,7 +202,7 @@ describe('answer: ingress', () => {
     assert.equal(servers[0]?.server.responses[0]?.status, 200);
   });
 
-  test('when the ingress member is dead, the owner answers itself', async () => {
+  test('the owner answers itself when the ingress member is dead', async () => {
     const farm = await start({ members: 3, answer: 'ingress' });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');

@@ -1,4 +1,5 @@
-// Both ends of calls, for the tests of this folder: a user agent server behind each member, and a caller that retransmits as RFC 3261 17 says.
+// Both ends of calls for the tests of this folder: a user agent server behind each member, and a caller that
+// retransmits by RFC 3261 17.
 import {
   FakeFarm,
   type FakeServer,
@@ -22,7 +23,7 @@ export async function start(options: FarmOptions): Promise<FakeFarm> {
   return farm;
 }
 
-/** Stops what `start` has started: `afterEach(stopFarms)` in each test file. */
+/** Stops all farms that `start` has started: `afterEach(stopFarms)` in each test file. */
 export async function stopFarms(): Promise<void> {
   for (const farm of farms.splice(0)) await farm.stop();
 }
@@ -30,18 +31,20 @@ export async function stopFarms(): Promise<void> {
 interface Dialog {
   readonly invite: Message;
   readonly toTag: string;
-  /** The last response to the INVITE. */
+  /** Last response to the INVITE. */
   response: string;
   state: 'ringing' | 'answered' | 'confirmed' | 'refused' | 'over';
 }
 
-/** A user agent server that knows its dialogs, and answers 481 to what belongs to none: what goes astray shows. */
+/**
+ * A user agent server that has dialogs and answers 481 to requests without a dialog, so that misrouted requests show.
+ */
 export class CallServer {
   readonly server: FakeServer;
   readonly dialogs: Map<string, Dialog>;
   /** True: a call rings until `answer`. */
   rings = false;
-  /** ACK, by Call-ID, that belong to nothing here. */
+  /** Call-IDs of ACKs without a dialog at this server. */
   readonly strayAcks: string[] = [];
   readonly #farm: FakeFarm;
 
@@ -53,7 +56,7 @@ export class CallServer {
     this.takeOver();
   }
 
-  /** From now on this is what answers at the server. */
+  /** Makes this object handle the server's requests from now on. */
   takeOver(): void {
     this.server.script = (message) => this.#take(message);
   }
@@ -68,7 +71,7 @@ export class CallServer {
     this.#repeat(dialog, T1_MS, TIMER_B_MS);
   }
 
-  /** A request inside the dialog, from the callee: by the route set that its INVITE left. */
+  /** Sends a request of the callee in the dialog, along the route set of the INVITE. */
   inDialog(callId: string, method: string): void {
     const { invite, toTag } = this.dialogs.get(callId)!;
     const { address, port } = this.server.at;
@@ -133,7 +136,7 @@ export class CallServer {
   }
 }
 
-/** A call server behind every member there is. */
+/** Puts a call server behind every member of the farm. */
 export function serve(farm: FakeFarm, { shared = false, rings = false } = {}): CallServer[] {
   const dialogs = new Map<string, Dialog>();
   return farm.members.map(({ server }) => {
@@ -148,14 +151,14 @@ let calls = 0;
 /** Requests outside of a dialog. */
 const isEarly = (method: string): boolean => method === 'INVITE' || method === 'CANCEL';
 
-/** One call from a phone; its messages go one by one to whichever member the balancer picks. */
+/** One call from a phone. Its messages go one by one to the members that the balancer picks. */
 export class Call {
   readonly callId: string;
   readonly fromTag: string;
-  /** Final status by method; 408 when none came in time. */
+  /** Final status by method; 408 without a response in time. */
   readonly final = new Map<string, number>();
   ringing = false;
-  /** `;transport=tls` and the like, in its Contact. */
+  /** URI parameters of its Contact, such as `;transport=tls`. */
   contactTransport = '';
   toTag = '';
   #routes: readonly string[] = [];
@@ -165,7 +168,7 @@ export class Call {
   #inviteVia: string;
   #cseq = 1;
   #invite = '';
-  /** RFC 3261 17.1.1.2: after a provisional response the INVITE is not sent again. */
+  /** After a provisional response the INVITE is not sent again (RFC 3261 17.1.1.2). */
   #proceeding = false;
   #inDialog = false;
   readonly #reliable: boolean;
@@ -180,7 +183,7 @@ export class Call {
     this.#listen(phone);
   }
 
-  /** From now on the caller speaks by this connection. */
+  /** Makes the caller use this connection from now on. */
   moveTo(phone: UdpPhone | TcpPhone): void {
     this.#phone = phone;
     this.#listen(phone);
@@ -201,7 +204,7 @@ export class Call {
     this.#send('INVITE', this.#inviteVia, this.#cseq, [contact], 'v=0\r\n');
   }
 
-  /** A new INVITE under the same Call-ID after an error (RFC 3261 8.1.3.5). */
+  /** Sends a new INVITE with the same Call-ID after an error (RFC 3261 8.1.3.5). */
   tryAgain(): void {
     this.#inviteVia = this.#via();
     this.#cseq++;
@@ -211,22 +214,22 @@ export class Call {
     this.invite();
   }
 
-  /** Once more the same, as a client does that has got no answer. */
+  /** Sends the same INVITE again, like a client without an answer. */
   inviteAgain(): void {
     this.#phone.send(this.#invite);
   }
 
-  /** The ACK of the 2xx once more, in a transaction of its own (RFC 3261 13.2.2.4). */
+  /** Sends the ACK of the 2xx again, in its own transaction (RFC 3261 13.2.2.4). */
   ackAgain(): void {
     this.#phone.send(this.#text('ACK', this.#via(), this.#cseq));
   }
 
-  /** A CANCEL as somebody else makes it who does not know the branch. */
+  /** Sends a CANCEL with a foreign branch, as a stranger can. */
   cancelAsAnother(): void {
     this.#send('CANCEL', this.#via(), this.#cseq);
   }
 
-  /** INVITE inside the dialog, sent once: its final status takes the place of the first one's. */
+  /** Sends an INVITE in the dialog once; its final status replaces the status of the first INVITE. */
   reinvite(): void {
     const { address, port } = this.#phone.at;
     this.final.delete('INVITE');
@@ -239,7 +242,7 @@ export class Call {
     this.#send('CANCEL', this.#inviteVia, this.#cseq);
   }
 
-  /** A request inside the dialog. */
+  /** Sends a request in the dialog. */
   send(method: string): void {
     this.#send(method, this.#via(), this.#cseq + 1);
   }
@@ -248,7 +251,7 @@ export class Call {
     this.send('BYE');
   }
 
-  /** A BYE of somebody who knows the dialog's route and Call-ID, and not its tag. */
+  /** Sends a BYE of a stranger who has the dialog's route and Call-ID but not its tag. */
   byeAs(fromTag: string): void {
     this.#phone.send(this.#text('BYE', this.#via(), this.#cseq + 1).replace(/^(From:.*;tag=).*$/m, `$1${fromTag}`));
   }
@@ -322,7 +325,7 @@ export class Call {
   }
 }
 
-/** So many calls of the phone, after their INVITEs have had their way. */
+/** Starts `count` calls of the phone and returns them after their INVITEs have passed. */
 export async function invited(farm: FakeFarm, phone: UdpPhone | TcpPhone, count: number): Promise<Call[]> {
   const calls = Array.from({ length: count }, () => new Call(farm, phone));
   for (const call of calls) void call.invite();

@@ -1,4 +1,4 @@
-// Members come, drain, die and lose the store while calls ring: no call that can live is lost.
+// Members join, drain, die and lose the store while calls ring. Every call that can survive survives.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { FakeFarm, type FakeMember } from '../../fake/farm.ts';
@@ -22,7 +22,7 @@ function serverOf(servers: readonly CallServer[], { callId }: Call): CallServer 
   return found[0]!;
 }
 
-/** How many packets this member has relayed to others. */
+/** Returns how many packets this member has relayed to others. */
 function relayed({ metrics }: FakeMember): number {
   let sum = 0;
   for (const { labels, value } of metrics.relayed.entries()) if (labels.direction === 'out') sum += value;
@@ -30,12 +30,12 @@ function relayed({ metrics }: FakeMember): number {
 }
 
 describe('a member joins while calls ring', () => {
-  test('CANCEL and ACK of calls whose slots have moved get their second chance at the old owner', async () => {
+  test('gives CANCEL and ACK of calls in moved slots a second chance at the old owner', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 60);
     const newcomer = await farm.add();
     const stranger = serve(farm, { rings: true })[3]!;
-    // serve() has put new scripts on all servers: put the old ones back.
+    // serve() has replaced the scripts of all servers: restore the old ones.
     for (const old of servers) old.takeOver();
     const moved = calls.filter(({ callId }) => farm.ownerOf(callId) === newcomer);
     assert.ok(moved.length > 3, `${moved.length} have moved`);
@@ -48,7 +48,7 @@ describe('a member joins while calls ring', () => {
     assert.ok(servers.every(({ strayAcks }) => strayAcks.length === 0));
   });
 
-  test('a retransmitted INVITE does, too: no second call comes of it', async () => {
+  test('gives a retransmitted INVITE a second chance, too, and no second call results', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 60);
     const newcomer = await farm.add();
@@ -64,7 +64,7 @@ describe('a member joins while calls ring', () => {
     );
   });
 
-  test('new calls in moved slots go to the newcomer, by way of the old owner that does not know them', async () => {
+  test('gets the new calls of moved slots through the old owner, which does not have them', async () => {
     const farm = await start({ members: 3 });
     const { calls } = await ringing(farm, 30);
     assert.equal(calls.length, 30);
@@ -77,7 +77,7 @@ describe('a member joins while calls ring', () => {
     assert.deepEqual(newcomer.server.requests.map(({ callId }) => callId).sort(), callIds.sort());
   });
 
-  test('once the old calls are over, nothing is offered to the old owner any more', async () => {
+  test('gets its packets directly once the old calls are over', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 30);
     const newcomer = await farm.add();
@@ -86,7 +86,7 @@ describe('a member joins while calls ring', () => {
     for (const call of calls) call.bye();
     await farm.settle();
     assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
-    // The old owners tell so in their next probes.
+    // The old owners report this in their next probes.
     await farm.pass(40_000, 50);
     farm.choose = () => newcomer;
     const before = relayed(newcomer);
@@ -97,7 +97,7 @@ describe('a member joins while calls ring', () => {
     assert.equal(relayed(newcomer), before);
   });
 
-  test('calls that are up go on: their requests carry the owner', async () => {
+  test('leaves answered calls where they are, because their requests name the owner', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 30);
     for (const call of calls) serverOf(servers, call).answer(call.callId);
@@ -111,7 +111,7 @@ describe('a member joins while calls ring', () => {
 });
 
 describe('a member drains while calls ring', () => {
-  test('they are cancelled where they ring, new calls go elsewhere, and then the drain is over', async () => {
+  test('has its ringing calls cancelled there, gets no new calls, and then ends its drain', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 60);
     const leaver = farm.member(2);
@@ -137,7 +137,7 @@ describe('a member drains while calls ring', () => {
     assert.equal(await farm.drive(drained), true);
   });
 
-  test('calls that are up stay to their end', async () => {
+  test('keeps answered calls to their end', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 30);
     for (const call of calls) serverOf(servers, call).answer(call.callId);
@@ -153,7 +153,7 @@ describe('a member drains while calls ring', () => {
 });
 
 describe('the view', () => {
-  test('is the same at every member, after joins, a leave and a death', async () => {
+  test('is the same at every member after joins, a leave and a death', async () => {
     const farm = await start({ members: 3 });
     const same = (): void => {
       const views = farm.live.map(({ node }) => JSON.stringify(node.api.view()));
@@ -173,7 +173,7 @@ describe('the view', () => {
     assert.equal(farm.member(2).node.api.farm().incarnation, 2);
   });
 
-  test('loses a dead member before its lease ends, because the others do not reach it', async () => {
+  test('loses a dead member before its lease ends, because the others cannot reach it', async () => {
     const farm = await start({ members: 4 });
     await farm.pass(1000);
     const died = farm.clock.now();
@@ -182,7 +182,7 @@ describe('the view', () => {
     assert.ok(farm.clock.now() - died < 3500, `${farm.clock.now() - died} ms`);
   });
 
-  test('keeps a member that only one other does not reach', async () => {
+  test('keeps a member that only one other member cannot reach', async () => {
     const farm = await start({ members: 4 });
     farm.network.reaches = (from, to) => {
       const pair = [from.address, to.address];
@@ -193,8 +193,8 @@ describe('the view', () => {
   });
 });
 
-describe('the store is gone', () => {
-  test('calls that ring, calls that are up and new calls go on; members stay ready; then it is back', async () => {
+describe('the store is down', () => {
+  test('for all members: ringing, answered and new calls go on, members stay ready, and it can come back', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 30);
     farm.memory.down();
@@ -225,7 +225,7 @@ describe('the store is gone', () => {
     assert.ok(fresh.every(({ final }) => final.get('BYE') === 200));
   });
 
-  test('one member alone loses it: its calls go on, and it comes back', async () => {
+  test('for one member: its calls go on, and the member recovers', async () => {
     const farm = await start({ members: 3 });
     const { servers, calls } = await ringing(farm, 30);
     farm.member(2).store.cut();
@@ -294,7 +294,7 @@ describe('the store is gone', () => {
 });
 
 describe('after stop', () => {
-  test('every address is free again, no timer is left, nothing of the process is held', async () => {
+  test('all addresses are free, no timer is left, and no resource of the process is in use', async () => {
     const before = process.getActiveResourcesInfo().length;
     const farm = await FakeFarm.start({ members: 3, health: 'options' });
     const phone = await farm.tcpPhone('192.0.2.7');
@@ -302,7 +302,7 @@ describe('after stop', () => {
     const call = new Call(farm, phone);
     call.invite();
     await farm.until(() => call.status === 200);
-    // The server's own timer for its 200 runs out.
+    // The server's own timer for its 200 expires.
     await farm.pass(1000);
     await farm.stop();
     assert.equal(farm.clock.timers, 0);
@@ -316,7 +316,7 @@ describe('after stop', () => {
     assert.equal(process.getActiveResourcesInfo().length, before);
   });
 
-  test('nothing holds the nodes: the collector takes them', async () => {
+  test('no reference to the nodes is left, so that the garbage collector frees them', async () => {
     const { setFlagsFromString } = await import('node:v8');
     const { runInNewContext } = await import('node:vm');
     setFlagsFromString('--expose-gc');

@@ -1,4 +1,5 @@
-// A node of role disabled: not in the farm, its SIP server handles what comes to it; what names somebody by a token gets there all the same.
+// A node of role disabled is outside the farm. Its SIP server handles what it receives, except packets whose token
+// names another node.
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { FakeFarm, type FakeMember, type UdpPhone } from '../../fake/farm.ts';
@@ -27,11 +28,11 @@ describe('a node of role disabled', () => {
   const to = (node: FakeMember) => ({ address: node.address, port: 5060 });
   const got = ({ server }: FakeMember): string[] => server.requests.map(({ method, callId }) => `${method} ${callId}`);
 
-  /** The roles by the order of numbers, with the share of who should have none. */
+  /** Returns the roles by number, with the share where it should be zero. */
   const shares = ({ node }: FakeMember): string[] =>
     node.api.members().map(({ role, share }) => (role === 'member' && share > 0 ? role : `${role} ${share}`));
 
-  it('has a seat that weighs nothing, and owns no slot', async () => {
+  it('has a seat without weight and owns no slot', async () => {
     const node = await start();
     const seen = farm
       .member(1)
@@ -41,7 +42,7 @@ describe('a node of role disabled', () => {
     assert.equal(node.node.api.ready().ready, true);
   });
 
-  it('has its own SIP server handle what comes to it, whoever owns the slot', async () => {
+  it('gives its packets to its own SIP server, whichever member owns the slot', async () => {
     const node = await start();
     const callId = farm.callIdOf(farm.member(1));
     phone.send(text(callId, 'INVITE'), to(node));
@@ -50,7 +51,7 @@ describe('a node of role disabled', () => {
     assert.deepEqual(phone.from, [to(node)]);
   });
 
-  it('passes a BYE on to the member that it names', async () => {
+  it('relays a BYE to the member that it names', async () => {
     const node = await start();
     const member = farm.member(1);
     const callId = farm.callIdOf(member);
@@ -80,7 +81,7 @@ describe('a node of role disabled', () => {
   });
 
   for (const end of ['stops', 'dies'] as const)
-    it(`is what it says after each start, though it was something else before and ${end} in between`, async () => {
+    it(`takes its configured role at each start, even if it had another role and ${end} in between`, async () => {
       const roles: Record<number, 'disabled'> = {};
       farm = await FakeFarm.start({ members: 3, roles, dialogs: 'own' });
       phone = await farm.phone('192.0.2.7');
@@ -102,7 +103,7 @@ describe('a node of role disabled', () => {
       const outsideFarm = await again();
       assert.notEqual(outsideFarm.node.api.owner(callId).previous?.id, outsideFarm.id);
       assert.deepEqual(shares(outsideFarm), ['member', 'member', 'disabled 0']);
-      // The dialog lives in its server, and is followed there; a new call of the same slot goes to a member.
+      // The dialog is followed to its server; a new call of the same slot goes to a member.
       phone.send(text(callId, 'BYE', { toTag: 'bob', headers }));
       phone.send(text(callId, 'OPTIONS'));
       await farm.settle();
@@ -116,7 +117,7 @@ describe('a node of role disabled', () => {
       assert.equal(back.server.last.method, 'OPTIONS');
     });
 
-  it('is given no new call, also when all members are gone', async () => {
+  it('gets no new call, even when all members are gone', async () => {
     const node = await start();
     for (const k of [1, 2]) await farm.kill(farm.member(k));
     await farm.until(() => node.seats === node.id, 'the seats of the dead end');

@@ -1,5 +1,5 @@
-// What becomes of a packet whose owner is gone: the table "When the owner is gone" of docs/takeover.md, row by row; calls with a record are in
-// adoption.test.ts.
+// Fates of packets whose owner is gone: the table "When the owner is gone" of docs/ownership.md, row by row. Calls with
+// a record are tested in adoption.test.ts.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, test } from 'node:test';
@@ -11,19 +11,19 @@ import { Callee, proxies } from './proxies.ts';
 
 afterEach(stopFarms);
 
-/** Kills the member and waits until the view of the others knows. */
+/** Kills the member and waits until the others have the view without it. */
 async function lose(farm: FakeFarm, member: FakeMember): Promise<void> {
   await farm.kill(member);
   await farm.seated();
 }
 
-/** The same, and until it can no longer come back as if nothing had been. */
+/** Kills the member and waits until its grace is over. */
 async function loseForGood(farm: FakeFarm, member: FakeMember): Promise<void> {
   await lose(farm, member);
   await farm.pass(GRACE_MS + 1000, 100);
 }
 
-/** A call that is up, owned by member 2, which is then lost. */
+/** Sets up an answered call of member 2 and kills that member for good. */
 async function orphaned(
   dialogs: 'own' | 'shared',
 ): Promise<{ farm: FakeFarm; servers: CallServer[]; call: Call; takeover: FakeMember }> {
@@ -40,7 +40,10 @@ async function orphaned(
   return { farm, servers, call, takeover };
 }
 
-/** The server of `member` calls the phone by `uri`; the phone does not answer yet. */
+/**
+ * Lets the server of `member` call the phone by `uri`. Returns the INVITE that the phone receives; the phone does not
+ * answer yet.
+ */
 async function callOut(farm: FakeFarm, member: FakeMember, phone: Phone, callId: string, route = ''): Promise<Message> {
   const { address, port } = member.server.at;
   const before = phone.got.length;
@@ -57,7 +60,7 @@ async function callOut(farm: FakeFarm, member: FakeMember, phone: Phone, callId:
   return phone.got.at(-1)!;
 }
 
-/** Registers a TCP phone whose connection `holder` holds, with the server of `registrar`; returns its Path. */
+/** Registers a TCP phone, connected to `holder`, with the server of `registrar`. Returns the phone and its Path. */
 async function registered(
   farm: FakeFarm,
   holder: FakeMember,
@@ -97,8 +100,8 @@ test('the table in the documentation has the rows that are tested here', () => {
   );
 });
 
-describe('the owner is gone', () => {
-  test("response: the slot's owner strips the farm's Via and hands it to its own server", async () => {
+describe('when the owner is gone,', () => {
+  test("a response goes to the slot's owner, which removes the farm's Via and gives it to its own server", async () => {
     const farm = await start({ members: 3 });
     const phone = await farm.phone('192.0.2.7');
     const lost = farm.member(2);
@@ -119,7 +122,7 @@ describe('the owner is gone', () => {
   });
 
   for (const answer of ['direct', 'ingress'] as const)
-    test(`response, dialogs: shared, to a request that came through the farm: past the dead server to the caller, answer: ${answer}; the call works`, async () => {
+    test(`a response to a request through the farm goes past the dead server to the caller (dialogs: shared, answer: ${answer})`, async () => {
       const farm = await start({ members: 3, dialogs: 'shared', answer });
       const callee = new Callee(farm, await farm.phone('192.0.2.9'));
       const servers = proxies(farm, [callee.uri]);
@@ -149,7 +152,7 @@ describe('the owner is gone', () => {
       );
     });
 
-  test("response to a request that the server sent from another port: to the heir's own server, not to that port", async () => {
+  test("a response to a request from another port of the server goes to the successor's own server and not to that port", async () => {
     const farm = await start({ members: 3 });
     const phone = await farm.phone('192.0.2.7');
     const lost = farm.member(2);
@@ -163,7 +166,7 @@ describe('the owner is gone', () => {
     assert.deepEqual([worker.got.length, farm.ownerOf('worker').server.responses.length], [0, 1]);
   });
 
-  test("in-dialog request, dialogs: shared: the slot's owner's server goes on with the dialog", async () => {
+  test("an in-dialog request goes to the slot's owner, whose server goes on with the dialog (dialogs: shared)", async () => {
     const { farm, call, takeover } = await orphaned('shared');
     call.send('INFO');
     await farm.settle();
@@ -177,7 +180,7 @@ describe('the owner is gone', () => {
     assert.deepEqual(takeover.server.last.all('Route'), []);
   });
 
-  test('in-dialog request, dialogs: own: 481, and no server hears of it', async () => {
+  test('an in-dialog request is answered 481 and reaches no server (dialogs: own)', async () => {
     const { farm, servers, call } = await orphaned('own');
     const heard = servers.map(({ server }) => server.requests.length);
     call.send('INFO');
@@ -192,10 +195,10 @@ describe('the owner is gone', () => {
   });
 
   for (const dialogs of ['own', 'shared'] as const)
-    test(`its ACK, dialogs: ${dialogs}: ${dialogs === 'own' ? 'dropped, counted owner-gone' : "goes to the slot's owner's server"}`, async () => {
+    test(`with dialogs: ${dialogs}, an in-dialog ACK ${dialogs === 'own' ? 'is dropped and counted as owner-gone' : "goes to the slot's owner's server"}`, async () => {
       const { farm, servers, call, takeover } = await orphaned(dialogs);
       const lost = servers[1]!;
-      // The callee's 200 comes once more, as its ACK might have been lost.
+      // The caller repeats the ACK, as after a second 200 of the callee.
       call.ackAgain();
       await farm.settle();
       const dropped = farm.live.reduce((sum, member) => sum + member.drops('owner-gone'), 0);
@@ -204,7 +207,7 @@ describe('the owner is gone', () => {
       assert.equal(lost.strayAcks.length, 0);
     });
 
-  test("CANCEL, call without a record: goes to the slot's new owner, whose server answers 481", async () => {
+  test("a CANCEL of a call without a record goes to the slot's new owner, whose server answers 481", async () => {
     const farm = await start({ members: 3 });
     serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -223,7 +226,7 @@ describe('the owner is gone', () => {
     );
   });
 
-  test('INVITE again, call without a record: a new call comes of it at the new owner', async () => {
+  test('a repeated INVITE of a call without a record starts a new call at the new owner', async () => {
     const farm = await start({ members: 3 });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -240,7 +243,7 @@ describe('the owner is gone', () => {
     assert.equal(takeover?.dialogs.get(call.callId)?.state, 'confirmed');
   });
 
-  test('request to a client on a connection that is gone: 430 to the server', async () => {
+  test('a request to a client on a lost connection is answered 430 to the server', async () => {
     const farm = await start({ members: 3 });
     const { path } = await registered(farm, farm.member(1), farm.member(2));
     await lose(farm, farm.member(1));
@@ -257,7 +260,7 @@ describe('the owner is gone', () => {
     }
   });
 
-  test('response to such a client: dropped, counted flow-lost', async () => {
+  test('a response to a client on a lost connection is dropped and counted as flow-lost', async () => {
     const farm = await start({ members: 3 });
     await registered(farm, farm.member(1), farm.member(2));
     await lose(farm, farm.member(1));
@@ -270,7 +273,7 @@ describe('the owner is gone', () => {
   });
 
   for (const answer of ['direct', 'ingress'] as const)
-    test(`request to a client by UDP whose registration went through it, answer: ${answer}: leaves by the member that has it`, async () => {
+    test(`a request to a client by UDP that registered through it leaves by the member that has the request (answer: ${answer})`, async () => {
       const farm = await start({ members: 3, answer });
       const phone = await farm.phone('203.0.113.9', 33333);
       const lost = farm.member(2);
@@ -296,7 +299,7 @@ describe('the owner is gone', () => {
       assert.equal(farm.member(3).server.responses.length, 1);
     });
 
-  test('an in-dialog request between death and new view is lost on the link; its retransmission waits for the end of the grace', async () => {
+  test('an in-dialog request before the new view is lost on the link, and its retransmission waits for the end of the grace', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     serve(farm);
     const phone = await farm.phone('192.0.2.7');
@@ -312,7 +315,7 @@ describe('the owner is gone', () => {
   });
 });
 
-describe('a member that comes back in front of a server that lived on', () => {
+describe('a member that is back in front of its living server', () => {
   test('keeps the dialogs of that server', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     const servers = serve(farm);
@@ -337,7 +340,7 @@ describe('a member that comes back in front of a server that lived on', () => {
     assert.deepEqual(new Set(calls.map(({ final }) => final.get('BYE'))), new Set([200]));
   });
 
-  test('brings the response to a request that it sent in its life before', async () => {
+  test('delivers the response to a request of its earlier incarnation', async () => {
     const farm = await start({ members: 2 });
     const phone = await farm.phone('192.0.2.7');
     const invite = await callOut(farm, farm.member(2), phone, 'before');
@@ -352,7 +355,7 @@ describe('a member that comes back in front of a server that lived on', () => {
     );
   });
 
-  test('still cancels and answers a call that was ringing', async () => {
+  test('still cancels and answers ringing calls', async () => {
     const farm = await start({ members: 3 });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -369,7 +372,7 @@ describe('a member that comes back in front of a server that lived on', () => {
 });
 
 describe('a client by TCP at one member', () => {
-  test('is called by the server of another, though a third registered it, and the whole call works', async () => {
+  test('can be called by the server of another member after a third one registered it', async () => {
     const farm = await start({ members: 3 });
     const [holder, registrar, caller] = [farm.member(1), farm.member(2), farm.member(3)];
     const { phone, path } = await registered(farm, holder, registrar);

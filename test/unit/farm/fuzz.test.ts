@@ -1,5 +1,5 @@
-// A short run of the fuzzer that `npm run test:fuzz` runs for long: messages with valid tokens of every kind, mutated, at every entrance of live members, in
-// front of which calls must work. SIPFARM_FUZZ_SEED gives it another seed.
+// A short run of the fuzzer (`npm run test:fuzz` runs it for long): mutated messages with valid tokens of every kind
+// enter live members at every entrance, and calls must still work. SIPFARM_FUZZ_SEED sets another seed.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ENTRANCES } from '../../fuzz/fuzz-farm.ts';
@@ -15,7 +15,8 @@ test('no input makes a member throw, and calls work meanwhile', async (t) => {
   t.diagnostic(told(report));
   assert.equal(report.inputs, VARIANTS * PER_FARM);
   assert.ok(ENTRANCES.every((entrance) => report.counts[entrance] > 1000));
-  // Some six of ten frames carry a packet of a sender that is known to a receiver that is; were those of one link refused, it would be three.
+  // About six of ten frames have a packet of an accepted sender for an existing receiver. If one link refused all of
+  // them, it would be three of ten.
   const frames = report.counts['relay datagram'] + report.counts['relay stream'];
   assert.ok(report.taken > 0.4 * frames, `${report.taken} packets taken of ${frames} frames`);
   assert.ok(report.calls > 40, `${report.calls} calls worked`);

@@ -1,5 +1,5 @@
-// A fault of sipfarm's own code, planted at each stage of a packet's way: the packet is lost and counted, one line without secrets says where, nothing is
-// left of it, and the next call works.
+// A fault in sipfarm's own code at each stage of the packet path: the packet is dropped and counted, one log line
+// without secrets names the place, no state is left, and the next call works.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { GRACE_MS } from '../../../src/calls/adoption/adoption.ts';
@@ -37,7 +37,7 @@ import { Callee, proxies } from './proxies.ts';
 const KEYS = keyring([SECRET]);
 const WRITTEN_MS = 200;
 
-/** Texts that must not get into the log. */
+/** Secrets that must not appear in the log. */
 const PASSWORD = 'f00dcafe5ecret';
 const SDP_KEY = 'WVNfX19zZW1jdGwgKCkgewkyMjA7';
 const BODY = `v=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:${SDP_KEY}\r\n`;
@@ -53,7 +53,10 @@ afterEach(async () => {
   await stopFarms();
 });
 
-/** From now on that method throws, where `when` holds of the stack and of `this`. Its message holds what a careless one could hold. */
+/**
+ * Makes that method throw from now on, when `when` is true for the stack and for `this`. The error message contains
+ * possible secrets.
+ */
 function plant(
   prototype: object,
   method: string,
@@ -86,7 +89,7 @@ async function scene(options: FarmOptions = {}): Promise<Scene> {
 
 let sent = 0;
 
-/** An INVITE full of secrets, for a call of `owner`. */
+/** Returns an INVITE full of secrets, for a call of `owner`. */
 function invite(
   farm: FakeFarm,
   owner: FakeMember,
@@ -110,7 +113,7 @@ function invite(
   });
 }
 
-/** Sends a packet that gets to the stage. `owner`: the member whose call it is. */
+/** Sends a packet that reaches the stage. `owner`: the member that owns its call. */
 type Trigger = (scene: Scene, owner: FakeMember) => Promise<void>;
 
 const datagram: Trigger = async ({ farm }, owner) => {
@@ -119,7 +122,7 @@ const datagram: Trigger = async ({ farm }, owner) => {
   await farm.settle();
 };
 
-/** `stays`: the connection does, as its next message shows. */
+/** Returns a trigger by TCP. `stays`: the connection stays open, which its next message shows. */
 function stream(stays: boolean): Trigger {
   return async ({ farm }, owner) => {
     const phone = await farm.tcpPhone('192.0.2.67');
@@ -146,7 +149,7 @@ const tooManyHops: Trigger = async ({ farm }, owner) => {
   await farm.settle();
 };
 
-/** A request of the server behind `owner`. */
+/** Returns a trigger by a request of the server behind `owner`. */
 function ofServer(uri: string): Trigger {
   return async ({ farm }, owner) => {
     sent++;
@@ -155,19 +158,19 @@ function ofServer(uri: string): Trigger {
     const headers = [`Proxy-Authorization: Digest response="${PASSWORD}"`];
     owner.server.send(request({ method: 'INVITE', uri, via, callId: `out-${sent}`, headers, body: BODY }));
     await farm.settle();
-    // Connections that are refused, and names, take their time.
+    // Refused connections and name lookups take some time.
     await farm.pass(50);
   };
 }
 
-/** A request of the server, and its answer by the phone. */
+/** Sends a request of the server and the phone's answer. */
 const answered: Trigger = async (all, owner) => {
   const phone = await all.farm.phone('192.0.2.70', 6000 + sent);
   phone.onMessage = (message) => phone.send(respond(message, 486, { toTag: 'busy' }));
   await ofServer(`sip:bob@${phone.at.address}:${phone.at.port}`)(all, owner);
 };
 
-/** The time in which records are written, or a timer comes. */
+/** Returns the trigger with a pause of `ms` after it, for records and timers. */
 function after(trigger: Trigger, ms: number): Trigger {
   return async (all, owner) => {
     await trigger(all, owner);
@@ -178,23 +181,23 @@ function after(trigger: Trigger, ms: number): Trigger {
 interface Stage {
   readonly plant: () => void;
   readonly trigger: Trigger;
-  /** As the line names the place. */
+  /** The place as the log line names it. */
   readonly place: RegExp;
-  /** The member that owns the call; the packets come to member 1. */
+  /** The member that owns the call; the packets go to member 1. */
   readonly owner?: 1 | 2;
-  /** Where it happens; else at the owner. */
+  /** The member where the throw happens; by default the owner. */
   readonly at?: 1 | 2;
-  /** The message has left when it happens: its call is there. */
+  /** The message has left before the throw, so its call stays. */
   readonly leaves?: boolean;
   readonly farm?: FarmOptions;
 }
 
-/** Buffers are copied where no method of ours can be replaced. */
+/** Buffers are copied at places where no method of sipfarm can be replaced. */
 const inCode = (name: string) => (stack: string, self: unknown) =>
   stack.includes(name) && (self as Buffer).includes('planted');
 
 const STAGES: Readonly<Record<string, Stage>> = {
-  'the listener, before the packet way': {
+  'the listener, before the packet path': {
     plant: () => plant(PacketPath.prototype, 'enter'),
     trigger: datagram,
     place: /^datagram, Object\.onPacket \(node\/assemble\.ts:/,
@@ -209,31 +212,31 @@ const STAGES: Readonly<Record<string, Stage>> = {
     trigger: datagram,
     place: /^datagram, .*\(ingress\/packet-path\.ts:/,
   },
-  'the owner lookup, of a stream': {
+  'the owner lookup for a stream': {
     plant: () => plant(OwnerLookup.prototype, 'decide'),
     trigger: stream(true),
     place: /^connection, .*\(ingress\/packet-path\.ts:/,
   },
-  'the way to the owner': {
+  'the relay to the owner': {
     plant: () => plant(RelayLink.prototype, 'relay'),
     trigger: datagram,
     place: /^datagram, .*\(ingress\/packet-path\.ts:/,
     owner: 2,
     at: 1,
   },
-  'what decodes a relayed frame': {
+  'the decoding of a relayed frame': {
     plant: () => plant(Buffer.prototype, 'copy', inCode('decodeFrame')),
     trigger: datagram,
     place: /^relay, siphash \(base\/siphash\.ts:/,
     owner: 2,
   },
-  'what judges its sender': {
+  'the check of the sender of a frame': {
     plant: () => plant(Peers.prototype, 'check', (_, self) => self !== undefined),
     trigger: datagram,
     place: /^relay, .*\(relay\/relay-link\.ts:/,
     owner: 2,
   },
-  'the hatch of a packet that is relayed as it came': {
+  'the transparent port': {
     plant: () => plant(PacketPath.prototype, 'relayed'),
     trigger: datagram,
     place: /^relay, .*\(node\/assemble\.ts:/,
@@ -251,17 +254,17 @@ const STAGES: Readonly<Record<string, Stage>> = {
     trigger: datagram,
     place: /^datagram, .*\(ingress\/packet-path\.ts:/,
   },
-  'the service, inward': {
+  'the inward part of the service': {
     plant: () => plant(Inward.prototype, 'request'),
     trigger: datagram,
     place: /^datagram, Upstream\.handle \(service\/upstream\/upstream\.ts:/,
   },
-  'the lines that the farm puts on top': {
+  'the building of top headers': {
     plant: () => plant(TopHeaders.prototype, 'recordRouteOwner'),
     trigger: datagram,
     place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
   },
-  'what puts the message together': {
+  'the assembly of the message': {
     plant: () => plant(Edit.prototype, 'apply'),
     trigger: datagram,
     place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
@@ -272,7 +275,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
     place: /^datagram, noteRequest \(service\/shared\/context\.ts:/,
     leaves: true,
   },
-  'the call table, of a response': {
+  'the call table for a response': {
     plant: () => plant(CallTable.prototype, 'onResponse'),
     trigger: datagram,
     place: /^server, noteResponse \(service\/shared\/context\.ts:/,
@@ -290,7 +293,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
     place: /^records, .*\(calls\/records\/call-journal\.ts:/,
     leaves: true,
   },
-  'the records themselves': {
+  'the building of a record': {
     plant: () => plant(TrackedCall.prototype, 'record'),
     trigger: after(datagram, WRITTEN_MS),
     place: /^records, .*\(calls\/records\/record-writer\.ts:/,
@@ -302,19 +305,19 @@ const STAGES: Readonly<Record<string, Stage>> = {
     place: /^records, .*\(calls\/records\/call-journal\.ts:/,
     leaves: true,
   },
-  'the records of calls that rest': {
+  'the packed records of calls': {
     plant: () => plant(PackedCalls.prototype, 'add'),
     trigger: after(datagram, WRITTEN_MS),
     place: /^records, .*\(calls\/records\/call-journal\.ts:/,
     leaves: true,
   },
-  'the way out of a response': {
+  'the egress of a response': {
     plant: () => plant(Egress.prototype, 'send'),
     trigger: datagram,
     place: /^server, Inward\.responseFromServer \(service\/upstream\/inward\.ts:/,
     leaves: true,
   },
-  'the way out at the member that holds the connection': {
+  'the egress at the member that has the connection': {
     plant: () => plant(Egress.prototype, 'send', (stack) => stack.includes('leave')),
     trigger: stream(true),
     place: /^relay, PacketPath\.leave \(ingress\/packet-path\.ts:/,
@@ -322,12 +325,12 @@ const STAGES: Readonly<Record<string, Stage>> = {
     at: 1,
     leaves: true,
   },
-  'the answers': {
+  'the stateless replies': {
     plant: () => plant(StatelessReplies.prototype, 'answer'),
     trigger: tooManyHops,
     place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
   },
-  'the answer to a stream whose framing is lost': {
+  'the reply to a stream with a framing fault': {
     plant: () => plant(StatelessReplies.prototype, 'answer'),
     trigger: nonsense,
     place: /^connection, .*\(ingress\/packet-path\.ts:/,
@@ -337,24 +340,24 @@ const STAGES: Readonly<Record<string, Stage>> = {
     trigger: stream(false),
     place: /^connection, .*\(transport\/tcp\.ts:/,
   },
-  'a connection that is accepted': {
+  'the accept of a connection': {
     plant: () => plant(Gate.prototype, 'enter'),
     trigger: stream(false),
     place: /^connection, .*\(transport\/tcp\.ts:/,
   },
-  'a request of the server': {
+  'the entrance of a request of the server': {
     plant: () => plant(Outward.prototype, 'request'),
     trigger: ofServer('sip:bob@192.0.2.99'),
     place: /^server, .*\(service\/upstream\/upstream\.ts:/,
   },
-  'the way out of a request of the server': {
+  'the egress of a request of the server': {
     plant: () => plant(Transport.prototype, 'sendDatagram'),
     trigger: ofServer('sip:bob@192.0.2.99'),
     place: /^server, Egress\.send \(egress\/egress\.ts:/,
   },
-  'a request of the server that has waited for a name': {
+  'a request of the server after its name lookup': {
     plant: () => {
-      // The name is found when it is asked for; nothing is known before.
+      // Before the lookup there is no cached name, so the next query waits for one.
       const { locateNow, locate } = Locator.prototype;
       Locator.prototype.locateNow = () => undefined;
       Locator.prototype.locate = async () => [{ transport: 'udp', address: '192.0.2.99', port: 5060 }];
@@ -368,7 +371,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
     trigger: ofServer('sip:bob@name.example'),
     place: /^server, .*\(service\/upstream\/outward\.ts:/,
   },
-  'a request of the server whose connection cannot be opened': {
+  'a request of the server after its connection failed': {
     plant: () => plant(OwnerLookup.prototype, 'decide'),
     trigger: ofServer('sip:bob@192.0.2.99;transport=tcp'),
     place: /^connection, .*\(ingress\/packet-path\.ts:/,
@@ -387,7 +390,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
   },
 };
 
-/** A whole call through the farm, packet by packet over both members. */
+/** Checks a whole call through the farm, packet by packet over both members. */
 async function callWorks(farm: FakeFarm): Promise<void> {
   let turn = 0;
   farm.choose = (live) => live[turn++ % live.length];
@@ -402,7 +405,7 @@ async function callWorks(farm: FakeFarm): Promise<void> {
     }
 }
 
-describe('a throw is met by the guard, in', () => {
+describe('the guard catches a throw in', () => {
   for (const [name, stage] of Object.entries(STAGES))
     test(name, async () => {
       const all = await scene(stage.farm);
@@ -439,7 +442,7 @@ describe('a throw is met by the guard, in', () => {
       );
     });
 
-  test('the adoption of a record: it is given up, and those behind it are adopted', async () => {
+  test('the guard skips a record whose adoption throws, and the records behind it are adopted', async () => {
     const farm = await start({ members: 2, dialogs: 'shared', throws: true });
     const callee = new Callee(farm, await farm.phone('192.0.2.9'));
     proxies(farm, [callee.uri]);
@@ -461,7 +464,7 @@ describe('a throw is met by the guard, in', () => {
     assert.equal(farm.memory.readAll(`calls/${lost.number}/pending/`).length, 0);
   });
 
-  test('the reading of a record after a restart: those behind it are found again, and new ones written', async () => {
+  test('the guard skips a record whose reading throws after a restart, and the records behind it are restored and written', async () => {
     const { farm, servers } = await scene();
     const member = farm.member(1);
     const phone = await farm.phone('192.0.2.7');
@@ -483,8 +486,8 @@ describe('a throw is met by the guard, in', () => {
   });
 });
 
-describe('a throw is met by the guard when a member is gone, in', () => {
-  /** A call of member 2, answered. */
+describe('the guard catches a throw, after a member has died, in', () => {
+  /** Sets up an answered call of member 2. */
   async function answeredCall(): Promise<{ farm: FakeFarm; lost: FakeMember; call: Call }> {
     const { farm } = await scene();
     const lost = farm.member(2);
@@ -494,7 +497,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     return { farm, lost, call };
   }
 
-  /** One line at member 1, which says `place`, and calls work. */
+  /** Checks that member 1 has one log line with `place` and that calls work. */
   async function oneLine(farm: FakeFarm, place: RegExp): Promise<void> {
     const { faults } = farm.member(1);
     assert.equal(faults.length, 1, JSON.stringify(faults));
@@ -504,7 +507,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await callWorks(farm);
   }
 
-  test('the second turn of a packet that has waited for it', async () => {
+  test('the second decision about a packet that waited for the member', async () => {
     const { farm, lost, call } = await answeredCall();
     await farm.kill(lost);
     await farm.seated();
@@ -515,7 +518,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await oneLine(farm, /^relay, .*\(ingress\/packet-path\.ts:/);
   });
 
-  test('what lets waiting packets go', async () => {
+  test('the release of waiting packets', async () => {
     const { farm, lost } = await answeredCall();
     plant(Parked.prototype, 'release');
     await farm.kill(lost);
@@ -523,7 +526,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await oneLine(farm, /^records, Takeover\.decided \(service\/takeover\/takeover\.ts:/);
   });
 
-  test('what ends its calls', async () => {
+  test("the end of the member's calls", async () => {
     const { farm, lost } = await answeredCall();
     plant(Outward.prototype, 'reach');
     await farm.kill(lost);
@@ -531,7 +534,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await oneLine(farm, /^records, Surrogate\.reach \(service\/upstream\/upstream\.ts:/);
   });
 
-  test('the second turn of a message that it was to send', async () => {
+  test('the second decision about a message that the member should send', async () => {
     const { farm, servers } = await scene();
     servers[0]!.rings = true;
     const [owner, lost] = [farm.member(1), farm.member(2)];
@@ -549,7 +552,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
     await oneLine(farm, /^relay, PacketPath\.leave \(ingress\/packet-path\.ts:/);
   });
 
-  test('the second turn of a packet that had waited for the connection to it', async () => {
+  test('the second decision about a packet that waited for the connection to the member', async () => {
     const { farm, lost } = await answeredCall();
     const phone = await farm.tcpPhone('192.0.2.67');
     const text = invite(farm, lost, { ...phone.at, transport: 'TCP' });
@@ -562,7 +565,7 @@ describe('a throw is met by the guard when a member is gone, in', () => {
   });
 });
 
-test('the log line names the message by what identifies it, in a thousand characters', async () => {
+test('the log line has the identifying headers of the message, in at most a thousand characters', async () => {
   const { farm } = await scene();
   const member = farm.member(1);
   plant(OwnerLookup.prototype, 'decide');

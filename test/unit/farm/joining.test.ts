@@ -1,4 +1,4 @@
-// A member proves that it can work before it takes a seat: its addresses, its keys, its SIP server.
+// A member proves its addresses, its keys and its SIP server before it takes a seat.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { FakeFarm, FarmOptions } from '../../fake/farm.ts';
@@ -9,7 +9,7 @@ afterEach(stopFarms);
 
 const MISSING = '203.0.113.1';
 
-/** Makes calls all the time that `what` takes; resolves to their final statuses once they have ended. */
+/** Makes calls while `what` runs. Resolves to their final statuses after they have ended. */
 async function callsDuring(farm: FakeFarm, what: () => Promise<void>): Promise<Set<number>> {
   const phone = await farm.phone('192.0.2.7');
   const calls: Call[] = [];
@@ -28,10 +28,10 @@ async function callsDuring(farm: FakeFarm, what: () => Promise<void>): Promise<S
   return new Set(calls.flatMap(({ status, final }) => [status, final.get('BYE') ?? 0]));
 }
 
-describe('no view changes and no call is lost by a member', () => {
+describe('the view does not change and no call is lost because of a member', () => {
   const cases: readonly (readonly [string, number, Partial<FarmOptions>, object])[] = [
     [
-      'whose farm key is another',
+      'with another farm key',
       1,
       { keys: (index) => [(index === 4 ? 'cd' : 'ab').repeat(32)] },
       { code: 'SF_KEY_MISMATCH', message: /^fe4 .* in common with the members that live: fe1 .*, fe2 .*, fe3 / },
@@ -67,7 +67,7 @@ describe('no view changes and no call is lost by a member', () => {
       assert.deepEqual(statuses, new Set([200]));
       assert.equal(await stored(), before);
       await reader.close();
-      // Nothing of it is left: with what it lacked it comes in.
+      // The failed starts leave nothing behind: with the missing address the member joins.
       if (options.listeners) {
         farm.network.hasAddress = () => true;
         await farm.add(4);
@@ -76,7 +76,7 @@ describe('no view changes and no call is lost by a member', () => {
     });
 });
 
-test('what comes to a listener before the seat is dropped and counted, and TCP is refused', async () => {
+test('a packet before the seat is dropped and counted, and a TCP connection is refused', async () => {
   const own = (transport: string) => ({ name: `own-${transport}`, transport, bind: '10.0.0.1:5060' });
   const farm = await start({ members: 0, listeners: () => [own('udp'), own('tcp')] });
   const OWN = { address: '10.0.0.1', port: 5060 };
@@ -110,8 +110,8 @@ test('what comes to a listener before the seat is dropped and counted, and TCP i
   assert.equal(member.drops('before-seat'), 2);
 });
 
-describe('a member waits for the first sign of its SIP server', () => {
-  test('and its first record has its weight: the farm changes its view once', async () => {
+describe('a joining member waits for the first answer of its SIP server', () => {
+  test('so that its first record has its weight and the farm changes its view once', async () => {
     const farm = await start({ members: 2, health: 'options' });
     await farm.pass(5000, 50);
     const epoch = (): number => farm.member(1).node.api.view()!.epoch;
@@ -126,7 +126,7 @@ describe('a member waits for the first sign of its SIP server', () => {
     assert.deepEqual(weights, [100, 100, 100]);
   });
 
-  test('three seconds at most: one that is down keeps no member out, it joins with weight 0', async () => {
+  test('for three seconds at most; with a server that is down it joins with weight 0', async () => {
     const farm = await start({ members: 3, health: 'options' });
     await farm.until(() =>
       farm

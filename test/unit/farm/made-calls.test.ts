@@ -1,4 +1,5 @@
-// A call that the SIP server of one member has made, whose Call-ID is another member's: what names no owner in its dialog finds it all the same.
+// A call of one member's SIP server whose Call-ID is in another member's slot. In-dialog requests that name no owner
+// still reach it.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { FakeFarm, FakeMember, UdpPhone } from '../../fake/farm.ts';
@@ -9,7 +10,9 @@ afterEach(stopFarms);
 
 let branches = 0;
 
-/** A call of the server of member 1 to a phone, in a slot of member 2; packets come to member `at` from then on. */
+/**
+ * Lets the server of member 1 call a phone with a Call-ID in a slot of member 2. Packets go to member `at` afterwards.
+ */
 async function made(at: number): Promise<{ farm: FakeFarm; maker: FakeMember; phone: UdpPhone; callId: string }> {
   const farm = await start({ members: 3 });
   const maker = farm.member(1);
@@ -24,7 +27,7 @@ async function made(at: number): Promise<{ farm: FakeFarm; maker: FakeMember; ph
   return { farm, maker, phone, callId };
 }
 
-/** A request of the phone that leaves the farm's Route out. */
+/** Returns a request of the phone without the farm's Route. */
 function bare(
   phone: UdpPhone,
   method: string,
@@ -37,9 +40,9 @@ function bare(
   phone.send(request({ method, uri: 'sip:server@10.0.0.1:5070', via, callId, ...tags, headers }));
 }
 
-describe('a request without a token, whichever member it comes to', () => {
+describe('a request without a token', () => {
   for (const at of [1, 2, 3]) {
-    test(`a BYE at member ${at} finds the server that has made the call`, async () => {
+    test(`that is a BYE at member ${at} reaches the server that made the call`, async () => {
       const { farm, maker, phone, callId } = await made(at);
       bare(phone, 'BYE', callId);
       await farm.settle();
@@ -49,7 +52,7 @@ describe('a request without a token, whichever member it comes to', () => {
       );
     });
 
-    test(`an INVITE at member ${at} that replaces the call finds it, and its CANCEL follows`, async () => {
+    test(`that is an INVITE at member ${at} and replaces the call reaches that server, and so does its CANCEL`, async () => {
       const { farm, maker, phone, callId } = await made(at);
       const other = farm.callIdOf(farm.member(3), 'replacing');
       bare(phone, 'INVITE', other, [`Replaces: ${callId};to-tag=server;from-tag=bob`], '');
@@ -63,7 +66,7 @@ describe('a request without a token, whichever member it comes to', () => {
     });
   }
 
-  test('an INVITE that begins something new under that Call-ID goes to the owner of the slot', async () => {
+  test('that is an INVITE for a new call with that Call-ID goes to the owner of the slot', async () => {
     const { farm, phone, callId } = await made(3);
     bare(phone, 'INVITE', callId, [], '');
     await farm.settle();

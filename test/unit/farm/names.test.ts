@@ -1,5 +1,5 @@
-// A farm whose clients know its members by their own addresses, and the farm by a name: a Route that says so has reached its goal (RFC 3261
-// 16.4), whichever member it names, comes to, or is owned by.
+// Routes that name the farm by a member's own address or by a configured name end at the farm (RFC 3261 16.4),
+// whichever member they name, reach, or belong to.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import type { FakeFarm, FakeMember } from '../../fake/farm.ts';
@@ -11,7 +11,7 @@ afterEach(stopFarms);
 const PHONE = '192.0.2.7';
 let branches = 0;
 
-/** Three members with an address of their own each, told to clients as another. */
+/** Starts three members whose listeners have their own addresses and advertise others. */
 const farmOf = (config: Readonly<Record<string, unknown>> = {}): Promise<FakeFarm> =>
   start({
     members: 3,
@@ -26,7 +26,7 @@ function text(callId: string, routes: readonly string[], uri = 'sip:bob@example.
   return request({ method: 'INVITE', uri, via, callId, headers: routes.map((route) => `Route: ${route}`) });
 }
 
-/** The Routes with which an INVITE that comes to `entry` is at the server of `owner`. */
+/** Sends an INVITE to `entry` for a call of `owner`. Returns the Route values that the owner's server receives. */
 async function routesAt(farm: FakeFarm, owner: FakeMember, entry: FakeMember, ...routes: string[]): Promise<string[]> {
   const phone = await farm.phone(PHONE, 5060 + ++branches);
   const before = owner.server.requests.length;
@@ -37,7 +37,7 @@ async function routesAt(farm: FakeFarm, owner: FakeMember, entry: FakeMember, ..
   return owner.server.last.all('Route');
 }
 
-test('a Route that names any member by what it binds or advertises is taken off, whoever owns the call', async () => {
+test('a Route with a bound or advertised address of any member is removed, whichever member owns the call', async () => {
   const farm = await farmOf();
   const [entry] = farm.members;
   for (const owner of farm.members)
@@ -46,13 +46,13 @@ test('a Route that names any member by what it binds or advertises is taken off,
         assert.deepEqual(await routesAt(farm, owner, entry!, `<sip:${host};lr>`), [], `${host} at ${owner.id}`);
 });
 
-test('a Route to another port of a member, or to anybody else, stays', async () => {
+test('a Route to another port of a member or to a foreign host stays', async () => {
   const farm = await farmOf();
   for (const route of ['<sip:10.0.0.2:5070;lr>', '<sip:203.0.113.2;lr>', '<sip:sip.example.com;lr>'])
     assert.deepEqual(await routesAt(farm, farm.member(3), farm.member(1), route), [route]);
 });
 
-test('the address of a member that has left is no name of the farm any more, that of one that joins is', async () => {
+test('the address of a departed member no longer names the farm, and the address of a joining member does', async () => {
   const farm = await farmOf();
   const gone = farm.member(2);
   await farm.drive(gone.node.stop());
@@ -64,7 +64,7 @@ test('the address of a member that has left is no name of the farm any more, tha
   assert.deepEqual(await routesAt(farm, farm.member(3), farm.member(1), route), []);
 });
 
-test('a Route by a name of the farm is taken off, one behind a foreign value stays', async () => {
+test('a Route with a configured name is removed, but not behind a foreign value', async () => {
   const farm = await farmOf({ names: ['sip.example.com', 'Trunk.Example.com:5080'] });
   const at = (...routes: string[]) => routesAt(farm, farm.member(2), farm.member(1), ...routes);
   for (const value of [
@@ -80,7 +80,7 @@ test('a Route by a name of the farm is taken off, one behind a foreign value sta
     assert.deepEqual(await at(value, '<sip:sip.example.com;lr>'), [value, '<sip:sip.example.com;lr>']);
 });
 
-test('names that a reload brings hold at once, and those it takes away do not', async () => {
+test('a reload adds and removes names at once', async () => {
   const farm = await farmOf({ names: ['old.example.com'] });
   const owner = farm.member(2);
   const at = (host: string) => routesAt(farm, owner, farm.member(1), `<sip:${host};lr>`);
@@ -89,7 +89,7 @@ test('names that a reload brings hold at once, and those it takes away do not', 
   assert.deepEqual(await at('old.example.com'), ['<sip:old.example.com;lr>']);
 });
 
-test('a Request-URI by a name or an address of the farm is left as it is', async () => {
+test('a Request-URI with a name or an address of the farm stays unchanged', async () => {
   const farm = await farmOf({ names: ['sip.example.com'] });
   const owner = farm.member(2);
   const phone = await farm.phone(PHONE);
@@ -100,7 +100,7 @@ test('a Request-URI by a name or an address of the farm is left as it is', async
   }
 });
 
-test('CANCEL with such a Route leaves under the branch of its INVITE', async () => {
+test('a CANCEL with such a Route leaves with the branch of its INVITE', async () => {
   const farm = await farmOf();
   const owner = farm.member(3);
   const phone = await farm.phone(PHONE);
@@ -111,7 +111,7 @@ test('CANCEL with such a Route leaves under the branch of its INVITE', async () 
   assert.deepEqual([first?.method, second?.method, second?.branch], ['INVITE', 'CANCEL', first?.branch]);
 });
 
-test('what a SIP server sends loses a Route to any member, and goes by its Request-URI', async () => {
+test('a request of a SIP server loses a Route to any member and goes to its Request-URI', async () => {
   const farm = await farmOf({ names: ['sip.example.com'] });
   const phone = await farm.phone(PHONE, 5077);
   const { server } = farm.member(1);
@@ -125,7 +125,7 @@ test('what a SIP server sends loses a Route to any member, and goes by its Reque
   );
 });
 
-test('a node of role relay takes off Routes to members, and members take off Routes to it and to a disabled node', async () => {
+test('a node of role relay removes Routes to members, and members remove Routes to it and to a disabled node', async () => {
   const farm = await start({ members: 4, roles: { 3: 'relay', 4: 'disabled' } });
   const phone = await farm.phone(PHONE, 5077);
   const node = farm.member(3);

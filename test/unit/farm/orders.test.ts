@@ -1,4 +1,4 @@
-// Orders of operators, given to any member for any member, in a farm with calls.
+// Orders of operators, given through any member for any member, in a farm with calls.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { OrderKind } from '../../../src/membership/order.ts';
@@ -8,7 +8,7 @@ import { type Call, invited, serve, start, stopFarms } from './calls.ts';
 
 afterEach(stopFarms);
 
-/** Gives an order by `asked`; null lifts every order. */
+/** Gives an order through `asked`; null lifts every order. */
 async function order(
   farm: FakeFarm,
   asked: FakeMember,
@@ -26,7 +26,7 @@ function share(farm: FakeFarm, member: FakeMember, asked = farm.live[0]!): numbe
   return asked.node.api.members().find(({ id }) => id === member.id)?.share ?? -1;
 }
 
-/** Twenty calls of a phone that are up. */
+/** Returns twenty answered calls of one phone. */
 async function calls(farm: FakeFarm): Promise<readonly Call[]> {
   const made = await invited(farm, await farm.phone('192.0.2.7'), 20);
   await farm.until(() => made.every(({ status }) => status === 200), 'the calls are up');
@@ -46,7 +46,7 @@ function probe(farm: FakeFarm, member: FakeMember): Promise<number> {
 }
 
 describe('drain', () => {
-  test('of another member: no new calls, its calls go on to their end, then it stays drained until resume', async () => {
+  test('stops new calls at another member, lets its calls end, and lasts until resume', async () => {
     const farm = await start({ members: 3 });
     serve(farm);
     const up = await calls(farm);
@@ -76,20 +76,20 @@ describe('drain', () => {
     assert.equal((await farm.drive(fe1.node.api.orders.status('fe2'))).progress, null);
   });
 
-  test('of itself: probes turn at once, before the store has answered', async () => {
+  test('changes the probe answers of the asked member at once, before the store has answered', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const fe1 = farm.member(1);
     await farm.pass(1000);
     assert.equal(await probe(farm, fe1), 200);
     const given = fe1.node.api.orders.give('fe1', { order: 'drain' });
-    // Microtasks only: the memory store answers in one, but the view needs the clock.
+    // Only microtasks run here: the memory store answers in one, but the view needs the clock.
     await given;
     assert.equal(fe1.node.api.ready().ready, false);
     assert.equal(await probe(farm, fe1), 503);
   });
 
-  test('that the store does not take is taken back', async () => {
+  test('is taken back when the store does not accept it', async () => {
     const farm = await start({ members: 2 });
     const fe1 = farm.member(1);
     fe1.store.cut();
@@ -100,7 +100,7 @@ describe('drain', () => {
     fe1.store.heal();
   });
 
-  test('hands the rest over at its deadline: it gives its seat up, stays, and takes part anew after resume', async () => {
+  test('hands the remaining calls over at its deadline, gives up the seat, and ends with a new incarnation after resume', async () => {
     const farm = await start({ members: 3 });
     serve(farm, { shared: true });
     const up = await calls(farm);
@@ -123,7 +123,7 @@ describe('drain', () => {
     assert.ok(up.length > 0);
   });
 
-  test('of a whole farm hands nothing over at its deadline, for there is nobody: calls go on to their end', async () => {
+  test('hands nothing over at the deadline in a whole draining farm, because no member can take over: calls go on to their end', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const up = await calls(farm);
@@ -138,7 +138,7 @@ describe('drain', () => {
     assert.ok(up.every(({ final }) => final.get('BYE') === 200));
   });
 
-  test('holds for a member that is deaf, and for one that comes later', async () => {
+  test('applies to a member that receives nothing, and to its next start', async () => {
     const farm = await start({ members: 3 });
     const fe3 = farm.member(3);
     farm.freeze(fe3);
@@ -154,7 +154,7 @@ describe('drain', () => {
     assert.equal(again.node.api.ready().ready, true);
   });
 
-  test('stays a stop when the order ends while the member stops', async () => {
+  test('does not end a stop: the member stops although the order is lifted', async () => {
     const farm = await start({ members: 2 });
     const [fe1, fe2] = [farm.member(1), farm.member(2)];
     await order(farm, fe1, fe2, 'drain');
@@ -186,7 +186,7 @@ describe('drain', () => {
   });
 });
 
-describe('REGISTER over a connection at a draining member', () => {
+describe('a REGISTER by TCP at a draining member', () => {
   const register = (callId: string, cseq = 1): string =>
     request({
       method: 'REGISTER',
@@ -196,7 +196,7 @@ describe('REGISTER over a connection at a draining member', () => {
       cseq,
     });
 
-  test('is answered 503 with Retry-After, and the connection is closed behind it', async () => {
+  test('is answered 503 with Retry-After, and then the connection is closed', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const fe2 = farm.member(2);
@@ -214,7 +214,7 @@ describe('REGISTER over a connection at a draining member', () => {
     assert.equal(metrics.closedConnections.cell({ reason: 'moved-on' }).n, 1);
   });
 
-  test('leaves a connection open that calls use', async () => {
+  test('does not close a connection that calls use', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const fe2 = farm.member(2);
@@ -235,7 +235,7 @@ describe('REGISTER over a connection at a draining member', () => {
 });
 
 describe('pause', () => {
-  test('takes new calls away and nothing else, until resume', async () => {
+  test('takes only new calls away, until resume', async () => {
     const farm = await start({ members: 3 });
     serve(farm);
     const up = await calls(farm);
@@ -267,7 +267,7 @@ describe('ban', () => {
     assert.equal(fe1.seats, 'fe1 fe3');
     assert.equal(fe2.node.state, 'banned');
     await farm.kill(fe2);
-    // It says so, keeps waiting, and does not come in.
+    // The start waits and reports the ban; the member gets no seat.
     const starting = farm.add(2);
     await farm.pass(20_000, 100);
     assert.equal(fe3.seats, 'fe1 fe3');
@@ -281,7 +281,7 @@ describe('ban', () => {
     assert.equal(again.node.api.ready().ready, true);
   });
 
-  test('loses no call of others: what the balancer still gives the banned member comes to its owner', async () => {
+  test('loses no call of others: packets at the banned member reach their owner', async () => {
     const farm = await start({ members: 3 });
     serve(farm);
     const [fe1, fe2] = [farm.member(1), farm.member(2)];
@@ -324,7 +324,7 @@ describe('ban', () => {
     assert.deepEqual([fe2.node.api.ready().ready, fe2.node.api.farm().incarnation], [true, 2]);
   });
 
-  test('is not replaced by a drain, nor lifted by resume', async () => {
+  test('is neither replaced by a drain nor lifted by resume', async () => {
     const farm = await start({ members: 2 });
     const { orders } = farm.member(1).node.api;
     await farm.drive(orders.give('fe2', { order: 'ban' }));
@@ -336,7 +336,7 @@ describe('ban', () => {
 });
 
 describe('remove', () => {
-  test('forgets a member that is gone: order and number; whoever comes under its name gets another', async () => {
+  test('deletes order and number of a departed member; the next member with its name gets another number', async () => {
     const farm = await start({ members: 3 });
     const [fe1, fe3] = [farm.member(1), farm.member(3)];
     const { orders } = fe1.node.api;
@@ -352,13 +352,13 @@ describe('remove', () => {
     assert.equal(again.number, 4);
   });
 
-  test('by force takes a living one out, which comes back under another number', async () => {
+  test('with force evicts a living member, which joins again with another number', async () => {
     const farm = await start({ members: 3 });
     await farm.drive(farm.member(1).node.api.orders.remove('fe3', true));
     await farm.until(() => farm.member(3).number === 4 && farm.member(1).seats.includes('fe3'), 'back', 20_000);
   });
 
-  test('of a name that nobody has, and any order for it, says who there is', async () => {
+  test('is refused for a missing member with a list of the members, like any order for it', async () => {
     const farm = await start({ members: 2 });
     const { orders } = farm.member(1).node.api;
     const unknown = { code: 'SF_MEMBER_UNKNOWN', message: 'there is no member "fe7"; the members are: fe1, fe2' };

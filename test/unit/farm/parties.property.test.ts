@@ -1,6 +1,6 @@
-// Random dialogs over a farm that sprays packets: clients in the open, behind NATs, by TCP, behind proxies that record-route, some calls passing the farm
-// twice. They move, come back, name new Contacts; strangers try to draw them away. Whatever the server sends reaches the party where it is, or the
-// server gets an answer.
+// Random dialogs through a farm that sprays packets: clients in the open, behind NATs, by TCP, behind record-routing
+// proxies, some with calls that pass the farm twice. They move, reconnect and change Contacts; strangers try to divert
+// them. Each message of the server reaches the party at its current address, or the server gets an answer.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import fc from 'fast-check';
@@ -18,7 +18,7 @@ const OWN_VIA = /^SIP\/2\.0\/UDP 10\.0\.0\.\d:5070;branch=z9hG4bKproxy/;
 let count = 0;
 let parties = 0;
 
-/** SIP servers that are proxies: they answer for bob, and send what is for `via` to the farm once more. */
+/** SIP servers as proxies: they answer for bob, and send requests for `via` to the farm again. */
 function serve(farm: FakeFarm): void {
   for (const { server } of farm.members) {
     const own = `<sip:${server.at.address}:5070;lr>`;
@@ -51,13 +51,13 @@ class Party {
   readonly farm: FakeFarm;
   readonly kind: Kind;
   readonly callId = `party-${++count}`;
-  /** Where it is, and where it has been: nothing may come there any more. */
+  /** The current socket, and the earlier ones, which must receive nothing any more. */
   phone!: Phone;
   readonly past: Phone[] = [];
   readonly #index = parties++ % 200;
   #cseq = 0;
   #contact = '';
-  /** The Contact that the server has heard last. */
+  /** The last Contact that the server accepted. */
   #target = '';
   #routes: readonly string[] = [];
   #server!: FakeServer;
@@ -80,7 +80,7 @@ class Party {
       )!;
   }
 
-  /** Takes a new place in the network. */
+  /** Moves the party to a new address. */
   async #settle(): Promise<void> {
     const host = `203.0.113.${10 + this.#index}`;
     this.#places++;
@@ -89,7 +89,7 @@ class Party {
       if (this.phone.transport === 'TCP') (this.phone as unknown as { close(): void }).close();
     }
     const tcp = this.kind === 'tcp' || this.kind === 'tcp-nat';
-    // A proxy listens at one place whatever port it sends from.
+    // A proxy listens at one port and sends from another.
     const port = this.kind === 'open' ? 5060 + this.#places : 30_000 + this.#places;
     this.phone = tcp ? await this.farm.tcpPhone(host) : await this.farm.phone(host, port);
     if (this.kind === 'proxy') {
@@ -100,7 +100,7 @@ class Party {
     this.#contact = hidden ? HOME : `${this.phone.at.address}:${this.phone.at.port}`;
   }
 
-  /** The socket that it sends by. */
+  /** The socket that sends. */
   get #sender(): Phone {
     return this.kind === 'proxy' ? this.past[0]! : this.phone;
   }
@@ -126,7 +126,7 @@ class Party {
         cseq: ++this.#cseq,
         ...tags,
         headers: [
-          // A proxy has taken its own value off.
+          // A proxy has removed its own value.
           ...this.#routes.slice(this.kind === 'proxy' ? 1 : 0).map((route) => `Route: ${route}`),
           ...(proxied ? [`Record-Route: <sip:${this.phone.at.address}:${this.phone.at.port};lr>`] : []),
           `Contact: <sip:alice@${more.contact ?? this.#contact}${transport === 'TCP' ? ';transport=tcp' : ''}>`,
@@ -136,7 +136,7 @@ class Party {
     const final = () => from.got.slice(before).find(({ status }) => status >= 200);
     await this.farm.until(() => final() !== undefined, `an answer to ${method} of ${this.kind} ${this.callId}`);
     const answer = final();
-    // The server believes no stranger, whatever it answers; and INFO changes no target.
+    // The server accepts no stranger, whatever it answers; and INFO changes no target.
     if (!more.from && method !== 'INFO') this.#target = more.contact ?? this.#contact;
     return answer;
   }
@@ -144,12 +144,12 @@ class Party {
   async move(method: string): Promise<void> {
     if (this.kind === 'proxy') return;
     await this.#settle();
-    // In the open nothing but a new target tells where it is now (RFC 3261 12.2.1.1).
+    // In the open only a target refresh gives the new address (RFC 3261 12.2.1.1).
     const heard = await this.say(this.kind === 'open' && method === 'INFO' ? 'UPDATE' : method);
     assert.equal(heard?.status, 200, `${this.kind} is heard from its new place`);
   }
 
-  /** The server asks, and the party hears it, nobody else. */
+  /** Checks that a request of the server reaches the party and no other phone. */
   async hears(): Promise<void> {
     const places = [this.phone, ...this.past];
     const before = places.map(({ got }) => got.length);
@@ -178,7 +178,7 @@ const steps = fc.array(
 );
 
 for (const answer of ['direct', 'ingress'] as const)
-  test(`a party hears its server wherever it has moved, answer: ${answer}`, async () => {
+  test(`a moving party receives the requests of its server with answer: ${answer}`, async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(fc.constantFrom(...KINDS), fc.boolean()), { minLength: 2, maxLength: 6 }),

@@ -1,4 +1,4 @@
-// What metrics tell of members that have left.
+// Metrics of departed members.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeFarm } from '../../fake/farm.ts';

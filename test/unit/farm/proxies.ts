@@ -1,4 +1,5 @@
-// A record-routing proxy behind each member, each of which can serve every dialog (`dialogs: shared`), and phones that are called through it.
+// A record-routing proxy behind each member, each of which can serve every dialog (`dialogs: shared`), and phones that
+// are called through it.
 import type { FakeFarm, FakeServer, UdpPhone } from '../../fake/farm.ts';
 import { compose, Message, request, respond, uriOf } from '../../fake/sip.ts';
 
@@ -6,7 +7,7 @@ const T1_MS = 500;
 const T2_MS = 4000;
 const TIMER_H_MS = 64 * T1_MS;
 
-/** The message with its headers replaced by what `change` makes of them; a new start line when one is given. */
+/** Returns the message with the headers that `change` returns, and with another start line if one is given. */
 function rewritten(
   message: Message,
   change: (headers: (readonly [string, string])[]) => (readonly [string, string])[],
@@ -32,14 +33,14 @@ interface Transaction {
   answered: boolean;
 }
 
-/** A transaction-stateful proxy (RFC 3261 16) as plain as can be: one instance knows nothing of the transactions of another. */
+/** A minimal transaction-stateful proxy (RFC 3261 16). An instance does not have the transactions of another one. */
 export class ProxyServer {
   readonly server: FakeServer;
-  /** Where calls go: one branch for each URI. Empty: the proxy answers 100 and thinks. */
+  /** Targets of calls: one branch for each URI. Empty: the proxy answers 100 and waits. */
   targets: string[] = [];
   /** False: no 100. */
   trying = true;
-  /** Responses that belong to no transaction here. */
+  /** Responses without a transaction at this proxy. */
   readonly strays: Message[] = [];
   readonly #transactions = new Map<string, Transaction>();
   #branches = 0;
@@ -80,7 +81,7 @@ export class ProxyServer {
     this.#pass(message, transaction, message.startLine, []);
   }
 
-  /** Passes the request on: own Route values, of whichever instance, taken off; own Via and `lines` put on. */
+  /** Forwards the request: removes Route values of all instances, adds its own Via and `lines`. */
   #pass(message: Message, transaction: Transaction, startLine: string, lines: [string, string][]): void {
     const branch = `z9hG4bKproxy-${this.#self}-${++this.#branches}`;
     const routes = message.all('Route');
@@ -96,7 +97,7 @@ export class ProxyServer {
       startLine,
     );
     transaction.branches.push({ branch, sent: new Message(text), final: 0 });
-    // A call goes out by the member; what is in a dialog goes where its Route says.
+    // An INVITE goes out through the member; an in-dialog request follows its Route.
     const [, address, port] = /@([\d.]+):(\d+)/.exec(routes[0] ?? '') ?? [];
     this.server.send(text, address === undefined ? this.server.edge : { address, port: Number(port) });
   }
@@ -107,7 +108,7 @@ export class ProxyServer {
     for (const branch of transaction?.branches ?? []) if (branch.final === 0) this.#hop(branch.sent, 'CANCEL', '');
   }
 
-  /** A request of the proxy's own in the transaction of `sent`: CANCEL, or the ACK of an error. */
+  /** Sends a hop-by-hop request for the transaction of `sent`: CANCEL, or the ACK of an error. */
   #hop(sent: Message, method: string, toTag: string): void {
     const keep = (headers: (readonly [string, string])[]): (readonly [string, string])[] => {
       const [top] = headers.filter(([name]) => name === 'Via');
@@ -146,7 +147,7 @@ export class ProxyServer {
   }
 }
 
-/** A proxy behind every member there is; all know the same way to `targets`. */
+/** Puts a proxy behind every member; all have the same `targets`. */
 export function proxies(farm: FakeFarm, targets: readonly string[]): ProxyServer[] {
   return farm.members.map(({ server }) => new ProxyServer(server, targets));
 }
@@ -154,14 +155,14 @@ export function proxies(farm: FakeFarm, targets: readonly string[]): ProxyServer
 /** A phone that is called: rings until `answer`. */
 export class Callee {
   readonly phone: UdpPhone;
-  /** Methods of what it got, retransmissions left out. */
+  /** Methods of the received requests, without retransmissions. */
   readonly seen: string[] = [];
   invite: Message | undefined;
   state: 'idle' | 'ringing' | 'answered' | 'confirmed' | 'cancelled' | 'over' = 'idle';
-  /** False: it does not say that it rings. */
+  /** False: it sends no 180. */
   tells = true;
   readonly tag: string;
-  /** ACKs of an error. */
+  /** Number of ACKs for errors. */
   acked = 0;
   readonly #farm: FakeFarm;
   #response = '';
@@ -179,12 +180,12 @@ export class Callee {
     return `sip:bob@${this.phone.at.address}:${this.phone.at.port}`;
   }
 
-  /** The final status of a request of its own. */
+  /** Returns the final status of a request that it sent. */
   final(method: string): number {
     return this.#final.get(method) ?? 0;
   }
 
-  /** The call is over, and another INVITE may come. */
+  /** Ends the call so that another INVITE may come. */
   expectAnother(): void {
     this.state = 'idle';
     this.invite = undefined;
@@ -207,7 +208,7 @@ export class Callee {
     this.#repeat('cancelled', T1_MS, TIMER_H_MS);
   }
 
-  /** A request inside the dialog, by the route set of its INVITE. */
+  /** Sends a request in the dialog, along the route set of its INVITE. */
   send(method: string): void {
     const invite = this.invite!;
     const { address, port } = this.phone.at;

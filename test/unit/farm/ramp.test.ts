@@ -1,4 +1,4 @@
-// A member that joins a farm at work comes to its share step by step.
+// A member that joins a working farm gets its share in steps.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { FakeFarm } from '../../fake/farm.ts';
@@ -8,7 +8,7 @@ afterEach(stopFarms);
 
 const RAMP = { rampSeconds: 10 };
 
-/** Weights in the view, in order of numbers. */
+/** Returns the weights in the view, in order of numbers. */
 function weights(farm: FakeFarm): string {
   return farm
     .member(1)
@@ -17,7 +17,7 @@ function weights(farm: FakeFarm): string {
     .join(' ');
 }
 
-describe('ramp-up', () => {
+describe('the ramp', () => {
   test('gives a joining member a quarter, half and all of its weight, in three views', async () => {
     const farm = await start({ members: 2, config: RAMP });
     await farm.pass(20_000, 100);
@@ -36,7 +36,7 @@ describe('ramp-up', () => {
     assert.equal(farm.member(1).node.api.farm().epoch, epoch + 3);
   });
 
-  test('lets calls that ring while two members restart be cancelled where they ring', async () => {
+  test('lets ringing calls be cancelled at their owner while two members restart', async () => {
     const farm = await start({ members: 4, config: RAMP });
     serve(farm, { rings: true });
     await farm.pass(20_000, 100);
@@ -58,7 +58,7 @@ describe('ramp-up', () => {
         await farm.pass(5500, 50);
       }
     }
-    // Those at members that were restarted are gone with them; the others are found wherever their slots have moved.
+    // Calls at restarted members are gone with them; all others are found wherever their slots have moved.
     const stayed = ringing.filter(({ callId }) =>
       [1, 2].some((index) => farm.member(index).node.api.owner(callId).heldHere),
     );
@@ -68,7 +68,7 @@ describe('ramp-up', () => {
     assert.deepEqual(new Set(stayed.map(({ status }) => status)), new Set([487]));
   });
 
-  test('of a member that is restarted during a drain begins with its resume', async () => {
+  test('begins after resume at a member that restarts during a drain', async () => {
     const farm = await start({ members: 2, config: RAMP });
     const { orders } = farm.member(1).node.api;
     await farm.drive(orders.give('fe2', { order: 'drain' }));
@@ -83,7 +83,7 @@ describe('ramp-up', () => {
     assert.equal(weights(farm), '100 100');
   });
 
-  test('is none where rampSeconds is 0, nor beside what is left of a farm that was killed', async () => {
+  test('is off when rampSeconds is 0 and when the rest of the farm has died', async () => {
     const farm = await start({ members: 2, config: { rampSeconds: 0 } });
     await farm.add(3);
     assert.equal(weights(farm), '100 100 100');

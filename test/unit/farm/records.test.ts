@@ -1,4 +1,5 @@
-// Call records of whole farms: what a member that starts again in front of a living server finds, and one that had lost its seat.
+// Call records in whole farms: recovery of a member that restarts in front of its living server, and of one that had
+// lost its seat.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { parseRecordKey } from '../../../src/calls/records/call-record.ts';
@@ -9,7 +10,7 @@ afterEach(stopFarms);
 
 const WRITTEN_MS = 100;
 
-/** `pending` or `dialog` of each record under the member's number. */
+/** Returns `pending` or `dialog` for each record under the member's number. */
 function kinds(farm: FakeFarm, number: number): string[] {
   const keys = farm.memory.readAll(`calls/${number}/`).map(({ key }) => key);
   return keys.filter((key) => parseRecordKey(key)).map((key) => key.split('/')[2]!);
@@ -22,7 +23,7 @@ interface Ringing {
   readonly call: Call;
 }
 
-/** Three members, and a call that rings at the second. */
+/** Starts three members and a call that rings at the second one. */
 async function ringing(): Promise<Ringing> {
   const farm = await start({ members: 3 });
   const servers = serve(farm, { rings: true });
@@ -34,7 +35,7 @@ async function ringing(): Promise<Ringing> {
   return { farm, owner, servers, call };
 }
 
-test('a record stands under the owner from the first ring to the end of the call, at no other member', async () => {
+test('a record is stored under the owner alone, from the first ring to the end of the call', async () => {
   const { farm, owner, servers, call } = await ringing();
   assert.deepEqual(
     [1, 2, 3].map((index) => kinds(farm, farm.member(index).number)),
@@ -49,7 +50,7 @@ test('a record stands under the owner from the first ring to the end of the call
   assert.deepEqual(kinds(farm, owner.number), []);
 });
 
-test('any member tells the calls of all and the record of a Call-ID; the owner tells its own', async () => {
+test('any member returns the calls of all members and the record of a Call-ID; the owner returns its own', async () => {
   const { farm, owner, call } = await ringing();
   const other = farm.member(1);
   const ids = async (member: FakeMember, all: boolean): Promise<string[]> =>
@@ -68,8 +69,8 @@ test('any member tells the calls of all and the record of a Call-ID; the owner t
   assert.equal(await farm.drive(other.node.api.recordOf('unknown')), null);
 });
 
-describe('a member that starts again in front of a server that lived on', () => {
-  test('holds its calls again: those that are up and those that ring', async () => {
+describe('a member that restarts in front of its living server', () => {
+  test('has its calls again: answered and ringing ones', async () => {
     const { farm, owner, servers, call } = await ringing();
     const up = new Call(farm, await farm.phone('192.0.2.8'), farm.callIdOf(owner, 'up'));
     up.invite();
@@ -89,7 +90,7 @@ describe('a member that starts again in front of a server that lived on', () => 
     assert.deepEqual([again.node.ownedCalls, kinds(farm, again.number)], [0, []]);
   });
 
-  test('has written what it could before it stopped in order', async () => {
+  test('had written its pending records before an orderly stop', async () => {
     const { farm, owner, servers, call } = await ringing();
     servers[1]!.answer(call.callId);
     await farm.settle();
@@ -117,7 +118,7 @@ describe('a member that had lost its seat', () => {
     return { farm, owner };
   }
 
-  test('goes on with a call that nobody has adopted meanwhile', async () => {
+  test('goes on with a call that no other member has adopted', async () => {
     const { farm, owner } = await back(false);
     assert.deepEqual([owner.node.ownedCalls, kinds(farm, owner.number)], [1, ['pending']]);
   });
@@ -147,7 +148,7 @@ describe('a member that had lost its seat', () => {
   });
 });
 
-test('while the store is away calls go on, and are in it once it is back', async () => {
+test('calls go on while the store is down, and are recorded when it is back', async () => {
   const { farm, owner, servers, call } = await ringing();
   farm.memory.down();
   servers[1]!.answer(call.callId);

@@ -1,5 +1,5 @@
-// A node of role relay: no listeners, no way to the clients; what its SIP server starts leaves through a member, and all that belongs to it
-// comes back from any member.
+// A node of role relay has no listeners. Requests of its SIP server leave through a member, and all their responses and
+// later requests reach it from any member.
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { listenerCode } from '../../../src/base/listener-code.ts';
@@ -25,7 +25,7 @@ describe('a node of role relay', () => {
     phone = await farm.phone(PHONE);
     node = farm.member(RELAY);
   };
-  /** A request of the relay node's server. */
+  /** Returns a request of the relay node's server. */
   const text = (callId: string, method: string, parts: Partial<Parameters<typeof request>[0]> = {}): string =>
     request({
       method,
@@ -38,10 +38,10 @@ describe('a node of role relay', () => {
     node.server.send(message);
     await farm.settle();
   };
-  /** The members through which something has left for the phone. */
+  /** Returns the members by which a packet has left for the phone. */
   const ways = (): number[] => farm.members.filter(({ left }) => left.length > 0).map(({ index }) => index);
   const statuses = (): number[] => node.server.responses.map(({ status }) => status);
-  /** A phone's answer through each member in turn. */
+  /** Makes all packets of phones go to member `k`. */
   const through = (k: number): void => {
     farm.choose = () => farm.member(k);
   };
@@ -64,7 +64,7 @@ describe('a node of role relay', () => {
     assert.match(api.ready().reasons.join(), /no member takes new calls/);
   });
 
-  it('sends an INVITE through a member, whose address stands in its Via and Record-Route', async () => {
+  it('sends an INVITE through a member, whose address is in its Via and Record-Route', async () => {
     await start();
     await send(text('one', 'INVITE'));
     assert.equal(ways().length, 1);
@@ -78,7 +78,7 @@ describe('a node of role relay', () => {
     assert.equal(tokenIn(node, userOf(outer!)).member, node.number);
   });
 
-  it('gets the answers, the BYE and the CANCEL of its calls from whichever member they come to', async () => {
+  it('gets the answers, the BYE and the CANCEL of its calls from any member', async () => {
     await start();
     node.server.script = (message, server) => server.send(respond(message, 200));
     for (const k of [1, 2, 3]) {
@@ -110,7 +110,7 @@ describe('a node of role relay', () => {
     for (const k of [1, 2, 3]) assert.deepEqual(farm.member(k).server.requests, []);
   });
 
-  it('has CANCEL, the ACK of an error and retransmissions leave by the member and under the branch of their INVITE', async () => {
+  it('sends CANCEL, the ACK of an error and retransmissions through the member and with the branch of their INVITE', async () => {
     await start();
     for (let i = 0; i < 20; i++) {
       for (const { left } of farm.members) left.length = 0;
@@ -128,7 +128,7 @@ describe('a node of role relay', () => {
     }
   });
 
-  it('spreads its calls over the members by their weights, and gives none to one without weight', async () => {
+  it('spreads its calls over the members by weight, and gives none to a member without weight', async () => {
     await start();
     await farm.drive(Promise.resolve(farm.member(2).node.reload(weighing(farm.member(2), 0))));
     await farm.until(() => node.node.api.view()!.seats[1]!.weight === 0);
@@ -138,7 +138,7 @@ describe('a node of role relay', () => {
     assert.ok(one! > 15 && three! > 15, `${one}, ${two}, ${three}`);
   });
 
-  it('takes the next member when the one it chose is gone, and answers 503 when none is left', async () => {
+  it('uses the next member when the chosen one is gone, and answers 503 when none is left', async () => {
     await start();
     await send(text('again', 'INVITE'));
     const tried: number[] = [];
@@ -157,7 +157,7 @@ describe('a node of role relay', () => {
     assert.equal(node.node.api.owner('later').owner, null);
   });
 
-  it('goes on with a call through a member that drains, and begins none there', async () => {
+  it('goes on with a call through a draining member, but begins none there', async () => {
     await start({ members: 4, roles: { 2: 'disabled', 3: 'disabled', [RELAY]: 'relay' } });
     await send(text('old', 'INVITE'));
     await send(text('rings', 'INVITE'));
@@ -173,7 +173,7 @@ describe('a node of role relay', () => {
     assert.deepEqual(statuses(), [503]);
   });
 
-  it('has a member open the connection to a next hop by TCP, and gets the answer from it', async () => {
+  it('lets a member open the TCP connection to a next hop, and gets the answer from it', async () => {
     await start();
     const streams: ByteStream[] = [];
     const got: Message[] = [];
@@ -206,7 +206,7 @@ describe('a node of role relay', () => {
     assert.deepEqual(statuses(), [503]);
   });
 
-  it('reaches no door of the member it sends through', async () => {
+  it('cannot reach a port of the sending member itself', async () => {
     await start();
     const chosen = farm.member(1);
     for (const k of [2, 3]) await farm.kill(farm.member(k));
@@ -217,7 +217,7 @@ describe('a node of role relay', () => {
     assert.equal(chosen.left.length, 0);
   });
 
-  it('reaches no door of its own through a member, nor the store', async () => {
+  it('cannot reach its own ports through a member, nor the store', async () => {
     await start();
     await send(text('door', 'INVITE', { uri: `sip:x@${node.address}:5064` }));
     await send(text('store', 'INVITE', { uri: 'sip:x@10.0.0.254:2379;transport=tcp' }));
@@ -252,7 +252,7 @@ describe('a node of role relay', () => {
     assert.deepEqual(statuses(), [200]);
   });
 
-  it('forbids requests alone: who asks from the inside of a host is answered through its member', async () => {
+  it('forbids only requests: a request from inside a host is answered through its member', async () => {
     await start({ answer: 'ingress' });
     const inside = await farm.phone('127.0.0.9');
     const callId = farm.callIdOf(farm.member(2));
@@ -273,7 +273,7 @@ describe('a node of role relay', () => {
     ['connection', 'edge-tcp', 7, 430],
     ['session', 'edge', 0, 503],
   ] as const)
-    it(`has a request for a client's ${flow} from its time as a member answered ${status}, and not lost`, async () => {
+    it(`ends requests for a client's ${flow} from its time as a member with ${status}`, async () => {
       const roles: Record<number, 'relay'> = {};
       farm = await FakeFarm.start({ members: 3, roles, answer: 'ingress' });
       const { server, address } = farm.member(1);
@@ -305,7 +305,7 @@ describe('a node of role relay', () => {
     });
 });
 
-/** The member's configuration with another weight. */
+/** Returns the member's configuration with another weight. */
 function weighing(member: FakeMember, weight: number) {
   return { ...member.config, weight };
 }

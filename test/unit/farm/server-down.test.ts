@@ -1,4 +1,5 @@
-// A member whose SIP server is down: it keeps its seat, takes no new calls, and takes them again when the server is back.
+// A member whose SIP server is down: it keeps its seat, takes no new calls, and takes them again when the server is
+// back.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeFarm } from '../../fake/farm.ts';

@@ -1,4 +1,5 @@
-// A member's process stands still, as SIGSTOP or a paused machine does, and goes on; and how soon a member that is dead loses its seat.
+// A member's process stands still, as by SIGSTOP or on a paused machine, and goes on; and the time until a dead member
+// loses its seat.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { FakeFarm, FakeMember } from '../../fake/farm.ts';
@@ -6,19 +7,19 @@ import { Call, type CallServer, invited, serve, start, stopFarms } from './calls
 
 afterEach(stopFarms);
 
-/** Longest time from a death to the view without the dead member, at every survivor. */
+/** Longest time from a death to the view without the dead member at every survivor. */
 const DEATH_MS = 2000;
 const LEASE_MS = 10_000;
 
-/** Lets the clock run while `member` stands still. */
+/** Advances the clock while `member` stands still. */
 async function standStill(farm: FakeFarm, member: FakeMember, ms: number): Promise<void> {
   farm.freeze(member);
   await farm.pass(ms, 50);
 }
 
-/** A farm with a call that is up at member 2, whose every further packet the balancer brings to member 2. */
+/** Starts a farm with an answered call at member 2; the balancer sends all later packets to member 2. */
 async function withCall(members = 3): Promise<{ farm: FakeFarm; sleeper: FakeMember; server: CallServer; call: Call }> {
-  // Of calls that are recorded it gets those back that nobody has adopted: records.test.ts.
+  // Without records, because the member would restore its unadopted calls from them: records.test.ts.
   const farm = await start({ members, config: { ownership: { records: 'none' } } });
   const servers = serve(farm);
   await farm.pass(2000, 50);
@@ -33,7 +34,7 @@ async function withCall(members = 3): Promise<{ farm: FakeFarm; sleeper: FakeMem
 }
 
 describe('a member that stood still for longer than its lease', () => {
-  test('acts on nothing that waited for it, gives its calls up, and takes part anew', async () => {
+  test('drops all packets that waited for it, gives up its calls, and joins anew', async () => {
     const { farm, sleeper, server, call } = await withCall();
     farm.freeze(sleeper);
     const { length } = sleeper.server.requests;
@@ -41,7 +42,7 @@ describe('a member that stood still for longer than its lease', () => {
     call.bye();
     await farm.settle();
     await farm.pass(2 * LEASE_MS, 50);
-    // And the other side: a request of the SIP server, in time to be first in the queue, too.
+    // The other side sends, too: a request of the SIP server, early enough to be first in the queue.
     server.inDialog(call.callId, 'OPTIONS');
     await farm.settle();
     await farm.thaw(sleeper);
@@ -58,9 +59,9 @@ describe('a member that stood still for longer than its lease', () => {
     assert.ok(sleeper.node.ownedCalls > 0);
   });
 
-  test('though its lease ran out and it claims a new incarnation at once', async () => {
+  test('joins at once with a new incarnation, although its lease has expired', async () => {
     const { farm, sleeper } = await withCall(2);
-    // Of two members neither can outvote the other: the lease alone has ended the seat.
+    // With two members neither can outvote the other, so only the lease has ended the seat.
     await standStill(farm, sleeper, 2 * LEASE_MS);
     await farm.thaw(sleeper);
     await farm.seated();
@@ -68,8 +69,8 @@ describe('a member that stood still for longer than its lease', () => {
   });
 });
 
-describe('a member that stood still and has its seat yet', () => {
-  test('is fenced until the store has said so, and keeps its calls', async () => {
+describe('a member that stood still and still has its seat', () => {
+  test('is fenced until the store confirms the seat, and keeps its calls', async () => {
     const { farm, sleeper, call } = await withCall();
     await standStill(farm, sleeper, 800);
     call.bye();
@@ -82,7 +83,7 @@ describe('a member that stood still and has its seat yet', () => {
     assert.equal(sleeper.node.api.farm().incarnation, 1);
   });
 
-  test('takes the word of the others when the store is silent', async () => {
+  test('accepts a majority of the others when the store does not answer', async () => {
     const { farm, sleeper } = await withCall();
     farm.memory.down();
     await standStill(farm, sleeper, 3000);
@@ -92,7 +93,7 @@ describe('a member that stood still and has its seat yet', () => {
     assert.equal(sleeper.node.ownedCalls, 1);
   });
 
-  test('does not take the word of half of the members for that of a majority', async () => {
+  test('does not accept half of the members as a majority', async () => {
     const { farm, sleeper } = await withCall(4);
     farm.memory.down();
     const heard = [sleeper, farm.member(1)].map(({ address }) => address);
@@ -108,7 +109,7 @@ describe('a member that stood still and has its seat yet', () => {
     await farm.until(() => sleeper.node.api.ready().ready, 'a third member has answered', 800);
   });
 
-  test('goes on by what it knows when nobody answers at all', async () => {
+  test('goes on with its last view when neither store nor members answer', async () => {
     const { farm, sleeper } = await withCall();
     farm.memory.down();
     farm.network.reaches = (from, to) => from.address === to.address || (from.port !== 5064 && to.port !== 5064);
@@ -122,10 +123,10 @@ describe('a member that stood still and has its seat yet', () => {
   });
 });
 
-test('a member that has lost its seat and cannot ask the store stays fenced while the others know a newer view', async () => {
+test('a member that has lost its seat and cannot read the store stays fenced while the others have a newer view', async () => {
   const { farm, sleeper } = await withCall();
   farm.freeze(sleeper);
-  // From the first moment: what a watch has told meanwhile would wait to be read.
+  // The store is cut from the beginning, because notifications of a watch would wait in its queue.
   sleeper.store.cut();
   await farm.pass(3000, 50);
   await farm.thaw(sleeper);
@@ -136,9 +137,9 @@ test('a member that has lost its seat and cannot ask the store stays fenced whil
   assert.deepEqual([sleeper.node.api.farm().incarnation, sleeper.node.ownedCalls], [2, 0]);
 });
 
-describe('a member that is killed has lost its seat at every survivor within two seconds', () => {
+describe('a killed member loses its seat at every survivor within two seconds', () => {
   for (const members of [3, 5])
-    test(`${members} members, whatever the phase of their probes`, async () => {
+    test(`with ${members} members and any phase of their probes`, async () => {
       const farm = await start({ members });
       farm.network.delay = { min: 1, max: 5 };
       let worst = 0;
@@ -152,7 +153,7 @@ describe('a member that is killed has lost its seat at every survivor within two
         await farm.add(victim.index);
       }
       assert.ok(worst <= DEATH_MS, `${worst} ms`);
-      // What the store may take of it: some round trips, each below 100 ms.
+      // The store may take this much: some round trips, each below 100 ms.
       assert.ok(worst <= DEATH_MS - 400, `${worst} ms`);
     });
 });

@@ -1,5 +1,6 @@
-// Clients by TLS that a proxy in front ends (PROXY v2): what they are told names their own way, so that what they send comes back by it, and what
-// is sent to them goes by their connection, since the farm itself speaks no TLS.
+// Clients by TLS that a proxy in front ends (PROXY v2). Via, Record-Route and Contact name the clients' transport, so
+// that their packets return through the proxy. Packets to them use their connection, because the farm has no TLS
+// itself.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { FakeFarm, FakeMember, TcpPhone } from '../../fake/farm.ts';
@@ -16,7 +17,7 @@ const CLIENT = { address: '203.0.113.7', port: 40_001 };
 const TLS_VIA = /^SIP\/2\.0\/TLS sip\.example\.com:5061;branch=z9hG4bK/;
 const TLS_ROUTE = /^<sip:[0-9a-v]+@sip\.example\.com:5061;transport=tls;lr>$/;
 
-/** Members whose last listener takes what the proxy has made of TLS. */
+/** Starts members whose last listener accepts the connections that the proxy made from TLS. */
 const farmOf = (members: number, options: Parameters<typeof start>[0] = {}): Promise<FakeFarm> =>
   start({
     members,
@@ -30,7 +31,7 @@ const farmOf = (members: number, options: Parameters<typeof start>[0] = {}): Pro
     config: { balancer: { mode: 'nat', trusted: [PROXY] }, ...options.config },
   });
 
-/** A client by TLS whose connection the proxy has given to `member`. */
+/** Connects a client by TLS, whose connection the proxy has given to `member`. */
 async function tlsPhone(farm: FakeFarm, member: FakeMember, port = CLIENT.port): Promise<TcpPhone> {
   const phone = await farm.tcpPhone(PROXY, { address: member.address, port: 5061 }, 'TLS');
   phone.at = { ...CLIENT, port };
@@ -40,10 +41,10 @@ async function tlsPhone(farm: FakeFarm, member: FakeMember, port = CLIENT.port):
 
 describe('a call of a client', () => {
   for (const [k, where] of [
-    [1, 'the member that holds its connection'],
-    [2, 'another'],
+    [1, 'the member that has its connection'],
+    [2, 'another member'],
   ] as const)
-    test(`is owned by ${where}: Record-Route leads back by TLS, and its BYE comes to the owner`, async () => {
+    test(`owned by ${where} has a Record-Route by TLS, and its BYE reaches the owner`, async () => {
       const farm = await farmOf(2);
       const servers = serve(farm);
       const phone = await tlsPhone(farm, farm.member(1));
@@ -63,7 +64,7 @@ describe('a call of a client', () => {
       assert.deepEqual([last.method, last.all('Route')], ['BYE', []]);
     });
 
-  test('goes on by a new connection to another member, where the Route brings it to the owner, and ends', async () => {
+  test('goes on and ends through a new connection to another member, where the Route leads to the owner', async () => {
     const farm = await farmOf(3);
     const servers = serve(farm);
     const phone = await tlsPhone(farm, farm.member(1));
@@ -81,7 +82,7 @@ describe('a call of a client', () => {
     assert.deepEqual([call.final.get('BYE'), servers[1]?.dialogs.get(call.callId)?.state], [200, 'over']);
   });
 
-  test('is ended by the server: BYE finds the connection, with a Via that names TLS', async () => {
+  test('is ended by the server: BYE uses the connection and has a Via with TLS', async () => {
     const farm = await farmOf(2);
     const servers = serve(farm);
     const phone = await tlsPhone(farm, farm.member(1));
@@ -99,7 +100,7 @@ describe('a call of a client', () => {
     );
   });
 
-  test('gets 430 for the server when the connection is gone: nobody dials the client by TCP', async () => {
+  test('answers 430 to the server when the connection is gone: no member connects to the client by TCP', async () => {
     const farm = await farmOf(2);
     const servers = serve(farm);
     const phone = await tlsPhone(farm, farm.member(1));
@@ -121,7 +122,7 @@ describe('a call of a client', () => {
   });
 });
 
-/** Registers the phone at `owner`; its Path. */
+/** Registers the phone at `owner` and returns its Path. */
 async function pathOf(farm: FakeFarm, phone: TcpPhone, owner: FakeMember): Promise<string> {
   const { address, port } = phone.at;
   const via = `SIP/2.0/TLS ${address}:${port};branch=z9hG4bKreg`;
@@ -135,7 +136,7 @@ for (const [k, role] of [
   [2, 'member'],
   [3, 'relay'],
 ] as const)
-  test(`a call of the server of another node (${role}) to a registered client names TLS, and both ends can hang up`, async () => {
+  test(`a call to a registered client from the server of another node (${role}) has TLS in its headers, and both ends can hang up`, async () => {
     const farm = await farmOf(3, { roles: { 3: 'relay' } });
     const phone = await tlsPhone(farm, farm.member(1));
     const path = await pathOf(farm, phone, farm.member(1));
@@ -172,12 +173,12 @@ for (const [k, role] of [
     assert.deepEqual([server.last.method, server.last.all('Route')], ['BYE', []]);
   });
 
-describe('what a server sends by itself', () => {
+describe('an INVITE of a server', () => {
   const EDGE = { name: 'edge', transport: 'udp', bind: '198.51.100.1:5060' };
   const TLS = { name: 'edge-tls', transport: 'tcp', bind: '10.0.0.1:5061', advertise: `${NAME};transport=tls` };
   const PLAIN = { name: 'edge-tcp', transport: 'tcp', bind: '198.51.100.1:5060', advertise: 'trunk.example.com:5065' };
 
-  /** What the server is answered, and top Via and top Record-Route of what comes to 192.0.2.80, without token. */
+  /** Returns the statuses that the server received, and top Via and top Record-Route at 192.0.2.80, without token. */
   async function invite(
     listeners: readonly object[],
     uri: string,
@@ -201,23 +202,23 @@ describe('what a server sends by itself', () => {
     ]);
     return { lines, statuses: server.responses.map(({ status }) => status) };
   }
-  test('to a TCP target leaves by a listener whose clients speak TCP, though one of TLS stands before it', async () => {
+  test('to a TCP target leaves by a listener whose clients use TCP, although a TLS listener is before it', async () => {
     const { lines } = await invite([EDGE, TLS, PLAIN], 'sip:bob@192.0.2.80;transport=tcp');
     assert.deepEqual(lines, ['SIP/2.0/TCP trunk.example.com:5065', '@trunk.example.com:5065;transport=tcp;lr']);
   });
 
-  test('to a TCP target is answered 503 when only TLS is ended in front: nobody would be told a true Via', async () => {
+  test('to a TCP target is answered 503 when all TCP listeners have TLS in front, because its Via would be wrong', async () => {
     const { statuses, lines } = await invite([EDGE, TLS], 'sip:bob@192.0.2.80;transport=tcp');
     assert.deepEqual([statuses, lines], [[503], []]);
   });
 
-  test('by UDP names the domain that the listener advertises', async () => {
+  test('by UDP has the domain that the listener advertises', async () => {
     const { lines } = await invite([TLS, { ...EDGE, advertise: 'Trunk.Example.com' }], 'sip:bob@192.0.2.80');
     assert.deepEqual(lines, ['SIP/2.0/UDP trunk.example.com:5060', '@trunk.example.com:5060;lr']);
   });
 });
 
-test('a Route by the advertised name is taken off, with a token of the farm or without', async () => {
+test('a Route with the advertised name is removed, with a token of the farm or without', async () => {
   const farm = await farmOf(2);
   const owner = farm.member(2);
   const phone = await tlsPhone(farm, farm.member(1));

@@ -1,4 +1,4 @@
-// Whole calls in a farm of relay.mode transparent, and of both modes.
+// Whole calls in a farm with relay.mode transparent, and with both modes.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { type FakeFarm, type FakeMember, VIP } from '../../fake/farm.ts';
@@ -8,7 +8,7 @@ import { invited, serve, start, stopFarms } from './calls.ts';
 afterEach(stopFarms);
 
 const transparent = (): { mode: string } => ({ mode: 'transparent' });
-/** Of the only UDP listener, the first: one behind the port of the relay link. */
+/** Transparent port of the first and only UDP listener: the port after that of the relay link. */
 const HATCH_PORT = 5065;
 
 function bare({ metrics }: FakeMember, direction: 'in' | 'out'): number {
@@ -22,10 +22,10 @@ const framed = (farm: FakeFarm): number =>
   }, 0);
 
 describe('calls in transparent mode', () => {
-  test('are made and ended, at one owner each, and no frame carries a packet of theirs', async () => {
+  test('are made and ended at one owner each, and no frame has a packet of theirs', async () => {
     const farm = await start({ members: 3, relay: transparent });
     const servers = serve(farm);
-    // All have told that they hold nothing of the views before: nothing gets a second chance.
+    // All members have reported that they hold no calls of earlier views: no packet gets a second chance.
     await farm.pass(500);
     const phone = await farm.phone('192.0.2.7');
     const calls = await invited(farm, phone, 60);
@@ -46,7 +46,7 @@ describe('calls in transparent mode', () => {
     assert.equal(framed(farm), 0);
   });
 
-  test('a cancelled call and the ACK of its 487 find the owner', async () => {
+  test('reach the owner with CANCEL and with the ACK of the 487', async () => {
     const farm = await start({ members: 4, relay: transparent });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -57,7 +57,7 @@ describe('calls in transparent mode', () => {
     assert.ok(servers.every(({ strayAcks }) => strayAcks.length === 0));
   });
 
-  test('requests of the server reach the phone, and its answers the server', async () => {
+  test("reach the phone with requests of the server, and the server with the phone's answers", async () => {
     const farm = await start({ members: 3, relay: transparent });
     const servers = serve(farm);
     const phone = await farm.phone('192.0.2.7');
@@ -72,7 +72,7 @@ describe('calls in transparent mode', () => {
     );
   });
 
-  test('go on between members of both modes, each packet as both ends can', async () => {
+  test('go on between members of both modes, each packet in a way that both support', async () => {
     const farm = await start({ members: 4, relay: (index) => (index <= 2 ? { mode: 'transparent' } : {}) });
     serve(farm);
     const phone = await farm.phone('192.0.2.7');
@@ -87,7 +87,7 @@ describe('calls in transparent mode', () => {
     assert.ok(framed(farm) > 0);
   });
 
-  test('that ring while a member joins keep their second chance at the old owner', async () => {
+  test('that ring while a member joins get their second chance at the old owner', async () => {
     const farm = await start({ members: 3, relay: transparent });
     const servers = serve(farm, { rings: true });
     const phone = await farm.phone('192.0.2.7');
@@ -103,15 +103,15 @@ describe('calls in transparent mode', () => {
   });
 });
 
-describe('a stranger that sends to a hatch', () => {
-  test('is treated as one from the street: no probe, no answer larger than the question, errors limited', async () => {
+describe('a stranger that sends to a transparent port', () => {
+  test('is treated like a client: it gets no probe answer, no answer larger than the request, and limited errors', async () => {
     const farm = await start({ members: 1, relay: transparent });
     const [member] = farm.members as [FakeMember];
     const target = { address: member.address, port: HATCH_PORT };
     const stranger = await farm.phone('192.0.2.66');
     const options = (callId: string, uri: string): string =>
       request({ method: 'OPTIONS', uri, via: 'SIP/2.0/UDP 192.0.2.66:5060;branch=z9hG4bKx', callId, fromTag: 'a' });
-    // At the listener this would be a probe, and be answered by the member.
+    // At the listener this would be a probe that the member answers.
     stranger.send(options('probe-1', `sip:${member.address}`), target);
     await farm.settle();
     assert.equal(member.server.last.callId, 'probe-1');
@@ -122,7 +122,7 @@ describe('a stranger that sends to a hatch', () => {
     assert.ok(stranger.from.every(({ address }) => address === VIP.address));
   });
 
-  test('cannot have a request of the SIP server sent there', async () => {
+  test("cannot make the SIP server's requests go there", async () => {
     const farm = await start({ members: 1, relay: transparent });
     const [member] = farm.members as [FakeMember];
     member.server.send(

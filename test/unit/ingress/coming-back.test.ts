@@ -1,5 +1,6 @@
-// A request that cannot leave comes home to its owner: as it is when its flow is lost, since the owner may have another way, else as an answer: 430
-// where the owner is not to be reached (RFC 5626 11.4), 503 for a connection that cannot be opened.
+// A request that cannot leave returns to its owner. With a lost flow it returns unchanged, because the owner may have
+// another flow. Otherwise it becomes an answer: 430 where the owner cannot be reached (RFC 5626 11.4), 503 for a
+// connection that cannot be opened.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { MAGIC_COOKIE, TokenKind } from '../../../src/ownership/token.ts';
@@ -7,7 +8,7 @@ import type { Flow } from '../../../src/packet/flow.ts';
 import { callIdOf, FOREIGN_KEYS, request, response, seat, token } from '../ownership/lookups.ts';
 import { EDGE, NAT, TCP, type WayFarm, wayFarm } from './way-farm.ts';
 
-/** A request of the server of member `owner` to its client, as it leaves that member. */
+/** Returns a request of the server of member `owner` to its client, as it leaves that member. */
 function outgoing(
   owner: number,
   method = 'INVITE',
@@ -19,7 +20,7 @@ function outgoing(
   return request(method, { Via: vias, ...changes });
 }
 
-/** What member `to` was handed as the answer. */
+/** Returns the answer that the service of member `to` got. */
 function answerAt(farm: WayFarm, to: number): string | undefined {
   return farm.member(to).handled[0]?.text;
 }
@@ -31,7 +32,7 @@ async function three(t: TestContext): Promise<{ farm: WayFarm; lost: Flow }> {
   return { farm, lost: farm.member(2).flow(TCP, LOST, 999_999) };
 }
 
-/** As a peer's egress frame brings it: somewhere in a larger buffer. */
+/** Sends the message as a peer's egress frame does: from somewhere in a larger buffer. */
 function leave(farm: WayFarm, at: number, to: Flow, message: Buffer): Promise<void> {
   const frame = Buffer.concat([Buffer.from('head of a frame'), message, Buffer.from('and more')]);
   const flow = { ...to, target: -1, nat: true };
@@ -39,8 +40,8 @@ function leave(farm: WayFarm, at: number, to: Flow, message: Buffer): Promise<vo
   return farm.network.settle();
 }
 
-describe('a request for a flow that is lost', () => {
-  test('comes home to its owner as it is, with the flow that is lost', async (t) => {
+describe('a request for a lost flow', () => {
+  test('returns to its owner unchanged, with the lost flow', async (t) => {
     const { farm, lost } = await three(t);
     await leave(farm, 2, lost, outgoing(1));
     await farm.until(() => farm.member(1).returned.length === 1);
@@ -51,21 +52,21 @@ describe('a request for a flow that is lost', () => {
     assert.deepEqual(farm.out, []);
   });
 
-  test('comes all the way through the link, from the owner and back to it', async (t) => {
+  test('returns to its owner over the link that brought it', async (t) => {
     const { farm, lost } = await three(t);
-    // It may still believe in the flow: only the member that held it knows better.
+    // The owner may still use the flow: only the member of the flow has noticed the loss.
     assert.ok(farm.member(1).egress.send(lost, outgoing(1)));
     await farm.until(() => farm.member(1).returned.length === 1);
   });
 
-  test('whose owner has restarted since comes home, too', async (t) => {
+  test('returns to its owner even if that has restarted since', async (t) => {
     const { farm, lost } = await three(t);
     farm.member(2).tables = { ...farm.member(2).tables, seats: new Map([[1, seat(1, { incarnation: 99 })]]) };
     await leave(farm, 2, lost, outgoing(1));
     await farm.until(() => farm.member(1).returned.length === 1);
   });
 
-  test('whose owner is gone meanwhile goes to the owner of its slot, as an orphan', async (t) => {
+  test('goes as an orphan to the owner of its slot when its owner is gone', async (t) => {
     const { farm, lost } = await three(t);
     farm.seats([seat(2, { incarnation: 12 }), seat(3, { incarnation: 13 })]);
     const callId = callIdOf(farm.member(2).tables, 3);
@@ -74,7 +75,7 @@ describe('a request for a flow that is lost', () => {
     assert.equal(farm.member(3).handled[0]?.packet.orphan, true);
   });
 
-  test('of this member itself stays here, and is answered by the Via that it wrote', async (t) => {
+  test('stays at its own member, and is answered along the Via that it wrote', async (t) => {
     const { farm, lost } = await three(t);
     await leave(farm, 2, lost, outgoing(2));
     const answer = answerAt(farm, 2)!;
@@ -85,7 +86,7 @@ describe('a request for a flow that is lost', () => {
     assert.equal(farm.member(2).handled[0]?.packet.hops, 0);
   });
 
-  test('comes home whatever its method, an ACK, too, however often', async (t) => {
+  test('returns with any method, also as an ACK, and each time', async (t) => {
     const { farm, lost } = await three(t);
     const methods = ['MESSAGE', 'CANCEL', 'NOTIFY', 'ACK'];
     for (const method of methods) await leave(farm, 2, lost, outgoing(1, method));
@@ -102,7 +103,7 @@ describe('a request for a flow that is lost', () => {
     ['a request with a fault', outgoing(1, 'INVITE', { CSeq: '1 BYE' })],
   ];
   for (const [what, bytes] of silent) {
-    test(`is counted and no more when it is ${what}`, async (t) => {
+    test(`is only counted when it is ${what}`, async (t) => {
       const { farm, lost } = await three(t);
       await leave(farm, 2, lost, bytes);
       assert.deepEqual(
@@ -112,7 +113,7 @@ describe('a request for a flow that is lost', () => {
     });
   }
 
-  test('goes nowhere when its Via is not ours: no member is made to answer for others', async (t) => {
+  test('is dropped when its Via was not written by the farm, so that no member answers for others', async (t) => {
     const { farm, lost } = await three(t);
     await leave(farm, 2, lost, request('INVITE'));
     await leave(farm, 2, lost, outgoing(1, 'INVITE', {}, FOREIGN_KEYS));
@@ -125,11 +126,11 @@ describe('a request for a flow that is lost', () => {
   });
 });
 
-describe('a message that a peer sends through a member to where no request may go', () => {
+describe('a message that a peer sends through a member to a forbidden target', () => {
   for (const [what, text, leaves] of [
     ['leaves when it is a response', response(MAGIC_COOKIE + token(TokenKind.outward, 1, 0, 8)).toString(), 1],
-    ['does not when it is none, slash or not', 'PUT/ / HTTP/1.1\r\n\r\n', 0],
-    ['does not when it begins somehow like one', 'abc/2.0 200 OK\r\n\r\n', 0],
+    ['does not leave when it is no response, even with a slash in its method', 'PUT/ / HTTP/1.1\r\n\r\n', 0],
+    ['does not leave when its start only resembles a response', 'abc/2.0 200 OK\r\n\r\n', 0],
   ] as const)
     test(what, async (t) => {
       const farm = await wayFarm(t, { members: 2, forbidden: { has: () => true } });
@@ -139,8 +140,8 @@ describe('a message that a peer sends through a member to where no request may g
     });
 });
 
-describe('a message for a flow that is there', () => {
-  test('leaves by it, unchanged', async (t) => {
+describe('a message for an existing flow', () => {
+  test('leaves by its listener, unchanged', async (t) => {
     const { farm } = await three(t);
     const message = outgoing(1);
     await leave(farm, 2, farm.member(2).flow(NAT, LOST), message);
@@ -161,7 +162,7 @@ describe('a message for a flow that is there', () => {
 });
 
 describe('a message whose connection cannot be opened', () => {
-  test('comes home to its owner as 503', async (t) => {
+  test('returns to its owner as 503', async (t) => {
     const farm = await wayFarm(t);
     const member = farm.member(1);
     const connection = member.transport.connectStream(TCP, { address: '192.0.2.99', port: 5060 });
@@ -171,7 +172,7 @@ describe('a message whose connection cannot be opened', () => {
     assert.deepEqual(member.verdicts, { 'drop flow-lost': 1, local: 1 });
   });
 
-  test('is counted and no more when it is an ACK or a response', async (t) => {
+  test('is only counted when it is an ACK or a response', async (t) => {
     const farm = await wayFarm(t);
     const { way } = farm.member(1);
     way.unsent(outgoing(1, 'ACK'));
@@ -180,7 +181,7 @@ describe('a message whose connection cannot be opened', () => {
   });
 });
 
-test('the answer of one request does not carry over into the packet that comes next', async (t) => {
+test('the answer of one request does not affect the next packet', async (t) => {
   const { farm, lost } = await three(t);
   farm.seats([seat(2, { incarnation: 12 })]);
   await leave(farm, 2, lost, outgoing(1));

@@ -1,4 +1,5 @@
-// Probes of a balancer: what is one, and that it gets a true answer from the member it came to, whoever owns its Call-ID.
+// Probes of a balancer: the member that receives one answers it itself with its true state, whichever member owns the
+// Call-ID.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { TokenKind } from '../../../src/ownership/token.ts';
@@ -8,7 +9,7 @@ import { EDGE, EDGE6, type WayFarm, wayFarm } from './way-farm.ts';
 const BALANCER = { address: '198.51.100.254', port: 40_001 };
 const PROBES = ['198.51.100.254/32', '203.0.113.0/24', '!203.0.113.7', '2001:db8:b::/64'];
 
-/** A Call-ID that belongs to the other of two members. */
+/** Returns a Call-ID that belongs to the other of two members. */
 function elsewhere(farm: WayFarm): { 'Call-ID': string } {
   return { 'Call-ID': callIdOf(farm.member(1).tables, 2) };
 }
@@ -18,7 +19,7 @@ function statusOf(text: string | undefined): string | undefined {
 }
 
 describe('a probe from an address of the balancer', () => {
-  test('is answered 200 while the member takes calls, and 503 while it does not, though its slot is elsewhere', async (t) => {
+  test('is answered 200 while the member takes calls and 503 while it does not, although its slot is elsewhere', async (t) => {
     const farm = await wayFarm(t, { members: 2, probes: PROBES });
     const probe = request('OPTIONS', elsewhere(farm), 'sip:health@198.51.100.1');
     await farm.datagram(1, probe, EDGE, BALANCER);
@@ -40,7 +41,7 @@ describe('a probe from an address of the balancer', () => {
     );
   });
 
-  test('is none when it is another request: calls come from there too when the balancer hides their sources', async (t) => {
+  test('is only an OPTIONS: other requests may be calls when the balancer hides their sources', async (t) => {
     const farm = await wayFarm(t, { members: 2, probes: PROBES });
     for (const method of ['INVITE', 'REGISTER', 'BYE', 'ACK'])
       await farm.datagram(1, request(method, elsewhere(farm)), EDGE, BALANCER);
@@ -51,13 +52,13 @@ describe('a probe from an address of the balancer', () => {
     );
   });
 
-  test('is told so when it is broken', async (t) => {
+  test('gets 400 when it is broken', async (t) => {
     const farm = await wayFarm(t, { probes: PROBES });
     await farm.datagram(1, request('OPTIONS', { CSeq: '1 INVITE' }), EDGE, BALANCER);
     assert.deepEqual(farm.member(1).answered, { 400: 1 });
   });
 
-  test('that is a response is none', async (t) => {
+  test('is never a response', async (t) => {
     const farm = await wayFarm(t, { probes: PROBES });
     const bytes = Buffer.from(
       request('OPTIONS')
@@ -77,14 +78,14 @@ describe('a probe from an address of the balancer', () => {
     ['2001:db8:b::99', true],
     ['2001:db8:c::99', false],
   ] as const) {
-    test(`${address} ${probe ? 'is' : 'is not'} one of them`, async (t) => {
+    test(`with the address ${address} ${probe ? 'is accepted' : 'is not accepted'} as one`, async (t) => {
       const farm = await wayFarm(t, { probes: PROBES });
       await farm.datagram(1, request('OPTIONS'), address.includes('::') ? EDGE6 : EDGE, { address, port: 5060 });
       assert.deepEqual(farm.member(1).verdicts, probe ? { 'reply 200': 1 } : { local: 1 });
     });
   }
 
-  test('follows the list as it is now', async (t) => {
+  test('is accepted by the current address list', async (t) => {
     const farm = await wayFarm(t);
     const member = farm.member(1);
     await farm.datagram(1, request('OPTIONS'), EDGE, BALANCER);
@@ -106,7 +107,7 @@ describe('an OPTIONS to the member’s own address', () => {
     'sip:[2001:DB8::1]:5060;transport=udp',
   ];
   for (const uri of own) {
-    test(`is a probe: ${uri}`, async (t) => {
+    test(`is a probe with ${uri}`, async (t) => {
       const farm = await wayFarm(t, { members: 2 });
       await farm.datagram(1, request('OPTIONS', elsewhere(farm), uri));
       farm.member(1).ready = false;
@@ -136,7 +137,7 @@ describe('an OPTIONS to the member’s own address', () => {
     'sip:',
   ];
   for (const uri of others) {
-    test(`is none: ${uri}`, async (t) => {
+    test(`is no probe with ${uri}`, async (t) => {
       const farm = await wayFarm(t, { members: 2 });
       await farm.datagram(1, request('OPTIONS', elsewhere(farm), uri));
       assert.deepEqual(farm.member(1).verdicts, { relay: 1 });
@@ -145,14 +146,14 @@ describe('an OPTIONS to the member’s own address', () => {
     });
   }
 
-  test('is none for another method', async (t) => {
+  test('is a probe only with this method', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     for (const method of ['INVITE', 'REGISTER', 'MESSAGE'])
       await farm.datagram(1, request(method, elsewhere(farm), 'sip:10.0.0.1'));
     assert.equal(farm.member(2).handled.length, 3);
   });
 
-  test('is none within a dialog: the server on this host may be meant', async (t) => {
+  test('is no probe in a dialog, because it may be for the server on this host', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     const inDialog = {
       To: '<sip:bob@example.com>;tag=theirs',
@@ -176,7 +177,7 @@ describe('an OPTIONS to the member’s own address', () => {
     );
   });
 
-  test('gets its answer over the connection it came by', async (t) => {
+  test('gets its answer over its own connection', async (t) => {
     const farm = await wayFarm(t);
     const client = farm.connect(1);
     client.stream.write(request('OPTIONS', {}, 'sip:10.0.0.1'));
@@ -185,7 +186,7 @@ describe('an OPTIONS to the member’s own address', () => {
     assert.deepEqual(farm.out, []);
   });
 
-  test('is answered here also by a member that is alone in not having a seat', async (t) => {
+  test('is answered here also by the only member without a seat', async (t) => {
     const farm = await wayFarm(t, { members: 2 });
     farm.seats([seat(2, { incarnation: 12 })]);
     await farm.datagram(1, request('OPTIONS', {}, 'sip:10.0.0.1'));
@@ -193,9 +194,9 @@ describe('an OPTIONS to the member’s own address', () => {
   });
 });
 
-test('a probe that a peer relayed is not answered in its place: it is a packet like any other', async (t) => {
+test('a relayed probe is not answered by its receiver and is handled like any other packet', async (t) => {
   const farm = await wayFarm(t, { members: 2, probes: PROBES });
-  // To member 1 it is a call of member 2; member 2 would call it a probe of its own.
+  // For member 1 it is a call of member 2; for member 2 it would be a probe of its own.
   await farm.datagram(1, request('OPTIONS', elsewhere(farm), 'sip:10.0.0.2'));
   assert.equal(farm.member(2).handled.length, 1);
   assert.deepEqual(farm.member(2).answered, {});

@@ -1,4 +1,4 @@
-// What a packet that came by a hatch may do, and how far it goes between members whose views differ.
+// Packets at a transparent port: their rights, and their hops between members whose views differ.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
@@ -8,7 +8,7 @@ import { CLIENT, HATCH_PORT, type WayFarm, wayFarm } from './way-farm.ts';
 
 const TWO = [seat(1), seat(2)];
 
-/** Every member holds the other for the owner of everything. */
+/** Makes every member use tables in which the other one owns all slots. */
 function confuse(farm: WayFarm): void {
   for (const member of farm.members) {
     const view = viewOf(TWO.map((one) => ({ ...one, weight: one.number === member.number ? 0 : 100 })));
@@ -16,7 +16,7 @@ function confuse(farm: WayFarm): void {
   }
 }
 
-/** Datagrams between the members, as they go: `hatch` or `frame`. */
+/** Records the datagrams between the members in order: `hatch` (a transparent port) or `frame`. */
 function watch(farm: WayFarm): string[] {
   const ways: string[] = [];
   const before = farm.network.onSent;
@@ -28,7 +28,7 @@ function watch(farm: WayFarm): string[] {
   return ways;
 }
 
-describe('between members that hold each other for the owner', () => {
+describe('between two members that each have the other as owner', () => {
   test('a packet goes bare once, then in frames, and stays where it is at the hop limit', async (t) => {
     const farm = await wayFarm(t, { members: TWO, transparent: true });
     confuse(farm);
@@ -42,7 +42,7 @@ describe('between members that hold each other for the owner', () => {
     assert.deepEqual(farm.member(2).handled, []);
   });
 
-  test('one that a stranger sends to a hatch goes no further than one from the street', async (t) => {
+  test("a stranger's packet at a transparent port goes no further than a client's packet", async (t) => {
     const farm = await wayFarm(t, { members: TWO, transparent: true });
     confuse(farm);
     const ways = watch(farm);
@@ -54,8 +54,8 @@ describe('between members that hold each other for the owner', () => {
   });
 });
 
-describe('a packet that came by a hatch', () => {
-  test('is decided anew: a member that owns it not passes it on', async (t) => {
+describe('a packet at a transparent port', () => {
+  test('is decided anew: a member that does not own it relays it', async (t) => {
     const farm = await wayFarm(t, { members: TWO, transparent: true });
     const callId = callIdOf(farm.member(1).tables, 2);
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });
@@ -67,7 +67,7 @@ describe('a packet that came by a hatch', () => {
     );
   });
 
-  test('is no probe, whatever it says', async (t) => {
+  test('is never a probe', async (t) => {
     const farm = await wayFarm(t, { members: [seat(1)], transparent: true, probes: ['192.0.2.0/24'] });
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });
     const probe = request('OPTIONS', {}, 'sip:10.0.0.1');
@@ -78,12 +78,12 @@ describe('a packet that came by a hatch', () => {
     assert.deepEqual(farm.member(1).verdicts, { local: 1, 'reply 200': 1 });
   });
 
-  test('is answered from the listener it belongs to, under the limits of the street', async (t) => {
+  test('is answered from its listener, under the limits for clients', async (t) => {
     const farm = await wayFarm(t, { members: [seat(1)], transparent: true, errorsPerSecond: 1, burst: 3 });
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });
     const broken = request('INVITE', { CSeq: '1 BYE', Subject: 'x'.repeat(99) });
     for (let i = 0; i < 10; i++) socket.send(Buffer.from(broken), '10.0.0.1', HATCH_PORT);
-    // Too short to be answered.
+    // This one is too short for an answer.
     socket.send(request('INVITE', { CSeq: '1 BYE', Via: 'SIP/2.0/UDP 10.9.9.9' }), '10.0.0.1', HATCH_PORT);
     await farm.network.settle();
     assert.deepEqual(new Set(farm.out.map(({ from }) => from)), new Set(['10.0.0.1:5060']));

@@ -1,4 +1,5 @@
-// From datagram or connection to verdict: broken messages, the RFC 4475 messages, and relaying to the owner. Packets in, packets out.
+// From datagram or connection to verdict: broken messages, the RFC 4475 messages, and relaying to the owner. Packets
+// in, packets out.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { describe, test } from 'node:test';
@@ -9,10 +10,10 @@ import { callIdOf, FOREIGN_KEYS, request, response, seat, token } from '../owner
 import { mutated, TORTURE_FOLDER, torture } from '../sip/messages.ts';
 import { CLIENT, EDGE6, NAT, TCP, wayFarm } from './way-farm.ts';
 
-/** Member 1 takes no calls: whatever is to be relayed goes to member 2. */
+/** Member 1 takes no calls, so member 2 owns all slots. */
 const TWO = [seat(1, { state: 'draining' }), seat(2)];
 
-/** What becomes of each RFC 4475 message that comes to member 1 as a datagram. */
+/** Fate of each RFC 4475 message that member 1 receives as a datagram. */
 const FATES: Record<string, 'relay' | 'reply 400' | 'reply 501' | 'reply 505' | `drop ${string}`> = {
   wsinv: 'relay',
   intmeth: 'relay',
@@ -66,17 +67,17 @@ const FATES: Record<string, 'relay' | 'reply 400' | 'reply 501' | 'reply 505' | 
   test: 'drop no-via',
 };
 
-/** What is left of a message when all behind its Content-Length is cut off. */
+/** Start of the octets behind Content-Length, which are cut off before relaying. */
 const CUT: Record<string, string> = { dblreq: 'INVITE sip:joe@example.com' };
 
 describe('an RFC 4475 message in a datagram', () => {
-  test('has a fate here, each of them', () => {
+  test('has an entry in this table', () => {
     const files = fs.readdirSync(TORTURE_FOLDER).map((file) => file.replace('.dat', ''));
     assert.deepEqual(files.sort(), Object.keys(FATES).sort());
   });
 
   for (const [name, fate] of Object.entries(FATES)) {
-    test(`${name}: ${fate}`, async (t) => {
+    test(`${name} ends with ${fate}`, async (t) => {
       const farm = await wayFarm(t, { members: TWO });
       const bytes = torture(name);
       await farm.datagram(1, bytes);
@@ -102,7 +103,7 @@ describe('an RFC 4475 message in a datagram', () => {
     });
   }
 
-  test('is relayed whatever of our own stands on top of a response', async (t) => {
+  test('is relayed as a response when a Via of the farm is on top', async (t) => {
     for (const name of ['unreason', 'noreason', 'bcast']) {
       const farm = await wayFarm(t, { members: TWO });
       const via = `Via: SIP/2.0/UDP 198.51.100.1:5060;branch=${MAGIC_COOKIE}${token(TokenKind.outward, 2, 0, 8)}\r\n`;
@@ -125,7 +126,7 @@ describe('an RFC 4475 message on a connection', () => {
     ['mismatch02', 501, true],
     ['multi01', 400, true],
   ] as const) {
-    test(`${name} gets ${status} and the connection ${open ? 'stays' : 'is closed'}`, async (t) => {
+    test(`${name} is answered ${status} and the connection ${open ? 'stays' : 'is closed'}`, async (t) => {
       const farm = await wayFarm(t);
       const client = farm.connect(1);
       client.stream.write(torture(name));
@@ -136,7 +137,7 @@ describe('an RFC 4475 message on a connection', () => {
     });
   }
 
-  test('clerr, which never becomes whole, gets no answer', async (t) => {
+  test('clerr, which is never complete, gets no answer', async (t) => {
     const farm = await wayFarm(t);
     const client = farm.connect(1);
     client.stream.write(torture('clerr'));
@@ -174,7 +175,7 @@ describe('a connection that loses its framing', () => {
     ],
   ];
   for (const [what, bytes, verdicts, answer] of faulted) {
-    test(`by ${what}: ${Object.keys(verdicts)[0]}, and it closes`, async (t) => {
+    test(`because of ${what} is closed after ${Object.keys(verdicts)[0]}`, async (t) => {
       const farm = await wayFarm(t, { limits: { headerBytes: 2000 } });
       const client = farm.connect(1);
       client.stream.write(bytes);
@@ -188,7 +189,7 @@ describe('a connection that loses its framing', () => {
 });
 
 describe('a packet of another member’s call', () => {
-  test('comes to that member with its bytes and its true source, listener and local address', async (t) => {
+  test('reaches that member with its bytes and its true source, listener and local address', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     const invite = request('INVITE', { Subject: 'Gr\xfc\xdfe' });
     await farm.datagram(1, Buffer.concat([Buffer.from('\r\n'), invite, Buffer.from('noise')]), NAT);
@@ -203,14 +204,14 @@ describe('a packet of another member’s call', () => {
     assert.deepEqual(farm.member(2).verdicts, { local: 1 });
   });
 
-  test('comes there from IPv6, too', async (t) => {
+  test('arrives also from IPv6', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     await farm.datagram(1, request('INVITE'), EDGE6, { address: '2001:db8:c::7', port: 5066 });
     const { packet } = farm.member(2).handled[0]!;
     assert.deepEqual([packet.address, packet.port, packet.listener], ['2001:db8:c::7', 5066, EDGE6]);
   });
 
-  test('comes there from a connection, with its connection', async (t) => {
+  test('arrives from a connection with the number of that connection', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     farm.connect(1).stream.write(request('INVITE'));
     await farm.until(() => farm.member(2).handled.length === 1);
@@ -220,7 +221,7 @@ describe('a packet of another member’s call', () => {
     assert.notEqual(packet.connection, 0);
   });
 
-  test('makes the whole way of a second chance: owner, previous owner, and home again', async (t) => {
+  test('takes all hops of a second chance: owner, previous owner, and back to the owner', async (t) => {
     const before = [seat(1), seat(2), seat(3)];
     const farm = await wayFarm(t, { members: before });
     farm.seats([seat(1), seat(2, { state: 'draining' }), seat(3)]);
@@ -235,7 +236,7 @@ describe('a packet of another member’s call', () => {
     );
   });
 
-  test('is scanned anew there: no member trusts the bytes of another', async (t) => {
+  test('is scanned again there: no member trusts the bytes of another', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     const broken = request('INVITE', { CSeq: '1 BYE', Subject: 'x'.repeat(99) });
     const came = { bytes: broken, end: broken.length, ...CLIENT, ingress: 2, ingressIncarnation: 1 };
@@ -248,12 +249,12 @@ describe('a packet of another member’s call', () => {
     );
   });
 
-  test('loses the noise behind its Content-Length at whoever handles it', async (t) => {
+  test('loses the octets behind its Content-Length at the member that handles it', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     const [message, noise] = [request('INVITE'), Buffer.from('noise')];
     const bytes = Buffer.concat([message, noise]);
     await farm.datagram(2, bytes);
-    // A peer that cuts nothing off.
+    // A peer that does not cut them off.
     const came = { bytes, end: bytes.length, ...CLIENT, ingress: 1, ingressIncarnation: 1 };
     assert.ok(farm.member(1).link.relay(2, Object.assign(new Packet(), came)));
     await farm.network.settle();
@@ -261,7 +262,7 @@ describe('a packet of another member’s call', () => {
     assert.equal(farm.member(2).handled.length, 2);
   });
 
-  test('is dropped and counted when the relay link does not know that member', async (t) => {
+  test('is dropped and counted when the relay link does not have that member', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     farm.member(1).link.setSeats([]);
     farm.member(1).link.setPeers([]);
@@ -270,7 +271,7 @@ describe('a packet of another member’s call', () => {
     assert.deepEqual(farm.member(2).handled, []);
   });
 
-  test('of a member that is gone is handled by the slot’s owner as an orphan', async (t) => {
+  test("is handled as an orphan by the slot's owner when that member is gone", async (t) => {
     const farm = await wayFarm(t, { members: [seat(1), seat(2), seat(3)] });
     farm.seats([seat(1), seat(2)]);
     const callId = callIdOf(farm.member(1).tables, 2);
@@ -286,7 +287,7 @@ describe('a packet of another member’s call', () => {
 });
 
 describe('a forged token', () => {
-  test('in the branch of a response ends there; in a request it is counted at its place and the Call-ID decides', async (t) => {
+  test('ends a response when it is in its branch; in a request it is counted by place and the Call-ID decides', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     const forged = token(TokenKind.dialog, 1, 0, 0, FOREIGN_KEYS);
     await farm.datagram(1, response(MAGIC_COOKIE + token(TokenKind.outward, 1, 0, 8, FOREIGN_KEYS)));
@@ -297,7 +298,7 @@ describe('a forged token', () => {
   });
 });
 
-test('whatever comes has exactly one fate, and draws at most one answer, no larger than itself and to its source alone', async (t) => {
+test('every packet has exactly one fate and at most one answer, no larger than the packet and only to its source', async (t) => {
   const farm = await wayFarm(t, { members: TWO });
   const fates = (): number => Object.values(farm.member(1).verdicts).reduce((sum, n) => sum + n, 0);
   await fc.assert(
@@ -307,7 +308,7 @@ test('whatever comes has exactly one fate, and draws at most one answer, no larg
       await farm.datagram(1, copy);
       const received =
         bytes[0] !== undefined && /^[A-Za-z0-9\-.!%*_+`'~]/.test(bytes.toString('latin1').replace(/^[\r\n]+/, ''));
-      // A refused answer counts as reply and as the drop that it became.
+      // A refused answer counts as reply and as drop.
       const refused = farm.member(1).verdicts['drop amplification'] ?? 0;
       assert.ok(fates() - before.fates >= (received ? 1 : 0));
       assert.ok(fates() - before.fates <= 1 + refused);

@@ -1,5 +1,5 @@
-// Members whole but for their service and membership, on a network and a clock in memory: packets in, packets out.
-// The service is a notebook, the view is given by the test.
+// Members that are complete except for service and membership, on a network and a clock in memory: packets in, packets
+// out. The service records its packets; the test sets the view.
 import type { TestContext } from 'node:test';
 import pino from 'pino';
 import { AddressList } from '../../../src/base/address-list.ts';
@@ -30,26 +30,26 @@ export const NAT = 1;
 export const EDGE6 = 2;
 export const TCP = 3;
 
-/** Where a member takes packets of EDGE as they came. */
+/** Port of every member's transparent port for EDGE. */
 export const HATCH_PORT = 5065;
 
 const VIP = '198.51.100.1';
 const logger = pino({ level: 'silent' });
 
 export interface FarmOptions {
-  /** How many members, numbered from 1, or their seats; the view may be changed by `seats`. */
+  /** Number of members, numbered from 1, or their seats; `seats` changes the view. */
   readonly members?: number | readonly Seat[];
   readonly errorsPerSecond?: number;
   readonly burst?: number;
   readonly probes?: readonly string[];
   readonly limits?: Partial<TransportLimits>;
-  /** The listener `edge` is in relay.mode transparent. */
+  /** True: the listener `edge` is in relay.mode transparent. */
   readonly transparent?: boolean;
-  /** Where no request that a peer has sent through a member may go; left out: anywhere. */
+  /** Targets that a peer's request through this member must not reach; by default none. */
   readonly forbidden?: { has(address: string, port: number): boolean };
 }
 
-/** What the service was given, copied. */
+/** A copy of what the service got. */
 export interface Handled {
   readonly packet: Packet;
   readonly text: string;
@@ -71,9 +71,9 @@ export class WayMember implements LookupState {
   readonly answers: StatelessReplies;
   readonly way: PacketPath;
   readonly handled: Handled[] = [];
-  /** Requests that have come back from a member that could not send them. */
+  /** Requests that another member could not send and returned. */
   readonly returned: { readonly text: string; readonly lost: Flow }[] = [];
-  /** What the service does with a message besides noting it. */
+  /** Handles a message after it is recorded. */
   serve: (packet: Packet, message: Scan) => void = () => {};
   relayAt: Endpoint = { address: '', port: 0 };
   readonly #verdicts = new CellFamily({ name: 'verdicts_total', help: '', labels: ['verdict', 'reason'] });
@@ -204,7 +204,7 @@ export class WayMember implements LookupState {
     return this.told.get(member) ?? 0;
   }
 
-  /** Verdicts counted, as `local`, `relay`, `reply 400`, `drop no-via`; those that did not happen are left out. */
+  /** Counted verdicts, such as `local`, `relay`, `reply 400`, `drop no-via`; without those that are zero. */
   get verdicts(): Record<string, number> {
     return counted(this.#verdicts, ({ verdict, reason }) => (reason === '' ? verdict : `${verdict} ${reason}`));
   }
@@ -217,7 +217,7 @@ export class WayMember implements LookupState {
     return counted(this.#forged, ({ place }) => place);
   }
 
-  /** A flow of this member, by the listener at `index`. */
+  /** Returns a flow of this member by the listener at `index`. */
   flow(index: number, remote: Endpoint, connection = 0): Flow {
     const { number: member, incarnation } = this;
     return { member, incarnation, listener: this.transport.listeners[index]!.code, connection, ...remote };
@@ -249,7 +249,7 @@ export class WayFarm {
   readonly clock = new FakeClock();
   readonly network = new FakeNetwork({ clock: this.clock });
   readonly members: WayMember[];
-  /** Datagrams that members sent to anybody but each other. */
+  /** Datagrams that members sent to receivers other than members. */
   readonly out: Sent[] = [];
   #seats: readonly Seat[];
 
@@ -278,7 +278,7 @@ export class WayFarm {
     this.#introduce();
   }
 
-  /** A view after the one there is. A member that is not in it goes on by its old view, as one cut off would. */
+  /** Sets a new view. A member outside of it keeps its old view, as if cut off. */
   seats(seats: readonly Seat[]): void {
     const view = viewOf(this.#seats, seats);
     for (const { number } of seats) {
@@ -307,13 +307,19 @@ export class WayFarm {
     await Promise.all(this.members.map((member) => member.stop()));
   }
 
-  /** A datagram from outside reaches listener `listener` of member `to`; waits until all it causes has come to rest. */
+  /**
+   * Delivers a datagram from outside to listener `listener` of member `to`, and waits until all its effects have
+   * settled.
+   */
   async datagram(to: number, bytes: Buffer, listener = EDGE, from: Endpoint = CLIENT): Promise<void> {
     this.member(to).transport.inject(listener, bytes, from.address, from.port);
     await this.network.settle();
   }
 
-  /** Waits until `holds`, with the clock going: a connection between members takes its time. Throws when it never does. */
+  /**
+   * Advances the clock until `holds` is true, because connections between members take time. Throws after 3,000 turns
+   * of 2 ms.
+   */
   async until(holds: () => boolean): Promise<void> {
     for (let turns = 0; turns < 3000; turns++) {
       if (holds()) return;
@@ -323,7 +329,7 @@ export class WayFarm {
     throw new Error('it has not come to pass');
   }
 
-  /** A connection of a client to member `to`. */
+  /** Opens a connection of a client to member `to`. */
   connect(to: number): { readonly stream: FakeStream; text: () => string } {
     const stream = this.network.connectTcp({ address: this.member(to).address, port: 5060 }, { address: '192.0.2.7' });
     let text = '';
@@ -335,10 +341,10 @@ export class WayFarm {
   }
 }
 
-/** Where datagrams come from when a test does not say. */
+/** Default source of datagrams. */
 export const CLIENT: Endpoint = { address: '192.0.2.7', port: 5070 };
 
-/** A farm that has started and ends with the test. */
+/** Starts a farm that is stopped at the end of the test. */
 export async function wayFarm(t: TestContext, options: FarmOptions = {}): Promise<WayFarm> {
   const farm = new WayFarm(options);
   t.after(() => farm.stop());
@@ -346,7 +352,7 @@ export async function wayFarm(t: TestContext, options: FarmOptions = {}): Promis
   return farm;
 }
 
-/** The same rate for every kind of answer. */
+/** Returns limits with the same rate for every kind of answer. */
 export function errorLimits(perSecond: number, burst: number): ErrorLimits {
   return { faults: new RateLimit({ perSecond, burst }), refusals: new RateLimit({ perSecond, burst }) };
 }

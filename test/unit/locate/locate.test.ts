@@ -1,4 +1,4 @@
-// Where a request goes: RFC 3263 through the resolver of Node, asking a DNS server of the test.
+// Targets of a request by RFC 3263, through the resolver of Node.js and a DNS server of the test.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -63,18 +63,18 @@ describe('a literal', () => {
     ['[2001:db8::1]', 0, 'udp', 'udp 2001:db8::1 5060'],
     ['2001:db8::1', 5080, undefined, 'udp 2001:db8::1 5080'],
   ] as const)
-    test(`is answered at once: ${host} ${port} ${transport}`, () => {
+    test(`is returned at once: ${host} ${port} ${transport}`, () => {
       assert.deepEqual(texts(locator().locateNow(host, port, transport, 0)), [expected]);
       assert.deepEqual(dns.questions, []);
     });
 
-  test('leads nowhere by a transport or in a family the node has not', () => {
+  test('has no target with a transport or a family that the node does not have', () => {
     assert.deepEqual(locator({ families: [4] }).locateNow('2001:db8::1', 0, undefined, 0), []);
     assert.deepEqual(locator({ transports: ['udp'] }).locateNow('192.0.2.1', 0, 'tcp', 0), []);
     assert.deepEqual(locator().locateNow('192.0.2.1', 0, 'tls', 0), []);
   });
 
-  test('goes by TCP when the node has nothing else', () => {
+  test('has a TCP target when the node has only TCP', () => {
     assert.deepEqual(texts(locator({ transports: ['tcp'] }).locateNow('192.0.2.1', 0, undefined, 0)), [
       'tcp 192.0.2.1 5060',
     ]);
@@ -82,7 +82,7 @@ describe('a literal', () => {
 });
 
 describe('a name with a port', () => {
-  test('is asked for addresses only, the preferred family first', async () => {
+  test('is resolved by addresses only, the preferred family first', async () => {
     dns.set('A', 'host.test', ['192.0.2.1']);
     dns.set('AAAA', 'host.test', ['2001:db8::1']);
     assert.deepEqual(texts(await locator({ families: [6, 4] }).locate('Host.TEST', 5070, undefined, 0)), [
@@ -92,7 +92,7 @@ describe('a name with a port', () => {
     assert.deepEqual([...dns.questions].sort(), ['A host.test', 'AAAA host.test']);
   });
 
-  test('is not asked for a family the node has no socket of', async () => {
+  test('is not resolved in a family for which the node has no socket', async () => {
     dns.set('A', 'host.test', ['192.0.2.1']);
     dns.set('AAAA', 'host.test', ['2001:db8::1']);
     assert.deepEqual(texts(await locator({ families: [4] }).locate('host.test', 5070, 'tcp', 0)), [
@@ -103,7 +103,7 @@ describe('a name with a port', () => {
 });
 
 describe('a name without a port', () => {
-  test('goes by NAPTR, in its order, and on to SRV', async () => {
+  test('is resolved by NAPTR in its order, and then by SRV', async () => {
     dns.set('NAPTR', 'example.test', [
       naptr('SIP+D2U', '_sip._udp.example.test', 20),
       naptr('SIPS+D2T', '_sips._tcp.example.test', 5),
@@ -120,7 +120,7 @@ describe('a name without a port', () => {
     assert.ok(!dns.questions.includes('SRV _sips._tcp.example.test'));
   });
 
-  test('takes from NAPTR only the transports the node has', async () => {
+  test('uses only NAPTR records with transports of the node', async () => {
     dns.set('NAPTR', 'example.test', [
       naptr('SIP+D2T', '_sip._tcp.example.test', 1),
       naptr('SIP+D2U', '_sip._udp.example.test', 2),
@@ -133,13 +133,13 @@ describe('a name without a port', () => {
     ]);
   });
 
-  test('without NAPTR is asked for SRV of each transport', async () => {
+  test('is resolved by SRV of each transport when it has no NAPTR', async () => {
     dns.set('SRV', '_sip._tcp.example.test', [srv('a.test', 0, 0, 5062)]);
     dns.set('A', 'a.test', ['192.0.2.1']);
     assert.deepEqual(texts(await locator().locate('example.test', 0, undefined, 0)), ['tcp 192.0.2.1 5062']);
   });
 
-  test('with a transport goes to the SRV of that transport, with no question for NAPTR', async () => {
+  test('is resolved by the SRV of its transport without a NAPTR query when it has a transport', async () => {
     dns.set('SRV', '_sip._tcp.example.test', [srv('a.test', 0, 0, 5062)]);
     dns.set('SRV', '_sip._udp.example.test', [srv('a.test', 0, 0, 5063)]);
     dns.set('A', 'a.test', ['192.0.2.1']);
@@ -147,13 +147,13 @@ describe('a name without a port', () => {
     assert.ok(!dns.questions.some((question) => question.startsWith('NAPTR')));
   });
 
-  test('with neither NAPTR nor SRV goes to its addresses by UDP, port 5060', async () => {
+  test('has its addresses by UDP at port 5060 when it has neither NAPTR nor SRV', async () => {
     dns.set('A', 'example.test', ['192.0.2.1']);
     assert.deepEqual(texts(await locator().locate('example.test', 0, undefined, 0)), ['udp 192.0.2.1 5060']);
     assert.deepEqual(texts(await locator().locate('example.test', 0, 'tcp', 0)), ['tcp 192.0.2.1 5060']);
   });
 
-  test('orders SRV by priority', async () => {
+  test('has its SRV targets ordered by priority', async () => {
     dns.set('SRV', '_sip._udp.example.test', [srv('c.test', 30), srv('a.test', 10), srv('b.test', 20)]);
     for (const [i, host] of ['a.test', 'b.test', 'c.test'].entries()) dns.set('A', host, [`192.0.2.${i + 1}`]);
     assert.deepEqual(texts(await locator().locate('example.test', 0, 'udp', 0)), [
@@ -163,13 +163,13 @@ describe('a name without a port', () => {
     ]);
   });
 
-  test('whose SRV says "not offered" leads nowhere, its own addresses notwithstanding', async () => {
+  test('has no target when its SRV is "not offered", even if it has addresses', async () => {
     dns.set('SRV', '_sip._udp.example.test', [srv('.')]);
     dns.set('A', 'example.test', ['192.0.2.1']);
     assert.deepEqual(await locator().locate('example.test', 0, 'udp', 0), []);
   });
 
-  test('leaves out NAPTR records of other flags and SRV records of port 0', async () => {
+  test('ignores NAPTR records with other flags and SRV records with port 0', async () => {
     dns.set('NAPTR', 'example.test', [
       { ...naptr('SIP+D2U', '_sip._udp.a.test', 1), flags: 'a' },
       naptr('SIP+D2U', '_sip._udp.b.test', 2),
@@ -183,14 +183,14 @@ describe('a name without a port', () => {
     assert.deepEqual(texts(await locator().locate('example.test', 0, undefined, 0)), ['udp 192.0.2.1 5061']);
   });
 
-  test('is found behind a server that knows neither NAPTR nor SRV', async () => {
+  test('is resolved behind a server that supports neither NAPTR nor SRV', async () => {
     for (const question of ['_sip._udp.example.test', '_sip._tcp.example.test']) dns.fail('SRV', question, 'notimp');
     dns.fail('NAPTR', 'example.test', 'servfail');
     dns.set('A', 'example.test', ['192.0.2.1']);
     assert.deepEqual(texts(await locator().locate('example.test', 0, undefined, 0)), ['udp 192.0.2.1 5060']);
   });
 
-  test('whose SRV question fails is not taken for a host', async () => {
+  test('is not treated as a host when its SRV query fails', async () => {
     dns.fail('SRV', '_sip._udp.example.test', 'refused');
     dns.set('A', 'example.test', ['192.0.2.1']);
     assert.deepEqual(await locator().locate('example.test', 0, 'udp', 0), []);
@@ -198,8 +198,8 @@ describe('a name without a port', () => {
   });
 });
 
-describe('what was asked once', () => {
-  test('is known at once, until its time to live is over', async () => {
+describe('a cached answer', () => {
+  test('is returned at once until its time to live is over', async () => {
     dns.set('A', 'host.test', ['192.0.2.1'], 30);
     const subject = locator({ families: [4] });
     assert.equal(subject.locateNow('host.test', 5070, undefined, 0), undefined);
@@ -225,7 +225,7 @@ describe('what was asked once', () => {
       assert.equal(subject.locateNow('host.test', 5070, undefined, 0), undefined);
     });
 
-  test('by SRV is kept for a minute, as Node tells no time to live of SRV', async () => {
+  test('from SRV is kept for a minute, because Node.js returns no time to live for SRV', async () => {
     dns.set('SRV', '_sip._udp.example.test', [srv('host.test')], 5);
     dns.set('A', 'host.test', ['192.0.2.1'], 3000);
     const subject = locator({ families: [4] });
@@ -236,7 +236,7 @@ describe('what was asked once', () => {
     assert.equal(subject.locateNow('example.test', 0, 'udp', 0), undefined);
   });
 
-  test('and was answered in part only is asked again after five seconds', async () => {
+  test('that is only partial is queried again after five seconds', async () => {
     dns.set('A', 'host.test', ['192.0.2.1'], 3000);
     dns.fail('AAAA', 'host.test', 'refused');
     const subject = locator();
@@ -245,7 +245,7 @@ describe('what was asked once', () => {
     assert.equal(subject.locateNow('host.test', 5070, undefined, 0), undefined);
   });
 
-  test('and does not exist is not asked again for five seconds', async () => {
+  test('that the name does not exist is kept for five seconds', async () => {
     const subject = locator();
     assert.deepEqual(await subject.locate('none.test', 5070, undefined, 0), []);
     const asked = dns.questions.length;
@@ -258,7 +258,7 @@ describe('what was asked once', () => {
     assert.deepEqual(counted(), { nothing: 1, found: 1 });
   });
 
-  test('stays in use while DNS fails, and is dropped when DNS says that it is gone', async () => {
+  test('is used while DNS fails, and dropped when DNS reports that the name does not exist', async () => {
     dns.set('A', 'host.test', ['192.0.2.1'], 30);
     const subject = locator({ families: [4] });
     await subject.locate('host.test', 5070, undefined, 0);
@@ -270,7 +270,7 @@ describe('what was asked once', () => {
     assert.deepEqual(await subject.locate('host.test', 5070, undefined, 0), []);
   });
 
-  test('is not used for more than an hour past its time while DNS fails', async () => {
+  test('is used for at most an hour after its time while DNS fails', async () => {
     dns.set('A', 'host.test', ['192.0.2.1'], 30);
     const subject = locator({ families: [4] });
     await subject.locate('host.test', 5070, undefined, 0);
@@ -279,7 +279,7 @@ describe('what was asked once', () => {
     assert.deepEqual(await subject.locate('host.test', 5070, undefined, 0), []);
   });
 
-  test('is forgotten when too many names come after it', async () => {
+  test('is dropped when too many newer names come', async () => {
     for (const host of ['a.test', 'b.test', 'c.test']) dns.set('A', host, ['192.0.2.1']);
     const subject = locator({ maxNames: 2 });
     for (const host of ['a.test', 'b.test', 'c.test']) await subject.locate(host, 5070, undefined, 0);
@@ -288,7 +288,7 @@ describe('what was asked once', () => {
   });
 });
 
-/** A resolver whose answers a test gives by hand. */
+/** Returns a resolver whose answers the test gives. */
 function handResolver(): { resolver: DnsResolver; asked: string[]; answer: (address: string) => void } {
   const waiting: ((address: string) => void)[] = [];
   const asked: string[] = [];
@@ -308,8 +308,8 @@ function handResolver(): { resolver: DnsResolver; asked: string[]; answer: (addr
   };
 }
 
-describe('lookups under way', () => {
-  test('are shared by all who ask for the same', async () => {
+describe('running lookups', () => {
+  test('are shared by all requests for the same name', async () => {
     const { resolver, asked, answer } = handResolver();
     const subject = locator({ resolver });
     const all = [1, 2, 3].map((choice) => subject.locate('host.test', 5070, undefined, choice));
@@ -318,7 +318,7 @@ describe('lookups under way', () => {
     for (const targets of await Promise.all(all)) assert.deepEqual(texts(targets), ['udp 192.0.2.1 5070']);
   });
 
-  test('are bounded in number: one more is busy, until one ends', async () => {
+  test('are limited in number: one more is refused as busy, until one ends', async () => {
     const { resolver, answer } = handResolver();
     const subject = locator({ resolver, maxLookups: 2 });
     const first = subject.locate('a.test', 5070, undefined, 0);
@@ -334,7 +334,7 @@ describe('lookups under way', () => {
     assert.deepEqual(texts(await third), ['udp 192.0.2.3 5070']);
   });
 
-  test('end for the caller after the timeout, and the late answer counts for those who ask next', async () => {
+  test('end for the caller at the timeout, and the late answer is used for later requests', async () => {
     const { resolver, answer } = handResolver();
     const subject = locator({ resolver, timeoutMs: 4000 });
     const asked = subject.locate('host.test', 5070, undefined, 0);
@@ -346,21 +346,21 @@ describe('lookups under way', () => {
     assert.deepEqual(texts(await subject.locate('host.test', 5070, undefined, 0)), ['udp 192.0.2.1 5070']);
   });
 
-  test('of a name no host can have are not begun', async () => {
+  test('are not started for an invalid host name', async () => {
     const subject = locator();
     for (const host of ['', 'a b', 'a..b', '-a.test', 'a/b', `${'a'.repeat(64)}.test`, `${'a.'.repeat(150)}test`])
       assert.deepEqual(await subject.locate(host, 5070, undefined, 0), [], host);
     assert.deepEqual(dns.questions, []);
   });
 
-  test('of a resolver that throws count as failed', async () => {
+  test('count as failed when the resolver throws', async () => {
     const resolver: DnsResolver = { ...handResolver().resolver, resolve4: () => assert.fail('thrown, not rejected') };
     assert.deepEqual(await locator({ resolver }).locate('host.test', 5070, undefined, 0), []);
     assert.deepEqual(counted(), { failed: 1 });
   });
 });
 
-describe('the order among equals', () => {
+describe('the order among equal targets', () => {
   const server = (last: number, weight: number): Ranking[number][number] => ({
     weight,
     families: [[{ transport: 'udp', address: `192.0.2.${last}`, port: 5060 }]],
@@ -397,7 +397,7 @@ describe('the order among equals', () => {
       assert.ok(Math.abs(count - 5000) < 400, `${address}: ${count}`);
   });
 
-  test('is the same for the same choice, keeps ranks, and holds each target once', () => {
+  test('is the same for the same choice, keeps ranks, and has each target once', () => {
     const ranking = fc
       .array(fc.array(fc.integer({ min: 0, max: 100 }), { minLength: 1, maxLength: 5 }), { maxLength: 4 })
       .map((groups) => groups.map((weights, g) => weights.map((weight, i) => server(10 * g + i, weight))));
@@ -415,7 +415,7 @@ describe('the order among equals', () => {
     );
   });
 
-  test('of a name is that of its choice, also from memory', async () => {
+  test('follows the choice for a name, also from the cache', async () => {
     dns.set('SRV', '_sip._udp.example.test', [srv('a.test', 0, 50), srv('b.test', 0, 50)]);
     dns.set('A', 'a.test', ['192.0.2.1']);
     dns.set('A', 'b.test', ['192.0.2.2']);

@@ -1,4 +1,4 @@
-// Members of one farm in one process, as the tests of membership need them.
+// Members of one farm in one process, for the tests of membership.
 import { pino } from 'pino';
 import type { Clock } from '../../../src/base/clock.ts';
 import type { MemberRecord, MemberRecordParts } from '../../../src/membership/member-record.ts';
@@ -8,12 +8,12 @@ import type { Store } from '../../../src/store/store.ts';
 
 export const LEASE_SECONDS = 5;
 
-/** A member with all that it was told. */
+/** A member that records its notifications. */
 export class Member<S extends Store = Store> {
   readonly store: S;
   readonly membership: Membership;
   readonly views: View[] = [];
-  /** isolated, seat-lost, rejoined <incarnation>: in order. */
+  /** In order: isolated, seat-lost, rejoined <incarnation>. */
   readonly events: string[] = [];
   records: readonly MemberRecord[] = [];
   parts: MemberRecordParts;

@@ -15,7 +15,7 @@ interface Asked {
   refuse(code: 'SF_STORE_CONFLICT' | 'SF_STORE_UNREACHABLE'): void;
 }
 
-/** A keeper whose lease is answered by hand. */
+/** Returns a keeper whose lease the test answers. */
 function keeper(clock: FakeClock) {
   const asked: Asked[] = [];
   const ends: LeaseEnd[] = [];
@@ -43,7 +43,7 @@ function keeper(clock: FakeClock) {
 }
 
 describe('the keeper of a lease', () => {
-  it('proves life every third of the lease', async () => {
+  it('renews the lease every third of its time', async () => {
     const clock = new FakeClock();
     const { keeper: kept, asked, ends } = keeper(clock);
     for (let third = 1; third <= 9; third++) {
@@ -58,7 +58,7 @@ describe('the keeper of a lease', () => {
     assert.equal(clock.timers, 0);
   });
 
-  it('counts from the sending of a keepalive, not from its answer', async () => {
+  it('counts from the sending of a keepalive and not from its answer', async () => {
     const clock = new FakeClock();
     const { asked, ends, keeper: kept } = keeper(clock);
     await clock.pass(3900, 100);
@@ -74,7 +74,7 @@ describe('the keeper of a lease', () => {
     assert.deepEqual(ends, ['deadline']);
   });
 
-  it('ends at the deadline when nothing answers, and asks again and again until then', async () => {
+  it('ends at the deadline without an answer, and retries until then', async () => {
     const clock = new FakeClock();
     const { asked, ends } = keeper(clock);
     for (let ms = 0; ms < DEADLINE_MS - 10; ms += 10) {
@@ -92,7 +92,7 @@ describe('the keeper of a lease', () => {
     assert.equal(clock.timers, 0);
   });
 
-  it('ends at once when the store says that the lease is gone', async () => {
+  it('ends at once when the store reports that the lease is gone', async () => {
     const clock = new FakeClock();
     const { asked, ends, keeper: kept } = keeper(clock);
     await clock.pass(1700, 100);
@@ -102,11 +102,11 @@ describe('the keeper of a lease', () => {
     assert.equal(kept.alive, false);
   });
 
-  it('does not take an answer that comes too late for life', async () => {
+  it('ignores an answer that comes after the deadline', async () => {
     const clock = new FakeClock();
     const { asked, ends, keeper: kept, kept: times } = keeper(clock);
     await clock.pass(1700, 100);
-    // The process is frozen: time has passed, no timer has run, and the old answer is what it reads first.
+    // The process is frozen: time has passed, no timer has run, and it reads the old answer first.
     const now = clock.now.bind(clock);
     clock.now = () => now() + 60_000;
     asked[0]!.answer();
@@ -118,7 +118,7 @@ describe('the keeper of a lease', () => {
     assert.deepEqual(ends, ['deadline']);
   });
 
-  it('knows nothing of the wall clock', async () => {
+  it('does not use the wall clock', async () => {
     const clock = new FakeClock();
     let jump = 0;
     clock.wall = () => jump;

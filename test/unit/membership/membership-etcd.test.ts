@@ -1,4 +1,4 @@
-// The farm on a real etcd, in real time: start, leave, death, an etcd that goes and comes back.
+// The farm on a real etcd in real time: start, leave, death, and an etcd that stops and comes back.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -62,7 +62,7 @@ describe('membership on etcd', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     for (const value of lines.filter((_, i) => i % 2 === 1)) assert.equal(JSON.parse(value).v, 1);
   });
 
-  it('isolates a member that is cut off, takes its seat, and takes it back with a new incarnation', async () => {
+  it('isolates a member that is cut off, takes its seat, and gives it back with a new incarnation', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     fe2!.wire.cut();
     await until(() => fe2!.member.membership.isolated);
@@ -75,7 +75,7 @@ describe('membership on etcd', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.equal(fe1!.member.view?.seats.find((seat) => seat.id === 'fe2')?.incarnation, 2);
   });
 
-  it('goes on with the same view and incarnations after etcd was away for longer than the lease', async () => {
+  it('keeps view and incarnations when etcd was down for longer than the lease', async () => {
     const made = await start('fe1', 'fe2', 'fe3');
     const before = made[0]!.member.view;
     await etcd.down();
@@ -89,7 +89,7 @@ describe('membership on etcd', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     }
   });
 
-  it('lets a killed member come back while its old lease still runs', async () => {
+  it('lets a killed member come back while its old lease still lasts', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     fe2!.wire.cut();
     await fe2!.member.store.close();

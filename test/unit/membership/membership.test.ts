@@ -1,4 +1,4 @@
-// A farm of members on one memory store and one clock: who has a seat, when, and who may act.
+// A farm of members on one memory store and one clock: seats over time, and the right to act.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { pino } from 'pino';
@@ -52,7 +52,7 @@ describe('membership', () => {
     await clock.pass(SETTLE_MS, 50);
     return started;
   };
-  /** A node of another role, which joins a farm that is there. */
+  /** Adds a node of another role to an existing farm. */
   const joinAs = async (id: string, role: 'disabled' | 'relay'): Promise<Member<MemoryStore>> => {
     const member = make(id);
     member.parts = { ...member.parts, role };
@@ -60,7 +60,7 @@ describe('membership', () => {
     await clock.pass(SETTLE_MS, 50);
     return member;
   };
-  /** As SIGKILL: the process is gone, its lease runs on. */
+  /** Kills the process as SIGKILL does; its lease lasts on. */
   const kill = (member: Member<MemoryStore>): void => {
     member.store.cut();
     members.splice(members.indexOf(member), 1);
@@ -69,7 +69,7 @@ describe('membership', () => {
   };
   const stored = (): View => farm.read('view')?.value as View;
 
-  it('gives one view to all members of a farm that starts', async () => {
+  it('gives one view to all members of a starting farm', async () => {
     const started = await start('fe1', 'fe2', 'fe3', 'fe4', 'fe5');
     for (const member of started) {
       assert.deepEqual(member.view, stored());
@@ -90,7 +90,7 @@ describe('membership', () => {
     assert.ok(stored().epoch <= 3, `${stored().epoch} views for one start`);
   });
 
-  it('gives the lowest free number, and the same again after a restart with a higher incarnation', async () => {
+  it('gives the lowest free number, and the same number with a higher incarnation after a restart', async () => {
     const [fe1] = await start('fe1');
     const [fe2] = await start('fe2');
     assert.deepEqual(
@@ -107,7 +107,7 @@ describe('membership', () => {
     assert.equal(fe2!.seats, 'fe1/2 fe2/1 fe3/1');
   });
 
-  it('lets epochs only rise, at every member, whatever happens', async () => {
+  it('raises the epoch in each new view at every member', async () => {
     const started = await start('fe1', 'fe2', 'fe3');
     await started[1]!.membership.setState('draining');
     await clock.pass(SETTLE_MS, 50);
@@ -122,7 +122,7 @@ describe('membership', () => {
     assert.equal(new Set(members.map((member) => member.view?.seed)).size, 1);
   });
 
-  it('takes a leaving member out of the view in the moment it leaves', async () => {
+  it('removes a leaving member from the view at once', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     const leaving = fe2!.membership.leave();
     await clock.pass(10);
@@ -133,7 +133,7 @@ describe('membership', () => {
     assert.deepEqual(fe2!.events, []);
   });
 
-  it('leaves an empty view when the last member leaves, and goes on from its epoch', async () => {
+  it('leaves an empty view when the last member leaves, and goes on with the next epoch', async () => {
     const [fe1] = await start('fe1');
     const { epoch, seed } = stored();
     await fe1!.membership.leave();
@@ -143,7 +143,7 @@ describe('membership', () => {
     assert.equal(stored().seed, seed);
   });
 
-  it('takes a dead member out when its lease has run out, not before', async () => {
+  it('removes a dead member when its lease has expired, not before', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     kill(fe2!);
     await clock.pass(2000, 50);
@@ -154,14 +154,14 @@ describe('membership', () => {
     assert.equal(stored().history[0]?.shares.length, 2);
   });
 
-  it('lets a killed member come back at once: its relay address and machine are its own', async () => {
+  it('lets a killed member come back at once, because relay address and machine are the same', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     kill(fe2!);
     await start('fe2');
     assert.equal(fe1!.seats, 'fe1/1 fe2/2');
   });
 
-  it('refuses a member id that another process holds, after twice the lease', async () => {
+  it('refuses a member id of another process, after twice the lease', async () => {
     const [fe1] = await start('fe1');
     const second = make('fe1', { host: 'another-machine' });
     const refused = assert.rejects(second.membership.join(), coded('SF_MEMBER_ID_TAKEN'));
@@ -173,7 +173,7 @@ describe('membership', () => {
     assert.deepEqual(fe1!.events, []);
   });
 
-  it('lets another machine take a member id over when its lease has run out', async () => {
+  it('lets another machine take over a member id when its lease has expired', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     kill(fe2!);
     const moved = make('fe2', { host: 'another-machine' });
@@ -183,7 +183,7 @@ describe('membership', () => {
     assert.equal(fe1!.seats, 'fe1/1 fe2/2');
   });
 
-  it('keeps the seat of a draining member and takes its share', async () => {
+  it('leaves a draining member its seat and takes its share', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     await fe2!.membership.setState('draining');
     await clock.pass(SETTLE_MS, 50);
@@ -197,7 +197,7 @@ describe('membership', () => {
     assert.equal(fe1!.seats, 'fe1/1 fe2/1');
   });
 
-  it('brings a changed record to the view', async () => {
+  it('puts a changed record into the view', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     fe2!.parts = { ...fe2!.parts, weight: 50 };
     await fe2!.membership.publish();
@@ -208,12 +208,12 @@ describe('membership', () => {
     );
   });
 
-  it('brings what changes while a member joins to the view, too', async () => {
+  it('puts a change during the join into the view, too', async () => {
     const fe1 = make('fe1');
     let now = fe1.parts;
     Object.defineProperty(fe1, 'parts', {
       get() {
-        // Changed as soon as the claim has been written down, before the store has answered.
+        // The change comes after the claim is built and before the store has answered.
         queueMicrotask(() => {
           if (now.weight !== 100) return;
           now = { ...now, weight: 50 };
@@ -229,7 +229,7 @@ describe('membership', () => {
     assert.equal(fe1.view?.seats[0]?.weight, 50);
   });
 
-  it('gives a node that is not in the farm a seat that weighs nothing and says its role', async () => {
+  it('gives a node outside the farm a seat without weight that has its role', async () => {
     const [fe1] = await start('fe1');
     const fe2 = await joinAs('fe2', 'disabled');
     const seats = fe1!.view!.seats.map(({ id, weight, role }) => ({ id, weight, role }));
@@ -241,16 +241,16 @@ describe('membership', () => {
     assert.deepEqual(stored(), fe1!.view);
   });
 
-  it('lets the lease alone end the seat of a node that is not in the farm', async () => {
+  it('lets only the lease end the seat of a node outside the farm', async () => {
     const [fe1] = await start('fe1', 'fe2', 'fe3');
     await joinAs('fe4', 'relay');
     fe1!.membership.suspect(new Set([3, 4]));
     await clock.pass(500, 50);
-    // A member that lives may be back already, with a new incarnation.
+    // The living member may already be back with a new incarnation.
     assert.match(fe1!.seats, /^fe1\/1 fe2\/1 (fe3\/2 )?fe4\/1$/);
   });
 
-  it('does not count nodes that are not in the farm when a majority is asked for', async () => {
+  it('does not count nodes outside the farm for a majority', async () => {
     const [fe1] = await start('fe1', 'fe2');
     for (const id of ['fe3', 'fe4', 'fe5']) await joinAs(id, 'disabled');
     fe1!.membership.suspect(new Set([2]));
@@ -258,7 +258,7 @@ describe('membership', () => {
     assert.equal(fe1!.seats, 'fe1/1 fe2/1 fe3/1 fe4/1 fe5/1');
   });
 
-  it('lets no node that is not in the farm decide who is, while a member is there', async () => {
+  it('lets no node outside the farm change the view while a member is there', async () => {
     const [fe1] = await start('fe1', 'fe2', 'fe3');
     const fe4 = await joinAs('fe4', 'relay');
     const before = stored();
@@ -270,7 +270,7 @@ describe('membership', () => {
     assert.equal(fe1!.seats, 'fe1/1 fe2/1 fe3/1');
   });
 
-  it('lets a node that is not in the farm make the view while no member is there', async () => {
+  it('lets a node outside the farm write the view while no member is there', async () => {
     const fe1 = await joinAs('fe1', 'relay');
     assert.equal(fe1.seats, 'fe1/1');
     const [fe2] = await start('fe2');
@@ -281,7 +281,7 @@ describe('membership', () => {
     assert.equal(stored().epoch, fe1.view!.epoch);
   });
 
-  it('makes one view of changes that come close together', async () => {
+  it('makes one view of several changes in quick succession', async () => {
     const [fe1] = await start('fe1');
     const { epoch } = stored();
     const later = [make('fe2'), make('fe3'), make('fe4')];
@@ -295,7 +295,7 @@ describe('membership', () => {
     assert.equal(stored().epoch, epoch + 1);
   });
 
-  it('freezes the view while the store is down, and nobody leaves it, and all go on as they were afterwards', async () => {
+  it('keeps the view while the store is down, and all members go on with it afterwards', async () => {
     const started = await start('fe1', 'fe2', 'fe3');
     const before = stored();
     farm.down();
@@ -314,7 +314,7 @@ describe('membership', () => {
     }
   });
 
-  it('isolates a member that loses the store before the store ends its lease', async () => {
+  it('isolates a member without the store before the store ends its lease', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     fe2!.store.cut();
     for (let waited = 0; farm.read('members/fe2') && waited < 2 * LEASE_MS; waited += 10) {
@@ -333,9 +333,9 @@ describe('membership', () => {
     assert.deepEqual(fe2!.membership.given, { number: 2, incarnation: 2 });
   });
 
-  it('knows in the first moment after the process was frozen that it is isolated', async () => {
+  it('detects the isolation immediately after the process was frozen', async () => {
     const [, fe2] = await start('fe1', 'fe2');
-    // The clock has moved, and no timer has run yet: as after SIGSTOP and SIGCONT.
+    // The clock has moved, and no timer has run yet, as after SIGSTOP and SIGCONT.
     const now = clock.now.bind(clock);
     clock.now = () => now() + 2 * LEASE_MS;
     const seen = fe2!.membership.isolated;
@@ -344,7 +344,7 @@ describe('membership', () => {
     assert.equal(fe2!.membership.isolated, false);
   });
 
-  it('takes the seat of a member that a majority cannot reach, which then comes back with a new incarnation', async () => {
+  it('takes the seat of a member that a majority cannot reach, and the member comes back with a new incarnation', async () => {
     const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
     const { number } = fe3!.membership.given!;
     fe1!.membership.suspect(new Set([number]));
@@ -358,7 +358,7 @@ describe('membership', () => {
     assert.deepEqual(fe3!.view, fe1!.view);
   });
 
-  it('waits longer each time it loses its seat within a minute, and little again once it has kept it for longer', async () => {
+  it('waits longer after each loss of the seat within a minute, and briefly again after it has kept the seat longer', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     const fe3 = make('fe3', { random: () => 0 });
     await fe3.membership.join();
@@ -368,7 +368,10 @@ describe('membership', () => {
     const untilIt = async (holds: () => boolean): Promise<void> => {
       while (!holds()) await clock.pass(10);
     };
-    /** Takes its seat; resolves to the milliseconds until it has claimed anew. `isolated`: it hears of it only when it is back at the store. */
+    /**
+     * Takes its seat; resolves to the milliseconds until its new claim. `isolated`: it learns of the loss only when it
+     * is back at the store.
+     */
     const loss = async (isolated = false): Promise<number> => {
       await untilIt(seated);
       const { number, incarnation } = fe3.membership.given!;
@@ -407,7 +410,7 @@ describe('membership', () => {
       return member;
     };
 
-    it('that no living member has keep a member out, which writes nothing and names the others', async () => {
+    it('without a match among living members keep a member out, which writes nothing and names the others', async () => {
       const fe1 = await join('fe1', [ours]);
       await join('fe2', [ours, next]);
       const before = farm.readAll('');
@@ -423,7 +426,7 @@ describe('membership', () => {
       assert.equal(fe1.seats, 'fe1/1 fe2/1');
     });
 
-    it('of which one member has one let a member in: in the middle of a rotation, or beside older versions', async () => {
+    it('that match one member let a member in, during a rotation or beside older versions', async () => {
       await join('fe1', [ours]);
       await join('fe2', [ours, next]);
       await join('fe3', [next]);
@@ -431,13 +434,13 @@ describe('membership', () => {
       assert.equal(fe4.seats, 'fe1/1 fe2/1 fe3/1 fe4/1');
     });
 
-    it('keep nobody out who is alone, or among members that do not say which they have', async () => {
+    it('keep no member out that is alone or among members whose records have no keys', async () => {
       await join('fe1', undefined);
       const fe2 = await join('fe2', [theirs]);
       assert.equal(fe2.seats, 'fe1/1 fe2/1');
     });
 
-    it('are compared again when a member rejoins: it stays out, says so now and then, and comes in when they agree', async () => {
+    it('are compared again at a rejoin: the member stays out with a log line every 30 s, and joins when they match', async () => {
       const lines: string[] = [];
       const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(JSON.parse(line).err.code) });
       const fe1 = await join('fe1', [ours]);
@@ -459,7 +462,7 @@ describe('membership', () => {
     });
   });
 
-  it('does not let a member that disagrees put a seat back that was just taken', async () => {
+  it('does not give a seat back because one member disagrees with its loss', async () => {
     const [fe1, fe2, fe3, fe4] = await start('fe1', 'fe2', 'fe3', 'fe4');
     const { number } = fe4!.membership.given!;
     fe1!.membership.suspect(new Set([number]));
@@ -471,7 +474,7 @@ describe('membership', () => {
     assert.ok(stored().epoch <= epoch + 1);
   });
 
-  it('gives no seat back to a member that sleeps, also when one proposes that has come later and suspects nobody', async () => {
+  it('gives no seat back to a sleeping member, even if a newer member without suspects proposes the view', async () => {
     const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
     const { number } = fe3!.membership.given!;
     for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([number]));
@@ -483,7 +486,7 @@ describe('membership', () => {
     assert.deepEqual([fe1!.seats.includes('fe3'), fe4!.seats.includes('fe3')], [false, false]);
   });
 
-  it('gives a member a new incarnation that lost its seat while it was isolated, though its lease still ran', async () => {
+  it('gives a new incarnation to a member that lost its seat during isolation, although its lease still lasted', async () => {
     const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
     const cutAt = clock.now();
     fe3!.store.cut();
@@ -508,7 +511,7 @@ describe('membership', () => {
     assert.deepEqual([old!.events, next!.events], [['seat-lost', 'isolated'], []]);
   });
 
-  it('takes no seat by suspicion in a farm of two, nor from a majority, nor its own', async () => {
+  it('takes no seat by suspicion in a farm of two, from a majority, or from itself', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     fe1!.membership.suspect(new Set([fe2!.membership.given!.number]));
     await clock.pass(SETTLE_MS, 50);
@@ -522,7 +525,7 @@ describe('membership', () => {
     assert.deepEqual(fe1!.events, []);
   });
 
-  it('takes a suspected seat without the patience that other changes are given, also when these wait already', async () => {
+  it('takes a suspected seat without the delay of other changes, even if those are already waiting', async () => {
     const slow = { random: () => 0.999 };
     const [fe1, fe2] = [make('fe1', slow), make('fe2', slow)];
     for (const { membership } of [fe1, fe2]) await membership.join();
@@ -536,7 +539,7 @@ describe('membership', () => {
     assert.equal(fe1.seats, 'fe1/1 fe2/1* fe3/1');
   });
 
-  it('deletes no record but that of the incarnation that was suspected', async () => {
+  it('deletes only the record of the suspected incarnation', async () => {
     const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
     for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([3]));
     while (fe3!.events.at(-1) !== 'rejoined 2') await clock.pass(50);
@@ -548,7 +551,7 @@ describe('membership', () => {
     assert.notEqual(farm.read('members/fe3'), undefined);
   });
 
-  it('does not claim anew before it knows whether the seat was lost', async () => {
+  it('does not claim again before it has read whether the seat was lost', async () => {
     const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
     const get = fe3!.store.get.bind(fe3!.store);
     let mute = true;
@@ -579,7 +582,7 @@ describe('membership', () => {
         .shares.map(({ number, weight }) => `${number}:${weight}`)
         .join(' ');
 
-    it('pause takes the weight, but not where nobody else takes calls: a call has one owner in a paused farm, too', async () => {
+    it('take the weight with pause, but not from the last members for calls, so that each call still has one owner', async () => {
       const [fe1] = await start('fe1', 'fe2', 'fe3');
       for (const [id, left] of [
         ['fe1', '2:100 3:100'],
@@ -601,7 +604,7 @@ describe('membership', () => {
       assert.equal(shares(fe1!), '3:100');
     });
 
-    it('leave those that are kept out uncounted where a majority is asked for', async () => {
+    it('with ban leave the banned members out of a majority', async () => {
       const [fe1, fe2] = await start('fe1', 'fe2', 'fe3', 'fe4');
       order('fe4', 'ban');
       await clock.pass(SETTLE_MS, 50);
@@ -611,7 +614,7 @@ describe('membership', () => {
       assert.equal(fe1!.seats, 'fe1/1 fe2/1');
     });
 
-    it('are read anew for each view: a watch may be late', async () => {
+    it('are read again for each view, because a watch may be late', async () => {
       const fe1 = make('fe1');
       const watch = fe1.store.watch.bind(fe1.store);
       let told = 0;
@@ -629,7 +632,7 @@ describe('membership', () => {
       assert.equal(fe1.seats, 'fe1/1* fe2/1*');
     });
 
-    it('that keep a member out cost it no incarnation when the store is away', async () => {
+    it('that keep a member out cost it no incarnation when the store is down', async () => {
       await start('fe1', 'fe2');
       order('fe3', 'ban');
       const [fe3] = await start('fe3');
@@ -641,7 +644,7 @@ describe('membership', () => {
     });
   });
 
-  it('waits with joining for a store that is down, and gives up when told to leave', async () => {
+  it('waits with joining while the store is down, and rejects when it must leave', async () => {
     farm.down();
     const [fe1, fe2] = [make('fe1'), make('fe2')];
     const joined = fe1.membership.join();
@@ -656,7 +659,7 @@ describe('membership', () => {
     assert.equal(fe1.seats, 'fe1/1');
   });
 
-  it('says with the first attempt, and again every half minute, which store it waits for and why', async () => {
+  it('logs the store and the reason of its wait at the first attempt and every half minute', async () => {
     const lines: Record<string, unknown>[] = [];
     const log = pino({ level: 'warn' }, { write: (line: string) => void lines.push(JSON.parse(line)) });
     farm.down();
@@ -689,7 +692,7 @@ describe('membership', () => {
     assert.equal(left, true);
   });
 
-  it('publishes a state that could not be written as soon as it can', async () => {
+  it('publishes an unwritten state as soon as it can', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     fe2!.store.cut();
     await assert.rejects(fe2!.membership.setState('draining'), coded('SF_STORE_UNREACHABLE'));
@@ -698,7 +701,7 @@ describe('membership', () => {
     assert.equal(fe1!.seats, 'fe1/1 fe2/1*');
   });
 
-  it('ignores records and views that it cannot read, and counts them', async () => {
+  it('ignores and counts records and views that it cannot parse', async () => {
     const badEntries = { n: 0 };
     const fe1 = make('fe1', { badEntries });
     await fe1.membership.join();
@@ -715,7 +718,7 @@ describe('membership', () => {
     assert.deepEqual(fe1.view, good);
   });
 
-  it('puts the view back when the store has lost it, damaged it or gone back to an older one', async () => {
+  it('writes the view again when the store has lost it, damaged it or gone back to an older one', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     const old = fe1!.views[0]!;
     await fe2!.membership.setState('draining');
@@ -729,7 +732,7 @@ describe('membership', () => {
     }
   });
 
-  it('reads the view at once when told that somebody knows a newer one', async () => {
+  it('reads the view at once after a report of a newer one', async () => {
     const [fe1] = await start('fe1');
     const newer = { ...stored(), epoch: stored().epoch + 5 };
     farm.apply([{ key: 'view', value: newer }]);
@@ -747,7 +750,7 @@ describe('membership', () => {
     assert.deepEqual(fe2!.events, ['seat-lost', 'isolated', 'rejoined 2']);
   });
 
-  it('comes back under its number when the store has lost all, whoever is first, with a higher incarnation', async () => {
+  it('comes back under its number with a higher incarnation when the store has lost everything, in any order', async () => {
     const started = await start('fe1', 'fe2', 'fe3');
     const [, , last] = started;
     assert.equal(last!.membership.given?.number, 3);
@@ -759,7 +762,7 @@ describe('membership', () => {
     assert.deepEqual(started[0]!.membership.given, { number: 1, incarnation: 2 });
   });
 
-  it('reuses a number seven days after its member was seen last, with incarnations that go on rising', async () => {
+  it('reuses a number seven days after its member was last seen, with rising incarnations', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     await fe2!.membership.leave();
     const wall = clock.wall.bind(clock);
@@ -775,7 +778,7 @@ describe('membership', () => {
     assert.equal(fe1!.view?.seats.length, 4);
   });
 
-  it('tells a member that joins whether others are at work: not those that start with it, nor who is gone', async () => {
+  it('reports to a joining member whether others are at work, without those that start with it or are gone', async () => {
     const told: string[] = [];
     const joining = (id: string) => ({ onJoining: (atWork: boolean) => void told.push(`${id} ${atWork}`) });
     const together = ['fe1', 'fe2', 'fe3'].map((id) => make(id, joining(id)));
@@ -789,7 +792,7 @@ describe('membership', () => {
     assert.equal(told.at(-1), 'fe4 true');
   });
 
-  it('does not take the seat that a member had before its restart for one at work', async () => {
+  it('does not count the seat of its own earlier incarnation as a member at work', async () => {
     const [old] = await start('fe1');
     kill(old!);
     const told: boolean[] = [];
@@ -800,7 +803,7 @@ describe('membership', () => {
     assert.deepEqual(told, [false]);
   });
 
-  it('writes from time to time that it was seen', async () => {
+  it('updates its last-seen time regularly', async () => {
     await start('fe1');
     const first = farm.read('numbers/1')?.value as { lastSeen: string };
     await clock.pass(7 * 3_600_000, 1000);
@@ -808,7 +811,7 @@ describe('membership', () => {
     assert.ok(Date.parse(later.lastSeen) - Date.parse(first.lastSeen) >= 6 * 3_600_000);
   });
 
-  it('lets many members start in one moment, each with a number of its own', async () => {
+  it('lets many members start at once, each with its own number', async () => {
     const ids = Array.from({ length: 40 }, (_, n) => `m${n}`);
     const started = ids.map((id) => make(id));
     const joined = Promise.all(started.map((member) => member.membership.join()));

@@ -1,4 +1,4 @@
-// Orders and the progress of drains as they come out of the store, where anybody may have written anything.
+// Orders and the progress of drains as read from the store, which may contain anything.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -8,13 +8,13 @@ const ORDER = { v: 1, order: 'drain', since: '2026-01-01T00:00:00.000Z', deadlin
 const PROGRESS = { v: 1, state: 'draining', since: ORDER.since, calls: 3, oldestSeconds: 7, leftSeconds: 60 };
 
 describe('an order', () => {
-  test('is read as it was written, with a deadline and without', () => {
+  test('is read as it was written, with and without a deadline', () => {
     assert.deepEqual(parseOrder(ORDER), ORDER);
     const { deadlineSeconds: _, ...without } = ORDER;
     assert.deepEqual(parseOrder({ ...without, order: 'ban', more: 1 }), { ...without, order: 'ban' });
   });
 
-  test('of another shape is none', () => {
+  test('is ignored when it has another shape', () => {
     const changes = [
       { v: 2 },
       { order: 'stop' },
@@ -31,7 +31,7 @@ describe('an order', () => {
     fc.assert(fc.property(fc.anything(), (value) => parseOrder(value) === undefined));
   });
 
-  test('under a key that is no member id is told, and left out', () => {
+  test('under a key that is no member id is reported and left out', () => {
     const bad: string[] = [];
     const entry = (key: string, value: unknown) => ({ key, value, revision: 1n });
     const orders = readOrders(
@@ -42,7 +42,7 @@ describe('an order', () => {
   });
 });
 
-test('the progress of a drain is read as it was written, and not when it has another shape', () => {
+test('the progress of a drain is read as it was written, and ignored when it has another shape', () => {
   assert.deepEqual(parseDrainProgress(PROGRESS), PROGRESS);
   for (const change of [{ v: 0 }, { state: 'gone' }, { calls: -1 }, { calls: 2 ** 32 }, { leftSeconds: 86_401 }])
     assert.equal(parseDrainProgress({ ...PROGRESS, ...change }), undefined, JSON.stringify(change));

@@ -1,10 +1,10 @@
-// The ramp alone; what the farm sees of it is in ../farm/ramp.test.ts.
+// The ramp alone; its effect in the farm is tested in ../farm/ramp.test.ts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Ramp } from '../../../src/membership/ramp.ts';
 import { FakeClock } from '../../fake/clock.ts';
 
-test('a ramp gives a quarter, half and all of a weight, never nothing of something, and something of nothing neither', () => {
+test('a ramp gives a quarter, half and all of a weight, at least 1 of a positive weight and 0 of no weight', () => {
   const clock = new FakeClock();
   const seen: number[] = [];
   const ramp = new Ramp({ clock, seconds: 10, onStep: () => void seen.push(ramp.of(100)) });
@@ -15,7 +15,7 @@ test('a ramp gives a quarter, half and all of a weight, never nothing of somethi
   assert.deepEqual(seen, [50, 100]);
 });
 
-test('a ramp that is stopped takes no further step', () => {
+test('a stopped ramp takes no further step', () => {
   const clock = new FakeClock();
   for (const before of [1000, 6000]) {
     const ramp = new Ramp({ clock, seconds: 10, onStep: () => {} });

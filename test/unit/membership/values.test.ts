@@ -1,4 +1,4 @@
-// What came out of the store is checked before it is used.
+// Validation of values from the store.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
@@ -35,7 +35,7 @@ const VIEW = {
 };
 
 describe('a member record', () => {
-  it('is read as it was written, without fields that nobody knows', () => {
+  it('is read as it was written, without unknown fields', () => {
     assert.deepEqual(parseMemberRecord('fe1', { ...RECORD, load: 0.5 }), RECORD);
     const named = { ...RECORD, keys: ['0123456789abcdef'] };
     assert.deepEqual(parseMemberRecord('fe1', named), named);
@@ -43,13 +43,13 @@ describe('a member record', () => {
     assert.deepEqual(parseMemberRecord('fe1', door), door);
   });
 
-  it('tells what clients are told, also where an older version reads no more than the endpoint', () => {
+  it('has the advertised name in `told`, where an older version reads only the endpoint', () => {
     const tls = { ...RECORD.listeners[0], transport: 'tcp', told: 'sip.example.com:5061;transport=tls' };
     const record = { ...RECORD, listeners: [tls] };
     assert.deepEqual(parseMemberRecord('fe1', record), record);
   });
 
-  it('is read without what clients are told, when only a later version understands it', () => {
+  it('is read without `told` when only a later version supports its value', () => {
     const { listeners } = RECORD;
     const long = `${'a.'.repeat(140)}example`;
     for (const told of ['sip.example.com;transport=wss', 'a b', 7, null, {}, long, `${long}:5060`])
@@ -99,7 +99,7 @@ describe('a member record', () => {
     });
   }
 
-  it('never throws, whatever stands there', () => {
+  it('never throws, whatever the value is', () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.constantFrom(...Object.keys(RECORD)), (value, field) => {
         parseMemberRecord('fe1', value);
@@ -111,7 +111,7 @@ describe('a member record', () => {
 });
 
 describe('a number record', () => {
-  it('is refused when nobody could tell when its member was seen', () => {
+  it('is refused without a valid time of the last sighting', () => {
     const good = { v: 1, member: 'fe1', incarnation: 3, lastSeen: '2026-01-01T00:00:00.000Z' };
     assert.deepEqual(parseNumberRecord(good), good);
     assert.equal(parseNumberRecord({ ...good, lastSeen: 'yesterday' }), undefined);
@@ -120,16 +120,16 @@ describe('a number record', () => {
 });
 
 describe('a view', () => {
-  it('is read as it was written, without fields that nobody knows', () => {
+  it('is read as it was written, without unknown fields', () => {
     assert.deepEqual(parseView({ ...VIEW, extra: 1 }), VIEW);
   });
 
-  it('gives no weight to a seat outside the farm, whatever stands there', () => {
+  it('gives no weight to a seat outside the farm, whatever the value contains', () => {
     const seats = [{ ...SEAT, weight: 7, role: 'relay' }];
     assert.deepEqual(parseView({ ...VIEW, seats })?.seats, [{ ...SEAT, weight: 0, role: 'relay' }]);
   });
 
-  it('holds the seat of a member with its role written out, or left out as before there were roles', () => {
+  it('has the seat of a member with its role, or without it as in versions before roles', () => {
     assert.deepEqual(parseView({ ...VIEW, seats: [{ ...SEAT, role: 'member' }] })?.seats, [SEAT]);
   });
 
@@ -141,11 +141,11 @@ describe('a view', () => {
     ['no seats', { seats: undefined }],
     ['one number twice', { seats: [SEAT, SEAT] }],
     ['seats out of order', { seats: [VIEW.seats[1], SEAT] }],
-    ['a seat that is none', { seats: [null] }],
-    ['a seat of no role that is known', { seats: [{ ...SEAT, role: 'boss' }] }],
+    ['an invalid seat', { seats: [null] }],
+    ['a seat with an unknown role', { seats: [{ ...SEAT, role: 'boss' }] }],
     ['too many seats', { seats: Array.from({ length: 1025 }, (_, i) => ({ ...SEAT, number: i + 1 })) }],
     ['too long a history', { epoch: 99, history: [9, 8, 7, 6, 5, 4, 3, 2, 1].map((epoch) => ({ epoch, shares: [] })) }],
-    ['a history of the future', { history: [{ epoch: 3, shares: [] }] }],
+    ['a history from the future', { history: [{ epoch: 3, shares: [] }] }],
     ['a history out of order', { history: [...VIEW.history].reverse() }],
     ['a share without weight', { history: [{ epoch: 2, shares: [{ number: 1, weight: 0 }] }] }],
   ] as const) {
@@ -154,7 +154,7 @@ describe('a view', () => {
     });
   }
 
-  it('that members propose is always one that members accept, and comes back equal', () => {
+  it('that members propose is always accepted by members, and is read as it was written', () => {
     const seat = fc.record({
       id: fc.constantFrom('a', 'b.c', 'D-4'),
       number: fc.integer({ min: 1, max: 65_535 }),
@@ -173,7 +173,7 @@ describe('a view', () => {
     );
   });
 
-  it('never throws, whatever stands there', () => {
+  it('never throws, whatever the value is', () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.constantFrom(...Object.keys(VIEW)), (value, field) => {
         parseView(value);

@@ -18,7 +18,7 @@ function made() {
   return { clock, family, series, names, count };
 }
 
-test('the series of a member end five minutes after it is gone, those of the others stay', () => {
+test('the series of a member end five minutes after it is gone, and those of the others stay', () => {
   const { clock, series, names, count } = made();
   for (const name of ['fe1', 'fe2', 'fe3']) count(name);
   series.setPresent(['fe1', 'fe2', 'fe3']);
@@ -36,7 +36,7 @@ test('the series of a member end five minutes after it is gone, those of the oth
   assert.equal(names(), 'fe1');
 });
 
-test('a member that comes back in time goes on with its series, and has five minutes anew when it goes again', () => {
+test('a member that comes back in time keeps its series, and has another five minutes when it leaves again', () => {
   const { clock, family, series, names, count } = made();
   count('fe1');
   series.setPresent(['fe1']);
@@ -56,7 +56,7 @@ test('a member that comes back in time goes on with its series, and has five min
   assert.equal(names(), '');
 });
 
-test('a farm whose names change without end holds no more than a thousand names that are gone', () => {
+test('a farm with ever new names has at most a thousand names of departed members', () => {
   const { series, names, count } = made();
   for (let i = 0; i < 2500; i++) {
     count(`pod-${i}`);

@@ -6,14 +6,14 @@ import { DROP_REASONS } from '../../../src/packet/verdict.ts';
 
 const REASONS = Object.keys(DROP_REASONS);
 
-test('every drop reason is there as 0 from the start', async () => {
+test('every drop reason has a series with 0 from the start', async () => {
   const { registry } = makeMetrics(new Registry(), { version: '1', dropReasons: REASONS });
   const text = await registry.metrics();
   for (const reason of REASONS)
     assert.ok(text.includes(`sipfarm_verdicts_total{verdict="drop",reason="${reason}"} 0\n`), reason);
 });
 
-test('a cell that the packet path adds to is read on scrape', async () => {
+test('a cell that the packet path increments is read at each scrape', async () => {
   const metrics = makeMetrics(new Registry(), { version: '1', dropReasons: REASONS });
   metrics.received.cell({ listener: 'edge', class: 'sip' }).n += 3;
   metrics.storeRequest.observe({ operation: 'get' }, 0.002);
@@ -22,7 +22,7 @@ test('a cell that the packet path adds to is read on scrape', async () => {
   assert.match(text, /^sipfarm_store_request_seconds_count\{operation="get"\} 1$/m);
 });
 
-test('the gauges ask the node when they are scraped', async () => {
+test('the gauges read the node at each scrape', async () => {
   const { registry, sources } = makeMetrics(new Registry(), { version: '1.2.3', dropReasons: [] });
   assert.match(await registry.metrics(), /^sipfarm_store_up 0$/m);
   sources.ownedCalls = () => 12;
@@ -38,14 +38,14 @@ test('the gauges ask the node when they are scraped', async () => {
   assert.ok(Number(busy) >= 0 && Number(busy) <= 1, busy);
 });
 
-test('members of one process count apart', async () => {
+test('members of one process have their own counters', async () => {
   const one = makeMetrics(new Registry(), { version: '1', dropReasons: [] });
   const two = makeMetrics(new Registry(), { version: '1', dropReasons: [] });
   one.sendErrors.cell({ listener: 'edge' }).n++;
   assert.ok(!(await two.registry.metrics()).includes('listener="edge"'));
 });
 
-test('what prom-client tells of the process is added on request', async () => {
+test('the process metrics of prom-client are added on request', async () => {
   const registry = new Registry();
   addProcessMetrics(registry);
   assert.match(await registry.metrics(), /^process_cpu_seconds_total /m);

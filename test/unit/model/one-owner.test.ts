@@ -1,5 +1,6 @@
-// A farm under random schedules of joins, deaths, restarts, drains, cut stores, cut and lossy links, while calls are set up: at no time does a
-// transaction have two owners. Real members, a fake network and a clock turned by hand; SIPFARM_MODEL_RUNS says how many schedules.
+// A farm under random schedules of joins, deaths, restarts, drains, cut stores and cut and lossy links while calls are
+// set up: no transaction ever has two owners. Real members, a fake network and a clock of the test; SIPFARM_MODEL_RUNS
+// sets the number of schedules.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -8,20 +9,23 @@ import { type Message, request, respond } from '../../fake/sip.ts';
 
 const { SIPFARM_MODEL_RUNS = '40', SIPFARM_MODEL_AGAIN = '{}' } = process.env;
 const RUNS = Number(SIPFARM_MODEL_RUNS);
-/** What fast-check has printed of a schedule that failed, to run it again: {"seed":1,"path":"0:1"}. */
+/** Output of fast-check for a failed schedule, in order to run it again: {"seed":1,"path":"0:1"}. */
 const AGAIN: { seed?: number; path?: string } = JSON.parse(SIPFARM_MODEL_AGAIN);
 const MEMBERS = 3;
 const MOST_MEMBERS = 5;
-/** What was decided before all was healed is seen a moment later. */
+/** A decision from before the healing takes effect within this time. */
 const HEALING_MS = 300;
-/** So late at most a server gets what a member decided before its peers had refused it: a probe's pause, its way, the way back, and to the server. */
+/**
+ * Latest arrival, ms, at a server of what a member decided before its peers refused it: a pause between probes, the probe, its refusal, and the
+ * message to the server.
+ */
 const REFUSED_MS = 350;
-/** Calls that begin with one step. */
+/** Calls that begin in one step. */
 const CALLS = 4;
 
 const ORDERS = ['pause', 'drain', 'ban', undefined, undefined] as const;
 
-/** One step of a schedule. `which` picks among what there is then, by remainder. */
+/** One step of a schedule. `which` selects among the current candidates, by remainder. */
 interface Step {
   readonly what:
     | 'call'
@@ -38,7 +42,7 @@ interface Step {
     | 'freeze'
     | 'heal';
   readonly which: number;
-  /** Milliseconds that pass behind it. */
+  /** Milliseconds that pass after it. */
   readonly ms: number;
 }
 
@@ -71,7 +75,7 @@ const ENDING: readonly Step[] = [
   { what: 'again', which: 0, ms: 300 },
 ];
 
-/** The life of a member as an owner: it ends with its process and with its seat. */
+/** One life of a member as an owner: it ends with its process and with its seat. */
 interface Life {
   readonly member: FakeMember;
   readonly incarnation: number;
@@ -85,9 +89,11 @@ interface Seat {
 interface Transaction {
   readonly invite: string;
   readonly callId: string;
-  /** Lives that have handled it, in this order. */
+  /** Lives that have handled it, in order. */
   readonly lives: Life[];
-  /** It has gone to a second member while some did not reach each other: from then on it may be anywhere. */
+  /**
+   * True: it reached a second member while some members could not reach each other, so it may be anywhere afterwards.
+   */
   split: boolean;
 }
 
@@ -102,7 +108,7 @@ class Model {
   #frozen: FakeMember | undefined;
   #woken: FakeMember | undefined;
   #linkCut = false;
-  /** It was when all was healed last. */
+  /** True: a link was cut at the last healing. */
   #linkWasCut = false;
   #healedAt = 0;
   /** When seats were lost, by member and incarnation. */
@@ -131,7 +137,7 @@ class Model {
     };
   }
 
-  /** Notes what the member's server gets; every INVITE rings, and goes on ringing. */
+  /** Records the requests of the member's server; every INVITE rings on. */
   #watch(member: FakeMember): void {
     member.server.script = (message, server) => {
       const owner = this.farm.members.findLast(({ server: its }) => its === server)!;
@@ -151,9 +157,9 @@ class Model {
     this.trace.push(`${this.farm.clock.now()} ${callId} at ${member.id}/${life.incarnation} of epoch ${epoch}`);
     transaction.lives.push(life);
     if (!last || last.member.server === member.server || transaction.split) return;
-    // Members that do not reach each other cannot be one: what an earlier owner may hold cannot be asked for, or not by way of the next.
-    // Nor can one be asked that stands still and has its seat yet: a majority takes it, but not from half of the farm.
-    // One that alone is cut off from the store hears from its peers that it has no seat, a moment after they do (limits.md).
+    // Members that cannot reach each other cannot agree: a member cannot offer a packet to an earlier owner, or not
+    // through the next one. A member that stands still cannot get an offer, either, while it has its seat: a majority
+    // takes the seat, but half of the farm cannot.
     if (!this.#linked || !this.#canBeAsked(last.member) || this.#hearsLate(life)) transaction.split = true;
     else if (this.#lives(last))
       this.#fail(`${callId} has two owners: ${last.member.id} lives and is seated, and ${member.id} has it too`);
@@ -174,12 +180,15 @@ class Model {
     return this.farm.clock.now() - this.#healedAt < HEALING_MS;
   }
 
-  /** No link is cut, or was a moment ago. */
+  /** True: no link is cut, and none was a moment ago. */
   get #linked(): boolean {
     return !(this.#linkCut || (this.#healing && this.#linkWasCut));
   }
 
-  /** All others reach it, and it does not stand still. A sleeper that wakes is asked of nobody: what it does with old packets is judged. */
+  /**
+   * True: all others reach it, and it does not stand still. A member that has just woken counts as unreachable, but its
+   * handling of old packets is checked.
+   */
   #canBeAsked(member: FakeMember): boolean {
     if (member === this.#frozen || (member === this.#woken && this.#healing)) return false;
     return this.farm.behind.every((other) => {
@@ -233,12 +242,15 @@ class Model {
     if (this.#fault) throw new Error(`${this.#fault}\n${this.trace.join('\n')}`);
   }
 
-  /** Its start would wait until the ban ends. */
+  /** True: its start would wait until the ban ends. */
   #banned({ id }: FakeMember): boolean {
     return (this.farm.memory.read(`orders/${id}`)?.value as { order?: string } | undefined)?.order === 'ban';
   }
 
-  /** Drains hand over at once, or not before their calls have ended; a member that was told to lifts its order as often as it gets another. */
+  /**
+   * Gives or lifts an order. Drains hand over at once, or not before their calls have ended. Orders are lifted as often
+   * as given.
+   */
   #order(member: FakeMember, which: number): void {
     const { orders } = this.farm.live[0]!.node.api;
     const kind = ORDERS[Math.floor(which / 8) % ORDERS.length];
@@ -250,7 +262,7 @@ class Model {
     given.catch(() => {});
   }
 
-  /** One at a time: of a farm whose majority stands still nobody loses his seat. */
+  /** Only one at a time: when a majority stands still, no member can lose its seat. */
   #freeze(member: FakeMember): void {
     if (this.#frozen) return;
     this.#frozen = member;
@@ -282,7 +294,7 @@ function same(a: Life, b: Life): boolean {
   return a.member.server === b.member.server && a.incarnation === b.incarnation;
 }
 
-test('at no time does a transaction have two owners, whatever members come, go, hang and lose each other', async (t) => {
+test('no transaction ever has two owners, whatever members join, leave, hang and lose each other', async (t) => {
   let handled = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), fc.nat(1_000_000), async (steps, seed) => {
@@ -292,7 +304,7 @@ test('at no time does a transaction have two owners, whatever members come, go, 
         farm.network.delay = { min: 0, max: 20 };
         const model = new Model(farm, await farm.phone('192.0.2.7'));
         for (const each of steps) await model.run(each);
-        // Whoever stands still has lost its seat by now, and finds in its sockets what others have handled since.
+        // A member that stands still has lost its seat by now, and reads old packets that others have handled since.
         for (const each of ENDING) await model.run(each);
         handled += [...model.transactions.values()].reduce((sum, { lives }) => sum + lives.length, 0);
       } finally {
@@ -302,7 +314,7 @@ test('at no time does a transaction have two owners, whatever members come, go, 
         await farm.stop();
       }
     }),
-    // To find the shortest schedule takes minutes: that is for the second run.
+    // The search for the shortest schedule takes minutes, so only the second run does it.
     { numRuns: RUNS, endOnFailure: AGAIN.seed === undefined, ...AGAIN },
   );
   t.diagnostic(`${RUNS} schedules, ${handled} times a server took a transaction`);

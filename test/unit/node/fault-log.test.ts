@@ -1,4 +1,4 @@
-// A throw is counted each time and told once per place, and places are bounded.
+// A throw is counted each time and logged once per place, and the number of places is bounded.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
@@ -21,7 +21,7 @@ function faultLog(): { guard: FaultLog; lines: Line[]; dropped: { readonly n: nu
   return { guard: new FaultLog(log, dropped), lines, dropped };
 }
 
-/** An error that says it comes from `line` of a file of ours. */
+/** Returns an error whose stack names `line` of a file of sipfarm. */
 function thrownAt(line: number): Error {
   const error = new Error('planted');
   const root = new URL('../../../src/', import.meta.url).href;
@@ -29,7 +29,7 @@ function thrownAt(line: number): Error {
   return error;
 }
 
-test('one line per entrance and innermost frame of ours, and no more than sixty-four', () => {
+test('each entrance with each innermost frame of sipfarm has one line, up to sixty-four lines', () => {
   const { guard, lines, dropped } = faultLog();
   guard.caught('datagram', thrownAt(1));
   guard.caught('datagram', thrownAt(1));
@@ -42,7 +42,7 @@ test('one line per entrance and innermost frame of ours, and no more than sixty-
   assert.deepEqual([lines.length, dropped.n], [64, 201]);
 });
 
-test('what is thrown need not be an error', () => {
+test('a thrown value need not be an error', () => {
   const { guard, lines, dropped } = faultLog();
   for (const thrown of [
     undefined,
@@ -56,7 +56,7 @@ test('what is thrown need not be an error', () => {
   assert.deepEqual([lines.length, lines[0]?.place, dropped.n], [1, 'timer, nowhere', 6]);
 });
 
-test('of a relay frame the message in it is shown', () => {
+test('the message inside of a relay frame is shown', () => {
   const { guard, lines } = faultLog();
   const message = Buffer.from('BYE sip:a@h SIP/2.0\r\nCall-ID: framed\r\n\r\nbody');
   const bytes = Buffer.alloc(HEAD_IPV4 + message.length);

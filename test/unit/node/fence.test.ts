@@ -1,4 +1,4 @@
-// The fence alone: when it goes up, and whose word lifts it.
+// The fence alone: when it goes up, and the confirmations that lift it.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { Ice, IcyClock } from '../../fake/ice.ts';
 
 const ASLEEP_MS = 3000;
 
-/** A fence whose process can stand still, and the questions that it has asked the store. */
+/** Returns a fence whose process can stand still, and its requests to the store. */
 function fenced(witnesses: 'seated' | 'newer' | 'too few' = 'too few') {
   const clock = new FakeClock();
   const ice = new Ice();
@@ -34,12 +34,12 @@ function fenced(witnesses: 'seated' | 'newer' | 'too few' = 'too few') {
       clock.advance(ms);
     },
     wake: () => ice.thaw(),
-    /** The store answers the last question. */
+    /** Resolves the last request to the store. */
     answer: async (seated: boolean) => {
       asked.at(-1)!.resolve(seated);
       await turn();
     },
-    /** The store does not answer the last question. */
+    /** Rejects the last request to the store. */
     fail: async () => {
       asked.at(-1)!.reject(new Error('away'));
       await turn();
@@ -48,7 +48,7 @@ function fenced(witnesses: 'seated' | 'newer' | 'too few' = 'too few') {
 }
 
 describe('the fence', () => {
-  test('goes up after three quarters of a second without a turn of the clock, before any timer has run', () => {
+  test('goes up after 0.75 s without a turn of the clock, before any timer has run', () => {
     const { clock, fence, sleep } = fenced();
     clock.advance(10_000);
     assert.equal(fence.up, false);
@@ -80,7 +80,7 @@ describe('the fence', () => {
     }
   });
 
-  test('stays up without a seat, whatever others say, until the member has joined again', async () => {
+  test('stays up without a seat, whatever others report, until the member has joined again', async () => {
     const { clock, fence, said, sleep, wake, answer } = fenced();
     sleep();
     wake();
@@ -92,7 +92,7 @@ describe('the fence', () => {
     }
     fence.rejoined();
     assert.equal(fence.up, false);
-    // What was lost once says nothing of the next time.
+    // The lost seat has no effect on the next time.
     said.witnesses = 'seated';
     sleep();
     wake();
@@ -100,7 +100,7 @@ describe('the fence', () => {
     assert.equal(fence.up, false);
   });
 
-  test('asks again when the first question has failed: a connection may have died meanwhile', async () => {
+  test('reads the store again when the first read has failed, because a connection may have died meanwhile', async () => {
     const { clock, fence, asked, sleep, wake, answer, fail } = fenced();
     sleep();
     wake();
@@ -136,7 +136,7 @@ describe('the fence', () => {
     assert.equal(fence.up, false);
   });
 
-  test('with a silent store believes a majority after a second, and its own memory after five', async () => {
+  test('is lifted by a majority after a second without the store, and by the last view after five', async () => {
     const { clock, fence, said, sleep, wake } = fenced();
     sleep();
     wake();
@@ -159,7 +159,7 @@ describe('the fence', () => {
     assert.equal(fence.up, true);
   });
 
-  test('is no matter of a process that has stopped', () => {
+  test('stays down in a stopped process', () => {
     const { fence, sleep } = fenced();
     fence.stop();
     sleep();

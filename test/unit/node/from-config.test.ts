@@ -1,4 +1,5 @@
-// What clients are told of a member's listeners, in its record; and what a node that sends through members may send to: its members know their own surroundings, it does not.
+// Advertised addresses of a member's listeners in its record, and forbidden targets. A node that sends through members
+// leaves the check of their surroundings to them.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import {
@@ -15,17 +16,17 @@ const relay = load(`${GOOD.replace(/listeners:\n(?: .*\n)+/, 'listeners: []\n')}
 const oneWay = load(changed('  - { name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\n', '')).config;
 
 describe('a member', () => {
-  it('asks DNS for what its own listeners speak', () => {
+  it('resolves only transports and families of its own listeners', () => {
     assert.deepEqual([transportsOf(oneWay), familiesOf(oneWay)], [['udp'], [4]]);
   });
 
-  it('sends nothing to the inside of its host', () => {
+  it('sends nothing to addresses inside of its host', () => {
     for (const address of ['127.0.0.9', '::1', '169.254.1.1']) assert.ok(forbiddenTargets(member).has(address, 5060));
   });
 });
 
 describe('a node of role relay', () => {
-  it('asks DNS for all that a member may speak', () => {
+  it('resolves all transports and families that a member can have', () => {
     assert.deepEqual(
       [transportsOf(relay), familiesOf(relay)],
       [
@@ -35,11 +36,11 @@ describe('a node of role relay', () => {
     );
   });
 
-  it('leaves it to the member what is near that', () => {
+  it('leaves the check of loopback and link-local targets to the member', () => {
     for (const address of ['127.0.0.9', '::1', '169.254.1.1']) assert.ok(!forbiddenTargets(relay).has(address, 5060));
   });
 
-  it('sends nothing to its own doors, to the store, and to no host at all', () => {
+  it('sends nothing to its own ports, to the store, and to addresses that are no host', () => {
     const forbidden = forbiddenTargets(relay);
     for (const [address, port] of [
       ['10.0.0.11', 5064],
@@ -54,7 +55,7 @@ describe('a node of role relay', () => {
 
 describe('the listeners in a record', () => {
   const TCP = '{ name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }';
-  /** Of the TCP listener. */
+  /** Returns the values for the TCP listener. */
   const recordOf = (bind: string, advertise: string) => {
     const text = `{ name: edge-tcp, transport: tcp, bind: "${bind}", advertise: "${advertise}" }`;
     const config = load(changed(TCP, text).replace('mode: dsr', 'mode: nat')).config;
@@ -62,7 +63,7 @@ describe('the listeners in a record', () => {
     return [told, more];
   };
 
-  it('are as they always were where an address and a port say it all', () => {
+  it('have only the address and port when these are enough', () => {
     const [udp, tcp] = listenerRecords(member, []);
     const endpoints = { bind: '198.51.100.1:5060', advertise: '198.51.100.1:5060' };
     assert.deepEqual(
@@ -75,7 +76,7 @@ describe('the listeners in a record', () => {
     assert.deepEqual(recordOf('10.0.0.11:5060', '192.0.2.1:5065;transport=tcp'), ['192.0.2.1:5065', undefined]);
   });
 
-  it('give older versions the nearest endpoint that they understand, and newer ones the whole', () => {
+  it('have an endpoint that older versions can read, and the complete value for newer ones', () => {
     const by = 'sip.example.com:5061;transport=tls';
     assert.deepEqual(recordOf('10.0.0.11:5061', 'sip.example.com;transport=tls'), ['10.0.0.11:5061', by]);
     assert.deepEqual(recordOf('10.0.0.11:5061', '[2001:db8::1];transport=tls'), [
@@ -86,10 +87,10 @@ describe('the listeners in a record', () => {
   });
 });
 
-describe('a listener whose clients speak TLS to the balancer', () => {
+describe('a listener whose clients use TLS up to the balancer', () => {
   const TLS = '{ name: edge-tls, transport: tcp, bind: 10.0.0.11:5061, advertise: sip.example.com;transport=tls }';
   const only = load(changed('{ name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }', TLS).replace('dsr', 'nat'));
 
-  it('is no way out by TCP', () => assert.deepEqual(transportsOf(only.config), ['udp']));
-  it("has an address that is this member's alone", () => assert.ok(ownHosts(only.config).includes('10.0.0.11')));
+  it('gives no TCP transport for outgoing requests', () => assert.deepEqual(transportsOf(only.config), ['udp']));
+  it('has an address that only this member has', () => assert.ok(ownHosts(only.config).includes('10.0.0.11')));
 });

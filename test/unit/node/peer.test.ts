@@ -1,4 +1,4 @@
-// What a member's record tells the relay links of the others.
+// Contents of a member's record for the relay links of other members.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseMemberRecord } from '../../../src/membership/member-record.ts';
@@ -24,11 +24,11 @@ const RECORD = {
   claim: '0123456789abcdef',
 };
 
-test('the highest version of the envelope that it understands', () => {
+test('a peer has the highest version of the envelope that it supports', () => {
   assert.equal(peerOf(parseMemberRecord('fe1', RECORD)!)?.speaks, 1);
 });
 
-test('its hatches, and every address that its host has: what comes from there would not be taken as it came', () => {
+test('a peer has its transparent ports and all addresses of its host, whose packets would not be accepted bare', () => {
   const { relay, transparentPorts, addresses } = peerOf(parseMemberRecord('fe1', RECORD)!)!;
   assert.deepEqual(relay, { address: '10.0.0.1', port: 5064 });
   assert.deepEqual(transparentPorts, [{ listener: 'edge', at: { address: '10.0.0.1', port: 5065 } }]);

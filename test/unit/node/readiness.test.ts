@@ -1,4 +1,4 @@
-// When a member says that it is ready for packets of the balancer.
+// Conditions under which a member is ready for packets of the balancer.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { MemberStatus, type MemberStatusOptions } from '../../../src/admin/member-status.ts';
@@ -10,7 +10,7 @@ const VIEW = nextView(
   '00'.repeat(16),
 );
 
-/** A member that is ready, and what is changed of it. Readiness asks for nothing else. */
+/** Returns the reasons of a ready member with the given changes. Readiness reads only these parts. */
 function reasons(change: {
   storeUp?: boolean;
   outrunFor?: number;
@@ -33,18 +33,18 @@ function reasons(change: {
 }
 
 describe('readiness', () => {
-  test('is not lost with the store, nor by a newer view that the store will tell', () => {
+  test('stays with a store that is down, and with a newer view that the store will deliver', () => {
     assert.deepEqual(reasons({}), []);
     assert.deepEqual(reasons({ storeUp: false }), []);
     assert.deepEqual(reasons({ outrunFor: 60_000 }), []);
     assert.deepEqual(reasons({ storeUp: false, outrunFor: 1000 }), []);
   });
 
-  test('is lost by a member that alone is cut off from the store while the farm goes on', () => {
+  test('is lost when only this member is cut off from the store while the farm goes on', () => {
     assert.match(reasons({ storeUp: false, outrunFor: 3000 }).join(), /newer view/);
   });
 
-  test('is lost with the seat and with the service, and each says so', () => {
+  test('is lost with the seat and with the service, each with its own reason', () => {
     assert.match(reasons({ number: 2 }).join(), /no seat/);
     assert.deepEqual(reasons({ trouble: 'no answer' }), ['no answer']);
   });

@@ -23,7 +23,7 @@ const record = (id: string, keys?: readonly string[], relay = '10.0.0.2:5064') =
   ...(keys && { keys }),
 });
 
-test('a member without a common key is told of once, and again when that has changed and changed back', () => {
+test('a member without a common key is logged once, and again when its keys have changed and changed back', () => {
   const { peers, lines } = made();
   const own = record('fe1', OURS, '10.0.0.1:5064');
   for (let i = 0; i < 5; i++) peers.take([own, record('fe2', THEIRS), record('fe3', OURS), record('fe4')], SELF);
@@ -33,7 +33,7 @@ test('a member without a common key is told of once, and again when that has cha
   assert.deepEqual(lines, ['40 fe2 keys', '40 fe2 keys']);
 });
 
-test('frames with a foreign MAC from the relay link of a member are told of once, those of strangers never', () => {
+test("frames with a foreign MAC from a member's relay link are logged once, those of strangers never", () => {
   const { peers, lines } = made();
   const records = [record('fe1', OURS, '10.0.0.1:5064'), record('fe2', OURS), record('fe3', OURS, '10.0.0.2:5065')];
   for (let i = 0; i < 5; i++) {
@@ -47,7 +47,7 @@ test('frames with a foreign MAC from the relay link of a member are told of once
   assert.deepEqual(lines, ['40 fe3 mac']);
 });
 
-test('what has been told is remembered of a thousand members, not of more', () => {
+test('logged members are stored up to a thousand', () => {
   const { peers, lines } = made();
   for (let i = 0; i <= 1000; i++) peers.take([record(`pod-${i}`, THEIRS)], SELF);
   peers.take([record('pod-1', THEIRS)], SELF);

@@ -1,4 +1,4 @@
-// The tables of the hot path: the old ones stay in force until the new ones are whole.
+// The tables of the packet path: the old ones stay in force until the new ones are complete.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CallTable } from '../../../src/calls/table/call-table.ts';
@@ -11,7 +11,7 @@ import { FakeClock } from '../../fake/clock.ts';
 
 const SEED = '0f0e0d0c0b0a09080706050403020100';
 
-/** Numbers far from those of other tests: tables are remembered by their shares. */
+/** Numbers that other tests do not use, because tables are cached by their shares. */
 const seats = (count: number, weight: number): Seat[] =>
   Array.from({ length: count }, (_, i) => ({
     id: `m${i}`,
@@ -28,7 +28,7 @@ function setUp(): { routing: RoutingState; clock: FakeClock } {
   return { routing: new RoutingState(keyring(['11'.repeat(32)]), calls, clock), clock };
 }
 
-describe('the world of a member', () => {
+describe('the routing state of a member', () => {
   test('has the tables of a small farm at once', () => {
     const { routing } = setUp();
     const view = nextView(undefined, seats(3, 100), SEED);
@@ -39,7 +39,7 @@ describe('the world of a member', () => {
     assert.deepEqual(routing.tables, buildOwnerTables(view, 7001, 1));
   });
 
-  test('keeps its tables while those of a large farm are built, and then has the last view only', () => {
+  test('keeps its tables while those of a large farm are built, and then has only the last view', () => {
     const { routing, clock } = setUp();
     routing.become({ number: 7001, incarnation: 1 });
     const views: View[] = [];
@@ -53,7 +53,7 @@ describe('the world of a member', () => {
     assert.equal(clock.timers, 0);
   });
 
-  test('is itself at once when it joins anew, also while tables are built', () => {
+  test('has its new incarnation at once when it joins again, also while tables are built', () => {
     const { routing, clock } = setUp();
     routing.become({ number: 7001, incarnation: 1 });
     routing.takeView(nextView(undefined, seats(170, 33), SEED), () => {});

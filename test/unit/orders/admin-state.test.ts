@@ -1,4 +1,4 @@
-// What a member does by order, and what it tells of it.
+// Effect of orders on a member, and its reports.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -13,7 +13,7 @@ function order(kind: OrderKind, deadlineSeconds?: number): Order {
   return { v: 1, order: kind, since, by: 'fe2', ...(deadlineSeconds !== undefined && { deadlineSeconds }) };
 }
 
-/** A member with two calls, and what it has said and done. */
+/** Returns a member with two calls, and lists of its reports and actions. */
 function member() {
   const clock = new FakeClock();
   const calls = { calls: 2, quiet: () => calls.calls === 0, oldestCallSeconds: () => 7 };
@@ -35,14 +35,14 @@ function member() {
 }
 
 describe('a drain', () => {
-  test('counts its deadline from the order, and not anew when the same order is told again', async () => {
+  test('counts its deadline from the order, and does not restart it when the same order is repeated', async () => {
     const { clock, told, adminState } = member();
     const first = order('drain', 10);
     adminState.take(first);
     await clock.pass(8000, 500);
     adminState.take({ ...first });
     assert.equal(told.at(-1)?.leftSeconds, 2);
-    // The next one may give it more time, or less.
+    // The next order may give it more time or less.
     adminState.take(order('drain', 100));
     assert.equal(told.at(-1)?.leftSeconds, 100);
     await clock.pass(10_000, 500);
@@ -51,7 +51,7 @@ describe('a drain', () => {
     assert.equal(told.at(-1)?.leftSeconds, 60);
   });
 
-  test('at its deadline gives the seat up and lets go, once', async () => {
+  test('gives up the seat and lets its clients go at its deadline, once', async () => {
     const { clock, done, told, adminState } = member();
     adminState.take(order('drain', 3));
     await clock.pass(6000, 500);
@@ -61,7 +61,7 @@ describe('a drain', () => {
     assert.deepEqual([state, calls, leftSeconds], ['handed-over', 2, 0]);
   });
 
-  test('keeps its calls past the deadline while nobody could take them', async () => {
+  test('keeps its calls after the deadline while no other member can take them', async () => {
     const { clock, calls, done, told, routing, adminState } = member();
     routing.heirs = false;
     adminState.take(order('drain', 3));
@@ -80,7 +80,7 @@ describe('a drain', () => {
     assert.deepEqual([alone.adminState.phase, alone.done], ['drained', ['draining']]);
   });
 
-  test('tells again what the store has not taken, and what went with a lease', async () => {
+  test('repeats a report that the store has not accepted, and one that ended with a lease', async () => {
     const { clock, calls, told, routing, adminState } = member();
     routing.storeUp = false;
     adminState.take(order('drain'));
@@ -101,7 +101,7 @@ describe('a drain', () => {
     assert.equal(told.at(-1)?.state, 'drained');
   });
 
-  test('leaves no word behind when it ends', async () => {
+  test('deletes its report when it ends', async () => {
     const { clock, done, told, adminState } = member();
     adminState.take(order('drain'));
     adminState.take(undefined);
@@ -113,7 +113,7 @@ describe('a drain', () => {
   });
 });
 
-test('a banned member gives its seat up, lets go, and comes back when the ban ends', () => {
+test('a banned member gives up its seat, lets its clients go, and comes back when the ban ends', () => {
   const { done, adminState } = member();
   adminState.take(order('ban'));
   assert.equal(adminState.phase, 'banned');
@@ -122,7 +122,7 @@ test('a banned member gives its seat up, lets go, and comes back when the ban en
   assert.deepEqual([adminState.phase, done.at(-1)], ['free', 'active']);
 });
 
-test('a paused member keeps what it has', () => {
+test('a paused member keeps its calls', () => {
   const { done, adminState } = member();
   adminState.take(order('pause'));
   assert.deepEqual([adminState.phase, done], ['paused', ['active']]);

@@ -1,4 +1,4 @@
-// The desk that takes orders, on a store that other operators write to at the same moment.
+// The order API, on a store to which other operators write at the same time.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SipfarmError } from '../../../src/base/errors.ts';
@@ -15,7 +15,7 @@ const seat = (number: number): Seat => ({
   ...{ weight: 100, state: 'active' },
 });
 
-/** The desk of fe1. `obeyed` is what fe1 itself was told to do; `before` runs in front of each commit. */
+/** Returns the order API of fe1. `obeyed` has the orders that fe1 itself received; `before` runs before each commit. */
 function orderApi() {
   const clock = new FakeClock();
   const farm = new MemoryFarm(clock);
@@ -40,15 +40,15 @@ function orderApi() {
   return { clock, of, obeyed, routing, stored, put, farm };
 }
 
-describe('an order for the member that is asked', () => {
-  test('is obeyed before the store has it', async () => {
+describe('an order for the asked member itself', () => {
+  test('takes effect before the store has it', async () => {
     const { of, obeyed, routing } = orderApi();
     routing.before = () => assert.deepEqual(obeyed, ['drain']);
     await of.give('fe1', { order: 'drain' });
     assert.deepEqual(obeyed, ['drain']);
   });
 
-  test('is taken back when the store does not take it', async () => {
+  test('is taken back when the store does not accept it', async () => {
     const { of, obeyed, routing } = orderApi();
     routing.before = () => {
       throw new SipfarmError('SF_STORE_UNREACHABLE', 'away');
@@ -57,21 +57,21 @@ describe('an order for the member that is asked', () => {
     assert.deepEqual(obeyed, ['drain', undefined]);
   });
 
-  test('is taken back when a ban was faster', async () => {
+  test('is taken back when a ban was stored first', async () => {
     const { of, obeyed, routing, put, stored } = orderApi();
     routing.before = () => void put('fe1', BAN);
     await assert.rejects(of.give('fe1', { order: 'drain' }), { code: 'SF_ORDER_REFUSED' });
     assert.deepEqual([obeyed, stored('fe1')?.order], [['drain', undefined], 'ban']);
   });
 
-  test('of another is nothing that this one obeys', async () => {
+  test('has no effect here when it is for another member', async () => {
     const { of, obeyed, stored } = orderApi();
     await of.give('fe2', { order: 'pause' });
     assert.deepEqual([obeyed, stored('fe2')?.order], [[], 'pause']);
   });
 });
 
-test('an order goes on top of what another operator has written meanwhile, and gives up when that never ends', async () => {
+test("an order is applied after another operator's change, and gives up when such changes never end", async () => {
   const { of, routing, put, stored } = orderApi();
   let others = 2;
   routing.before = () => void (others-- > 0 && put('fe2', { ...BAN, order: 'pause' }));
@@ -81,7 +81,7 @@ test('an order goes on top of what another operator has written meanwhile, and g
   await assert.rejects(of.lift('fe2', ['pause', 'drain']), { code: 'SF_STORE_CONFLICT' });
 });
 
-test('what an earlier drain has told is not told of this one', async () => {
+test('the report of an earlier drain is not returned for a new one', async () => {
   const { clock, of, farm } = orderApi();
   const first = await of.give('fe2', { order: 'drain' });
   const since = first.order?.since;

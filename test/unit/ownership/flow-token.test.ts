@@ -1,4 +1,4 @@
-// Flow tokens: a remote address or a connection, signed; and addresses as octets.
+// Flow tokens: a signed remote address or connection; and addresses as octets.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -12,7 +12,7 @@ const keys = keyring(['33'.repeat(32)]);
 const token = new Token();
 const empty = (): Flow => ({ member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 });
 
-/** Through text and back; undefined when the token does not read as a flow. */
+/** Returns the flow after encoding and decoding; undefined when the token is no flow. */
 function carried(flow: Flow): Flow | undefined {
   const text = Buffer.alloc(80);
   const end = writeFlowToken(keys, flow, text, 0);
@@ -22,7 +22,7 @@ function carried(flow: Flow): Flow | undefined {
   return readFlow(token, out) ? out : undefined;
 }
 
-/** RFC 5952 as the URL parser of the platform writes it. */
+/** Returns the RFC 5952 spelling of the platform's URL parser. */
 function canonical(address: string): string {
   return new URL(`http://[${address}]/`).hostname.slice(1, -1);
 }
@@ -34,7 +34,7 @@ const head = {
 };
 
 describe('a flow token', () => {
-  test('carries an IPv4 address and port', () => {
+  test('contains an IPv4 address and port', () => {
     fc.assert(
       fc.property(fc.record({ ...head, connection: fc.constant(0), address: fc.ipV4(), port: fc.nat(65535) }), (flow) =>
         assert.deepEqual(carried(flow), { ...flow }),
@@ -42,7 +42,7 @@ describe('a flow token', () => {
     );
   });
 
-  test('carries an IPv6 address, in the text of RFC 5952', () => {
+  test('contains an IPv6 address, in the text of RFC 5952', () => {
     const v6 = fc.ipV6().filter((address) => !canonical(address).startsWith('::ffff:'));
     fc.assert(
       fc.property(fc.record({ ...head, connection: fc.constant(0), address: v6, port: fc.nat(65535) }), (flow) =>
@@ -52,7 +52,7 @@ describe('a flow token', () => {
     );
   });
 
-  test('carries a connection, whose address it does not need', () => {
+  test('contains a connection, without its address', () => {
     fc.assert(
       fc.property(
         fc.record({
@@ -66,7 +66,7 @@ describe('a flow token', () => {
     );
   });
 
-  test('carries the place of its party besides, and is read as a bare flow all the same', () => {
+  test('can also contain the address of its party, and is then still readable as a bare flow', () => {
     fc.assert(
       fc.property(
         fc.record({
@@ -89,7 +89,7 @@ describe('a flow token', () => {
           const bare = empty();
           assert.ok(readFlow(token, bare));
           assert.deepEqual(bare, flow);
-          // A token of the flow alone says nothing of a place.
+          // A token without a party leaves the party's address unset.
           assert.equal(readToken(keys, room, 0, writeFlowToken(keys, way, room, 0), token), 'valid');
           assert.ok(readWay(token, read));
           assert.deepEqual([read.target, read.nat], [-1, false]);
@@ -98,7 +98,7 @@ describe('a flow token', () => {
     );
   });
 
-  test('is not read from a token of another kind, nor from a length no flow has', () => {
+  test('is not read from a token of another kind or from a length that no flow has', () => {
     const read = (kind: TokenKind, octets: number): boolean => {
       const text = mintToken(keys, kind, 1, 1, new Uint8Array(octets).fill(1));
       assert.equal(readToken(keys, Buffer.from(text), 0, text.length, token), 'valid');
@@ -114,7 +114,7 @@ describe('a flow token', () => {
   });
 });
 
-describe('an address as octets', () => {
+describe('an address in octets', () => {
   const through = (address: string): string => {
     const octets = new Uint8Array(20);
     return readAddress(octets, 2, writeAddress(address, octets, 2));
@@ -132,9 +132,9 @@ describe('an address as octets', () => {
     ['::ffff:192.0.2.1', '192.0.2.1'],
     ['64:ff9b::192.0.2.33', '64:ff9b::c000:221'],
   ] as const)
-    test(`${address} comes back as ${expected}`, () => assert.equal(through(address), expected));
+    test(`${address} is decoded as ${expected}`, () => assert.equal(through(address), expected));
 
-  test('takes nothing from what stood in the buffer before', () => {
+  test('does not depend on earlier contents of the buffer', () => {
     const octets = new Uint8Array(16).fill(255);
     writeAddress('2001:db8::1', octets, 0);
     assert.equal(readAddress(octets, 0, 16), '2001:db8::1');

@@ -1,4 +1,4 @@
-// What is derived from a farm key.
+// Keys derived from a farm key.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keyring } from '../../../src/ownership/keyring.ts';
@@ -6,7 +6,7 @@ import { keyring } from '../../../src/ownership/keyring.ts';
 const SECRET = '0123456789abcdef'.repeat(4);
 
 describe('a keyring', () => {
-  test('derives a key per purpose, no two alike, and the same at every member', () => {
+  test('derives one key for each purpose, all different, and the same at every member', () => {
     const { primary } = keyring([SECRET]);
     assert.deepEqual(keyring([SECRET.toUpperCase()]).primary, primary);
     const texts = [primary.token, primary.relay, primary.branch, primary.psk.subarray(0, 16)].map(String);
@@ -15,7 +15,7 @@ describe('a keyring', () => {
     assert.equal(primary.psk.length, 32);
   });
 
-  test('does not depend on the order of the list, but for the key that mints', () => {
+  test('does not depend on the order of the list, except for the key that mints', () => {
     const other = 'ff'.repeat(32);
     const [a, b] = [keyring([SECRET, other]), keyring([other, SECRET])];
     assert.deepEqual([a.primary, a.all[1]], [b.all[1], b.primary]);
@@ -28,7 +28,7 @@ describe('a keyring', () => {
     ['with a line end', `${SECRET}\n`],
     ['empty', ''],
   ] as const)
-    test(`refuses a key that is ${text}, and does not show it`, () => {
+    test(`refuses a key that is ${text}, with an error that does not contain it`, () => {
       assert.throws(
         () => keyring([SECRET, secret]),
         (error: Error & { code?: string }) =>

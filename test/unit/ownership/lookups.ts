@@ -1,4 +1,4 @@
-// Owner lookups of a farm of plain tables, and requests made for them: for the tests of who owns a packet.
+// Owner lookups of a farm of plain tables, and requests for them, for the tests of ownership.
 import { CellFamily } from '../../../src/metrics/counters.ts';
 import { type Keyring, keyring } from '../../../src/ownership/keyring.ts';
 import { type LookupState, OwnerLookup, type TokenPlace } from '../../../src/ownership/owner-lookup.ts';
@@ -18,24 +18,24 @@ export function seat(number: number, change: Partial<Seat> = {}): Seat {
   return { id: `fe${number}`, number, incarnation: 1, weight: 100, state: 'active', ...change };
 }
 
-/** The view after `steps`, each a list of seats. */
+/** Returns the view after `steps`, each a list of seats. */
 export function viewOf(...steps: readonly (readonly Seat[])[]): View {
   let view: View | undefined;
   for (const seats of steps) view = nextView(view, seats, SEED);
   return view!;
 }
 
-/** A token of member `number` with an empty value, or the eight octets of a branch. */
+/** Returns a token of member `number` with an empty value, or with the eight octets of a branch. */
 export function token(kind: TokenKind, number: number, incarnation = 0, octets = 0, keys: Keyring = KEYS): string {
   return mintToken(keys, kind, number, incarnation, new Uint8Array(octets).fill(7));
 }
 
-/** A request whose CSeq fits its method. `changes` replace, add or (undefined) take out header lines. */
+/** Returns a request whose CSeq fits its method. `changes` replace, add or (undefined) remove header lines. */
 export function request(method: string, changes: Record<string, string | undefined> = {}, uri = 'sip:bob@example.com') {
   return options({ CSeq: `1 ${method}`, ...changes }, `${method} ${uri} SIP/2.0`);
 }
 
-/** A response whose top Via has this branch; undefined: none at all. */
+/** Returns a response whose top Via has this branch; undefined: no branch. */
 export function response(branch: string | undefined, changes: Record<string, string | undefined> = {}, status = 200) {
   const parameter = branch === undefined ? '' : `;branch=${branch}`;
   return options({ Via: `SIP/2.0/UDP 198.51.100.1:5060${parameter}`, ...changes }, `SIP/2.0 ${status} Fine`);
@@ -54,14 +54,14 @@ export function keyOf(tables: OwnerTables, callId: string): number {
   return hash.key;
 }
 
-/** Who owned the slot before its owner, and until which epoch; 0 = nobody that is there. */
+/** Returns the previous owner of the slot with a seat and its last epoch; 0 = none. */
 export function previousOf(tables: OwnerTables, slot: number): { readonly owner: number; readonly until: number } {
   const found = { generation: 0 };
   const owner = earlierOwner(tables, slot, 0, found);
   return { owner, until: owner === 0 ? 0 : tables.earlier[found.generation]!.epoch };
 }
 
-/** A Call-ID whose slot has this owner, and this previous owner when one is given. */
+/** Returns a Call-ID whose slot has this owner and, if given, this previous owner. */
 export function callIdOf(tables: OwnerTables, owner: number, previous?: number): string {
   for (let i = 0; i < 100_000; i++) {
     const callId = `call-${i}@192.0.2.7`;
@@ -77,13 +77,13 @@ export interface Decision {
   readonly packet: Packet;
 }
 
-/** One member's lookup, and what it is told of the rest of the member. */
+/** One member's lookup, with settable state of the rest of the member. */
 export class Member implements LookupState {
   keys: Keyring = KEYS;
   tables: OwnerTables;
-  /** Keys of the calls it holds. */
+  /** Keys of its calls. */
   readonly held = new Set<number>();
-  /** What the peers say; those left out hold nothing. */
+  /** Reported oldest epoch of calls by peer; peers without an entry have no calls. */
   readonly told = new Map<number, number>();
   readonly #forged = new CellFamily({ name: 'forged_tokens_total', help: '', labels: ['place'] });
   readonly #lookup: OwnerLookup;
@@ -101,7 +101,7 @@ export class Member implements LookupState {
     return this.told.get(member) ?? 0;
   }
 
-  /** Decides on a whole message that is in order. */
+  /** Decides on a complete, valid message. */
   decide(bytes: Buffer, change: Partial<Packet> = {}): Decision {
     const { scan, fault } = scanned(bytes);
     if (fault !== null) throw new Error(`the message of the test is refused: ${fault}`);
@@ -113,7 +113,7 @@ export class Member implements LookupState {
     return this.decide(bytes, change).verdict;
   }
 
-  /** Forged tokens counted, by place; places without any are left out. */
+  /** Number of forged tokens by place, without places that have none. */
   get forged(): Partial<Record<TokenPlace, number>> {
     const counted = [...this.#forged.entries()].filter(({ value }) => value > 0);
     return Object.fromEntries(counted.map(({ labels, value }) => [labels.place, value]));

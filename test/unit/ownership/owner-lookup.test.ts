@@ -1,4 +1,4 @@
-// Who owns a packet: each rule and its place in the order, at one member; then farms whose members must agree.
+// Owner of a packet: each rule and its place in the order, at one member; then farms whose members must agree.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -28,9 +28,9 @@ import {
 
 const FIVE = viewOf([1, 2, 3, 4, 5].map((number) => seat(number, { incarnation: 10 + number })));
 const TABLES = buildOwnerTables(FIVE, 1, 11);
-/** A member number that has no seat. */
+/** A member number without a seat. */
 const DEAD = 9;
-/** Of slots of members 1 and 5. */
+/** Call-IDs in slots of members 1 and 5. */
 const OWN_CALL = callIdOf(TABLES, 1);
 const CALL = callIdOf(TABLES, 5);
 
@@ -73,16 +73,16 @@ describe('a request with a token of the farm', () => {
       assert.equal(one().verdict(make(dialog(1))), LOCAL);
     });
 
-    test(`${place} belongs to it in whatever case the token comes back`, () => {
+    test(`${place} belongs to it in any letter case of the token`, () => {
       assert.equal(one().verdict(make(dialog(3).toUpperCase())), relayTo(3));
     });
 
-    test(`${place} belongs to that member also after it has restarted: the dialog lives in the server behind it`, () => {
+    test(`${place} belongs to that member also after its restart, because the server behind it has the dialog`, () => {
       assert.equal(one().verdict(make(dialog(3, 2))), relayTo(3));
       assert.equal(one().verdict(make(dialog(1, 2))), LOCAL);
     });
 
-    test(`${place} that is truncated, changed or of another farm goes by its Call-ID, and the forgery is counted there`, () => {
+    test(`${place} that is cut, changed or of another farm goes by its Call-ID, and the forgery is counted by place`, () => {
       const good = dialog(3);
       const changed = good.slice(0, 8) + (good[8] === 'a' ? 'b' : 'a') + good.slice(9);
       const forgeries = [
@@ -96,12 +96,12 @@ describe('a request with a token of the farm', () => {
         const member = one();
         assert.equal(member.verdict(make(forgery)), relayTo(5), `forgery ${index}`);
         const counted = place.includes('Route') ? 'route' : place.includes('URI') ? 'request-uri' : 'to-tag';
-        // One short of a whole token is none.
+        // A text that is too short for a token does not count as a token.
         assert.deepEqual(member.forged, index === 0 ? {} : { [counted]: 1 }, `forgery ${index}`);
       }
     });
 
-    test(`${place} that is no dialog token goes by its Call-ID, and is no forgery`, () => {
+    test(`${place} that is no dialog token goes by its Call-ID, and counts as no forgery`, () => {
       for (const kind of [TokenKind.transaction, TokenKind.outward, TokenKind.streamFlow, TokenKind.datagramFlow]) {
         const member = one();
         assert.equal(member.verdict(make(token(kind, 3, 13, 8))), relayTo(5), `kind ${kind}`);
@@ -109,7 +109,7 @@ describe('a request with a token of the farm', () => {
       }
     });
 
-    test(`${place} is believed while its key is listed, not only while it mints`, () => {
+    test(`${place} is accepted while its key is listed, even if another key mints`, () => {
       const member = one();
       const [old, young] = ['ab'.repeat(32), '12'.repeat(32)];
       member.keys = keyring([young, old]);
@@ -124,12 +124,12 @@ describe('a request with a token of the farm', () => {
     assert.equal(one().verdict(request('BYE', { 'Call-ID': CALL, Route: values })), relayTo(5));
   });
 
-  test('goes by its Route behind a display name, too', () => {
+  test('goes by its Route also behind a display name', () => {
     const value = `"Our edge" <sip:${dialog(3)}@198.51.100.1;lr>;x=y`;
     assert.equal(one().verdict(request('BYE', { 'Call-ID': CALL, Route: value })), relayTo(3));
   });
 
-  test('leaves nothing behind for the next one', () => {
+  test('has no effect on the next packet', () => {
     const member = one();
     for (const next of ['tel:bob', `sip:${dialog(4)}`, 'sip:bob@example.com', `sip:${dialog(4).slice(0, -3)}@h`]) {
       assert.equal(member.verdict(request('BYE', { 'Call-ID': CALL, ...route(dialog(3)) })), relayTo(3));
@@ -139,7 +139,7 @@ describe('a request with a token of the farm', () => {
     }
   });
 
-  test('is not fooled by a token in the host, in parameters or in another scheme', () => {
+  test('goes by its Call-ID when the token is in the host, in parameters or in another scheme', () => {
     for (const text of [
       `sip:${dialog(3)}`,
       `sip:bob@h;x=${dialog(3)}@x`,
@@ -173,27 +173,27 @@ describe('the order of the rules', () => {
     assert.equal(one().verdict(request('INVITE', { ...elsewhere, Route: undefined })), relayTo(4));
   });
 
-  test('the named dialog comes before the own Call-ID, held here or not', () => {
+  test('the named dialog comes before the own Call-ID, whether its call is here or not', () => {
     const member = one();
     member.held.add(keyOf(TABLES, OWN_CALL));
     const invite = request('INVITE', { 'Call-ID': OWN_CALL, Replaces: `${replaced};to-tag=1` });
     assert.equal(member.verdict(invite), relayTo(4));
   });
 
-  test('a token comes before a call this member holds', () => {
+  test('a token comes before a call of this member', () => {
     const member = one();
     member.held.add(keyOf(TABLES, CALL));
     assert.equal(member.verdict(request('BYE', { 'Call-ID': CALL, ...toTag(dialog(3)) })), relayTo(3));
   });
 
-  test('a call this member holds comes before the slot', () => {
+  test('a call of this member comes before the slot', () => {
     const member = one();
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL })), relayTo(5));
     member.held.add(keyOf(TABLES, CALL));
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL })), LOCAL);
   });
 
-  test('a forged Route leaves the Request-URI, and that the To tag, their say', () => {
+  test('the Request-URI decides after a forged Route, and the To tag after both', () => {
     const member = one();
     const forged = token(TokenKind.dialog, 2, 0, 0, FOREIGN_KEYS);
     assert.equal(member.verdict(request('BYE', { 'Call-ID': CALL, ...route(forged) }, uri(dialog(3)))), relayTo(3));
@@ -206,20 +206,20 @@ describe('the order of the rules', () => {
 });
 
 describe('a response', () => {
-  test('belongs to the member whose edge token its top branch carries', () => {
+  test('belongs to the member whose service token is in its top branch', () => {
     assert.equal(one().verdict(response(branch(TokenKind.outward, 3))), relayTo(3));
     assert.equal(one().verdict(response(branch(TokenKind.outward, 1))), LOCAL);
   });
 
-  test('to an edge of an older incarnation is believed: the transaction lives in the server', () => {
+  test('with a service token of an older incarnation is accepted, because the server has the transaction', () => {
     assert.equal(one().verdict(response(branch(TokenKind.outward, 3, 2))), relayTo(3));
   });
 
-  test('belongs to that member whatever the case of its branch', () => {
+  test('belongs to that member in any letter case of its branch', () => {
     assert.equal(one().verdict(response(branch(TokenKind.outward, 3).toUpperCase())), relayTo(3));
   });
 
-  test('to a transaction of a member is believed for its present incarnation only', () => {
+  test("to a member's own transaction is accepted only in its present incarnation", () => {
     assert.equal(one().verdict(response(branch(TokenKind.transaction, 3, 13))), relayTo(3));
     assert.equal(one().verdict(response(branch(TokenKind.transaction, 1, 11))), LOCAL);
     for (const [number, incarnation] of [
@@ -236,7 +236,7 @@ describe('a response', () => {
       );
   });
 
-  test('without a token of ours is a stray, also when this member holds the call or owns its slot', () => {
+  test('without a token of the farm is a stray, even if this member has the call or owns its slot', () => {
     const member = one();
     member.held.add(keyOf(TABLES, OWN_CALL));
     for (const text of [undefined, 'z9hG4bKabc', '1', MAGIC_COOKIE, dialog(1), `x9hG4bK${dialog(1)}`])
@@ -255,7 +255,7 @@ describe('a response', () => {
     }
   });
 
-  test('with a token that cannot stand in a branch is dropped', () => {
+  test('with a token of a kind that no branch has is dropped', () => {
     for (const kind of [TokenKind.dialog, TokenKind.streamFlow, TokenKind.datagramFlow, TokenKind.reply])
       assert.equal(one().verdict(response(branch(kind, 1, 11))), drop('forged-token'), `kind ${kind}`);
   });
@@ -266,25 +266,25 @@ describe('a response', () => {
   });
 });
 
-describe('the ACK of an answer that a member gave statelessly', () => {
+describe('the ACK of a stateless reply', () => {
   const tag = token(TokenKind.reply, 3, 0);
 
-  test('is dropped by every member, whoever owns its Call-ID', () => {
+  test('is dropped by every member, whichever owns its Call-ID', () => {
     for (const callId of [OWN_CALL, CALL])
       assert.equal(one().verdict(request('ACK', { 'Call-ID': callId, ...toTag(tag) })), drop('stateless-ack'));
   });
 
-  test('is dropped also after the member that answered is gone', () => {
+  test('is dropped also after the member of the reply is gone', () => {
     const ack = request('ACK', { 'Call-ID': CALL, ...toTag(token(TokenKind.reply, DEAD)) });
     assert.equal(one().verdict(ack), drop('stateless-ack'));
   });
 
-  test('is what only an ACK can be: any other request goes by its Call-ID', () => {
+  test('must be an ACK: any other request with that tag goes by its Call-ID', () => {
     for (const method of ['INVITE', 'BYE', 'CANCEL'])
       assert.equal(one().verdict(request(method, { 'Call-ID': CALL, ...toTag(tag) })), relayTo(5), method);
   });
 
-  test('is not one with a forged tag', () => {
+  test('must have a valid tag: one with a forged tag goes by its Call-ID', () => {
     const member = one();
     const forged = token(TokenKind.reply, 3, 0, 0, FOREIGN_KEYS);
     assert.equal(member.verdict(request('ACK', { 'Call-ID': CALL, ...toTag(forged) })), relayTo(5));
@@ -295,13 +295,13 @@ describe('the ACK of an answer that a member gave statelessly', () => {
 describe('a header that names another dialog', () => {
   const named = callIdOf(TABLES, 4);
   for (const header of ['Replaces', 'Join', 'Target-Dialog', 'REPLACES', 'target-dialog']) {
-    test(`${header} brings the request to the owner of that dialog, once the owner of its own slot has it`, () => {
+    test(`${header} brings the request to the owner of that dialog after the owner of its own slot has received it`, () => {
       for (const value of [named, `${named};to-tag=1;from-tag=2`, `${named} \t ;early-only`])
         assert.equal(one().verdict(request('INVITE', { 'Call-ID': OWN_CALL, [header]: value })), relayTo(4), value);
     });
   }
 
-  test('brings it to this member when it holds that dialog, one that its server has made too', () => {
+  test('brings it to this member when this member has that dialog, also one that its server made', () => {
     for (const side of [1, -1]) {
       const member = one();
       member.held.add(side * keyOf(TABLES, named));
@@ -311,7 +311,7 @@ describe('a header that names another dialog', () => {
     }
   });
 
-  test('brings it to the owner of its own slot first, which then tells its CANCEL and ACK the way', () => {
+  test('brings it to the owner of its own slot first, which then sends its CANCEL and ACK the same way', () => {
     const replaces = { 'Call-ID': OWN_CALL, Replaces: `${named};to-tag=1` };
     const elsewhere = new Member(buildOwnerTables(FIVE, 2, 12));
     const home = one();
@@ -322,14 +322,14 @@ describe('a header that names another dialog', () => {
       assert.equal(home.verdict(request(method, { 'Call-ID': OWN_CALL })), relayTo(4), method);
   });
 
-  test('tells the way only to what may still go a hop', () => {
+  test('redirects only packets that may take another hop', () => {
     const home = one();
     home.verdict(request('INVITE', { 'Call-ID': OWN_CALL, Replaces: `${named};to-tag=1` }));
     const cancel = (hops: number): Verdict => home.verdict(request('CANCEL', { 'Call-ID': OWN_CALL }), { hops });
     assert.deepEqual([cancel(HOP_LIMIT - 1), cancel(HOP_LIMIT)], [relayTo(4), LOCAL]);
   });
 
-  test('leaves the packet the key and slot of its own Call-ID', () => {
+  test('leaves key and slot of its own Call-ID in the packet', () => {
     const { packet } = one().decide(request('INVITE', { 'Call-ID': CALL, Replaces: named }));
     assert.deepEqual([packet.callKey, packet.slot], [keyOf(TABLES, CALL), slotOf(TABLES, CALL)]);
   });
@@ -343,8 +343,8 @@ describe('a header that names another dialog', () => {
   });
 });
 
-describe('the slot of the Call-ID', () => {
-  test('is the home of every request of a call, from its INVITE on', () => {
+describe("the owner of a Call-ID's slot", () => {
+  test('gets every request of a call, from its INVITE on', () => {
     for (const method of ['INVITE', 'CANCEL', 'ACK', 'PRACK', 'BYE', 'REGISTER', 'NEWMETHOD'])
       for (const more of [{}, { Authorization: 'Digest x="y"' }, toTag('their-own')])
         assert.equal(one().verdict(request(method, { 'Call-ID': CALL, ...more })), relayTo(5), method);
@@ -354,12 +354,12 @@ describe('the slot of the Call-ID', () => {
     assert.equal(one().verdict(request('INVITE', { 'Call-ID': OWN_CALL })), LOCAL);
   });
 
-  test('tells Call-IDs apart by case', () => {
+  test('depends on the letter case of the Call-ID', () => {
     const { packet } = one().decide(request('INVITE', { 'Call-ID': 'abc@h' }));
     assert.notEqual(packet.callKey, one().decide(request('INVITE', { 'Call-ID': 'ABC@h' })).packet.callKey);
   });
 
-  test('is no draining member, whose tokens count all the same', () => {
+  test('is never a draining member, whose tokens still lead to it', () => {
     const view = viewOf([seat(1), seat(2, { state: 'draining' }), seat(3)]);
     const member = new Member(buildOwnerTables(view, 1, 1));
     for (let i = 0; i < 300; i++)
@@ -368,14 +368,14 @@ describe('the slot of the Call-ID', () => {
     assert.equal(member.verdict(response(branch(TokenKind.outward, 2))), relayTo(2));
   });
 
-  test('is handed on by a draining member, which keeps the calls it holds', () => {
+  test('gets the new calls of a draining member, which keeps its own calls', () => {
     const member = new Member(buildOwnerTables(viewOf([seat(1, { state: 'draining' }), seat(2)]), 1, 1));
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': 'new' })), relayTo(2));
     member.held.add(keyOf(member.tables, 'old'));
     assert.equal(member.verdict(request('BYE', { 'Call-ID': 'old' })), LOCAL);
   });
 
-  test('has one owner while all members drain, too', () => {
+  test('is one member while all members drain, too', () => {
     const draining = viewOf([seat(1, { state: 'draining' }), seat(2, { state: 'draining' })]);
     const both = [1, 2].map((number) => new Member(buildOwnerTables(draining, number, 1)));
     const callId = callIdOf(both[0]!.tables, 2);
@@ -383,7 +383,7 @@ describe('the slot of the Call-ID', () => {
     assert.deepEqual(verdicts, [relayTo(2), LOCAL]);
   });
 
-  test('is wherever the packet came to when no member has a weight', () => {
+  test('is the receiving member when no member has a weight', () => {
     const view = viewOf([seat(1, { weight: 0 }), seat(2, { weight: 0 })]);
     for (const number of [1, 2]) {
       const member = new Member(buildOwnerTables(view, number, 1));
@@ -395,14 +395,14 @@ describe('the slot of the Call-ID', () => {
   });
 });
 
-/** Member 1 after member 2 has started to drain, and a call whose slot has come from there to member 1. */
+/** Returns member 1 after member 2 has started to drain, and a call whose slot has moved from there to member 1. */
 function moved(number = 1): { member: Member; callId: string } {
   const view = viewOf([seat(1), seat(2), seat(3)], [seat(1), seat(2, { state: 'draining' }), seat(3)]);
   const tables = buildOwnerTables(view, number, 1);
   return { member: new Member(tables), callId: callIdOf(tables, 1, 2) };
 }
 
-describe('a node that is not in the farm', () => {
+describe('a node outside the farm', () => {
   const view = viewOf([seat(1), seat(2), seat(3, { weight: 0, role: 'disabled' })]);
   const tables = buildOwnerTables(view, 3, 1, true);
   const CALL_OF_2 = callIdOf(tables, 2);
@@ -410,33 +410,33 @@ describe('a node that is not in the farm', () => {
 
   test('owns no slot', () => assert.ok(!tables.slots.includes(3)));
 
-  test('keeps what comes to it and names nobody', () => {
+  test('keeps packets that name no member', () => {
     const named = { 'Call-ID': CALL_OF_2, Replaces: `${callIdOf(tables, 1)};to-tag=1;from-tag=2` };
     for (const bytes of [request('INVITE', { 'Call-ID': CALL_OF_2 }), request('INVITE', named)])
       assert.equal(outsideFarm().verdict(bytes), LOCAL);
   });
 
-  test('passes on what names a member', () => {
+  test('relays packets that name a member', () => {
     assert.deepEqual(outsideFarm().verdict(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(1)) })), relayTo(1));
     assert.deepEqual(outsideFarm().verdict(response(branch(TokenKind.outward, 2))), relayTo(2));
   });
 
-  test('passes on what names a member that is gone to the owner of its slot, in the farm', () => {
+  test('relays packets that name a departed member to the owner of their slot', () => {
     const { verdict, packet } = outsideFarm().decide(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(DEAD)) }));
     assert.deepEqual([verdict, packet.orphan], [relayTo(2), true]);
   });
 
-  test('is found by its token from every member', () => {
+  test('is reached by its token from every member', () => {
     const member = new Member(buildOwnerTables(view, 1, 1));
     assert.deepEqual(member.verdict(request('BYE', { 'Call-ID': CALL_OF_2, ...route(dialog(3)) })), relayTo(3));
     assert.deepEqual(member.verdict(response(branch(TokenKind.outward, 3))), relayTo(3));
   });
 
-  test('gives back what a member with an older view has brought it for its slot', () => {
+  test('returns a packet that a member with an older view relayed to it by slot', () => {
     assert.deepEqual(outsideFarm().verdict(request('INVITE', { 'Call-ID': CALL_OF_2 }), { hops: 1 }), relayTo(2));
   });
 
-  test('gets no second chance for the slots it had as a member', () => {
+  test('gets no second chance for its slots from its time as a member', () => {
     const steps = [
       [seat(1), seat(3)],
       [seat(1), seat(3, { incarnation: 2, weight: 0, role: 'disabled' })],
@@ -447,7 +447,7 @@ describe('a node that is not in the farm', () => {
 });
 
 describe('the second chance', () => {
-  test('offers a packet without state to the previous owner of its slot, marked', () => {
+  test('offers a marked packet without state to the previous owner of its slot', () => {
     const { member, callId } = moved();
     member.told.set(2, 1);
     const { verdict, packet } = member.decide(request('CANCEL', { 'Call-ID': callId }));
@@ -455,7 +455,7 @@ describe('the second chance', () => {
     assert.equal(packet.secondChance, SecondChance.offered);
   });
 
-  test('ends when the previous owner holds no call from its time as owner any more', () => {
+  test('ends when the previous owner has no call from its time as owner any more', () => {
     const { member, callId } = moved();
     for (const [heldSince, expected] of [
       [0, LOCAL],
@@ -467,7 +467,7 @@ describe('the second chance', () => {
     }
   });
 
-  test('is not needed for a call that the new owner holds', () => {
+  test('is skipped for a call that the new owner has', () => {
     const { member, callId } = moved();
     member.told.set(2, 1);
     member.held.add(keyOf(member.tables, callId));
@@ -476,14 +476,14 @@ describe('the second chance', () => {
     assert.equal(packet.secondChance, SecondChance.none);
   });
 
-  test('is taken by a previous owner that holds the call', () => {
+  test('ends at a previous owner that has the call', () => {
     const { member, callId } = moved(2);
     member.held.add(keyOf(member.tables, callId));
     const offered = { hops: 1, secondChance: SecondChance.offered };
     assert.equal(member.verdict(request('CANCEL', { 'Call-ID': callId }), offered), LOCAL);
   });
 
-  test('is handed back, marked, by a previous owner that does not', () => {
+  test('returns the marked packet from a previous owner that does not have the call', () => {
     const { member, callId } = moved(2);
     const offered = { hops: 1, secondChance: SecondChance.offered };
     const { verdict, packet } = member.decide(request('CANCEL', { 'Call-ID': callId }), offered);
@@ -491,14 +491,14 @@ describe('the second chance', () => {
     assert.equal(packet.secondChance, SecondChance.returned);
   });
 
-  test('is given once: what comes back stays', () => {
+  test('happens once: a returned packet stays', () => {
     const { member, callId } = moved();
     member.told.set(2, 1);
     const returned = { hops: 2, secondChance: SecondChance.returned };
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), returned), LOCAL);
   });
 
-  test('goes on from one that does not hold the call to the one that had the slot before it, and only then back', () => {
+  test('goes from a previous owner without the call to the owner before it, and only then back', () => {
     const history = viewOf([seat(1)], [seat(1), seat(2)], [seat(1), seat(2), seat(3)]);
     const at = (self: number): Member => new Member(buildOwnerTables(history, self, 1));
     const callId = callIdOf(at(3).tables, 3, 2);
@@ -515,7 +515,7 @@ describe('the second chance', () => {
     assert.deepEqual(ask(3, { hops: 4, secondChance: returned }), [LOCAL, returned]);
   });
 
-  test('ends where a member sends it that knows a newer view, though ours says that it is that member’s', () => {
+  test("ends when a member with a newer view sends the packet, even if this member's view names that member as owner", () => {
     const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 1, 1));
     const invite = request('INVITE', { 'Call-ID': callIdOf(member.tables, 2) });
     assert.equal(member.verdict(invite, { hops: 1 }), relayTo(2));
@@ -524,7 +524,7 @@ describe('the second chance', () => {
     assert.equal(member.verdict(invite, { hops: 1, newerFrom: 2, secondChance: SecondChance.offered }), relayTo(2));
   });
 
-  test('is given also by a member that owns the slot only by the newer view of whoever sent the packet', () => {
+  test('is also given by a member that owns the slot only in the newer view of the sender', () => {
     const member = new Member(buildOwnerTables(viewOf([seat(1)], [seat(1), seat(2), seat(3)]), 3, 1));
     const callId = callIdOf(member.tables, 2, 1);
     member.told.set(1, 1);
@@ -535,7 +535,7 @@ describe('the second chance', () => {
     assert.equal(member.verdict(invite, returned), LOCAL);
   });
 
-  test('leaves out one that holds nothing of its time for the one before it', () => {
+  test('skips a previous owner that has no call of its time', () => {
     const history = viewOf([seat(1)], [seat(1), seat(2)], [seat(1), seat(2), seat(3)]);
     const member = new Member(buildOwnerTables(history, 3, 1));
     member.told.set(1, 1);
@@ -544,7 +544,7 @@ describe('the second chance', () => {
     assert.equal(member.verdict(request('CANCEL', { 'Call-ID': callId })), relayTo(1));
   });
 
-  test('is the new owner’s to give, no other member’s', () => {
+  test('is given only by the new owner', () => {
     const { member, callId } = moved(3);
     member.told.set(2, 1);
     const { verdict, packet } = member.decide(request('INVITE', { 'Call-ID': callId }));
@@ -552,13 +552,13 @@ describe('the second chance', () => {
     assert.equal(packet.secondChance, SecondChance.none);
   });
 
-  test('is not for packets that a token brought here', () => {
+  test('is not given for packets that a token brought here', () => {
     const { member, callId } = moved();
     member.told.set(2, 1);
     assert.equal(member.verdict(request('BYE', { 'Call-ID': callId, ...route(dialog(1)) })), LOCAL);
   });
 
-  test('is not this member’s own: when no member has a weight, the previous owner keeps what comes to it', () => {
+  test('skips this member itself: when no member has a weight, the previous owner keeps its packets', () => {
     const active = [seat(1), seat(2)];
     const idle = active.map((each) => ({ ...each, weight: 0 }));
     const member = new Member(buildOwnerTables(viewOf(active, idle), 1, 1));
@@ -566,7 +566,7 @@ describe('the second chance', () => {
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': callIdOf(member.tables, 0, 1) })), LOCAL);
   });
 
-  test('does not go to a previous owner without a seat', () => {
+  test('skips a previous owner without a seat', () => {
     const view = viewOf([seat(1), seat(2)], [seat(1)]);
     const member = new Member(buildOwnerTables(view, 1, 1));
     member.told.set(2, 1);
@@ -574,7 +574,7 @@ describe('the second chance', () => {
   });
 });
 
-describe('a packet that has been relayed as often as the limit says', () => {
+describe('a packet at the hop limit', () => {
   const cases: readonly (readonly [string, Buffer, Verdict])[] = [
     ['by its slot', request('INVITE', { 'Call-ID': CALL }), relayTo(5)],
     ['by a token in Route', request('BYE', route(dialog(3))), relayTo(3)],
@@ -583,13 +583,13 @@ describe('a packet that has been relayed as often as the limit says', () => {
     ['by a dead owner’s branch', response(branch(TokenKind.outward, DEAD), { 'Call-ID': CALL }), relayTo(5)],
   ];
   for (const [why, bytes, before] of cases) {
-    test(`stays where it is, though ${why} it belongs elsewhere`, () => {
+    test(`stays at its member, even if ${why} it belongs to another one`, () => {
       assert.equal(one().verdict(bytes, { hops: HOP_LIMIT - 1 }), before);
       assert.equal(one().verdict(bytes, { hops: HOP_LIMIT }), LOCAL);
     });
   }
 
-  test('gets no second chance, nor does one that could not come back', () => {
+  test('gets no second chance, nor does a packet that could not return', () => {
     const { member, callId } = moved();
     member.told.set(2, 1);
     assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId }), { hops: HOP_LIMIT - 2 }), relayTo(2));
@@ -607,7 +607,7 @@ describe('a packet whose owner has no seat', () => {
     ['a CANCEL', (callId) => request('CANCEL', { 'Call-ID': callId }, uri(dialog(DEAD)))],
   ];
   for (const [what, make] of orphans) {
-    test(`goes to the slot’s owner, marked: ${what}`, () => {
+    test(`goes to the slot’s owner with a mark: ${what}`, () => {
       const away = one().decide(make(CALL));
       assert.equal(away.verdict, relayTo(5));
       assert.ok(away.packet.orphan);
@@ -622,7 +622,7 @@ describe('a packet whose owner has no seat', () => {
       assert.equal(one().decide(bytes, { orphan: true }).packet.orphan, false);
   });
 
-  test('is none while the owner drains', () => {
+  test('needs no mark while the owner drains', () => {
     const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2, { state: 'draining' })]), 1, 1));
     const { verdict, packet } = member.decide(request('BYE', route(dialog(2))));
     assert.equal(verdict, relayTo(2));
@@ -630,9 +630,10 @@ describe('a packet whose owner has no seat', () => {
   });
 });
 
-// Farms. Every member decides by its own tables; a packet is followed from where it comes in to where it stays.
+// Farms. Every member decides by its own tables; the test follows a packet from its ingress to the member that keeps
+// it.
 
-/** Histories of a farm of up to five members; a farm may stand at any two views that follow each other. */
+/** Histories of a farm of up to five members; its members may have any two successive views. */
 const HISTORIES: readonly (readonly View[])[] = [
   [[1, 2, 3, 4, 5].map((number) => seat(number))],
   [[1, 2, 3, 4].map((n) => seat(n)), [1, 2, 3, 4, 5].map((n) => seat(n))],
@@ -667,7 +668,7 @@ const text = fc
 const callId = fc.string({ unit: fc.constantFrom(...'abcXYZ019-.!%*_+`~()<>:"/[]?{}@'), minLength: 1, maxLength: 40 });
 const maybe = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(arbitrary, { nil: undefined });
 
-/** Any request, and any response that carries a token of the farm. */
+/** Any request, and any response with a token of the farm. */
 const packetBytes: fc.Arbitrary<{ readonly bytes: Buffer; readonly callId: string }> = fc
   .record({
     method: fc.constantFrom('INVITE', 'ACK', 'BYE', 'CANCEL', 'REGISTER', 'PRACK', 'WHATEVER'),
@@ -692,7 +693,7 @@ const packetBytes: fc.Arbitrary<{ readonly bytes: Buffer; readonly callId: strin
     return { bytes, callId: parts.callId };
   });
 
-/** Members 1 to 5; `viewAt` says by which view each decides. */
+/** Returns members 1 to 5; `viewAt` gives the view of each. */
 function farmAt(viewAt: (number: number) => View): ReadonlyMap<number, Member> {
   return new Map(
     [1, 2, 3, 4, 5].map((self) => [self, new Member({ ...BUILT.get(viewAt(self))!, self, incarnation: 1 })]),
@@ -714,7 +715,7 @@ function follow(farm: ReadonlyMap<number, Member>, ingress: number, bytes: Buffe
 }
 
 describe('in a farm of five', () => {
-  test('all members agree on one owner of every packet, and it gets there within the hop limit', () => {
+  test('all members agree on one owner of every packet, and the packet reaches it within the hop limit', () => {
     const heldSince = fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 6, maxLength: 6 });
     fc.assert(
       fc.property(fc.constantFrom(...HISTORIES), packetBytes, heldSince, (views, { bytes }, told) => {
@@ -732,7 +733,7 @@ describe('in a farm of five', () => {
     );
   });
 
-  test('a call that the previous owner of its slot still holds is found there, wherever its packets come in', () => {
+  test('a call that the previous owner of its slot still has is found there from every ingress', () => {
     const after = HISTORIES[3]!.at(-1)!;
     const tables = BUILT.get(after)!;
     let found = 0;
@@ -752,7 +753,7 @@ describe('in a farm of five', () => {
     assert.ok(found > 20, 'slots have moved');
   });
 
-  test('whose members see two views that follow each other, a packet still ends at one member, within the hop limit', () => {
+  test('a packet ends at one member within the hop limit while members have two successive views', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(...HISTORIES.slice(1)),

@@ -1,4 +1,4 @@
-// The tables of the owner lookup: owners, and the previous owners that get a second chance.
+// Tables of the owner lookup: owners, and previous owners for the second chance.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -14,7 +14,7 @@ function seat(number: number, change: Partial<Seat> = {}): Seat {
   return { id: `fe${number}`, number, incarnation: 1, weight: 100, state: 'active', ...change };
 }
 
-/** Every view of a history, the last one last. */
+/** Returns every view of a history in order. */
 function views(...steps: readonly (readonly Seat[])[]): View[] {
   const all: View[] = [];
   for (const seats of steps) all.push(nextView(all.at(-1), seats, SEED));
@@ -25,7 +25,7 @@ function tables(...steps: readonly (readonly Seat[])[]): OwnerTables {
   return buildOwnerTables(views(...steps).at(-1)!, 1, 1);
 }
 
-/** All who owned a slot before its owner. */
+/** Returns all previous owners of slots. */
 function previousOwners(built: OwnerTables): number[] {
   const owners = new Set(Array.from({ length: SLOTS }, (_, slot) => previousOf(built, slot).owner));
   owners.delete(0);
@@ -33,13 +33,13 @@ function previousOwners(built: OwnerTables): number[] {
 }
 
 describe('owner tables', () => {
-  test('of two views that differ in weights alone are two', () => {
+  test('differ for two views that differ only in weights', () => {
     const share = (weight: number): number =>
       tables([seat(1), seat(2, { weight })]).slots.filter((owner) => owner === 2).length;
     assert.ok(share(100) > share(50) && share(50) > share(10));
   });
 
-  test('say who is who', () => {
+  test('name the seats, this member and the owners', () => {
     const view = views([seat(1), seat(2, { state: 'draining' })]).at(-1)!;
     const built = buildOwnerTables(view, 2, 1);
     assert.deepEqual([built.epoch, built.self, built.incarnation], [1, 2, 1]);
@@ -51,11 +51,11 @@ describe('owner tables', () => {
     );
   });
 
-  test('of a farm that never changed give no second chance', () => {
+  test('give no second chance in a farm without changes', () => {
     assert.deepEqual(previousOwners(tables([seat(1), seat(2)])), []);
   });
 
-  test('give the slots of a member that joined a second chance with those who had them', () => {
+  test('give the slots of a joined member a second chance at their earlier owners', () => {
     const [before, after] = views([seat(1), seat(2)], [seat(1), seat(2), seat(3)]) as [View, View];
     const earlier = buildSlots(generationOf(before));
     const built = buildOwnerTables(after, 1, 1);
@@ -66,19 +66,19 @@ describe('owner tables', () => {
     }
   });
 
-  test('give no second chance with a member that has no seat any more', () => {
+  test('give no second chance at a member without a seat', () => {
     const built = tables([seat(1), seat(2)], [seat(1)]);
     assert.deepEqual(previousOwners(built), []);
   });
 
-  test('give a second chance with a member that drains', () => {
+  test('give a second chance at a draining member', () => {
     const built = tables([seat(1), seat(2)], [seat(1), seat(2, { state: 'draining' })]);
     assert.ok(built.slots.every((owner) => owner === 1));
     const earlier = buildSlots({ epoch: 1, shares: [1, 2].map((number) => ({ number, weight: 100 })) });
     for (let slot = 0; slot < SLOTS; slot++) assert.equal(previousOf(built, slot).owner, earlier[slot] === 2 ? 2 : 0);
   });
 
-  test('look behind a member that has gone for the one before it', () => {
+  test('skip a departed member and give the second chance at the owner before it', () => {
     const all = views([seat(1), seat(2)], [seat(1), seat(2), seat(3)], [seat(1), seat(2), seat(4)]);
     const [first, second, last] = all.map((view) => buildSlots(generationOf(view))) as [
       Uint16Array,
@@ -97,7 +97,7 @@ describe('owner tables', () => {
     );
   });
 
-  test('ask nobody twice: who owned a slot in a newer generation, too, has been asked there', () => {
+  test('name each earlier owner once, in its newest generation', () => {
     const slots = (owner: number) => new Uint16Array(SLOTS).fill(owner);
     const earlier = [2, 3, 2].map((owner, age) => ({ epoch: 9 - age, slots: slots(owner) }));
     const built: OwnerTables = { ...tables([seat(1), seat(2), seat(3)]), slots: slots(1), earlier };
@@ -107,12 +107,12 @@ describe('owner tables', () => {
     assert.equal(earlierOwner(built, 7, 2, found), 0);
   });
 
-  test('after a member came and went send its slots home, with nobody else to ask', () => {
+  test('give no second chance after a member has joined and left, because its slots are back', () => {
     const built = tables([seat(1), seat(2)], [seat(1), seat(2), seat(3)], [seat(1), seat(2)]);
     assert.deepEqual(previousOwners(built), []);
   });
 
-  test('name over any history of joins, drains and leaves the newest other owner that still has a seat, and its last epoch', () => {
+  test('name the newest other owner with a seat and its last epoch, after any history of joins, drains and leaves', () => {
     const crowd = fc
       .array(fc.constantFrom<'active' | 'draining' | undefined>('active', 'active', 'draining', undefined), {
         minLength: 5,
@@ -144,7 +144,7 @@ describe('owner tables', () => {
     );
   });
 
-  test('of a member alone make it the owner of every slot', () => {
+  test('make a single member the owner of every slot', () => {
     const built = aloneTables(9, 3, SEED);
     assert.ok(built.slots.every((owner) => owner === 9));
     assert.deepEqual([built.epoch, built.self, built.incarnation, built.seats.get(9)?.incarnation], [0, 9, 3, 3]);

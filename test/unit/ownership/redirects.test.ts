@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Redirects } from '../../../src/ownership/redirects.ts';
 
-test('what was entered last is remembered, and no more than it has been given room for', () => {
+test('the newest entries are kept, up to the given number', () => {
   const redirects = new Redirects(4096);
   for (let key = 1; key <= 4096; key++) redirects.set(key, 2);
   redirects.set(1, 3);

@@ -1,4 +1,4 @@
-// The slot table: the same everywhere, fair by weight, and nearly all of it stays when a member comes or goes.
+// The slot table: the same at every member, fair by weight, and almost stable when a member joins or leaves.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -10,7 +10,7 @@ function generation(numbers: readonly number[], weight: (number: number) => numb
   return { epoch: 1, shares: numbers.map((number) => ({ number, weight: weight(number) })) };
 }
 
-/** Slots per owner. */
+/** Returns the number of slots by owner. */
 function tally(slots: Uint16Array): Map<number, number> {
   const counts = new Map<number, number>();
   for (const owner of slots) counts.set(owner, (counts.get(owner) ?? 0) + 1);
@@ -24,7 +24,7 @@ function moved(a: Uint16Array, b: Uint16Array): number {
 const members = fc.uniqueArray(fc.integer({ min: 1, max: 65535 }), { minLength: 2, maxLength: 20 });
 
 describe('the slot table', () => {
-  test('stays as it is today: members of two versions must agree', () => {
+  test('never changes between versions, because members of two versions must agree', () => {
     const even = buildSlots(generation([1, 2, 3]));
     assert.deepEqual([...even.subarray(0, 16)], [1, 2, 1, 1, 2, 2, 1, 2, 3, 3, 3, 2, 2, 2, 3, 2]);
     const weighted = buildSlots(generation([1, 2, 3], (number) => 100 * number));
@@ -45,7 +45,7 @@ describe('the slot table', () => {
     );
   });
 
-  test('moves to a member that joins its share and nothing else, at most 1.2 times the ideal', () => {
+  test('gives a joining member its share and moves no other slot, at most 1.2 times the ideal', () => {
     fc.assert(
       fc.property(members, fc.integer({ min: 1, max: 65535 }), (numbers, joining) => {
         fc.pre(!numbers.includes(joining));
@@ -60,7 +60,7 @@ describe('the slot table', () => {
     );
   });
 
-  test('moves from a member that leaves its share and nothing else, at most 1.2 times the ideal', () => {
+  test("takes a leaving member's share and moves no other slot, at most 1.2 times the ideal", () => {
     fc.assert(
       fc.property(members, fc.nat(), (numbers, index) => {
         const leaving = numbers[index % numbers.length]!;
@@ -75,7 +75,7 @@ describe('the slot table', () => {
     );
   });
 
-  test('moves only to a member whose weight rises', () => {
+  test('moves slots only to a member whose weight rises', () => {
     const before = buildSlots(generation([1, 2, 3, 4]));
     const after = buildSlots(generation([1, 2, 3, 4], (number) => (number === 2 ? 150 : 100)));
     after.forEach((owner, slot) => {
@@ -83,7 +83,7 @@ describe('the slot table', () => {
     });
   });
 
-  test('is even among members of one weight', () => {
+  test('is even among members with equal weights', () => {
     for (const count of [2, 3, 5, 10, 20]) {
       const counts = tally(buildSlots(generation(Array.from({ length: count }, (_, i) => i + 1))));
       for (const [number, slots] of counts)
@@ -104,12 +104,12 @@ describe('the slot table', () => {
       assert.ok(Math.abs(counts.get(number)! / SLOTS - weight / 1000) < 0.008, `member ${number}`);
   });
 
-  test('belongs to one member alone, or to nobody', () => {
+  test('belongs to the only member, or to none when there is no member', () => {
     assert.deepEqual([...tally(buildSlots(generation([77])))], [[77, SLOTS]]);
     assert.deepEqual([...tally(buildSlots(generation([])))], [[0, SLOTS]]);
   });
 
-  test('is the same whether it is built anew or from any table that is known', () => {
+  test('is the same, built anew or from any earlier table', () => {
     const shares = fc.uniqueArray(
       fc.record({ number: fc.integer({ min: 1, max: 30 }), weight: fc.constantFrom(50, 100, 300) }),
       {
@@ -127,7 +127,7 @@ describe('the slot table', () => {
     );
   });
 
-  test('of a large farm is built in slices, and from a table that is known in few', () => {
+  test('is built in slices for a large farm, and in few slices from an earlier table', () => {
     const all = Array.from({ length: 200 }, (_, i) => i + 1);
     const pauses = (building: Generator<void, Uint16Array, void>): number => [...building].length;
     assert.ok(pauses(slotBuilding(generation(all))) >= 20);
@@ -145,13 +145,13 @@ describe('the slot of a Call-ID', () => {
     return out;
   };
 
-  test('stays as it is today, and tells cases apart', () => {
+  test('never changes between versions, and depends on the letter case', () => {
     const [lower, upper] = ['a84b4c76e66710@pc33.atlanta.com', 'A84b4c76e66710@pc33.atlanta.com'].map(hash);
     assert.deepEqual({ ...lower }, { slot: 16670, key: 8501333341973345 });
     assert.deepEqual({ ...upper }, { slot: 17238, key: 6461746074879792 });
   });
 
-  test('is a slot, with a key that is a safe integer', () => {
+  test('is within the range, with a key that is a safe integer', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         const { slot, key: number } = hash(text);
@@ -161,7 +161,7 @@ describe('the slot of a Call-ID', () => {
     );
   });
 
-  test('is another under another seed', () => {
+  test('differs with another seed', () => {
     const out = new CallHash();
     hashCallId(sipKey(Buffer.alloc(16)), Buffer.from('abc'), 0, 3, out);
     assert.notEqual(out.key, hash('abc').key);

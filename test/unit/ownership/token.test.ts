@@ -1,4 +1,4 @@
-// Tokens: what the farm signs it recognises, and nothing else.
+// Tokens: the farm accepts the tokens that it has signed, and no others.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -34,7 +34,7 @@ function check(text: string, ring = keys): TokenCheck {
 const sample = mintToken(keys, TokenKind.outward, 259, 0x010203, Buffer.from('nonce678'));
 
 describe('a token', () => {
-  test('says who minted it, and carries its value', () => {
+  test('contains its member and its value', () => {
     fc.assert(
       fc.property(kinds, numbers, incarnations, values, (kind, member, incarnation, value) => {
         assert.equal(check(mintToken(keys, kind, member, incarnation, value)), 'valid');
@@ -47,11 +47,11 @@ describe('a token', () => {
     );
   });
 
-  test('stays as it is today: members of two versions must agree', () => {
+  test('never changes between versions, because members of two versions must agree', () => {
     assert.equal(sample, 'sf3g1020o1081msrrecdijcdpoir4al4e266llu');
   });
 
-  test('is written at the offset it is given, inside a larger text', () => {
+  test('is written at the given offset inside of a larger text', () => {
     const bytes = Buffer.alloc(80, 0x2e);
     const end = writeToken(keys, TokenKind.dialog, 7, 9, new Uint8Array(0), 0, bytes, 5);
     assert.equal(bytes.toString('latin1', 0, 5), '.....');
@@ -59,7 +59,7 @@ describe('a token', () => {
     assert.equal(readToken(keys, bytes, 5, end, token), 'valid');
   });
 
-  test('of a branch makes a branch of at most 48 characters, in characters a token of RFC 3261 may have', () => {
+  test('makes a branch of at most 48 characters, all allowed in a token of RFC 3261', () => {
     const branch = MAGIC_COOKIE + sample;
     assert.ok(branch.length <= 48, `${branch.length}`);
     assert.match(branch, /^z9hG4bK[a-z0-9]+$/);
@@ -67,7 +67,7 @@ describe('a token', () => {
     assert.equal(token.member, 259);
   });
 
-  test('survives an element that changes the case', () => {
+  test('stays valid after an element has changed the letter case', () => {
     fc.assert(
       fc.property(fc.infiniteStream(fc.boolean()), (upper) => {
         const changed = (MAGIC_COOKIE + sample)
@@ -81,7 +81,7 @@ describe('a token', () => {
 });
 
 describe('a token is refused', () => {
-  test('with any one bit of its octets changed', () => {
+  test('after a change of any single bit of its octets', () => {
     const octets = new Uint8Array(40);
     const length = base32Decode(Buffer.from(sample), 2, sample.length, octets);
     for (let bit = 0; bit < length * 8; bit++) {
@@ -93,7 +93,7 @@ describe('a token is refused', () => {
     }
   });
 
-  test('with any one bit of its characters changed, letter case apart', () => {
+  test('after a change of any single bit of its characters, except for the letter case', () => {
     for (let bit = 0; bit < sample.length * 8; bit++) {
       const text = Buffer.from(sample);
       text[bit >> 3]! ^= 1 << (bit & 7);
@@ -102,12 +102,12 @@ describe('a token is refused', () => {
     }
   });
 
-  test('when it is cut or made longer, wherever', () => {
+  test('when it is cut or extended at any place', () => {
     for (let length = 0; length < sample.length; length++) assert.notEqual(check(sample.slice(0, length)), 'valid');
     for (const tail of ['0', '00', 'sf', '.', '0'.repeat(100)]) assert.equal(check(sample + tail), 'forged', tail);
   });
 
-  test('when its parts come from two good tokens', () => {
+  test('when its parts come from two valid tokens', () => {
     const other = mintToken(keys, TokenKind.outward, 260, 0x010203, Buffer.from('nonce679'));
     for (let at = 3; at < sample.length - 1; at++) {
       const mixed = sample.slice(0, at) + other.slice(at);
@@ -124,14 +124,14 @@ describe('a token is refused', () => {
     );
   });
 
-  test('and is called none where nothing looks like one', () => {
+  test('as no token at all when the text does not look like one', () => {
     for (const text of ['', 's', 'sf', 'sf0', 'sfoobar', 'z9hG4bK', `sg${sample.slice(2)}`, `xf${sample.slice(2)}`])
       assert.equal(check(text), 'none', text);
     for (const branch of ['', 'z9hG4bK', 'z9hG4bKnashds8', sample, `z9hG4b${sample}`])
       assert.equal(readBranchToken(keys, Buffer.from(branch), 0, branch.length, token), 'none', branch);
   });
 
-  test('whatever the octets are, without a throw', () => {
+  test('without a throw, whatever the octets are', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 80 }), (noise) => {
         assert.notEqual(check(`sf${noise}`), 'valid');
@@ -139,7 +139,7 @@ describe('a token is refused', () => {
     );
   });
 
-  test('when it ends behind the range it is read from', () => {
+  test('when it ends outside of the given range', () => {
     const bytes = Buffer.from(sample);
     assert.notEqual(readToken(keys, bytes, 0, bytes.length - 1, token), 'valid');
   });
@@ -155,13 +155,13 @@ describe('while keys rotate', () => {
     assert.equal(check(minted([NEW]), both), 'valid');
   });
 
-  test('a member that has only the old key, or a removed key, is told apart', () => {
+  test('a member with only the old key, or with a removed key, reports a forged token', () => {
     assert.equal(check(minted([NEW, OLD]), keyring([OLD, NEW])), 'valid');
     assert.equal(check(minted([OLD]), keyring([NEW])), 'forged');
     assert.equal(check(minted([NEW]), keyring([OLD])), 'forged');
   });
 
-  test('two keys that share an id both verify', () => {
+  test('two keys with the same id both verify', () => {
     const byId = new Map<number, string>();
     let pair: readonly string[] | undefined;
     for (let i = 0; !pair; i++) {

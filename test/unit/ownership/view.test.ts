@@ -1,4 +1,4 @@
-// Which view follows which.
+// Successors of a view.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { generationOf, HISTORY_LENGTH, nextView, type Seat, type View } from '../../../src/ownership/view.ts';
@@ -9,13 +9,13 @@ function seat(number: number, change: Partial<Seat> = {}): Seat {
   return { id: `fe${number}`, number, incarnation: 1, weight: 100, state: 'active', ...change };
 }
 
-/** The view after each of `steps` in turn. */
+/** Returns the view after all `steps`. */
 function history(...steps: readonly (readonly Seat[])[]): View {
   return steps.reduce<View | undefined>((last, seats) => nextView(last, seats, SEED), undefined)!;
 }
 
 describe('the next view', () => {
-  test('keeps what other members left behind while one member flaps', () => {
+  test('keeps the shares of other members in its history while one member flaps', () => {
     const down = [seat(1), seat(2, { weight: 0 }), seat(3)];
     const up = [seat(1), seat(2), seat(3)];
     const flapped = history([seat(1), seat(2)], up, down, up, down, up, down, up);
@@ -23,7 +23,7 @@ describe('the next view', () => {
     assert.deepEqual(shares, ['1,3', '1,2,3', '1,2']);
   });
 
-  test('of a farm without one is epoch 1, with the seed that was drawn', () => {
+  test('has epoch 1 and the drawn seed in a farm without a view', () => {
     assert.deepEqual(nextView(undefined, [seat(2), seat(1)], SEED), {
       v: 1,
       epoch: 1,
@@ -33,7 +33,7 @@ describe('the next view', () => {
     });
   });
 
-  test('is the last one when nothing changed, whatever the order of seats and fields', () => {
+  test('is the same one when nothing has changed, whatever the order of seats and fields', () => {
     const last = history([seat(1), seat(2)]);
     const { id, number, incarnation, weight, state } = seat(1);
     assert.equal(nextView(last, [seat(2), { state, weight, incarnation, number, id }], 'other'), last);
@@ -45,13 +45,13 @@ describe('the next view', () => {
     ['state', { state: 'draining' }],
     ['id', { id: 'other' }],
   ] as const)
-    test(`follows when the ${what} of a seat changes, by one epoch, and keeps the seed`, () => {
+    test(`has the next epoch and the same seed when the ${what} of a seat changes`, () => {
       const last = history([seat(1), seat(2)]);
       const next = nextView(last, [seat(1), seat(2, change)], 'another seed');
       assert.deepEqual([next.epoch, next.seed, next.seats[1]], [2, SEED, seat(2, change)]);
     });
 
-  test('remembers the shares it replaces, with the last epoch in which they held', () => {
+  test('keeps the replaced shares with their last epoch', () => {
     const view = history([seat(1)], [seat(1), seat(2)], [seat(1), seat(2, { incarnation: 2 })], [seat(1)]);
     assert.deepEqual(view.history, [
       { epoch: 3, shares: [1, 2].map((number) => ({ number, weight: 100 })) },
@@ -59,7 +59,7 @@ describe('the next view', () => {
     ]);
   });
 
-  test('remembers nothing when no slot moves: a restart, or a member that takes no calls', () => {
+  test('keeps no earlier shares when no slot moves: after a restart, or with a member that takes no calls', () => {
     const view = history(
       [seat(1)],
       [seat(1, { incarnation: 2 })],
@@ -69,12 +69,12 @@ describe('the next view', () => {
     assert.deepEqual([view.epoch, view.history], [4, []]);
   });
 
-  test('remembers no time without any owner', () => {
+  test('keeps no earlier shares without any owner', () => {
     const view = history([seat(1, { state: 'draining' })], [seat(1)]);
     assert.deepEqual(view.history, []);
   });
 
-  test('remembers the newest eight', () => {
+  test('keeps the newest eight', () => {
     const view = history(...Array.from({ length: 12 }, (_, i) => [seat(i + 1)]));
     assert.equal(view.history.length, HISTORY_LENGTH);
     assert.deepEqual(
@@ -83,7 +83,7 @@ describe('the next view', () => {
     );
   });
 
-  test('leaves the last one untouched', () => {
+  test('does not change the last one', () => {
     const last = history([seat(1), seat(2)]);
     const copy = structuredClone(last);
     nextView(last, [seat(3)], SEED);

@@ -1,9 +1,9 @@
-// What clients are told of a listener, as text in the configuration and in a member's record.
+// Advertised addresses and names of a listener, as text in the configuration and in a member's record.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { advertisedBy, advertisedIn, formatAdvertised, parseAdvertised } from '../../../src/packet/advertised.ts';
 
-describe('what clients of a TCP listener are told', () => {
+describe('the advertised value of a TCP listener', () => {
   for (const [text, host, port, transport, written = text] of [
     ['198.51.100.1:5060', '198.51.100.1', 5060, 'tcp'],
     ['198.51.100.1', '198.51.100.1', 5060, 'tcp', '198.51.100.1:5060'],
@@ -12,7 +12,7 @@ describe('what clients of a TCP listener are told', () => {
     ['sip.example.com:443;transport=tls', 'sip.example.com', 443, 'tls'],
     ['sip.example.com;transport=tcp', 'sip.example.com', 5060, 'tcp', 'sip.example.com:5060'],
   ] as const)
-    test(`is read from ${text}, and back from what is written`, () => {
+    test(`is read from ${text}, and from its own output`, () => {
       const advertised = advertisedBy('tcp', parseAdvertised(text)!);
       assert.deepEqual(advertised, { host, port, transport });
       assert.equal(formatAdvertised('tcp', advertised!), written);
@@ -41,7 +41,7 @@ test('a transport fits the listener by which its clients can come', () => {
   assert.deepEqual([fitting('udp'), fitting('tcp')], [['udp'], ['tcp', 'tls']]);
 });
 
-test('of a record what an endpoint cannot say goes before the endpoint', () => {
+test('in a record comes from its text before its endpoint', () => {
   const record = { transport: 'tcp', advertise: '10.0.0.1:5061' };
   assert.deepEqual(advertisedIn(record), { host: '10.0.0.1', port: 5061, transport: 'tcp' });
   assert.deepEqual(advertisedIn({ ...record, told: 'sip.example.com:5061;transport=tls' }), {

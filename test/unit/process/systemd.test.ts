@@ -14,7 +14,7 @@ function supervised(environment: Readonly<Record<string, string>>) {
   return { clock, told, supervisor };
 }
 
-test('systemd is told when the member is ready, reloads, and how long its drain may take', () => {
+test('systemd is notified of readiness, reloads, and the time limit of a drain', () => {
   const { told, supervisor } = supervised({ NOTIFY_SOCKET: '/run/systemd/notify' });
   supervisor.ready('works');
   supervisor.reloading();
@@ -26,7 +26,7 @@ test('systemd is told when the member is ready, reloads, and how long its drain 
   ]);
 });
 
-test('the watchdog is fed three times in its time, from the start until the end', () => {
+test('the watchdog is notified three times in its period, from the start until the end', () => {
   const { clock, told, supervisor } = supervised({ NOTIFY_SOCKET: '/run/systemd/notify', WATCHDOG_USEC: '30000000' });
   clock.advance(29_999);
   assert.deepEqual(told, [['WATCHDOG=1'], ['WATCHDOG=1']]);
@@ -35,7 +35,7 @@ test('the watchdog is fed three times in its time, from the start until the end'
   assert.equal(told.length, 2);
 });
 
-test('the watchdog gets nothing while something that should live does not', () => {
+test('the watchdog gets no notification while a required part does not work', () => {
   const clock = new FakeClock();
   const told: string[][] = [];
   let alive = true;
@@ -54,13 +54,13 @@ test('the watchdog gets nothing while something that should live does not', () =
   assert.deepEqual(told, [['WATCHDOG=1']]);
 });
 
-test('a watchdog meant for another process is not fed', () => {
+test('a watchdog for another process gets no notification', () => {
   const { clock, told } = supervised({ NOTIFY_SOCKET: '/s', WATCHDOG_USEC: '30000000', WATCHDOG_PID: '1' });
   clock.advance(60_000);
   assert.deepEqual(told, []);
 });
 
-test('without systemd nobody is told anything', () => {
+test('no notification is sent without systemd', () => {
   const { clock, told, supervisor } = supervised({ WATCHDOG_USEC: '30000000' });
   supervisor.ready('works');
   supervisor.stopping(1);
@@ -68,7 +68,7 @@ test('without systemd nobody is told anything', () => {
   assert.deepEqual(told, []);
 });
 
-test('messages reach systemd in their order, however long one takes', async (t) => {
+test('notifications reach systemd in order, however long one takes', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'sipfarm-notify-'));
   const heard = join(folder, 'heard');
   const program = join(folder, 'systemd-notify');

@@ -1,4 +1,5 @@
-// A test file that hangs is ended and named, and the run goes on. In a process of its own, because a run within a run does nothing.
+// A test file that hangs is ended and named, and the run goes on. It runs in its own process, because a run within a
+// run does nothing.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -16,7 +17,7 @@ test('waits for ever', { timeout: 1 }, async () => {
 const FOLLOWS = `
 import { test } from 'node:test';
 test('comes after', () => {});`;
-/** The limit of the file is over when its test has run into the test's own. */
+/** The limit of the file ends after its test has reached the test's own limit. */
 const RUNS = `
 import { run } from 'node:test';
 const { limitFiles } = await import(process.argv[2]);
@@ -34,7 +35,7 @@ tests.on('test:fail', ({ name }) => {
 tests.on('test:pass', ({ name }) => console.log('passed: ' + name));
 tests.resume();`;
 
-test('a test file that goes on after its time is ended, with the name of the test that hangs, and the run goes on', async (t) => {
+test('a test file that exceeds its time is ended with the name of the hanging test, and the run goes on', async (t) => {
   const folder = await mkdtemp(path.join(tmpdir(), 'sipfarm-limit-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const [hangs, follows, runs] = ['1.test.mjs', '2.test.mjs', 'run.mjs'].map((name) => path.join(folder, name));

@@ -1,4 +1,4 @@
-// The linter enforces the one direction of imports: planted violations must be found, and allowed imports must pass.
+// The linter enforces the one direction of imports: it finds planted violations and accepts allowed imports.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import {
@@ -56,7 +56,7 @@ const ALLOWED = [
 
 describe('the linter', () => {
   const planted = mkdtempSync(path.join(tmpdir(), 'sipfarm-lint-'));
-  /** The rules broken, by file. One run of the linter for all files. */
+  /** Broken rules by file. The linter runs once for all files. */
   const faults = new Map<string, string[]>();
 
   before(() => {
@@ -76,17 +76,17 @@ describe('the linter', () => {
   after(() => rmSync(planted, { recursive: true }));
 
   for (const [file, specifier] of FORBIDDEN)
-    test(`${file} may not import ${specifier}`, () => {
+    test(`refuses in ${file} the import of ${specifier}`, () => {
       assert.deepEqual(faults.get(file), ['lint/style/noRestrictedImports']);
     });
   for (const [file, specifier] of ALLOWED)
-    test(`${file} may import ${specifier}`, () => assert.equal(faults.get(file), undefined));
+    test(`accepts in ${file} the import of ${specifier}`, () => assert.equal(faults.get(file), undefined));
 });
 
 describe('rooms.json', () => {
   const rooms = roomNames(readFloors());
 
-  test('names every folder of src, and no other', () => {
+  test('names every folder of src and no others', () => {
     const folders = readdirSync(path.join(root, 'src'), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
       .map(({ parentPath }) => path.relative(path.join(root, 'src'), parentPath));

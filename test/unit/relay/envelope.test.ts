@@ -1,4 +1,4 @@
-// The frame of the relay link: its octets, and what is refused.
+// Octets of a relay frame, and refused frames.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -19,7 +19,7 @@ const secrets = ['11'.repeat(32), '22'.repeat(32), '33'.repeat(32)] as const;
 const keys = keyring([secrets[0]]);
 const message = Buffer.from('OPTIONS sip:a@example.com SIP/2.0\r\nContent-Length: 0\r\n\r\n');
 
-/** The incarnation that reads, and that frames are bound to. */
+/** Incarnation of the reader, to which frames are bound. */
 const OWN = 0x20_2122;
 
 function sample(change: Partial<Frame> = {}): Frame {
@@ -57,7 +57,7 @@ function decode(bytes: Buffer, ring = keys, own = OWN): EnvelopeFault | Frame {
 }
 
 describe('a relay frame', () => {
-  test('begins as the PROXY protocol specification 2.2 demands, over IPv4', () => {
+  test('begins as section 2.2 of the PROXY protocol specification demands, over IPv4', () => {
     const bytes = encode(sample());
     assert.equal(bytes.subarray(0, 12).toString('hex'), '0d0a0d0a000d0a515549540a');
     assert.equal(bytes[12], 0x21);
@@ -69,7 +69,7 @@ describe('a relay frame', () => {
     assert.equal(HEAD_IPV4, 71);
   });
 
-  test('has the fields of the diagram at their places', () => {
+  test('has the fields of the diagram in their places', () => {
     const bytes = encode(sample({ connection: 0x18191a1b }));
     assert.equal(bytes[13], 0x11, 'a message of a connection is STREAM');
     const keyIdAndFlags = ((keys.primary.id << 4) | 1).toString(16).padStart(2, '0');
@@ -86,7 +86,7 @@ describe('a relay frame', () => {
     );
   });
 
-  test('carries IPv6, and IPv4 beside IPv6 as IPv4-mapped', () => {
+  test('carries IPv6 addresses, and IPv4 addresses beside IPv6 as IPv4-mapped', () => {
     const bytes = encode(sample({ address: '2001:db8::1', localAddress: '2001:db8:0:1::5' }));
     assert.equal(bytes[13], 0x22);
     assert.equal(bytes.readUInt16BE(14), 36 + 43);
@@ -100,7 +100,7 @@ describe('a relay frame', () => {
     assert.deepEqual([mixed.address, mixed.localAddress], ['192.0.2.1', '::1']);
   });
 
-  test('comes back as it was, whatever its fields and message', () => {
+  test('is decoded to the same fields and message, whatever they are', () => {
     const number = fc.integer({ min: 0, max: 0xffff });
     const incarnation = fc.integer({ min: 0, max: 0xffffff });
     const word = fc.integer({ min: 0, max: 0xffffffff });
@@ -143,13 +143,13 @@ describe('a relay frame', () => {
     );
   });
 
-  test('without addresses has zeros in their place', () => {
+  test('without addresses has zeros in their places', () => {
     const back = decode(encode(sample({ address: '', port: 0, localAddress: '', localPort: 0 })));
     assert.ok(back instanceof Frame);
     assert.deepEqual([back.address, back.localAddress], ['0.0.0.0', '0.0.0.0']);
   });
 
-  test('cut at any octet is refused, wherever it lies in the buffer', () => {
+  test('is refused when it is cut at any octet, wherever it is in the buffer', () => {
     for (const frame of [sample(), sample({ address: '2001:db8::1' })]) {
       const bytes = encode(frame);
       const room = Buffer.concat([Buffer.alloc(7, 1), bytes, Buffer.alloc(7, 2)]);
@@ -161,7 +161,7 @@ describe('a relay frame', () => {
     }
   });
 
-  test('with any single bit changed is refused', () => {
+  test('is refused when any single bit is changed', () => {
     for (const frame of [sample(), sample({ address: '2001:db8::1', connection: 7 })]) {
       const bytes = encode(frame);
       for (let bit = 0; bit < bytes.length * 8; bit++) {
@@ -173,7 +173,7 @@ describe('a relay frame', () => {
     }
   });
 
-  test('of another version, another family or another TLV is told apart from a forged one', () => {
+  test('has its own reason when version, family or TLV is another, different from that of a forged one', () => {
     const change = (at: number, octet: number): EnvelopeFault | Frame => {
       const bytes = encode(sample());
       bytes[at] = octet;
@@ -189,7 +189,7 @@ describe('a relay frame', () => {
     assert.equal(change(70, 0), 'mac');
   });
 
-  test('is taken by either key during a rotation, and by neither afterwards', () => {
+  test('is accepted with either key during a rotation, and with neither afterwards', () => {
     const oldFirst = keyring([secrets[0], secrets[1]]);
     const newFirst = keyring([secrets[1], secrets[0]]);
     assert.ok(decode(encode(sample(), message, oldFirst), newFirst) instanceof Frame);
@@ -197,7 +197,7 @@ describe('a relay frame', () => {
     assert.equal(decode(encode(sample(), message, oldFirst), keyring([secrets[1]])), 'mac');
   });
 
-  test('of another farm is refused, also when the two keys share their id', () => {
+  test('is refused when it is of another farm, even with the same key id', () => {
     assert.equal(decode(encode(sample(), message, keyring([secrets[2]]))), 'mac');
     let other = 0;
     let foreign = keyring([secrets[2]]);
@@ -205,14 +205,14 @@ describe('a relay frame', () => {
     assert.equal(decode(encode(sample(), message, foreign)), 'mac');
   });
 
-  test('can be looked at without a key', () => {
+  test('can be read without a key', () => {
     const bytes = encode(sample());
     const out = new Frame();
     assert.equal(decodeFrame(bytes, 0, bytes.length, undefined, UNBOUND, out), null);
     assert.equal(out.sender, 0x0102);
   });
 
-  test('bound to one incarnation of its receiver is told apart from a forged one at those near it, and is none for others', () => {
+  test('bound to one incarnation is accepted there; nearby incarnations report another incarnation, and others a forged frame', () => {
     const bytes = encode(sample());
     for (const [own, verdict] of [
       [OWN + 1, 'other-incarnation'],
@@ -229,14 +229,14 @@ describe('a relay frame', () => {
       assert.equal(decode(encode(sample({ bound: 1 })), keys, own) instanceof Frame, own === 1, `${own}`);
   });
 
-  test('bound to none is for no incarnation', () => {
+  test('bound to no incarnation is accepted by none', () => {
     const bytes = encode(sample({ bound: UNBOUND }));
     assert.ok(decode(bytes, keys, UNBOUND) instanceof Frame);
     for (const own of [1, 2, 127, 128, 255, 256, 512, OWN, 0xff_ffff])
       assert.ok(!(decode(bytes, keys, own) instanceof Frame), `${own}`);
   });
 
-  test('of version 1 is what members of before have made, and is bound to none', () => {
+  test('from an older member has version 1 and is bound to no incarnation', () => {
     const made =
       '0d0a0d0a000d0a515549540a21120037cb00710ac633640113c413c4e000280101710100030002000007620000070000' +
       '030000000012670000000c00000000adb0122ddfb5154c41434b207369703a626f62406578616d706c652e636f6d2053' +
@@ -249,7 +249,7 @@ describe('a relay frame', () => {
     assert.equal(encode(Object.assign(frame, { bound: 9 }), message, ring).toString('hex'), made);
   });
 
-  test('of random octets never throws', () => {
+  test('never throws on random octets', () => {
     const start = encode(sample()).subarray(0, 16);
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), fc.boolean(), (octets, likely) => {

@@ -1,4 +1,4 @@
-// IP packets with a source of our choice: read by an independent reader, every one is right, and together they are the datagram.
+// IP packets with a chosen source: an independent reader finds each one correct, and together they are the datagram.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -8,7 +8,7 @@ import { type Datagram, IpReader } from '../../fake/ip.ts';
 const TO = { 4: { address: '10.0.0.2', port: 5065 }, 6: { address: '2001:db8::2', port: 5065 } } as const;
 const FROM = { 4: '192.0.2.7', 6: '2001:db8:c::7' } as const;
 
-/** Copies of the packets that carry `message[start..end)`; undefined when it is refused. */
+/** Returns copies of the packets with `message[start..end)`; undefined when the message is refused. */
 function packetsOf(ip: IpPacket, from: string, port: number, to: { address: string; port: number }, message: Buffer) {
   const around = Buffer.concat([Buffer.of(1, 2, 3), message, Buffer.of(4, 5)]);
   if (!ip.begin(from, port, makeTarget(to), around, 3, around.length - 2)) return undefined;
@@ -33,8 +33,8 @@ const address6 = fc
     new URL(`http://[2001:${groups.map((group) => group.toString(16)).join(':')}]/`).hostname.slice(1, -1),
   );
 
-describe('a datagram in IP packets of our own making', () => {
-  test('comes out as it went in, whatever its length, the MTU and the order in which fragments arrive', () => {
+describe('a datagram in self-made IP packets', () => {
+  test('is reassembled unchanged, whatever its length, the MTU and the order of its fragments', () => {
     fc.assert(
       fc.property(
         family,
@@ -64,7 +64,7 @@ describe('a datagram in IP packets of our own making', () => {
     );
   });
 
-  test('is one packet as long as it fits the MTU, and fragments from one octet more on', () => {
+  test('is one packet up to the MTU, and has fragments from one octet more on', () => {
     for (const [version, headers] of [
       [4, 28],
       [6, 48],
@@ -77,7 +77,7 @@ describe('a datagram in IP packets of our own making', () => {
     }
   });
 
-  test('may be as long as a datagram can be, and no longer', () => {
+  test('can have the greatest length of a datagram and no more', () => {
     for (const version of [4, 6] as const) {
       const ip = new IpPacket(version === 6, 1500, 1);
       const reader = new IpReader();
@@ -89,7 +89,7 @@ describe('a datagram in IP packets of our own making', () => {
     }
   });
 
-  test('never says that it has no checksum, also when the sum comes out as zero', () => {
+  test('always has a checksum, also when the sum is zero', () => {
     const ip = new IpPacket(false, 1500, 1);
     const bare = packetsOf(ip, FROM[4], 5060, TO[4], Buffer.of(0, 0));
     // With the complement of its own checksum as payload a datagram sums up to zero.
@@ -99,7 +99,7 @@ describe('a datagram in IP packets of our own making', () => {
     assert.ok(new IpReader().take(packet!)?.bytes.equals(message));
   });
 
-  test('in fragments has an identification of its own, the same in all of them, and whole ones use none up', () => {
+  test('has one identification for all its fragments, and an unfragmented one uses no identification', () => {
     const identify = (packet: Buffer): number => packet.readUInt16BE(4);
     const ip = new IpPacket(false, 576, 0xfffe);
     const sets = Array.from({ length: 3 }, () => {
@@ -118,14 +118,14 @@ describe('a datagram in IP packets of our own making', () => {
   });
 
   for (const source of ['', '0.0.0.0', '0.1.2.3', '127.0.0.1', '224.0.0.1', '240.0.0.1', '255.255.255.255', FROM[6]])
-    test(`does not go to an IPv4 hatch when it comes from ${source || 'nowhere'}`, () => {
+    test(`is not sent to an IPv4 port when its source is ${source || 'empty'}`, () => {
       assert.equal(packetsOf(new IpPacket(false, 1500, 1), source, 5060, TO[4], Buffer.from('x')), undefined);
     });
   for (const source of ['', '::', '::1', '::ffff:192.0.2.7', 'fe80::1', 'fe80::1%eth0', 'ff02::1', FROM[4]])
-    test(`does not go to an IPv6 hatch when it comes from ${source || 'nowhere'}`, () => {
+    test(`is not sent to an IPv6 port when its source is ${source || 'empty'}`, () => {
       assert.equal(packetsOf(new IpPacket(true, 1500, 1), source, 5060, TO[6], Buffer.from('x')), undefined);
     });
-  test('goes when it comes from behind a translator (64:ff9b::/96)', () => {
+  test('is sent when its source is behind a translator (64:ff9b::/96)', () => {
     assert.ok(packetsOf(new IpPacket(true, 1500, 1), '64:ff9b::c000:207', 5060, TO[6], Buffer.from('x')));
   });
 });

@@ -1,4 +1,4 @@
-// Who answers, who is said to be gone, and what a peer tells of itself.
+// Probes between members: reachability, suspects, and the state that a peer reports of itself.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { encodeFrame, Frame, FrameKind, headOctets } from '../../../src/relay/envelope.ts';
@@ -17,7 +17,7 @@ async function farmOf(size: number): Promise<Member[]> {
   return members;
 }
 
-/** Cuts the datagrams between the members of a pair, both ways. */
+/** Cuts the datagrams between the members of a pair, in both directions. */
 function cut(...pairs: readonly (readonly [number, number])[]): void {
   network.reaches = (from, to) =>
     !pairs.some(([a, b]) => {
@@ -35,7 +35,7 @@ afterEach(async () => {
   await Promise.all(members.map(({ link }) => link.stop()));
 });
 
-test('a new peer has the benefit of the doubt, and a second later must have answered', async () => {
+test('a new peer counts as reachable at first, and must have answered a second later', async () => {
   const [a] = await farmOf(2);
   assert.ok(a);
   a.link.setPeers([{ number: 9, incarnation: 1, id: 'm9', relay: { address: '10.0.0.9', port: 1 } }]);
@@ -47,7 +47,7 @@ test('a new peer has the benefit of the doubt, and a second later must have answ
   assert.ok(!a.link.reachable(9));
 });
 
-test('a peer that falls silent is unreachable after a second, and reachable with its first answer', async () => {
+test('a silent peer is unreachable after a second, and reachable after its first answer', async () => {
   const [a, b] = await farmOf(2);
   assert.ok(a && b);
   await clock.pass(3000);
@@ -64,14 +64,14 @@ test('a peer that falls silent is unreachable after a second, and reachable with
   assert.ok(a.link.reachable(2));
 });
 
-test('the time of one hop is measured', async () => {
+test('the round trip time gives the time of one hop', async () => {
   const [a] = await farmOf(2);
   await clock.pass(1000, 1);
   assert.ok(a && a.hops.length >= 3);
   for (const seconds of a.hops) assert.ok(seconds >= 0.001 && seconds <= 0.003, `${seconds}`);
 });
 
-test('a peer tells the oldest epoch of a call it holds; until it has, it may hold any', async () => {
+test('a peer reports the oldest epoch of its calls; until its report it may have calls of any epoch', async () => {
   const [a, b] = await farmOf(2);
   assert.ok(a && b);
   b.self.heldSince = 42;
@@ -89,7 +89,7 @@ test('a peer tells the oldest epoch of a call it holds; until it has, it may hol
   assert.equal(a.link.heldSince(2), 0, 'one that cannot be reached cannot be offered anything');
 });
 
-test('a restarted peer has told nothing yet', async () => {
+test('a restarted peer has not reported yet', async () => {
   const [a, b] = await farmOf(2);
   assert.ok(a && b);
   await clock.pass(500);
@@ -99,7 +99,7 @@ test('a restarted peer has told nothing yet', async () => {
   assert.equal(a.link.heldSince(2), 1);
 });
 
-test('a member that two of three cannot reach is suspected by both, and by itself nobody is', async () => {
+test('a member that two of three cannot reach is suspected by both, and suspects no other itself', async () => {
   const [a, b, c] = await farmOf(3);
   assert.ok(a && b && c);
   await clock.pass(2000);
@@ -111,7 +111,7 @@ test('a member that two of three cannot reach is suspected by both, and by itsel
   assert.deepEqual([a.suspects, b.suspects, c.suspects], [[[3], []], [[3], []], []]);
 });
 
-test('a broken line between two of three members accuses nobody', async () => {
+test('a broken line between two of three members causes no suspicion', async () => {
   const [a, b, c] = await farmOf(3);
   assert.ok(a && b && c);
   cut([1, 2]);
@@ -120,7 +120,7 @@ test('a broken line between two of three members accuses nobody', async () => {
   assert.deepEqual([a.suspects, b.suspects, c.suspects], [[], [], []]);
 });
 
-test('of two members neither is suspected', async () => {
+test('neither of two members is suspected', async () => {
   const [a, b] = await farmOf(2);
   assert.ok(a && b);
   cut([1, 2]);
@@ -128,11 +128,11 @@ test('of two members neither is suspected', async () => {
   assert.deepEqual([a.suspects, b.suspects], [[], []]);
 });
 
-test('a member that stood still does not blame the others', async () => {
+test('a member that stood still does not suspect the others', async () => {
   const [a, b, c] = await farmOf(3);
   assert.ok(a && b && c);
   await clock.pass(1000);
-  // The timers run late by half a minute, and no answer has come in between.
+  // The timers fire half a minute late, and no answer has come in between.
   const now = clock.now.bind(clock);
   clock.now = () => now() + 30_000;
   clock.advance(250);
@@ -144,7 +144,7 @@ test('a member that stood still does not blame the others', async () => {
   assert.deepEqual([a.suspects, b.suspects, c.suspects], [[], [], []]);
 });
 
-test('an answer to a question of long ago proves nothing', async () => {
+test('an answer to an old probe is ignored', async () => {
   const [a, b] = await farmOf(2);
   assert.ok(a && b);
   await clock.pass(3000);
@@ -174,11 +174,11 @@ test('an answer to a question of long ago proves nothing', async () => {
   assert.equal(a.refused('kind') + a.refused('replayed') + a.refused('mac'), 0);
 });
 
-test('what a member reported before it fell silent does not count', async () => {
+test("a silent member's earlier report does not count", async () => {
   const [a] = await farmOf(5);
   assert.ok(a);
   await clock.pass(1000);
-  // 2, 3 and 4 lose 5, and 2 then falls silent itself: of the four others only 3 and 4 can say so to member 1.
+  // 2, 3 and 4 lose 5, and then 2 falls silent: only 3 and 4 of the four others can report it to member 1.
   cut([2, 5], [3, 5], [4, 5]);
   await clock.pass(2000);
   assert.deepEqual(a.suspects, [[5]]);
@@ -187,7 +187,7 @@ test('what a member reported before it fell silent does not count', async () => 
   assert.deepEqual(a.suspects, [[5], []]);
 });
 
-test('a connection to a peer that has been silent for five seconds is given up once, and dialled anew', async () => {
+test('a connection to a peer that is silent for five seconds is closed once and opened again', async () => {
   let dialled = 0;
   const connectTcp = network.connectTcp.bind(network);
   network.connectTcp = (remote, from) => {
@@ -206,7 +206,7 @@ test('a connection to a peer that has been silent for five seconds is given up o
   assert.equal(dialled, 2);
 });
 
-test('a peer that is not there is dialled every two seconds, no more', async () => {
+test('a connection to an absent peer is tried once in two seconds', async () => {
   let dialled = 0;
   const connectTcp = network.connectTcp.bind(network);
   network.connectTcp = (remote, from) => {
@@ -220,7 +220,7 @@ test('a peer that is not there is dialled every two seconds, no more', async () 
   assert.ok(dialled >= 30 && dialled <= 36, `${dialled}`);
 });
 
-test('five per cent of loss makes a peer look unreachable for less than a hundredth of the time', async () => {
+test('a loss of five per cent makes a peer look unreachable for less than a hundredth of the time', async () => {
   network = new FakeNetwork({ clock, loss: 0.05, seed: 7, delay: { min: 1, max: 2 } });
   const [a] = await farmOf(2);
   assert.ok(a);
@@ -234,7 +234,7 @@ test('five per cent of loss makes a peer look unreachable for less than a hundre
   assert.ok(missed < steps / 100, `${missed} of ${steps}`);
 });
 
-test('an unmeasurable load of replayed and doubled probes changes nothing', async () => {
+test('replayed and doubled probes change nothing', async () => {
   network.duplication = 1;
   const [a, b] = await farmOf(2);
   assert.ok(a && b);
@@ -243,7 +243,7 @@ test('an unmeasurable load of replayed and doubled probes changes nothing', asyn
   assert.deepEqual(a.link.reachablePeers(), [2]);
 });
 
-test('a link that has stopped leaves no timer behind', async () => {
+test('a stopped link leaves no timer behind', async () => {
   await farmOf(3);
   await clock.pass(1000);
   await Promise.all(members.map(({ link }) => link.stop()));

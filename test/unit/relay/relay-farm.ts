@@ -13,29 +13,29 @@ import { type PeerInfo, RelayLink } from '../../../src/relay/relay-link.ts';
 
 export const KEYS = keyring(['ab'.repeat(32)]);
 
-/** An address of these tests alone: the port that the datagrams of a link are given is free for its connections. */
+/** An address that only these tests use: each port that a link gets for datagrams is also free for connections. */
 export const LOOPBACK = '127.0.58.1';
 
 export interface MemberOptions {
   readonly network?: Network;
   readonly clock?: Clock;
   readonly address?: string;
-  /** Of the relay link; a free one by default. */
+  /** Port of the relay link; a free one by default. */
   readonly port?: number;
   readonly incarnation?: number;
-  /** The highest version of the envelope that its record tells of. */
+  /** Highest version of the envelope in its record. */
   readonly speaks?: number;
   readonly listeners?: readonly string[];
   readonly keys?: Keyring;
-  /** Octets an IP packet may have. */
+  /** Largest IP packet in octets. */
   readonly mtu?: number;
   /** Indexes of the listeners with relay.mode transparent. */
   readonly transparent?: readonly number[];
-  /** Of the first of their hatches, and so on; a free one by default. */
+  /** Port of the first transparent port; the others follow. Free ones by default. */
   readonly transparentPort?: number;
 }
 
-/** A copy of what the handler was given. */
+/** A copy of what the handler got. */
 export interface Taken {
   readonly packet: Packet;
   readonly text: string;
@@ -66,7 +66,7 @@ export class Member {
     labels: ['direction', 'outcome'],
   });
 
-  /** `address:port` of each datagram whose MAC is foreign. */
+  /** `address:port` of each datagram with a foreign MAC. */
   readonly badMacs: string[] = [];
 
   constructor(number: number, options: MemberOptions = {}) {
@@ -155,12 +155,12 @@ export class Member {
     return this.#transparent.cell({ direction, outcome }).n;
   }
 
-  /** Resolves when this member has taken `count` packets and messages to send in all. */
+  /** Resolves when this member has received `count` packets and egress messages in all. */
   async taken(count: number): Promise<void> {
     while (this.packets.length + this.egresses.length + this.returned.length < count) await once(this.#events, 'taken');
   }
 
-  /** A packet that came to this member from outside. */
+  /** Returns a packet that came to this member from outside. */
   packet(text: string, change: Partial<Packet> = {}): Packet {
     const bytes = Buffer.from(`__${text}__`, 'latin1');
     return Object.assign(new Packet(), {
@@ -178,7 +178,7 @@ export class Member {
   }
 }
 
-/** Tells every member of every other, and who has a seat. */
+/** Gives every member the records and the seats of all members. */
 export function introduce(members: readonly Member[]): void {
   const records = members.map(({ record }) => record);
   for (const { link } of members) {
@@ -193,7 +193,7 @@ export async function farm(...members: readonly Member[]): Promise<void> {
   introduce(members);
 }
 
-/** The flow alone, without what is said of its party. */
+/** Returns the flow without the data about its party. */
 function bare({ member, incarnation, listener, connection, address, port }: Flow): Flow {
   return { member, incarnation, listener, connection, address, port };
 }

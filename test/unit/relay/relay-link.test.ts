@@ -1,4 +1,4 @@
-// What one member hands to another, and from whom it takes it.
+// Frames between members: sending, and the checks of a received frame.
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -29,7 +29,7 @@ afterEach(async () => {
   await Promise.all(members.map(({ link }) => link.stop()));
 });
 
-/** A frame as member 1 would send it to member 2, with changes, sent by a stranger's socket. */
+/** Sends a frame from member 1 to member 2, with changes, from a stranger's socket. */
 async function inject(to: Member, change: Partial<Frame>, keys = KEYS, body = 'hello'): Promise<void> {
   const frame = Object.assign(new Frame(), {
     kind: FrameKind.packet,
@@ -62,7 +62,7 @@ async function send(to: Member, bytes: Buffer): Promise<void> {
   await socket.close();
 }
 
-describe('a packet that is relayed', () => {
+describe('a relayed packet', () => {
   test('arrives with its true source, its ingress, one hop more and the second chance', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
@@ -91,7 +91,7 @@ describe('a packet that is relayed', () => {
     assert.equal(b.relayed('in', 'm1'), 1);
   });
 
-  test('carries IPv6 addresses', async () => {
+  test('can have IPv6 addresses', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     a.link.relay(2, a.packet('x', { address: '2001:db8::7', localAddress: '2001:db8::1' }));
@@ -99,7 +99,7 @@ describe('a packet that is relayed', () => {
     assert.deepEqual([b.packets[0]?.packet.address, b.packets[0]?.packet.localAddress], ['2001:db8::7', '2001:db8::1']);
   });
 
-  test('finds the listener of the same name at each member, over two hops', async () => {
+  test('names the listener of the same name at each member, over two hops', async () => {
     const a = member(1, ['tls', 'edge', 'tcp']);
     const b = member(2, ['edge', 'tcp', 'tls']);
     const c = member(3, ['tcp', 'tls', 'x', 'edge']);
@@ -113,7 +113,7 @@ describe('a packet that is relayed', () => {
     assert.deepEqual([packet?.listener, packet?.ingress, packet?.hops], [3, 1, 2]);
   });
 
-  test('to a listener that the owner does not have is dropped there and counted', async () => {
+  test('for a listener that the owner does not have is dropped there and counted', async () => {
     const [a, b] = [member(1, ['edge', 'extra']), member(2, ['edge'])];
     await farm(a, b);
     a.link.relay(2, a.packet('x', { listener: 1 }));
@@ -122,7 +122,7 @@ describe('a packet that is relayed', () => {
     assert.equal(b.refused('listener'), 1);
   });
 
-  test('stays with its member when the other is not known, or this one has no number', async () => {
+  test('stays at its member when the peer has no record, or when this member has no number', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     assert.equal(a.link.relay(9, a.packet('x')), false);
@@ -131,7 +131,7 @@ describe('a packet that is relayed', () => {
     assert.equal(a.link.relay(2, a.packet('x')), false);
   });
 
-  test('more often than the hop limit is dropped and counted', async () => {
+  test('is dropped and counted at the hop limit', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     a.link.relay(2, a.packet('x', { hops: HOP_LIMIT - 1 }));
@@ -141,7 +141,7 @@ describe('a packet that is relayed', () => {
     assert.equal(b.refused('hops'), 1);
   });
 
-  test('goes by datagram up to the path MTU, and by the connection above it', async () => {
+  test('goes by datagram up to the path MTU, and by connection above it', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     a.link.relay(2, a.packet('connects the members', { connection: 1 }));
@@ -154,7 +154,7 @@ describe('a packet that is relayed', () => {
     assert.deepEqual(sizes, [1472]);
   });
 
-  test('too long for one datagram goes in fragments rather than being lost while the connection is not up', async () => {
+  test('too long for one datagram goes in fragments while the connection is not open', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     assert.ok(a.link.relay(2, a.packet('x'.repeat(40_000))));
@@ -163,7 +163,7 @@ describe('a packet that is relayed', () => {
   });
 });
 
-test('a message to be sent by a flow reaches the member that holds it, with the flow', async () => {
+test('an egress message reaches the member of its flow, with the flow', async () => {
   const [a, b] = [member(1), member(2)];
   await farm(a, b);
   const flow = { member: 2, incarnation: 1, listener: 1, connection: 0, address: '192.0.2.9', port: 5061 };
@@ -193,13 +193,13 @@ test('three members exchange packets, and each counts by peer', async () => {
 
 describe('a frame is refused and counted', () => {
   const rows: readonly [string, Parameters<Member['refused']>[0], Partial<Frame>][] = [
-    ['from a member nobody knows', 'unknown-sender', { sender: 7 }],
+    ['from an unknown member', 'unknown-sender', { sender: 7 }],
     ['from an older incarnation', 'old-incarnation', { senderIncarnation: 4 }],
     ['for another member', 'not-for-me', { receiver: 3 }],
-    ['of a kind that is not known', 'kind', { kind: 99 as FrameKind }],
-    ['as a probe that is none', 'kind', { kind: FrameKind.probe }],
+    ['of an unknown kind', 'kind', { kind: 99 as FrameKind }],
+    ['as an invalid probe', 'kind', { kind: FrameKind.probe }],
     ['with too many hops', 'hops', { hops: HOP_LIMIT + 1 }],
-    ['for a listener nobody has', 'listener', { listener: 200 }],
+    ['for a listener that no member has', 'listener', { listener: 200 }],
   ];
   for (const [what, reason, change] of rows)
     test(what, async () => {
@@ -210,7 +210,7 @@ describe('a frame is refused and counted', () => {
       assert.equal(b.packets.length + b.egresses.length, 0);
     });
 
-  test('of another farm, or changed on its way', async () => {
+  test('with the MAC of another farm, or with changed octets', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await inject(b, {}, keyring(['cd'.repeat(32)]));
@@ -225,7 +225,7 @@ describe('a frame is refused and counted', () => {
     assert.equal(b.packets.length, 0);
   });
 
-  test('when it is sent twice, and at the member it came from', async () => {
+  test('that is repeated, or that returns to its sender', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     let captured: Buffer = Buffer.alloc(0);
@@ -242,7 +242,7 @@ describe('a frame is refused and counted', () => {
     assert.equal(a.refused('not-for-me'), 1);
   });
 
-  test('when the receiver has no number yet', async () => {
+  test('at a receiver without a number', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.self.number = 0;
@@ -251,7 +251,7 @@ describe('a frame is refused and counted', () => {
   });
 });
 
-test('a frame on a connection must be of the member that opened it', async () => {
+test('a frame on a connection is refused when its sender is not the member that opened the connection', async () => {
   const [a, b, c] = [member(1), member(2), member(3)];
   await farm(a, b, c);
   a.link.relay(2, a.packet('x', { connection: 1 }));
@@ -263,7 +263,7 @@ test('a frame on a connection must be of the member that opened it', async () =>
 });
 
 describe('during a rotation', () => {
-  test('frames of members that are ahead and behind are taken', async () => {
+  test('frames of members in both stages are accepted', async () => {
     const [a, b] = [member(1), member(2)];
     const [older, newer] = ['01'.repeat(32), '02'.repeat(32)];
     a.keys = keyring([older, newer]);
@@ -276,8 +276,8 @@ describe('during a rotation', () => {
   });
 });
 
-describe('views that differ', () => {
-  test('a newer epoch in a frame is told, once a second, and the packet is taken', async () => {
+describe('members with different views', () => {
+  test('report a newer epoch in a frame once a second, and the packet is accepted', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     a.self.epoch = 8;
@@ -292,7 +292,7 @@ describe('views that differ', () => {
     assert.deepEqual(a.newer, []);
   });
 
-  test('how long this member has been outrun counts from the first newer frame, until it has caught up', async () => {
+  test('count the time with an outdated view from the first newer frame until the view is current', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     assert.equal(b.link.outrunFor(), 0);
@@ -306,7 +306,7 @@ describe('views that differ', () => {
     assert.equal(b.link.outrunFor(), 0);
   });
 
-  test('a member that has lost its seat is refused, and learns of the epoch', async () => {
+  test('refuse a sender that has lost its seat, and it gets the epoch', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.self.epoch = 5;
@@ -318,7 +318,7 @@ describe('views that differ', () => {
     assert.deepEqual(a.newer, [5]);
   });
 
-  test('a member that knows that it has no seat is heard: it brings what the balancer still gives it', async () => {
+  test('accept packets of a member without a seat that has the same view, because its balancer still sends to it', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     for (const each of [a, b]) {
@@ -331,7 +331,7 @@ describe('views that differ', () => {
     assert.equal(b.refused('no-seat'), 0);
   });
 
-  test('a refusal comes at most once a second, and never for a refusal', async () => {
+  test('send at most one refusal a second, and none for a refusal', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     let refusals = 0;
@@ -349,7 +349,7 @@ describe('views that differ', () => {
     assert.equal(refusals, 1);
   });
 
-  test('a member without a seat whose view is newer is believed', async () => {
+  test('accept a member without a seat when its view is newer', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.link.setSeats([b.record]);
@@ -360,7 +360,7 @@ describe('views that differ', () => {
     assert.deepEqual(b.newer, [2]);
   });
 
-  test('a member whose record and seat are gone is told where its frame came from', async () => {
+  test("send the refusal to the frame's source when record and seat of the sender are gone", async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.self.epoch = 5;
@@ -372,7 +372,7 @@ describe('views that differ', () => {
     assert.deepEqual(a.newer, [5]);
   });
 
-  test('a member whose record is gone while it has its seat is still heard', async () => {
+  test('accept a member that has its seat and no record', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.link.setPeers([b.record]);
@@ -381,7 +381,7 @@ describe('views that differ', () => {
     assert.equal(b.packets.length, 1);
   });
 
-  test('a seat of a younger incarnation refuses the older one, whatever its record says', async () => {
+  test('refuse an older incarnation when the seat has a newer one, whatever the record contains', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.link.setSeats([{ number: 1, incarnation: 3 }, b.record]);
@@ -391,7 +391,7 @@ describe('views that differ', () => {
     assert.equal(b.refused('old-incarnation'), 1);
   });
 
-  test('a restarted member counts its frames from one again and is heard', async () => {
+  test('accept a restarted member whose frames count from one again', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     for (let i = 0; i < 20; i++) a.link.relay(2, a.packet('x'));
@@ -406,7 +406,7 @@ describe('views that differ', () => {
     assert.equal(b.refused('replayed'), 0);
   });
 
-  test('a member that has restarted is heard before its record is, as soon as it has answered, and its former self no more', async () => {
+  test('accept a restarted member before its record arrives, as soon as it has answered, and refuse its earlier incarnation', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     a.self.incarnation = 2;

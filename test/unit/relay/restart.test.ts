@@ -1,4 +1,4 @@
-// Captured frames, and members that have started anew: what is taken once is not taken again, and who is alive is heard.
+// Captured frames and restarted members: no frame is accepted twice, and frames of living members are accepted.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { encodeFrame, Frame, FrameKind, HEAD_IPV4 } from '../../../src/relay/envelope.ts';
@@ -7,11 +7,11 @@ import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
 import { farm, introduce, KEYS, Member, type MemberOptions } from './relay-farm.ts';
 
-/** Where the version of the envelope and the kind of the frame stand, with IPv4 addresses. */
+/** Offsets of the envelope's version and the frame's kind, with IPv4 addresses. */
 const VERSION_AT = HEAD_IPV4 - 40;
 const KIND_AT = VERSION_AT + 1;
 const PORT = 5064;
-/** Of the network, there or back. */
+/** Delay of the network in one direction. */
 const DELAY_MS = 5;
 
 let clock: FakeClock;
@@ -26,14 +26,14 @@ function member(number: number, incarnation = 1, options: MemberOptions = {}): M
   return made;
 }
 
-/** What has been captured on its way to `to`, of one kind. */
+/** Returns the captured frames of one kind to `to`. */
 function framesTo({ endpoint }: Member, kind: FrameKind): Buffer[] {
   return captured
     .filter(({ to, bytes }) => to === endpoint.address && bytes[KIND_AT] === kind)
     .map(({ bytes }) => bytes);
 }
 
-/** Sends copies of datagrams from an address of nobody. */
+/** Sends copies of datagrams from an unknown address. */
 async function replay(to: Member, datagrams: readonly Buffer[]): Promise<void> {
   const socket = await network.bindUdp(
     { address: '10.9.9.9', port: 0 },
@@ -44,7 +44,7 @@ async function replay(to: Member, datagrams: readonly Buffer[]): Promise<void> {
   await socket.close();
 }
 
-/** The member's process ends and starts again; it has heard of `others`, they have not heard of it. */
+/** Ends the member's process and starts it again. It has the records of `others`; they do not have its new one. */
 async function restart(
   old: Member,
   others: readonly Member[],
@@ -64,7 +64,7 @@ async function send(from: Member, to: Member, count: number): Promise<void> {
   await clock.pass(2 * DELAY_MS, 1);
 }
 
-/** A TLS connection between members takes its time. */
+/** Advances the clock until `holds` is true: a TLS connection between members takes time. */
 async function until(holds: () => boolean): Promise<void> {
   for (let turns = 0; turns < 300 && !holds(); turns++) await clock.pass(10);
   assert.ok(holds(), 'it has not come to pass');
@@ -82,8 +82,8 @@ afterEach(async () => {
   await Promise.all(members.map(({ link }) => link.stop()));
 });
 
-describe('a member that has started anew', () => {
-  test('takes none of the frames that were captured on their way to its former self, packets, messages and probes', async () => {
+describe('a restarted member', () => {
+  test('accepts no captured packet, message or probe for its earlier incarnation', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await clock.pass(1000);
@@ -102,7 +102,7 @@ describe('a member that has started anew', () => {
     assert.equal(again.link.heldSince(1), 1, 'no probe of before has told anything');
   });
 
-  test('is reached again after one round trip, without any record, though others have heard nothing of it', async () => {
+  test('is reached again after one round trip, without a record or a notification', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await send(a, b, 5);
@@ -118,7 +118,7 @@ describe('a member that has started anew', () => {
     assert.equal(again.refused('other-incarnation'), 1);
   });
 
-  test('is reached at once by those who have its record, or its seat', async () => {
+  test('is reached at once by members that have its record or its seat', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     const again = await restart(b, [a]);
@@ -131,7 +131,7 @@ describe('a member that has started anew', () => {
     assert.equal(again.refused('other-incarnation') + third.refused('other-incarnation'), 0);
   });
 
-  test('and one that has started anew with it find each other', async () => {
+  test('and another one that restarts at the same time reach each other', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     const second = await restart(b, [a]);
@@ -143,7 +143,7 @@ describe('a member that has started anew', () => {
     assert.deepEqual(first.link.reachablePeers(), [2]);
   });
 
-  test('sends word of itself to the peer, not to the address that a replayed frame comes from, and at most ten times a second', async () => {
+  test('sends its refusal to the peer and not to the source of a replayed frame, at most ten times a second', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await send(a, b, 50);
@@ -159,7 +159,7 @@ describe('a member that has started anew', () => {
     );
   });
 
-  test('is not forgotten when an earlier word of another start is repeated', async () => {
+  test('stays reachable when a refusal of its earlier incarnation is repeated', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     const second = await restart(b, [a]);
@@ -174,7 +174,7 @@ describe('a member that has started anew', () => {
     assert.equal(third.refused('other-incarnation'), 1);
   });
 
-  test('gets what waited for a connection to it', async () => {
+  test('gets the messages that waited for a connection to it', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await b.link.stop();
@@ -184,7 +184,7 @@ describe('a member that has started anew', () => {
     assert.equal(again.packets[0]?.text, 'by TCP');
   });
 
-  test('and was given up by its record is heard with a lower incarnation, when the store was restored from a backup', async () => {
+  test('is accepted with a lower incarnation after its record is gone and the store was restored from a backup', async () => {
     const [a, b] = [member(1, 9), member(2, 9)];
     await farm(a, b);
     await send(a, b, 1);
@@ -196,7 +196,7 @@ describe('a member that has started anew', () => {
 });
 
 describe('after the store was restored from an older backup', () => {
-  /** Member 2 was at its seventh start, and is at its fourth again. Member 1 has lived on. */
+  /** Member 2 was at its seventh start and is at its fourth again. Member 1 has gone on. */
   async function restored(): Promise<{ a: Member; b: Member; before: readonly Buffer[] }> {
     const [a, old] = [member(1), member(2, 7)];
     await farm(a, old);
@@ -211,7 +211,7 @@ describe('after the store was restored from an older backup', () => {
     return { a, b, before };
   }
 
-  test('captured frames of a higher incarnation are not taken, and 51 of 51 frames of the living member are', async () => {
+  test('captured frames of a higher incarnation are refused, and 51 of 51 frames of the living member are accepted', async () => {
     const { a, b, before } = await restored();
     assert.ok(before.length > 10);
     await replay(a, before.slice(-1));
@@ -226,7 +226,7 @@ describe('after the store was restored from an older backup', () => {
     assert.deepEqual(a.link.reachablePeers(), [2]);
   });
 
-  test('the living member is reached all the time, and asked once a second at most', async () => {
+  test('the living member is always reachable, and is probed at most once a second more', async () => {
     const { a, b, before } = await restored();
     captured = [];
     for (let i = 0; i < 20; i++) {
@@ -239,7 +239,7 @@ describe('after the store was restored from an older backup', () => {
     assert.ok(framesTo(b, FrameKind.probe).length <= 2 * (passed / 250) + 3);
   });
 
-  test('the view of the store ends what frames of before have told of a newer one', async () => {
+  test('the view of the store replaces the newer epoch that earlier frames reported', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     b.self.epoch = 40;
@@ -251,7 +251,7 @@ describe('after the store was restored from an older backup', () => {
   });
 });
 
-test('a start that nobody has told of is believed from a connection, which nobody can repeat', async () => {
+test('an unreported restart is accepted from a connection, which cannot be replayed', async () => {
   const [a, b] = [member(1), member(2)];
   await farm(a, b);
   b.self.incarnation = 2;
@@ -261,7 +261,7 @@ test('a start that nobody has told of is believed from a connection, which nobod
   assert.deepEqual([a.packets.length, a.refused('unproven')], [2, 0]);
 });
 
-/** A packet as member 1 would send it to member 2, made by another holder of the farm key. */
+/** Returns a packet from member 1 to member 2, made by another holder of the farm key. */
 function forged(change: Partial<Frame>, message = Buffer.from('OPTIONS')): Buffer {
   const frame = Object.assign(new Frame(), { kind: FrameKind.packet, hops: 1, sender: 1, senderIncarnation: 1 });
   Object.assign(frame, { receiver: 2, bound: 1, ingress: 1, ingressIncarnation: 1, listener: 255, ...change });
@@ -270,8 +270,8 @@ function forged(change: Partial<Frame>, message = Buffer.from('OPTIONS')): Buffe
   return bytes;
 }
 
-describe('a frame far ahead of its sender', () => {
-  test('is refused and silences nobody', async () => {
+describe('a frame with a sequence number far ahead', () => {
+  test('is refused, and the frames of its sender are still accepted', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await clock.pass(1000);
@@ -281,7 +281,7 @@ describe('a frame far ahead of its sender', () => {
     assert.deepEqual([b.packets.length, b.refused('jumped'), b.refused('replayed')], [21, 1, 0]);
   });
 
-  test('but not too far silences it until it next answers a probe, and no longer', async () => {
+  test('within the limit blocks its sender until the next probe answer and no longer', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await clock.pass(1100);
@@ -295,7 +295,7 @@ describe('a frame far ahead of its sender', () => {
     assert.equal(b.link.reachable(1), true);
   });
 
-  test('is taken when it answers a question of now: as after a time in which this member was suspended', async () => {
+  test('is accepted when it answers a current probe, as after a time in which this member was suspended', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await clock.pass(1100);
@@ -309,7 +309,7 @@ describe('a frame far ahead of its sender', () => {
     assert.deepEqual([b.link.heldSince(1), b.refused('jumped')], [77, 1]);
   });
 
-  test('the first of all, is no harm for longer either', async () => {
+  test('blocks its sender no longer when it is the first frame of all', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await replay(b, [forged({ sequence: 2 ** 48 - 1 })]);
@@ -318,7 +318,7 @@ describe('a frame far ahead of its sender', () => {
     assert.equal(b.packets.length, 21);
   });
 
-  test('makes no frame count twice: the answer that ends the silence is taken once', async () => {
+  test('makes no frame count twice: the answer that ends the block is accepted once', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await clock.pass(1000);
@@ -335,7 +335,7 @@ describe('a frame far ahead of its sender', () => {
   });
 });
 
-test('a frame that is bound to no incarnation is not taken from a datagram', async () => {
+test('a frame that is bound to no incarnation is refused as a datagram', async () => {
   const [a, b] = [member(1), member(2)];
   await farm(a, b);
   await replay(b, [forged({ bound: 0, sequence: 9, epoch: 7 })]);
@@ -343,8 +343,8 @@ test('a frame that is bound to no incarnation is not taken from a datagram', asy
   assert.deepEqual(b.newer, [], 'nor is its epoch');
 });
 
-describe('members of the version before', () => {
-  /** Member 1 is of this build, member 2 of the one before: it takes everybody for one of its kind. */
+describe('members of the previous version', () => {
+  /** Member 1 is of this build. Member 2 is of the previous one and treats all members as such. */
   async function mixed(): Promise<readonly [Member, Member]> {
     const [a, b] = [member(1), member(2, 1, { speaks: 1 })];
     await farm(a, b);
@@ -352,7 +352,7 @@ describe('members of the version before', () => {
     return [a, b];
   }
 
-  test('exchange packets, messages and probes with those of this one, in their version', async () => {
+  test('exchange packets, messages and probes with the current ones in their version', async () => {
     const [a, b] = await mixed();
     await clock.pass(2000);
     await send(a, b, 3);
@@ -364,7 +364,7 @@ describe('members of the version before', () => {
     assert.deepEqual(new Set(captured.map(({ bytes }) => bytes[VERSION_AT])), new Set([1]));
   });
 
-  test('are heard after a restart as soon as they have answered, and before their record is', async () => {
+  test('are accepted after a restart as soon as they have answered, before their record arrives', async () => {
     const [a, b] = await mixed();
     b.self.incarnation = 2;
     await send(b, a, 1);
@@ -373,7 +373,7 @@ describe('members of the version before', () => {
     assert.deepEqual([a.packets.length, a.refused('unproven')], [1, 1]);
   });
 
-  test('are refused in their version, and hear the epoch', async () => {
+  test('are refused in their version, and get the epoch', async () => {
     const [a, b] = await mixed();
     a.self.epoch = 5;
     a.link.setSeats([a.record]);
@@ -383,7 +383,7 @@ describe('members of the version before', () => {
     assert.deepEqual(new Set(captured.map(({ bytes }) => bytes[VERSION_AT])), new Set([1]));
   });
 
-  test('are heard in this one as soon as they are of this build, and frames captured before are worth nothing', async () => {
+  test('are accepted in the current version after their upgrade, and frames captured before are refused', async () => {
     const [a, b] = await mixed();
     b.self.epoch = 9;
     await send(b, a, 20);

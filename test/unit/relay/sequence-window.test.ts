@@ -1,10 +1,10 @@
-// The window that keeps replayed datagrams off.
+// The window that keeps replayed datagrams out.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { SequenceWindow } from '../../../src/relay/sequence-window.ts';
 
-test('each number is taken once, in whatever order it comes within the window', () => {
+test('each number is accepted once, in any order within the window', () => {
   const step = fc.integer({ min: -5000, max: 5000 });
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 2 ** 47 }), fc.array(step, { maxLength: 300 }), (first, steps) => {
@@ -23,7 +23,7 @@ test('each number is taken once, in whatever order it comes within the window', 
   );
 });
 
-test('a number taken before is refused for ever, however far the top has moved', () => {
+test('an accepted number is refused for ever, however far the top has moved', () => {
   const window = new SequenceWindow(() => 0);
   for (let sequence = 1; sequence < 20_000; sequence += 3) {
     assert.equal(window.take(sequence), null);
@@ -32,7 +32,7 @@ test('a number taken before is refused for ever, however far the top has moved',
   for (let sequence = 1; sequence < 20_000; sequence += 3) assert.equal(window.take(sequence), 'replayed');
 });
 
-test('after a reset another incarnation counts from one again', () => {
+test('a reset lets another incarnation count from one again', () => {
   const window = new SequenceWindow(() => 0);
   window.take(100_000);
   assert.equal(window.take(1), 'replayed');
@@ -41,7 +41,7 @@ test('after a reset another incarnation counts from one again', () => {
   assert.equal(window.take(1), 'replayed');
 });
 
-test('a number is refused that is further ahead than two million frames a second explain, and changes nothing', () => {
+test('a number further ahead than two million frames a second explain is refused and changes nothing', () => {
   let silence = 0;
   const window = new SequenceWindow(() => silence);
   assert.equal(window.take(2 ** 40), null, 'the first may be anywhere');

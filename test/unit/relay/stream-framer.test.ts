@@ -1,4 +1,4 @@
-// Frames out of a byte stream.
+// Framing of a byte stream.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { StreamFramer } from '../../../src/relay/stream-framer.ts';
@@ -40,7 +40,7 @@ test('a stream in single octets gives the same frames', () => {
   assert.deepEqual(frames, expected);
 });
 
-test('a length that no frame has ends the stream, whole or in pieces', () => {
+test('an impossible length ends the stream, complete or in pieces', () => {
   for (const length of [0, 70, 70_001, 0xffffffff]) {
     const bytes = Buffer.alloc(200);
     bytes.writeUInt32BE(length);

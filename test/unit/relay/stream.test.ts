@@ -1,4 +1,4 @@
-// The connection between two members, over real sockets: order, size, proof of the key, and coming back.
+// The connection between two members over real sockets: order, size, proof of the key, and reconnection.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -28,7 +28,7 @@ afterEach(async () => {
   sockets = [];
 });
 
-/** The sockets of this host, with the connections of one member in `streams`, newest last. */
+/** Returns the sockets of this host. `streams` collects the connections of one member, newest last. */
 function watched(streams: ByteStream[]): Network {
   return {
     ...nodeNetwork,
@@ -42,8 +42,8 @@ function watched(streams: ByteStream[]): Network {
 
 const overTcp = { connection: 5, listener: 1 };
 
-describe('a message that came by a connection', () => {
-  test('arrives with its connection, both ways, though it was handed over before the members were connected', async () => {
+describe('a message for a connection', () => {
+  test('arrives with its connection, in both directions, although it was sent before the members were connected', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     assert.ok(a.link.relay(2, a.packet('from a', overTcp)));
@@ -53,7 +53,7 @@ describe('a message that came by a connection', () => {
     assert.deepEqual([b.packets[0]?.packet.connection, b.packets[0]?.packet.listener], [5, 1]);
   });
 
-  test('keeps its order, long ones and short ones mixed', async () => {
+  test('keeps its order among long and short ones', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     const texts = Array.from({ length: 300 }, (_, i) => `${i}:`.padEnd(i % 7 === 0 ? 40_000 : 20 + i, 'x'));
@@ -67,7 +67,7 @@ describe('a message that came by a connection', () => {
     );
   });
 
-  test('and one to be sent by a connection take the same way', async () => {
+  test('and an egress message use the same connection', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     const flow = { member: 1, incarnation: 1, listener: 1, connection: 77, address: '', port: 0 };
@@ -95,7 +95,7 @@ test('three members exchange a datagram and 40 KiB each with each other, over IP
   }
 });
 
-test('a datagram above the path MTU takes the connection once it is up', async () => {
+test('a datagram above the path MTU uses the connection once it is open', async () => {
   let datagrams = 0;
   const counting: Network = {
     ...nodeNetwork,
@@ -120,7 +120,7 @@ test('a datagram above the path MTU takes the connection once it is up', async (
   assert.equal(b.packets[1]?.packet.connection, 0, 'and stays a datagram to its owner');
 });
 
-test('a connection that is cut comes back, and what was handed over meanwhile is not lost', async () => {
+test('a cut connection is opened again, and messages sent meanwhile are not lost', async () => {
   const streams: ByteStream[] = [];
   const [a, b] = [member(1, { network: watched(streams) }), member(2)];
   await farm(a, b);
@@ -136,12 +136,12 @@ test('a connection that is cut comes back, and what was handed over meanwhile is
   await b.taken(2);
   assert.equal(streams.length, before + 1);
   assert.equal(b.packets[1]?.text, 'two');
-  // The accepting end has noticed too, and answers by the new connection.
+  // The accepting end has noticed it, too, and answers by the new connection.
   b.link.relay(1, b.packet('three', overTcp));
   await a.taken(1);
 });
 
-test('the member with the lower number dials, the other does not', async () => {
+test('only the member with the lower number opens the connection', async () => {
   const [low, high]: ByteStream[][] = [[], []];
   const [a, b] = [member(1, { network: watched(low ?? []) }), member(2, { network: watched(high ?? []) })];
   await farm(a, b);
@@ -158,7 +158,7 @@ test('members connect with either key during a rotation', async () => {
   await b.taken(1);
 });
 
-test('a member with another farm key is not let in, and its frames are not taken', async () => {
+test('a member with another farm key is refused, and so are its frames', async () => {
   const [a, b] = [member(1, { keys: keyring(['03'.repeat(32)]) }), member(2)];
   await farm(a, b);
   a.link.relay(2, a.packet('x', overTcp));
@@ -166,7 +166,7 @@ test('a member with another farm key is not let in, and its frames are not taken
   assert.equal(b.packets.length, 0);
 });
 
-test('a member that is not known is not let in until it is', async () => {
+test('a member without a record is refused until it has one', async () => {
   const [a, b] = [member(1), member(2)];
   await a.start();
   await b.start();
@@ -177,7 +177,7 @@ test('a member that is not known is not let in until it is', async () => {
   await b.taken(1);
 });
 
-test('what waits for a peer that is not there is bounded, and the rest is refused and counted', async () => {
+test('messages for an absent peer wait up to a limit, and the rest is refused and counted', async () => {
   const [a] = [member(1)];
   await farm(a);
   a.link.setPeers([{ number: 9, incarnation: 1, id: 'm9', relay: { address: '127.0.0.1', port: 9 } }]);
@@ -187,7 +187,7 @@ test('what waits for a peer that is not there is bounded, and the rest is refuse
   assert.equal(a.refused('queue-full'), 74);
 });
 
-test('what waited for a peer that has left the farm is decided anew: packets as packets, what was to be sent as that', {
+test('messages for a departed peer are decided again: packets as packets, egress messages as such', {
   timeout: 10_000,
 }, async () => {
   const [a] = [member(1)];
@@ -202,7 +202,7 @@ test('what waited for a peer that has left the farm is decided anew: packets as 
   assert.deepEqual(a.egresses[0], { flow: { ...flow, address: '0.0.0.0' }, text: 'BYE' });
 });
 
-test('connections that prove nothing are bounded, closed in time, and keep no peer out', async () => {
+test('unproven connections are limited, closed in time, and keep no peer out', async () => {
   const [a, b] = [member(1), member(2)];
   await b.start();
   await a.start();
@@ -219,7 +219,7 @@ test('connections that prove nothing are bounded, closed in time, and keep no pe
   await until(() => b.refused('handshake') >= 32);
 });
 
-test('a member that had no number when it heard of its peers connects when it has one', async () => {
+test("a member that got its number after its peers' records connects then", async () => {
   const [a, b] = [member(1), member(2)];
   a.self.number = 0;
   await farm(a, b);
@@ -229,7 +229,7 @@ test('a member that had no number when it heard of its peers connects when it ha
   await a.taken(1);
 });
 
-test('a peer that moves is connected anew', async () => {
+test('a peer that moves is connected again', async () => {
   const [a, b, moved] = [member(1), member(2), member(2, { incarnation: 2 })];
   await farm(a, b);
   a.link.relay(2, a.packet('x', overTcp));
@@ -241,7 +241,7 @@ test('a peer that moves is connected anew', async () => {
   await moved.taken(1);
 });
 
-test('the whole way works over streams that are no sockets', async () => {
+test('the whole link works over streams that are not sockets', async () => {
   const clock = new FakeClock();
   const network = new FakeNetwork({ clock });
   const [a, b] = [
@@ -255,7 +255,7 @@ test('the whole way works over streams that are no sockets', async () => {
   assert.equal(b.packets[0]?.text.length, 40_960);
 });
 
-test('a frame that has waited longer than any transaction lives is dropped and counted', async () => {
+test('a frame that has waited longer than any transaction lasts is dropped and counted', async () => {
   const clock = new FakeClock();
   const [a, b] = [member(1, { clock }), member(2)];
   await a.start();
@@ -272,7 +272,7 @@ test('a frame that has waited longer than any transaction lives is dropped and c
   assert.equal(a.refused('queue-old'), 1);
 });
 
-test('a connection that says nothing is closed after five seconds', async () => {
+test('a silent connection is closed after five seconds', async () => {
   const clock = new FakeClock();
   const b = member(2, { clock });
   await b.start();
@@ -288,7 +288,7 @@ test('a connection that says nothing is closed after five seconds', async () => 
   await until(() => b.refused('handshake') === 1);
 });
 
-test('connections from the address of a peer are bounded too', async () => {
+test('connections from the address of a peer are limited, too', async () => {
   const [a, b] = [member(1), member(2)];
   await a.start();
   await b.start();
@@ -301,7 +301,7 @@ test('connections from the address of a peer are bounded too', async () => {
   await until(() => b.refused('connections') === 70 - 64);
 });
 
-test('a place that a stranger has left is free for the next', async () => {
+test("the place of a closed stranger's connection is free again", async () => {
   const b = member(2);
   await b.start();
   for (let i = 1; i <= 40; i++) {
@@ -314,7 +314,7 @@ test('a place that a stranger has left is free for the next', async () => {
   assert.equal(b.refused('connections'), 0);
 });
 
-test('the newest connection of a member replaces the one before', async () => {
+test('the newest connection of a member replaces the earlier one', async () => {
   const streams: ByteStream[] = [];
   const [a, b] = [member(1, { network: watched(streams) }), member(2)];
   await farm(a, b);
@@ -329,7 +329,7 @@ test('the newest connection of a member replaces the one before', async () => {
   await replaced;
 });
 
-test('the room to wait is free again after each outage', async () => {
+test('the space for waiting messages is free again after each outage', async () => {
   const streams: ByteStream[] = [];
   const [a, b] = [member(1, { network: watched(streams) }), member(2)];
   await farm(a, b);
@@ -344,7 +344,7 @@ test('the room to wait is free again after each outage', async () => {
   }
 });
 
-test('what waits in a connection that does not move is bounded', async () => {
+test('the messages that wait in a stalled connection are limited', async () => {
   const clock = new FakeClock();
   const network = new FakeNetwork({ clock });
   const [a, b] = [
@@ -377,14 +377,14 @@ describe('a connection with a farm key', () => {
     return secure;
   }
 
-  test('that claims a number above this one is closed: the lower one dials', async () => {
+  test('is closed when it claims a number above this one, because the lower number opens connections', async () => {
     const [b, c] = [member(2), member(3)];
     await farm(b, c);
     dial(b, 3);
     await until(() => b.refused('handshake') === 1);
   });
 
-  test('that carries an impossible length is closed', async () => {
+  test('is closed when it sends an impossible length', async () => {
     const [a, b] = [member(1), member(2)];
     await b.start();
     b.link.setPeers([{ ...a.record, relay: { address: '127.0.0.1', port: 9 } }]);
@@ -394,7 +394,7 @@ describe('a connection with a farm key', () => {
     assert.equal(b.refused('framing'), 1);
   });
 
-  test('that carries a forged frame stays, and the frame is counted', async () => {
+  test('stays when it sends a forged frame, which is counted', async () => {
     const [a, b] = [member(1), member(2)];
     await b.start();
     b.link.setPeers([{ ...a.record, relay: { address: '127.0.0.1', port: 9 } }]);
@@ -407,7 +407,7 @@ describe('a connection with a farm key', () => {
   });
 });
 
-test('a stranger that speaks something else is cut off', async () => {
+test('a stranger with another protocol is disconnected', async () => {
   const b = member(2);
   await b.start();
   const socket = net.connect({ host: b.endpoint.address, port: b.endpoint.port });

@@ -1,4 +1,4 @@
-// Which members the farm cannot reach, and the probe that carries the reports.
+// Members that the farm cannot reach, and the probe with the reports.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CellFamily } from '../../../src/metrics/counters.ts';
@@ -16,16 +16,16 @@ import { FakeClock } from '../../fake/clock.ts';
 
 describe('a member is suspected when a majority of the other seated members cannot reach it', () => {
   const rows: readonly [string, number, Record<number, number[]>, number[]][] = [
-    ['nobody complains', 5, {}, []],
-    ['both others, of three', 3, { 1: [3], 2: [3] }, [3]],
+    ['without a report: none', 5, {}, []],
+    ['both others of three report it', 3, { 1: [3], 2: [3] }, [3]],
     ['one of two others is no majority', 3, { 1: [3] }, []],
     ['two of four others are no majority', 5, { 1: [5], 2: [5] }, []],
     ['three of four others', 5, { 1: [5], 2: [5], 3: [5] }, [5]],
     ['two members fall together', 5, { 1: [4, 5], 2: [4, 5], 3: [4, 5] }, [4, 5]],
-    ['the smaller side of a split cannot accuse', 5, { 4: [1, 2, 3], 5: [1, 2, 3] }, []],
-    ['its own word about itself does not count', 3, { 1: [3], 3: [3] }, []],
+    ['the smaller side of a split has no majority', 5, { 4: [1, 2, 3], 5: [1, 2, 3] }, []],
+    ['its report about itself does not count', 3, { 1: [3], 3: [3] }, []],
     ['a report about a member without a seat', 3, { 1: [9], 2: [9] }, []],
-    ['of two members the lease decides', 2, { 1: [2] }, []],
+    ['with two members only the lease decides', 2, { 1: [2] }, []],
   ];
   for (const [what, seats, reports, expected] of rows)
     test(what, () => {
@@ -35,7 +35,7 @@ describe('a member is suspected when a majority of the other seated members cann
     });
 });
 
-test('a report that makes a majority is acted on when it comes, not at the next tick', () => {
+test('a report that makes a majority takes effect on arrival, before the next tick', () => {
   const clock = new FakeClock();
   const relayed = new CellFamily({ name: 'x', help: '', labels: ['direction', 'peer'] });
   const peers = new Peers(
@@ -62,7 +62,7 @@ test('a report that makes a majority is acted on when it comes, not at the next 
   prober.start();
   const report = new Probe();
   report.answer = true;
-  // Member 2 answers each question, member 3 none.
+  // Member 2 answers each probe, member 3 none.
   for (let passed = 0; passed <= SILENCE_MS + INTERVAL_MS; passed += INTERVAL_MS) {
     clock.advance(INTERVAL_MS);
     report.question = peers.get(2)!.question;
@@ -75,7 +75,7 @@ test('a report that makes a majority is acted on when it comes, not at the next 
   prober.stop();
 });
 
-test('nodes that are not in the farm neither accuse nor are accused', () => {
+test('nodes outside the farm neither suspect others nor are suspected', () => {
   const peers = new Peers(
     new CellFamily({ name: 'x', help: '', labels: ['direction', 'peer'] }),
     () => 0,
@@ -93,7 +93,7 @@ describe('a probe', () => {
   const bytes = Buffer.alloc(MAX_PROBE_OCTETS);
   const probe = new Probe();
 
-  test('comes back as it was', () => {
+  test('is decoded to the same values', () => {
     const octets = writeProbe(PROBE_ANSWER, 0xfffffffe, 77, new Set([3, 65_535]), bytes);
     assert.ok(readProbe(bytes, 0, octets, probe));
     assert.deepEqual(
@@ -104,7 +104,7 @@ describe('a probe', () => {
     assert.deepEqual({ ...probe }, { answer: false, question: 1, heldSince: 0, unreachable: new Set() });
   });
 
-  test('cut or lengthened is none', () => {
+  test('is invalid when it is cut or longer', () => {
     const octets = writeProbe(PROBE_QUESTION, 1, 2, new Set([3, 4]), bytes);
     for (let end = 0; end < octets; end++) assert.equal(readProbe(bytes, 0, end, probe), false, `cut at ${end}`);
     assert.equal(readProbe(bytes, 0, octets + 1, probe), false);

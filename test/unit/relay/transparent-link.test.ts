@@ -1,4 +1,5 @@
-// relay.mode transparent: a packet goes to its owner as it came, with the client's own source; what cannot go so goes in a frame.
+// relay.mode transparent: a packet goes to its owner as it came, with the client's own source. A packet that cannot do
+// so goes in a frame.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
@@ -33,7 +34,7 @@ afterEach(async () => {
   await Promise.all(members.map(({ link }) => link.stop()));
 });
 
-/** Has `a` relay a packet to member 2 and awaits it; tells how it went: bare, or in a frame. */
+/** Lets `a` relay a packet to member 2 and waits for it. Returns whether it went bare or in a frame. */
 async function relay(a: Member, text = 'INVITE', change: Partial<Packet> = {}): Promise<'bare' | 'framed'> {
   const before = { bare: a.transparent('out', 'sent'), framed: a.relayed('out', 'm2') };
   assert.ok(a.link.relay(2, a.packet(text, change)));
@@ -43,7 +44,7 @@ async function relay(a: Member, text = 'INVITE', change: Partial<Packet> = {}): 
   return bare === 1 ? 'bare' : 'framed';
 }
 
-/** Sends what is no frame to the hatch of `to`. */
+/** Sends a datagram that is no frame to the transparent port of `to`. */
 async function knock(to: Member, bytes: string, from = { address: '192.0.2.9', port: 5060 }): Promise<void> {
   const socket = await network.bindUdp(from, { onDatagram: () => assert.fail('answered'), onSendError: assert.fail });
   const [target] = to.link.transparentPorts;
@@ -52,8 +53,8 @@ async function knock(to: Member, bytes: string, from = { address: '192.0.2.9', p
   await socket.close();
 }
 
-describe('a packet that goes as it came', () => {
-  test('arrives with its true source at the listener it came to, relayed once, with nothing of the ingress member', async () => {
+describe('a bare packet', () => {
+  test('arrives with its true source at its listener, as relayed once, without the ingress member', async () => {
     const [a, b] = [member(1), member(2, { listeners: ['other', 'udp'], transparent: [1] })];
     await farm(a, b);
     const sent: string[] = [];
@@ -82,7 +83,7 @@ describe('a packet that goes as it came', () => {
     assert.equal(b.transparent('in', 'taken'), 1);
   });
 
-  test('arrives whole when it is longer than the MTU', async () => {
+  test('arrives complete when it is longer than the MTU', async () => {
     const [a, b] = [member(1, { mtu: 576 }), member(2)];
     await farm(a, b);
     const text = `INVITE ${'x'.repeat(5000)}`;
@@ -91,7 +92,7 @@ describe('a packet that goes as it came', () => {
     assert.equal(b.packets[0]?.text, text);
   });
 
-  test('goes over IPv6 between members whose relay link is there', async () => {
+  test('goes over IPv6 between members whose relay link uses IPv6', async () => {
     const six = (number: number): MemberOptions => ({ address: `2001:db8::${number}` });
     const [a, b] = [member(1, six(1)), member(2, six(2))];
     await farm(a, b);
@@ -107,10 +108,10 @@ describe('a packet goes in a frame', () => {
     ['it has been relayed before', { hops: 1 }],
     ['it is offered as a second chance', { secondChance: 1 }],
     ['it comes back from a second chance', { secondChance: 2 }],
-    ['its listener takes no part', { listener: OTHER }],
+    ['its listener is not transparent', { listener: OTHER }],
     ['its source is of the other family', { address: '2001:db8:c::7' }],
     ['its source is a loopback address', { address: '127.0.0.1' }],
-    ['its source is not known', { address: '' }],
+    ['its source is unknown', { address: '' }],
     ['its source is the owner itself', { address: '10.0.0.2' }],
     ['its source is this member', { address: '10.0.0.1' }],
     ['its source is the shared address', { address: '198.51.100.1' }],
@@ -129,7 +130,7 @@ describe('a packet goes in a frame', () => {
       );
     });
 
-  test('because its source is a member, however the record spells the address', async () => {
+  test('because its source is a member, in any spelling of the address in the record', async () => {
     const [a, b] = [member(1, { address: '2001:db8::1' }), member(2, { address: '2001:db8::2' })];
     await farm(a, b);
     a.link.setPeers([a.record, { ...b.record, addresses: ['2001:0DB8:0:0::0002'] }]);
@@ -137,7 +138,7 @@ describe('a packet goes in a frame', () => {
     assert.equal(await relay(a, 'INVITE', { address: '2001:db8::3' }), 'bare');
   });
 
-  test('because the owner is in mode envelope, and comes bare from there never', async () => {
+  test('because the owner is in mode envelope, and its own packets are never bare', async () => {
     const [a, b] = [member(1), member(2, { transparent: [] })];
     await farm(a, b);
     assert.equal(await relay(a), 'framed');
@@ -147,7 +148,7 @@ describe('a packet goes in a frame', () => {
     assert.equal(network.rawSent, 0);
   });
 
-  test('because the system does not take it, and nothing is lost', async () => {
+  test('because the system refuses it, and it is not lost', async () => {
     const [a, b] = [member(1, { mtu: 576 }), member(2)];
     await farm(a, b);
     let left = 3;
@@ -164,7 +165,7 @@ describe('a packet goes in a frame', () => {
     assert.equal(await relay(a, text), 'bare');
   });
 
-  test('from the moment on that the record of the owner has no hatch any more', async () => {
+  test("after the owner's record has lost its transparent port", async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     assert.equal(await relay(a), 'bare');
@@ -173,8 +174,8 @@ describe('a packet goes in a frame', () => {
   });
 });
 
-describe('what comes to a hatch', () => {
-  test('is garbage when it is no SIP, and nobody is answered', async () => {
+describe('a datagram at a transparent port', () => {
+  test('is garbage without an answer when it is not SIP', async () => {
     const b = member(2);
     await farm(b);
     const stun = '\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl';
@@ -183,7 +184,7 @@ describe('what comes to a hatch', () => {
     assert.deepEqual(b.packets, []);
   });
 
-  test('is garbage when it comes from port 0, where nobody can be answered', async () => {
+  test('is garbage when its source is port 0, which cannot be answered', async () => {
     const b = member(2);
     await farm(b);
     const target = b.link.transparentPorts[0]!.at;
@@ -201,10 +202,10 @@ describe('what comes to a hatch', () => {
     raw.close();
   });
 
-  test('cannot say that it was relayed more often, by whom, or for whom: it holds nothing but the message', async () => {
+  test('cannot claim more hops, an ingress member or a receiver, because it has only the message', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
-    // A frame of member 1 for member 2, good and fresh, at the wrong place.
+    // A valid, fresh frame of member 1 for member 2 at the wrong port.
     let frame = '';
     network.onSent = (_from, _to, bytes) => {
       frame = bytes.toString('latin1');
@@ -219,7 +220,7 @@ describe('what comes to a hatch', () => {
     assert.deepEqual(b.packets, []);
   });
 
-  test('is not taken while this member has no number or no view', async () => {
+  test('is refused while this member has no number or no view', async () => {
     const b = member(2);
     await farm(b);
     b.self.epoch = 0;
@@ -233,7 +234,7 @@ describe('what comes to a hatch', () => {
     assert.equal(b.packets.length, 1);
   });
 
-  test('never reaches the hop limit later than a frame would: relayed on, it goes in frames and counts on from one', async () => {
+  test('reaches the hop limit as a frame does: relayed again, it goes in frames and counts from one', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await knock(b, 'INVITE');
@@ -249,10 +250,10 @@ describe('what comes to a hatch', () => {
   });
 });
 
-describe('the hatches', () => {
+describe('the transparent ports', () => {
   const holds = { onDatagram: () => {}, onSendError: () => {} };
 
-  test('are told once they are open, and closed with the link', async () => {
+  test('are reported once they are open, and closed with the link', async () => {
     const b = member(2);
     assert.equal(b.link.transparentPorts.length, 0);
     await farm(b);
@@ -266,7 +267,7 @@ describe('the hatches', () => {
     await again.close();
   });
 
-  test('that cannot be bound are a start-up error, and leave nothing open', async () => {
+  test('make the start fail when one cannot be bound, and leave no other open', async () => {
     const taken = { address: '10.0.0.2', port: 40_000 };
     const holder = await network.bindUdp(taken, holds);
     const b = new Member(2, { network, clock, address: '10.0.0.2', transparent: [0, 1], transparentPort: taken.port });
@@ -278,7 +279,7 @@ describe('the hatches', () => {
     members.push(b);
   });
 
-  test('close again when the relay link cannot be bound', async () => {
+  test('are closed again when the relay link cannot be bound', async () => {
     const holder = await network.bindUdp({ address: '10.0.0.2', port: 5064 }, holds);
     const b = new Member(2, {
       network,
@@ -295,7 +296,7 @@ describe('the hatches', () => {
     assert.deepEqual([network.rawOpen, b.link.transparentPorts], [0, []]);
   });
 
-  test('do not go when the host has no raw socket: the error says so', async () => {
+  test('make the start fail with an error when the host has no raw socket', async () => {
     const { SipfarmError } = await import('../../../src/base/errors.ts');
     network.openRaw = () => {
       throw new SipfarmError('SF_TRANSPARENT_UNAVAILABLE', 'no module');
@@ -304,7 +305,7 @@ describe('the hatches', () => {
     await assert.rejects(b.start(), { code: 'SF_TRANSPARENT_UNAVAILABLE' });
   });
 
-  test('of a member that has moved are used at once', async () => {
+  test('are used at once when their member has moved', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     const moved = new Member(2, {

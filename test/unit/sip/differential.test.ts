@@ -1,4 +1,5 @@
-// The scanner against two npm parsers: where all three accept a message, they must see the same dialog and transaction in it.
+// The scanner against two npm parsers: where all three accept a message, they must find the same dialog and
+// transaction.
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
@@ -6,7 +7,7 @@ import fc from 'fast-check';
 import { Parser } from 'sip.js/lib/core/messages/parser.js';
 import { message, mutated, options, scanned, text } from './messages.ts';
 
-/** What decides where a packet goes. `head` is method and Request-URI, or the status. */
+/** Fields that decide the route of a packet. `head` is method and Request-URI, or the status. */
 interface Fields {
   head: string;
   callId: string | null;
@@ -89,7 +90,7 @@ interface Disagreement {
   readonly oracle: 'sip' | 'sip.js';
   readonly fields: readonly (keyof Fields)[];
   applies(bytes: Buffer): boolean;
-  /** A message on which they disagree: when it is no longer so, the entry goes. */
+  /** A message on which they disagree: when they agree in a later version, the entry is removed. */
   readonly example: Buffer;
 }
 
@@ -124,7 +125,7 @@ const KNOWN: readonly Disagreement[] = [
   },
 ];
 
-/** `theirs`, with the fields a known disagreement excuses set to ours. */
+/** Returns `theirs` with the values of `ours` in the fields of a known disagreement. */
 function excused(bytes: Buffer, oracle: Disagreement['oracle'], ours: Fields, theirs: Fields): Fields {
   const result = { ...theirs };
   for (const known of KNOWN) {
@@ -138,8 +139,8 @@ function pick(from: Fields, fields: readonly (keyof Fields)[]): Partial<Fields> 
 }
 
 /**
- * Compares wherever sip.js, which has the grammar, accepts too; with sip, which reads broken parameters as absent, where all three accept.
- * Returns how many of the two could be compared.
+ * Compares where sip.js, which has the grammar, accepts the message; with sip, which drops broken parameters, where all
+ * three accept it. Returns the number of compared parsers (of two).
  */
 function compare(bytes: Buffer): number {
   const ours = bySipfarm(bytes);
@@ -152,7 +153,7 @@ function compare(bytes: Buffer): number {
   return 2;
 }
 
-test('generated messages: the same fields as sip and sip.js, which accept all of them', () => {
+test('generated messages have the same fields as in sip and sip.js, which accept all of them', () => {
   fc.assert(
     fc.property(message, ({ bytes }) => {
       assert.equal(compare(bytes), 2);
@@ -161,7 +162,7 @@ test('generated messages: the same fields as sip and sip.js, which accept all of
   );
 });
 
-test('mutated messages: the same fields wherever the others accept', () => {
+test('mutated messages have the same fields wherever the others accept them', () => {
   let compared = 0;
   const runs = 1500;
   fc.assert(
@@ -174,7 +175,7 @@ test('mutated messages: the same fields wherever the others accept', () => {
 });
 
 for (const { reason, oracle, fields, applies, example } of KNOWN) {
-  test(`known disagreement: ${reason}`, () => {
+  test(`the example shows a known disagreement: ${reason}`, () => {
     const ours = bySipfarm(example);
     const theirs = oracle === 'sip' ? bySip(example) : bySipJs(example);
     assert.ok(ours && theirs && applies(example));

@@ -1,4 +1,4 @@
-// Splices: what was asked for is there, and nothing else changed.
+// Splices: each requested change is made, and no other octet changes.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -7,13 +7,13 @@ import { message, options, scanned, text, torture } from './messages.ts';
 
 const edit = new Edit();
 
-test('without a splice the message comes out as it went in, noise behind it cut', () => {
+test('a message without splices stays the same, without the octets behind its end', () => {
   const bytes = torture('dblreq');
   const { scan } = scanned(bytes);
   assert.deepEqual(edit.beginScan(scan).apply(), bytes.subarray(0, scan.end));
 });
 
-test('splices given in any order give one result, and pieces for one offset keep their order', () => {
+test('splices in any order give one result, and pieces for one offset keep their order', () => {
   const bytes = Buffer.from('0123456789');
   const expected = 'AB01xx456C';
   assert.equal(
@@ -42,7 +42,7 @@ test('splices given in any order give one result, and pieces for one offset keep
   );
 });
 
-test('ranges that overlap are taken out once, pieces inside of them are put in', () => {
+test('overlapping ranges are deleted once, and pieces inside of them are inserted', () => {
   const bytes = Buffer.from('0123456789');
   assert.equal(
     edit.begin(bytes, 0, 10).delete(2, 6).delete(4, 8).delete(3, 5).insert(5, '|').apply()!.toString(),
@@ -50,7 +50,7 @@ test('ranges that overlap are taken out once, pieces inside of them are put in',
   );
 });
 
-test('any splices give what a plain model gives, and size() says how much', () => {
+test('any splices give the result of a plain model, and size() returns its length', () => {
   const splice = fc.tuple(fc.nat(40), fc.nat(12), fc.string({ unit: fc.constantFrom('a', 'ß', '\0'), maxLength: 5 }));
   fc.assert(
     fc.property(fc.array(splice, { maxLength: 12 }), (splices) => {
@@ -75,7 +75,7 @@ test('any splices give what a plain model gives, and size() says how much', () =
   );
 });
 
-describe('an edit that cannot be made gives nothing, throws nothing, and leaves the next one whole:', () => {
+describe('an edit that cannot be made returns undefined, throws nothing, and does not affect the next one, with', () => {
   const bytes = Buffer.from('0123456789');
   for (const [name, splice] of [
     ['a range before the message', () => edit.insert(1, 'x')],
@@ -97,7 +97,7 @@ describe('an edit that cannot be made gives nothing, throws nothing, and leaves 
       assert.equal(edit.begin(bytes, 2, 8).insert(2, 'y').apply()?.toString(), 'y234567');
     });
 
-  test('as many splices as there may be are made', () => {
+  test('the greatest number of splices is made', () => {
     edit.begin(bytes, 2, 8);
     for (let i = 0; i < MAX_SPLICES; i++) edit.insert(2, 'x');
     assert.equal(edit.apply()?.length, MAX_SPLICES + 6);
@@ -110,7 +110,7 @@ describe('an edit that cannot be made gives nothing, throws nothing, and leaves 
   });
 });
 
-test('a Via pushed and popped again leaves the message byte for byte', () => {
+test('a Via that is pushed and popped leaves the message unchanged', () => {
   fc.assert(
     fc.property(message, ({ bytes }) => {
       const pushed = edit
@@ -125,7 +125,7 @@ test('a Via pushed and popped again leaves the message byte for byte', () => {
   );
 });
 
-test('popping Via after Via uncovers each next one, joined by commas or not, until none is left', () => {
+test('popping Via values one by one shows each next one, joined by commas or not, until none is left', () => {
   fc.assert(
     fc.property(message, (parts) => {
       let bytes = parts.bytes;
@@ -165,7 +165,7 @@ const stamps: readonly (readonly [what: string, via: string, stamped: string])[]
   ['sent-by is another address', 'SIP/2.0/UDP 10.0.0.1;branch=b', 'SIP/2.0/UDP 10.0.0.1;branch=b;received=192.0.2.9'],
   ['sent-by is a name', 'SIP/2.0/UDP h.example;branch=b', 'SIP/2.0/UDP h.example;branch=b;received=192.0.2.9'],
   [
-    'rport is asked for',
+    'rport is requested',
     'SIP/2.0/UDP 192.0.2.9;rport;branch=b',
     'SIP/2.0/UDP 192.0.2.9;received=192.0.2.9;rport=1024;branch=b',
   ],
@@ -183,20 +183,20 @@ const stamps: readonly (readonly [what: string, via: string, stamped: string])[]
   ],
 ];
 for (const [what, via, stamped] of stamps) {
-  test(`the true source is written into Via: ${what}`, () => {
+  test(`the true source is written into Via when ${what}`, () => {
     const bytes = options({ Via: via });
     const { scan } = scanned(bytes);
     assert.deepEqual(edit.beginScan(scan).stampVia(scan, '192.0.2.9', 1024).apply(), options({ Via: stamped }));
   });
 }
 
-test('an IPv6 source equal to sent-by apart from case needs no received', () => {
+test('an IPv6 source that equals sent-by except for letter case needs no received', () => {
   const bytes = options({ Via: 'SIP/2.0/UDP [2001:DB8::1];branch=b' });
   const { scan } = scanned(bytes);
   assert.deepEqual(edit.beginScan(scan).stampVia(scan, '2001:db8::1', 5060).apply(), bytes);
 });
 
-test('Max-Forwards is replaced, also an unreadable one, or added', () => {
+test('Max-Forwards is replaced, also when it is not readable, or added', () => {
   for (const before of ['70', '0070', '300', '-1', undefined]) {
     const bytes = options({ 'Max-Forwards': before });
     const { scan } = scanned(bytes);
@@ -206,7 +206,7 @@ test('Max-Forwards is replaced, also an unreadable one, or added', () => {
   }
 });
 
-test('header lines are added in front of all and behind all others', () => {
+test('header lines can be added before all others and after all others', () => {
   const bytes = options({}, undefined, 'body');
   const { scan } = scanned(bytes);
   const after = edit

@@ -1,4 +1,4 @@
-// The header lines that the vectors find, against a walk octet by octet.
+// Header lines found by the vector code, compared with a walk octet by octet.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -16,7 +16,7 @@ import {
   WORD_END,
 } from '../../../src/sip/lines.ts';
 
-/** The names that the scanner reads. */
+/** Names that the scanner reads. */
 const WANTED = new Set<HeaderName>([
   HeaderName.VIA,
   HeaderName.FROM,
@@ -58,7 +58,7 @@ function firstBlank(bytes: Buffer, start: number, end: number): number {
   return i;
 }
 
-test('whatever the lines are and wherever they begin, name, value and end of each are those that a walk finds', () => {
+test('name, value and end of each line are those of a plain walk, whatever the lines and their offsets are', () => {
   fc.assert(
     fc.property(lines, fc.nat(40), fc.boolean(), (generated, before, emptyLine) => {
       const text = generated.map(([name, blank, value]) => `${name}${blank}:${value}\r\n`).join('');
@@ -85,22 +85,22 @@ test('whatever the lines are and wherever they begin, name, value and end of eac
 });
 
 const broken: readonly (readonly [what: string, line: string, at: number])[] = [
-  ['a CR alone', 'To: abc\rdef\r\n', 7],
-  ['a LF alone, far from the begin of the line', `To: ${'x'.repeat(50)}\n`, 54],
-  ['the end', 'To: abc', 7],
-  ['the end between CR and LF', 'To: abc\r', 7],
-  ['the end in the name', 'Conte', 5],
+  ['a bare CR', 'To: abc\rdef\r\n', 7],
+  ['a bare LF far from the start of the line', `To: ${'x'.repeat(50)}\n`, 54],
+  ['the end of the message', 'To: abc', 7],
+  ['the end of the message between CR and LF', 'To: abc\r', 7],
+  ['the end of the message in the name', 'Conte', 5],
 ];
 for (const [what, line, at] of broken)
-  test(`a line that ${what} breaks off is found as far as that, and not counted`, () => {
+  test(`a line that ends at ${what} is found up to that place and not counted`, () => {
     const bytes = Buffer.from(`Via: a\r\n${line}`);
-    // What an earlier, longer message left behind the end must not be read.
+    // Octets of an earlier, longer message behind the end must not be read.
     findLines(Buffer.alloc(200, '\n'), 0, 200, 512);
     assert.equal(findLines(bytes, 0, bytes.length, 512), 1);
     assert.equal(found[FOUND_WORDS + LINE_END], 8 + at);
   });
 
-test('a line that begins with no name, or has no colon behind it, is told from one whose name nobody reads', () => {
+test('a line without a name or a colon differs from a line with an unknown name', () => {
   const bytes = Buffer.from(': a\r\nSubject\r\nSub ject: a\r\nS@: a\r\nSubject: a\r\n');
   assert.equal(findLines(bytes, 0, bytes.length, 512), 5);
   const namesFound = Array.from({ length: 5 }, (_, line) => found[line * FOUND_WORDS + NAME]);

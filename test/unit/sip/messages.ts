@@ -5,17 +5,17 @@ import { Scan, type ScanFault, scan } from '../../../src/sip/scan.ts';
 
 export const TORTURE_FOLDER = new URL('../../torture/rfc4475/', import.meta.url);
 
-/** One RFC 4475 message, byte for byte. */
+/** Returns one RFC 4475 message, byte for byte. */
 export function torture(name: string): Buffer {
   return fs.readFileSync(new URL(`${name}.dat`, TORTURE_FOLDER));
 }
 
-/** The lines joined and ended by CRLF; one octet per character. */
+/** Returns the lines joined and ended by CRLF; one octet per character. */
 export function crlf(...lines: string[]): Buffer {
   return Buffer.from(lines.map((line) => `${line}\r\n`).join(''), 'latin1');
 }
 
-/** A whole OPTIONS request in which `changes` replace or add header lines by name; undefined takes a line out. */
+/** Returns a complete OPTIONS request. `changes` replace or add header lines by name; undefined removes a line. */
 export function options(changes: Record<string, string | undefined> = {}, startLine?: string, body = ''): Buffer {
   const headers: Record<string, string | undefined> = {
     Via: 'SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKabc;rport',
@@ -34,13 +34,13 @@ export function options(changes: Record<string, string | undefined> = {}, startL
   ]);
 }
 
-/** Scans all of `bytes` with a scan of its own. */
+/** Scans all of `bytes` with its own scan. */
 export function scanned(bytes: Buffer, stream = false): { fault: ScanFault | null; scan: Scan } {
   const out = new Scan();
   return { fault: scan(bytes, 0, bytes.length, stream, out), scan: out };
 }
 
-/** The octets of a range as text, null when absent. */
+/** Returns the octets of a range as text, null when absent. */
 export function text(bytes: Buffer, start: number, end: number): string | null {
   return start < 0 ? null : bytes.toString('latin1', start, end);
 }
@@ -78,7 +78,7 @@ const method = fc.constantFrom(
   'NEWMETHOD',
 );
 
-/** What a generated message was made of. */
+/** Parts of a generated message. */
 export interface Parts {
   readonly bytes: Buffer;
   readonly isRequest: boolean;
@@ -156,7 +156,7 @@ export const message: fc.Arbitrary<Parts> = fc
   })
   .map(build);
 
-/** Octets that break things. */
+/** Octets that often break parsers. */
 const hostile = fc.constantFrom(
   0,
   9,
@@ -223,7 +223,7 @@ const changes: fc.Arbitrary<Change[]> = fc.array(
 );
 const tortureMessage = fc.constantFrom(...fs.readdirSync(TORTURE_FOLDER)).map((file) => torture(file.slice(0, -4)));
 
-/** A generated or RFC 4475 message with a few octets or lines changed, taken out or doubled. */
+/** A generated or RFC 4475 message with a few octets or lines changed, removed or repeated. */
 export const mutated: fc.Arbitrary<Buffer> = fc
   .tuple(
     fc.oneof({ weight: 4, arbitrary: message.map((parts) => parts.bytes) }, { weight: 1, arbitrary: tortureMessage }),

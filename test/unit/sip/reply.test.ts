@@ -1,4 +1,4 @@
-// Stateless answers: what they copy, when there is none, and that they amplify nobody.
+// Stateless replies: copied headers, requests without a reply, and the limit of their size.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ import { crlf, message, mutated, options, scanned, TORTURE_FOLDER, text, torture
 
 const source = { address: '203.0.113.5', port: 1024 };
 
-test('an answer copies Via, From, To, Call-ID and CSeq and says where the request came from', () => {
+test('a reply copies Via, From, To, Call-ID and CSeq and adds the source of the request', () => {
   const bytes = options(
     { 'Record-Route': '<sip:r;lr>', v: 'SIP/2.0/UDP low;branch=z9hG4bKlow', Subject: 'x'.repeat(90) },
     undefined,
@@ -32,7 +32,7 @@ test('an answer copies Via, From, To, Call-ID and CSeq and says where the reques
   );
 });
 
-test('a tag that is there is kept', () => {
+test('an existing tag is kept', () => {
   const bytes = options({ To: '<sip:b@h>;tag=old' });
   const reply = buildReply(scanned(bytes).scan, 481, 'Own Words', 'new', source, [], Number.POSITIVE_INFINITY)!;
   assert.match(reply.toString(), /^SIP\/2\.0 481 Own Words\r\n/);
@@ -40,7 +40,7 @@ test('a tag that is there is kept', () => {
   assert.doesNotMatch(reply.toString(), /new/);
 });
 
-test('a tag is added behind the semicolon that a phone has left, not behind a second one', () => {
+test('a tag is added after the single semicolon that a phone has left, without a second one', () => {
   const bytes = options({ To: '<sip:b@h> ; ' });
   const reply = buildReply(scanned(bytes).scan, 481, '', 'new', source, [], Number.POSITIVE_INFINITY)!;
   assert.match(reply.toString(), /\r\nTo: <sip:b@h> ;tag=new *\r\n/);
@@ -48,7 +48,7 @@ test('a tag is added behind the semicolon that a phone has left, not behind a se
   assert.equal(text(reply, scan.toTagStart, scan.toTagEnd), 'new');
 });
 
-test('a response, an ACK and a request without a readable Via get no answer', () => {
+test('a response, an ACK and a request without a readable Via get no reply', () => {
   const requests = [
     options({}, 'SIP/2.0 200 OK'),
     options({ CSeq: '1 ACK' }, 'ACK sip:a@b SIP/2.0'),
@@ -60,7 +60,7 @@ test('a response, an ACK and a request without a readable Via get no answer', ()
   for (const bytes of requests) assert.equal(buildReply(scanned(bytes).scan, 400, '', '', source, [], 9999), null);
 });
 
-test('every RFC 4475 request with a readable Via that is refused gets its answer', () => {
+test('every RFC 4475 request with a readable Via that is refused gets a reply', () => {
   for (const name of [
     'badinv01',
     'clerr',
@@ -87,7 +87,7 @@ test('every RFC 4475 request with a readable Via that is refused gets its answer
   }
 });
 
-test('two Call-ID, CSeq, From and To are answered with the first of each', () => {
+test('a request with two Call-ID, CSeq, From and To gets the first of each in its reply', () => {
   const reply = buildReply(scanned(torture('multi01')).scan, 400, '', 't', source)!;
   const { scan, fault } = scanned(reply);
   assert.equal(fault, null);
@@ -95,7 +95,7 @@ test('two Call-ID, CSeq, From and To are answered with the first of each', () =>
   assert.equal(scan.cseq, 5);
 });
 
-test('an answer gives up extra headers, then its phrase, then long names and the length, then the tag, and then is not sent', () => {
+test('a reply loses extra headers, then its phrase, then long names and the length, then the tag, and is then not sent', () => {
   const { scan } = scanned(options());
   const build = (max: number): Buffer | null =>
     buildReply(scan, 503, '', 'tag-of-some-length', source, ['Retry-After: 5'], max);
@@ -124,7 +124,7 @@ test('an answer gives up extra headers, then its phrase, then long names and the
   assert.equal(build(noTag.length - 1), null);
 });
 
-test('an answer to INVITE never goes without its tag, for the ACK must find its way', () => {
+test('a reply to INVITE always has its tag, because the ACK needs it', () => {
   const { scan } = scanned(options({ CSeq: '1 INVITE' }, 'INVITE sip:b@h SIP/2.0'));
   const lengths = new Set<number>();
   for (let max = 0; max < 600; max++) {
@@ -136,7 +136,7 @@ test('an answer to INVITE never goes without its tag, for the ACK must find its 
   assert.equal(lengths.size, 3);
 });
 
-test('the shortest requests that are answered are those that docs/limits.md names', () => {
+test('the shortest requests with a reply have the lengths in docs/limits.md', () => {
   const far = { address: '203.113.113.113', port: 65_535 };
   const tag = 'sf283000800005g55cphpt7gdq';
   const page = fs.readFileSync(new URL('../../../docs/limits.md', import.meta.url), 'utf8');
@@ -152,7 +152,7 @@ test('the shortest requests that are answered are those that docs/limits.md name
   for (const [at, [method, short]] of kinds.entries()) {
     const least = Number(figures[at]);
     for (const octets of [least, least - 1]) {
-      // Start line and one header that the answer does not repeat.
+      // Start line and one header that the reply does not copy.
       const start = `${method} sip:h SIP/2.0`;
       const other = `s:${'x'.repeat(octets - start.length - 6)}`;
       const repeated = [
@@ -169,7 +169,7 @@ test('the shortest requests that are answered are those that docs/limits.md name
   }
 });
 
-test('no answer is larger than the request or fails to be a response, whatever came', () => {
+test('every reply is a response and no larger than its request, whatever the request is', () => {
   const hostile = fc.oneof(
     mutated,
     fc.constantFrom(...fs.readdirSync(TORTURE_FOLDER)).map((file) => torture(file.slice(0, -4))),
@@ -189,7 +189,7 @@ test('no answer is larger than the request or fails to be a response, whatever c
   );
 });
 
-test('the answer to a generated request is one that its sender can match', () => {
+test('the reply to a generated request matches it for its sender', () => {
   fc.assert(
     fc.property(message, (parts) => {
       const reply = buildReply(scanned(parts.bytes).scan, 500, '', 'mytag', source, [], Number.POSITIVE_INFINITY);

@@ -1,4 +1,4 @@
-// What the scanner reads, and what it refuses, beyond the RFC 4475 messages.
+// Accepted and refused messages of the scanner, beyond the RFC 4475 messages.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -98,7 +98,7 @@ const refused: readonly (readonly [what: string, bytes: Buffer, fault: ScanFault
   ['a message that ends inside a line', options().subarray(0, -6), 'truncated', 400],
 ];
 for (const [what, bytes, fault, answer] of refused) {
-  test(`refused: ${what}`, () => {
+  test(`the scanner refuses ${what}`, () => {
     const result = scanned(bytes);
     assert.equal(result.fault, fault);
     assert.equal(faultAnswer(fault, result.scan), answer);
@@ -110,7 +110,7 @@ const accepted: readonly (readonly [what: string, bytes: Buffer])[] = [
   ['a Content-Length twice with one value', options({ l: '004' }, undefined, 'four')],
   ['an IPv6 literal in brackets in the Request-URI (RFC 5118 4.1)', options({}, 'OPTIONS sip:[2001:db8::10] SIP/2.0')],
   [
-    'an IPv6 literal without brackets in the Request-URI, which is for the owner to refuse (4.2)',
+    'an IPv6 literal without brackets in the Request-URI, which only the owner refuses (4.2)',
     options({}, 'OPTIONS sip:2001:db8::10 SIP/2.0'),
   ],
   ['a port inside the brackets (4.3)', options({}, 'OPTIONS sip:[2001:db8::10:5070] SIP/2.0')],
@@ -137,7 +137,7 @@ const accepted: readonly (readonly [what: string, bytes: Buffer])[] = [
   ],
   ['a response without a reason phrase', options({}, 'SIP/2.0 200')],
   ['the version in small letters', options({}, 'OPTIONS sip:a@b sip/2.0')],
-  ['a Via port of 0, which counts as none', options({ Via: 'SIP/2.0/UDP h:0;branch=z9hG4bK1' })],
+  ['a Via port of 0, which counts as no port', options({ Via: 'SIP/2.0/UDP h:0;branch=z9hG4bK1' })],
   ['a branch with octets that are no token', options({ Via: 'SIP/2.0/UDP h;branch=z9hG4bKab/c+d==' })],
   ['empty parameters of Via', options({ Via: 'SIP/2.0/UDP h;branch=;rport=;received=;oc' })],
   [
@@ -151,13 +151,13 @@ const accepted: readonly (readonly [what: string, bytes: Buffer])[] = [
   ],
   ['a header line of nearly the whole message', options({ Subject: 'x'.repeat(SCAN_LIMITS.message - 400) })],
   ['an unterminated quote in To', options({ To: '"a <sip:a@b>' })],
-  ['an Authorization nobody can read', options({ Authorization: 'Digest ,,,=",";\\' })],
+  ['an unreadable Authorization', options({ Authorization: 'Digest ,,,=",";\\' })],
 ];
 for (const [what, bytes] of accepted) {
-  test(`goes on: ${what}`, () => assert.equal(scanned(bytes).fault, null));
+  test(`the scanner accepts ${what}`, () => assert.equal(scanned(bytes).fault, null));
 }
 
-describe('Via of RFC 5118', () => {
+describe('a Via of RFC 5118', () => {
   const cases: readonly (readonly [via: string, host: string, port: number, received: string | null])[] = [
     [
       'SIP/2.0/UDP [2001:db8::9:1]:5070;branch=z9hG4bK1;received=[2001:db8::9:255]',
@@ -193,7 +193,7 @@ test('a stream needs Content-Length, a datagram does not', () => {
   assert.equal(scan.end - scan.bodyStart, 4);
 });
 
-test('the first Route value and the header that names another dialog are found', () => {
+test('the first Route value and the header with another dialog are found', () => {
   const bytes = options({
     Route: '"a,b" <sip:p1.example.com;x=",";lr>;y , <sip:p2.example.com;lr>',
     Replaces: 'abc@host;to-tag=1;from-tag=2',
@@ -209,7 +209,7 @@ test('the method of a response is that of its CSeq', () => {
   assert.equal(scanned(options({ CSeq: '3 INVITEX' }, 'SIP/2.0 180 Ringing')).scan.method, Method.OTHER);
 });
 
-test('a message in the middle of a buffer is scanned as if it stood alone', () => {
+test('a message in the middle of a buffer is scanned as if it were alone', () => {
   const inner = options({ CSeq: '77 OPTIONS' });
   const bytes = Buffer.concat([Buffer.from('INVITE sip:x SIP/2.0\r\n'), inner, Buffer.from('Via: more\r\n')]);
   const out = new Scan();
@@ -218,7 +218,7 @@ test('a message in the middle of a buffer is scanned as if it stood alone', () =
   assert.equal(text(bytes, out.viaStart, out.viaEnd), 'SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKabc;rport');
 });
 
-test('nothing of the message before is left in a scan that is used again', () => {
+test('a reused scan has no values of the message before', () => {
   const out = new Scan();
   const first = options({ Route: '<sip:a>', Replaces: 'x' }, undefined, 'body');
   scan(first, 0, first.length, false, out);
@@ -261,7 +261,7 @@ test('generated messages are accepted and their fields read', () => {
   );
 });
 
-/** Every pair of offsets is absent or a range inside of the message. */
+/** Checks that every pair of offsets is absent or a range inside of the message. */
 function assertRanges(value: object, start: number, end: number): void {
   for (const [key, from] of Object.entries(value)) {
     if (!key.endsWith('Start')) continue;
@@ -276,7 +276,7 @@ function assertRanges(value: object, start: number, end: number): void {
   }
 }
 
-test('whatever comes, the scanner does not throw and its offsets lie inside of the message', () => {
+test('the scanner never throws, and its offsets are inside of the message, whatever the octets are', () => {
   const anything = fc.oneof(
     { weight: 3, arbitrary: mutated },
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 300 }).map((octets) => Buffer.from(octets)) },
@@ -297,14 +297,14 @@ test('whatever comes, the scanner does not throw and its offsets lie inside of t
   );
 });
 
-test('a message cut at any octet never passes on a stream', () => {
+test('a message that is cut at any octet is never accepted on a stream', () => {
   const bytes = options({}, undefined, 'v=0\r\n');
   for (let cut = 0; cut < bytes.length; cut++)
     assert.notEqual(scanned(bytes.subarray(0, cut), true).fault, null, String(cut));
   assert.equal(scanned(bytes, true).fault, null);
 });
 
-test('a header line of 64 KiB of folds, quotes or signs is as good as a short one; so many header lines are refused', () => {
+test('a header line of 64 KiB of folds, quotes or signs is scanned like a short one, and that many header lines are refused', () => {
   for (const filler of ['\r\n ', '"', ';', ',', '<', '\\', 'a: b\r\n']) {
     const from = `<sip:a@b>;tag=1${filler.repeat(Math.floor(65_000 / filler.length))}`;
     const { fault, scan } = scanned(options({ From: from }));
@@ -313,7 +313,7 @@ test('a header line of 64 KiB of folds, quotes or signs is as good as a short on
   }
 });
 
-test('a message of 65,535 octets goes on, one more does not, on whatever way it came', () => {
+test('a message of 65,535 octets is accepted and a longer one is not, by datagram and by stream', () => {
   const room = SCAN_LIMITS.message - options({}, undefined, 'x'.repeat(10_000)).length + 10_000;
   assert.equal(scanned(options({}, undefined, 'x'.repeat(room)), true).fault, null);
   assert.equal(scanned(options({}, undefined, 'x'.repeat(room + 1)), true).fault, 'header-limit');

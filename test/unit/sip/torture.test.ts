@@ -1,4 +1,4 @@
-// The fate of all RFC 4475 messages at the scanner, as datagrams and, where it differs, on a stream.
+// Results of the scanner for all RFC 4475 messages, as datagrams and, where it differs, on a stream.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { test } from 'node:test';
@@ -54,13 +54,13 @@ const FATES: Record<string, Fate> = {
   regaut01: 'pass',
   multi01: ['duplicate-header', 400],
   mcl01: ['content-length', 400],
-  bcast: 'pass', // dropped by whoever forwards the response: see below
+  bcast: 'pass', // dropped by the member that forwards the response: see below
   zeromf: 'pass',
   cparam01: 'pass',
   cparam02: 'pass',
   regescrt: 'pass',
   sdp01: 'pass',
-  // 3.4 and the file no section names
+  // 3.4 and the file that no section names
   inv2543: 'pass',
   test: ['start-line', 'drop'],
 };
@@ -75,14 +75,14 @@ function fate(name: string, stream: boolean): Fate {
   return fault === null ? 'pass' : [fault, faultAnswer(fault, scan) || 'drop'];
 }
 
-test('every RFC 4475 message has a fate in the table', () => {
+test('every RFC 4475 message has an entry in the table', () => {
   const files = fs.readdirSync(TORTURE_FOLDER).filter((file) => file.endsWith('.dat'));
   assert.deepEqual(files.map((file) => file.slice(0, -4)).sort(), Object.keys(FATES).sort());
   assert.equal(files.length, 50);
 });
 
 for (const [name, expected] of Object.entries(FATES)) {
-  test(`${name}.dat: ${expected === 'pass' ? 'goes on' : expected.join(', ')}`, () => {
+  test(`${name}.dat ends with ${expected === 'pass' ? 'acceptance' : expected.join(', ')}`, () => {
     assert.deepEqual(fate(name, false), expected);
     assert.deepEqual(fate(name, true), STREAM_FATES[name] ?? expected);
   });
@@ -156,7 +156,7 @@ const FIELDS: Record<string, Fields> = {
 };
 
 for (const [name, expected] of Object.entries(FIELDS)) {
-  test(`${name}.dat: the fields an owner is found by are read as octets`, () => {
+  test(`${name}.dat has the octets of the fields that find the owner`, () => {
     const bytes = torture(name);
     const { scan } = scanned(bytes);
     assert.deepEqual(
@@ -173,7 +173,7 @@ for (const [name, expected] of Object.entries(FIELDS)) {
   });
 }
 
-test('dblreq.dat: the INVITE behind the REGISTER is cut off', () => {
+test('dblreq.dat loses the INVITE after its REGISTER', () => {
   const bytes = torture('dblreq');
   const { scan } = scanned(bytes);
   assert.equal(scan.contentLength, 0);
@@ -181,7 +181,7 @@ test('dblreq.dat: the INVITE behind the REGISTER is cut off', () => {
   assert.ok(bytes.toString('latin1', scan.end).trimStart().startsWith('INVITE '));
 });
 
-test('bcast.dat: the next Via of the response is found, so that its sender can refuse it', () => {
+test('bcast.dat has a second Via, so that its sender can refuse it', () => {
   const bytes = torture('bcast');
   const { scan } = scanned(bytes);
   const next = new Via();
@@ -189,7 +189,7 @@ test('bcast.dat: the next Via of the response is found, so that its sender can r
   assert.equal(text(bytes, next.hostStart, next.hostEnd), '255.255.255.255');
 });
 
-test('wsinv.dat: comma-joined and folded Via values are taken apart', () => {
+test('wsinv.dat has comma-joined and folded Via values, which are separated', () => {
   const bytes = torture('wsinv');
   const { scan } = scanned(bytes);
   const via = new Via();
@@ -202,7 +202,7 @@ test('wsinv.dat: comma-joined and folded Via values are taken apart', () => {
   assert.equal(text(bytes, via.branchStart, via.branchEnd), 'z9hG4bK30239');
 });
 
-test('scalar02.dat: a Max-Forwards above 255 counts as absent, but can be replaced', () => {
+test('scalar02.dat has a Max-Forwards above 255, which counts as absent and can be replaced', () => {
   const { scan } = scanned(torture('scalar02'));
   assert.equal(scan.maxForwards, -1);
   assert.ok(scan.maxForwardsStart > 0);

@@ -1,4 +1,4 @@
-// Via, URI, name-addr and header line readers.
+// Readers of Via, URI, name-addr and header lines.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -50,13 +50,13 @@ describe('Via', () => {
     assert.equal(via('SIP/2.0/UDP h;rport=5').out.rport, 5);
   });
 
-  test('a parameter inside of a quoted string is none, and a comma there ends no value', () => {
+  test('a parameter inside of a quoted string is ignored, and a comma there does not end the value', () => {
     const read = via('SIP/2.0/UDP h;x="a,;branch=no\\"";branch=yes');
     assert.equal(read.outcome, ViaOutcome.OK);
     assert.equal(read.branch, 'yes');
   });
 
-  test("the farm's own parameter is read as any other, in every spelling, and the first of two counts", () => {
+  test("the farm's own parameter is read like any other, in every spelling, and the first of two counts", () => {
     for (const value of [
       ';sf=abc',
       '; SF=abc',
@@ -76,14 +76,14 @@ describe('Via', () => {
   test('the first of two branches counts', () => assert.equal(via('SIP/2.0/UDP h;branch=a;branch=b').branch, 'a'));
 
   for (const behind of ['', ' ', '\r\n ', ', SIP/2.0/UDP i'])
-    test(`one semicolon behind the last parameter is none of the value, before ${JSON.stringify(behind)}`, () => {
+    test(`one semicolon behind the last parameter is not part of the value before ${JSON.stringify(behind)}`, () => {
       const read = via(`SIP/2.0/UDP h;branch=x ;${behind}`);
       assert.equal(read.outcome, ViaOutcome.OK);
       assert.deepEqual([read.value, read.branch], ['SIP/2.0/UDP h;branch=x', 'x']);
       assert.equal(via(`SIP/2.0/UDP h;${behind}`).value, 'SIP/2.0/UDP h');
     });
 
-  test('port 0 counts as none', () => {
+  test('port 0 counts as no port', () => {
     const read = via('SIP/2.0/UDP h:0;branch=x');
     assert.deepEqual([read.outcome, read.out.port, read.sentBy], [ViaOutcome.OK, 0, 'h:0']);
   });
@@ -112,7 +112,7 @@ describe('Via', () => {
     'SIP/2.0/UDP h;x="a"b',
     'SIP/2.0/UDP h;received=192.0.2.1;branch=x;Received="192.0.2.2"',
   ]) {
-    test(`${JSON.stringify(value)} has a bad parameter, but a sent-by`, () => {
+    test(`${JSON.stringify(value)} has a bad parameter and a sent-by`, () => {
       const read = via(value);
       assert.equal(read.outcome, ViaOutcome.BAD_PARAMETER);
       assert.equal(read.host, 'h');
@@ -154,14 +154,14 @@ describe('URI', () => {
     assert.equal(read.params, '');
   });
 
-  test('a parameter that only begins with a known name is another one', () => {
+  test('a parameter that only starts with a known name is another one', () => {
     const read = uri('sip:h;lrx;obx=1;transports=tcp');
     assert.equal(read.ok, true);
     assert.equal(read.out.lr || read.out.ob, false);
     assert.equal(read.out.transport, -1);
   });
 
-  test('one semicolon behind the last parameter is read over', () => {
+  test('one semicolon behind the last parameter is ignored', () => {
     for (const value of ['sip:u@h;', 'sip:u@h:5061;', 'sip:u@h;lr;', 'sip:h;?x=y', 'sip:h;lr;?x=y']) {
       const read = uri(value);
       assert.deepEqual([read.ok, read.host, read.out.lr], [true, 'h', value.includes('lr')], value);
@@ -218,7 +218,7 @@ describe('URI', () => {
     });
   }
 
-  test('a URI of another scheme is told from a broken one', () => {
+  test('a URI of another scheme differs from a broken one', () => {
     for (const value of ['tel:+1234', 'urn:service:sos', 'nobodyKnowsThisScheme:totallyopaquecontent']) {
       const read = uri(value);
       assert.equal(read.ok, false);
@@ -256,7 +256,7 @@ describe('name-addr', () => {
 });
 
 describe('header lines', () => {
-  test('a walk meets every line once, names known in long and compact form', () => {
+  test('a walk visits every line once, with names in long and compact form', () => {
     const bytes = options({ 'm ': '<sip:a>', 'Record-Route': '<sip:r;lr>,\r\n <sip:s;lr>', x: '1', 'X-Y': '' });
     const { scan } = scanned(bytes);
     const line = new HeaderLine();
@@ -281,7 +281,7 @@ describe('header lines', () => {
     assert.equal(findHeader(scan, HeaderName.CONTACT, line.lineEnd, line), false);
   });
 
-  test('every known name is found in its long form in any case, and nothing like it', () => {
+  test('every known name is found in its long form in any case, and similar names are not', () => {
     for (const [key, name] of Object.entries(HeaderName)) {
       if (name === HeaderName.OTHER) continue;
       const long = key.toLowerCase().replaceAll('_', '-');
@@ -294,7 +294,7 @@ describe('header lines', () => {
   });
 });
 
-test('no reader throws or leaves its range, whatever the octets', () => {
+test('no reader throws or leaves its range, whatever the octets are', () => {
   const bytes = fc.oneof(
     mutated,
     fc.uint8Array({ maxLength: 80 }).map((octets) => Buffer.from(octets)),
@@ -324,7 +324,7 @@ test('no reader throws or leaves its range, whatever the octets', () => {
   );
 });
 
-test('a walk over the lines of a generated message joins to all of its header section', () => {
+test('a walk over the lines of a generated message covers its complete header section', () => {
   fc.assert(
     fc.property(message, ({ bytes }) => {
       const { scan } = scanned(bytes);

@@ -1,4 +1,4 @@
-// What only etcd can do to us: lost answers, cut and silent wires, compaction, restarts, passwords, TLS.
+// Cases of etcd alone: lost answers, cut and silent connections, compaction, restarts, passwords, TLS.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -48,14 +48,14 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
   };
   const valuesOf = (entries: readonly Entry[] | undefined): unknown => entries?.map((entry) => entry.value);
 
-  it('keeps its values as JSON that etcdctl shows', async () => {
+  it('stores its values as JSON that etcdctl shows', async () => {
     const store = open('readable', [etcd.url]);
     await store.commit([{ key: 'members/fe1', value: { v: 1, id: 'fe1' } }]);
     const shown = await etcd.ctl('get', '--prefix', '/sipfarm/readable/');
     assert.equal(shown, '/sipfarm/readable/v1/members/fe1\n{"v":1,"id":"fe1"}\n');
   });
 
-  it('says in its errors which host it has asked, without credentials, and the reason alone', async () => {
+  it('names in its errors the host, without credentials, and only the reason', async () => {
     const nobody = await Wire.to(etcd.port);
     const { host } = new URL(nobody.url);
     await nobody.close();
@@ -73,14 +73,17 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     await assert.rejects(waiting.get('view'), { message: `get at ${at}: no answer in 0.1 s` });
   });
 
-  it('gives undefined as the value of what is not JSON', async () => {
+  it('returns undefined as the value of a text that is not JSON', async () => {
     const store = open('foreign', [etcd.url]);
     await etcd.ctl('put', '/sipfarm/foreign/v1/a', '{');
     assert.equal((await store.get('a'))?.value, undefined);
     assert.equal((await store.list(''))[0]?.key, 'a');
   });
 
-  /** Commits through a wire that takes the request and swallows the answer; cuts the wire once `applied` holds. */
+  /**
+   * Commits through a connection that passes the request and swallows the answer. Cuts it after the write is stored and
+   * `before` has resolved.
+   */
   async function loseAnswer(
     store: EtcdStore,
     between: Wire,
@@ -98,14 +101,14 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     return outcome;
   }
 
-  it('counts a write as ours that was applied while its answer was lost', async () => {
+  it('counts a write as its own when it was applied and its answer was lost', async () => {
     const between = await wire();
     const store = open('lost', [between.url], systemClock, { requestMs: 30_000 });
     assert.equal(await loseAnswer(store, between, 'claim/1', { by: 'me' }, async () => {}), true);
     assert.deepEqual((await store.get('claim/1'))?.value, { by: 'me' });
   });
 
-  it('counts a write as lost when another stands there after the answer was lost', async () => {
+  it('counts a write as lost when another value is stored after the answer was lost', async () => {
     const between = await wire();
     const store = open('lost', [between.url], systemClock, { requestMs: 30_000 });
     const other = open('lost', [etcd.url]);
@@ -113,7 +116,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.equal(await loseAnswer(store, between, 'claim/2', { by: 'me' }, overwrite), false);
   });
 
-  it('sends a request that fails clearly once, and says that the store is up', async () => {
+  it('sends a request with a definite failure once, and reports that the store is up', async () => {
     const seen: string[] = [];
     const store = open('observed', [etcd.url], systemClock, {
       observe: (operation, seconds, ok) => seen.push(`${operation} ${ok} ${seconds >= 0}`),
@@ -125,7 +128,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.equal(store.up, true);
   });
 
-  it('works while some of its hosts are dead', async () => {
+  it('works while some of its hosts are down', async () => {
     const dead = await wire();
     dead.cut();
     for (const random of [() => 0, () => 0.5, () => 0.99]) {
@@ -138,7 +141,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     }
   });
 
-  it('rejects and says that it is down when etcd cannot be reached, and is up again afterwards', async () => {
+  it('rejects and reports that it is down when etcd is unreachable, and is up again afterwards', async () => {
     const between = await wire();
     const store = open('down', [between.url]);
     const lease = await store.grantLease(60);
@@ -157,7 +160,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.equal(store.up, true);
   });
 
-  it('gives up a keepalive that gets no answer in time for another', async () => {
+  it('replaces a keepalive that gets no answer in time', async () => {
     const clock = new FakeClock();
     const between = await wire();
     const store = open('hanging', [between.url], clock, { requestMs: 30_000 });
@@ -174,7 +177,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     await lease.keepAlive();
   });
 
-  it('brings a watch up to date after its wire was cut, and says that it was stale', async () => {
+  it('updates a watch after its connection was cut, and reports that it was stale', async () => {
     const between = await wire();
     const store = open('cut', [between.url]);
     const direct = open('cut', [etcd.url]);
@@ -201,7 +204,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.equal(stale, 1);
   });
 
-  it('brings a watch up to date when the history it missed is compacted', async () => {
+  it('updates a watch when the missed history is compacted', async () => {
     const between = await wire();
     const store = open('compacted', [between.url]);
     const direct = open('compacted', [etcd.url]);
@@ -224,7 +227,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.deepEqual(table, await direct.list('w/'));
   });
 
-  it('notices a watch that has gone silent, and opens another', async () => {
+  it('notices a silent watch and opens another', async () => {
     const clock = new FakeClock();
     const between = await wire();
     const store = open('silent', [between.url], clock, { requestMs: 30_000 });
@@ -239,7 +242,8 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
       () => stale++,
     );
     await until(() => table !== undefined);
-    // Only an event shows that the stream is there: a connection that comes after the swallowing began would not be silent.
+    // Only an event shows that the stream is open: a connection that opened after the swallowing began would not be
+    // silent.
     await direct.commit([{ key: 'w/a', value: 1 }]);
     await until(() => table?.length === 1);
     between.swallowAnswers();
@@ -252,7 +256,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     });
   });
 
-  it('keeps a quiet watch that gives signs of life', async (t) => {
+  it('keeps a quiet watch that answers its progress requests', async (t) => {
     const clock = new FakeClock();
     const store = open('quiet', [etcd.url]);
     const connection = new EtcdConnection({ hosts: [etcd.url] }, 30_000, 0);
@@ -264,7 +268,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     t.mock.method(watchClient, 'watch', async () => {
       const stream = await openStream();
       streams++;
-      // Told in the same turn as the watch itself, so what is counted here has been heard there.
+      // The watch gets these in the same turn, so the count is that of the watch.
       return stream.on('data', () => answers++);
     });
     await store.commit([{ key: 'x', value: 0 }]);
@@ -294,7 +298,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.deepEqual(changes[1], ['1']);
   });
 
-  it('lists a watched prefix anew from time to time without saying so when nothing changed', async () => {
+  it('lists a watched prefix again regularly, without a report when nothing has changed', async () => {
     const clock = new FakeClock();
     let listings = 0;
     const store = open('relist', [etcd.url], clock, {
@@ -315,7 +319,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     await until(() => told === 2);
   });
 
-  it('finds its keys, its watch and its lease again after etcd was killed and started', async () => {
+  it('has its keys, its watch and its lease again after etcd was killed and restarted', async () => {
     const own = await FakeEtcd.start();
     closing.push(() => own.close());
     const store = open('restart', [own.url]);
@@ -345,7 +349,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.deepEqual(table, await store.list('w/'));
   });
 
-  it('logs in with a user and a password, again after a restart has forgotten the login, and is refused without', async () => {
+  it('logs in with user and password, again after a restart has lost the login, and is refused without them', async () => {
     const own = await FakeEtcd.start();
     closing.push(() => own.close());
     await own.ctl('user', 'add', 'root:secret');
@@ -377,7 +381,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     await assert.rejects(wrong.get('a'), coded('SF_STORE_REFUSED'));
   });
 
-  it('speaks TLS, and refuses a server that its authority does not vouch for', async (t) => {
+  it('uses TLS, and refuses a server that its authority has not signed', async (t) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'sipfarm-tls-'));
     closing.push(() => rm(folder, { recursive: true, force: true }));
     const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')];

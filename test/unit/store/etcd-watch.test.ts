@@ -1,4 +1,4 @@
-// The watch against a stream that the test plays by hand: what a real etcd does only once in a blue moon.
+// The watch against a stream that the test controls: cases that a real etcd rarely shows.
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { afterEach, describe, it } from 'node:test';
@@ -29,7 +29,7 @@ class Stream extends EventEmitter {
     return this.written[0]?.create_request?.start_revision;
   }
 
-  /** How often it was asked for a sign of life. */
+  /** Number of progress requests. */
   get asked(): number {
     return this.written.filter((request) => request.progress_request).length;
   }
@@ -55,7 +55,7 @@ describe('the watch of etcd', () => {
     assert.equal(clock.timers, 0, 'a timer is left running');
   });
 
-  /** Opens a watch on a store that holds `listing`, as `key=value@revision`, at revision 10; both may change later. */
+  /** Opens a watch on a store that has `listing`, as `key=value@revision`, at revision 10; both may change later. */
   async function open(...listing: string[]) {
     clock = new FakeClock();
     const streams: Stream[] = [];
@@ -94,7 +94,7 @@ describe('the watch of etcd', () => {
     return { streams, told, held, renewed };
   }
 
-  it('watches from the revision behind the listing', async () => {
+  it('watches from the revision after the listing', async () => {
     const { streams, told } = await open('a=1@3', 'b=2@7');
     assert.equal(streams[0]?.startedAt, '11');
     assert.deepEqual(told, ['a=1@3 b=2@7']);
@@ -102,7 +102,7 @@ describe('the watch of etcd', () => {
     assert.deepEqual(told.at(-1), 'b=2@7 c=3@11');
   });
 
-  it('ignores events that go back in time, and events it has seen', async () => {
+  it('ignores older events and repeated events', async () => {
     const { streams, told } = await open('b=2@7');
     streams[0]!.events('a=1@11');
     streams[0]!.events('a@12');
@@ -111,7 +111,7 @@ describe('the watch of etcd', () => {
     assert.deepEqual(told, ['b=2@7', 'a=1@11 b=2@7', 'b=2@7']);
   });
 
-  it('tells changes of one revision that come in two answers', async () => {
+  it('delivers changes of one revision that come in two answers', async () => {
     const { streams, told } = await open();
     streams[0]!.events('a=1@11');
     streams[0]!.events('b=1@11');
@@ -127,7 +127,7 @@ describe('the watch of etcd', () => {
     ['the stream fails', (stream: Stream) => stream.emit('error', new Error('reset'))],
     ['the stream ends', (stream: Stream) => stream.emit('end')],
   ] as const) {
-    it(`says that it is stale and lists anew when ${why}`, async () => {
+    it(`reports that it is stale and lists again when ${why}`, async () => {
       const { streams, told, held, renewed } = await open('a=1@3');
       break_(streams[0]!);
       await clock.pass(0);
@@ -143,14 +143,14 @@ describe('the watch of etcd', () => {
     });
   }
 
-  it('tells the table again after it was stale, even when nothing has changed', async () => {
+  it('delivers the table again after it was stale, even when nothing has changed', async () => {
     const { streams, told } = await open('a=1@3');
     streams[0]!.emit('end');
     await clock.pass(3000, 100);
     assert.deepEqual(told, ['a=1@3', 'stale', 'a=1@3']);
   });
 
-  it('goes on trying to list, less and less often, and says once that it is stale', async () => {
+  it('retries the listing less and less often, and reports once that it is stale', async () => {
     const { streams, told, held } = await open('a=1@3');
     held.refuse = true;
     streams[0]!.emit('end');
@@ -161,7 +161,7 @@ describe('the watch of etcd', () => {
     assert.deepEqual(told, ['a=1@3', 'stale', 'a=1@3']);
   });
 
-  it('asks a quiet stream for a sign of life every five seconds, and keeps it as long as an answer comes', async () => {
+  it('sends a progress request on a quiet stream every five seconds, and keeps the stream while answers come', async () => {
     const { streams, told } = await open('a=1@3');
     for (let pulse = 1; pulse <= 10; pulse++) {
       await clock.pass(5000, 1000);
@@ -171,7 +171,7 @@ describe('the watch of etcd', () => {
     assert.deepEqual([streams.length, told], [1, ['a=1@3']]);
   });
 
-  it('gives up a stream that never says anything, and one that falls silent, within ten seconds', async () => {
+  it('closes a stream that never sends anything, or falls silent, within ten seconds', async () => {
     const { streams, told } = await open('a=1@3');
     await clock.pass(10_000, 1000);
     assert.deepEqual(told, ['a=1@3', 'stale']);
@@ -184,7 +184,7 @@ describe('the watch of etcd', () => {
     assert.equal(streams[1]!.cancelled, true);
   });
 
-  it('comes back from an etcd whose revisions have gone back, as after a restore', async () => {
+  it('recovers from an etcd whose revisions have gone back, as after a restore', async () => {
     const { streams, told, held } = await open('a=5@9');
     streams[0]!.emit('end');
     held.listing = ['a=1@2'];

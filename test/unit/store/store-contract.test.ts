@@ -1,4 +1,4 @@
-// What every store must do, asked of the memory store and of a real etcd alike.
+// The contract of every store, checked for the memory store and for a real etcd alike.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import fc from 'fast-check';
@@ -12,7 +12,7 @@ interface Kind {
   readonly name: string;
   readonly skip: string | false;
   start(): Promise<void>;
-  /** A store of the farm named so; two of one name share what they hold. */
+  /** Opens a store of the farm with this name; stores of one name share their contents. */
   open(farm: string): Store;
   stop(): Promise<void>;
 }
@@ -45,7 +45,7 @@ function etcdKind(): Kind {
   };
 }
 
-/** Keeps what a watcher was told, and lets a test wait for a telling that pleases it. */
+/** Records the notifications of a watcher, and lets a test wait for one that satisfies a condition. */
 class Heard {
   readonly tellings: (readonly Entry[])[] = [];
   #wake: () => void = () => {};
@@ -87,7 +87,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
     };
 
     before(async () => {
-      // A pending promise alone does not keep the process; timers of the clock do not either.
+      // Neither a pending promise nor timers of the clock keep the process alive.
       hold = setInterval(() => {}, 1000);
       await kind.start();
     });
@@ -100,14 +100,14 @@ for (const kind of [memoryKind(), etcdKind()]) {
       await kind.stop();
     });
 
-    it('has nothing in the beginning', async () => {
+    it('is empty at the beginning', async () => {
       fresh();
       assert.equal(await store.get('a'), undefined);
       assert.deepEqual(await store.list(''), []);
       assert.equal(store.up, true);
     });
 
-    it('gives back what was written, with a revision that rises', async () => {
+    it('returns written values, with rising revisions', async () => {
       fresh();
       assert.equal(await store.commit([{ key: 'a/1', value: { v: 1, text: 'ü' } }]), true);
       const first = await store.get('a/1');
@@ -119,7 +119,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.ok(second!.revision > first!.revision);
     });
 
-    it('writes nothing at all when one expectation fails', async () => {
+    it('writes nothing when one expectation fails', async () => {
       fresh();
       await store.commit([{ key: 'a', value: 1 }]);
       const { revision } = (await store.get('a'))!;
@@ -133,7 +133,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.equal(await store.get('b'), undefined);
     });
 
-    it('changes and deletes a key only while it is there, when asked so', async () => {
+    it('changes and deletes a key only if it exists, when that is requested', async () => {
       fresh();
       assert.equal(await store.commit([{ key: 'a', value: 1, expect: 'present' }]), false);
       assert.equal(await store.get('a'), undefined, 'an absent key is not made');
@@ -170,7 +170,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.equal(await store.commit([{ key: 'none', value: 1, expect: 7n }]), false);
     });
 
-    it('deletes, with an expectation or without', async () => {
+    it('deletes with and without an expectation', async () => {
       fresh();
       await store.commit([
         { key: 'a', value: 1 },
@@ -184,7 +184,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.deepEqual(await store.list(''), []);
     });
 
-    it('lets exactly one of many win that expect the same', async () => {
+    it('lets exactly one of many commits with the same expectation succeed', async () => {
       fresh();
       const stores = [store, another(), another()];
       const claims = Array.from({ length: 12 }, (_, n) =>
@@ -195,7 +195,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.deepEqual((await store.get('claim'))?.value, { by: won.indexOf(true) });
     });
 
-    it('takes as many writes in one commit as promised, and refuses what breaks a bound', async () => {
+    it('accepts the promised number of writes in one commit, and refuses commits beyond the limits', async () => {
       fresh();
       const writes = Array.from({ length: MAX_WRITES }, (_, n) => ({ key: `k${n}`, value: n, expect: 0n }));
       assert.equal(await store.commit(writes), true);
@@ -214,7 +214,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.equal(await store.commit([]), true);
     });
 
-    it('lists a prefix in the order of keys, and nothing beside it', async () => {
+    it('lists a prefix in the order of keys, and no others', async () => {
       fresh();
       const keys = ['m/b', 'm/a', 'm/a/x', 'l', 'n/a', 'm'];
       await store.commit(keys.map((key) => ({ key, value: key })));
@@ -239,7 +239,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.ok(listed.every((entry) => entry.value === text));
     });
 
-    it('ends keys with their lease, and a lease that is not kept alive', async () => {
+    it('deletes keys with their lease, and ends a lease without keepalives', async () => {
       fresh();
       const heard = new Heard();
       const [kept, dying] = await Promise.all([store.grantLease(1), store.grantLease(1)]);
@@ -275,7 +275,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       await lease.revoke();
     });
 
-    it('frees a key from a lease when it is written again without', async () => {
+    it('detaches a key from a lease when it is written again without it', async () => {
       fresh();
       const lease = await store.grantLease(60);
       await store.commit([{ key: 'l', value: 1, lease }]);
@@ -284,7 +284,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.equal((await store.get('l'))?.value, 2);
     });
 
-    it('tells a watcher the whole prefix at once and after each change', async () => {
+    it('sends a watcher the whole prefix at once and after each change', async () => {
       fresh();
       const heard = new Heard();
       await store.commit([
@@ -309,7 +309,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       );
     });
 
-    it('tells a closed watcher nothing more', async () => {
+    it('sends a closed watcher nothing more', async () => {
       fresh();
       const closed = new Heard();
       const open = new Heard();
@@ -323,7 +323,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       assert.equal(closed.tellings.length, before);
     });
 
-    it('refuses everything after it is closed', async () => {
+    it('refuses all calls after it is closed', async () => {
       fresh();
       const heard = new Heard();
       store.watch('', heard.onChange);
@@ -334,7 +334,7 @@ for (const kind of [memoryKind(), etcdKind()]) {
       await assert.rejects(store.commit([{ key: 'a', value: 1 }]), coded('SF_STORE_UNREACHABLE'));
     });
 
-    it('agrees with a plain map, whatever is written in whatever order', async () => {
+    it('agrees with a plain map, for any writes in any order', async () => {
       const write = fc.record({
         key: fc.constantFrom('a', 'b', 'c'),
         value: fc.option(fc.nat(9), { nil: undefined }),

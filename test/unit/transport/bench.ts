@@ -1,4 +1,4 @@
-// What the tests of the transport share: a transport that writes down all it hands up, and messages.
+// Shared parts of the transport tests: a transport that records its events, and messages.
 
 import { AddressList } from '../../../src/base/address-list.ts';
 import type { DatagramSocket, Network } from '../../../src/base/network.ts';
@@ -10,7 +10,7 @@ import { type ListenerConfig, Transport } from '../../../src/transport/transport
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
 
-/** A packet as it was when it was handed up; the packet itself is reused. */
+/** A copy of a packet at the time of its event, because packets are reused. */
 export interface Seen {
   readonly text: string;
   readonly from: string;
@@ -24,24 +24,24 @@ export interface Bench {
   readonly clock: FakeClock;
   readonly network: FakeNetwork;
   readonly transport: Transport;
-  /** May be changed on the way. */
+  /** Writable during a test. */
   readonly limits: { -readonly [Field in keyof TransportLimits]: TransportLimits[Field] };
   readonly packets: Seen[];
   readonly faults: { readonly fault: string; readonly packet: Seen }[];
   readonly closed: { readonly connection: number; readonly reason: string }[];
   /** Messages whose connection never opened. */
   readonly unsent: string[];
-  /** Set these to act from within the callbacks. */
+  /** Handlers that a test can set to act inside of the callbacks. */
   onPacket: (packet: Packet) => void;
   onFault: (packet: Packet) => void;
   received(listener: string, kind: string): number;
   closedBy(reason: string): number;
-  /** Datagrams that came before `start`. */
+  /** Number of datagrams before `start`. */
   readonly early: Cell;
   sendErrors(listener: string): number;
-  /** Every outcome of PROXY headers that was counted, by name. */
+  /** Returns the counted outcomes of PROXY headers by name. */
   proxied(listener: string): Partial<Record<ProxyOutcome, number>>;
-  /** May be changed on the way. */
+  /** Writable during a test. */
   trusted: AddressList;
   answerHeader: 'none' | 'simple';
 }
@@ -150,7 +150,7 @@ export function makeBench(
   return bench;
 }
 
-/** A request with a body and its right length. */
+/** Returns a request with a body and its correct length. */
 export function message(callId = 'a84b4c76e66710', body = '', method = 'INVITE'): string {
   return (
     `${method} sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.4;branch=z9hG4bK776asdhds\r\nMax-Forwards: 70\r\n` +

@@ -1,4 +1,4 @@
-// What a datagram is, and what a STUN question gets (RFC 5626 section 4.4, RFC 5389).
+// Classes of datagrams, and answers to STUN requests (RFC 5626 section 4.4, RFC 5389).
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -11,7 +11,7 @@ function classOf(octets: Buffer | string): string {
   return CLASS_NAMES[classify(bytes, skipLineEnds(bytes, 0, bytes.length), bytes.length)]!;
 }
 
-/** A STUN message with attributes given as [type, octets of value]. */
+/** Returns a STUN message with attributes given as [type, octets of value]. */
 function stun(type: number, attributes: readonly (readonly [number, number])[] = []): Buffer {
   const body = attributes.map(([kind, length]) => {
     const attribute = Buffer.alloc(4 + Math.ceil(length / 4) * 4, 0x41);
@@ -57,7 +57,7 @@ describe('a datagram', () => {
     test(`that is ${what} is ${kind}`, () => assert.equal(classOf(octets), kind));
   }
 
-  test('of any octets has a class', () => {
+  test('with any octets has a class', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 64 }), (octets) => {
         assert.ok(CLASS_NAMES.includes(classOf(Buffer.from(octets)) as (typeof CLASS_NAMES)[number]));
@@ -69,13 +69,13 @@ describe('a datagram', () => {
 describe('a STUN Binding request', () => {
   const question = stun(1, [[SOFTWARE, 20]]);
 
-  test('gets the IPv4 address it came from, combined with the cookie', () => {
+  test('gets the IPv4 address of its source, combined with the cookie', () => {
     const answer = answerStun(question, 0, question.length, '192.0.2.1', 32_853);
     // The mapped address of RFC 5769 section 2.2.
     assert.equal(answer?.toString('hex'), '0101000c2112a4420102030405060708090a0b0c002000080001a147e112a643');
   });
 
-  test('gets the IPv6 address it came from, combined with cookie and transaction', () => {
+  test('gets the IPv6 address of its source, combined with cookie and transaction', () => {
     const answer = answerStun(question, 0, question.length, '2001:db8::1', 32_853)!;
     assert.equal(answer.length, 44);
     assert.equal(answer.toString('hex', 20, 28), '002000140002a147');
@@ -83,11 +83,11 @@ describe('a STUN Binding request', () => {
     assert.equal(Buffer.from(octets).toString('hex'), '20010db8000000000000000000000001');
   });
 
-  test('gets an answer to a link-local address too', () => {
+  test('gets an answer at a link-local address, too', () => {
     assert.equal(answerStun(question, 0, question.length, 'fe80::1%eth0.7', 5060)?.length, 44);
   });
 
-  test('gets none that would be larger than itself', () => {
+  test('gets no answer that is larger than itself', () => {
     const bare = stun(1);
     assert.equal(answerStun(bare, 0, bare.length, '192.0.2.1', 5060), null);
     const small = stun(1, [[SOFTWARE, 8]]);
@@ -95,7 +95,7 @@ describe('a STUN Binding request', () => {
     assert.equal(answerStun(small, 0, small.length, '2001:db8::1', 5060), null);
   });
 
-  test('gets none when it asks for what is not known, or its attributes do not fit', () => {
+  test('gets no answer when it has unknown required attributes or attributes of a wrong length', () => {
     const change = stun(1, [
       [CHANGE_REQUEST, 4],
       [SOFTWARE, 20],

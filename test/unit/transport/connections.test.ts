@@ -1,4 +1,4 @@
-// The TCP connections of a member: what they bring, and every bound on what they may hold.
+// TCP connections of a member: their messages, and all limits.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { ByteStream } from '../../../src/base/network.ts';
@@ -16,7 +16,7 @@ async function started(limits: Partial<TransportLimits> = {}): Promise<Bench> {
 
 interface Client {
   readonly stream: FakeStream;
-  /** All it has read. */
+  /** Returns all octets that it has received. */
   text(): string;
   ended(): boolean;
 }
@@ -46,7 +46,7 @@ async function write(bench: Bench, client: Client, text: string): Promise<void> 
   await bench.network.settle();
 }
 
-/** Every test ends so: nothing held, nothing running. */
+/** Checks at the end of each test that no resource and no timer is left. */
 async function finished(bench: Bench): Promise<void> {
   await bench.transport.stop();
   await bench.network.settle();
@@ -56,7 +56,7 @@ async function finished(bench: Bench): Promise<void> {
 }
 
 describe('a connection', () => {
-  test('brings its messages in order, with source, local address and one id', async () => {
+  test('delivers its messages in order, with source, local address and one id', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     await write(bench, alice, message('one') + message('two', 'body').slice(0, 50));
@@ -74,7 +74,7 @@ describe('a connection', () => {
     await finished(bench);
   });
 
-  test('carries answers, which may reuse their buffer at once', async () => {
+  test('sends answers, whose buffer may be reused at once', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     const scratch = Buffer.from('answer');
@@ -87,7 +87,7 @@ describe('a connection', () => {
     await finished(bench);
   });
 
-  test('has an id of its own, also beside another transport of the process', async () => {
+  test('has an id that no other transport of the process uses', async () => {
     const one = await started();
     const two = await started();
     for (const bench of [one, two]) await write(bench, await dialled(bench), message());
@@ -96,7 +96,7 @@ describe('a connection', () => {
     await finished(two);
   });
 
-  test('gets a pong for a ping, one for many in a chunk, none for a single CRLF', async () => {
+  test('gets one pong for all pings in a chunk, and none for a single CRLF', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     await write(bench, alice, '\r\n\r\n');
@@ -109,7 +109,7 @@ describe('a connection', () => {
     await finished(bench);
   });
 
-  test('is kept alive by NULs between messages, which are not answered', async () => {
+  test('stays open by NULs between messages, which are not answered', async () => {
     const bench = await started({ silentMs: 10_000, idleMs: 30_000 });
     const alice = await dialled(bench);
     for (const keepalive of ['\0', '\r\n\0', '\0\0\0\0', message('one'), '\0'])
@@ -121,7 +121,7 @@ describe('a connection', () => {
     await finished(bench);
   });
 
-  test('that the other side closes is told once, and sends no more', async () => {
+  test('is reported as closed once when the other side closes it, and sends nothing more', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     await write(bench, alice, message('done', '', 'ACK'));
@@ -136,7 +136,7 @@ describe('a connection', () => {
     assert.equal(bench.closed.length, 1);
   });
 
-  test('whose framing is lost still gets the answer to that, and is closed', async () => {
+  test('with a framing fault still gets its answer, and is then closed', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     bench.onFault = (packet) => assert.ok(bench.transport.sendStream(packet.connection, Buffer.from('400')));
@@ -154,7 +154,7 @@ describe('a connection', () => {
     await finished(bench);
   });
 
-  test('whose framing is lost is destroyed when it does not let the answer out', async () => {
+  test('with a framing fault is destroyed when its client does not read the answer', async () => {
     const bench = await started({ lingerMs: 2_000 });
     const stream = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
     stream.on('error', () => {});
@@ -177,7 +177,7 @@ describe('a connection', () => {
     await finished(bench);
   });
 
-  test('may be handed in, and is refused by a listener that is none', async () => {
+  test('can be handed in from outside, and is refused by a listener that is not TCP', async () => {
     const bench = makeBench([{ ...tcp('edge'), listen: false }]);
     await bench.transport.start();
     let accepted: ByteStream | undefined;
@@ -197,7 +197,7 @@ describe('a connection', () => {
 });
 
 describe('a client that has shut its sending half', () => {
-  /** One that has sent `methods` before; its connection, and what is sent to it. */
+  /** Sends `methods`, then closes the sending half. Returns its connection and a function that sends to it. */
   async function halfClosed(methods: readonly string[], limits: Partial<TransportLimits> = {}, rest = '') {
     const bench = await started(limits);
     const alice = await dialled(bench);
@@ -213,7 +213,7 @@ describe('a client that has shut its sending half', () => {
     return { bench, alice, connection, send };
   }
 
-  test('gets the answers to all it has asked, then the end, and is told as closed once', async () => {
+  test('gets the answers to all its requests, then the end, and is reported as closed once', async () => {
     const { bench, alice, connection, send } = await halfClosed(['OPTIONS', 'REGISTER', 'ACK']);
     assert.deepEqual([alice.ended(), bench.closed], [false, []]);
     assert.ok(await send('SIP/2.0 100 one '));
@@ -227,7 +227,7 @@ describe('a client that has shut its sending half', () => {
     await finished(bench);
   });
 
-  test('is sent no request, which it could not answer', async () => {
+  test('gets no request, because it could not answer', async () => {
     const { bench, alice, connection, send } = await halfClosed(['OPTIONS']);
     assert.equal(bench.transport.holdsStream(connection), false);
     assert.equal(await send(message('back', '', 'BYE')), false);
@@ -235,14 +235,14 @@ describe('a client that has shut its sending half', () => {
     await finished(bench);
   });
 
-  test('is closed at once when it waits for nothing', async () => {
+  test('is closed at once when it waits for no answer', async () => {
     const { bench, alice } = await halfClosed(['ACK']);
     assert.ok(alice.ended());
     assert.equal(bench.closedBy('peer'), 1);
     await finished(bench);
   });
 
-  test('and has got all its answers before is closed at once', async () => {
+  test('is closed at once when it has all its answers', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     bench.onPacket = ({ connection }) => bench.transport.sendStream(connection, Buffer.from('SIP/2.0 200 '));
@@ -254,7 +254,7 @@ describe('a client that has shut its sending half', () => {
     await finished(bench);
   });
 
-  test('is waited for 64*T1, and for timer C while it calls', async () => {
+  test('is closed after 64*T1, and after timer C when it has sent an INVITE', async () => {
     for (const [methods, seconds] of [
       [['OPTIONS', 'REGISTER'], 32],
       [['INVITE'], 212],
@@ -272,7 +272,7 @@ describe('a client that has shut its sending half', () => {
     }
   });
 
-  test('gets the 200 of each branch of its INVITE, and 64*T1 behind the last it is closed', async () => {
+  test('gets the 200 of each branch of its INVITE, and is closed 64*T1 after the last one', async () => {
     const { bench, alice, send } = await halfClosed(['INVITE']);
     for (const answer of ['SIP/2.0 200 a', 'SIP/2.0 200 b', 'SIP/2.0 200 c']) assert.ok(await send(answer));
     bench.clock.advance(31_000);
@@ -286,7 +286,7 @@ describe('a client that has shut its sending half', () => {
     await finished(bench);
   });
 
-  test('long behind its last request is waited for no more', async () => {
+  test('is closed at once when its last request is 64*T1 old', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     await write(bench, alice, message('one', '', 'OPTIONS'));
@@ -298,7 +298,7 @@ describe('a client that has shut its sending half', () => {
     await finished(bench);
   });
 
-  test('in the middle of a message holds nothing of it, and gets its answers', async () => {
+  test('in the middle of a message is freed of that part, and still gets its answers', async () => {
     const { bench, alice, send } = await halfClosed(['OPTIONS'], {}, message('half').slice(0, 80));
     assert.equal(bench.transport.bufferedBytes(), 0);
     bench.clock.advance(11_000);
@@ -307,7 +307,7 @@ describe('a client that has shut its sending half', () => {
     await finished(bench);
   });
 
-  test('counts for the limits like any other, until it is closed', async () => {
+  test('counts for the limits until it is closed', async () => {
     const bench = await started({ connectionsPerSource: 10 });
     const halves: Client[] = [];
     for (let i = 0; i < 10; i++) {
@@ -327,7 +327,7 @@ describe('a client that has shut its sending half', () => {
     await finished(bench);
   });
 
-  test('that does not read its answer is destroyed in the end', async () => {
+  test('that does not read its answer is destroyed after the linger time', async () => {
     const bench = await started({ lingerMs: 2_000 });
     const stream = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
     stream.on('error', () => {});
@@ -345,7 +345,7 @@ describe('a client that has shut its sending half', () => {
   });
 });
 
-describe('a connection we make', () => {
+describe('an outgoing connection', () => {
   async function withServer(limits: Partial<TransportLimits> = {}) {
     const bench = await started(limits);
     const accepted: { readonly stream: ByteStream; text: string }[] = [];
@@ -360,7 +360,7 @@ describe('a connection we make', () => {
     return { bench, accepted, remote: { address: '192.0.2.50', port: 5060 } };
   }
 
-  test('takes messages before it is open, leaves from the address it is told to, and is used again', async () => {
+  test("accepts messages before it is open, uses the listener's address, and is used again", async () => {
     const { bench, accepted, remote } = await withServer();
     const connection = bench.transport.connectStream(0, remote);
     assert.ok(bench.transport.sendStream(connection, Buffer.from('one ')));
@@ -377,7 +377,7 @@ describe('a connection we make', () => {
     await finished(bench);
   });
 
-  test('is made although that remote has connected to us: it has not asked to be sent requests', async () => {
+  test('is opened even if the remote has connected to the member, because that connection expects no requests', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     await write(bench, alice, message());
@@ -386,7 +386,7 @@ describe('a connection we make', () => {
     await finished(bench);
   });
 
-  test('is made anew after the old one closed', async () => {
+  test('is opened again after the old one has closed', async () => {
     const { bench, accepted, remote } = await withServer();
     const first = bench.transport.connectStream(0, remote);
     await bench.network.settle();
@@ -398,7 +398,7 @@ describe('a connection we make', () => {
     await finished(bench);
   });
 
-  test('that nobody takes is told as failed, and what waited for it is handed back', async () => {
+  test('that is refused is reported as failed, and its waiting messages are returned', async () => {
     const bench = await started();
     const connection = bench.transport.connectStream(0, { address: '192.0.2.51', port: 5060 });
     assert.ok(bench.transport.sendStream(connection, Buffer.from('lost')));
@@ -409,7 +409,7 @@ describe('a connection we make', () => {
     await finished(bench);
   });
 
-  test('that does not open in time is told as failed', async () => {
+  test('that does not open in time is reported as failed', async () => {
     const bench = await started({ connectMs: 5_000 });
     bench.network.reaches = () => false;
     const connection = bench.transport.connectStream(0, { address: '192.0.2.51', port: 5060 });
@@ -420,7 +420,7 @@ describe('a connection we make', () => {
     await finished(bench);
   });
 
-  test('holds a bounded queue while it is not open', async () => {
+  test('has a bounded queue until it is open', async () => {
     const bench = await started({ sendQueueBytes: 10_000 });
     bench.network.reaches = () => false;
     const connection = bench.transport.connectStream(0, { address: '192.0.2.51', port: 5060 });
@@ -449,14 +449,14 @@ describe('a connection we make', () => {
 });
 
 describe('the number of connections', () => {
-  test('of one source is limited, and opens again at nine tenths', async () => {
+  test('is limited for one source, and opens again at nine tenths', async () => {
     const bench = await started({ connectionsPerSource: 10 });
     const clients: Client[] = [];
     for (let i = 0; i < 12; i++) clients.push(await dialled(bench));
     assert.equal(bench.transport.connections(), 10);
     assert.equal(bench.closedBy('source-limit'), 2);
     assert.ok(clients[11]?.ended());
-    // Another source is not touched by it.
+    // Other sources are not affected.
     await dialled(bench, '192.0.2.10');
     assert.equal(bench.transport.connections(), 11);
     clients[0]?.stream.destroy();
@@ -466,7 +466,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('of one source stays closed until it has fallen to nine tenths', async () => {
+  test('stays limited for one source until it has fallen to nine tenths', async () => {
     const bench = await started({ connectionsPerSource: 20 });
     const clients: Client[] = [];
     for (let i = 0; i < 20; i++) clients.push(await dialled(bench));
@@ -481,7 +481,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('of an IPv6 source counts the /64', async () => {
+  test('counts an IPv6 source by /64', async () => {
     const bench = makeBench([tcp('six', '2001:db8::1')], { connectionsPerSource: 2 });
     await bench.transport.start();
     const from = async (address: string): Promise<boolean> => {
@@ -498,7 +498,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('follows a limit that changes while it is full', async () => {
+  test('follows a changed limit while it is full', async () => {
     const bench = await started({ connections: 5 });
     for (let i = 0; i < 6; i++) await dialled(bench);
     assert.equal(bench.transport.connections(), 5);
@@ -511,7 +511,7 @@ describe('the number of connections', () => {
     await finished(bench);
   });
 
-  test('in all is limited in the same way', async () => {
+  test('is limited for all sources in the same way', async () => {
     const bench = await started({ connections: 20 });
     const clients: Client[] = [];
     for (let i = 0; i < 22; i++) clients.push(await dialled(bench, `192.0.2.${i}`));
@@ -527,8 +527,8 @@ describe('the number of connections', () => {
   });
 });
 
-describe('time', () => {
-  test('of a half message runs from its first octet, whatever trickles in', async () => {
+describe('the time limit', () => {
+  test('for a partial message runs from its first octet, whatever octets follow slowly', async () => {
     const bench = await started({ halfMessageMs: 10_000 });
     const alice = await dialled(bench);
     const text = message();
@@ -543,7 +543,7 @@ describe('time', () => {
     await finished(bench);
   });
 
-  test('of a half message starts anew with each message', async () => {
+  test('for a partial message starts again with each message', async () => {
     const bench = await started({ halfMessageMs: 10_000 });
     const alice = await dialled(bench);
     await write(bench, alice, message('one').slice(0, 20));
@@ -558,7 +558,7 @@ describe('time', () => {
     await finished(bench);
   });
 
-  test('ends a connection that never says anything', async () => {
+  test('closes a connection that never sends anything', async () => {
     const bench = await started({ silentMs: 30_000 });
     const silent = await dialled(bench);
     const alive = await dialled(bench);
@@ -570,7 +570,7 @@ describe('time', () => {
     await finished(bench);
   });
 
-  test('ends an idle connection; traffic in either direction keeps it', async () => {
+  test('closes an idle connection; traffic in either direction keeps it open', async () => {
     const bench = await started({ idleMs: 100_000 });
     const idle = await dialled(bench);
     const asking = await dialled(bench);
@@ -588,8 +588,8 @@ describe('time', () => {
   });
 });
 
-describe('memory', () => {
-  test('of 10,000 half messages is bounded and counted, and the sweep closes them all', async () => {
+describe('the memory', () => {
+  test('for 10,000 partial messages is limited and counted, and the sweep closes all of them', async () => {
     const limits = { connections: 20_000, connectionsPerSource: 20_000, bufferedBytes: 4 * 1024 * 1024 };
     const bench = await started(limits);
     const half = message('half', 'x'.repeat(2_000)).slice(0, 900);
@@ -615,7 +615,7 @@ describe('memory', () => {
     await finished(bench);
   });
 
-  test('taken by one large half message costs that connection, not its neighbours', async () => {
+  test('for one large partial message costs that connection and no other', async () => {
     const bench = await started({ bufferedBytes: 40_000 });
     const small = await dialled(bench);
     await write(bench, small, message('small').slice(0, 100));
@@ -630,7 +630,7 @@ describe('memory', () => {
     await finished(bench);
   });
 
-  test('of a connection that is closing is not counted, nor the connection chosen again', async () => {
+  test('for a closing connection is not counted, and that connection is not closed twice', async () => {
     const bench = await started({ bufferedBytes: 8_000 });
     const broken = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
     broken.on('error', () => {});
@@ -643,7 +643,7 @@ describe('memory', () => {
       await bench.network.settle();
     }
     assert.deepEqual([bench.closedBy('framing'), bench.transport.bufferedBytes()], [1, 0]);
-    // Each smaller than what the closing one held: had it kept its share, it would be the first to go.
+    // Each is smaller than the share of the closing one, which would otherwise be closed first.
     for (let i = 0; i < 3; i++) {
       await write(bench, await dialled(bench), message('other', 'x'.repeat(20_000)).slice(0, 3_000));
     }
@@ -652,7 +652,7 @@ describe('memory', () => {
     await finished(bench);
   });
 
-  test('of a slow reader is bounded: it is cut off', async () => {
+  test('for a slow reader is limited by closing its connection', async () => {
     const bench = await started({ sendQueueBytes: 100_000 });
     const stream = bench.network.connectTcp(SERVER, { address: '192.0.2.9' });
     stream.on('error', () => {});
@@ -670,7 +670,7 @@ describe('memory', () => {
     await finished(bench);
   });
 
-  test('of all slow readers together is bounded: the longest queue goes first', async () => {
+  test('for all slow readers together is limited by closing the longest queue first', async () => {
     const bench = await started({ sendQueueBytes: 1_000_000, sendQueueTotalBytes: 300_000 });
     const connections: number[] = [];
     for (const octets of [50_000, 400_000]) {
@@ -688,13 +688,13 @@ describe('memory', () => {
   });
 });
 
-test('closing a connection from within its own message loses nothing of the others', async () => {
+test('a connection that is closed while one of its messages is handled loses no message of other connections', async () => {
   const bench = await started({ sendQueueBytes: 10 });
   const alice = await dialled(bench);
   const bob = await dialled(bench);
   bench.onPacket = (packet) => {
     if (bench.packets.length > 1) return;
-    // The second send is above the limit and destroys the connection that is being read.
+    // The second send exceeds the limit and destroys the connection that is being read.
     bench.transport.sendStream(packet.connection, Buffer.alloc(20));
     bench.transport.sendStream(packet.connection, Buffer.alloc(20));
   };
@@ -706,7 +706,7 @@ test('closing a connection from within its own message loses nothing of the othe
   await finished(bench);
 });
 
-test('stopping tells each flow once', async () => {
+test('a stop reports each connection once', async () => {
   const bench = await started();
   for (let i = 0; i < 3; i++) await dialled(bench);
   await finished(bench);

@@ -1,4 +1,4 @@
-// UDP listeners: what comes in, with its true source, and what leaves from which address.
+// UDP listeners: received datagrams with their true source, and the source address of sent ones.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -16,7 +16,7 @@ interface Heard {
   readonly from: string;
 }
 
-/** A client at `address`: sends datagrams and keeps what it gets. */
+/** A client at `address` that sends datagrams and records received ones. */
 async function client(network: FakeNetwork, address: string, port = 5060) {
   const heard: Heard[] = [];
   const socket = await network.bindUdp(
@@ -46,7 +46,7 @@ async function started(listeners: readonly ListenerConfig[]): Promise<Bench> {
 }
 
 describe('a datagram', () => {
-  test('comes up as a packet with source, local address, listener and ingress member', async () => {
+  test('becomes a packet with source, local address, listener and ingress member', async () => {
     const bench = await started([udp('inner', '10.0.0.11'), udp('edge')]);
     (await client(bench.network, '192.0.2.9', 40_123)).send(message());
     await bench.network.settle();
@@ -58,7 +58,7 @@ describe('a datagram', () => {
     await bench.transport.stop();
   });
 
-  test('has the line ends before its start line cut off', async () => {
+  test('loses the line ends before its start line', async () => {
     const bench = await started([udp('edge')]);
     (await client(bench.network, '192.0.2.9')).send(`\r\n\r\n${message()}`);
     await bench.network.settle();
@@ -66,7 +66,7 @@ describe('a datagram', () => {
     await bench.transport.stop();
   });
 
-  test('leaves a packet with nothing of the one before', async () => {
+  test('leaves no field of the packet before', async () => {
     const bench = await started([udp('edge')]);
     bench.onPacket = (packet) => {
       assert.deepEqual([packet.hops, packet.secondChance, packet.orphan], [0, 0, false]);
@@ -82,7 +82,7 @@ describe('a datagram', () => {
     await bench.transport.stop();
   });
 
-  test('that is a keep-alive or garbage is counted and goes no further', async () => {
+  test('that is a keep-alive or garbage is only counted', async () => {
     const bench = await started([udp('edge')]);
     const alice = await client(bench.network, '192.0.2.9');
     for (const octets of ['\r\n\r\n', '', '\0\0', '\x80rtp', '\0\0\0\0\0']) alice.send(octets);
@@ -94,7 +94,7 @@ describe('a datagram', () => {
     await bench.transport.stop();
   });
 
-  test('that is a STUN question is answered when the answer is no larger', async () => {
+  test('that is a STUN request is answered when the answer is no larger', async () => {
     const bench = await started([udp('edge')]);
     const alice = await client(bench.network, '192.0.2.9');
     const bare = Buffer.from('000100002112a4420102030405060708090a0b0c', 'hex');
@@ -109,7 +109,7 @@ describe('a datagram', () => {
     await bench.transport.stop();
   });
 
-  test('from port 0, which nobody can answer, is garbage', async () => {
+  test('from port 0 is garbage, because it cannot be answered', async () => {
     const bench = await started([udp('edge')]);
     bench.transport.inject(0, Buffer.from(message()), '192.0.2.9', 0);
     assert.equal(bench.packets.length, 0);
@@ -135,7 +135,7 @@ describe('an answer', () => {
     await bench.transport.stop();
   });
 
-  test('to a name, to port 0, to the other family, or after the end is counted as a send error', async () => {
+  test('is counted as a send error for a name, port 0, the other family, or after the stop', async () => {
     const bench = await started([udp('edge'), udp('six', '2001:db8::1'), tcp('edge-tcp')]);
     const bytes = Buffer.from('x');
     for (const listener of [2, 9]) bench.transport.sendDatagram(listener, bytes, '192.0.2.9', 5060);
@@ -153,7 +153,7 @@ describe('an answer', () => {
     assert.equal(bench.network.sent, 0);
   });
 
-  test('that the system refuses is counted', async () => {
+  test('is counted when the system refuses it', async () => {
     const bench = await started([udp('edge')]);
     bench.transport.sendDatagram(0, Buffer.alloc(65_508), '192.0.2.9', 5060);
     assert.equal(bench.sendErrors('edge'), 1);
@@ -162,7 +162,7 @@ describe('an answer', () => {
 });
 
 describe('listeners', () => {
-  test('that cannot be bound are named, and nothing stays bound', async () => {
+  test('that cannot be bound are named in the error, and none stays bound', async () => {
     const bench = makeBench([udp('edge'), tcp('edge-tcp'), udp('taken', '198.51.100.2')]);
     const handlers = { onDatagram() {}, onSendError() {} };
     await bench.network.bindUdp({ address: '198.51.100.2', port: 5060 }, handlers);
@@ -176,7 +176,7 @@ describe('listeners', () => {
     assert.equal(bench.clock.timers, 0);
   });
 
-  test('may use a socket that someone else owns, and leave it open', async () => {
+  test('may use a socket of another owner, which stays open', async () => {
     const network = new FakeNetwork({ clock: new FakeClock() });
     const shared = await network.bindUdp({ address: VIP, port: 5060 }, { onDatagram() {}, onSendError() {} });
     const bench = makeBench([udp('edge')], {}, { network, sockets: new Map([['edge', shared]]) });
@@ -196,7 +196,7 @@ describe('listeners', () => {
 
   for (const [name, network] of networks)
     for (const address of ['127.0.0.1', '::1'])
-      test(`on sockets of ${name} at ${address} take the largest datagram, and answer from their own port`, async (t) => {
+      test(`on sockets of ${name} at ${address} accept the largest datagram, and answer from their own port`, async (t) => {
         const bench = makeBench([udp('edge', address, 0)], {}, { network });
         t.after(() => bench.transport.stop());
         await bench.transport.start();
@@ -225,7 +225,7 @@ describe('listeners', () => {
       });
 
   for (const address of ['127.0.0.1', '::1']) {
-    test(`on real sockets at ${address} frame a stream, answer pings and connect out`, async (t) => {
+    test(`on real sockets at ${address} frame a stream, answer pings and open connections`, async (t) => {
       const bench = makeBench([tcp('edge', address, 0)], {}, { network: nodeNetwork });
       t.after(() => bench.transport.stop());
       await bench.transport.start();
@@ -271,7 +271,7 @@ describe('listeners', () => {
       t.after(() => alice.destroy());
       alice.end(message('half', '', 'OPTIONS'));
       const connection = await asked;
-      // The end has come, too, once a request finds no way any more.
+      // The end of the stream has arrived, too, once the connection accepts no request.
       while (bench.transport.holdsStream(connection)) await turn();
       assert.ok(bench.transport.sendStream(connection, Buffer.from('SIP/2.0 200 OK')));
       assert.equal(String((await once(alice, 'data'))[0]), 'SIP/2.0 200 OK');

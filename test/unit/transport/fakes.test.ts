@@ -1,4 +1,4 @@
-// The fake clock and network that other tests stand on.
+// The fake clock and the fake network, which other tests use.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FakeClock } from '../../fake/clock.ts';
@@ -21,7 +21,7 @@ async function pair(options: Partial<FakeNetworkOptions> = {}) {
 }
 
 describe('the fake clock', () => {
-  test('runs what is due in order of time, also what is set on the way', () => {
+  test('runs timers in order of time, also timers that were set meanwhile', () => {
     const clock = new FakeClock(0);
     const ran: string[] = [];
     const note = (what: string) => (): void => void ran.push(`${what} ${clock.now()}`);
@@ -40,7 +40,7 @@ describe('the fake clock', () => {
     assert.equal(clock.now(), 130);
   });
 
-  test('lets promises go on between its steps', async () => {
+  test('lets promises run between its steps', async () => {
     const clock = new FakeClock();
     let rounds = 0;
     const again = async (): Promise<void> => {
@@ -55,7 +55,7 @@ describe('the fake clock', () => {
 });
 
 describe('the fake network', () => {
-  test('takes the octets of a datagram when the turn ends', async () => {
+  test('reads the octets of a datagram at the end of the turn', async () => {
     const { network, heard, alice } = await pair();
     const scratch = Buffer.from('first');
     alice.send(scratch, BOB.address, BOB.port);
@@ -87,7 +87,7 @@ describe('the fake network', () => {
     assert.deepEqual(heard, ['x']);
   });
 
-  test('cut in two loses datagrams and holds streams until it is whole', async () => {
+  test('loses datagrams and holds streams while it is cut', async () => {
     const { clock, network, heard, say } = await pair();
     let got = '';
     await network.listenTcp(BOB, (stream) => {
@@ -109,7 +109,7 @@ describe('the fake network', () => {
     assert.equal(got, 'held back');
   });
 
-  test('stops taking from a writer whose reader does not read', async () => {
+  test('stops reading from a writer whose reader does not read', async () => {
     const { network } = await pair();
     await network.listenTcp(BOB, () => {});
     const stream = network.connectTcp(BOB, ALICE);
@@ -118,7 +118,7 @@ describe('the fake network', () => {
     assert.ok(stream.writableLength > 100_000);
   });
 
-  test('says so when nobody listens', async () => {
+  test('reports a send error when no socket listens', async () => {
     const { network } = await pair();
     let refused = 0;
     const knock = await network.connectUdp({ address: '192.0.2.3', port: 5060 }, () => {

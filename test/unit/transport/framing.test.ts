@@ -1,4 +1,5 @@
-// TCP framing (RFC 3261 section 18.3): the same messages however the stream is cut, and no octet of a smuggled one.
+// TCP framing (RFC 3261 section 18.3): the same messages at every cut of the stream, and no octet of a smuggled
+// message.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -15,7 +16,7 @@ interface Run {
   readonly framer: Framer;
 }
 
-/** What a framer makes of the chunks, as text: one line per event. */
+/** Returns the events of a framer for the chunks as text, one line per event. */
 function frame(chunks: readonly Buffer[], limits = LIMITS): Run {
   const events: string[] = [];
   const framer = new Framer(
@@ -34,13 +35,13 @@ function whole(text: string, limits = LIMITS): string[] {
   return frame([Buffer.from(text, 'latin1')], limits).events;
 }
 
-/** The chunks between the sorted cuts; each a copy of its own, as a socket delivers them. */
+/** Returns the chunks between the sorted cuts, each with its own buffer, as a socket delivers them. */
 function cut(stream: Buffer, cuts: readonly number[]): Buffer[] {
   const at = [0, ...[...cuts].sort((a, b) => a - b), stream.length];
   return at.slice(1).map((end, i) => Buffer.from(stream.subarray(at[i], end)));
 }
 
-/** A request whose Content-Length lines are `lines`, and the octets behind its headers. */
+/** Returns a request with `lines` as its Content-Length lines and `rest` behind its headers. */
 function withLength(lines: string, rest = ''): string {
   return `OPTIONS sip:a@example.com SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.4\r\n${lines}Call-ID: x\r\n\r\n${rest}`;
 }
@@ -56,7 +57,7 @@ describe('a TCP stream', () => {
     'latin1',
   );
 
-  test('gives its messages without their neighbours, and a keep-alive between them', () => {
+  test('is split into its messages and the keep-alives between them', () => {
     assert.deepEqual(frame([stream]).events, [
       `message ${message('one', 'v=0\r\n\r\ns=-\r\n')}`,
       'keepalive',
@@ -65,7 +66,7 @@ describe('a TCP stream', () => {
     ]);
   });
 
-  test('gives the same at each split, at each pair of splits, and octet by octet', () => {
+  test('gives the same messages at each split, at each pair of splits, and octet by octet', () => {
     const expected = frame([stream]).events;
     for (let at = 0; at <= stream.length; at++) assert.deepEqual(frame(cut(stream, [at])).events, expected);
     for (let a = 0; a < stream.length; a += 17) {
@@ -80,11 +81,11 @@ describe('a TCP stream', () => {
     'mcl01.dat': 'length-conflict',
     'ncl.dat': 'bad-length',
   };
-  // baddn ends without its empty line, clerr announces more than it brings.
+  // baddn ends without its empty line, clerr announces more octets than it has.
   const unfinished = new Set(['baddn.dat', 'clerr.dat']);
   assert.ok(files.length >= 49);
   for (const name of files) {
-    test(`of ${name} gives the same at every octet`, () => {
+    test(`from ${name} gives the same messages at every split`, () => {
       const octets = readFileSync(path.join(TORTURE, name));
       const { events: expected, framer } = frame([octets]);
       const fault = expectedFault[name];
@@ -97,7 +98,7 @@ describe('a TCP stream', () => {
     });
   }
 
-  test('of anything gives the same however it is cut', () => {
+  test('with any octets gives the same events at every split', () => {
     const piece = fc.oneof(
       fc.constantFrom('\r\n', '\r', '\n', '\r\n\r\n', ' ', ':', '\0', 'l:', 'L : 3\r\n', 'Content-Length: 2\r\n'),
       fc.constantFrom('content-length :\r\n 4\r\n', 'Content-Length: 99999999999\r\n', 'INVITE a SIP/2.0\r\n', 'abcd'),
@@ -129,7 +130,7 @@ describe('Content-Length', () => {
     ['leading zeros', 'Content-Length: 000000000000000000004\r\n'],
     ['both names with one value', 'l: 4\r\nContent-Length: 04\r\n'],
   ] as const) {
-    test(`is understood in ${what}`, () => {
+    test(`is accepted in ${what}`, () => {
       const text = withLength(line, 'body');
       assert.deepEqual(whole(`${text}${message()}`), [`message ${text}`, `message ${message()}`]);
     });
@@ -162,24 +163,24 @@ describe('Content-Length', () => {
     });
   }
 
-  test('inside a folded line of another header is not one', () => {
+  test('inside a folded line of another header is ignored', () => {
     assert.equal(faultOf(withLength('Subject: a\r\n Content-Length: 4\r\n')), 'no-length');
   });
 
-  test('faults are told with the whole headers, so that an answer can be built', () => {
+  test('faults are reported with the complete headers, so that an answer is possible', () => {
     const text = withLength('Content-Length: +5\r\n');
     assert.deepEqual(whole(`${text}more`), [`fault bad-length ${text}`]);
   });
 });
 
 describe('framing', () => {
-  test('is lost at an octet that begins no message', () => {
+  test('fails at an octet that starts no message', () => {
     for (const first of ['\x16\x03\x01', '\x01', '\r\0', '\r\n\r\0', ' INVITE', '\n', '\r\r', '"']) {
       assert.equal(faultOf(`${first}${message()}`), 'not-sip', JSON.stringify(first));
     }
   });
 
-  test('takes NULs between messages for keep-alives, however many, and only a double CRLF for a ping', () => {
+  test('accepts any number of NULs between messages as keep-alives, and only a double CRLF as a ping', () => {
     const { events, framer } = frame([Buffer.from(`\0${message('one')}\0\0\0\0\r\n\0\r\n\r\n\r\n\0${message('two')}`)]);
     assert.deepEqual(
       events.filter((event) => event !== 'keepalive'),
@@ -189,30 +190,30 @@ describe('framing', () => {
     assert.equal(frame([Buffer.alloc(100_000)]).framer.keepalives, 100_000);
   });
 
-  test('passes a NUL inside a message on as it is, where it begins no message and ends none', () => {
+  test('passes a NUL inside a message on unchanged, and it neither starts nor ends a message', () => {
     const inside = message('one', 'a\0b').replace('Max-Forwards', '\0Max-Forwards');
     assert.deepEqual(whole(inside), [`message ${inside}`]);
   });
 
-  test('is lost at a bare CR or LF in the headers', () => {
+  test('fails at a bare CR or LF in the headers', () => {
     assert.equal(faultOf(message().replace('Max-Forwards: 70\r\n', 'Max-Forwards: 70\n')), 'bare-line-end');
     assert.equal(faultOf(message().replace('Max-Forwards: 70', 'Max-Forwards: 7\r0')), 'bare-line-end');
   });
 
-  test('takes headers of exactly the limit and refuses one octet more', () => {
+  test('accepts headers of exactly the limit and refuses one octet more', () => {
     const text = withLength('l: 0\r\n');
     assert.deepEqual(whole(text, { headerBytes: text.length, messageBytes: 65_536 }), [`message ${text}`]);
     assert.equal(faultOf(text, { headerBytes: text.length - 1, messageBytes: 65_536 }), 'header-too-large');
     assert.equal(faultOf(text, { headerBytes: 65_536, messageBytes: text.length - 1 }), 'header-too-large');
   });
 
-  test('takes a message of exactly the limit and refuses one octet more', () => {
+  test('accepts a message of exactly the limit and refuses one octet more', () => {
     const text = withLength('l: 4\r\n', 'body');
     assert.deepEqual(whole(text, { headerBytes: 65_536, messageBytes: text.length }), [`message ${text}`]);
     assert.equal(faultOf(text, { headerBytes: 65_536, messageBytes: text.length - 1 }), 'message-too-large');
   });
 
-  test('stops in the middle of a chunk when the receiver says so', () => {
+  test('stops in the middle of a chunk when the receiver returns false', () => {
     const seen: number[] = [];
     const onMessage = (_bytes: Buffer, start: number): void => {
       seen.push(start);
@@ -224,7 +225,7 @@ describe('framing', () => {
     assert.deepEqual(seen, [0]);
   });
 
-  test('hands on a message that lies in one chunk without a copy', () => {
+  test('passes on a message within one chunk without a copy', () => {
     const chunk = Buffer.from(message('one') + message('two', 'body'));
     const { framer } = frame([chunk]);
     assert.equal(framer.messages, 2);
@@ -235,26 +236,26 @@ describe('framing', () => {
     assert.ok(handed.every((bytes) => bytes === chunk));
   });
 
-  test('allocates for what came, not for what was announced', () => {
+  test('allocates for received octets, not for the announced length', () => {
     const { framer } = frame([Buffer.from(withLength('l: 60000\r\n', 'x'))]);
     assert.ok(framer.half);
     assert.ok(framer.heldBytes <= 512, `${framer.heldBytes}`);
   });
 
-  test('lets go of the half message once it is whole', () => {
+  test('frees the partial message once it is complete', () => {
     const octets = Buffer.from(message('x', 'y'.repeat(5_000)));
     const { framer, events } = frame(cut(octets, [100, 3_000]));
     assert.equal(events.length, 1);
     assert.equal(framer.heldBytes, 0);
   });
 
-  test('does work in proportion to the octets, also when they come one by one', () => {
+  test('copies in proportion to the octets, also when they come one by one', () => {
     for (const length of [4_000, 16_000, 60_000]) {
       const octets = Buffer.from(withLength(`Subject: ${'x'.repeat(length)}\r\nl: 0\r\n`));
       const { framer, events } = frame(cut(octets, [...octets.keys()]));
       assert.equal(events.length, 1);
       assert.equal(framer.examined, octets.length);
-      // Each octet once into the buffer, and at most twice more while the buffer doubles.
+      // Each octet is copied once into the buffer, and at most twice more while the buffer doubles.
       assert.ok(framer.copied <= 3 * octets.length, `${framer.copied} octets copied for ${octets.length}`);
     }
   });

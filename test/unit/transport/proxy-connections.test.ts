@@ -1,4 +1,4 @@
-// Connections through a proxy: whose they are, which headers are believed, and that a header may come in any pieces and must come in time.
+// Connections through a proxy: their client, trusted headers, headers in pieces, and the time limit of a header.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -49,7 +49,7 @@ async function dialled(bench: Bench, address = PROXY) {
   };
 }
 
-/** Every test ends so: nothing held, nothing running. */
+/** Checks at the end of each test that no resource and no timer is left. */
 async function finished(bench: Bench): Promise<void> {
   await bench.transport.stop();
   await bench.network.settle();
@@ -70,7 +70,7 @@ describe('a connection with a header from a trusted proxy', () => {
       ['version 2, IPv6', version2('tcp', ENDS6), ENDS6],
       ['version 2 with TLVs', version2('tcp', ENDS, { tlvs: tlv(0xe0, Buffer.alloc(900)) }), ENDS],
     ] as const)
-      test(`is the client's, ${mode}: ${title}`, async () => {
+      test(`has the client's address with ${mode}: ${title}`, async () => {
         const bench = await started(mode);
         const proxy = await dialled(bench);
         await proxy.write(header, message('one'));
@@ -95,7 +95,7 @@ describe('a connection with a header from a trusted proxy', () => {
     await finished(bench);
   });
 
-  test('is not found by the address of the proxy, nor before its header has come', async () => {
+  test('is not found by the address of the proxy or before its header', async () => {
     const bench = await started('require');
     const proxy = await dialled(bench);
     const byProxy = { address: PROXY, port: proxy.stream.localPort };
@@ -105,7 +105,7 @@ describe('a connection with a header from a trusted proxy', () => {
     await finished(bench);
   });
 
-  test('holds nothing once its header is whole', async () => {
+  test('uses no memory once its header is complete', async () => {
     const bench = await started('require');
     const proxy = await dialled(bench);
     await proxy.write(version2('tcp').subarray(0, 20));
@@ -115,7 +115,7 @@ describe('a connection with a header from a trusted proxy', () => {
     await finished(bench);
   });
 
-  test('keeps pings that follow the header apart from it', async () => {
+  test('handles pings after the header separately', async () => {
     const bench = await started('require');
     const proxy = await dialled(bench);
     await proxy.write(version2('tcp'), '\r\n\r\n');
@@ -125,7 +125,7 @@ describe('a connection with a header from a trusted proxy', () => {
     await finished(bench);
   });
 
-  test('gives the same messages however it is cut', async () => {
+  test('gives the same messages at every cut', async () => {
     const bench = await started('require', { connectionsPerSource: 1000 });
     for (const header of [version1(), version2('tcp'), version2('tcp', ENDS, { tlvs: tlv(4, Buffer.alloc(4)) })]) {
       const whole = Buffer.concat([Buffer.from(header), Buffer.from(message())]);
@@ -145,7 +145,7 @@ describe('a connection with a header from a trusted proxy', () => {
     await finished(bench);
   });
 
-  test('names no client: the real ends count; LOCAL is the proxy itself', async () => {
+  test('without a client has its real addresses; LOCAL means the proxy itself', async () => {
     const bench = await started('require');
     const own: boolean[] = [];
     bench.onPacket = (packet) => own.push(packet.fromBalancer);
@@ -182,7 +182,7 @@ describe('a connection is closed and counted', () => {
     await finished(bench);
   }
 
-  test('when its header comes from somebody who is not trusted', async () => {
+  test('when its header comes from an untrusted address', async () => {
     for (const mode of ['accept', 'require'] as const)
       for (const address of [STRANGER, '10.0.0.13'])
         for (const header of [version1(), version2('tcp'), local(), unspecified()])
@@ -194,7 +194,7 @@ describe('a connection is closed and counted', () => {
           );
   });
 
-  test('when it has no header and must, whoever opened it', async () => {
+  test('when it lacks the required header, from any address', async () => {
     for (const address of [STRANGER, PROXY])
       for (const text of [message(), '\r\n\r\nX', '\r\nA', 'PROXIE', '\0'])
         await assertRefused('require', address, text, 'missing');
@@ -233,7 +233,7 @@ describe('a connection is closed and counted', () => {
     }
   });
 
-  test('when the other side goes in the middle of its header; who opens and goes without a word is no fault', async () => {
+  test('when the other side closes in the middle of its header; closing before any octet is no fault', async () => {
     const bench = await started('require');
     const [half, check] = [await dialled(bench), await dialled(bench)];
     await half.write(version2('tcp').subarray(0, 20));
@@ -245,13 +245,13 @@ describe('a connection is closed and counted', () => {
     await finished(bench);
   });
 
-  test('when headers are off: they are garbage, and nobody is believed', async () => {
+  test('when headers are off, because they are garbage and no address is trusted', async () => {
     const bench = await started('off');
     const [binary, line] = [await dialled(bench), await dialled(bench)];
     await binary.write(version2('tcp'), message());
     assert.equal(binary.closed(), true);
     assert.equal(bench.closedBy('framing'), 1);
-    // A line of version 1 is taken for a start line, which the scanner refuses.
+    // A line of version 1 counts as a start line, which the scanner refuses.
     await line.write(version1(), message());
     assert.deepEqual(seen(bench), [[line.real, `${VIP} 5060`, version1() + message()]]);
     assert.deepEqual(bench.proxied('edge'), {});
@@ -259,10 +259,10 @@ describe('a connection is closed and counted', () => {
   });
 });
 
-describe('a header has its time', () => {
+describe('the time limit of a header', () => {
   const WAIT = { proxyHeaderMs: 5000, silentMs: 60_000 };
 
-  test('where it must come: nothing, and half of it, end the connection', async () => {
+  test('ends a connection without a complete header where the header is required', async () => {
     const bench = await started('require', WAIT);
     const peers = [await dialled(bench), await dialled(bench), await dialled(bench), await dialled(bench, STRANGER)];
     await peers[1]!.write('\r\n\r\n');
@@ -284,7 +284,7 @@ describe('a header has its time', () => {
     await finished(bench);
   });
 
-  test('where it may be left out: line ends turn out to be a ping, half a header ends the connection, silence may go on', async () => {
+  test('ends a connection with a partial header where it is optional; line ends become a ping, and silence may last', async () => {
     const bench = await started('accept', WAIT);
     const [silent, ping, half] = [await dialled(bench), await dialled(bench), await dialled(bench)];
     await ping.write('\r\n\r\n');
@@ -304,7 +304,7 @@ describe('a header has its time', () => {
     await finished(bench);
   });
 
-  test('a header that came in time leaves the connection its own time to be silent', async () => {
+  test('is independent of the time limit for silence after the header', async () => {
     const bench = await started('require', WAIT);
     const proxy = await dialled(bench);
     await proxy.write(version2('tcp'));
@@ -318,7 +318,7 @@ describe('a header has its time', () => {
   });
 });
 
-test('without a header, where it may be left out, the real source counts, also of a proxy', async () => {
+test('the real source counts without a header where that is optional, also for a proxy', async () => {
   const bench = await started('accept');
   const [stranger, proxy] = [await dialled(bench, STRANGER), await dialled(bench)];
   await stranger.write(message());
@@ -333,7 +333,7 @@ test('without a header, where it may be left out, the real source counts, also o
 });
 
 describe('the limit of connections per source', () => {
-  test('counts clients, not their proxy', async () => {
+  test('counts clients and not their proxy', async () => {
     const bench = await started('require', { connectionsPerSource: 2 });
     const open = async (client: string) => {
       const proxy = await dialled(bench);
@@ -358,7 +358,7 @@ describe('the limit of connections per source', () => {
     await finished(bench);
   });
 
-  test('counts a proxy that names nobody, and strangers from the start', async () => {
+  test('counts a proxy without a client, and strangers from the start', async () => {
     const bench = await started('accept', { connectionsPerSource: 1 });
     const first = await dialled(bench);
     const second = await dialled(bench);
@@ -371,7 +371,7 @@ describe('the limit of connections per source', () => {
     await finished(bench);
   });
 
-  test('leaves the limit of all connections in force for proxies', async () => {
+  test('does not replace the limit of all connections for proxies', async () => {
     const bench = await started('require', { connections: 2 });
     const peers = [await dialled(bench), await dialled(bench), await dialled(bench)];
     assert.deepEqual(
@@ -383,7 +383,7 @@ describe('the limit of connections per source', () => {
   });
 });
 
-test('octets held for headers count among those of half messages', async () => {
+test('octets of partial headers count with those of partial messages', async () => {
   const bench = await started('require', { bufferedBytes: 8000 });
   const header = version2('tcp', ENDS, { tlvs: tlv(4, Buffer.alloc(4000)) });
   for (let n = 0; n < 5; n++) await (await dialled(bench)).write(header.subarray(0, 4000));
@@ -393,7 +393,7 @@ test('octets held for headers count among those of half messages', async () => {
   await finished(bench);
 });
 
-test('any octets in any pieces leave nothing behind and make no packet of an address that no header named', async () => {
+test('any octets in any pieces leave no state, and give no packet an address that no header names', async () => {
   const headers = [
     version2('tcp'),
     version2('tcp', ENDS6),
@@ -431,7 +431,7 @@ test('any octets in any pieces leave nothing behind and make no packet of an add
   );
 });
 
-describe('by the sockets of this host', () => {
+describe('on sockets of this host', () => {
   async function open(trusted: readonly string[]): Promise<{ readonly bench: Bench; readonly port: number }> {
     const bench = makeBench(
       [{ ...tcp('edge', '127.0.0.1', 0), proxyProtocol: 'require' }],
@@ -443,7 +443,7 @@ describe('by the sockets of this host', () => {
     return { bench, port: bench.transport.listeners[0]!.local.port };
   }
 
-  test('a client behind a proxy is heard and answered', async () => {
+  test('a message of a client behind a proxy arrives and is answered', async () => {
     const { bench, port } = await open(['127.0.0.0/8']);
     const proxy = net.connect(port, '127.0.0.1');
     try {
@@ -465,7 +465,7 @@ describe('by the sockets of this host', () => {
     }
   });
 
-  test('a health check that connects, says LOCAL and resets is counted as such, and leaves nothing', async () => {
+  test('a health check that connects, sends LOCAL and resets is counted as such, and leaves no state', async () => {
     const { bench, port } = await open(['127.0.0.0/8']);
     const proxy = net.connect(port, '127.0.0.1');
     try {

@@ -1,4 +1,4 @@
-// Datagrams that came through a proxy: whose they are, which are believed, and how answers get back.
+// Datagrams through a proxy: their client, trusted headers, and the way back of answers.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -34,7 +34,7 @@ async function started(
   return bench;
 }
 
-/** One session of a proxy: a socket, what it hears, and how it sends. */
+/** One session of a proxy: a socket that records received datagrams and sends. */
 async function session(bench: Bench, address = PROXY, port = 20_001, to = VIP) {
   const heard: Buffer[] = [];
   const socket = await bench.network.bindUdp(
@@ -59,7 +59,7 @@ describe('a datagram with a header from a trusted proxy', () => {
       ['version 2 with TLVs', ENDS, version2('udp', ENDS, { tlvs: tlv(4, Buffer.alloc(500)) })],
       ['the simple header', ENDS, simple()],
     ] as const)
-      test(`is the client's, ${mode}: ${title}`, async () => {
+      test(`has the client's address with ${mode}: ${title}`, async () => {
         const bench = await started(mode);
         await (await session(bench)).send(header, message());
         assert.deepEqual(seen(bench), [[...at(ends), message()]]);
@@ -68,7 +68,7 @@ describe('a datagram with a header from a trusted proxy', () => {
         await bench.transport.stop();
       });
 
-  test('may be a keep-alive, or nothing at all', async () => {
+  test('may contain a keep-alive, or nothing', async () => {
     const bench = await started('require');
     const proxy = await session(bench);
     for (const payload of ['\r\n\r\n', '', '\0\0']) await proxy.send(version2('udp'), payload);
@@ -78,7 +78,7 @@ describe('a datagram with a header from a trusted proxy', () => {
     await bench.transport.stop();
   });
 
-  test('may ask by STUN for its address, and is told the one the proxy sees, through the proxy', async () => {
+  test('may be a STUN request, which is answered through the proxy with the address that the proxy sees', async () => {
     const bench = await started('require');
     const proxy = await session(bench);
     const binding = Buffer.alloc(20 + 16);
@@ -95,7 +95,7 @@ describe('a datagram with a header from a trusted proxy', () => {
     await bench.transport.stop();
   });
 
-  test('names no client: the real ends count; LOCAL is the proxy itself', async () => {
+  test('without a client has its real addresses; LOCAL means the proxy itself', async () => {
     const bench = await started('require');
     const own: boolean[] = [];
     bench.onPacket = (packet) => own.push(packet.fromBalancer);
@@ -119,12 +119,12 @@ describe('a datagram is dropped and counted', () => {
   const headers = [version2('udp'), version2('udp', ENDS6), simple(), local(), unspecified()];
 
   for (const mode of ['accept', 'require'] as const)
-    test(`when its header comes from somebody who is not trusted, ${mode}`, async () => {
+    test(`when its header comes from an untrusted address, with ${mode}`, async () => {
       const bench = await started(mode);
       for (const address of [STRANGER, '10.0.0.13', '10.0.1.1']) {
         const stranger = await session(bench, address);
         for (const header of headers) await stranger.send(header, message());
-        // Nor are its faults looked at.
+        // The faults of these headers are not examined.
         await stranger.send(version2('udp', ENDS, { versionCommand: 0x11 }), message());
         await stranger.send(version2('udp').subarray(0, 20));
       }
@@ -134,7 +134,7 @@ describe('a datagram is dropped and counted', () => {
       await bench.transport.stop();
     });
 
-  test('when it has no header and must, whoever sent it', async () => {
+  test('when it lacks the required header, from any address', async () => {
     const bench = await started('require');
     for (const address of [STRANGER, PROXY]) {
       const sender = await session(bench, address);
@@ -170,7 +170,7 @@ describe('a datagram is dropped and counted', () => {
     await bench.transport.stop();
   });
 
-  test('when it comes from port 0, which no answer reaches', async () => {
+  test('when it comes from port 0, which cannot be answered', async () => {
     const bench = await started('require');
     bench.transport.inject(0, Buffer.concat([version2('udp'), Buffer.from(message())]), PROXY, 0);
     assert.deepEqual(bench.packets, []);
@@ -178,7 +178,7 @@ describe('a datagram is dropped and counted', () => {
     await bench.transport.stop();
   });
 
-  test('when headers are off: the signature is garbage, and nobody is believed', async () => {
+  test('when headers are off, because the signature is garbage and no address is trusted', async () => {
     const bench = await started('off');
     await (await session(bench)).send(version2('udp'), message());
     assert.deepEqual(bench.packets, []);
@@ -188,7 +188,7 @@ describe('a datagram is dropped and counted', () => {
   });
 });
 
-test('without a header, where it may be left out, the real source counts, also of a proxy', async () => {
+test('the real source counts without a header where that is optional, also for a proxy', async () => {
   const bench = await started('accept');
   await (await session(bench, STRANGER, 5060)).send(message());
   await (await session(bench, PROXY, 5060)).send(`\r\n\r\n${message()}`);
@@ -200,7 +200,7 @@ test('without a header, where it may be left out, the real source counts, also o
   await bench.transport.stop();
 });
 
-test('whom to believe may change while the listener is open', async () => {
+test('the trusted addresses may change while the listener is open', async () => {
   const bench = await started('require');
   const proxy = await session(bench);
   bench.trusted = new AddressList(['10.1.0.0/24']);
@@ -218,7 +218,7 @@ describe('an answer to a client behind a proxy', () => {
     await bench.network.settle();
   };
 
-  test("goes to the proxy's address and port that the client's last datagram came from", async () => {
+  test("goes to the proxy's address and port that sent the client's last datagram", async () => {
     const bench = await started('accept');
     const [first, second, direct] = [
       await session(bench),
@@ -250,7 +250,7 @@ describe('an answer to a client behind a proxy', () => {
     await bench.transport.stop();
   });
 
-  test('goes by an IPv6 listener too', async () => {
+  test('goes by an IPv6 listener, too', async () => {
     const bench = await started('require', {}, '2001:db8:1::1');
     const proxy = await session(bench, '2001:db8:ffff::9', 20_001, '2001:db8:1::1');
     await proxy.send(version2('udp', ENDS), message());
@@ -260,7 +260,7 @@ describe('an answer to a client behind a proxy', () => {
     await bench.transport.stop();
   });
 
-  test('carries the simple header only where that is set, and the client came with it', async () => {
+  test("has the simple header only where that is set and the client's datagram had it", async () => {
     const bench = await started('require');
     const [plain, marked] = [await session(bench), await session(bench, PROXY, 20_002)];
     await plain.send(version2('udp', { ...ENDS, clientPort: 1 }), message());
@@ -274,7 +274,7 @@ describe('an answer to a client behind a proxy', () => {
     await bench.transport.stop();
   });
 
-  test('is not led astray by a header that was not believed', async () => {
+  test('is not diverted by an untrusted header', async () => {
     const bench = await started('accept');
     const [proxy, stranger] = [await session(bench), await session(bench, STRANGER)];
     await proxy.send(version2('udp'), message());
@@ -286,7 +286,7 @@ describe('an answer to a client behind a proxy', () => {
     await bench.transport.stop();
   });
 
-  test('goes straight to a client that has been forgotten', async () => {
+  test('goes directly to a client that is no longer stored', async () => {
     const bench = await started('require', { proxyPeers: 4, proxyPeerMs: 1000 });
     const proxy = await session(bench);
     const straight = await session(bench, ENDS.client, ENDS.clientPort);
@@ -298,14 +298,14 @@ describe('an answer to a client behind a proxy', () => {
   });
 });
 
-describe('the clients remembered', () => {
+describe('the stored clients', () => {
   function peersOf(clock: FakeClock, most: number, keepMs = 7_200_000): ProxyPeers {
     return new ProxyPeers({ now: () => clock.now(), most: () => most, keepMs: () => keepMs });
   }
   const remember = (peers: ProxyPeers, client: string, port = 1): void =>
     peers.remember(client, port, PROXY, 20_000, VIP, 5060, false);
 
-  test('are never more than the limit, and the one that spoke last is among them', () => {
+  test('are never more than the limit, and include the client of the last datagram', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 2, max: 20 }),
@@ -322,7 +322,7 @@ describe('the clients remembered', () => {
     );
   });
 
-  test('stay for their time after the last datagram, and are forgotten not long after', () => {
+  test('expire some time after their last datagram, and are deleted soon after', () => {
     const clock = new FakeClock();
     const peers = peersOf(clock, 100, 1000);
     remember(peers, '192.0.2.1');
@@ -339,7 +339,7 @@ describe('the clients remembered', () => {
     assert.ok(peers.find('192.0.2.2', 1));
   });
 
-  test('are told apart by address and port', () => {
+  test('differ by address and port', () => {
     const peers = peersOf(new FakeClock(), 10);
     remember(peers, '192.0.2.1', 11);
     assert.equal(peers.find('192.0.2.1', 1), undefined);
@@ -348,7 +348,7 @@ describe('the clients remembered', () => {
   });
 });
 
-test('any datagrams from a proxy, with headers bent and doubled, make no packet of an address that no whole header named', async () => {
+test('any datagrams from a proxy, with broken and repeated headers, give no packet an address that no complete header names', async () => {
   const bench = await started('require');
   const headers = [version2('udp'), simple(ENDS6), local(), Buffer.from(version1()), SIGNATURE, Buffer.from(message())];
   const whole = fc.constantFrom(...headers);

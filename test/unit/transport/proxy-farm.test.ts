@@ -1,5 +1,5 @@
-// A farm whose members stand behind a proxy that names its clients: calls work with owners elsewhere, and every datagram goes back through
-// the member and the proxy session it belongs to.
+// A farm behind a proxy that names its clients: calls work with owners elsewhere, and every datagram returns through
+// its member and its proxy session.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { FakeFarm, UdpPhone, VIP } from '../../fake/farm.ts';
@@ -14,7 +14,7 @@ afterEach(async () => {
   for (const farm of farms.splice(0)) await farm.stop();
 });
 
-/** Every packet comes to fe1. */
+/** Starts a farm whose packets all come to fe1. */
 async function start(mode: 'accept' | 'require'): Promise<FakeFarm> {
   const bind = '198.51.100.1:5060';
   const farm = await FakeFarm.start({
@@ -32,7 +32,7 @@ async function start(mode: 'accept' | 'require'): Promise<FakeFarm> {
   return farm;
 }
 
-/** A phone as the farm sees it: what it sends comes out of the proxy's session, with a header in front. */
+/** A phone behind the proxy: its datagrams come from the proxy's session, with a header in front. */
 class ProxiedPhone extends UdpPhone {
   readonly #header: Buffer;
 
@@ -41,7 +41,7 @@ class ProxiedPhone extends UdpPhone {
     this.#header = header;
   }
 
-  /** Its Via names port 5060, which is not where it sends from. */
+  /** Gives its Via port 5060, which is not its source port. */
   async behind(farm: FakeFarm, ends: Ends, port = PROXY.port): Promise<this> {
     await this.open(farm.network, { address: PROXY.address, port });
     this.at = { address: ends.client.includes(':') ? `[${ends.client}]` : ends.client, port: 5060 };
@@ -56,9 +56,9 @@ class ProxiedPhone extends UdpPhone {
 for (const [title, ends, header] of [
   ['version 2', ENDS, version2('udp')],
   ['the simple header', ENDS, simple()],
-  ['an IPv6 client behind a proxy that speaks IPv4', ENDS6, version2('udp', ENDS6)],
+  ['an IPv6 client behind an IPv4 proxy', ENDS6, version2('udp', ENDS6)],
 ] as const)
-  test(`a call by datagrams with its owner elsewhere, ${title}`, async () => {
+  test(`a call by datagrams with its owner elsewhere works with ${title}`, async () => {
     const farm = await start('require');
     const servers = serve(farm);
     const phone = await new ProxiedPhone(header).behind(farm, ends);
@@ -72,7 +72,7 @@ for (const [title, ends, header] of [
       const top = phone.got[0]?.one('Via') ?? '';
       if (ends === ENDS) assert.ok(top.startsWith(`SIP/2.0/UDP ${ends.client}:5060`), top);
 
-      // A request of the server finds the client by its flow: through fe1, and the session at the proxy.
+      // A request of the server reaches the client by its flow: through fe1 and the session at the proxy.
       const before = phone.got.length;
       servers[1]?.inDialog(call.callId, 'INFO');
       await farm.settle();
@@ -95,7 +95,7 @@ for (const [title, ends, header] of [
     }
   });
 
-test('two clients of one proxy get their own answers, and one that comes without a proxy gets its own', async () => {
+test('two clients of one proxy get their own answers, and so does a client without a proxy', async () => {
   const farm = await start('accept');
   serve(farm);
   const other = { ...ENDS, clientPort: 40_002 };
@@ -121,7 +121,7 @@ test('two clients of one proxy get their own answers, and one that comes without
   }
 });
 
-test('a call on a connection through a proxy, with its owner elsewhere', async () => {
+test('a call on a connection through a proxy works with its owner elsewhere', async () => {
   const farm = await start('require');
   const servers = serve(farm);
   const phone = await farm.tcpPhone(PROXY.address);
@@ -135,7 +135,7 @@ test('a call on a connection through a proxy, with its owner elsewhere', async (
   assert.equal(servers[1]?.dialogs.get(call.callId)?.state, 'over');
 });
 
-test('a question that the proxy itself asks is answered by the member it asked; a client behind it has no such right', async () => {
+test('a probe of the proxy itself is answered by the receiving member, but an OPTIONS of a client behind it is no probe', async () => {
   const farm = await start('require');
   serve(farm);
   const options = (callId: string): string =>

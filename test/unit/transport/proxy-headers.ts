@@ -1,4 +1,4 @@
-// PROXY headers as proxies write them, right and wrong: for tests of whoever reads them. Written from the specification, not from the reader.
+// PROXY headers, valid and invalid, for tests of their readers. Written from the specification and not from the reader.
 import { isIPv6 } from 'node:net';
 
 export const SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
@@ -29,7 +29,7 @@ export function tlv(type: number, value: Uint8Array): Buffer {
   return Buffer.from([type, ...two(value.length), ...value]);
 }
 
-/** Any octet of the fixed part may be given, right or wrong. */
+/** Returns a header of version 2; any octet of the fixed part can be set, also to a wrong value. */
 export function version2(
   kind: 'tcp' | 'udp',
   ends: Ends = ENDS,
@@ -54,12 +54,12 @@ export function version2(
   ]);
 }
 
-/** A header with command LOCAL; `rest` is what the receiver has to skip. */
+/** Returns a header with command LOCAL; the receiver has to skip `rest`. */
 export function local(rest = Buffer.alloc(0)): Buffer {
   return Buffer.concat([SIGNATURE, Buffer.from([0x20, 0x00, ...two(rest.length)]), rest]);
 }
 
-/** A header with command PROXY and no family. */
+/** Returns a header with command PROXY and no family. */
 export function unspecified(): Buffer {
   return Buffer.concat([SIGNATURE, Buffer.from([0x21, 0x00, 0, 0])]);
 }
@@ -69,7 +69,7 @@ export function version1(ends: Ends = ENDS): string {
   return `PROXY TCP${family} ${ends.client} ${ends.here} ${ends.clientPort} ${ends.herePort}\r\n`;
 }
 
-/** Cloudflare's simple header. */
+/** Returns Cloudflare's simple header. */
 export function simple(ends: Ends = ENDS): Buffer {
   const wide = (address: string): number[] =>
     isIPv6(address) ? octetsOf(address) : [...Array<number>(10).fill(0), 0xff, 0xff, ...octetsOf(address)];

@@ -1,4 +1,4 @@
-// PROXY headers as octets: what is read out of them, and what is refused.
+// PROXY headers as octets: read values, and refused headers.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -27,7 +27,7 @@ type Read = typeof readStreamHeader;
 
 function readAs(read: Read, octets: Buffer | string) {
   const bytes = Buffer.from(octets as string, 'latin1');
-  // What lies around the octets must not matter.
+  // Octets around the range must not matter.
   const padded = Buffer.concat([Buffer.from('PROXY \r\n'), bytes, Buffer.from('\r\n\r\n\0 TCP4 1.2.3.4')]);
   const header = new ProxyHeader();
   const reading = read(padded, 8, 8 + bytes.length, header);
@@ -46,22 +46,22 @@ function assertProxied({ reading, header, end }: ReturnType<typeof readAs>, ends
 
 const CRC_HOLE = tlv(0x03, Buffer.alloc(4));
 
-describe('a header names client and destination', () => {
+describe('a header with client and destination is read', () => {
   for (const ends of [ENDS, ENDS6]) {
     const family = ends === ENDS ? 'IPv4' : 'IPv6';
-    test(`version 1, ${family}`, () => assertProxied(onStream(version1(ends)), ends, version1(ends).length));
-    test(`version 2 on a stream, ${family}`, () =>
+    test(`in version 1, ${family}`, () => assertProxied(onStream(version1(ends)), ends, version1(ends).length));
+    test(`in version 2 on a stream, ${family}`, () =>
       assertProxied(onStream(version2('tcp', ends)), ends, ends === ENDS ? 28 : 52));
-    test(`version 2 on a datagram, ${family}`, () =>
+    test(`in version 2 on a datagram, ${family}`, () =>
       assertProxied(onDatagram(version2('udp', ends)), ends, ends === ENDS ? 28 : 52));
-    test(`the simple header, ${family}`, () => {
+    test(`in the simple form, ${family}`, () => {
       const read = onDatagram(Buffer.concat([simple(ends), Buffer.from('OPTIONS')]));
       assertProxied(read, ends, 38);
       assert.equal(read.header.simple, true);
     });
   }
 
-  test('whatever follows it', () => {
+  test('with any octets behind it', () => {
     const behind = Buffer.from(message());
     assertProxied(onStream(Buffer.concat([Buffer.from(version1()), behind])), ENDS, version1().length);
     assertProxied(onStream(Buffer.concat([version2('tcp'), behind])), ENDS, 28);
@@ -78,7 +78,7 @@ describe('a header names client and destination', () => {
     assertProxied(onDatagram(version2('udp', ENDS6, { tlvs })), ENDS6, 52 + tlvs.length);
   });
 
-  test('with IPv4 addresses mapped into IPv6 given back as IPv4', () => {
+  test('with IPv4 addresses mapped into IPv6, which are returned as IPv4', () => {
     const line = 'PROXY TCP6 ::ffff:203.0.113.7 ::ffff:198.51.100.1 40001 5060\r\n';
     assertProxied(onStream(line), ENDS, line.length);
   });
@@ -88,16 +88,16 @@ describe('a header names client and destination', () => {
     assertProxied(onStream(version2('tcp', ENDS, { tlvs })), ENDS, MAX_HEADER_OCTETS);
     const over = version2('tcp', ENDS, { tlvs: tlv(0x04, Buffer.alloc(MAX_HEADER_OCTETS - 28 - 2)) });
     assert.equal(onStream(over).reading, 'too-long');
-    // The length alone says so; nobody waits for the rest.
+    // The length alone decides, without the rest of the header.
     assert.equal(onStream(over.subarray(0, 16)).reading, 'too-long');
   });
 
-  test('with a checksum, when it is right', () => {
+  test('with a checksum, if that is correct', () => {
     const header = version2('tcp', ENDS, { tlvs: CRC_HOLE });
     header.writeUInt32BE(bitwiseCrc32c(header), 31);
     assertProxied(onStream(header), ENDS, 35);
     for (let bit = 0; bit < 8 * header.length; bit++) {
-      // The type of the TLV itself: with another it is no checksum.
+      // This bit belongs to the type of the TLV: with another type it is no checksum.
       if (bit >> 3 === 28) continue;
       const bent = Buffer.from(header);
       bent[bit >> 3]! ^= 1 << (bit & 7);
@@ -106,7 +106,7 @@ describe('a header names client and destination', () => {
   });
 });
 
-/** CRC-32C without a table. */
+/** Returns the CRC-32C, computed without a table. */
 function bitwiseCrc32c(octets: Uint8Array): number {
   let crc = 0xffff_ffffn;
   for (const octet of octets) {
@@ -116,12 +116,12 @@ function bitwiseCrc32c(octets: Uint8Array): number {
   return Number(crc ^ 0xffff_ffffn);
 }
 
-test('the other implementation of CRC-32C gives the check value of RFC 3720 B.4', () => {
+test('the second implementation of CRC-32C gives the check value of RFC 3720 B.4', () => {
   assert.equal(bitwiseCrc32c(Buffer.from('123456789')), 0xe306_9283);
   assert.equal(bitwiseCrc32c(Buffer.alloc(32)), 0x8a91_36aa);
 });
 
-describe('a header without a client leaves the real ends', () => {
+describe('the real addresses count for', () => {
   for (const [title, octets, outcome] of [
     ['LOCAL', local(), 'local'],
     ['LOCAL with a block to skip', local(Buffer.alloc(40, 0xff)), 'local'],
@@ -137,7 +137,7 @@ describe('a header without a client leaves the real ends', () => {
     });
 });
 
-describe('refused as malformed', () => {
+describe('a header is malformed with', () => {
   const cases: readonly (readonly [string, Buffer | string, 'stream' | 'datagram' | 'both'])[] = [
     ['version 1 in binary', version2('tcp', ENDS, { versionCommand: 0x11 }), 'both'],
     ['an unknown command', version2('tcp', ENDS, { versionCommand: 0x22 }), 'both'],
@@ -187,32 +187,32 @@ describe('refused as malformed', () => {
     });
 });
 
-describe('cut at every octet', () => {
+describe('a header cut at any octet', () => {
   const headers: readonly (readonly [string, Buffer])[] = [
     ['version 1', Buffer.from(version1(ENDS6))],
     ['version 2', version2('tcp', ENDS, { tlvs: tlv(4, Buffer.alloc(9)) })],
     ['LOCAL', local(Buffer.alloc(5))],
   ];
   for (const [title, whole] of headers)
-    test(`${title} on a stream waits for the rest`, () => {
+    test(`is incomplete on a stream: ${title}`, () => {
       for (let cut = 1; cut < whole.length; cut++)
         assert.equal(onStream(whole.subarray(0, cut)).reading, 'part', `${cut}`);
       assert.equal(onStream(whole).reading, 'header');
     });
 
-  test('a datagram with version 2 is cut, but for its first octets: those are a keep-alive', () => {
+  test('is cut in a datagram with version 2, except for its first four octets, which are a keep-alive', () => {
     const whole = version2('udp', ENDS6, { tlvs: tlv(4, Buffer.alloc(9)) });
     for (let cut = 1; cut < whole.length; cut++)
       assert.equal(onDatagram(whole.subarray(0, cut)).reading, cut <= 4 ? 'none' : 'part', `${cut}`);
   });
 
-  test('a datagram with a simple header is cut', () => {
+  test('is cut in a datagram with the simple header', () => {
     for (let cut = 2; cut < 38; cut++) assert.equal(onDatagram(simple().subarray(0, cut)).reading, 'part', `${cut}`);
     assert.equal(onDatagram(simple().subarray(0, 1)).reading, 'none');
   });
 });
 
-test('a line that does not end within 107 octets is too long, however it came', () => {
+test('a line without an end within 107 octets is too long, in any pieces', () => {
   const longest = `PROXY UNKNOWN ${'f'.repeat(107 - 16)}\r\n`;
   assert.equal(longest.length, 107);
   assert.equal(onStream(longest).reading, 'header');
@@ -222,7 +222,7 @@ test('a line that does not end within 107 octets is too long, however it came', 
   assert.equal(onStream(over.slice(0, 106)).reading, 'part');
 });
 
-test('a second header behind the first is refused in a datagram', () => {
+test('a second header after the first is refused in a datagram', () => {
   const seconds = [
     version2('udp'),
     version2('tcp', ENDS6),
@@ -236,7 +236,7 @@ test('a second header behind the first is refused in a datagram', () => {
       assert.equal(onDatagram(Buffer.concat([first, second, Buffer.from(message())])).reading, 'nested');
 });
 
-test('what is no header is none', () => {
+test('octets that are no header are read as none', () => {
   const others = [
     '\r\n\r\n',
     '\r\n',
@@ -250,7 +250,7 @@ test('what is no header is none', () => {
   ];
   for (const text of others) {
     assert.equal(onDatagram(text).reading, 'none', text);
-    // On a stream the first octets may still become one.
+    // On a stream the first octets could still become a header.
     if (text.trim() !== '') assert.equal(onStream(text).reading, 'none', text);
   }
 });
@@ -265,7 +265,7 @@ test('a simple header written for an answer is read back', () => {
 
 const anyPort = fc.integer({ min: 1, max: 65_535 });
 
-test('any octets are read without a throw, alike in any piece of memory, and never beyond their end', () => {
+test('any octets are read without a throw, the same at any place in memory, and never beyond their end', () => {
   const piece = fc.oneof(
     fc.uint8Array({ maxLength: 80 }).map((octets) => Buffer.from(octets)),
     fc.constantFrom(
@@ -305,7 +305,7 @@ test('any octets are read without a throw, alike in any piece of memory, and nev
   );
 });
 
-test('what a stream header says does not depend on what follows, nor does a refusal come and go as more comes', () => {
+test('octets after a stream header do not change the result, and a refusal is final', () => {
   fc.assert(
     fc.property(
       fc.constantFrom(version2('tcp', ENDS6), local(), Buffer.from(version1())),
@@ -329,7 +329,7 @@ test('what a stream header says does not depend on what follows, nor does a refu
   );
 });
 
-test('any two ends survive version 2', () => {
+test('any two addresses are encoded and decoded unchanged in version 2', () => {
   fc.assert(
     fc.property(fc.ipV4(), fc.ipV4(), anyPort, anyPort, (client, here, clientPort, herePort) => {
       fc.pre(!/^(0\.0\.0\.0$|22[4-9]|2[3-5]\d)/.test(client));
@@ -341,7 +341,7 @@ test('any two ends survive version 2', () => {
   );
 });
 
-test('an address comes out in the form sockets report, however the line writes it', () => {
+test('an address has the spelling that sockets report, whatever its spelling in the line', () => {
   for (const [written, reported] of [
     ['2001:0DB8:0:0::0001', '2001:db8::1'],
     ['64:ff9b::192.0.2.33', '64:ff9b::c000:221'],

@@ -1,4 +1,4 @@
-// Addresses that are taken ahead of time: until `start` nothing comes in by them, and nothing is answered.
+// Reserved addresses: until `start` nothing comes in by them, and nothing is answered.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { DatagramSocket } from '../../../src/base/network.ts';
@@ -15,7 +15,7 @@ async function client(network: FakeNetwork): Promise<{ heard: string[]; socket: 
   return { heard, socket };
 }
 
-/** How a connection to the VIP ends: `connect`, or the code of the error. */
+/** Returns the end of a connection to the VIP: `connect`, or the code of the error. */
 function dial(network: FakeNetwork): Promise<string> {
   const stream = network.connectTcp(AT, { address: '192.0.2.9' });
   return new Promise((resolve) => {
@@ -25,7 +25,7 @@ function dial(network: FakeNetwork): Promise<string> {
 }
 
 describe('between reserve and start', () => {
-  test('datagrams are dropped and counted, keep-alives among them; afterwards they come up', async () => {
+  test('datagrams are dropped and counted, including keep-alives; afterwards they are delivered', async () => {
     const { network, transport, packets, early } = makeBench([udp('edge')]);
     await transport.reserve();
     const { heard, socket } = await client(network);
@@ -41,7 +41,7 @@ describe('between reserve and start', () => {
     await transport.stop();
   });
 
-  test('a TCP port takes no connection, so that a check of the balancer fails', async () => {
+  test('a TCP port accepts no connection, so that a check of the balancer fails', async () => {
     const { network, transport } = makeBench([tcp('edge-tcp')]);
     await transport.reserve();
     assert.equal(await dial(network), 'ECONNREFUSED');
@@ -50,7 +50,7 @@ describe('between reserve and start', () => {
     await transport.stop();
   });
 
-  test('a listener that others share has no socket that could swallow their packets', async () => {
+  test('a shared listener has no socket that could consume packets of other processes', async () => {
     const { network, transport, early } = makeBench([{ ...udp('edge'), shared: true }]);
     await transport.reserve();
     const other = await network.bindUdp(AT, nothing);
@@ -64,7 +64,7 @@ describe('between reserve and start', () => {
     await transport.stop();
   });
 
-  test('what is handed in by whoever holds the sockets is refused, too', async () => {
+  test('packets and connections from the owner of the sockets are refused, too', async () => {
     const sent: string[] = [];
     const given = { local: AT, send: (bytes: Uint8Array) => void sent.push(String(bytes)), close: async () => {} };
     const bench = makeBench(
@@ -94,7 +94,7 @@ describe('reserve', () => {
     { ...udp('vip', '203.0.113.1'), shared: true },
     { ...tcp('vip', '203.0.113.1'), shared: true },
   ])
-    test(`names a ${bad.shared ? 'shared ' : ''}listener by ${bad.transport} whose address the host lacks, and keeps nothing`, async () => {
+    test(`names a ${bad.shared ? 'shared ' : ''}listener by ${bad.transport} whose address the host lacks, and leaves no socket open`, async () => {
       const { network, transport } = makeBench([udp('edge'), bad]);
       network.hasAddress = (address) => address !== '203.0.113.1';
       await assert.rejects(transport.reserve(), {
@@ -104,7 +104,7 @@ describe('reserve', () => {
       await (await network.bindUdp(AT, nothing)).close();
     });
 
-  test('leaves no socket behind when the transport is stopped meanwhile', async () => {
+  test('leaves no socket open when the transport is stopped meanwhile', async () => {
     const { network, transport } = makeBench([udp('edge'), udp('second', '198.51.100.2')]);
     const reserved = transport.reserve();
     await transport.stop();

@@ -1,5 +1,5 @@
-// Adoption on its own: heirs that race, a store that is late or loses answers, members that come back. Whatever happens, each record a dead
-// member has left is acted on by one heir, once.
+// Adoption alone: competing successors, a slow store, lost answers, and members that come back. Each record of a dead
+// member is handled by one successor, once.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -31,7 +31,7 @@ function recordOf(entry: number, state: CallRecord['state']): CallRecord {
   };
 }
 
-/** What goes wrong with the next commits of one member: nothing, the answer is lost, or the question is. */
+/** Fault of a member's next commits: none, or the answer is lost, or the request is lost. */
 type Fault = 'none' | 'answer lost' | 'question lost';
 
 function faulty(store: MemoryStore, clock: FakeClock, faults: Fault[], lateMs: number): Store {
@@ -56,7 +56,7 @@ interface Rig {
   readonly clock: FakeClock;
   readonly memory: MemoryFarm;
   readonly store: MemoryStore;
-  /** Entries acted on, with the heir. */
+  /** Handled entries, each with the number of its successor. */
   readonly acts: string[];
   readonly decided: string[];
   heir(number: number, options?: { owns?: (callId: string) => boolean; faults?: Fault[]; lateMs?: number }): Heir;
@@ -65,9 +65,9 @@ interface Rig {
 interface Heir {
   readonly adoption: Adoption;
   readonly held: Map<number, CallRecord>;
-  /** Whether it may adopt. */
+  /** True: it may adopt. */
   may: boolean;
-  /** Whether it has room for records. */
+  /** True: it has space for records. */
   keeps: boolean;
 }
 
@@ -120,8 +120,8 @@ async function leave(store: Store, state: CallRecord['state'], ...entries: numbe
 const ALL = new Set([1, 2, DEAD]);
 const LEFT = new Set([1, 2]);
 
-describe('a member is gone', () => {
-  test('in the grace nothing is adopted, and what rang is known; after it all is, under the own number', async () => {
+describe('adoption from a dead member', () => {
+  test('only reads the ringing calls in the grace; afterwards it moves all records under the own number', async () => {
     const { clock, store, acts, heir } = rig();
     await leave(store, 'trying', 5, -6);
     await leave(store, 'confirmed', 7);
@@ -147,7 +147,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('and back in the grace: all that was read is forgotten', async () => {
+  test('ends when the member is back in the grace, and its records are forgotten', async () => {
     const { clock, store, acts, decided, heir } = rig();
     await leave(store, 'trying', 5);
     const one = heir(1);
@@ -161,7 +161,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('each heir takes what is in its slots, and when slots move, what is left', async () => {
+  test('takes the calls of the own slots, and the rest when slots move', async () => {
     const { clock, store, acts, heir } = rig();
     await leave(store, 'trying', 1, 2, 3, 4);
     let even = (callId: string): boolean => Number(callId.at(-1)) % 2 === 0;
@@ -177,7 +177,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('long before this member has started: its number tells', async () => {
+  test('includes a member that died long before the start, found by its number record', async () => {
     const { clock, store, acts, heir } = rig();
     await leave(store, 'trying', 5);
     const lastSeen = new Date(clock.wall()).toISOString();
@@ -189,7 +189,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('while this one may adopt nothing: not before it may', async () => {
+  test('waits while this member may not adopt', async () => {
     const { clock, store, acts, heir } = rig();
     await leave(store, 'trying', 5);
     const one = heir(1);
@@ -204,7 +204,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('long before this member has started, which begins while the store is away', async () => {
+  test('includes a member that died long before the start, even when the store is down at the start', async () => {
     const { clock, memory, store, acts, heir } = rig();
     await leave(store, 'trying', 5);
     const lastSeen = new Date(clock.wall()).toISOString();
@@ -219,9 +219,9 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('a sweep that was interrupted, and what it had read was adopted by others meanwhile: the member is watched no longer', async () => {
+  test('stops watching the member when others have adopted the rest of an interrupted sweep', async () => {
     const { clock, memory, store, acts, heir } = rig();
-    // The first page is read and in part adopted, the second is not.
+    // The first page is read and adopted in part, the second is not read.
     const entries = Array.from({ length: 210 }, (_, i) => i + 1);
     await leave(store, 'confirmed', ...entries);
     const one = heir(1, {
@@ -241,7 +241,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('what stands under the own number already is not written over, and what cannot be kept does not stay there', async () => {
+  test('overwrites no record under the own number, and leaves no record there that this member cannot keep', async () => {
     const { clock, store, acts, heir } = rig();
     await leave(store, 'confirmed', 5, 6);
     const own = { ...recordOf(6, 'confirmed'), callId: 'another' };
@@ -259,7 +259,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('packets that wait for a call while the store is slow are few', async () => {
+  test('lets only eight packets wait for a call while the store is slow', async () => {
     const { clock, store, heir } = rig();
     await leave(store, 'trying', 5);
     const one = heir(1, { lateMs: 500 });
@@ -274,7 +274,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('made-up dialogs of it cost the store a few hundred questions a second, and one that is there is found', async () => {
+  test('limits the reads for invented dialogs to a few hundred a second, and still finds a real one', async () => {
     const { clock, store, acts, heir, memory } = rig();
     await leave(store, 'confirmed', 5);
     const one = heir(1, { owns: () => false });
@@ -303,7 +303,7 @@ describe('a member is gone', () => {
     one.adoption.close();
   });
 
-  test('a call that is needed twice at once is adopted once, and both hear of it', async () => {
+  test('adopts a call that two packets need at once only once, and answers both', async () => {
     const { clock, store, acts, heir } = rig();
     await leave(store, 'trying', 5);
     const one = heir(1);
@@ -319,7 +319,7 @@ describe('a member is gone', () => {
   });
 });
 
-test('whatever the store loses, whoever races, and whenever the dead member comes back: each record is acted on at most once, and at the end by one', async () => {
+test('each record is handled at most once and finally by one successor, whatever faults, races and returns of the dead member occur', async () => {
   const fault = fc.constantFrom<Fault>('none', 'answer lost', 'question lost');
   const plan = fc.record({
     faults: fc.tuple(fc.array(fault, { maxLength: 6 }), fc.array(fault, { maxLength: 6 })),
@@ -336,7 +336,7 @@ test('whatever the store loses, whoever races, and whenever the dead member come
       const { clock, store, acts, heir } = rig();
       await leave(store, 'trying', ...Array.from({ length: pending }, (_, i) => i + 1));
       await leave(store, 'confirmed', ...Array.from({ length: dialogs }, (_, i) => i + 101));
-      // Both take all slots for theirs: their views differ.
+      // Both treat all slots as their own, because their views differ.
       const heirs = [0, 1].map((i) => heir(i + 1, { faults: [...faults[i]!], lateMs: late[i]! }));
       for (const { adoption } of heirs) {
         adoption.takeSeats(ALL);

@@ -1,4 +1,4 @@
-// The journal of call records: what stands in the store after what has happened to calls, and after what has happened to the store.
+// The journal of call records: contents of the store after changes of calls and after faults of the store.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -16,7 +16,7 @@ async function talking(rig: JournalRig, entry: number, callId = 'call'): Promise
 }
 
 describe('a plain call', () => {
-  test('is in the store while it rings, once it is confirmed, and no longer when it is over: three writes', async () => {
+  test('is stored while it rings and once it is confirmed, and deleted when it is over: three writes', async () => {
     const rig = new JournalRig();
     rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
     await rig.clock.pass(40);
@@ -37,7 +37,7 @@ describe('a plain call', () => {
     assert.deepEqual([rig.stored().size, rig.journal.size, rig.writes.get(77)], [0, 0, 3]);
   });
 
-  test('keeps of its messages what identifies and routes, and no Via once it is confirmed', async () => {
+  test('is recorded with the identifying and routing headers of its messages, and without Via once it is confirmed', async () => {
     const rig = new JournalRig();
     rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
     await rig.clock.pass(SOON_MS);
@@ -57,7 +57,7 @@ describe('a plain call', () => {
     assert.deepEqual(rig.journal.recordOf(77)!.legs, rig.stored().get(77)!.legs);
   });
 
-  test('keeps the epoch in which it began, whatever views come before it is written: by that its packets are brought here', async () => {
+  test('is recorded with the epoch in which it began, whatever views come before the write, because routing needs it', async () => {
     const rig = new JournalRig();
     rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
     rig.self.epoch += 2;
@@ -68,7 +68,7 @@ describe('a plain call', () => {
     assert.equal(rig.journal.recordOf(77)!.epoch, rig.self.epoch - 2, 'also when it rests');
   });
 
-  test('that fails within 50 ms is never written', async () => {
+  test('is not written when it fails within 50 ms', async () => {
     const rig = new JournalRig();
     rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
     await rig.clock.pass(40);
@@ -77,7 +77,7 @@ describe('a plain call', () => {
     assert.deepEqual([rig.commits, rig.journal.size], [0, 0]);
   });
 
-  test('that a proxy sends on is written at once, with both legs, each branch once', async () => {
+  test('is written at once with both legs when a proxy sends it on, and each branch once', async () => {
     const rig = new JournalRig();
     rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
     rig.journal.branched(77, serverLeg('call'));
@@ -105,7 +105,7 @@ describe('a plain call', () => {
     assert.deepEqual(answers, [true, false, true]);
   });
 
-  test('comes back to life under its key when it is tried again', async () => {
+  test('is recorded again under its key when it is tried again', async () => {
     const rig = new JournalRig();
     await talking(rig, 77);
     rig.journal.over(77);
@@ -118,7 +118,7 @@ describe('a plain call', () => {
   });
 });
 
-test('with records of dialogs only, nothing is written while a call rings', async () => {
+test('a ringing call is not written when only dialogs are recorded', async () => {
   const rig = new JournalRig('dialogs');
   rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
   rig.journal.branched(77, serverLeg('call'));
@@ -129,14 +129,14 @@ test('with records of dialogs only, nothing is written while a call rings', asyn
   assert.deepEqual([rig.stored().get(77)?.kind, rig.writes.get(77)], ['dialog', 1]);
 });
 
-test('a call whose texts are too long is not recorded, and counted', async () => {
+test('a call with too long texts is not recorded, and is counted', async () => {
   const rig = new JournalRig();
   rig.journal.began(77, 'INVITE', 'call', clientLeg('x'.repeat(9000)));
   await rig.clock.pass(SOON_MS);
   assert.deepEqual([rig.stored().size, rig.journal.size, rig.dropped.cell({ reason: 'size' }).n], [0, 0, 1]);
 });
 
-test('many calls share commits, and one commit is under way at a time', async () => {
+test('many calls share commits, and only one commit runs at a time', async () => {
   const rig = new JournalRig();
   rig.fault = 'slow';
   for (let entry = 1; entry <= 250; entry++) rig.journal.began(entry, 'INVITE', 'call', clientLeg('call'));
@@ -146,8 +146,8 @@ test('many calls share commits, and one commit is under way at a time', async ()
   assert.deepEqual([rig.stored().size, rig.commits], [250, 3]);
 });
 
-describe('while the store does not answer', () => {
-  test('calls come and go, and what is true in the end is written when it is back', async () => {
+describe('a store without answers', () => {
+  test('gets the final state of each call when it is back', async () => {
     const rig = new JournalRig();
     await talking(rig, 1);
     rig.fault = 'unheard';
@@ -163,7 +163,7 @@ describe('while the store does not answer', () => {
     ]);
   });
 
-  test('what finds no room in the queue is counted, and written later', async () => {
+  test('makes calls that do not fit in the queue be counted and written later', async () => {
     const rig = new JournalRig();
     rig.mayWrite = false;
     const calls = 20_100;
@@ -175,7 +175,7 @@ describe('while the store does not answer', () => {
   });
 });
 
-test('a call that the store alone does not take is left out, and the others are written', async () => {
+test('a call that the store refuses alone is left out, and the others are written', async () => {
   const rig = new JournalRig();
   rig.fault = 'refused';
   await talking(rig, 1);
@@ -186,8 +186,8 @@ test('a call that the store alone does not take is left out, and the others are 
   assert.deepEqual([...rig.stored().keys()], [2]);
 });
 
-describe('a record that has gone meanwhile', () => {
-  test('was adopted, when this member has lost its seat: the call is given up', async () => {
+describe('a record that another process has deleted', () => {
+  test('counts as adopted when this member has lost its seat: the call is given up', async () => {
     const rig = new JournalRig();
     rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
     await talking(rig, 78);
@@ -209,7 +209,7 @@ describe('a record that has gone meanwhile', () => {
   });
 });
 
-test('a store that has lost everything gets it again', async () => {
+test('a store that has lost all records gets them again', async () => {
   const rig = new JournalRig();
   await rig.journal.regain(() => {});
   await talking(rig, 1);
@@ -222,7 +222,7 @@ test('a store that has lost everything gets it again', async () => {
   assert.deepEqual(rig.taken, []);
 });
 
-test('who has lost seat and store at once, as all do when etcd begins empty, keeps its calls: nobody can have adopted them', async () => {
+test('a member that loses seat and store together, as when etcd restarts empty, keeps its calls because none can be adopted', async () => {
   const rig = new JournalRig();
   await rig.journal.regain(() => {});
   await talking(rig, 1);
@@ -235,8 +235,8 @@ test('who has lost seat and store at once, as all do when etcd begins empty, kee
   assert.deepEqual([kept, rig.taken, [...rig.stored().keys()]], [[1], [], [1]]);
 });
 
-describe('a member that joins anew', () => {
-  test('reads what stands under its number, and goes on with it', async () => {
+describe('a member that joins again', () => {
+  test('reads the records under its number and goes on with them', async () => {
     const before = new JournalRig();
     await talking(before, 1);
     before.journal.began(2, 'INVITE', 'rings', clientLeg('rings'));
@@ -272,7 +272,7 @@ describe('a member that joins anew', () => {
     );
   });
 
-  test('gives up what has been adopted meanwhile, and keeps what it had not written yet', async () => {
+  test('gives up adopted calls, and keeps the calls that it had not written yet', async () => {
     const rig = new JournalRig();
     await rig.journal.regain(() => {});
     await talking(rig, 1);
@@ -287,7 +287,7 @@ describe('a member that joins anew', () => {
     assert.deepEqual([rig.taken, [...rig.stored().keys()].sort()], [[2], [1, 3]]);
   });
 
-  test('writes nothing while it reads, and reads until the store answers', async () => {
+  test('writes nothing until the store has answered its read', async () => {
     const rig = new JournalRig();
     rig.store.cut();
     const reading = rig.journal.regain(() => {});
@@ -301,7 +301,7 @@ describe('a member that joins anew', () => {
   });
 });
 
-test('a call that ends before it is known whether its first write has arrived leaves nothing in the store', async () => {
+test('a call that ends before the answer to its first write leaves nothing in the store', async () => {
   for (const fault of ['answer-lost', 'unheard'] as const) {
     const rig = new JournalRig();
     rig.fault = fault;
@@ -315,7 +315,7 @@ test('a call that ends before it is known whether its first write has arrived le
   }
 });
 
-test('of calls that change at the same time only what was adopted is given up', async () => {
+test('only the adopted calls are given up when several calls change at the same time', async () => {
   const rig = new JournalRig();
   for (const entry of [1, 2, 3]) rig.journal.began(entry, 'INVITE', `call-${entry}`, clientLeg(`call-${entry}`));
   await rig.clock.pass(SOON_MS);
@@ -331,7 +331,7 @@ test('of calls that change at the same time only what was adopted is given up', 
   );
 });
 
-test('whose party has come back on another connection is written once more', async () => {
+test('a call whose party reconnects is written once more', async () => {
   const rig = new JournalRig();
   rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
   await rig.clock.pass(SOON_MS);
@@ -350,7 +350,7 @@ test('whose party has come back on another connection is written once more', asy
   assert.equal(rig.stored().has(77), false);
 });
 
-test('a member that gives all up writes nothing of it', async () => {
+test('a member that clears its journal writes nothing more of it', async () => {
   const rig = new JournalRig();
   await talking(rig, 1);
   rig.journal.over(1);
@@ -360,7 +360,7 @@ test('a member that gives all up writes nothing of it', async () => {
   assert.deepEqual([[...rig.stored().keys()], rig.journal.size], [[1], 0]);
 });
 
-test('a member that stops writes what waits', async () => {
+test('a member that stops writes all waiting records', async () => {
   const rig = new JournalRig();
   rig.journal.began(1, 'INVITE', 'call', clientLeg('call'));
   await rig.journal.flush();
@@ -372,12 +372,12 @@ const FAULTS: readonly Fault[] = ['none', 'unheard', 'answer-lost', 'refused', '
 const ENTRIES = 3;
 const CALLS = ['began', 'branched', 'rings', 'answered', 'over'] as const;
 
-/** What may happen to a journal, and what must be in the store in the end. */
+/** Possible events for a journal, and the expected final contents of the store. */
 class Schedule {
   readonly rig = new JournalRig();
-  /** Calls that live, with the kind of their record. */
+  /** Living calls, with the kind of their record. */
   readonly alive = new Map<number, string>();
-  /** Calls that others may have adopted, or that were not written when the seat was lost: they may be missing. */
+  /** Calls that may be missing: others may have adopted them, or they were not written when the seat was lost. */
   readonly doubtful = new Set<number>();
   readonly adopted = new Set<number>();
   #lost = false;
@@ -410,7 +410,7 @@ class Schedule {
       const stored = this.rig.memory.readAll(`calls/${SELF}/`).find(({ key }) => parseRecordKey(key)?.entry === entry);
       if (stored && this.rig.memory.apply([{ key: stored.key, value: undefined }])) {
         this.adopted.add(entry);
-        // One that has begun anew meanwhile is given up with what stood of it before.
+        // A call that has begun again meanwhile is given up with its earlier record.
         this.doubtful.add(entry);
       }
     }
@@ -429,7 +429,7 @@ class Schedule {
   }
 }
 
-test('a call that rests and is found elsewhere in the store than it should be is put right', async () => {
+test('a packed call with a wrong record in the store gets the right one', async () => {
   const rig = new JournalRig();
   void rig.journal.regain(() => {});
   rig.journal.began(1, 'INVITE', 'one', clientLeg('one'));
@@ -449,7 +449,7 @@ test('a call that rests and is found elsewhere in the store than it should be is
 });
 
 for (const end of ['answered', 'over'] as const)
-  test(`what was written after the store had lost everything, and before that was noticed, leaves nothing behind: ${end}`, async () => {
+  test(`a call written after an unnoticed loss of the store leaves nothing behind when it is ${end}`, async () => {
     const rig = new JournalRig();
     void rig.journal.regain(() => {});
     await talking(rig, 1);
@@ -466,7 +466,7 @@ for (const end of ['answered', 'over'] as const)
     rig.journal.close();
   });
 
-test('a call that is over when its write had no answer is looked up and deleted', async () => {
+test('the record of a call that ended without an answer to its write is read and deleted', async () => {
   const rig = new JournalRig();
   void rig.journal.regain(() => {});
   rig.fault = 'answer-lost';
@@ -479,7 +479,7 @@ test('a call that is over when its write had no answer is looked up and deleted'
   rig.journal.close();
 });
 
-test('a call whose first write was not heard is kept and written when the records are read again with the seat kept', async () => {
+test('a call whose first write was lost is written when the records are read again with the same seat', async () => {
   const rig = new JournalRig();
   void rig.journal.regain(() => {});
   await talking(rig, 1);
@@ -502,7 +502,7 @@ const BEGUN_ANEW_WITHOUT_THE_SEAT = [
   { entry: 1, event: 'began' as const, fault: 'none' as const, ms: 0 as const },
 ];
 
-test("whatever happens to calls, the seat and the store: once all is quiet, what is in the store are the calls that are this member's", async () => {
+test("the store finally has exactly this member's calls, whatever happens to calls, seat and store", async () => {
   const step = fc.record({
     entry: fc.integer({ min: 1, max: ENTRIES }),
     event: fc.constantFrom(...CALLS, ...CALLS, 'wipe', 'isolated', 'regain', 'lost', 'adopted', 'adopted', 'nothing'),

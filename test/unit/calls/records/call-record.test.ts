@@ -1,4 +1,4 @@
-// What is in the store under calls/: keys and values, there and back, and what is refused.
+// Keys and values under calls/ in the store: encoding, decoding, and refused values.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -36,11 +36,11 @@ const RECORD: CallRecord = {
   ],
 };
 
-test('a record comes back from the store as it was written', () => {
+test('a record is read as it was written', () => {
   assert.deepEqual(parseCallRecord(JSON.parse(JSON.stringify(RECORD))), RECORD);
 });
 
-test('a key names owner and call, calls of servers by negative numbers', () => {
+test('a key has owner and call, with negative numbers for calls of servers', () => {
   const entries = fc.integer({ min: -Number.MAX_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER });
   const owners = fc.integer({ min: 1, max: 65_535 });
   fc.assert(
@@ -50,7 +50,7 @@ test('a key names owner and call, calls of servers by negative numbers', () => {
   );
 });
 
-test('what has another shape, or is too large, is no record', () => {
+test('a value of another shape or size is no record', () => {
   const [leg] = RECORD.legs;
   const broken: readonly unknown[] = [
     undefined,
@@ -71,7 +71,7 @@ test('what has another shape, or is too large, is no record', () => {
   for (const value of broken) assert.equal(parseCallRecord(value), undefined, JSON.stringify(value)?.slice(0, 80));
 });
 
-test('keys of other things are no keys of records', () => {
+test('other keys are no keys of records', () => {
   for (const key of ['calls/0/pending/1', 'calls/2/gone/1', 'calls/2/dialog/', 'calls/70000x/dialog/1', 'view'])
     assert.equal(parseRecordKey(key), undefined, key);
 });

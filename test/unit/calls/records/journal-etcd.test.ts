@@ -1,4 +1,4 @@
-// The journal on a real etcd: what stands there is what the memory store showed, and people can read it.
+// The journal on a real etcd: the same contents as in the memory store, in readable JSON.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { pino } from 'pino';
@@ -48,7 +48,7 @@ describe('the journal on etcd', { skip: withoutEtcd() }, () => {
     await etcd?.close();
   });
 
-  test('a call is pending, a dialog, and gone; another process finds it; what was adopted is given up', async () => {
+  test('a call is pending, then a dialog, then deleted; another process finds it; an adopted call is given up', async () => {
     const first = journal();
     first.began(35, 'INVITE', 'one', clientLeg('one'));
     first.branched(35, serverLeg('one'));

@@ -1,4 +1,4 @@
-// A call journal on a memory store that can fail in the ways a store fails, for the tests of this folder.
+// A call journal on a memory store that can fail like a real store, for the tests of this folder.
 import { pino } from 'pino';
 import { SipfarmError } from '../../../../src/base/errors.ts';
 import { NO_GUARD } from '../../../../src/base/guard.ts';
@@ -14,7 +14,7 @@ import { FakeClock } from '../../../fake/clock.ts';
 
 export const SELF = 3;
 
-/** What the store does with the next commits: takes them, never gets them, takes them and loses the answer, refuses them, is slow. */
+/** Fault of the next commits: none, lost before the store, lost answer, refused, or slow. */
 export type Fault = 'none' | 'unheard' | 'answer-lost' | 'refused' | 'slow';
 
 export class JournalRig {
@@ -23,7 +23,7 @@ export class JournalRig {
   readonly store: MemoryStore = this.memory.open();
   readonly journal: CallJournal;
   readonly taken: number[] = [];
-  /** Per key of the call: how many writes named it. */
+  /** Number of writes for each key of a call. */
   readonly writes = new Map<number, number>();
   readonly self = { number: SELF, incarnation: 5, epoch: 9 };
   commits = 0;
@@ -79,7 +79,7 @@ export class JournalRig {
     return done;
   }
 
-  /** Records in the store by `entry`, with the kind their key has. */
+  /** Returns the records in the store by `entry`, with the kind from their key. Throws when a value is no record. */
   stored(): Map<number, CallRecord & { readonly kind: string }> {
     const found = new Map<number, CallRecord & { readonly kind: string }>();
     for (const { key, value } of this.memory.readAll(`calls/${SELF}/`)) {
@@ -92,7 +92,7 @@ export class JournalRig {
     return found;
   }
 
-  /** All of the store is gone. */
+  /** Deletes the first 100 keys under calls/, which are all keys in these tests. */
   wipe(): void {
     this.memory.apply(
       this.memory

@@ -1,4 +1,4 @@
-// Calls that rest: what is packed comes out as it went in, whatever it is, and the table agrees with a plain map.
+// Packed calls: each record is unpacked unchanged, and the table agrees with a plain map.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -18,7 +18,7 @@ function roundTrip(compressor: Compressor, dictionary: Dictionary, text: Buffer)
   return { out: Buffer.from(compressor.space.subarray(start, compressor.expand(copy, 0, packed))), packed };
 }
 
-test('a compressed text expands to what it was, with any dictionary', () => {
+test('a compressed text expands to itself with any dictionary', () => {
   const compressor = new Compressor();
   const piece = fc.oneof(
     fc.uint8Array({ maxLength: 40 }),
@@ -35,7 +35,7 @@ test('a compressed text expands to what it was, with any dictionary', () => {
   );
 });
 
-test('the longest texts, of one octet and of no order, expand to what they were', () => {
+test('the longest texts, of one repeated octet and of random ones, expand to themselves', () => {
   const compressor = new Compressor();
   const dictionary = new Dictionary(Buffer.alloc(MAX_DICTIONARY, 'dictionary'));
   let state = 1;
@@ -67,7 +67,7 @@ function bodyOf(index: number): RecordBody {
   return { method: 'INVITE', callId: `call-${index}`, since: 1_800_000_000_000 + index, epoch: 7 + index, legs };
 }
 
-test('records are packed to less than a third once some have been seen, and old ones stay readable under each new dictionary', () => {
+test('records are packed to less than a third after some samples, and earlier ones stay readable with each new dictionary', () => {
   const packer = new RecordPacker();
   const texts: string[] = [];
   for (let index = 0; index < 3000; index++) texts.push(packer.pack(bodyOf(index))!);
@@ -88,7 +88,7 @@ test('a dictionary is replaced only when no text needs it', () => {
   assert.deepEqual(packer.unpack(first), bodyOf(0));
 });
 
-test('a record that is too long, or has characters that no SIP message has, is not packed', () => {
+test('a record that is too long or has characters outside of SIP is not packed', () => {
   const body = bodyOf(1);
   const calls = new PackedCalls();
   const [leg] = body.legs;
@@ -136,7 +136,7 @@ test('the packed calls agree with a plain map on every history', () => {
   );
 });
 
-test('a walk sees each call once that stays, also when others go while it is walked', () => {
+test('a walk visits each call that stays once, also when others are deleted during the walk', () => {
   const calls = new PackedCalls();
   for (let entry = 1; entry <= 20_000; entry++) calls.add(entry, bodyOf(entry % 50));
   const seen: number[] = [];

@@ -1,4 +1,4 @@
-// The table of owned calls: which packets move a call on, how long it lives, and what a drain waits for.
+// The table of owned calls: state changes by packets, lifetimes, and the end of a drain.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -9,7 +9,7 @@ const { INVITE, ACK, BYE, CANCEL, OPTIONS, SUBSCRIBE, UPDATE } = Method;
 
 const CALL = 2 ** 52 + 12345;
 const EPOCH = 7;
-/** Senders that nothing is known of: what they send is never taken for a copy. */
+/** Senders without identity: their packets never count as copies. */
 const FIRST = { from: 0, to: 0, cseq: 0 };
 const IN_DIALOG = { from: 0, to: 1, cseq: 0 };
 
@@ -20,7 +20,7 @@ function table(maxEntries = 100): CallTable & { evicted: { n: number } } {
   });
 }
 
-/** A table with one call that was answered at second 0. */
+/** Returns a table with one call that was answered at second 0. */
 function talking(): CallTable {
   const calls = table();
   calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
@@ -30,10 +30,10 @@ function talking(): CallTable {
   return calls;
 }
 
-describe('an INVITE that comes when its call is over', () => {
+describe('an INVITE after the end of its call', () => {
   const [ALICE, BOB, CAROL] = [11, 22, 33];
 
-  /** A call of Alice, opened with CSeq 5, answered by Bob, ended; or refused with `status`. */
+  /** Returns a table with an ended call of Alice to Bob, opened with CSeq 5; or refused with `status`. */
   function over(status = 200): CallTable {
     const calls = table();
     calls.onRequest(CALL, INVITE, { from: ALICE, to: 0, cseq: 5 }, 0, EPOCH);
@@ -46,16 +46,16 @@ describe('an INVITE that comes when its call is over', () => {
   }
 
   for (const [name, status, sender, counts] of [
-    ['a copy of the first one', 200, { from: ALICE, to: 0, cseq: 5 }, false],
-    ['a copy of a re-INVITE', 200, { from: ALICE, to: BOB, cseq: 6 }, false],
-    ['a re-INVITE of the callee', 200, { from: BOB, to: ALICE, cseq: 1 }, false],
-    ['a copy of one that was refused', 486, { from: ALICE, to: 0, cseq: 5 }, false],
-    ['the retry with credentials', 401, { from: ALICE, to: 0, cseq: 6 }, true],
-    ['a new call of the same caller under that Call-ID', 200, { from: ALICE, to: 0, cseq: 8 }, true],
-    ['a call of somebody else under that Call-ID', 200, { from: CAROL, to: 0, cseq: 1 }, true],
-    ['a re-INVITE in another dialog of a fork', 200, { from: ALICE, to: CAROL, cseq: 6 }, true],
+    ['that is a copy of the first one', 200, { from: ALICE, to: 0, cseq: 5 }, false],
+    ['that is a copy of a re-INVITE', 200, { from: ALICE, to: BOB, cseq: 6 }, false],
+    ['that is a re-INVITE of the callee', 200, { from: BOB, to: ALICE, cseq: 1 }, false],
+    ['that is a copy of a refused one', 486, { from: ALICE, to: 0, cseq: 5 }, false],
+    ['that is the retry with credentials', 401, { from: ALICE, to: 0, cseq: 6 }, true],
+    ['that is a new call of the same caller with this Call-ID', 200, { from: ALICE, to: 0, cseq: 8 }, true],
+    ['that is a call of another caller with this Call-ID', 200, { from: CAROL, to: 0, cseq: 1 }, true],
+    ['that is a re-INVITE in another dialog of a fork', 200, { from: ALICE, to: CAROL, cseq: 6 }, true],
   ] as const)
-    test(`${name} ${counts ? 'begins a call' : 'begins nothing, whatever the answer'}`, () => {
+    test(`${name} ${counts ? 'begins a call' : 'begins nothing, whatever its answer'}`, () => {
       const calls = over(status);
       const step = calls.onRequest(CALL, INVITE, sender, 40, EPOCH);
       assert.deepEqual([step === Step.began, calls.calls], [counts, counts ? 1 : 0]);
@@ -65,7 +65,7 @@ describe('an INVITE that comes when its call is over', () => {
 });
 
 describe('a call', () => {
-  test('is inviting, confirmed, ending, ended, and then forgotten', () => {
+  test('is inviting, confirmed, ending, ended, and then deleted', () => {
     const calls = table();
     assert.equal(calls.has(CALL), false);
     calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
@@ -98,7 +98,7 @@ describe('a call', () => {
   });
 
   for (const status of [401, 407]) {
-    test(`answered ${status} is revived by the retry with credentials, in the epoch of the retry`, () => {
+    test(`answered ${status} is revived by the retry with credentials, with the epoch of the retry`, () => {
       const calls = table();
       calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
       calls.onResponse(CALL, INVITE, status, 0, 10);
@@ -109,7 +109,7 @@ describe('a call', () => {
     });
   }
 
-  test('whose challenge is retransmitted behind the retry is confirmed by the 200 all the same', () => {
+  test('is confirmed by its 200 although the challenge is retransmitted after the retry', () => {
     const calls = table();
     calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
     calls.onResponse(CALL, INVITE, 401, 0, 10);
@@ -128,7 +128,7 @@ describe('a call', () => {
     assert.equal(calls.stateOf(CALL), 'ended');
   });
 
-  test('is not revived by a 200 to its INVITE that comes again behind the BYE', () => {
+  test('is not revived by a 200 to its INVITE that is repeated after the BYE', () => {
     const calls = talking();
     calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
     calls.onResponse(CALL, INVITE, 200, 0, 1010);
@@ -138,7 +138,7 @@ describe('a call', () => {
     assert.equal(calls.stateOf(CALL), 'ended');
   });
 
-  test('whose BYE is challenged is not over until the BYE with credentials is answered', () => {
+  test('with a challenged BYE ends only when the BYE with credentials is answered', () => {
     const calls = talking();
     calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
     calls.onResponse(CALL, BYE, 407, 0, 1010);
@@ -148,7 +148,7 @@ describe('a call', () => {
     assert.equal(calls.calls, 0);
   });
 
-  test('whose BYE nobody answers is forgotten 64*T1 later', () => {
+  test('without an answer to its BYE is deleted 64*T1 later', () => {
     const calls = talking();
     calls.onRequest(CALL, BYE, IN_DIALOG, 1000, EPOCH);
     calls.sweep(33_000);
@@ -157,7 +157,7 @@ describe('a call', () => {
     assert.equal(calls.size, 0);
   });
 
-  test('rings as long as provisional answers come, and ringingSeconds after the last', () => {
+  test('rings while provisional answers come, and ringingSeconds after the last one', () => {
     const calls = table();
     calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
     for (let minute = 1; minute <= 10; minute++) {
@@ -179,7 +179,7 @@ describe('a call', () => {
     assert.equal(calls.size, 0);
   });
 
-  test('that is there already lives as long as the lifetimes set later say', () => {
+  test('takes changed lifetimes at once', () => {
     const calls = talking();
     calls.onRequest(CALL + 1, INVITE, FIRST, 0, EPOCH);
     calls.setLifetimes({ ringingSeconds: 100, longestCallSeconds: 300 });
@@ -190,8 +190,8 @@ describe('a call', () => {
   });
 });
 
-describe('other requests', () => {
-  test('are remembered for 64*T1 and are no calls', () => {
+describe('other requests and lifetimes', () => {
+  test('keep an entry for 64*T1 that is no call', () => {
     const calls = table();
     calls.onRequest(CALL, OPTIONS, FIRST, 0, EPOCH);
     assert.deepEqual([calls.stateOf(CALL), calls.calls], ['transaction', 0]);
@@ -202,14 +202,14 @@ describe('other requests', () => {
     assert.equal(calls.size, 0);
   });
 
-  test('a stray ACK or response is not remembered: the call may live at another member', () => {
+  test('make no entry for a stray ACK or response, because the call may be at another member', () => {
     const calls = table();
     calls.onRequest(CALL, ACK, IN_DIALOG, 0, EPOCH);
     calls.onResponse(CALL, INVITE, 200, 0, 0);
     assert.equal(calls.size, 0);
   });
 
-  test('a subscription lives 3,900 s after its last packet', () => {
+  test('keep a subscription for 3,900 s after its last packet', () => {
     const calls = table();
     calls.onRequest(CALL, SUBSCRIBE, FIRST, 0, EPOCH);
     assert.equal(calls.stateOf(CALL), 'subscribing');
@@ -221,7 +221,7 @@ describe('other requests', () => {
     assert.equal(calls.size, 0);
   });
 
-  test('a call or subscription whose 2xx names a time lives about so long after its last packet, and what refreshes it names it anew', () => {
+  test('keep a call or subscription for the time in its 2xx after its last packet, and a refresh sets the time again', () => {
     for (const [seconds, lives] of [
       [122, 128],
       [32, 64],
@@ -257,7 +257,7 @@ describe('other requests', () => {
     assert.equal(calls.size, 0, 'what is over lingers no longer');
   });
 
-  test('a subscription that ends, or lives for a day, says so', () => {
+  test('give a subscription a short life at its end and up to a day by Expires', () => {
     const calls = table();
     calls.onRequest(CALL, SUBSCRIBE, FIRST, 0, EPOCH);
     calls.setLife(CALL, SUBSCRIBE, 32);
@@ -272,7 +272,7 @@ describe('other requests', () => {
     assert.equal(calls.size, 0);
   });
 
-  test('a call that is put in from its record lives as long as that says', () => {
+  test('give a restored call the life in its record', () => {
     const calls = table();
     calls.restore(1, false, true, 122, 0, EPOCH);
     calls.restore(2, true, true, 3632, 0, EPOCH);
@@ -288,14 +288,14 @@ describe('other requests', () => {
     );
   });
 
-  test('a SUBSCRIBE within a call leaves the call as it is', () => {
+  test('leave a call unchanged by a SUBSCRIBE in it', () => {
     const calls = talking();
     calls.onRequest(CALL, SUBSCRIBE, IN_DIALOG, 0, EPOCH);
     calls.onResponse(CALL, SUBSCRIBE, 489, 0, 0);
     assert.equal(calls.stateOf(CALL), 'confirmed');
   });
 
-  test('an INVITE turns a transaction of the same Call-ID into a call', () => {
+  test('make a call of a transaction with the same Call-ID by an INVITE', () => {
     const calls = table();
     calls.onRequest(CALL, OPTIONS, FIRST, 0, EPOCH);
     calls.onRequest(CALL, INVITE, FIRST, 0, EPOCH);
@@ -313,12 +313,12 @@ describe('a drain', () => {
     assert.equal(calls.quiet(1_004_500), true);
   });
 
-  test('of a member that never saw a packet is over at once', () => {
+  test('is over at once at a member without packets', () => {
     assert.equal(table().quiet(0), true);
   });
 });
 
-test('the oldest epoch is that of the oldest entry that is not over', () => {
+test('the oldest epoch is that of the oldest entry that has not ended', () => {
   const calls = table();
   assert.equal(calls.oldestEpoch(), 0);
   calls.onRequest(1, INVITE, FIRST, 0, 5);
@@ -332,7 +332,7 @@ test('the oldest epoch is that of the oldest entry that is not over', () => {
 });
 
 describe('a full table', () => {
-  test('gives up the transaction whose last packet is oldest, then calls that ring, confirmed calls last, and counts each', () => {
+  test('evicts the transaction with the oldest last packet first, then ringing calls, then confirmed ones, and counts each', () => {
     const calls = table(4);
     calls.onRequest(1, INVITE, FIRST, 0, EPOCH);
     calls.onResponse(1, INVITE, 200, 0, 0);
@@ -384,7 +384,7 @@ test('the table agrees with a plain map on every history', () => {
         const live = calls.size - counts.failed - counts.ended;
         assert.equal(calls.oldestEpoch() > 0, live > 0);
       }
-      // Past the longest of all lives: times that dialogs name are rounded up, 5,000 s to 8,192.
+      // This is after the longest life: times from dialogs are rounded up, 5,000 s to 8,192.
       calls.sweep(now + 10_000_000);
       assert.equal(calls.size, 0);
       assert.equal(calls.oldestEpoch(), 0);

@@ -5,7 +5,7 @@ import { Method } from '../../../../src/sip/scan.ts';
 
 const FIRST = { from: 0, to: 0, cseq: 0 };
 
-test('a table that is cleared holds nothing, and takes calls as a new one does', () => {
+test('a cleared table is empty and accepts calls like a new one', () => {
   const table = new CallTable({ ringingSeconds: 180, longestCallSeconds: 3600, maxEntries: 4, evicted: { n: 0 } });
   for (const key of [1, 2, 3, 5]) table.onRequest(key, Method.INVITE, FIRST, 1000, 7);
   table.onResponse(1, Method.INVITE, 200, 0, 1000);

@@ -1,4 +1,4 @@
-// How long a dialog lives by its 2xx, read from the message and from the record of it.
+// Life of a dialog by its 2xx, read from the message and from its record.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { CallRecord } from '../../../../src/calls/records/call-record.ts';
@@ -9,7 +9,7 @@ import { Scan, scan } from '../../../../src/sip/scan.ts';
 
 const FLOW = { ...emptyWay(), member: 1, incarnation: 1, listener: 1, address: '192.0.2.7', port: 5060 };
 
-/** The life that a 2xx with these headers gives, by the message and by a record. */
+/** Returns the life that a 2xx with these headers gives, by the message and by a record. */
 function lives(method: CallRecord['method'], ...headers: readonly string[]): readonly [number, number] {
   const lines = ['Via: SIP/2.0/UDP h;branch=z9hG4bKx', 'From: <sip:a@h>;tag=a', 'To: <sip:b@h>;tag=b', 'Call-ID: c'];
   const head = `SIP/2.0 200 OK\r\n${[...lines, `CSeq: 1 ${method}`, ...headers].join('\r\n')}\r\n`;
@@ -24,7 +24,7 @@ function lives(method: CallRecord['method'], ...headers: readonly string[]): rea
   return [lifeIn(message), lifeOfRecord({ ...about, method, legs })];
 }
 
-test('a session lives by Session-Expires, a subscription by Expires, each 32 s longer; else neither says', () => {
+test('a session lives by Session-Expires, a subscription by Expires, each 32 s longer; else there is no life', () => {
   for (const [method, header, life] of [
     ['INVITE', 'Session-Expires: 1800', 1832],
     ['INVITE', 'Session-Expires : 90 ;refresher=uas', 122],
@@ -40,7 +40,7 @@ test('a session lives by Session-Expires, a subscription by Expires, each 32 s l
     assert.deepEqual(lives(method, 'Server: x', header), [life, life], header);
 });
 
-test('a record without an answer says nothing', () => {
+test('a record without an answer has no life', () => {
   const legs = [{ from: 'client', flow: FLOW, request: 'INVITE sip:b SIP/2.0\r\nSession-Expires: 90\r\n' }] as const;
   const record = {
     v: 1,

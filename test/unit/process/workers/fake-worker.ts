@@ -1,4 +1,4 @@
-// Worker processes that a test plays: what the host tells them is kept, what they say and how they end is the test's.
+// Worker processes that a test controls: it records the host's messages and decides about answers and exits.
 
 import type { HostMessage, WorkerMessage } from '../../../../src/process/workers/messages.ts';
 import type { Child, ChildHandlers } from '../../../../src/process/workers/worker-process.ts';
@@ -8,10 +8,10 @@ export class FakeChild implements Child {
   readonly pid: number;
   readonly told: HostMessage[] = [];
   readonly signals: string[] = [];
-  /** Whether it answers pings and questions. */
+  /** True: it answers pings and requests. */
   awake = true;
   ready = true;
-  /** Bodies by path; a path that is not here cannot be answered. */
+  /** Bodies by path; other paths cannot be answered. */
   pages: Record<string, string> = {};
   readonly #handlers: ChildHandlers;
   #over = false;
@@ -48,7 +48,7 @@ export class FakeChild implements Child {
     this.#handlers.onEnd(how);
   }
 
-  /** Kinds of what it was told, pings left out. */
+  /** Kinds of the received messages, without pings. */
   get orders(): string[] {
     return this.told.map(({ kind }) => kind).filter((kind) => kind !== 'ping');
   }

@@ -1,4 +1,4 @@
-// What the admin server of a host answers from what its workers say.
+// Answers of a host's admin server from the answers of its workers.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AdminServer, type Answer, type Question } from '../../../../src/admin/admin-server.ts';
@@ -10,7 +10,7 @@ import { mergeMetrics } from '../../../../src/process/workers/metrics-page.ts';
 
 const json = (value: unknown): Answer => ({ status: 200, type: 'application/json', body: JSON.stringify(value) });
 
-/** Workers that answer by `answers`: one function each. */
+/** Sets up workers that answer by `answers`: one function each. */
 function setUp(...answers: ((question: Question) => Answer | null)[]) {
   const workers: WorkerSummary[] = answers.map((_, worker) => ({
     ...{ worker, id: `fe1.${worker}`, pid: 10 + worker, state: 'started', ready: true, starts: 1, failure: null },
@@ -43,7 +43,7 @@ function setUp(...answers: ((question: Question) => Answer | null)[]) {
   return { admin, asked, get };
 }
 
-test('calls are summed over the workers, or those of the one that is named', async () => {
+test('calls are summed over the workers, or are those of the named one', async () => {
   const { get } = setUp(
     () => json({ owned: 2 }),
     () => json({ owned: 5 }),
@@ -53,7 +53,7 @@ test('calls are summed over the workers, or those of the one that is named', asy
   assert.deepEqual(await get('/v1/calls?worker=1'), { status: 200, value: { owned: 5 } });
 });
 
-test('calls of the workers are listed together, oldest first; those of the whole farm any worker tells', async () => {
+test('calls of the workers are listed together, oldest first; any worker returns those of the whole farm', async () => {
   const list =
     (...since: string[]) =>
     () =>
@@ -71,21 +71,21 @@ test('calls of the workers are listed together, oldest first; those of the whole
   assert.equal((await refused.get('/v1/calls?limit=0')).status, 400);
 });
 
-test('a call is held here when any worker holds it', async () => {
+test('a call is on this host when any worker has it', async () => {
   const owner = (heldHere: boolean) => () => json({ callId: 'a', slot: 1, heldHere });
   const { get } = setUp(owner(false), owner(true));
   assert.deepEqual((await get('/v1/owner?callId=a')).value, { callId: 'a', slot: 1, heldHere: true });
   assert.deepEqual((await get('/v1/owner?callId=a&worker=0')).value, { callId: 'a', slot: 1, heldHere: false });
 });
 
-test('other questions and changes go to one worker as they came, and its answer back as it is', async () => {
+test('other requests and changes go to one worker unchanged, and its answer returns unchanged', async () => {
   const { admin, asked } = setUp(() => ({ status: 409, type: 'application/json', body: '{"error":{}}' }));
   const answer = await admin.answer({ method: 'PUT', url: '/v1/config', body: '{"log":{"level":"debug"}}' });
   assert.deepEqual([answer.status, answer.body], [409, '{"error":{}}']);
   assert.deepEqual(asked, [[0, { method: 'PUT', url: '/v1/config', body: '{"log":{"level":"debug"}}' }]]);
 });
 
-test('a worker that is not there is wrong usage, and no worker that answers is 503', async () => {
+test('a missing worker is wrong usage, and no answering worker gives 503', async () => {
   const { get } = setUp(() => null);
   for (const wrong of ['1', '-1', 'x', '', '0x0'])
     assert.equal((await get(`/v1/farm?worker=${wrong}`)).status, 400, wrong);
@@ -100,7 +100,7 @@ test('a worker that is not there is wrong usage, and no worker that answers is 5
   assert.equal((await get('/elsewhere')).status, 404);
 });
 
-test('the page of metrics holds the series of all workers, each family once', async () => {
+test('the page of metrics has the series of all workers, with each family once', async () => {
   const page = async (worker: number): Promise<string> => {
     const metrics = makeMetrics(makeRegistry({ worker: `${worker}` }), { version: '1', dropReasons: ['garbage'] });
     metrics.relayHop.observe(0.001);
@@ -120,7 +120,7 @@ test('the page of metrics holds the series of all workers, each family once', as
   assert.equal(new Set(heads).size, heads.length);
   const lines = body.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
   assert.equal(new Set(lines.map((line) => line.slice(0, line.lastIndexOf(' ')))).size, lines.length, 'a series twice');
-  // The series of a family follow its head: nothing of another stands between.
+  // The series of a family follow its head without series of other families in between.
   let family = '';
   for (const line of body.split('\n')) {
     family = /^# TYPE (\S+)/.exec(line)?.[1] ?? family;
@@ -128,7 +128,7 @@ test('the page of metrics holds the series of all workers, each family once', as
   }
 });
 
-test('pages with different families, or none, are put together all the same', () => {
+test('pages with different families, or none, are merged, too', () => {
   const merged = mergeMetrics([
     '# HELP a A.\n# TYPE a counter\na{w="0"} 1\n',
     '',

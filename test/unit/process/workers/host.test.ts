@@ -1,4 +1,4 @@
-// The workers of a host over processes that the test plays: who is started again, when, and when the host gives up.
+// The workers of a host, as processes that the test controls: restarts, their times, and the end of the host.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -30,7 +30,7 @@ function setUp() {
   });
   const settled = host.start().then(() => 'settled');
   const failed = host.failed.catch((error: { code: string }) => error.code);
-  /** What has happened by now: `settled`, the code of the failure, or `waits`. */
+  /** Returns the current state: `settled`, the code of the failure, or `waits`. */
   const outcome = async (): Promise<string> => {
     await turn();
     return Promise.race([failed, settled, Promise.resolve('waits')]);
@@ -40,7 +40,7 @@ function setUp() {
 
 const states = (host: Host): string[] => host.workers.map(({ state }) => state);
 
-test('all workers are started with the file as the host read it, and the host is up when all are in the farm', async () => {
+test('all workers start with the file as the host read it, and the host is up when all are in the farm', async () => {
   const { children, host, outcome, starts } = setUp();
   assert.deepEqual(
     children.map(({ told }) => told),
@@ -63,7 +63,7 @@ test('all workers are started with the file as the host read it, and the host is
   );
 });
 
-test('a worker that dies after a long life is started again at once, one that dies young after longer and longer pauses', () => {
+test('a worker that dies after a long life is restarted at once, one that dies early after longer and longer pauses', () => {
   const { clock, children, host, last } = setUp();
   for (const child of children) child.say({ kind: 'started' });
   clock.advance(30_000);
@@ -84,7 +84,7 @@ test('a worker that dies after a long life is started again at once, one that di
   assert.equal(host.workers[0]?.starts, 1);
 });
 
-test('one that cannot start is tried on while another works', async () => {
+test('a worker that cannot start is retried while another works', async () => {
   const { clock, children, host, outcome, last } = setUp();
   children[0]!.say({ kind: 'started' });
   for (let attempt = 0; attempt < 5; attempt++) {
@@ -98,7 +98,7 @@ test('one that cannot start is tried on while another works', async () => {
   assert.equal(host.workers[1]?.failure, null);
 });
 
-test('when none can start the host ends with the error of one', async () => {
+test('the host ends with the error of one worker when none can start', async () => {
   const { clock, children, outcome } = setUp();
   children[0]!.say({ kind: 'failed', code: 'SF_BIND_FAILED', message: 'taken' });
   children[0]!.end('exit code 1');
@@ -108,7 +108,7 @@ test('when none can start the host ends with the error of one', async () => {
   assert.equal(await outcome(), 'SF_BIND_FAILED');
 });
 
-test('a host whose workers all worked, died and cannot start any more ends too', async () => {
+test('the host also ends when all its workers have worked, died and cannot start again', async () => {
   const { clock, children, host, last } = setUp();
   const failed = host.failed.catch((error: { code: string }) => error.code);
   for (const child of children) child.say({ kind: 'started' });
@@ -121,7 +121,7 @@ test('a host whose workers all worked, died and cannot start any more ends too',
   assert.equal(await failed, 'SF_WORKER_DIED');
 });
 
-test('a worker whose event loop does not turn is killed, and until then the watchdog gets nothing', () => {
+test('a worker whose event loop stands still is killed, and the watchdog gets no notification until then', () => {
   const { clock, children, host } = setUp();
   for (const child of children) child.say({ kind: 'started' });
   children[1]!.awake = false;
@@ -137,7 +137,7 @@ test('a worker whose event loop does not turn is killed, and until then the watc
   assert.deepEqual(children[0]!.signals, []);
 });
 
-test('a worker that has not said anything yet has longer: it loads the program', () => {
+test('a worker without any message has more time, because it loads the program', () => {
   const { clock, children } = setUp();
   for (const child of children) child.awake = false;
   clock.advance(59_000);
@@ -146,7 +146,7 @@ test('a worker that has not said anything yet has longer: it loads the program',
   assert.deepEqual(children[0]!.signals, ['SIGKILL']);
 });
 
-test('a reload reaches all, is over when all have applied it, and a worker that starts later gets both texts', async () => {
+test('a reload reaches all workers, ends when all have applied it, and a later worker gets both texts', async () => {
   const { clock, children, host } = setUp();
   for (const child of children) child.say({ kind: 'started' });
   let over = false;
@@ -170,7 +170,7 @@ test('a reload reaches all, is over when all have applied it, and a worker that 
   });
 });
 
-test('a drain ends all, starts nobody again, and is over with the last; a quit kills what does not end', async () => {
+test('a drain ends all workers without restarts, and ends with the last one; a quit kills remaining ones', async () => {
   const { clock, children, host } = setUp();
   for (const child of children) child.say({ kind: 'started' });
   let over = false;
@@ -193,7 +193,7 @@ test('a drain ends all, starts nobody again, and is over with the last; a quit k
   assert.equal(clock.timers, 0);
 });
 
-test('a host that is ended while a worker waits to be started again starts nothing', async () => {
+test('a host that ends while a worker waits for its restart starts nothing', async () => {
   const { clock, children, host } = setUp();
   children[0]!.end('SIGKILL');
   void host.quit();
@@ -204,7 +204,7 @@ test('a host that is ended while a worker waits to be started again starts nothi
   assert.deepEqual(states(host), ['ended', 'ended']);
 });
 
-test('a question goes to a ready worker, to the next when one cannot say, and to the one that is named', async () => {
+test('a request goes to a ready worker, to the next when one cannot answer, and to the named one', async () => {
   const { clock, children, host } = setUp();
   for (const child of children) child.say({ kind: 'started' });
   children[0]!.ready = false;
@@ -219,7 +219,7 @@ test('a question goes to a ready worker, to the next when one cannot say, and to
   assert.equal(await ask('/v1/farm', 1), undefined);
 });
 
-test('a change is never tried twice, and a worker that dies leaves no question open', { timeout: 10_000 }, async () => {
+test('a change is never sent twice, and a dying worker leaves no request open', { timeout: 10_000 }, async () => {
   const { children, host } = setUp();
   for (const child of children) {
     child.say({ kind: 'started' });
@@ -231,7 +231,7 @@ test('a change is never tried twice, and a worker that dies leaves no question o
   assert.ok(!children[1]!.orders.includes('ask'));
 });
 
-test('the host is ready when one worker is, and tells the reasons of all when none is', async () => {
+test('the host is ready when one worker is, and returns the reasons of all when none is', async () => {
   const { clock, children, host } = setUp();
   for (const child of children) child.say({ kind: 'started' });
   const readiness = (ready: boolean, reasons: string[]): Record<string, string> => ({

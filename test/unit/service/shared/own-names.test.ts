@@ -1,11 +1,11 @@
-// What names the farm: listeners of all nodes, and the configured names, in every spelling that means the same (RFC 3261 19.1.4).
+// Names of the farm: listeners of all nodes and the configured names, in each equivalent spelling (RFC 3261 19.1.4).
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseHostPort } from '../../../../src/base/endpoint.ts';
 import { OwnNames } from '../../../../src/service/shared/own-names.ts';
 import { parseUri, Uri } from '../../../../src/sip/uri.ts';
 
-/** Faces the SIP server. */
+/** Address of the listener that faces the SIP server. */
 const SERVER = { host: '10.0.0.1', port: 5080 };
 const OWN = { host: '198.51.100.1', port: 5060 };
 const uri = new Uri();
@@ -21,11 +21,11 @@ function has(names: OwnNames, text: string, question: Question): boolean {
   return names[question](bytes, uri);
 }
 
-/** Those of `texts` that name the farm; this node; its endpoint that faces the SIP server. */
+/** Returns the `texts` that match the question: the farm, this node, or its listener that faces the SIP server. */
 const ours = (names: OwnNames, texts: readonly string[], question: Question = 'has'): string[] =>
   texts.filter((text) => has(names, text, question));
 
-test('an endpoint of a listener is ours with its port; without a port when that is the one the transport implies', () => {
+test('a listener address names the farm with its port, and without a port where the transport implies that port', () => {
   const names = new OwnNames(SERVER, [OWN, { host: '192.0.2.1', port: 5061 }, { host: '192.0.2.2', port: 5080 }], []);
   const good = [
     'sip:198.51.100.1:5060;lr',
@@ -38,7 +38,7 @@ test('an endpoint of a listener is ours with its port; without a port when that 
   assert.deepEqual(ours(names, [...good, ...secure, ...foreign]), [...good, ...secure]);
 });
 
-test('a name without a port is ours with each port of a listener, with 5060 and 5061, and without one', () => {
+test('a configured name without a port names the farm with each listener port, with 5060 or 5061, and without a port', () => {
   const names = new OwnNames(
     SERVER,
     [{ host: '198.51.100.1', port: 5080 }],
@@ -51,7 +51,7 @@ test('a name without a port is ours with each port of a listener, with 5060 and 
   assert.deepEqual(ours(names, [...ports, 'sip:other.example:5070', ...foreign]), [...ports, 'sip:other.example:5070']);
 });
 
-test('a name that a listener advertises is ours with its port, whatever the endpoint beside it for older versions says', () => {
+test('a name that a listener advertises names the farm with its port, whatever address the older field beside it has', () => {
   const names = new OwnNames(SERVER, [{ host: 'own.example.com', port: 5061 }], []);
   const told = 'sip.example.com:5061;transport=tls';
   names.setRecords([{ listeners: [{ transport: 'tcp', bind: '10.0.0.2:5090', advertise: '10.0.0.2:5091', told }] }]);
@@ -59,7 +59,7 @@ test('a name that a listener advertises is ours with its port, whatever the endp
   assert.deepEqual(ours(names, [...good, 'sip:sip.example.com', 'sip:10.0.0.2:5091']), good);
 });
 
-test('a name is ours in any case of letters and with the dot of the root, an IPv6 address in any spelling', () => {
+test('a name matches in any letter case and with a final dot, an IPv6 address in any spelling', () => {
   const names = new OwnNames(
     SERVER,
     [{ host: '2001:db8::1', port: 5060 }],
@@ -72,7 +72,7 @@ test('a name is ours in any case of letters and with the dot of the root, an IPv
   assert.deepEqual(ours(names, [...good, 'sip:[2001:db8::2]', 'sip:[::]', 'sip:[zz::1]']), good);
 });
 
-test('what the last records and the last names say holds, and nothing of those before', () => {
+test('new records and new names replace all earlier ones', () => {
   const names = new OwnNames(SERVER, [OWN], namesOf('old.example'));
   const record = (address: string) => ({
     listeners: [{ transport: 'udp', bind: `${address}:5060`, advertise: `${address}:5070` }],
@@ -87,7 +87,7 @@ test('what the last records and the last names say holds, and nothing of those b
   assert.deepEqual(ours(names, all), ['sip:198.51.100.1', 'sip:new.example', 'sip:10.0.0.1']);
 });
 
-test('the endpoint that faces the SIP server, and the others of this node, are known in any spelling and by their ports alone', () => {
+test('the listener that faces the SIP server and the other listeners of this node match in any spelling and only by their own port', () => {
   const server = { host: '2001:db8::1', port: 5060 };
   const names = new OwnNames(server, [OWN, { host: '198.51.100.2', port: 5080 }], namesOf('sip.example.com'));
   names.setRecords([{ listeners: [{ transport: 'udp', bind: '10.0.0.2:5060', advertise: '198.51.100.3:5060' }] }]);

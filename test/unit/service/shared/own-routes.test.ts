@@ -1,4 +1,5 @@
-// Route values that name the farm are taken off (RFC 3261 16.4); all others stay, and decide where a request of the server goes.
+// Removal of Route values that name the farm (RFC 3261 16.4). All other values stay and decide the destination of a
+// request of the server.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keyring } from '../../../../src/ownership/keyring.ts';
@@ -11,12 +12,12 @@ cleanUp();
 
 const KEYS = keyring([SECRET]);
 
-/** A Route to the owner, as the client's route set holds it. */
+/** Returns a Route value that names the owner, as in the client's route set. */
 function dialogRoute({ number }: FakeMember, host = '198.51.100.1:5060'): string {
   return `<sip:${mintToken(KEYS, TokenKind.dialog, number, 0)}@${host};lr>`;
 }
 
-test('a request in the dialog of a dead member loses the two values that lead in; those that lead out again get the address of this member', async () => {
+test('a request in the dialog of a dead member loses the two farm values; the Record-Route values behind it get the address of this member', async () => {
   const edge = await rig({ dialogs: 'shared' });
   const phone = await edge.farm.phone('192.0.2.7');
   const dead = mintToken(KEYS, TokenKind.dialog, 9, 0);
@@ -83,32 +84,48 @@ describe('where each member has an address of its own, a request in the dialog o
 
 describe('a request of a client loses', () => {
   for (const [name, lines, left] of [
-    ['a token of ours', ['Route: OURS'], []],
-    ['two of them in two lines', ['Route: OURS', 'Route: OURS'], []],
-    ['two of them in one line', ['Route: OURS, OURS'], []],
-    ['two of them in one line without a blank, and in a folded one', ['Route: OURS,OURS', 'Route: OURS,\r\n OURS'], []],
-    ['ours before a foreign one in the same line', ['Route: OURS, <sip:p.example;lr>'], ['<sip:p.example;lr>']],
+    ['loses a token of this farm', ['Route: OURS'], []],
+    ['loses two tokens in two lines', ['Route: OURS', 'Route: OURS'], []],
+    ['loses two tokens in one line', ['Route: OURS, OURS'], []],
     [
-      'ours before a foreign one in the next line',
+      'loses two tokens in a line without a blank and in a folded line',
+      ['Route: OURS,OURS', 'Route: OURS,\r\n OURS'],
+      [],
+    ],
+    [
+      'loses a value of the farm before a foreign one in the same line',
+      ['Route: OURS, <sip:p.example;lr>'],
+      ['<sip:p.example;lr>'],
+    ],
+    [
+      'loses a value of the farm before a foreign one in the next line',
       ['Route: OURS', 'Route: <sip:p.example;lr>'],
       ['<sip:p.example;lr>'],
     ],
     [
-      'none behind a foreign one',
+      'keeps values of the farm behind a foreign one',
       ['Route: <sip:p.example;lr>, <sip:198.51.100.1;lr>'],
       ['<sip:p.example;lr>', '<sip:198.51.100.1;lr>'],
     ],
     [
-      'ours, not ours behind a foreign one',
+      'loses the first value of the farm and keeps the one behind a foreign value',
       ['Route: OURS', 'Route: <sip:p;lr>', 'Route: <sip:198.51.100.1;lr>'],
       ['<sip:p;lr>', '<sip:198.51.100.1;lr>'],
     ],
-    ['the VIP without a token', ['Route: <sip:198.51.100.1:5060;lr>'], []],
-    ['the VIP without a port, which means 5060', ['Route: <sip:198.51.100.1;lr>'], []],
-    ['the service address', ['Route: <sip:10.0.0.1:5062;transport=udp;lr>'], []],
-    ['ours with display name and parameters', ['Route: "Farm, the \\" one" <sip:198.51.100.1;lr;x=1>;y=2'], []],
-    ['not an address of ours with another port', ['Route: <sip:198.51.100.1:5099;lr>'], ['<sip:198.51.100.1:5099;lr>']],
-    ['not what cannot be read', ['Route: <sip:198.51.100.1;lr'], ['<sip:198.51.100.1;lr']],
+    ['loses the VIP without a token', ['Route: <sip:198.51.100.1:5060;lr>'], []],
+    ['loses the VIP without a port, which means 5060', ['Route: <sip:198.51.100.1;lr>'], []],
+    ['loses the service address', ['Route: <sip:10.0.0.1:5062;transport=udp;lr>'], []],
+    [
+      'loses a value of the farm with display name and parameters',
+      ['Route: "Farm, the \\" one" <sip:198.51.100.1;lr;x=1>;y=2'],
+      [],
+    ],
+    [
+      'keeps an address of the farm with another port',
+      ['Route: <sip:198.51.100.1:5099;lr>'],
+      ['<sip:198.51.100.1:5099;lr>'],
+    ],
+    ['keeps a value that cannot be parsed', ['Route: <sip:198.51.100.1;lr'], ['<sip:198.51.100.1;lr']],
   ] as const) {
     test(name, async () => {
       const edge = await rig();
@@ -125,7 +142,7 @@ describe('a request of a client loses', () => {
     });
   }
 
-  test('a token in upper case: some change the case of the user part', async () => {
+  test('loses a token in upper case, because some elements change the case of the user part', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const token = mintToken(KEYS, TokenKind.dialog, 1, 0).toUpperCase();
@@ -133,7 +150,7 @@ describe('a request of a client loses', () => {
     assert.deepEqual((await inward(edge, phone, from(phone, { method: 'BYE', toTag: 'b', headers }))).all('Route'), []);
   });
 
-  test('no token of another farm', async () => {
+  test('keeps a token of another farm', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const route = `<sip:${mintToken(keyring(['cd'.repeat(32)]), TokenKind.dialog, 1, 0)}@other.example;lr>`;
@@ -143,7 +160,7 @@ describe('a request of a client loses', () => {
 });
 
 describe('a request of the server goes', () => {
-  test('by the first Route that is not ours, which stays', async () => {
+  test('by the first Route value that does not name the farm, and this value stays', async () => {
     const edge = await rig();
     const proxy = await edge.farm.phone('192.0.2.80', 5080);
     const headers = ['Route: <sip:10.0.0.1:5062;lr>, <sip:192.0.2.80:5080;lr>', 'Route: <sip:192.0.2.99;lr>'];
@@ -152,7 +169,7 @@ describe('a request of the server goes', () => {
     assert.equal(got.uri, 'sip:bob@example.org');
   });
 
-  test('by its Request-URI when all Route values were ours', async () => {
+  test('by its Request-URI when all Route values named the farm', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 5077);
     const headers = [`Route: ${dialogRoute(edge.member, '10.0.0.1:5062')}`, `Route: ${dialogRoute(edge.member)}`];
@@ -160,7 +177,7 @@ describe('a request of the server goes', () => {
     assert.deepEqual(got.all('Route'), []);
   });
 
-  test('by the flow among its own Route values, whatever the Request-URI says', async () => {
+  test("by the flow in the farm's Route values, whatever the Request-URI names", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('203.0.113.9', 33333);
     const register = await inward(
@@ -177,7 +194,7 @@ describe('a request of the server goes', () => {
     assert.deepEqual(got.all('Route'), []);
   });
 
-  test('by the flow although a foreign Route follows, when the client is behind a NAT: nothing else leads to it', async () => {
+  test('by the flow although a foreign Route follows, when the client is behind a NAT and only the flow leads to it', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const more = { via: 'SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKr', headers: ['Supported: path'] };
@@ -187,7 +204,7 @@ describe('a request of the server goes', () => {
     assert.deepEqual(got.all('Route'), ['<sip:192.0.2.99;lr>']);
   });
 
-  test('by the foreign Route behind a Path: a proxy in front of the farm has put itself in the way (RFC 3327 5.4)', async () => {
+  test('by the foreign Route behind a Path, because a proxy in front of the farm added itself (RFC 3327 5.4)', async () => {
     const edge = await rig();
     const sends = await edge.farm.phone('192.0.2.80', 40_001);
     const listens = await edge.farm.phone('192.0.2.80', 5060);
@@ -198,7 +215,7 @@ describe('a request of the server goes', () => {
     await outward(edge, listens, fromServer(edge, { method: 'MESSAGE', uri: 'sip:bob@203.0.113.9', headers }));
   });
 
-  test('by its Request-URI when the last pass that it takes back had no flow, whatever the one before it had', async () => {
+  test('by its Request-URI when the last removed crossing has no flow, even if an earlier one had a flow', async () => {
     const edge = await rig();
     const [phone, other] = [await edge.farm.phone('192.0.2.7', 5077), await edge.farm.phone('203.0.113.9', 33333)];
     const via = 'SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKr';
@@ -211,7 +228,7 @@ describe('a request of the server goes', () => {
   });
 
   for (const route of ['<sip:192.0.2.7;lr', '<>', 'nonsense', '<http://192.0.2.7>'])
-    test(`nowhere when its Route cannot be read: 400 for ${route}`, async () => {
+    test(`nowhere and is answered 400 when its Route cannot be parsed: ${route}`, async () => {
       const edge = await rig();
       const headers = ['Route: <sip:10.0.0.1:5062;lr>', `Route: ${route}`];
       const reply = await answered(edge, fromServer(edge, { method: 'MESSAGE', uri: 'sip:bob@192.0.2.7', headers }));

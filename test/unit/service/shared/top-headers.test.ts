@@ -1,4 +1,4 @@
-// The header lines that the edge writes: made once where they are the same for each dialog, and anew when what they say has changed.
+// Header lines that the service writes on top: cached while keys and values stay the same, and rebuilt after a change.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { keyring } from '../../../../src/ownership/keyring.ts';
@@ -9,7 +9,7 @@ const [old, fresh] = [keyring(['11'.repeat(32)]), keyring(['22'.repeat(32)])];
 const side = new SentBy({ host: '2001:db8::1', port: 5060, transport: 'tcp' });
 const top = new TopHeaders();
 
-/** The number that the line names, and its text without the token. */
+/** Returns the member number of the line's token (0 = not valid), and the line without the token. */
 function ownerIn(keys: typeof old, verifier: typeof old, member: number): [member: number, rest: string] {
   top.reset();
   top.recordRouteOwner(keys, side, member);
@@ -20,7 +20,7 @@ function ownerIn(keys: typeof old, verifier: typeof old, member: number): [membe
   return [check === 'valid' ? token.member : 0, line.slice(0, start) + line.slice(end)];
 }
 
-test('Record-Route names the owner with the keys and the number of now, also after either has changed', () => {
+test('Record-Route names the owner with the current keys and the current number, also after either has changed', () => {
   const rest = 'Record-Route: <sip:@[2001:db8::1]:5060;transport=tcp;lr>\r\n';
   assert.deepEqual(ownerIn(old, old, 7), [7, rest]);
   assert.deepEqual(ownerIn(old, old, 7), [7, rest]);
@@ -30,7 +30,7 @@ test('Record-Route names the owner with the keys and the number of now, also aft
   assert.deepEqual(ownerIn(old, old, 8), [8, rest]);
 });
 
-test('Via and Record-Route name what the client uses, a domain name of the greatest length and TLS, too', () => {
+test("Via and Record-Route name the client's side, also with TLS and a domain name of the greatest length", () => {
   const host = `${`${'a'.repeat(63)}.`.repeat(3)}${'b'.repeat(61)}`;
   const secure = new SentBy({ host, port: 65_535, transport: 'tls' });
   const remote = { listener: 7, connection: 0, address: '2001:db8::1', port: 65_535 };

@@ -1,4 +1,5 @@
-// What is made of a record's leg: right by the RFC, clean to the scanner whatever the leg's texts were, and nothing where it cannot be made.
+// Messages built from the recorded leg of a call: correct by RFC 3261, parseable whatever the leg contains, and absent
+// where the leg lacks a needed part.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -33,7 +34,7 @@ function text(...lines: string[]): string {
   return lines.map((line) => `${line}\r\n`).join('');
 }
 
-/** The callee's side: the server has called bob. */
+/** The leg on the callee's side: the server has called bob. */
 const OUT: Leg = {
   from: 'server',
   flow: FLOW,
@@ -61,7 +62,7 @@ const OUT: Leg = {
   ),
 };
 
-/** The caller's side: alice has called the server. */
+/** The leg on the caller's side: alice has called the server. */
 const IN: Leg = {
   from: 'client',
   flow: FLOW,
@@ -105,7 +106,7 @@ describe('towards a party that the server has called', () => {
     );
   });
 
-  test('the ACK of an error has the To of that error, else it is like the CANCEL', () => {
+  test('the ACK of an error has the To of that error and else the same headers as the CANCEL', () => {
     const ack = read(ackOfError(OUT, '<sip:bob@example.org>;tag=busy'));
     assert.deepEqual(
       [ack.startLine, ack.one('To'), ack.one('CSeq'), ack.branch],
@@ -113,7 +114,7 @@ describe('towards a party that the server has called', () => {
     );
   });
 
-  test('the ACK of a 2xx and the BYE go to the Contact by the route set beyond the farm, reversed', () => {
+  test('the ACK of a 2xx and the BYE go to the Contact along the reversed route set beyond the farm', () => {
     const [ack, bye] = [read(ackOfAnswer(OUT, VIA)), read(byeOf(OUT, VIA))];
     for (const each of [ack, bye]) {
       assert.equal(each.uri, 'sip:bob@192.0.2.9:5066;transport=udp');
@@ -130,7 +131,7 @@ describe('towards a party that the server has called', () => {
 });
 
 describe('towards a party that has called the server', () => {
-  test('the answer takes the way of the Vias', () => {
+  test('the answer has all Via values of the INVITE', () => {
     const answer = read(answerTo(IN, 500, 'gone', ['Retry-After: 5']));
     assert.deepEqual(
       [answer.status, answer.one('To'), answer.one('Retry-After'), answer.all('Via').length, answer.one('CSeq')],
@@ -139,7 +140,7 @@ describe('towards a party that has called the server', () => {
     assert.match(answer.one('Via'), /branch=z9hG4bKedge;received=192\.0\.2\.7$/);
   });
 
-  test('the BYE goes to the Contact, by the route set as it came, from the To of the answer', () => {
+  test('the BYE goes to the Contact along the route set in its order, with the To of the answer as From', () => {
     const bye = read(byeOf(IN, VIA));
     assert.equal(bye.startLine, 'BYE sip:alice@10.1.1.1 SIP/2.0');
     assert.deepEqual(bye.all('Route'), ['<sip:edge.example;lr>', '<sip:near.example;lr>']);
@@ -149,7 +150,7 @@ describe('towards a party that has called the server', () => {
     );
   });
 
-  test('the last NOTIFY names the event and says that the subscriber may come again', () => {
+  test('the last NOTIFY has the event and a reason that lets the subscriber subscribe again (deactivated)', () => {
     const notify = read(lastNotifyOf(IN, VIA, '<sip:x@198.51.100.1>'));
     assert.deepEqual(
       [notify.one('Event'), notify.one('Subscription-State'), notify.one('Contact'), notify.one('CSeq')],
@@ -158,7 +159,7 @@ describe('towards a party that has called the server', () => {
   });
 });
 
-test('nothing is made of a leg of the other kind, without an answer, or without a Contact', () => {
+test('no message is built from a leg of the other kind, without an answer, or without a Contact', () => {
   const { answer: _, ...ringing } = OUT;
   const nowhere = { ...OUT, answer: OUT.answer!.replace(/Contact:.*\r\n/, '') };
   assert.deepEqual(
@@ -169,7 +170,7 @@ test('nothing is made of a leg of the other kind, without an answer, or without 
   assert.equal(cancelOf({ ...OUT, request: OUT.request.replace(/Via:.*\r\n/, '') }), undefined);
 });
 
-test('a retransmission is of the same transaction; a retry with credentials, another caller and another branch are not', () => {
+test('a retransmission belongs to the same transaction; a retry with credentials, another caller or another branch does not', () => {
   const sameAfter = (change: (text: string) => string): boolean => isOfTransaction(IN, readLeg(change(IN.request))!);
   const [, sentBy, branch] = /Via: SIP\/2.0\/UDP ([^;]*).*;branch=([^;\r]*)/.exec(IN.request)!;
   assert.deepEqual(
@@ -185,13 +186,13 @@ test('a retransmission is of the same transaction; a retry with credentials, ano
   assert.equal(branchOfLeg(OUT), 'z9hG4bKout');
 });
 
-/** Start line and headers of a message, as a record keeps them. */
+/** Returns start line and headers of a message, in the form of a call record. */
 function headOf(octets: Buffer): string {
   const [head = ''] = octets.toString('latin1').split('\r\n\r\n', 1);
   return `${head.replace(/\r\n(?:l|Content-Length) *:[^\r\n]*/gi, '')}\r\n`;
 }
 
-test('whatever the texts of a leg are, what is made of them is clean, and nothing throws', () => {
+test('every message built from arbitrary leg texts parses, and no build throws', () => {
   const octets = fc.oneof(
     message.map(({ bytes }) => bytes),
     mutated,

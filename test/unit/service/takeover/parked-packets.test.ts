@@ -1,10 +1,10 @@
-// Packets that wait for the fate of a member.
+// Packets that wait until the fate of a member is decided.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Packet } from '../../../../src/packet/packet.ts';
 import { Parked } from '../../../../src/service/takeover/parked-packets.ts';
 
-test('a packet that has waited comes out as it went in, with octets of its own, and is decided by the view of then', () => {
+test('a parked packet comes out unchanged, with its own copy of the octets, and is decided by the view at its release', () => {
   const parked = new Parked();
   const packet = new Packet();
   const bytes = Buffer.from('  INVITE');
@@ -17,7 +17,7 @@ test('a packet that has waited comes out as it went in, with octets of its own, 
   assert.deepEqual(parked.release(3), []);
 });
 
-test('what there is no room for does not wait, and room comes back with a release', () => {
+test('a packet that exceeds the space is refused, and a release makes space again', () => {
   const parked = new Parked();
   const packet = new Packet();
   Object.assign(packet, { bytes: Buffer.alloc(1024 * 1024), start: 0, end: 1024 * 1024 });

@@ -1,4 +1,5 @@
-// The branch that the edge writes (RFC 3261 16.11): one per transaction, the same wherever and however often the request comes.
+// The branch that the service writes (RFC 3261 16.11): one per transaction, the same at each member and for each
+// retransmission.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FakeFarm } from '../../../fake/farm.ts';
@@ -7,7 +8,7 @@ import { cleanUp, from, inward, rig, tokenIn, viaOf } from './rig.ts';
 cleanUp();
 
 describe('the branch towards the server', () => {
-  test('is short, verifies, and names the member but not its incarnation', async () => {
+  test('is short, has a valid MAC, and names the member without its incarnation', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const { branch } = await inward(edge, phone, from(phone, { method: 'INVITE' }));
@@ -17,7 +18,7 @@ describe('the branch towards the server', () => {
     assert.deepEqual([member, incarnation], [1, 0]);
   });
 
-  test('is the same for a retransmission, and so is the whole message', async () => {
+  test('is the same for a retransmission, and the whole message is the same', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const text = from(phone, { method: 'INVITE', body: 'v=0\r\n' });
@@ -56,7 +57,7 @@ describe('the branch towards the server', () => {
     });
   }
 
-  test('is the same for a CANCEL that spells the Request-URI and the sent-by of its INVITE otherwise (RFC 3261 17.2.3)', async () => {
+  test('is the same for a CANCEL that spells the Request-URI and the sent-by of its INVITE in another way (RFC 3261 17.2.3)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const same = { callId: 'one', cseq: 7 };
@@ -67,7 +68,7 @@ describe('the branch towards the server', () => {
     assert.equal((await inward(edge, phone, cancel)).branch, branch);
   });
 
-  test('differs for two calls that their phone has given one branch', async () => {
+  test('differs for two calls to which their phone gave the same branch', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const via = viaOf(phone, 'branch=z9hG4bK-1-1');
@@ -90,7 +91,7 @@ describe('the branch towards the server', () => {
     assert.equal(new Set(edge.server.requests.map(({ branch }) => branch)).size, 1000);
   });
 
-  test('differs for requests whose Request-URI is longer than what is hashed of it', async () => {
+  test('differs for requests whose Request-URI is longer than its hashed part', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const uri = `sip:${'x'.repeat(5000)}@example.org`;
@@ -99,7 +100,7 @@ describe('the branch towards the server', () => {
     assert.notEqual(one.branch, two.branch);
   });
 
-  test('is the same whichever member the packets came to', async () => {
+  test('is the same at each member that receives the packets', async () => {
     const edge = await rig({ members: 4 });
     const { farm } = edge;
     const phone = await farm.phone('192.0.2.7');
@@ -119,7 +120,7 @@ describe('the branch towards the server', () => {
   });
 });
 
-test('a farm that is stopped leaves no timer on the clock', async () => {
+test('a stopped farm leaves no timer on the clock', async () => {
   const farm = await FakeFarm.start({ members: 2, health: 'options' });
   await farm.pass(1000);
   assert.ok(farm.clock.timers > 0);

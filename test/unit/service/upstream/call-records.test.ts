@@ -1,4 +1,5 @@
-// What the edge tells of a call in its record: the legs as they stood outside, the ways to them, the answers; once per call, whatever is repeated.
+// Contents of a call's record: the legs as the outside party saw them, their flows and answers. Repeated messages cost
+// no further write.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../../src/calls/records/call-record.ts';
@@ -8,7 +9,7 @@ import { answer, cleanUp, from, fromServer, inward, outward, type Rig, rig, viaO
 
 cleanUp();
 
-/** Longer than it takes until a call is written. */
+/** Longer than the delay until a call is written. */
 const WRITTEN_MS = 100;
 
 interface Stored extends CallRecord {
@@ -35,7 +36,7 @@ async function one(edge: Rig): Promise<Stored> {
 }
 
 describe('a call of a client', () => {
-  test('is recorded as it came, with its source, and as it was answered', async () => {
+  test('is recorded as it came, with its source and its answer', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('203.0.113.9', 33333);
     const headers = ['Contact: <sip:alice@192.168.1.5>', 'Record-Route: <sip:between.example;lr>'];
@@ -75,7 +76,7 @@ describe('a call of a client', () => {
     assert.equal(edge.member.metrics.callRecordWrites.cell({ outcome: 'deleted' }).n, 1);
   });
 
-  test('keeps the way of a party that has moved; a proxy in front that sends from another port has not', async () => {
+  test('has the new flow of a party that moved; a proxy in front that sends from another port does not change the flow', async () => {
     const edge = await rig();
     const { farm, server } = edge;
     const via = {
@@ -120,7 +121,7 @@ describe('a call of a client', () => {
     assert.equal(edge.member.metrics.callRecordWrites.cell({ outcome: 'written' }).n, 2);
   });
 
-  test('that is refused at once is not written at all', async () => {
+  test('is not written when it is refused at once', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const got = await inward(edge, phone, from(phone, { method: 'INVITE' }));
@@ -129,7 +130,7 @@ describe('a call of a client', () => {
     assert.equal(edge.member.metrics.callRecordWrites.cell({ outcome: 'deleted' }).n, 0);
   });
 
-  test('by TCP names the connection, and a SUBSCRIBE keeps event and expiry', async () => {
+  test('has the connection when it comes by TCP, and a SUBSCRIBE has its event and expiry', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
     const headers = ['Event: presence', 'Expires: 600'];
@@ -141,7 +142,7 @@ describe('a call of a client', () => {
     assert.match(record.legs[0]!.request, /^Event: presence\r\nExpires: 600\r\n/m);
   });
 
-  test('that is forgotten by its age is forgotten in the store, too', async () => {
+  test('is deleted in the store, too, when the owner forgets it because of its age', async () => {
     const edge = await rig({ config: { ownership: { ringingSeconds: 32, longestCallSeconds: 60 } } });
     const phone = await edge.farm.phone('192.0.2.7');
     await inward(edge, phone, from(phone, { method: 'INVITE' }));
@@ -151,8 +152,8 @@ describe('a call of a client', () => {
   });
 });
 
-describe('a call that a proxy behind the member sends on', () => {
-  test('is one record with a leg for each side, and one more for each branch', async () => {
+describe('a call that a proxy behind the member forwards', () => {
+  test('has one record with a leg for each side, and one more leg for each branch', async () => {
     const edge = await rig({ dialogs: 'shared' });
     const [alice, bob] = [await edge.farm.phone('192.0.2.7'), await edge.farm.phone('192.0.2.8')];
     const got = await inward(edge, alice, from(alice, { method: 'INVITE' }));
@@ -191,7 +192,7 @@ describe('a call that a proxy behind the member sends on', () => {
 });
 
 describe('a call of the server', () => {
-  test('stands under the negative key, and is confirmed by the answer from outside', async () => {
+  test('is recorded under the negative key and confirmed by the answer of the outside party', async () => {
     const edge = await rig();
     const bob = await edge.farm.phone('192.0.2.8');
     const sent = await outward(edge, bob, fromServer(edge, { method: 'INVITE', uri: 'sip:bob@192.0.2.8' }));
@@ -213,7 +214,7 @@ describe('a call of the server', () => {
   });
 });
 
-test('nothing is recorded when records are switched off', async () => {
+test('no call is recorded when records are switched off', async () => {
   const off = await rig({ config: { ownership: { records: 'none' } } });
   const phone = await off.farm.phone('192.0.2.7');
   await answer(off, phone, await inward(off, phone, from(phone, { method: 'INVITE' })), 200);

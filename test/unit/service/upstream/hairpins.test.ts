@@ -1,5 +1,5 @@
-// A call that passes the farm twice: the SIP server calls another user at the farm's own address, under the Call-ID that came in. Each pass takes its
-// own Route values, and none is a loop (RFC 3261 16.3 item 4, 16.4).
+// A call that passes the farm twice: the SIP server calls another user at the farm's own address with the same Call-ID.
+// Each pass removes its own Route values, and none is a loop (RFC 3261 16.3 item 4, 16.4).
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { VIP } from '../../../fake/farm.ts';
@@ -16,14 +16,16 @@ for (const [answer, dialogs] of [
 ] as const)
   for (const routed of [true, false])
     for (const straight of [true, false])
-      describe(`answer: ${answer}, the server ${routed ? 'record-routes' : 'does not'}, ${straight ? 'straight to the VIP' : 'by service.bind'}`, () => {
-        test('the caller acknowledges and ends it, and so does the callee', async () => {
+      describe(`a call with answer: ${answer}, where the server ${routed ? 'record-routes' : 'does not record-route'} and sends ${straight ? 'to the VIP' : 'to service.bind'}`, () => {
+        test('is acknowledged and ended by the caller, and a second one is ended by the callee', async () => {
           const { farm } = await rig({ answer, dialogs, members: 3 });
           const phone = await farm.phone('192.0.2.7');
           const callId = farm.callIdOf(farm.member(2));
           const { server } = farm.member(2);
           const own = `<sip:${server.at.address}:${server.at.port};lr>`;
-          /** As a proxy sends it on: its own Route value off, a Via and perhaps a Record-Route on. */
+          /**
+           * Forwards a message like a proxy: removes its own Route value, and adds a Via and perhaps a Record-Route.
+           */
           const passOn = (text: string): void => {
             const via = `\r\nVia: SIP/2.0/UDP 10.0.0.2:5070;branch=z9hG4bKproxy${++branches}`;
             const route = routed && text.startsWith('INVITE') ? `\r\nRecord-Route: ${own}` : '';
@@ -52,7 +54,7 @@ for (const [answer, dialogs] of [
           passOn(server.last.text.replace('INVITE sip:bob@example.org', 'INVITE sip:carol@198.51.100.1:5060'));
           await farm.settle();
           assert.equal(passes('INVITE').length, 2, 'the INVITE comes a second time');
-          // Carol is at the same server; the answer goes back by both passes.
+          // Carol is registered at the same server; the answer returns through both passes.
           server.onResponse = (message) =>
             server.send(message.text.replace(/Via: SIP\/2\.0\/UDP 10\.0\.0\.2:5070;.*\r\n/, ''));
           server.send(
@@ -79,7 +81,7 @@ for (const [answer, dialogs] of [
             assert.deepEqual(passes(method)[1]!.all('Route'), []);
             assert.match(passes(method)[1]!.one('Via'), / 10\.0\.0\.2:5062;/, 'inward');
           }
-          // The callee hangs up: back through both passes, by the server in the middle where that is in the route set.
+          // The callee sends BYE: it returns through both passes, and through the server if that is in the route set.
           server.script = (message) => message.method === 'BYE' && passOn(message.text);
           server.send(
             request({

@@ -1,4 +1,4 @@
-// A request on its way from the client to the server: what is written into it, what is refused, and what stays as it was.
+// Requests from the client to the server: changed headers, refused requests, and the untouched rest.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -23,7 +23,7 @@ describe("the client's Via", () => {
     });
   }
 
-  test('gets received and the port where it asks by rport (RFC 3581)', async () => {
+  test('gets received, and the source port where it asks for it by rport (RFC 3581)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const via = 'SIP/2.0/UDP 192.0.2.7:40001;rport;branch=z9hG4bKvia';
@@ -31,7 +31,7 @@ describe("the client's Via", () => {
     assert.equal(theirs, 'SIP/2.0/UDP 192.0.2.7:40001;received=192.0.2.7;rport=40001;branch=z9hG4bKvia');
   });
 
-  test('loses what the client wrote there itself', async () => {
+  test('loses the received and rport values that the client wrote itself', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const via = 'SIP/2.0/UDP 192.0.2.7:40001;received=198.18.0.1;branch=z9hG4bKvia;rport=1';
@@ -39,7 +39,7 @@ describe("the client's Via", () => {
     assert.equal(theirs, 'SIP/2.0/UDP 192.0.2.7:40001;branch=z9hG4bKvia;received=192.0.2.7;rport=40001');
   });
 
-  test('keeps its place above the Via of proxies before', async () => {
+  test('stays above the Via values of earlier proxies', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const before = 'SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKdeep';
@@ -49,7 +49,7 @@ describe("the client's Via", () => {
   });
 });
 
-test('Proxy-Require is for the SIP server: it passes both ways, and so does the 420 with its Unsupported', async () => {
+test('Proxy-Require belongs to the SIP server: it passes in both directions, and so does the 420 with its Unsupported', async () => {
   const edge = await rig();
   const phone = await edge.farm.phone('192.0.2.7');
   const headers = ['Proxy-Require: privacy, sec-agree'];
@@ -62,8 +62,8 @@ test('Proxy-Require is for the SIP server: it passes both ways, and so does the 
   assert.deepEqual(out.all('Proxy-Require'), ['privacy', 'sec-agree']);
 });
 
-describe('one semicolon behind the last parameter, as phones leave it', () => {
-  test('in Via, Request-URI, From, To, Contact and Route is no fault, and stays', async () => {
+describe('one semicolon behind the last parameter, as some phones write it,', () => {
+  test('is accepted and stays in Via, Request-URI, From, To, Contact and Route', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const via = 'SIP/2.0/UDP 192.168.1.5;branch=z9hG4bKvia;';
@@ -78,7 +78,7 @@ describe('one semicolon behind the last parameter, as phones leave it', () => {
     );
   });
 
-  test('in a Route of the farm, and in the Via of its answer, hinders neither', async () => {
+  test('does no harm in a Route of the farm or in the Via of the answer', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const invite = await inward(edge, phone, from(phone, { method: 'INVITE' }));
@@ -91,7 +91,7 @@ describe('one semicolon behind the last parameter, as phones leave it', () => {
     assert.deepEqual([ended.status, ended.all('Via').length], [200, 1]);
   });
 
-  test('twice is a fault (RFC 4475 3.1.2.1)', async () => {
+  test('is an error when there are two (RFC 4475 3.1.2.1)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const text = from(phone, { method: 'OPTIONS', via: `${viaOf(phone)};;` });
@@ -100,7 +100,7 @@ describe('one semicolon behind the last parameter, as phones leave it', () => {
 });
 
 describe('a Via with port 0', () => {
-  test('is answered at port 5060, as one without a port', async () => {
+  test('is answered at port 5060, like a Via without a port', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const got = await inward(
@@ -117,7 +117,7 @@ describe('a Via with port 0', () => {
     assert.equal(refusal.status, 483);
   });
 
-  test('is answered at its source when it asks by rport (RFC 3581)', async () => {
+  test('is answered at its source port when it asks for that by rport (RFC 3581)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const via = 'SIP/2.0/UDP 192.0.2.7:0;rport;branch=z9hG4bK0';
@@ -128,11 +128,11 @@ describe('a Via with port 0', () => {
 
 describe('Max-Forwards', () => {
   for (const [name, before, after] of [
-    ['is one lower', '70', '69'],
-    ['may reach 0', '1', '0'],
-    ['is 70 where there is none', '', '70'],
-    ['is 70 where it is no number', 'many', '70'],
-    ['is 70 where it is too large a number (RFC 4475 3.1.2.4)', '300', '70'],
+    ['is decremented by one', '70', '69'],
+    ['can become 0', '1', '0'],
+    ['becomes 70 when it is missing', '', '70'],
+    ['becomes 70 when it is no number', 'many', '70'],
+    ['becomes 70 when the number is too large (RFC 4475 3.1.2.4)', '300', '70'],
   ] as const) {
     test(name, async () => {
       const edge = await rig();
@@ -143,7 +143,7 @@ describe('Max-Forwards', () => {
   }
 
   for (const method of ['INVITE', 'OPTIONS', 'REGISTER', 'BYE']) {
-    test(`${method} with 0 is answered 483`, async () => {
+    test(`0 in ${method} is answered 483`, async () => {
       const edge = await rig();
       const phone = await edge.farm.phone('192.0.2.7');
       const reply = await refused(edge, phone, from(phone, { method, maxForwards: '0' }));
@@ -152,7 +152,7 @@ describe('Max-Forwards', () => {
     });
   }
 
-  test('an ACK with 0 is dropped', async () => {
+  test('0 in an ACK makes the farm drop the ACK', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     phone.send(from(phone, { method: 'ACK', maxForwards: '0' }));
@@ -161,14 +161,14 @@ describe('Max-Forwards', () => {
   });
 });
 
-describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
-  /** A proxy: the request goes out as it came in, with the server's Via on top and its Request-URI `uri`. */
+describe('loop detection (RFC 3261 16.3 item 4, RFC 5393)', () => {
+  /** Returns the request as a proxy sends it: with the server's Via on top and `uri` as Request-URI. */
   function proxied(message: Message, uri = message.uri): string {
     const start = `${message.method} ${uri} SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKproxy\r\n`;
     return start + message.text.slice(message.text.indexOf('\r\n') + 2).replace(/^Record-Route:.*\r\n/gim, '');
   }
 
-  test('is no loop: the server sends the same request out to the client', async () => {
+  test('accepts the request that the server sends out to the client again', async () => {
     const edge = await rig();
     const caller = await edge.farm.phone('192.0.2.7');
     const callee = await edge.farm.phone('192.0.2.8');
@@ -182,7 +182,7 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
     assert.deepEqual([back.status, back.all('Via').length], [180, 3]);
   });
 
-  test('is one: the same request comes from the same element a second time, unchanged', async () => {
+  test('finds a loop: the same request comes from the same element a second time, unchanged', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     await inward(edge, phone, from(phone, { method: 'INVITE', uri: 'sip:bob@198.51.100.1' }));
@@ -196,7 +196,7 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
     );
   });
 
-  test('is a spiral and goes on: it comes back with another Request-URI', async () => {
+  test('accepts a spiral: the request comes back with another Request-URI', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const invite = await inward(edge, phone, from(phone, { method: 'INVITE', uri: 'sip:bob@198.51.100.1' }));
@@ -206,7 +206,7 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
     assert.notEqual(edge.server.last.branch, invite.branch);
   });
 
-  test('is one too when it comes back through another member', async () => {
+  test('finds a loop when the request comes back through another member', async () => {
     const edge = await rig({ members: 3 });
     const { farm } = edge;
     const phone = await farm.phone('192.0.2.7');
@@ -218,7 +218,7 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
     assert.deepEqual([edge.server.requests.length, edge.server.responses.map(({ status }) => status)], [2, [482]]);
   });
 
-  test('is a spiral and goes on: an application server sends it back as it came', async () => {
+  test('accepts a spiral: an application server sends the request back as it came', async () => {
     const edge = await rig();
     const { farm, server } = edge;
     const [phone, application] = [await farm.phone('192.0.2.7'), await farm.phone('192.0.2.9')];
@@ -232,7 +232,7 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
     assert.notEqual(server.last.branch, invite.branch);
   });
 
-  test('a Via with a token of nobody is no loop', async () => {
+  test('accepts a Via with a token of an unknown member', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const forged = `SIP/2.0/UDP 10.0.0.1:5062;branch=z9hG4bKsf${'0'.repeat(37)}`;
@@ -240,14 +240,14 @@ describe('a loop (RFC 3261 16.3 item 4, RFC 5393)', () => {
   });
 });
 
-describe('the life of the server', () => {
-  test('none: it always counts as up', async () => {
+describe('the health check of the server', () => {
+  test('is off with none: the server always counts as up', async () => {
     const edge = await rig({ health: 'none' });
     await edge.server.stop();
     assert.equal(edge.member.node.api.ready().ready, true);
   });
 
-  test('options: service once it answers, 503 with Retry-After when it falls silent, then service again', async () => {
+  test('by options reports the server as up after its answer, as down (503 with Retry-After) in silence, then as up again', async () => {
     const edge = await rig({
       health: 'options',
       service: { health: { method: 'options', intervalSeconds: 1, failures: 2 } },
@@ -264,7 +264,7 @@ describe('the life of the server', () => {
     server.healthy = false;
     await farm.until(() => !member.node.api.ready().ready, 'the silence is noticed', 5000);
     assert.match(member.node.api.ready().reasons.join(), /10\.0\.0\.1:5070 does not answer/);
-    // An answer is never larger than the request: there must be room for the header.
+    // A reply is never larger than its request: the long header makes room for Retry-After.
     const headers = ['User-Agent: a phone with a long name'];
     const reply = await refused(edge, phone, from(phone, { method: 'INVITE', headers }));
     assert.deepEqual([reply.status, reply.one('Retry-After')], [503, '5']);
@@ -274,7 +274,7 @@ describe('the life of the server', () => {
     await inward(edge, phone, from(phone, { method: 'INVITE' }));
   });
 
-  test('options: one question lost is no death', async () => {
+  test('by options tolerates one lost probe', async () => {
     const edge = await rig({ service: { health: { method: 'options', intervalSeconds: 1, failures: 2 } } });
     const { farm, server, member } = edge;
     await farm.until(() => member.node.api.ready().ready);
@@ -288,7 +288,7 @@ describe('the life of the server', () => {
     }
   });
 
-  test('keepalive: a closed port is known at once, an open one with the next knock', async () => {
+  test('by keepalive notices a closed port at once and an open one with the next probe', async () => {
     const edge = await rig({ health: 'keepalive' });
     const { farm, server, member } = edge;
     await farm.until(() => member.node.api.ready().ready, 'up after the first knock', 1000);
@@ -300,7 +300,7 @@ describe('the life of the server', () => {
     await farm.until(() => member.node.api.ready().ready, 'up again', 10_000);
   });
 
-  test('a probe of the balancer is told the truth', async () => {
+  test('decides the answer to a probe of the balancer', async () => {
     const edge = await rig({ service: { health: { method: 'options', intervalSeconds: 1, failures: 1 } } });
     const { farm, server, member } = edge;
     const probe = await farm.phone('198.51.100.254');
@@ -312,10 +312,10 @@ describe('the life of the server', () => {
   });
 });
 
-describe('what is not touched stays as it was, octet for octet', () => {
+describe('untouched octets stay the same', () => {
   const octet = fc.integer({ min: 0, max: 255 });
   const body = fc.array(octet, { maxLength: 300 }).map((octets) => String.fromCharCode(...octets));
-  /** Header lines of no concern to the farm: any octets but line ends, blanks and folds included. */
+  /** Values of headers that the farm does not use: any octets but line ends, with blanks and folds. */
   const value = fc
     .array(
       octet.filter((code) => code >= 0x20 && code !== 0x7f),
@@ -328,7 +328,7 @@ describe('what is not touched stays as it was, octet for octet', () => {
     fc.boolean(),
   );
 
-  test('headers and body of a request, and of its response', async () => {
+  test('in headers and body of a request and of its response', async () => {
     const edge = await rig();
     const { farm, server } = edge;
     const phone = await farm.phone('192.0.2.7');
@@ -365,7 +365,7 @@ describe('what is not touched stays as it was, octet for octet', () => {
     );
   });
 
-  test('a request of the server, whatever its lines', async () => {
+  test('in a request of the server with any header lines', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     await fc.assert(

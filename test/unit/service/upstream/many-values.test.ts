@@ -1,4 +1,4 @@
-// A message may make the farm read so many values of Route and Via and no more, whoever has signed them.
+// The limit of Route and Via values that the farm reads in one message, with valid signatures or not.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keyring } from '../../../../src/ownership/keyring.ts';
@@ -11,25 +11,25 @@ cleanUp();
 
 const KEYS = keyring([SECRET]);
 
-/** A Route value with a token of member `number`, at any host. */
+/** Returns a Route value with a token of member `number`. */
 function route(number: number): string {
   return `<sip:${mintToken(KEYS, TokenKind.dialog, number, 0)}@h>`;
 }
 
-/** So many of them, 400 in a line. */
+/** Returns `count` values in Route lines of up to 400 values. */
 function routes(count: number, value: string): string[] {
   const lines = Array.from({ length: Math.ceil(count / 400) }, (_, i) => Math.min(400, count - 400 * i));
   return lines.map((length) => `Route: ${Array.from({ length }, () => value).join(',')}`);
 }
 
-/** A call goes through as ever. */
+/** Checks that an ordinary call still works. */
 async function callsWork(edge: Rig): Promise<void> {
   const phone = await edge.farm.phone('192.0.2.200');
   await inward(edge, phone, from(phone, { method: 'INVITE', headers: [`Route: ${route(edge.member.number)}`] }));
 }
 
 describe('a request of a client', () => {
-  test('with 1,200 Route values of a member that is gone is answered 400, and the member lives', async () => {
+  test('with 1,200 Route values of a departed member is answered 400, and the member goes on', async () => {
     const edge = await rig({ dialogs: 'shared' });
     const phone = await edge.farm.tcpPhone('192.0.2.7');
     const headers = routes(1200, route(9));
@@ -40,10 +40,10 @@ describe('a request of a client', () => {
     await callsWork(edge);
   });
 
-  test('that leaves more Route values of a member that is gone than are read is answered 400', async () => {
+  test('that leaves more Route values of a departed member than the limit is answered 400', async () => {
     const edge = await rig({ dialogs: 'shared' });
     const phone = await edge.farm.phone('192.0.2.7');
-    // Two of a crossing are taken off; behind the foreign one stand those that would get another address.
+    // The two values of a crossing are removed; the values behind the foreign one would get another address.
     for (const [left, passes] of [
       [MAX_VALUES - 1, true],
       [MAX_VALUES, false],
@@ -55,7 +55,7 @@ describe('a request of a client', () => {
     }
   });
 
-  test('with as many Route values of the farm as are read loses them, with one more it is answered 400', async () => {
+  test("with the greatest allowed number of the farm's Route values loses them; one more is answered 400", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const own = route(edge.member.number);
@@ -73,7 +73,7 @@ describe('a request of a client', () => {
     assert.equal(edge.member.drops('bad-ack'), 1);
   });
 
-  test('keeps any number of foreign Route values: nobody reads them', async () => {
+  test('keeps any number of foreign Route values, because the farm does not read them', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const got = await inward(
@@ -85,7 +85,7 @@ describe('a request of a client', () => {
   });
 });
 
-test('a request of the server with more Route values of the farm than are read is answered 400, also when a flow is the first', async () => {
+test("a request of the server with more of the farm's Route values than the limit is answered 400, also when the first has a flow", async () => {
   const edge = await rig();
   const phone = await edge.farm.phone('192.0.2.7');
   const register = await inward(edge, phone, from(phone, { method: 'REGISTER', headers: ['Supported: path'] }));

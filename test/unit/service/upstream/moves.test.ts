@@ -1,5 +1,5 @@
-// Where a request of the SIP server finds the party of a dialog that has moved since: by its last request that the server has accepted; and who
-// cannot draw the requests of others.
+// Destination of a request of the SIP server to a party that has moved during the dialog: the source of its last
+// request that the server accepted. Other senders cannot divert these requests.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Phone, UdpPhone } from '../../../fake/farm.ts';
@@ -12,7 +12,7 @@ const CALL = 'moving';
 let branches = 0;
 
 interface Place {
-  /** Host and port in the Via, where it is not the phone's own. */
+  /** Host and port in the Via, where they are not the phone's own. */
   readonly sentBy?: string;
   readonly contact?: string;
   readonly cseq?: number;
@@ -21,7 +21,7 @@ interface Place {
   readonly branch?: string;
 }
 
-/** A dialog of a client with the SIP server behind one member. */
+/** A dialog between a client and the SIP server behind one member. */
 class Dialog {
   readonly rig: Rig;
   #routes: readonly string[] = [];
@@ -32,7 +32,7 @@ class Dialog {
     this.rig = of;
   }
 
-  /** INVITE, 200, ACK. `extra` are header lines. */
+  /** Sends INVITE, 200 and ACK. `extra`: more header lines. */
   async begin(phone: Phone, place: Place = {}, extra: readonly string[] = []): Promise<Message> {
     const { farm, server } = this.rig;
     const invite = await this.say(phone, 'INVITE', { cseq: 1, ...place, toTag: '' }, extra);
@@ -44,7 +44,7 @@ class Dialog {
     return invite;
   }
 
-  /** Sends a request of the client and returns what the server gets of it. */
+  /** Sends a request of the client and returns the request that the server receives. */
   async say(phone: Phone, method: string, place: Place = {}, extra: readonly string[] = []): Promise<Message> {
     const { farm, server } = this.rig;
     const { sentBy = `${phone.at.address}:${phone.at.port}`, cseq = 2, fromTag = 'alice', toTag = 'bob' } = place;
@@ -72,7 +72,7 @@ class Dialog {
     return server.last;
   }
 
-  /** The same, accepted by the server, who takes the Contact for its target from then on. */
+  /** Sends a request that the server accepts, and takes its Contact as the new target. */
   async accepted(phone: Phone, method: string, place: Place = {}): Promise<void> {
     await this.answered(await this.say(phone, method, place), 200);
   }
@@ -84,7 +84,7 @@ class Dialog {
     if (contact && status < 300) this.target = contact;
   }
 
-  /** The server hangs up, by its target and its route set. */
+  /** Sends the BYE of the server to its target along its route set. */
   async hangUp(): Promise<void> {
     const headers = this.#serverRoutes.map((route) => `Route: ${route}`);
     const parts = { method: 'BYE', uri: this.target, callId: CALL, fromTag: 'bob', toTag: 'alice', headers };
@@ -92,20 +92,20 @@ class Dialog {
     await this.rig.farm.pass(200);
   }
 
-  /** What the server was answered. */
+  /** Status codes that the server received. */
   get statuses(): number[] {
     return this.rig.server.responses.map(({ status }) => status);
   }
 }
 
-/** The phone has got a BYE. */
+/** Returns whether the phone received a BYE. */
 function hears(phone: Phone): boolean {
   return phone.got.some(({ status, method }) => status === 0 && method === 'BYE');
 }
 
 async function dialog(answer: 'direct' | 'ingress', members = 1): Promise<Dialog> {
   const made = await rig({ answer, members });
-  // The one behind whose server the dialog lives; packets come to any.
+  // The member whose server has the dialog; packets come to any member.
   const { farm } = made;
   const owner = farm.ownerOf(CALL);
   return new Dialog({ farm, member: owner, server: owner.server });
@@ -114,8 +114,8 @@ async function dialog(answer: 'direct' | 'ingress', members = 1): Promise<Dialog
 const HOME = '192.168.1.5:5060';
 
 for (const answer of ['direct', 'ingress'] as const)
-  describe(`a client by UDP, answer: ${answer}`, () => {
-    test('behind a NAT that gives it a new port is found there', async () => {
+  describe(`a client by UDP with answer: ${answer}`, () => {
+    test('is reached at the new port that its NAT gives it', async () => {
       const talk = await dialog(answer, 3);
       const { farm } = talk.rig;
       const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.9', 30_001)];
@@ -125,7 +125,7 @@ for (const answer of ['direct', 'ingress'] as const)
       assert.deepEqual([hears(before), hears(after)], [false, true]);
     });
 
-    test('that has moved is found after any request that was accepted, not only after a new INVITE', async () => {
+    test('that has moved is reached after any accepted request, not only after a new INVITE', async () => {
       const talk = await dialog(answer);
       const { farm } = talk.rig;
       const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.9', 30_001)];
@@ -135,7 +135,7 @@ for (const answer of ['direct', 'ingress'] as const)
       assert.deepEqual([hears(before), hears(after)], [false, true]);
     });
 
-    test('that names a new Contact from where it was is found at that', async () => {
+    test('is reached at the new Contact that it names from its old address', async () => {
       const talk = await dialog(answer);
       const { farm } = talk.rig;
       const [phone, other] = [await farm.phone('192.0.2.7'), await farm.phone('192.0.2.8', 5072)];
@@ -145,7 +145,7 @@ for (const answer of ['direct', 'ingress'] as const)
       assert.deepEqual([hears(phone), hears(other)], [false, true]);
     });
 
-    test('behind a NAT that names another private Contact stays where its packets come from', async () => {
+    test('stays at its source address behind a NAT when it names another private Contact', async () => {
       const talk = await dialog(answer);
       const phone = await talk.rig.farm.phone('203.0.113.9', 30_000);
       await talk.begin(phone, { sentBy: HOME });
@@ -154,7 +154,7 @@ for (const answer of ['direct', 'ingress'] as const)
       assert.equal(hears(phone), true);
     });
 
-    test('that turns out to be behind a NAT stays where its packets come from, whatever it names', async () => {
+    test('that turns out to be behind a NAT stays at its source address, whatever Contact it names', async () => {
       const talk = await dialog(answer);
       const { farm } = talk.rig;
       const [phone, stale] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.10', 5060)];
@@ -164,7 +164,7 @@ for (const answer of ['direct', 'ingress'] as const)
       assert.deepEqual([hears(phone), hears(stale)], [true, false]);
     });
 
-    test('that leaves its NAT for an open network is found there', async () => {
+    test('is reached at its open address after it has left its NAT', async () => {
       const talk = await dialog(answer);
       const { farm } = talk.rig;
       const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('192.0.2.44')];
@@ -174,7 +174,7 @@ for (const answer of ['direct', 'ingress'] as const)
       assert.deepEqual([hears(before), hears(after)], [false, true]);
     });
 
-    test('that moves while it rings, by a PRACK, is found there', async () => {
+    test('that moves while the call rings is reached by the source of its PRACK', async () => {
       const talk = await dialog(answer);
       const { farm, server } = talk.rig;
       const [before, after] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.9', 30_001)];
@@ -191,18 +191,18 @@ for (const answer of ['direct', 'ingress'] as const)
     });
   });
 
-describe('nobody is drawn away', () => {
+describe('requests of the server are not diverted', () => {
   const cases: readonly (readonly [string, Place, number])[] = [
-    ['a wrong From tag', { fromTag: 'mallory' }, 200],
-    ['a wrong To tag', { toTag: 'mallory' }, 200],
-    ['a CSeq that the server refuses', { cseq: 1 }, 500],
-    ['a CSeq that does not rise, though the server accepts it', { cseq: 1 }, 200],
+    ['a request with a wrong From tag', { fromTag: 'mallory' }, 200],
+    ['a request with a wrong To tag', { toTag: 'mallory' }, 200],
+    ['a request whose CSeq the server refuses', { cseq: 1 }, 500],
+    ['a request whose CSeq does not rise, although the server accepts it', { cseq: 1 }, 200],
     ['a request that the server challenges', {}, 401],
-    ['a request for no dialog that the server knows', {}, 481],
-    ['a request that the server only tries', {}, 100],
+    ['a request whose dialog the server does not have', {}, 481],
+    ['a request that the server answers only with 100', {}, 100],
   ];
   for (const [name, place, status] of cases)
-    test(`by ${name}, from another address`, async () => {
+    test(`by ${name} from another address`, async () => {
       const talk = await dialog('ingress');
       const { farm } = talk.rig;
       const [phone, mallory] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.66', 30_001)];
@@ -214,7 +214,7 @@ describe('nobody is drawn away', () => {
       assert.deepEqual([hears(phone), hears(mallory)], [true, false]);
     });
 
-  test('by a request that was accepted, sent once more from elsewhere', async () => {
+  test('by a second copy of an accepted request from another address', async () => {
     const talk = await dialog('ingress');
     const { farm } = talk.rig;
     const [phone, mallory] = [await farm.phone('203.0.113.9', 30_000), await farm.phone('203.0.113.66', 30_001)];
@@ -226,12 +226,12 @@ describe('nobody is drawn away', () => {
     assert.deepEqual([hears(phone), hears(mallory)], [true, false]);
   });
 
-  test('from a connection that is open by one who knows Call-ID, tag and flow token, and answers 430 himself', async () => {
+  test('to an open connection whose user has Call-ID, tag and flow token and answers 430', async () => {
     const talk = await dialog('ingress');
     const { farm, server } = talk.rig;
     const [phone, mallory] = [await farm.tcpPhone('192.0.2.7'), await farm.tcpPhone('203.0.113.66')];
     await talk.begin(phone);
-    // The server does not know the To tag of this one.
+    // The server does not have this To tag.
     await talk.answered(await talk.say(mallory, 'INFO', { toTag: 'guessed' }), 481);
     const headers = talk.rig.server.requests[0]!.all('Record-Route').map((route) => `Route: ${route}`);
     const parts = { method: 'OPTIONS', uri: talk.target, callId: CALL, fromTag: 'bob', toTag: 'alice', headers };
@@ -249,7 +249,7 @@ describe('a client by TCP', () => {
     ['the owner', 'owner'],
     ['another member', 'other'],
   ] as const) {
-    test(`that comes back on another connection is found there at once, its old one at ${name}`, async () => {
+    test(`that reconnects is reached at once by the new connection when its old one was at ${name}`, async () => {
       const talk = await dialog('direct', 3);
       const { farm, member } = talk.rig;
       const others = farm.members.filter((each) => each !== member);
@@ -265,7 +265,7 @@ describe('a client by TCP', () => {
       assert.deepEqual([hears(after), talk.statuses], [true, []]);
     });
 
-    test(`that used it for the size of its INVITE alone is reached by its Contact by UDP, the connection at ${name}`, async () => {
+    test(`that used TCP only because of the INVITE's size is reached by UDP at its Contact when the connection was at ${name}`, async () => {
       const talk = await dialog('direct', 3);
       const { farm, member } = talk.rig;
       const other = farm.members.find((each) => each !== member)!;
@@ -278,7 +278,7 @@ describe('a client by TCP', () => {
       assert.deepEqual([hears(phone), talk.statuses], [true, []]);
     });
 
-    test(`behind a NAT whose connection is gone is out of reach: 430, the connection at ${name}`, async () => {
+    test(`behind a NAT with a closed connection gets nothing and the server gets 430 when the connection was at ${name}`, async () => {
       const talk = await dialog('direct', 3);
       const { farm, member } = talk.rig;
       const other = farm.members.find((each) => each !== member)!;
@@ -292,7 +292,7 @@ describe('a client by TCP', () => {
     });
   }
 
-  test('that names the end of its own connection in a new Contact is reached by that', async () => {
+  test('that names its end of the connection in a new Contact is reached by the connection', async () => {
     const talk = await dialog('direct');
     const stream = await talk.rig.farm.tcpPhone('192.0.2.7');
     await talk.begin(stream, { contact: 'sip:alice@192.0.2.7:5060;transport=tcp' });
@@ -301,7 +301,7 @@ describe('a client by TCP', () => {
     assert.equal(hears(stream), true);
   });
 
-  test('that is there is reached by its connection although it names another Contact of no use', async () => {
+  test('with an open connection is reached by it although its new Contact is useless', async () => {
     const talk = await dialog('direct');
     const stream = await talk.rig.farm.tcpPhone('192.0.2.7');
     await talk.begin(stream, { contact: 'sip:alice@7f3.invalid' });
@@ -311,11 +311,11 @@ describe('a client by TCP', () => {
   });
 });
 
-describe('a proxy in front that has record-routed', () => {
+describe('a proxy in front with a Record-Route', () => {
   const VIAS = 'SIP/2.0/UDP 192.0.2.80:5060;branch=z9hG4bKproxy;rport, SIP/2.0/UDP 203.0.113.9;branch=z9hG4bKclient';
 
   for (const answer of ['direct', 'ingress'] as const)
-    test(`is reached at its Record-Route, not at the port it has sent from, answer: ${answer}`, async () => {
+    test(`is reached at its Record-Route, not at its source port, with answer: ${answer}`, async () => {
       const talk = await dialog(answer);
       const { farm, server } = talk.rig;
       const [sends, listens] = [await farm.phone('192.0.2.80', 40_000), await farm.phone('192.0.2.80', 5060)];
@@ -343,7 +343,7 @@ describe('a proxy in front that has record-routed', () => {
       assert.deepEqual([hears(sends), hears(listens)], [false, true]);
     });
 
-  test('by a connection that is open is reached by that; when it is gone, at its Record-Route', async () => {
+  test('is reached by its open connection, and at its Record-Route after the connection has closed', async () => {
     const talk = await dialog('direct');
     const { farm } = talk.rig;
     for (const open of [true, false]) {
@@ -360,7 +360,10 @@ describe('a proxy in front that has record-routed', () => {
 });
 
 describe('a callee', () => {
-  /** The server calls the phone, which has registered with a Path or a Contact of ours; the INVITE as the phone gets it. */
+  /**
+   * Lets the server call a phone that has registered with a Path or with a Contact of the farm. Returns the INVITE that
+   * the phone receives.
+   */
   async function called(
     talk: Dialog,
     phone: Phone & { readonly got: Message[] },
@@ -390,9 +393,9 @@ describe('a callee', () => {
 
   for (const [how, more] of [
     ['Path', ['Supported: path']],
-    ['Contact, for it does not know Path', []],
+    ['Contact, because it does not support Path', []],
   ] as const)
-    test(`behind a NAT is found by its ${how}; the Contact comes to it as it has written it`, async () => {
+    test(`behind a NAT is reached by its ${how}, and gets the Contact that it wrote itself`, async () => {
       const talk = await dialog('direct', 3);
       const phone = await talk.rig.farm.phone('203.0.113.9', 30_000);
       const invite = await called(talk, phone, more);
@@ -400,7 +403,7 @@ describe('a callee', () => {
       assert.deepEqual(invite.all('Route'), []);
     });
 
-  test('whose answer comes by a new port of its NAT has its ACK and BYE there', async () => {
+  test('whose answer comes from a new port of its NAT gets ACK and BYE there', async () => {
     const talk = await dialog('direct');
     const { farm, server } = talk.rig;
     const [before, after]: UdpPhone[] = [
@@ -423,7 +426,7 @@ describe('a callee', () => {
   });
 });
 
-test('the registrar gets the way in the Contact, and the client gets its Contact back as it was', async () => {
+test('the registrar gets the flow in the Contact, and the client gets its Contact back unchanged', async () => {
   const edge = await rig();
   const { farm, server } = edge;
   const phone = await farm.tcpPhone('192.0.2.7');
@@ -462,7 +465,7 @@ describe('service.path', () => {
     ['always', 'k: path', true, ['path']],
     ['never', 'Supported: path', false, ['path']],
   ] as const)
-    test(`${path}, and the client says ${supported}: Path ${has}`, async () => {
+    test(`${path} and a client with ${supported} give Path ${has}`, async () => {
       const edge = await rig({ service: { path } });
       const phone = await edge.farm.phone('192.0.2.7');
       const via = 'SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKr';

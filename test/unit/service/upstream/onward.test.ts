@@ -1,10 +1,10 @@
-// The rule by which a request of the server goes on: the table in the documentation is that of the code.
+// Next hop of requests of the server: the table in the documentation equals the decision in the code.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { ONWARD, type Onward } from '../../../../src/service/upstream/onward.ts';
 
-/** What the words of the table stand for. */
+/** Meaning of the words in the table. */
 const WORDS: readonly (readonly [RegExp, Onward])[] = [
   [/^(Route|Request-URI)/, 'locate'],
   [/^400, 503$/, 'locate'],
@@ -12,7 +12,7 @@ const WORDS: readonly (readonly [RegExp, Onward])[] = [
   [/^430/, 'failed'],
 ];
 
-test('docs/architecture.md shows the table that the code goes by', () => {
+test('docs/architecture.md shows the decision table of the code', () => {
   const text = readFileSync(new URL('../../../../docs/architecture.md', import.meta.url), 'utf8');
   const [, table = ''] = /## Where a party is now\n[\s\S]*?\n(\|[\s\S]*?)\n\n/.exec(text) ?? [];
   const rows = table.split('\n').slice(2);

@@ -1,4 +1,5 @@
-// A response that names a member without a seat goes past the dead server by the Vias alone (`dialogs: shared`), and nowhere else.
+// A response that names a member without a seat passes the dead server by its Via values alone (`dialogs: shared`), and
+// goes nowhere else.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { writeFlowToken } from '../../../../src/ownership/flow-token.ts';
@@ -28,7 +29,7 @@ const TOP = `SIP/2.0/UDP 198.51.100.1:5060;branch=${branch(TokenKind.outward, DE
 const SERVER = 'SIP/2.0/UDP 10.0.0.9:5070;branch=z9hG4bKserver';
 const CALLER = 'SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKcaller';
 
-/** The same by RFC 3261 7.3.1 and 25.1. */
+/** Returns the same Via in another spelling (RFC 3261 7.3.1 and 25.1). */
 const spelt = (via: string): string => via.replace(/;(\w+)=/g, (_, name: string) => ` ; ${name.toUpperCase()} = `);
 
 function response(vias: readonly string[]): string {
@@ -41,7 +42,10 @@ function response(vias: readonly string[]): string {
   ]);
 }
 
-/** What the caller and the server get of a response with these Via lines; `INWARD` stands for the Via of the dead member. */
+/**
+ * Returns the messages that caller and server get for a response with these Via lines; `INWARD` stands for the Via of
+ * the dead member.
+ */
 async function passedOn(
   lines: (inward: string, edge: Rig) => readonly string[],
 ): Promise<{ caller: string[][]; server: number; drops: number }> {
@@ -83,11 +87,11 @@ describe('a response that names a dead member goes to the caller', () => {
     });
 });
 
-describe('it goes to the server here', () => {
+describe('such a response goes to the server of this member', () => {
   for (const [name, lines] of [
-    ['without a Via of the farm below', () => [`Via: ${TOP}`, `Via: ${SERVER}`, `Via: ${CALLER}`]],
+    ['without a Via of the farm below the top', () => [`Via: ${TOP}`, `Via: ${SERVER}`, `Via: ${CALLER}`]],
     [
-      'when that Via names a member that lives',
+      'when that Via names a living member',
       (inward, { member }) => [
         `Via: ${TOP}`,
         `Via: ${SERVER}`,
@@ -111,13 +115,13 @@ describe('it goes to the server here', () => {
         `Via: ${CALLER}`,
       ],
     ],
-    ['when nothing stands below that Via', (inward) => [`Via: ${TOP}`, `Via: ${SERVER}`, `Via: ${inward}`]],
+    ['when no Via follows that one', (inward) => [`Via: ${TOP}`, `Via: ${SERVER}`, `Via: ${inward}`]],
     [
-      'when a Via above it cannot be read',
+      'when a Via above it cannot be parsed',
       (inward) => [`Via: ${TOP}`, `Via: ${SERVER}`, 'Via: nonsense', `Via: ${inward}`, `Via: ${CALLER}`],
     ],
     [
-      'when it stands deeper than any request goes',
+      'when it is deeper than the Max-Forwards of any request',
       (inward) => [
         `Via: ${TOP}`,
         ...Array.from({ length: 160 }, () => `Via: ${SERVER}`),

@@ -1,4 +1,5 @@
-// A request of the server on its way out: where it goes (RFC 3261 16.6 item 6, RFC 3263), and what the server is told when it goes nowhere.
+// Requests of the server to outside parties: the destination (RFC 3261 16.6 item 6, RFC 3263), and the answer to the
+// server when there is no destination.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { FakeDns } from '../../../fake/dns.ts';
@@ -8,7 +9,7 @@ import { answered, cleanUp, from, fromServer, inward, outward, type Rig, rig } f
 
 cleanUp();
 
-/** A SIP element that listens for TCP connections; `phones` are the connections it got. */
+/** A SIP element that accepts TCP connections; `phones` are its accepted connections. */
 async function tcpServer(farm: FakeFarm, address: string, port = 5060): Promise<TcpPhone[]> {
   const phones: TcpPhone[] = [];
   await farm.network.listenTcp({ address, port }, (stream) => phones.push(new TcpPhone(stream)));
@@ -37,7 +38,7 @@ describe('a request of the server goes by UDP', () => {
     });
   }
 
-  test('under the same branch each time, and for its CANCEL and ACK', async () => {
+  test('with the same branch each time, also for its CANCEL and ACK', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const via = 'SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKone';
@@ -50,7 +51,7 @@ describe('a request of the server goes by UDP', () => {
   });
 });
 
-describe('a request of the server that can go nowhere', () => {
+describe('a request of the server without a usable destination', () => {
   for (const [name, uri, status] of [
     ['an unspecified address', 'sip:0.0.0.0', 503],
     ['a multicast address', 'sip:224.0.1.75', 503],
@@ -58,11 +59,11 @@ describe('a request of the server that can go nowhere', () => {
     ['the broadcast address', 'sip:255.255.255.255', 503],
     ['a multicast maddr', 'sip:192.0.2.7;maddr=224.0.1.75', 503],
     ['IPv6 without a listener of it', 'sip:[2001:db8::7]', 503],
-    ['a transport nobody has', 'sip:192.0.2.7;transport=sctp', 503],
-    ['TLS, which this member does not speak', 'sips:192.0.2.7', 400],
+    ['a transport without a listener', 'sip:192.0.2.7;transport=sctp', 503],
+    ['TLS, which this member does not have', 'sips:192.0.2.7', 400],
     ['a telephone number without a Route', 'tel:+1-201-555-0123', 400],
     ['another scheme', 'http://192.0.2.7', 400],
-    ['a name that is none', 'sip:x_-..example', 503],
+    ['an invalid name', 'sip:x_-..example', 503],
   ] as const) {
     test(`is answered ${status}: ${name}`, async () => {
       const edge = await rig();
@@ -73,20 +74,20 @@ describe('a request of the server that can go nowhere', () => {
     });
   }
 
-  test('is answered 483 with Max-Forwards 0', async () => {
+  test('is answered 483 when Max-Forwards is 0', async () => {
     const edge = await rig();
     const text = fromServer(edge, { method: 'INVITE', uri: 'sip:192.0.2.7', maxForwards: '0' });
     assert.equal((await answered(edge, text)).status, 483);
   });
 
-  test('an ACK is not answered', async () => {
+  test('is not answered when it is an ACK', async () => {
     const edge = await rig();
     for (const uri of ['sip:0.0.0.0', 'tel:+1']) edge.server.send(fromServer(edge, { method: 'ACK', uri }));
     await edge.farm.settle();
     assert.equal(edge.server.responses.length, 0);
   });
 
-  test('goes on with a telephone number when a Route says where', async () => {
+  test('goes to its Route when the Request-URI is a telephone number', async () => {
     const edge = await rig();
     const gateway = await edge.farm.phone('192.0.2.80');
     const headers = ['Route: <sip:192.0.2.80;lr>'];
@@ -98,7 +99,7 @@ describe('a request of the server that can go nowhere', () => {
     assert.equal(got.uri, 'tel:+1-201-555-0123');
   });
 
-  test('the answer goes to the port it was sent from when its Via asks by rport, else to that of the Via', async () => {
+  test('is answered at its source port when its Via asks for that by rport, else at the port of the Via', async () => {
     const edge = await rig();
     const worker = await edge.farm.phone('10.0.0.1', 5071);
     const text = fromServer(edge, { method: 'INVITE', uri: 'tel:+1' });
@@ -114,7 +115,7 @@ describe('a request of the server that can go nowhere', () => {
 describe('a request of the server to a TCP target', () => {
   const uri = 'sip:bob@192.0.2.7:5090;transport=tcp';
 
-  test('opens a connection, and uses it again; what comes back comes home', async () => {
+  test("opens a connection and uses it again, and the peer's messages return to the server", async () => {
     const edge = await rig();
     const phones = await tcpServer(edge.farm, '192.0.2.7', 5090);
     for (const callId of ['one', 'two']) edge.server.send(fromServer(edge, { method: 'INVITE', uri, callId }));
@@ -137,7 +138,7 @@ describe('a request of the server to a TCP target', () => {
     );
   });
 
-  test('opens another one when the first is closed', async () => {
+  test('opens a new connection after the first has closed', async () => {
     const edge = await rig();
     const phones = await tcpServer(edge.farm, '192.0.2.7', 5090);
     edge.server.send(fromServer(edge, { method: 'OPTIONS', uri }));
@@ -152,7 +153,7 @@ describe('a request of the server to a TCP target', () => {
     );
   });
 
-  test('is answered 503 when nobody listens there', async () => {
+  test('is answered 503 when no listener accepts the connection', async () => {
     const edge = await rig();
     const reply = await answered(edge, fromServer(edge, { method: 'INVITE', uri }));
     assert.equal(reply.status, 503);
@@ -169,8 +170,11 @@ describe('a request of the server to a TCP target', () => {
   });
 });
 
-describe('a request of the server to a flow that is gone is answered 430 (RFC 5626 11.4) when the client is behind a NAT', () => {
-  /** Registers a TCP phone whose connection member `holder` holds, and returns the Path its server got. */
+describe('a request of the server to a lost flow is answered 430 (RFC 5626 11.4) when the client is behind a NAT', () => {
+  /**
+   * Registers a TCP phone whose connection member `holder` has. Returns the phone and the Path that its server
+   * received.
+   */
   async function registered({ farm, server, member }: Rig, holder: number): Promise<{ phone: TcpPhone; path: string }> {
     farm.choose = () => farm.member(holder);
     const phone = await farm.tcpPhone('192.0.2.7');
@@ -181,8 +185,8 @@ describe('a request of the server to a flow that is gone is answered 430 (RFC 56
   }
 
   for (const [name, holder] of [
-    ['here', 1],
-    ['at another member', 2],
+    ['when this member had the connection', 1],
+    ['when another member had the connection', 2],
   ] as const) {
     test(name, async () => {
       const edge = await rig({ members: 2 });
@@ -208,7 +212,7 @@ describe('a request of the server to a flow that is gone is answered 430 (RFC 56
     });
   }
 
-  test('when the member that held it is gone', async () => {
+  test('when the member of the connection has left', async () => {
     const edge = await rig({ members: 2 });
     const { farm } = edge;
     const { path } = await registered(edge, 2);
@@ -221,7 +225,7 @@ describe('a request of the server to a flow that is gone is answered 430 (RFC 56
     );
   });
 
-  test('when the member that held it has started anew', async () => {
+  test('when the member of the connection has restarted', async () => {
     const edge = await rig({ members: 2 });
     const { farm, server } = edge;
     const { path } = await registered(edge, 2);
@@ -232,7 +236,7 @@ describe('a request of the server to a flow that is gone is answered 430 (RFC 56
     assert.equal(server.responses[0]?.status, 430);
   });
 
-  test('an ACK is dropped, and a datagram flow is never gone', async () => {
+  test('except an ACK, which is dropped, and except to a datagram flow, which is never lost', async () => {
     const edge = await rig({ members: 2 });
     const { farm, server } = edge;
     const { phone, path } = await registered(edge, 1);
@@ -252,14 +256,14 @@ describe('a request of the server to a flow that is gone is answered 430 (RFC 56
   });
 });
 
-describe('a request of the server to a name', () => {
+describe('a request of the server to a domain name', () => {
   let dns: FakeDns;
   before(async () => {
     dns = await FakeDns.start();
   });
   after(() => dns.close());
 
-  test('goes where NAPTR, SRV and A lead', async () => {
+  test('goes to the address that NAPTR, SRV and A give', async () => {
     dns.set('NAPTR', 'naptr.test', [
       { order: 1, preference: 1, flags: 's', services: 'SIP+D2T', regexp: '', replacement: '_sip._tcp.naptr.test' },
     ]);
@@ -272,7 +276,7 @@ describe('a request of the server to a name', () => {
     assert.equal(phones[0]?.got[0]?.uri, 'sip:bob@naptr.test');
   });
 
-  test('goes by SRV, and by the lower priority', async () => {
+  test('goes to the SRV target with the lowest priority', async () => {
     dns.set('SRV', '_sip._udp.srv.test', [
       { priority: 2, weight: 1, port: 5060, target: 'other.srv.test' },
       { priority: 1, weight: 1, port: 5066, target: 'host.srv.test' },
@@ -283,13 +287,13 @@ describe('a request of the server to a name', () => {
     const phone = await edge.farm.phone('192.0.2.7', 5066);
     edge.server.send(fromServer(edge, { method: 'INVITE', uri: 'sip:bob@srv.test' }));
     await edge.farm.outside(() => phone.got.length > 0);
-    // The second request needs no question.
+    // The second request needs no DNS query.
     const asked = dns.questions.length;
     await outward(edge, phone, fromServer(edge, { method: 'INVITE', uri: 'sip:bob@srv.test' }));
     assert.equal(dns.questions.length, asked);
   });
 
-  test('goes to one of equal servers, INVITE and CANCEL of a call to the same, calls to both', async () => {
+  test('goes to one of several equal servers: INVITE and CANCEL of a call to the same one, different calls to both', async () => {
     dns.set(
       'SRV',
       '_sip._udp.equal.test',
@@ -309,7 +313,7 @@ describe('a request of the server to a name', () => {
     assert.equal(new Set(calls.flatMap((each) => [...each])).size, calls[0]!.size + calls[1]!.size);
   });
 
-  test('goes by A alone when it has a port', async () => {
+  test('goes by the A record alone when it has a port', async () => {
     dns.set('A', 'plain.test', ['192.0.2.7']);
     const edge = await rig({ resolver: [dns.server] });
     const phone = await edge.farm.phone('192.0.2.7', 5080);
@@ -321,7 +325,7 @@ describe('a request of the server to a name', () => {
     );
   });
 
-  test('waits, and goes in the order it came: INVITE, its retransmission, CANCEL', async () => {
+  test('waits, and goes in the order of arrival: INVITE, its retransmission, CANCEL', async () => {
     dns.set('A', 'slow.test', ['192.0.2.7']);
     const edge = await rig({ resolver: [dns.server] });
     const phone = await edge.farm.phone('192.0.2.7');
@@ -337,7 +341,7 @@ describe('a request of the server to a name', () => {
     assert.equal(phone.got[0]?.text, phone.got[1]?.text);
   });
 
-  test('keeps its route and body while it waits, whatever comes meanwhile', async () => {
+  test('keeps its route and body while it waits, whatever other packets come meanwhile', async () => {
     dns.set('A', 'later.test', ['192.0.2.7']);
     const edge = await rig({ resolver: [dns.server] });
     const phone = await edge.farm.phone('192.0.2.7');
@@ -353,7 +357,7 @@ describe('a request of the server to a name', () => {
     assert.deepEqual([got?.callId, got?.body, got?.all('Route')], ['waits', 'the body', ['<sip:later.test;lr>']]);
   });
 
-  test('is answered 503 when there is no such name, and an ACK is not', async () => {
+  test('is answered 503 when the name does not exist, but an ACK is not answered', async () => {
     const edge = await rig({ resolver: [dns.server] });
     edge.server.send(fromServer(edge, { method: 'ACK', uri: 'sip:bob@missing.test' }));
     edge.server.send(fromServer(edge, { method: 'INVITE', uri: 'sip:bob@missing.test' }));
@@ -385,11 +389,11 @@ describe('a request of the server to a name', () => {
     assert.equal(edge.member.drops('service-busy'), 1);
   });
 
-  test('gives its room back: what waits for names is bounded at one time, not in all', async () => {
+  test('releases its space: the limit counts the requests that wait at one time, not all requests', async () => {
     const edge = await rig({ resolver: [dns.server] });
     const phone = await edge.farm.phone('192.0.2.7');
     const body = 'x'.repeat(60_000);
-    // 150 of 60,000 octets are more than half of what may wait.
+    // 150 requests of 60,000 octets are more than half of the space for waiting requests.
     for (const round of [1, 2]) {
       dns.set('A', `round-${round}.test`, ['192.0.2.7']);
       for (let i = 0; i < 150; i++)
@@ -399,7 +403,7 @@ describe('a request of the server to a name', () => {
     assert.equal(phone.got.length, 300);
   });
 
-  test('the server itself may be a name, and is not ready before it is found', async () => {
+  test('may lead to a server that is itself a name; the member is ready only after that name is resolved', async () => {
     dns.set('A', 'server.test', ['10.0.0.1']);
     const edge = await rig({ resolver: [dns.server], service: { server: 'sip:server.test:5070' } });
     const phone = await edge.farm.phone('192.0.2.7');

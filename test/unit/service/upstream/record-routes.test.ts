@@ -1,4 +1,5 @@
-// Record-Route (RFC 3261 16.6 item 4, double: RFC 5658) and Path (RFC 3327, RFC 5626): what brings later requests back.
+// Record-Route (RFC 3261 16.6 item 4, double: RFC 5658) and Path (RFC 3327, RFC 5626), which lead later requests back
+// to the farm.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parameterOf, userOf } from '../../../fake/sip.ts';
@@ -11,8 +12,8 @@ const CLIENT_SIDE_UDP = /^<sip:sf[0-9a-v]+@198\.51\.100\.1:5060;lr>$/;
 const CLIENT_SIDE_TCP = /^<sip:sf[0-9a-v]+@198\.51\.100\.1:5060;transport=tcp;lr>$/;
 const OWNER = { kind: 'dialog', member: 1, incarnation: 0 };
 
-describe('an INVITE from a client gets two Record-Route, the server side on top', () => {
-  test('by UDP from an open address: both name the owner', async () => {
+describe('an INVITE from a client gets two Record-Route values, the server side on top,', () => {
+  test('that both name the owner when it comes by UDP from an open address', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const invite = await inward(edge, phone, from(phone, { method: 'INVITE' }));
@@ -24,7 +25,7 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.deepEqual(tokenIn(edge.member, second), OWNER);
   });
 
-  test('above those that were there', async () => {
+  test('above the existing ones', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const text = from(phone, { method: 'INVITE', headers: ['Record-Route: <sip:p2;lr>', 'Record-Route: <sip:p1;lr>'] });
@@ -33,7 +34,7 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.deepEqual(routes.slice(2), ['<sip:p2;lr>', '<sip:p1;lr>']);
   });
 
-  test('by TCP: the server side carries the connection, the client side its transport', async () => {
+  test('with the connection on the server side and its transport on the client side when it comes by TCP', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
     const invite = await inward(edge, phone, from(phone, { method: 'INVITE' }));
@@ -46,7 +47,7 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.deepEqual(tokenIn(edge.member, second), OWNER);
   });
 
-  test('by UDP behind a NAT, when the client asks for rport: the server side carries its public address', async () => {
+  test('with the public address on the server side when it comes by UDP behind a NAT and asks for rport', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('203.0.113.9', 33333);
     const via = 'SIP/2.0/UDP 192.168.1.5:5060;branch=z9hG4bKnat;rport';
@@ -58,7 +59,7 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.deepEqual(tokenIn(edge.member, second), OWNER);
   });
 
-  test('a source port that the Via does not name is a NAT too', async () => {
+  test('with the flow when the source port differs from that of the Via, which shows a NAT', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const via = 'SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKnat;rport';
@@ -66,7 +67,7 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.equal(tokenIn(edge.member, top).flow, '192.0.2.7:40001');
   });
 
-  test('rport alone, with the address in the Via true, needs no flow', async () => {
+  test('without a flow when it has rport and the address in the Via is true', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const text = from(phone, { method: 'INVITE', via: viaOf(phone, 'rport;branch=z9hG4bKtrue') });
@@ -74,7 +75,7 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.deepEqual(tokenIn(edge.member, top), OWNER);
   });
 
-  test('with two listeners alike the server side carries the flow, so that the BYE leaves by the one the client uses', async () => {
+  test("with the flow on the server side when two listeners are alike, so that the BYE leaves by the client's listener", async () => {
     const listeners = [
       { name: 'edge', transport: 'udp', bind: '198.51.100.1:5060' },
       { name: 'edge-b', transport: 'udp', bind: '198.51.100.2:5060' },
@@ -85,7 +86,7 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
     assert.equal(tokenIn(edge.member, invite.all('Record-Route')[0] ?? '').kind, 'datagramFlow');
   });
 
-  test('with answer: ingress the server side carries the flow at the ingress member, also of an open address', async () => {
+  test('with the flow at the ingress member on the server side with answer: ingress, also for an open address', async () => {
     const edge = await rig({ members: 3, answer: 'ingress' });
     const { farm } = edge;
     const phone = await farm.phone('192.0.2.7');
@@ -102,8 +103,8 @@ describe('an INVITE from a client gets two Record-Route, the server side on top'
   });
 });
 
-describe('which requests get Record-Route', () => {
-  test('NOTIFY does, outside of a dialog and inside: the first one makes the dialog of a subscription (RFC 6665 4.3)', async () => {
+describe('Record-Route', () => {
+  test('is in a NOTIFY outside and inside of a dialog: the first one makes the dialog of a subscription (RFC 6665 4.3)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     for (const toTag of ['', 'bob']) {
@@ -115,7 +116,7 @@ describe('which requests get Record-Route', () => {
   });
 
   for (const method of ['INVITE', 'SUBSCRIBE', 'REFER']) {
-    test(`${method} outside of a dialog does, inside it does not`, async () => {
+    test(`is in ${method} outside of a dialog and not inside`, async () => {
       const edge = await rig();
       const phone = await edge.farm.phone('192.0.2.7');
       assert.equal((await inward(edge, phone, from(phone, { method }))).all('Record-Route').length, 2);
@@ -126,7 +127,7 @@ describe('which requests get Record-Route', () => {
   }
 
   for (const method of ['OPTIONS', 'MESSAGE', 'PUBLISH', 'CANCEL', 'INFO', 'X-NEW']) {
-    test(`${method} does not`, async () => {
+    test(`is not in ${method}`, async () => {
       const edge = await rig();
       const phone = await edge.farm.phone('192.0.2.7');
       const request = await inward(edge, phone, from(phone, { method }));
@@ -135,7 +136,7 @@ describe('which requests get Record-Route', () => {
   }
 });
 
-describe('REGISTER gets one Path with the flow to the client, and no Record-Route', () => {
+describe('REGISTER gets one Path with the flow to the client and no Record-Route', () => {
   test('by UDP', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 5062);
@@ -151,7 +152,7 @@ describe('REGISTER gets one Path with the flow to the client, and no Record-Rout
     assert.deepEqual(register.all('Record-Route'), []);
   });
 
-  test('by TCP, at the member that holds the connection, whichever owns the registration', async () => {
+  test('by TCP, with the member that has the connection, whichever member owns the registration', async () => {
     const edge = await rig({ members: 3 });
     const { farm } = edge;
     farm.choose = () => farm.member(3);
@@ -165,8 +166,8 @@ describe('REGISTER gets one Path with the flow to the client, and no Record-Rout
   });
 });
 
-describe('an INVITE from the server gets two Record-Route, the client side on top', () => {
-  test('to an address: both name the owner', async () => {
+describe('an INVITE from the server gets two Record-Route values, the client side on top,', () => {
+  test('that both name the owner when it goes to an address', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const invite = await outward(edge, phone, fromServer(edge, { method: 'INVITE', uri: 'sip:bob@192.0.2.7' }));
@@ -177,7 +178,7 @@ describe('an INVITE from the server gets two Record-Route, the client side on to
     assert.deepEqual([tokenIn(edge.member, top), tokenIn(edge.member, second)], [OWNER, OWNER]);
   });
 
-  test('along the Path of a registration: the server side carries the flow on', async () => {
+  test('with the flow on the server side when it follows the Path of a registration', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const { address } = phone.at;
@@ -202,7 +203,7 @@ describe('an INVITE from the server gets two Record-Route, the client side on to
     assert.equal(invite.uri, 'sip:bob@192.168.1.5');
   });
 
-  test('to a TCP connection: the client side says tcp, the server side carries the connection', async () => {
+  test('with tcp on the client side and the connection on the server side when it goes to a TCP connection', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
     const register = await inward(edge, phone, from(phone, { method: 'REGISTER', headers: ['Supported: path'] }));
@@ -218,7 +219,7 @@ describe('an INVITE from the server gets two Record-Route, the client side on to
     assert.match(invite.one('Via'), /^SIP\/2\.0\/TCP 198\.51\.100\.1:5060;branch=z9hG4bKsf/);
   });
 
-  test('a REGISTER of the server gets neither Record-Route nor Path', async () => {
+  test('and a REGISTER from the server gets neither Record-Route nor Path', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const register = await outward(edge, phone, fromServer(edge, { method: 'REGISTER', uri: 'sip:192.0.2.7' }));
@@ -226,9 +227,9 @@ describe('an INVITE from the server gets two Record-Route, the client side on to
   });
 });
 
-describe('the route set of a dialog leads both ends through the farm (RFC 3261 12.1)', () => {
+describe('the route set of a dialog leads both parties through the farm (RFC 3261 12.1)', () => {
   for (const by of ['UDP', 'TCP'] as const) {
-    test(`of a call from a client by ${by}`, async () => {
+    test(`in a call from a client by ${by}`, async () => {
       const edge = await rig();
       const { farm, server } = edge;
       const phone = by === 'UDP' ? await farm.phone('192.0.2.7') : await farm.tcpPhone('192.0.2.7');

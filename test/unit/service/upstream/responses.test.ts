@@ -1,4 +1,4 @@
-// The way back of responses, in both directions: only by what the farm itself has written.
+// Responses in both directions: they follow only the values that the farm itself has written.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keyring } from '../../../../src/ownership/keyring.ts';
@@ -15,7 +15,7 @@ const BRANCH = /z9hG4bKsf[0-9a-v]+/;
 const FLOW = /;sf=(sf[0-9a-v]+)/;
 
 describe('a response of the server', () => {
-  test('loses our Via and goes to the source port when the client asks by rport', async () => {
+  test("loses the farm's Via and goes to the source port when the client asks for rport", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('203.0.113.9', 33333);
     const via = 'SIP/2.0/UDP 192.168.1.5:5060;branch=z9hG4bKb;rport';
@@ -26,7 +26,7 @@ describe('a response of the server', () => {
     ]);
   });
 
-  test('goes to the port of the Via when the client does not ask by rport (RFC 3261 18.2.2)', async () => {
+  test('goes to the port of the Via when the client does not ask for rport (RFC 3261 18.2.2)', async () => {
     const edge = await rig();
     const sender = await edge.farm.phone('192.0.2.7', 40001);
     const listener = await edge.farm.phone('192.0.2.7', 5060);
@@ -35,7 +35,7 @@ describe('a response of the server', () => {
     assert.equal(sender.got.length, 0);
   });
 
-  test('never goes where the Via points with maddr, received or another host', async () => {
+  test("ignores maddr, received and a foreign host in the client's Via", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 5060);
     const victim = await edge.farm.phone('192.0.2.99', 5060);
@@ -49,7 +49,7 @@ describe('a response of the server', () => {
     assert.equal(victim.got.length, 0);
   });
 
-  test('comes through as 100, 180, 200, 404 and 699, each with its body', async () => {
+  test('passes as 100, 180, 200, 404 and 699, each with its body', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const invite = await inward(edge, phone, from(phone, { method: 'INVITE' }));
@@ -60,7 +60,7 @@ describe('a response of the server', () => {
     }
   });
 
-  test('finds the client although the server joins all Via into one line', async () => {
+  test('reaches the client although the server joins all Via values in one line', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const invite = await inward(edge, phone, from(phone, { method: 'OPTIONS' }));
@@ -70,7 +70,7 @@ describe('a response of the server', () => {
     assert.deepEqual((await outward(edge, phone, joined.text)).all('Via'), invite.all('Via').slice(1));
   });
 
-  test('goes by the connection the request came by', async () => {
+  test('goes by the connection of the request', async () => {
     const edge = await rig();
     const [one, two] = [await edge.farm.tcpPhone('192.0.2.7'), await edge.farm.tcpPhone('192.0.2.7')];
     const of1 = await inward(edge, one, from(one, { method: 'OPTIONS', callId: 'one' }));
@@ -79,13 +79,13 @@ describe('a response of the server', () => {
     assert.equal((await answer(edge, one, of1, 200)).callId, 'one');
   });
 
-  test('is dropped as flow-lost when the connection is closed', async () => {
+  test('is dropped as flow-lost when the connection has closed', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
     const request = await inward(edge, phone, from(phone, { method: 'INVITE' }));
     phone.close();
     await edge.farm.settle();
-    // Until something is sent, a client that is gone looks like one that has shut its sending half.
+    // Before the first write, a closed connection looks like a connection whose client has shut its sending half.
     for (const [status, drops] of [
       [180, 0],
       [200, 1],
@@ -96,7 +96,7 @@ describe('a response of the server', () => {
     }
   });
 
-  test('reaches a client that has shut its sending half, and a request does not: 430', async () => {
+  test('reaches a client that has shut its sending half, but a request does not and is answered 430', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
     const behindNat = ['Supported: path', 'Contact: <sip:alice@192.168.1.7:5060;transport=tcp>'];
@@ -152,16 +152,16 @@ describe('a response of the server', () => {
     ['folded', (via: string) => via.replaceAll(';', '\r\n ; ').replaceAll('=', '=\r\n ')],
     ['in another order', (via: string) => via.replace(/(;branch=[^;]+)(;sf=[^;]+)/, '$2$1')],
     [
-      'with others between them',
+      'with other parameters between them',
       (via: string) => via.replace(';branch', ';x=";sf=no";sfx=1;branch').replace(';sf', ';y;sf'),
     ],
-    ['with a semicolon behind the last', (via: string) => `${via};`],
+    ['with a semicolon behind the last one', (via: string) => `${via};`],
     [
       'with blanks in the protocol and before the port',
       (via: string) => via.replace('SIP/2.0/UDP', 'SIP / 2.0 / udp').replace(':5062', ' : 5062'),
     ],
   ] as const) {
-    test(`finds the client with the parameters of our Via ${name} (RFC 3261 7.3.1, 25.1)`, async () => {
+    test(`reaches the client when the parameters of the farm's Via are ${name} (RFC 3261 7.3.1, 25.1)`, async () => {
       const edge = await rig();
       const phone = await edge.farm.phone('192.0.2.7');
       const request = await inward(edge, phone, from(phone, { method: 'OPTIONS' }));
@@ -191,7 +191,7 @@ describe('a response of the server', () => {
 });
 
 describe('the service port', () => {
-  /** Sends `text` to the service port of the member from `phone`. */
+  /** Sends `text` from `phone` to the service port of the member. */
   async function atService({ farm, member }: Rig, address: string, text: string): Promise<FakeMember> {
     const stranger = await farm.phone(address, 5099);
     stranger.send(text, { address: '10.0.0.1', port: 5062 });
@@ -199,7 +199,7 @@ describe('the service port', () => {
     return member;
   }
 
-  test('takes no request and no response of a stranger', async () => {
+  test('accepts neither requests nor responses of a stranger', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const request = await inward(edge, phone, from(phone, { method: 'OPTIONS' }));
@@ -212,7 +212,7 @@ describe('the service port', () => {
     assert.deepEqual([phone.got.length, other.got.length], [0, 0]);
   });
 
-  test('takes from whom service.allow names, and then from nobody else', async () => {
+  test('accepts only the sources in service.allow, if it is set', async () => {
     const edge = await rig({ service: { allow: ['10.1.0.0/16'] } });
     const phone = await edge.farm.phone('192.0.2.7');
     const text = fromServer(edge, { method: 'OPTIONS', uri: 'sip:x@192.0.2.7' });
@@ -238,7 +238,7 @@ describe('the service port', () => {
     assert.equal(edge.member.drops('bad-response'), 1);
   });
 
-  test('takes keep-alives in silence', async () => {
+  test('accepts keep-alives without an answer', async () => {
     const edge = await rig();
     edge.server.send('\r\n\r\n');
     edge.server.send('');
@@ -249,7 +249,7 @@ describe('the service port', () => {
 });
 
 describe('a response of a client', () => {
-  test('loses our Via and goes to the server, every octet of the rest as it was', async () => {
+  test("loses the farm's Via and goes to the server with all other octets unchanged", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const request = await outward(edge, phone, fromServer(edge, { method: 'INVITE', uri: 'sip:b@192.0.2.7' }));
@@ -260,7 +260,7 @@ describe('a response of a client', () => {
     assert.equal(edge.server.responses.at(-1)?.text, text.replace(line, ''));
   });
 
-  test('goes to the port the server has sent from, when its Via asks for that by rport', async () => {
+  test("goes to the server's source port when the server's Via asks for that by rport", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const worker = await edge.farm.phone('10.0.0.1', 5071);
@@ -276,7 +276,7 @@ describe('a response of a client', () => {
     );
   });
 
-  test("goes to the port of the server's Via when it does not ask by rport (RFC 3261 18.2.2)", async () => {
+  test("goes to the port of the server's Via when it does not ask for rport (RFC 3261 18.2.2)", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const worker = await edge.farm.phone('10.0.0.1', 5071);
@@ -292,7 +292,11 @@ describe('a response of a client', () => {
   });
 
   for (const [name, reason, change] of [
-    ['that is none of our requests', 'stray-response', (text: string) => text.replace(BRANCH, 'z9hG4bKother')],
+    [
+      'when its branch belongs to no request of the farm',
+      'stray-response',
+      (text: string) => text.replace(BRANCH, 'z9hG4bKother'),
+    ],
     [
       'with a forged branch',
       'forged-token',
@@ -304,7 +308,7 @@ describe('a response of a client', () => {
       (text: string) => text.replace(BRANCH, `z9hG4bK${mintToken(KEYS, TokenKind.dialog, 1, 0)}`),
     ],
     [
-      'to a probe of a life before',
+      'to a probe of an earlier incarnation',
       'stale-token',
       (text: string) =>
         text.replace(BRANCH, `z9hG4bK${mintToken(KEYS, TokenKind.transaction, 1, 9, new Uint8Array(8))}`),
@@ -320,7 +324,7 @@ describe('a response of a client', () => {
     });
   }
 
-  test('comes home through any member', async () => {
+  test('reaches the server through any member', async () => {
     const edge = await rig({ members: 3 });
     const { farm, server } = edge;
     const phone = await farm.phone('192.0.2.7');
@@ -334,7 +338,7 @@ describe('a response of a client', () => {
   });
 });
 
-test('a phone keeps its answers apart by the branch it chose', async () => {
+test('a phone can match its responses by the branch that it chose', async () => {
   const edge = await rig();
   const phone = await edge.farm.phone('192.0.2.7');
   const first = await inward(edge, phone, from(phone, { method: 'OPTIONS', via: viaOf(phone, 'branch=z9hG4bKA') }));

@@ -1,4 +1,4 @@
-// One member with its SIP server and phones, for the tests of this folder; and words for what they check.
+// One member with its SIP server and phones for the tests of this folder, and helpers for common checks.
 import assert from 'node:assert/strict';
 import { afterEach } from 'node:test';
 import { FakeFarm, type FakeMember, type FakeServer, type FarmOptions, type Phone } from '../../../fake/farm.ts';
@@ -6,7 +6,7 @@ import { Message, type RequestParts, request, respond } from '../../../fake/sip.
 
 const farms: FakeFarm[] = [];
 
-/** Stops what `rig` has started: call it once in each test file. */
+/** Stops all parts that `rig` has started. Each test file calls it once. */
 export function cleanUp(): void {
   afterEach(async () => {
     for (const farm of farms.splice(0)) await farm.stop();
@@ -28,17 +28,17 @@ export async function rig(options: FarmOptions = {}): Promise<Rig> {
 
 let branches = 0;
 
-/** The Via of a phone; a new branch unless one is given. */
+/** Returns the Via of a phone, with a new branch unless one is given. */
 export function viaOf(phone: Phone, parameters = `branch=z9hG4bKphone${++branches}`): string {
   return `SIP/2.0/${phone.transport} ${phone.at.address}:${phone.at.port};${parameters}`;
 }
 
-/** A request of a phone to bob. */
+/** Returns a request of a phone to bob. */
 export function from(phone: Phone, parts: Partial<RequestParts> & { readonly method: string }): string {
   return request({ uri: 'sip:bob@example.org', via: viaOf(phone), callId: `call-${++branches}`, ...parts });
 }
 
-/** Sends a phone's request and returns what the server gets of it. */
+/** Sends a phone's request and returns the request that the server receives. */
 export async function inward(rig: Rig, phone: Phone, text: string): Promise<Message> {
   const before = rig.server.requests.length;
   phone.send(text);
@@ -47,7 +47,7 @@ export async function inward(rig: Rig, phone: Phone, text: string): Promise<Mess
   return rig.server.last;
 }
 
-/** Sends a phone's request and returns the one answer it gets; nothing reaches the server. */
+/** Sends a phone's request and returns the only answer; the server receives nothing. */
 export async function refused(rig: Rig, phone: Phone, text: string): Promise<Message> {
   const before = rig.server.requests.length;
   const answers = phone.got.length;
@@ -58,7 +58,7 @@ export async function refused(rig: Rig, phone: Phone, text: string): Promise<Mes
   return phone.got.at(-1)!;
 }
 
-/** A request of the server itself. */
+/** Returns a request of the server itself. */
 export function fromServer(
   rig: Rig,
   parts: Partial<RequestParts> & { readonly method: string; readonly uri: string },
@@ -68,7 +68,7 @@ export function fromServer(
   return request({ via, callId: `out-${++branches}`, ...parts });
 }
 
-/** Sends a request of the server and returns what the phone gets of it. */
+/** Sends a request of the server and returns the request that the phone receives. */
 export async function outward(rig: Rig, phone: Phone, text: string): Promise<Message> {
   const before = phone.got.length;
   rig.server.send(text);
@@ -77,7 +77,7 @@ export async function outward(rig: Rig, phone: Phone, text: string): Promise<Mes
   return phone.got.at(-1)!;
 }
 
-/** Sends a request of the server and returns the one answer the server gets. */
+/** Sends a request of the server and returns the only answer that the server receives. */
 export async function answered(rig: Rig, text: string): Promise<Message> {
   const before = rig.server.responses.length;
   rig.server.send(text);
@@ -86,12 +86,12 @@ export async function answered(rig: Rig, text: string): Promise<Message> {
   return rig.server.responses.at(-1)!;
 }
 
-/** Has the server answer `message` and returns what the phone gets. */
+/** Lets the server answer `message` and returns the response that the phone receives. */
 export async function answer(rig: Rig, phone: Phone, message: Message, status: number): Promise<Message> {
   return outward(rig, phone, respond(message, status, { toTag: 'bob' }));
 }
 
-/** What the token in `text` says: its kind, and the flow it carries. */
+/** Returns the contents of the token in `text`: its kind and its flow. */
 export function tokenIn(
   member: FakeMember,
   text: string,
@@ -109,7 +109,7 @@ export function tokenIn(
   };
 }
 
-/** The text of a received message changed: `change` gets the text. */
+/** Returns the message with its text changed by `change`. */
 export function changed(message: Message, change: (text: string) => string): Message {
   const text = change(message.text);
   assert.notEqual(text, message.text, 'the change changes something');
