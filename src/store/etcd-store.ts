@@ -6,8 +6,9 @@ import { SipfarmError } from '../base/errors.ts';
 import { Backoff } from './backoff.ts';
 import { type EncodedWrite, encodeWrites } from './commit-check.ts';
 import { type EtcdAccess, EtcdConnection, etcdFault, reasonOf, withoutCredentials } from './etcd-connection.ts';
-import { EtcdWatch, type Listing } from './etcd-watch.ts';
-import type { Entry, Lease, PrefixWatch, Store, Write } from './store.ts';
+import { EtcdFollow } from './etcd-follow.ts';
+import type { Entry, Lease, PrefixWatch, Store, StoreEvent, Write } from './store.ts';
+import { watchWhole } from './whole-prefix.ts';
 
 /** Values of the label `operation` of sipfarm_store_request_seconds. */
 export type StoreOperation = 'get' | 'list' | 'commit' | 'grant' | 'keepalive' | 'revoke';
@@ -82,7 +83,11 @@ export class EtcdStore implements Store {
   }
 
   async list(prefix: string): Promise<readonly Entry[]> {
-    return (await this.#list(prefix, this.#requests)).entries;
+    let entries: Entry[] = [];
+    await this.#list(prefix, this.#requests, (page, first) => {
+      entries = first ? [...page] : entries.concat(page);
+    });
+    return entries;
   }
 
   async page(prefix: string, after: string, most: number): Promise<readonly Entry[]> {
@@ -123,22 +128,25 @@ export class EtcdStore implements Store {
   }
 
   watch(prefix: string, onChange: (entries: readonly Entry[]) => void, onStale?: () => void): PrefixWatch {
-    const watch = new EtcdWatch({
+    return watchWhole(this, prefix, onChange, onStale);
+  }
+
+  follow(prefix: string, onEvent: (event: StoreEvent) => void): PrefixWatch {
+    const follow = new EtcdFollow({
       clock: this.#options.clock,
       random: this.#random,
       connection: this.#watching,
       range: this.#range(prefix),
-      list: () => this.#list(prefix, this.#watching),
+      list: (onPage) => this.#list(prefix, this.#watching, onPage),
       decode: (kv) => this.#decode(kv),
       relistMs: this.#options.relistMs ?? RELIST_MS,
-      onChange,
-      onStale: onStale ?? (() => {}),
+      onEvent,
     });
-    this.#watches.add(watch);
+    this.#watches.add(follow);
     return {
       close: () => {
-        this.#watches.delete(watch);
-        watch.close();
+        this.#watches.delete(follow);
+        follow.close();
       },
     };
   }
@@ -169,10 +177,18 @@ export class EtcdStore implements Store {
     };
   }
 
-  async #list(prefix: string, connection: EtcdConnection): Promise<Listing> {
+  /**
+   * Lists a prefix in pages of one revision, and resolves with it. Begins again, with `first` true, when that revision
+   * has been compacted meanwhile.
+   */
+  async #list(
+    prefix: string,
+    connection: EtcdConnection,
+    onPage: (entries: readonly Entry[], first: boolean) => void,
+  ): Promise<bigint> {
     for (let listings = 1; ; listings++) {
       try {
-        return await this.#listOnce(prefix, connection);
+        return await this.#listOnce(prefix, connection, onPage);
       } catch (error) {
         if (!(error instanceof Compacted)) throw error;
         if (listings === MAX_LISTINGS) throw new SipfarmError('SF_STORE_REFUSED', `${prefix}: ${error.message}`);
@@ -180,9 +196,12 @@ export class EtcdStore implements Store {
     }
   }
 
-  async #listOnce(prefix: string, connection: EtcdConnection): Promise<Listing> {
+  async #listOnce(
+    prefix: string,
+    connection: EtcdConnection,
+    onPage: (entries: readonly Entry[], first: boolean) => void,
+  ): Promise<bigint> {
     const { key, range_end } = this.#range(prefix);
-    const entries: Entry[] = [];
     let start = key;
     let revision: string | undefined;
     for (;;) {
@@ -194,10 +213,13 @@ export class EtcdStore implements Store {
           ...(revision && { revision }),
         }),
       );
+      onPage(
+        answer.kvs.map((kv) => this.#decode(kv)),
+        revision === undefined,
+      );
       revision ??= answer.header.revision;
-      for (const kv of answer.kvs) entries.push(this.#decode(kv));
       const last = answer.kvs.at(-1);
-      if (!answer.more || !last) return { entries, revision: BigInt(revision) };
+      if (!answer.more || !last) return BigInt(revision);
       start = Buffer.concat([last.key, Buffer.of(0)]);
     }
   }

@@ -3,7 +3,8 @@
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import { encodeWrites } from './commit-check.ts';
-import type { Entry, Lease, PrefixWatch, Store, Write } from './store.ts';
+import type { Entry, Lease, PrefixWatch, Store, StoreEvent, Write } from './store.ts';
+import { watchWhole } from './whole-prefix.ts';
 
 interface Held {
   readonly json: string;
@@ -58,6 +59,16 @@ export class MemoryFarm {
 
   readAll(prefix: string): readonly Entry[] {
     return this.readPage(prefix, '', Number.POSITIVE_INFINITY);
+  }
+
+  /** Keys that start with `prefix`, in no order. */
+  keys(prefix: string): readonly string[] {
+    return [...this.#held.keys()].filter((key) => key.startsWith(prefix));
+  }
+
+  /** Revision of the last change. */
+  get revision(): bigint {
+    return this.#revision;
   }
 
   readPage(prefix: string, after: string, most: number): readonly Entry[] {
@@ -164,7 +175,7 @@ export class MemoryStore implements Store {
   readonly kind = 'memory';
   readonly places = [];
   readonly #farm: MemoryFarm;
-  readonly #watches = new Set<MemoryWatch>();
+  readonly #follows = new Set<MemoryFollow>();
   #cut = false;
   #closed = false;
 
@@ -208,27 +219,28 @@ export class MemoryStore implements Store {
   }
 
   watch(prefix: string, onChange: (entries: readonly Entry[]) => void, onStale?: () => void): PrefixWatch {
-    const watch: MemoryWatch = new MemoryWatch(prefix, () => {
-      if (!this.up) onStale?.();
-      else onChange(this.#farm.readAll(prefix));
-    });
-    this.#watches.add(watch);
-    watch.wake();
+    return watchWhole(this, prefix, onChange, onStale);
+  }
+
+  follow(prefix: string, onEvent: (event: StoreEvent) => void): PrefixWatch {
+    const follow: MemoryFollow = new MemoryFollow(this.#farm, prefix, () => this.up, onEvent);
+    this.#follows.add(follow);
+    follow.wake();
     return {
       close: () => {
-        watch.closed = true;
-        this.#watches.delete(watch);
+        follow.closed = true;
+        this.#follows.delete(follow);
       },
     };
   }
 
   changed(keys: readonly string[]): void {
     if (!this.up) return;
-    for (const watch of this.#watches) if (keys.some((key) => key.startsWith(watch.prefix))) watch.wake();
+    for (const follow of this.#follows) follow.changed(keys);
   }
 
   reachabilityChanged(): void {
-    for (const watch of this.#watches) watch.wake();
+    for (const follow of this.#follows) follow.wake();
   }
 
   /** For tests: cuts off this member alone; its lease runs out. */
@@ -245,30 +257,69 @@ export class MemoryStore implements Store {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const watch of this.#watches) watch.closed = true;
-    this.#watches.clear();
+    for (const follow of this.#follows) follow.closed = true;
+    this.#follows.clear();
     this.#farm.forget(this);
   }
 }
 
-/** Calls its watcher in a later microtask, once for all changes until then. */
-class MemoryWatch {
-  readonly prefix: string;
-  readonly #tell: () => void;
+/** Hands over the changes of a prefix in a later microtask, once for all changes until then. */
+class MemoryFollow {
+  readonly #farm: MemoryFarm;
+  readonly #prefix: string;
+  readonly #isUp: () => boolean;
+  readonly #onEvent: (event: StoreEvent) => void;
+  /** Revision of each key that has been handed over. */
+  readonly #revisions = new Map<string, bigint>();
+  /** Keys to compare; undefined: all. */
+  #changed: Set<string> | undefined;
   #awake = false;
   closed = false;
 
-  constructor(prefix: string, tell: () => void) {
-    this.prefix = prefix;
-    this.#tell = tell;
+  constructor(farm: MemoryFarm, prefix: string, isUp: () => boolean, onEvent: (event: StoreEvent) => void) {
+    this.#farm = farm;
+    this.#prefix = prefix;
+    this.#isUp = isUp;
+    this.#onEvent = onEvent;
   }
 
+  changed(keys: readonly string[]): void {
+    const mine = keys.filter((key) => key.startsWith(this.#prefix));
+    if (mine.length === 0) return;
+    for (const key of mine) this.#changed?.add(key);
+    this.#rouse();
+  }
+
+  /** Compares all keys: the store has been out of reach, or is new. */
   wake(): void {
+    this.#changed = undefined;
+    this.#rouse();
+  }
+
+  #rouse(): void {
     if (this.#awake) return;
     this.#awake = true;
     queueMicrotask(() => {
       this.#awake = false;
-      if (!this.closed) this.#tell();
+      if (!this.closed) this.#handOver();
     });
+  }
+
+  #handOver(): void {
+    if (!this.#isUp()) {
+      this.#onEvent({ type: 'stale' });
+      return;
+    }
+    const { revision } = this.#farm;
+    const keys = this.#changed ?? new Set([...this.#farm.keys(this.#prefix), ...this.#revisions.keys()]);
+    this.#changed = new Set();
+    for (const key of keys) {
+      const entry = this.#farm.read(key);
+      if (entry?.revision === this.#revisions.get(key)) continue;
+      if (entry) this.#revisions.set(key, entry.revision);
+      else this.#revisions.delete(key);
+      this.#onEvent(entry ? { type: 'put', entry } : { type: 'delete', key, revision });
+    }
+    this.#onEvent({ type: 'current', revision });
   }
 }

@@ -39,6 +39,15 @@ export interface Lease {
   revoke(): Promise<void>;
 }
 
+/** One event of a followed prefix. Revisions are those of the store. */
+export type StoreEvent =
+  | { readonly type: 'put'; readonly entry: Entry }
+  | { readonly type: 'delete'; readonly key: string; readonly revision: bigint }
+  /** With all events up to here the prefix is whole: after the first listing, each batch of changes, and each recovery. */
+  | { readonly type: 'current'; readonly revision: bigint }
+  /** The events so far may be out of date, until the next `current`. */
+  | { readonly type: 'stale' };
+
 /** A running watch. */
 export interface PrefixWatch {
   close(): void;
@@ -74,6 +83,12 @@ export interface Store {
    * entries may be out of date from now on.
    */
   watch(prefix: string, onChange: (entries: readonly Entry[]) => void, onStale?: () => void): PrefixWatch;
+  /**
+   * Follows a prefix by its single changes, for prefixes too large to hand over whole. Calls `onEvent` with every key,
+   * in pages, then with `current`, and from then on with each change. After a cut or a compaction it compares a new
+   * listing with the revisions that it has handed over, and sends only the differences.
+   */
+  follow(prefix: string, onEvent: (event: StoreEvent) => void): PrefixWatch;
   /** True while requests succeed; false after one has finally failed. */
   readonly up: boolean;
   close(): Promise<void>;

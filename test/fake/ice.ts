@@ -133,6 +133,10 @@ export class IcyStore implements Store {
       () => this.#ice.timer(key, () => onStale?.()),
     );
   }
+  follow(prefix: string, onEvent: Parameters<Store['follow']>[1]): PrefixWatch {
+    // Each event has a key of its own: none takes the place of another.
+    return this.#store.follow(prefix, (event) => this.#ice.timer({}, () => onEvent(event)));
+  }
   close(): Promise<void> {
     return this.#store.close();
   }

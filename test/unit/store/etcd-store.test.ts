@@ -10,9 +10,9 @@ import { after, afterEach, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { EtcdConnection } from '../../../src/store/etcd-connection.ts';
+import { EtcdFollow } from '../../../src/store/etcd-follow.ts';
 import { EtcdStore, type EtcdStoreOptions } from '../../../src/store/etcd-store.ts';
-import { EtcdWatch } from '../../../src/store/etcd-watch.ts';
-import type { Entry } from '../../../src/store/store.ts';
+import type { Entry, StoreEvent } from '../../../src/store/store.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeEtcd, Wire, withoutEtcd } from '../../fake/etcd.ts';
 import { until } from '../../fake/until.ts';
@@ -204,6 +204,35 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.equal(stale, 1);
   });
 
+  it('sends a follower only the differences after a cut, also when the history is compacted', async () => {
+    const between = await wire();
+    const store = open('follow', [between.url]);
+    const direct = open('follow', [etcd.url]);
+    const keys = Array.from({ length: 120 }, (_, n) => ({ key: `f/${n}`, value: n }));
+    await direct.commit(keys.slice(0, 60));
+    await direct.commit(keys.slice(60));
+    const events: StoreEvent[] = [];
+    const count = (type: StoreEvent['type']): number => events.filter((event) => event.type === type).length;
+    store.follow('f/', (event) => events.push(event));
+    await until(() => count('current') === 1);
+    assert.deepEqual([count('put'), count('delete')], [120, 0]);
+    between.cut();
+    await until(() => count('stale') === 1);
+    events.length = 0;
+    await direct.commit([
+      { key: 'f/1', value: 'changed' },
+      { key: 'f/2', value: undefined },
+      { key: 'f/new', value: 'new' },
+    ]);
+    for (let n = 0; n < 20; n++) await direct.commit([{ key: 'other', value: n }]);
+    const { revision } = (await direct.get('other'))!;
+    await etcd.ctl('compact', String(revision));
+    between.mend();
+    await until(() => count('current') === 1);
+    const texts = events.map((event) => (event.type === 'put' ? event.entry.key : event.type));
+    assert.deepEqual(texts.sort(), ['current', 'delete', 'f/1', 'f/new']);
+  });
+
   it('updates a watch when the missed history is compacted', async () => {
     const between = await wire();
     const store = open('compacted', [between.url]);
@@ -275,16 +304,18 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     const { revision } = (await store.get('x'))!;
     const changes: unknown[] = [];
     let stale = 0;
-    const watch = new EtcdWatch({
+    const watch = new EtcdFollow({
       clock,
       random: () => 0.5,
       connection,
       range: { key: Buffer.from('/sipfarm/quiet/v1/w/'), range_end: Buffer.from('/sipfarm/quiet/v1/w0') },
-      list: async () => ({ entries: [], revision }),
+      list: async () => revision,
       decode: ({ key, value, mod_revision }) => ({ key: `${key}`, value: `${value}`, revision: BigInt(mod_revision) }),
       relistMs: 300_000,
-      onChange: (entries) => changes.push(valuesOf(entries)),
-      onStale: () => stale++,
+      onEvent: (event) => {
+        if (event.type === 'put') changes.push(event.entry.value);
+        else if (event.type === 'stale') stale++;
+      },
     });
     closing.push(async () => watch.close());
     await until(() => answers >= 1);
@@ -292,10 +323,10 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
       clock.advance(5000);
       await until(() => answers >= 1 + pulse);
     }
-    assert.deepEqual([streams, stale, changes], [1, 0, [[]]]);
+    assert.deepEqual([streams, stale, changes], [1, 0, []]);
     await store.commit([{ key: 'w/a', value: 1 }]);
-    await until(() => changes.length === 2);
-    assert.deepEqual(changes[1], ['1']);
+    await until(() => changes.length === 1);
+    assert.deepEqual(changes, ['1']);
   });
 
   it('lists a watched prefix again regularly, without a report when nothing has changed', async () => {

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { afterEach, describe, it } from 'node:test';
 import type { EtcdConnection } from '../../../src/store/etcd-connection.ts';
-import { EtcdWatch } from '../../../src/store/etcd-watch.ts';
-import type { Entry } from '../../../src/store/store.ts';
+import { EtcdFollow } from '../../../src/store/etcd-follow.ts';
+import type { Entry, PrefixWatch, StoreEvent } from '../../../src/store/store.ts';
+import { watchWhole } from '../../../src/store/whole-prefix.ts';
 import { FakeClock } from '../../fake/clock.ts';
 
 interface Written {
@@ -47,7 +48,7 @@ class Stream extends EventEmitter {
 
 describe('the watch of etcd', () => {
   let clock: FakeClock;
-  let watch: EtcdWatch;
+  let watch: PrefixWatch;
 
   afterEach(async () => {
     watch.close();
@@ -71,24 +72,35 @@ describe('the watch of etcd', () => {
     };
     const renewed: unknown[] = [];
     const connection = { client: { watchClient }, renew: (client: unknown) => renewed.push(client) };
-    watch = new EtcdWatch({
+    const options = {
       clock,
       random: () => 0.5,
       connection: connection as unknown as EtcdConnection,
       range: { key: Buffer.from('k'), range_end: Buffer.from('l') },
-      list: async () => {
+      list: async (onPage: (entries: readonly Entry[]) => void) => {
         if (held.refuse) throw new Error('no answer');
         const entries = held.listing.map((one) => {
           const [key = '', value = '', revision = ''] = one.split(/[=@]/);
           return { key, value, revision: BigInt(revision) };
         });
-        return { entries, revision: held.revision };
+        onPage(entries);
+        return held.revision;
       },
-      decode: (kv) => ({ key: kv.key.toString(), value: kv.value.toString(), revision: BigInt(kv.mod_revision) }),
+      decode: (kv: { key: Buffer; value: Buffer; mod_revision: string }) => ({
+        key: kv.key.toString(),
+        value: kv.value.toString(),
+        revision: BigInt(kv.mod_revision),
+      }),
       relistMs: 300_000,
-      onChange: (entries) => told.push(entries.map(text).join(' ')),
-      onStale: () => told.push('stale'),
-    });
+    };
+    const follow = (_: string, onEvent: (event: StoreEvent) => void): PrefixWatch =>
+      new EtcdFollow({ ...options, onEvent });
+    watch = watchWhole(
+      { follow },
+      'k',
+      (entries) => told.push(entries.map(text).join(' ')),
+      () => told.push('stale'),
+    );
     await clock.pass(0);
     await clock.pass(0);
     return { streams, told, held, renewed };

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { systemClock } from '../../../src/base/clock.ts';
 import { EtcdStore } from '../../../src/store/etcd-store.ts';
 import { MemoryFarm } from '../../../src/store/memory-store.ts';
-import { type Entry, MAX_WRITES, type Store } from '../../../src/store/store.ts';
+import { type Entry, MAX_WRITES, type Store, type StoreEvent } from '../../../src/store/store.ts';
 import { FakeEtcd, withoutEtcd } from '../../fake/etcd.ts';
 
 interface Kind {
@@ -65,6 +65,38 @@ class Heard {
         this.#wake = resolve;
       });
     }
+  }
+}
+
+/** Records the events of a follower, and lets a test wait for those of one batch, up to `current`. */
+class Followed {
+  readonly #batches: string[][] = [];
+  #events: string[] = [];
+  #wake: () => void = () => {};
+  /** The last `current`. */
+  last: { readonly revision: bigint } | undefined;
+
+  readonly onEvent = (event: StoreEvent): void => {
+    if (event.type === 'put') this.#events.push(`put ${event.entry.key}`);
+    else if (event.type === 'delete') this.#events.push(`delete ${event.key}`);
+    else if (event.type === 'current') {
+      this.last = event;
+      this.#batches.push(this.#events);
+      this.#events = [];
+      this.#wake();
+    }
+  };
+
+  get waiting(): number {
+    return this.#batches.length + this.#events.length;
+  }
+
+  async batch(): Promise<string[]> {
+    while (this.#batches.length === 0)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    return this.#batches.shift()!;
   }
 }
 
@@ -307,6 +339,72 @@ for (const kind of [memoryKind(), etcdKind()]) {
         last.map((entry) => entry.key),
         ['w/b', 'w/c'],
       );
+    });
+
+    it('sends a follower every key, then only single changes with their revisions', async () => {
+      fresh();
+      await store.commit([
+        { key: 'f/a', value: 1 },
+        { key: 'f/b', value: 1 },
+        { key: 'other', value: 1 },
+      ]);
+      const followed = new Followed();
+      store.follow('f/', followed.onEvent);
+      assert.deepEqual(await followed.batch(), ['put f/a', 'put f/b']);
+      const writer = another();
+      await writer.commit([{ key: 'other', value: 2 }]);
+      await writer.commit([{ key: 'f/b', value: 2 }]);
+      assert.deepEqual(await followed.batch(), ['put f/b']);
+      assert.equal(followed.last?.revision, (await store.get('f/b'))?.revision);
+      await writer.commit([
+        { key: 'f/a', value: undefined },
+        { key: 'f/c', value: 3 },
+      ]);
+      assert.deepEqual((await followed.batch()).sort(), ['delete f/a', 'put f/c']);
+      assert.deepEqual(followed.last?.revision, (await store.get('f/c'))?.revision);
+    });
+
+    it('keeps a follower equal to the store, for any writes in any order', async () => {
+      const writes = fc.array(
+        fc.record({ key: fc.constantFrom('f/a', 'f/b', 'f/c', 'g'), value: fc.constantFrom(undefined, 1, 2) }),
+        { maxLength: 12 },
+      );
+      await fc.assert(
+        fc.asyncProperty(writes, async (all) => {
+          fresh();
+          const table = new Map<string, unknown>();
+          const revisions: bigint[] = [];
+          const followed = new Followed();
+          store.follow('f/', (event) => {
+            if (event.type === 'put') table.set(event.entry.key, event.entry.value);
+            else if (event.type === 'delete') table.delete(event.key);
+            else if (event.type === 'current') revisions.push(event.revision);
+            followed.onEvent(event);
+          });
+          for (const { key, value } of all) await store.commit([{ key, value }]);
+          await store.commit([{ key: 'f/end', value: 'end' }]);
+          while (table.get('f/end') !== 'end') await followed.batch();
+          const stored = (await store.list('f/')).map(({ key, value }) => [key, value]);
+          assert.deepEqual([...table].sort(), stored);
+          assert.deepEqual(
+            revisions,
+            [...revisions].sort((a, b) => (a < b ? -1 : 1)),
+          );
+        }),
+        { numRuns: 15 },
+      );
+    });
+
+    it('sends a closed follower nothing more', async () => {
+      fresh();
+      const [closed, open] = [new Followed(), new Followed()];
+      const follow = store.follow('f/', closed.onEvent);
+      store.follow('f/', open.onEvent);
+      await Promise.all([closed.batch(), open.batch()]);
+      follow.close();
+      await store.commit([{ key: 'f/a', value: 1 }]);
+      assert.deepEqual(await open.batch(), ['put f/a']);
+      assert.equal(closed.waiting, 0);
     });
 
     it('sends a closed watcher nothing more', async () => {

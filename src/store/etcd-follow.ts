@@ -1,47 +1,43 @@
-// Keeps a table of one prefix equal to etcd: lists at revision R, watches from R+1, and lists again after any fault. It
-// uses the bare watch stream: the resume of etcd3's own Watcher can skip a backlog silently.
+// Follows one prefix of etcd by single events: lists at revision R, watches from R+1, and lists again after any fault. It
+// uses the bare watch stream: the resume of etcd3's own Watcher can skip a backlog silently. A new listing is compared
+// with the revisions handed over so far, because the revisions of a restored etcd may have gone back.
 import type { Etcd3, IWatchResponse } from 'etcd3';
 import type { Clock, Timer } from '../base/clock.ts';
 import { Backoff } from './backoff.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
-import type { Entry, PrefixWatch } from './store.ts';
+import type { Entry, PrefixWatch, StoreEvent } from './store.ts';
 
 /** Interval in which the stream must send something; progress requests make it do so. */
 const PULSE_MS = 5000;
 
-export interface Listing {
-  readonly entries: readonly Entry[];
-  /** Revision of the store at which `entries` is the whole prefix. */
-  readonly revision: bigint;
-}
-
-export interface EtcdWatchOptions {
+export interface EtcdFollowOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly connection: EtcdConnection;
   /** First key, and the key after the last, as octets. */
   readonly range: { readonly key: Buffer; readonly range_end: Buffer };
-  readonly list: () => Promise<Listing>;
+  /** Lists the prefix in pages of one revision, and resolves with it. May begin again with a newer revision. */
+  readonly list: (onPage: (entries: readonly Entry[]) => void) => Promise<bigint>;
   readonly decode: (kv: { readonly key: Buffer; readonly value: Buffer; readonly mod_revision: string }) => Entry;
   /** Milliseconds between regular listings: the last protection against lost events. */
   readonly relistMs: number;
-  readonly onChange: (entries: readonly Entry[]) => void;
-  readonly onStale: () => void;
+  readonly onEvent: (event: StoreEvent) => void;
 }
 
 type End = 'lost' | 'relist' | 'closed';
 
-export class EtcdWatch implements PrefixWatch {
-  readonly #options: EtcdWatchOptions;
+export class EtcdFollow implements PrefixWatch {
+  readonly #options: EtcdFollowOptions;
   readonly #backoff: Backoff;
-  #table = new Map<string, Entry>();
+  /** Revision of each key that has been handed over. */
+  readonly #revisions = new Map<string, bigint>();
   #revision = 0n;
   /** True from a listing until the next fault. */
   #fresh = false;
   #closed = false;
   #end: (end: End) => void = () => {};
 
-  constructor(options: EtcdWatchOptions) {
+  constructor(options: EtcdFollowOptions) {
     this.#options = options;
     this.#backoff = new Backoff(options.clock, options.random, 100, 2000);
     void this.#run();
@@ -55,10 +51,11 @@ export class EtcdWatch implements PrefixWatch {
 
   async #run(): Promise<void> {
     while (!this.#closed) {
-      const listing = await this.#options.list().catch(() => undefined);
+      const seen = new Set<string>();
+      const revision = await this.#options.list((entries) => this.#takePage(entries, seen)).catch(() => undefined);
       if (this.#closed) return;
-      if (listing) {
-        this.#load(listing);
+      if (revision !== undefined) {
+        this.#takeListing(revision, seen);
         const end = await this.#follow();
         if (end === 'closed') return;
         if (end === 'relist') continue;
@@ -68,22 +65,35 @@ export class EtcdWatch implements PrefixWatch {
     }
   }
 
-  #load(listing: Listing): void {
-    const same =
-      this.#fresh &&
-      listing.entries.length === this.#table.size &&
-      listing.entries.every((entry) => this.#table.get(entry.key)?.revision === entry.revision);
-    this.#revision = listing.revision;
+  #takePage(entries: readonly Entry[], seen: Set<string>): void {
+    if (this.#closed) return;
+    for (const entry of entries) {
+      seen.add(entry.key);
+      if (this.#revisions.get(entry.key) !== entry.revision) this.#put(entry);
+    }
+  }
+
+  /** The listing at `revision` is complete: what it has not is deleted. */
+  #takeListing(revision: bigint, seen: ReadonlySet<string>): void {
+    for (const key of this.#revisions.keys()) if (!seen.has(key)) this.#delete(key, revision);
+    this.#revision = revision;
     this.#fresh = true;
-    if (same) return;
-    this.#table = new Map(listing.entries.map((entry) => [entry.key, entry]));
-    this.#options.onChange(listing.entries);
+    this.#options.onEvent({ type: 'current', revision });
+  }
+
+  #put(entry: Entry): void {
+    this.#revisions.set(entry.key, entry.revision);
+    this.#options.onEvent({ type: 'put', entry });
+  }
+
+  #delete(key: string, revision: bigint): void {
+    if (this.#revisions.delete(key)) this.#options.onEvent({ type: 'delete', key, revision });
   }
 
   #stale(): void {
     if (!this.#fresh) return;
     this.#fresh = false;
-    this.#options.onStale();
+    this.#options.onEvent({ type: 'stale' });
   }
 
   /**
@@ -134,19 +144,17 @@ export class EtcdWatch implements PrefixWatch {
     return end;
   }
 
-  /** Applies the events of one answer. Ignores an event that is not newer than the table. */
+  /** Takes the events of one answer. Ignores an event that is not newer than those before it. */
   #take(answer: IWatchResponse): void {
     let changed = false;
     for (const { type, kv } of answer.events) {
       const entry = this.#options.decode(kv);
-      if (entry.revision < this.#revision || entry.revision === this.#table.get(entry.key)?.revision) continue;
+      if (entry.revision < this.#revision || entry.revision === this.#revisions.get(entry.key)) continue;
       this.#revision = entry.revision;
       changed = true;
-      if (type === 'Delete') this.#table.delete(entry.key);
-      else this.#table.set(entry.key, entry);
+      if (type === 'Delete') this.#delete(entry.key, entry.revision);
+      else this.#put(entry);
     }
-    if (!changed) return;
-    const entries = [...this.#table.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
-    this.#options.onChange(entries);
+    if (changed) this.#options.onEvent({ type: 'current', revision: this.#revision });
   }
 }
