@@ -1,11 +1,16 @@
 // Collects deletions and insertions over one message, then assembles a fresh Buffer at once. All other octets stay as
 // they are.
+
+import { HeaderName } from './header-name.ts';
+import { HeaderLine, nextHeader } from './headers.ts';
 import { COMMA, skipBlanks } from './octets.ts';
 import type { Scan } from './scan.ts';
 import { ViaOutcome } from './via.ts';
 
 /** Most splices per message. It exceeds the number of header lines that the scanner accepts. */
 export const MAX_SPLICES = 1024;
+
+const line = new HeaderLine();
 
 /** Octets to insert, or text of characters up to U+00FF, one octet each. */
 export type Piece = Uint8Array | string;
@@ -165,6 +170,22 @@ export class Edit {
   /** Inserts a header line (without CRLF) after all others. */
   appendHeader(scan: Scan, line: string): this {
     return this.insert(scan.headersEnd, `${line}\r\n`);
+  }
+
+  /**
+   * Replaces the body and sets Content-Length (RFC 3261 20.14): the first such header gets the new value, and others
+   * are deleted. Adds the header, and the empty line of a datagram, where they are missing. Content-Type stays.
+   */
+  setBody(scan: Scan, body: Piece): this {
+    const { bytes, headersStart, headersEnd, bodyStart, end } = scan;
+    if (scan.contentLengthLines === 0) this.appendHeader(scan, `Content-Length: ${body.length}`);
+    else this.replace(scan.contentLengthStart, scan.contentLengthEnd, String(body.length));
+    if (scan.contentLengthLines > 1)
+      for (let at = headersStart; nextHeader(bytes, at, headersEnd, line); at = line.lineEnd)
+        if (line.name === HeaderName.CONTENT_LENGTH && line.valueStart !== scan.contentLengthStart)
+          this.delete(line.lineStart, line.lineEnd);
+    if (bodyStart === headersEnd) this.insert(bodyStart, '\r\n');
+    return this.replace(bodyStart, end, body);
   }
 }
 

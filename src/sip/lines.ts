@@ -24,6 +24,7 @@ const READ = new Set<HeaderName>([
   HeaderName.CALL_ID,
   HeaderName.CSEQ,
   HeaderName.CONTENT_LENGTH,
+  HeaderName.CONTENT_TYPE,
   HeaderName.MAX_FORWARDS,
   HeaderName.ROUTE,
   HeaderName.CONTACT,

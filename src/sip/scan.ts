@@ -173,6 +173,13 @@ export class Scan {
   maxForwardsEnd = -1;
   /** -1 when absent or unreadable. */
   contentLength = -1;
+  /** The value of the first Content-Length, and the number of such lines; equal values may be repeated. */
+  contentLengthStart = -1;
+  contentLengthEnd = -1;
+  contentLengthLines = 0;
+  /** The value of the first Content-Type, parameters included. */
+  contentTypeStart = -1;
+  contentTypeEnd = -1;
   /** The value of the first Replaces, Join or Target-Dialog header. */
   namedDialogStart = -1;
   namedDialogEnd = -1;
@@ -253,6 +260,11 @@ function reset(scan: Scan, bytes: Buffer, start: number, end: number): void {
   scan.maxForwardsStart = -1;
   scan.maxForwardsEnd = -1;
   scan.contentLength = -1;
+  scan.contentLengthStart = -1;
+  scan.contentLengthEnd = -1;
+  scan.contentLengthLines = 0;
+  scan.contentTypeStart = -1;
+  scan.contentTypeEnd = -1;
   scan.namedDialogStart = -1;
   scan.namedDialogEnd = -1;
   resetVia(scan.via);
@@ -426,6 +438,10 @@ function scanContentLength(bytes: Uint8Array, start: number, end: number, scan: 
   const value = readNumber(bytes, start, end, 0xffffffff);
   if (value < 0 || (scan.contentLength >= 0 && scan.contentLength !== value)) return 'content-length';
   scan.contentLength = value;
+  if (scan.contentLengthLines++ === 0) {
+    scan.contentLengthStart = start;
+    scan.contentLengthEnd = end;
+  }
   return null;
 }
 
@@ -482,6 +498,12 @@ function scanHeader(bytes: Uint8Array, row: number, lineStart: number, scan: Sca
       return scanCseq(bytes, start, end, scan);
     case HeaderName.CONTENT_LENGTH:
       return scanContentLength(bytes, start, end, scan);
+    case HeaderName.CONTENT_TYPE:
+      if (scan.contentTypeStart < 0) {
+        scan.contentTypeStart = start;
+        scan.contentTypeEnd = end;
+      }
+      return null;
     case HeaderName.MAX_FORWARDS:
       if (scan.maxForwardsStart < 0) {
         scan.maxForwardsStart = start;

@@ -226,3 +226,53 @@ test('a message without the empty line (RFC 4475 baddn) can be edited', () => {
   const after = edit.beginScan(scan).appendHeader(scan, 'Z: 1').popVia(scan).apply()!;
   assert.equal(after.toString().endsWith('l: 0\r\nZ: 1\r\n'), true);
 });
+
+describe('the body', () => {
+  /** Body and Content-Length of a message, as a stream would read it. */
+  const read = (bytes: Buffer) => {
+    const { scan, fault } = scanned(bytes, true);
+    return [fault, scan.contentLength, bytes.toString('latin1', scan.bodyStart, scan.end)];
+  };
+
+  for (const [what, headers] of [
+    ['with its length', { 'Content-Length': '4' }],
+    ['with a compact name', { 'Content-Length': undefined, l: '4' }],
+    ['with its length twice', { 'Content-Length': '4', l: '0004' }],
+    ['without a length', { 'Content-Length': undefined }],
+  ] as const)
+    test(`of a message ${what} is replaced, and Content-Length follows`, () => {
+      const { scan } = scanned(options({ ...headers, 'Content-Type': 'application/sdp' }, undefined, 'body'));
+      const after = edit.beginScan(scan).setBody(scan, 'v=0\r\ns=another\r\n').apply()!;
+      assert.deepEqual(read(after), [null, 16, 'v=0\r\ns=another\r\n']);
+      assert.equal(after.toString().match(/^(?:l|content-length)\s*:/gim)?.length, 1);
+      const again = scanned(after).scan;
+      assert.equal(after.toString('latin1', again.contentTypeStart, again.contentTypeEnd), 'application/sdp');
+    });
+
+  test('can be given to a message that has none, also without the empty line', () => {
+    for (const bytes of [options({}), torture('baddn')]) {
+      const { scan } = scanned(bytes);
+      const after = edit.beginScan(scan).setBody(scan, Buffer.from('x=1')).apply()!;
+      assert.deepEqual(read(after).slice(1), [3, 'x=1']);
+    }
+  });
+
+  test('can be taken away', () => {
+    const { scan } = scanned(options({ 'Content-Length': '4' }, undefined, 'body'));
+    assert.deepEqual(read(edit.beginScan(scan).setBody(scan, '').apply()!), [null, 0, '']);
+  });
+
+  test('may be any octets, of any length, and no header changes but Content-Length', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 3000 }), (octets) => {
+        const body = Buffer.from(octets);
+        const { scan } = scanned(options({ Subject: 'kept', 'Content-Length': '4' }, undefined, 'body'));
+        const after = edit.beginScan(scan).setBody(scan, body).apply()!;
+        const found = scanned(after, true).scan;
+        assert.deepEqual(after.subarray(found.bodyStart, found.end), body);
+        const head = after.toString('latin1', 0, found.headersEnd);
+        assert.equal(head.replace(/(Content-Length: )\d+/, '$14'), scan.bytes.toString('latin1', 0, scan.headersEnd));
+      }),
+    );
+  });
+});
