@@ -4,23 +4,12 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import type { Registry } from 'prom-client';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
-import { isInteger, isObject, isOneOf } from '../base/guards.ts';
-import { parseClusterSettings } from '../config/live.ts';
 import { isLoopback } from '../config/schema.ts';
 import type { Secret } from '../config/secret.ts';
-import { MAX_DEADLINE_SECONDS, ORDER_KINDS } from '../membership/order.ts';
-import type { OrderRequest } from '../orders/order-status.ts';
 import { boundConnections, boundedServer, HTTP_LIMITS, type HttpLimits } from './http-limits.ts';
-import type { AdminApi, OwnerReport } from './status.ts';
-
-/** Sources of the answers of a member. */
-interface MemberAnswers {
-  readonly api: AdminApi;
-  readonly registry: Registry;
-}
+import { ADMIN_ROUTES, type AdminRequest, type MemberAnswers, Reply } from './routes.ts';
 
 /** Routes of another program that uses this server. */
 interface OwnAnswers {
@@ -54,10 +43,6 @@ export interface Answer {
 
 /** Octets of the largest body: the cluster-wide settings have some hundred. */
 const BODY_BYTES = 64 * 1024;
-/** Call-IDs in practice have fewer than 256 characters. */
-const MAX_CALL_ID = 1024;
-/** Calls in one answer: some MB. */
-export const MAX_LISTED_CALLS = 10_000;
 const OPEN_PATHS: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 
 const STATUS: Partial<Record<ErrorCode, number>> = {
@@ -111,83 +96,18 @@ function guard(app: FastifyInstance, token: Secret | undefined): void {
   });
 }
 
-function wanted(request: FastifyRequest, name: string, longest: number): string {
-  const value = (request.query as Record<string, unknown>)[name];
-  if (typeof value === 'string' && value !== '' && value.length <= longest) return value;
-  throw new SipfarmError('SF_USAGE', `the query must hold ${name} once, with 1 to ${longest} characters`);
-}
-
-function wantedLimit(limit: unknown): number {
-  const value = Number(limit);
-  if (typeof limit === 'string' && /^\d{1,9}$/.test(limit) && value >= 1 && value <= MAX_LISTED_CALLS) return value;
-  throw new SipfarmError('SF_USAGE', `limit must be a number from 1 to ${MAX_LISTED_CALLS}`);
-}
-
-/**
- * Returns the owner of a call from tables in memory, and its record from the store. Leaves the record out when the
- * store does not answer.
- */
-async function ownerReport(api: AdminApi, callId: string): Promise<OwnerReport> {
-  const answer = api.owner(callId);
-  try {
-    return { ...answer, record: await api.recordOf(callId), recordKnown: true };
-  } catch (error) {
-    const silent = error instanceof SipfarmError && (STATUS[error.code] === 503 || STATUS[error.code] === 502);
-    if (!silent) throw error;
-    return { ...answer, record: null, recordKnown: false };
-  }
-}
-
-function addRoutes(app: FastifyInstance, { api, registry }: MemberAnswers): void {
-  app.get('/livez', async () => ({ live: true }));
-  app.get('/readyz', async (_request, reply) => {
-    const readiness = api.ready();
-    return reply.code(readiness.ready ? 200 : 503).send(readiness);
-  });
-  app.get('/metrics', async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()));
-  app.get('/v1/farm', async () => api.farm());
-  app.get('/v1/members', async () => ({ members: api.members(), absent: api.absent() }));
-  app.get('/v1/peers', async () => ({ peers: api.peers() }));
-  app.get('/v1/view', async () => ({ view: api.view() ?? null }));
-  app.get('/v1/calls', async (request) => {
-    const { limit, all } = request.query as Readonly<Record<string, unknown>>;
-    if (limit === undefined) return api.calls();
-    return { ...api.calls(), ...(await api.callList(wantedLimit(limit), all !== undefined)) };
-  });
-  app.get('/v1/owner', async (request) => ownerReport(api, wanted(request, 'callId', MAX_CALL_ID)));
-  app.get('/v1/decode', async (request) => api.decode(wanted(request, 'text', 8192)));
-  app.get('/v1/config', async () => ({ config: await api.getConfig() }));
-  app.put('/v1/config', { bodyLimit: BODY_BYTES }, async (request) => {
-    const settings = parseClusterSettings(request.body);
-    await api.putConfig(settings);
-    return { config: settings };
-  });
-}
-
-function addOrderRoutes(app: FastifyInstance, { orders }: AdminApi): void {
-  const idOf = (request: FastifyRequest): string => (request.params as { readonly id: string }).id;
-  app.get('/v1/orders', async () => ({ orders: orders.all() }));
-  app.get('/v1/orders/:id', async (request) => orders.status(idOf(request)));
-  app.post('/v1/orders/:id', async (request) => orders.give(idOf(request), wantedOrder(request.body)));
-  app.delete('/v1/orders/:id', async (request) => {
-    const kinds = wanted(request, 'order', 64).split(',');
-    if (kinds.every((kind) => isOneOf(kind, ORDER_KINDS))) return orders.lift(idOf(request), kinds);
-    throw new SipfarmError('SF_USAGE', `order must name some of ${ORDER_KINDS.join(',')}`);
-  });
-  app.delete('/v1/members/:id', async (request) => {
-    const { force } = request.query as Readonly<Record<string, unknown>>;
-    await orders.remove(idOf(request), force === 'true');
-    return { removed: idOf(request) };
-  });
-}
-
-function wantedOrder(body: unknown): OrderRequest {
-  const { order, deadlineSeconds } = (isObject(body) ? body : {}) as Readonly<Record<string, unknown>>;
-  if (!isOneOf(order, ORDER_KINDS))
-    throw new SipfarmError('SF_USAGE', `order must be one of ${ORDER_KINDS.join(', ')}`);
-  if (deadlineSeconds === undefined) return { order };
-  if (order === 'drain' && isInteger(deadlineSeconds, 0, MAX_DEADLINE_SECONDS)) return { order, deadlineSeconds };
-  throw new SipfarmError('SF_USAGE', `deadlineSeconds goes with a drain and is 0 to ${MAX_DEADLINE_SECONDS}`);
+function addRoutes(app: FastifyInstance, of: MemberAnswers): void {
+  for (const { method, path, answer } of ADMIN_ROUTES)
+    app.route({
+      method,
+      url: path,
+      handler: async ({ query, params, body }, reply) => {
+        const given = await answer(of, { query, params, body } as AdminRequest);
+        if (!(given instanceof Reply)) return given;
+        if (given.type !== undefined) reply.type(given.type);
+        return reply.code(given.status).send(given.body);
+      },
+    });
 }
 
 /**
@@ -243,10 +163,7 @@ export class AdminServer {
     guard(this.#app, options.token);
     demandJson(this.#app);
     if ('routes' in options) options.routes(this.#app);
-    else {
-      addRoutes(this.#app, options);
-      addOrderRoutes(this.#app, options.api);
-    }
+    else addRoutes(this.#app, options);
     answerErrors(this.#app, options.log);
   }
 

@@ -3,8 +3,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { SocketAddress } from 'node:net';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { MAX_LISTED_CALLS } from '../admin/admin-server.ts';
 import { decode } from '../admin/decode.ts';
+import { MAX_LISTED_CALLS } from '../admin/routes.ts';
 import type { AbsentSummary, CallList, FarmSummary, MemberSummary, OwnerReport } from '../admin/status.ts';
 import type { BalancerKind } from '../balancer/render.ts';
 import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';

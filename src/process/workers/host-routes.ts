@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Answer, Question } from '../../admin/admin-server.ts';
-import type { CallList, OwnerAnswer, OwnerReport } from '../../admin/status.ts';
+import { ADMIN_ROUTES, Reply } from '../../admin/routes.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { Host, WorkerSummary } from './host.ts';
 import { mergeMetrics } from './metrics-page.ts';
@@ -32,54 +32,51 @@ function send(reply: FastifyReply, answer: Answer | null): FastifyReply {
   return reply.code(answer.status).type(answer.type).send(answer.body);
 }
 
-function parsed<T>(answers: readonly { readonly answer: Answer | null }[]): T[] {
-  return answers.flatMap(({ answer }) => (answer?.status === 200 ? [JSON.parse(answer.body) as T] : []));
+/** Routes that the host answers by itself. */
+function ownRoutes(app: FastifyInstance, host: Asked, registry: Registry): void {
+  app.get('/livez', async () => ({ live: true }));
+  app.get('/readyz', async (_request, reply) => {
+    const readiness = await host.ready();
+    return reply.code(readiness.ready ? 200 : 503).send(readiness);
+  });
+  app.get('/metrics', async (_request, reply) => {
+    const answers = await host.askAll({ method: 'GET', url: '/metrics' });
+    const pages = answers.flatMap(({ answer }) => (answer?.status === 200 ? [answer.body] : []));
+    return reply.type(registry.contentType).send(mergeMetrics([await registry.metrics(), ...pages]));
+  });
+  app.get('/v1/workers', async () => ({ workers: host.workers }));
 }
 
-/** Merges the calls of several workers, oldest first. */
-function joined(lists: readonly Partial<CallList>[], limit: number): CallList {
-  const calls = lists.flatMap((list) => list.calls ?? []).sort((a, b) => (a.since < b.since ? -1 : 1));
-  return { calls: calls.slice(0, limit), more: calls.length > limit || lists.some(({ more }) => more) };
+/** Returns the answer that `join` makes of those of all workers, or the refusal of one. Throws SF_NO_WORKER. */
+async function joined(host: Asked, request: FastifyRequest, join: (answers: unknown[]) => unknown): Promise<unknown> {
+  const answers = (await host.askAll(questionOf(request))).flatMap(({ answer }) => (answer ? [answer] : []));
+  const good = answers.filter(({ status }) => status === 200);
+  const wrong = answers.find(({ status }) => status === 400) ?? (good.length === 0 ? answers[0] : undefined);
+  if (wrong) return new Reply(wrong.status, wrong.body, wrong.type);
+  if (good.length === 0) throw noWorker();
+  return join(good.map(({ body }) => JSON.parse(body) as unknown));
 }
 
-/** Returns the routes. `registry`: the host's own counters. */
+/** Returns the routes of the host, built from those of a member. `registry`: the host's own counters. */
 export function hostRoutes(host: Asked, registry: Registry): (app: FastifyInstance) => void {
   return (app) => {
-    app.get('/livez', async () => ({ live: true }));
-    app.get('/readyz', async (_request, reply) => {
-      const readiness = await host.ready();
-      return reply.code(readiness.ready ? 200 : 503).send(readiness);
-    });
-    app.get('/metrics', async (_request, reply) => {
-      const answers = await host.askAll({ method: 'GET', url: '/metrics' });
-      const pages = answers.flatMap(({ answer }) => (answer?.status === 200 ? [answer.body] : []));
-      return reply.type(registry.contentType).send(mergeMetrics([await registry.metrics(), ...pages]));
-    });
-    app.get('/v1/workers', async () => ({ workers: host.workers }));
-    app.get('/v1/calls', async (request, reply) => {
-      const one = wantedWorker(request, host.workers);
-      if (one !== undefined) return send(reply, await host.askOne(questionOf(request), one));
-      const { limit, all } = request.query as { readonly limit?: string; readonly all?: unknown };
-      // Calls of every member are in the store, and each worker can read them.
-      if (all !== undefined) return send(reply, await host.askOne(questionOf(request), undefined));
-      const answers = await host.askAll(questionOf(request));
-      const good = parsed<{ readonly owned: number } & Partial<CallList>>(answers);
-      const wrong = answers.find(({ answer }) => answer?.status === 400)?.answer;
-      if (wrong) return send(reply, wrong);
-      if (good.length === 0) throw noWorker();
-      const owned = good.reduce((sum, each) => sum + each.owned, 0);
-      return limit === undefined ? { owned } : { owned, ...joined(good, Number(limit)) };
-    });
-    app.get('/v1/owner', async (request, reply) => {
-      const answer = await host.askOne(questionOf(request), wantedWorker(request, host.workers));
-      if (answer?.status !== 200 || 'worker' in (request.query as object)) return send(reply, answer);
-      // `heldHere` is about this host, not about one of its processes.
-      const others = parsed<OwnerAnswer>(await host.askAll(questionOf(request)));
-      const first = JSON.parse(answer.body) as OwnerReport;
-      return { ...first, heldHere: first.heldHere || others.some(({ heldHere }) => heldHere) };
-    });
-    app.all('/v1/*', async (request, reply) =>
-      send(reply, await host.askOne(questionOf(request), wantedWorker(request, host.workers))),
-    );
+    ownRoutes(app, host, registry);
+    const askOne = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> =>
+      send(reply, await host.askOne(questionOf(request), wantedWorker(request, host.workers)));
+    for (const { method, path, merge } of ADMIN_ROUTES) {
+      if (merge === 'own' || merge === 'one') continue;
+      app.route({
+        method,
+        url: path,
+        handler: async (request, reply) => {
+          const how = merge(request.query as Readonly<Record<string, unknown>>);
+          if (how === 'one' || wantedWorker(request, host.workers) !== undefined) return askOne(request, reply);
+          const answer = await joined(host, request, how);
+          return answer instanceof Reply ? reply.code(answer.status).type(answer.type!).send(answer.body) : answer;
+        },
+      });
+    }
+    // All others, also those that no member has: any worker answers them.
+    app.all('/v1/*', askOne);
   };
 }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AdminServer, type Answer, type Question } from '../../../../src/admin/admin-server.ts';
+import { ADMIN_ROUTES } from '../../../../src/admin/routes.ts';
 import { makeLog } from '../../../../src/base/log.ts';
 import { makeHostMetrics, makeMetrics, makeRegistry } from '../../../../src/metrics/metrics.ts';
 import type { WorkerSummary } from '../../../../src/process/workers/host.ts';
@@ -138,4 +139,23 @@ test('pages with different families, or none, are merged, too', () => {
     merged,
     '# HELP a A.\n# TYPE a counter\na{w="0"} 1\na{w="1",x="{}"} 3\n\n# HELP b B.\n# TYPE b gauge\nb 2\n',
   );
+});
+
+test('each route of a member is one of the host, too: by itself, by any worker, or by all', async () => {
+  const { asked, get } = setUp(
+    (question) => (question.url === '/metrics' ? null : json({ owned: 1, heldHere: false, calls: [] })),
+    () => json({ owned: 1, heldHere: true, calls: [] }),
+  );
+  const workersOf = async (url: string): Promise<number> => {
+    asked.length = 0;
+    await get(url);
+    return new Set(asked.map(([worker]) => worker)).size;
+  };
+  for (const { method, path, merge } of ADMIN_ROUTES) {
+    if (method !== 'GET' || path === '/metrics') continue;
+    const url = path.replace(':id', 'fe1');
+    const expected = merge === 'own' ? 0 : merge === 'one' || merge({}) === 'one' ? 1 : 2;
+    assert.equal(await workersOf(url), expected, url);
+  }
+  assert.equal(await workersOf('/v1/calls?all=1&limit=5'), 1);
 });
