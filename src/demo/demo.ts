@@ -1,5 +1,5 @@
-// `sipfarm demo`: a farm in one process on loopback. An embedded stateless balancer gives every packet to another member. The owner of a call answers
-// it, and the terminal shows how many packets each member received, relayed and owned.
+// `sipfarm demo`: a farm in one process on loopback. An embedded stateless balancer gives every packet to another
+// member. The owner of a call answers it. The terminal shows how many packets each member received, relayed and handled.
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
@@ -18,9 +18,9 @@ import { type Frontend, SprayBalancer } from './spray-balancer.ts';
 export interface DemoOptions {
   /** 1-16. */
   readonly members: number;
-  /** Of the balancer on 127.0.0.1, UDP and TCP. 0 = a free one. */
+  /** Port of the balancer on 127.0.0.1, UDP and TCP. 0 = a free one. */
   readonly port: number;
-  /** Left out: the memory store. */
+  /** URL of etcd. Left out: the memory store. */
   readonly etcd?: string;
 }
 
@@ -62,7 +62,7 @@ export class Demo {
     this.#balancer = new SprayBalancer(context.network, { address: ADDRESS, port: options.port });
   }
 
-  /** Where SIP clients send to. */
+  /** Port for SIP clients. */
   get port(): number {
     return this.#port;
   }
@@ -80,7 +80,7 @@ export class Demo {
     try {
       const vip = await this.#balancer.start();
       this.#port = vip.local.port;
-      // By port, so that demos side by side do not mix in one etcd, and demos one after the other leave one farm there.
+      // Named by port: simultaneous demos do not mix in one etcd, and successive demos leave one farm there.
       const farm = `demo-${this.#port}`;
       for (let index = 1; index <= members; index++) {
         const store =

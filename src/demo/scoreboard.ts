@@ -1,4 +1,4 @@
-// What the demo's terminal shows: one line per member, from the same counters that /metrics shows.
+// The table on the demo's terminal: one line per member, from the counters that /metrics shows.
 import type { Clock, Timer } from '../base/clock.ts';
 import type { CellFamily } from '../metrics/counters.ts';
 import type { Metrics } from '../metrics/metrics.ts';
@@ -19,7 +19,7 @@ const PIPE_MS = 5000;
 const HEAD = ['member', 'state', 'received', 'relayed', 'taken over', 'handled', 'calls now', 'calls'];
 const WIDTHS = [8, 10, 10, 10, 11, 10, 10, 10];
 
-/** The sum over the cells of a family whose labels agree with `labels`. */
+/** Returns the sum over the cells of a family whose labels agree with `labels`. */
 export function sum<L extends string>(family: CellFamily<L>, labels: Partial<Record<L, string>> = {}): number {
   let total = 0;
   for (const entry of family.entries()) {
@@ -51,7 +51,7 @@ export class Scoreboard {
     this.#timer?.cancel();
   }
 
-  /** The table as text. */
+  /** Returns the table as text. */
   picture(): string {
     const rows = this.#members.map(({ id, node, metrics }) => [
       id,
@@ -73,7 +73,7 @@ export class Scoreboard {
   #show(): void {
     const picture = this.picture();
     if (picture === this.#shown) return;
-    // On a terminal the picture is drawn over the last one: up as many lines as it had.
+    // On a terminal the table replaces the last one: the cursor goes up by its lines.
     const up = this.#live && this.#shown !== '' ? `\x1b[${this.#shown.split('\n').length}A\x1b[J` : '';
     this.#shown = picture;
     this.#write(`${up}${picture}\n`);

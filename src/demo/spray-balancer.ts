@@ -1,9 +1,10 @@
-// The demo's balancer: stateless and ignorant of SIP. It gives every datagram, and every connection, to another member than the one before.
+// The demo's balancer: stateless and without knowledge of SIP. It gives each datagram and each connection to another
+// member than the one before.
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
 
-/** Where a member takes what the balancer hands it. */
+/** The side of a member that receives packets from the balancer. */
 export interface Frontend {
   datagram(bytes: Buffer, address: string, port: number): void;
   connection(stream: ByteStream): void;
@@ -46,12 +47,12 @@ export class SprayBalancer {
     }
   }
 
-  /** The live members, from now on. */
+  /** Sets the live members. */
   pool(frontends: readonly Frontend[]): void {
     this.#frontends = frontends;
   }
 
-  /** Any member but the last one. */
+  /** Returns any member but the last one. */
   #next(): Frontend | undefined {
     const count = this.#frontends.length;
     this.#last = count < 2 ? 0 : (this.#last + 1 + Math.floor(Math.random() * (count - 1))) % count;

@@ -1,4 +1,4 @@
-// The journal of call records as part of a node: what it is given, and how the calls it has read come back into the call table.
+// The call journal as part of a node. Calls that it reads from the store return to the call table.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
@@ -19,24 +19,24 @@ export interface CallRecoveryOptions {
   readonly routing: RoutingState;
   readonly calls: CallTable;
   readonly mode: RecordsMode;
-  /** True while this member may write nothing. */
+  /** True while this member must not write. */
   readonly isolated: () => boolean;
-  /** A call has been read from its record. */
+  /** Called for each call that was read from its record. */
   readonly onFound: (entry: number, record: CallRecord) => void;
-  /** Asks the store whether this member has its seat. */
+  /** Reads from the store whether this member has its seat. */
   readonly confirmSeat: () => Promise<boolean>;
 }
 
-/** Longest time that a member which stops waits for its last records to be written. */
+/** Milliseconds that a stopping member waits for its last records to be written. */
 const FLUSH_MS = 1000;
 
-/** From the reading of the records until all members know that this one has its seat, and what they had under way is done. */
+/** Milliseconds from the reading of the records until all members have the view with this seat, and have finished earlier work. */
 const LATE_ENDS_MS = 5000;
 
 export class CallRecovery {
   readonly journal: CallJournal;
   readonly #options: CallRecoveryOptions;
-  /** The incarnation whose records have been read. */
+  /** Incarnation whose records have been read. */
   #readAs = 0;
 
   constructor(options: CallRecoveryOptions) {
@@ -59,7 +59,7 @@ export class CallRecovery {
     metrics.sources.callRecordQueue = () => this.journal.waiting;
   }
 
-  /** The member has joined, or joined anew: under a new incarnation it reads which calls are still its own. */
+  /** Called after each join. Under a new incarnation it reads which calls still belong to this member. */
   joined(): void {
     const { incarnation } = this.#options.routing.identity;
     if (incarnation === this.#readAs) return;
@@ -77,12 +77,12 @@ export class CallRecovery {
     void this.journal.regain(take).then(() => {
       if (found === 0) return;
       log.info({ calls: found }, 'calls found again in the store');
-      // Until all others knew the view with this member in it, such calls may have ended elsewhere.
+      // Until all others had the view with this member, such calls may have ended elsewhere.
       clock.after(LATE_ENDS_MS, () => void this.journal.regain(take));
     });
   }
 
-  /** A call that is this member's by its record: from now on the call table and the journal have it. */
+  /** Puts a call into the call table and the journal: by its record it belongs to this member. */
   take(entry: number, record: CallRecord): void {
     const { calls, clock } = this.#options;
     const confirmed = record.state === 'confirmed';
@@ -91,7 +91,7 @@ export class CallRecovery {
     this.#options.onFound(entry, record);
   }
 
-  /** Writes what waits, as far as that is quickly done, and ends. */
+  /** Writes the waiting records within FLUSH_MS, then closes the journal. */
   async stop(): Promise<void> {
     const { clock } = this.#options;
     await new Promise<void>((resolve) => {

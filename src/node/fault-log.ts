@@ -1,17 +1,17 @@
-// Counts what the packet path has thrown all the same as drop `internal-error`, and writes one line per place that can be reported.
+// Counts exceptions of the packet path as drop `internal-error`, and logs one line per place, fit for a bug report.
 import type { Logger } from 'pino';
 import type { Guard, PacketEntrance } from '../base/guard.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { maskedMessage, maskedWords } from '../sip/masked.ts';
 
-/** Where our code lies, as stack frames name it. */
+/** Place of our code, as stack frames name it. */
 const OWN = new URL('..', import.meta.url).href;
-/** Places that get a line. A fault that moves about shall not fill the log. */
+/** Most places that get a line: a fault with changing places must not fill the log. */
 const MAX_PLACES = 64;
 const MAX_FRAMES = 8;
 const MAX_MESSAGE = 1000;
 const MAX_WORDS = 200;
-/** In front of a relay frame, and of a PROXY header of version 2. */
+/** First octets of a relay frame, and of a PROXY header of version 2. */
 const SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
 
 export class FaultLog implements Guard {
@@ -19,7 +19,7 @@ export class FaultLog implements Guard {
   readonly #dropped: Cell;
   readonly #places = new Set<string>();
 
-  /** `dropped`: the cell of drop reason `internal-error`. */
+  /** `dropped`: cell of the drop reason `internal-error`. */
   constructor(log: Logger, dropped: Cell) {
     this.#log = log;
     this.#dropped = dropped;
@@ -45,7 +45,7 @@ export class FaultLog implements Guard {
   }
 }
 
-/** The stack frames in our code, the innermost first, as `Edit.replace (sip/edit.ts:51:13)`. */
+/** Returns the stack frames in our code, the innermost first, as `Edit.replace (sip/edit.ts:51:13)`. */
 function framesOf(error: unknown): readonly string[] {
   if (!(error instanceof Error)) return [];
   const lines = (error.stack ?? '').split('\n').filter((line) => line.startsWith('    at ') && line.includes(OWN));
@@ -53,7 +53,7 @@ function framesOf(error: unknown): readonly string[] {
 }
 
 function shown(bytes: Buffer, start: number, end: number): string {
-  // A frame is a head that says its own length, and a message.
+  // A frame is a head with its own length, then a message.
   const head = bytes.subarray(start, start + SIGNATURE.length).equals(SIGNATURE) && end - start >= 16;
   const from = head ? Math.min(start + 16 + bytes.readUInt16BE(start + 14), end) : start;
   return `${head ? '[head] ' : ''}${maskedMessage(bytes, from, end, MAX_MESSAGE)}`;

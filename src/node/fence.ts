@@ -1,34 +1,37 @@
-// A process that stood still (SIGSTOP, a long stall) may have lost its seat to others and not know it. Until it knows
-// better it acts as nobody's owner: what waited in its sockets is dropped, and comes again to whoever owns it now.
-// So does one that its peers refuse by a newer view, until the store has told it that view.
+// Keeps a member from acting as an owner while it may have lost its seat: after a standstill of the process (SIGSTOP, a
+// long stall), until it has proof of its seat, and after a refusal by a peer with a newer view, until the store has
+// given it that view. It drops the packets that it would own; their retransmissions reach the present owner.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { INTERVAL_MS, SILENCE_MS } from '../relay/prober.ts';
 
-/** Peers begin to count the silence with the last answer they got, which may be one question older than the last moment of life. */
+/** Peers count the silence from the last answer that they got. It may be one probe older than the last moment of life. */
 const STOOD_STILL_MS = SILENCE_MS - INTERVAL_MS;
-/** The store's word is best. Peers are believed when it has not come after so long ... */
+/** The store decides. Without its answer for this time, ms, the peers decide ... */
 const STORE_MS = 1000;
-/** ... and the last view, when nobody says anything. */
+/** ... and without an answer of any peer for this time, ms, the last view does. */
 const NOBODY_MS = 5000;
 
 export interface FenceOptions {
   readonly clock: Clock;
   readonly log: Logger;
-  /** Asks the store whether this member has its seat. Rejects when the store does not answer. */
+  /** Reads from the store whether this member has its seat. Rejects when the store does not answer. */
   readonly confirm: () => Promise<boolean>;
-  /** Whether a peer has refused this member by a newer view than its own. Read per packet. */
+  /** Returns true after a refusal by a peer with a newer view than this member's. Read per packet. */
   readonly evicted: () => boolean;
-  /** What members say that have answered a question asked since `wokeAt`: a majority knows no newer view, one knows a newer, or too few have answered. */
+  /**
+   * Returns the verdict of the members that have answered a probe sent since `wokeAt`. `seated`: a majority has no newer
+   * view. `newer`: one has a newer view. `too few`: less than a majority has answered.
+   */
   readonly witnesses: (wokeAt: number) => 'seated' | 'newer' | 'too few';
 }
 
 export class Fence {
   readonly #options: FenceOptions;
-  /** `clock.now()` from which on the fence is up: when no tick has come by then, this process has stood still. */
+  /** Time (Clock.now) from which the fence is up: without a tick until then, this process has stood still. */
   #until = Number.POSITIVE_INFINITY;
   #tickedAt = 0;
-  /** `clock.now()` of the first tick after it stood still; undefined while the fence is down. */
+  /** Time (Clock.now) of the first tick after the standstill; undefined while the fence is down. */
   #wokeAt: number | undefined;
   #seatLost = false;
   #asking = false;
@@ -38,12 +41,12 @@ export class Fence {
     this.#options = options;
   }
 
-  /** True while this member must not act as owner. Right also in the first moment after it stood still, before any timer has run. */
+  /** True while this member must not act as an owner. Correct from the first moment after a standstill, before any timer has run. */
   get up(): boolean {
     return this.stoodStill || this.#options.evicted();
   }
 
-  /** This process stood still, and does not know yet whether it has its seat. */
+  /** True after a standstill, until the member has proof of its seat. */
   get stoodStill(): boolean {
     return this.#options.clock.now() >= this.#until;
   }
@@ -60,7 +63,7 @@ export class Fence {
     this.#until = Number.POSITIVE_INFINITY;
   }
 
-  /** The member has a seat again, or has joined anew: whoever owns what, the next view says it. */
+  /** Lifts the fence: the member has joined anew, and the next view decides about owners. */
   rejoined(): void {
     if (this.#wokeAt !== undefined) this.#lift('joined again');
   }
@@ -90,16 +93,16 @@ export class Fence {
     const seated = await this.#options.confirm().catch(() => undefined);
     this.#asking = false;
     if (this.#wokeAt === undefined) return;
-    // It has stood still once more since the question: the answer is an old one.
+    // It has stood still once more since the request: the answer is out of date.
     if (this.#wokeAt !== wokeAt) return this.#ask(this.#wokeAt);
     if (seated === true) this.#lift('the store confirms the seat');
     if (seated === false) this.#seatLost = true;
   }
 
   #checkWitnesses(wokeAt: number, now: number): void {
-    // A member that has lost its seat joins anew, and is told so.
+    // A member that has lost its seat joins anew, and `rejoined` follows.
     if (this.#seatLost) return;
-    // The first question after a long sleep may have gone into a connection that had died meanwhile.
+    // The first request after a long standstill may have gone into a dead connection.
     void this.#ask(wokeAt);
     if (now - wokeAt < STORE_MS) return;
     const said = this.#options.witnesses(wokeAt);
@@ -109,7 +112,7 @@ export class Fence {
 
   #lift(because: string): void {
     this.#wokeAt = undefined;
-    // From the last tick, not from now: it may have stood still once more, and what lifts the fence be old news.
+    // Counts from the last tick: the process may have stood still once more since the proof that lifts the fence.
     this.#until = this.#tickedAt + STOOD_STILL_MS;
     this.#options.log.info({ because }, 'no longer fenced');
   }

@@ -1,4 +1,4 @@
-// What the rooms of a member are given, made of its configuration.
+// Makes the options of the rooms from the configuration of a member.
 
 import { isIP } from 'node:net';
 import { type Endpoint, formatEndpoint, formatPlace, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
@@ -15,10 +15,10 @@ import type { PeerInfo, TransparentListener, TransparentPort } from '../relay/re
 import type { TransportLimits } from '../transport/limits.ts';
 import type { ListenerConfig } from '../transport/transport.ts';
 
-/** How many times as many good requests as broken ones are told that they go no further. */
+/** Refusals of good requests that may leave for each error answer to a broken one. */
 const REFUSALS_PER_FAULT = 20;
 
-/** The listeners for the transport. Those `handedIn` open no port. */
+/** Returns the listeners for the transport. Those in `handedIn` open no port. */
 export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | undefined): ListenerConfig[] {
   return config.listeners.map((listener) => {
     const { name, transport, bind, advertise, answer, proxyProtocol } = listener;
@@ -38,7 +38,7 @@ export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | 
   });
 }
 
-/** The listeners as the member's record shows them to the others, with the hatches that are open. */
+/** Returns the listeners for the member's record, with their open transparent ports. */
 export function listenerRecords(config: Config, ports: readonly TransparentPort[]): ListenerRecord[] {
   return config.listeners.map(({ name, transport, bind, advertise, proxyProtocol }) => {
     const port = ports.find(({ listener }) => listener === name);
@@ -53,7 +53,7 @@ export function listenerRecords(config: Config, ports: readonly TransparentPort[
   });
 }
 
-/** The place that clients are given. Members of a version that reads `ip:port` alone get the nearest that they understand. */
+/** Returns the advertised address for a record. Versions that read only `ip:port` get the nearest such address. */
 function recordOf(
   transport: ListenerKind,
   bind: Endpoint,
@@ -65,18 +65,21 @@ function recordOf(
     : { advertise: address, told: formatAdvertised(transport, advertise) };
 }
 
-/** The listeners that take and give packets as they came. */
+/** Returns the listeners with a transparent port. */
 export function transparentListeners(config: Config): TransparentListener[] {
   return transparentPorts(config).map((entry) => ({ ...entry, local: config.listeners[entry.listener]!.bind }));
 }
 
-/** The transports by which something can leave from a listener, as RFC 3263 is asked for them; of a node that sends through members all, for theirs are not known yet. */
+/**
+ * Returns the transports by which requests can leave, for RFC 3263. A node that sends through members gets all: their
+ * listeners are not known yet.
+ */
 export function transportsOf(config: Config): readonly ListenerKind[] {
   if (config.role === 'relay') return LISTENER_KINDS;
   return LISTENER_KINDS.filter((kind) => config.listeners.some(({ advertise }) => advertise.transport === kind));
 }
 
-/** The limits of `config` as the transport counts them. */
+/** Returns the limits in the units of the transport. */
 export function transportLimits({ limits }: Config): Partial<TransportLimits> {
   return {
     messageBytes: limits.messageBytes,
@@ -89,7 +92,7 @@ export function transportLimits({ limits }: Config): Partial<TransportLimits> {
   };
 }
 
-/** How many error answers may leave for one source prefix. */
+/** Returns the limits of error answers per source prefix. */
 export function errorLimits({ limits }: Config): ErrorLimits {
   const perSecond = limits.errorAnswersPerSecond;
   const most = perSecond * REFUSALS_PER_FAULT;
@@ -99,7 +102,7 @@ export function errorLimits({ limits }: Config): ErrorLimits {
   };
 }
 
-/** Requests of the SIP server go to clients, not into the farm's own doors. */
+/** Returns the endpoints that requests of the SIP server must not reach: the farm's own ports and the store. */
 export function forbiddenTargets(config: Config): ForbiddenTargets {
   const { admin, relay, store } = config;
   const service = endpointsOf(config.service);
@@ -114,7 +117,7 @@ export function forbiddenTargets(config: Config): ForbiddenTargets {
   );
 }
 
-/** The address families the listeners speak; of a node that sends through members both. */
+/** Returns the address families of the listeners; both for a node that sends through members. */
 export function familiesOf(config: Config): readonly (4 | 6)[] {
   if (config.role === 'relay') return [4, 6];
   const families = new Set(config.listeners.map(({ bind }) => (bind.address.includes(':') ? 6 : 4) as 4 | 6));
@@ -122,8 +125,9 @@ export function familiesOf(config: Config): readonly (4 | 6)[] {
 }
 
 /**
- * Hosts that are this member's alone, as a URI writes them. Behind a NAT balancer the address a listener binds is one, its advertised
- * address is not; without a balancer every address is; under DSR the VIP is on every member, the address of the relay link is not.
+ * Returns the hosts that belong to this member alone, as a URI writes them. Behind a NAT balancer that is the bound
+ * address of a listener, not its advertised one. Without a balancer it is every address. Under DSR the VIP is on every
+ * member, so only the address of the relay link counts.
  */
 export function ownHosts(config: Config): readonly string[] {
   const hosts = new Set([config.relay.bind.address]);
@@ -134,7 +138,7 @@ export function ownHosts(config: Config): readonly string[] {
   return [...hosts].map(hostText);
 }
 
-/** What the relay link needs to know of another member; undefined when its record names no address. */
+/** Returns the data of another member for the relay link; undefined when its record has no address. */
 export function peerOf(record: MemberRecord): PeerInfo | undefined {
   const { number, incarnation, id, listeners, versions } = record;
   const relay = parseEndpoint(record.relay);

@@ -1,4 +1,4 @@
-// What metrics read of the node when they are scraped, instead of being told of each change.
+// Values that the metrics read from the node at each scrape.
 import type { CallTable } from '../calls/table/call-table.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { isMember, type SeatRole, type View } from '../ownership/view.ts';

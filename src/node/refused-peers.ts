@@ -1,9 +1,9 @@
-// Says in the log which other member is refused, and why: once per member and reason, whatever comes of it per packet.
+// Logs which other member is refused and why: once per member and reason.
 import type { Logger } from 'pino';
 import { formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
 import { type KeyHolder, sharesKey } from '../membership/key-check.ts';
 
-/** Members that have been told of; of more the first are forgotten, and told of again. */
+/** Most members that are remembered as reported. Beyond it the first are forgotten, and reported again. */
 const MOST_TOLD = 1000;
 
 const REASONS = {
@@ -13,7 +13,7 @@ const REASONS = {
 type Reason = keyof typeof REASONS;
 
 interface Peer extends KeyHolder {
-  /** Where its relay link listens, `ip:port`. */
+  /** Address of its relay link, `ip:port`. */
   readonly relay: string;
 }
 
@@ -41,7 +41,7 @@ export class RefusedPeers {
     this.#byAddress = byAddress;
   }
 
-  /** A frame came from there whose MAC no key here has made. Called per packet: it costs two look-ups. */
+  /** Reports a frame from that address with a MAC of none of our keys. Called per packet: costs two lookups. */
   badMac(address: string, port: number): void {
     const ports = this.#byAddress.get(address);
     const id = ports?.get(port);

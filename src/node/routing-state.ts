@@ -1,4 +1,4 @@
-// What the hot path reads, replaced part by part by cold code.
+// The state that the hot path reads. Cold code replaces its parts.
 import type { Clock } from '../base/clock.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import type { Keyring } from '../ownership/keyring.ts';
@@ -6,12 +6,12 @@ import type { LookupState } from '../ownership/owner-lookup.ts';
 import { aloneTables, type OwnerTables, ownerTablesBuilding } from '../ownership/owner-tables.ts';
 import type { MemberLife, View } from '../ownership/view.ts';
 
-/** Before the first view the member has no seed; it owns what it gets, and gets nothing: its listeners are not open yet. */
+/** Before the first view the member has no seed. It would own every packet, but its listeners are not open yet. */
 const NO_SEED = '00'.repeat(16);
 
 export class RoutingState implements LookupState {
   keys: Keyring;
-  /** Every incarnation this process has had: its tokens of all of them are honoured. */
+  /** Every incarnation of this process: tokens of all of them are honoured. */
   readonly incarnations = new Set<number>();
   identity: MemberLife = { number: 0, incarnation: 0 };
   tables: OwnerTables = aloneTables(0, 0, NO_SEED);
@@ -20,10 +20,10 @@ export class RoutingState implements LookupState {
   readonly #clock: Clock;
   readonly #outsideFarm: boolean;
   #building = false;
-  /** The view that came meanwhile. */
+  /** A view that came during a build. */
   #next: { readonly view: View; readonly onBuilt: () => void } | undefined;
 
-  /** `apart`: this node's role is not `member`. */
+  /** `outsideFarm`: this node's role is not `member`. */
   constructor(keys: Keyring, calls: CallTable, clock: Clock, outsideFarm = false) {
     this.keys = keys;
     this.#outsideFarm = outsideFarm;
@@ -35,7 +35,7 @@ export class RoutingState implements LookupState {
     return this.#calls.has(callKey);
   }
 
-  /** The member has joined, or joined anew. */
+  /** Takes the number and incarnation of a join. */
   become(identity: MemberLife): void {
     const { number, incarnation } = identity;
     this.identity = identity;
@@ -47,8 +47,8 @@ export class RoutingState implements LookupState {
   }
 
   /**
-   * Builds the tables of `view` slice by slice, and calls `onBuilt` when they are in force; until then the old ones are. Of views that come
-   * while one is being built only the last is built.
+   * Builds the tables of `view` in slices and calls `onBuilt` when they are in force; until then the old ones are. Of
+   * several views during a build only the last is built.
    */
   takeView(view: View, onBuilt: () => void): void {
     this.#next = { view, onBuilt };
@@ -69,7 +69,7 @@ export class RoutingState implements LookupState {
         return;
       }
       this.#building = false;
-      // The member may have joined anew meanwhile. The hot path sees the whole table with one assignment.
+      // The member may have joined anew during the build. One assignment shows the hot path the whole table.
       this.tables = { ...value, self: this.identity.number, incarnation: this.identity.incarnation };
       next.onBuilt();
       this.#build();

@@ -1,4 +1,4 @@
-// The settings as they are now: the member's own file, the cluster-wide ones from the store put in, and what may change while it runs.
+// The settings in force: the member's own file, with the cluster-wide settings from the store.
 import type { Logger } from 'pino';
 import { AddressList } from '../base/address-list.ts';
 import { type Changes, effective, liveDiff, parseClusterSettings } from '../config/live.ts';
@@ -8,7 +8,7 @@ import type { PrefixWatch, Store } from '../store/store.ts';
 export interface SettingsOptions {
   readonly config: Config;
   readonly log: Logger;
-  /** The settings that are in force from now on. */
+  /** Called with the settings that are in force from now on. */
   readonly onApply: (now: Config, before: Config) => void;
 }
 
@@ -39,21 +39,21 @@ export class Settings {
     return this.#own;
   }
 
-  /** Where the balancer's health requests come from. */
+  /** Sources of the balancer's health requests. */
   get probes(): AddressList {
     return this.#probes;
   }
 
-  /** Whose PROXY headers are believed. */
+  /** Proxies whose PROXY headers are accepted. */
   get trusted(): AddressList {
     return this.#trusted;
   }
 
-  /** Takes a new file: applies what may change live and tells what needs a restart. */
+  /** Takes a new file: applies the fields that may change live, and returns those that need a restart. */
   reload(config: Config): Changes {
     const before = this.#own;
     const changes = liveDiff(before, config);
-    // What needs a restart stays as it is, so that the next reload reports it again.
+    // Fields that need a restart keep their value, so that the next reload reports them again.
     const { weight, names, keys, given, log, drain, ownership } = config;
     const balancer = { ...config.balancer, mode: before.balancer.mode };
     const limits = { ...config.limits, messageBytes: before.limits.messageBytes };

@@ -1,4 +1,5 @@
-// How a member comes to the calls of members that are gone: adoption by the view and the store on one side, the service that acts on the other.
+// Connects adoption, which finds the calls of dead members by view and store, with the service, which continues or ends
+// them.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
@@ -46,7 +47,7 @@ export class TakeoverWiring {
     succession.follow(this.#adoption);
   }
 
-  /** The view whose tables have just come into force. */
+  /** Takes a view whose tables are now in force. */
   takeView(view: View): void {
     this.#adoption.takeSeats(new Set(view.seats.map(({ number }) => number)));
   }
@@ -63,7 +64,10 @@ export class TakeoverWiring {
   }
 }
 
-/** A record is of strangers' messages: one that the heir stumbles over is forgotten, and neither ends this member nor keeps it from those behind it. */
+/**
+ * Returns the succession behind a guard. A record holds messages of strangers: one that makes the service throw is
+ * forgotten. It neither ends this member nor stops the records after it.
+ */
 function guardedSuccessor({ succession, guard, calls, keeper }: TakeoverWiringOptions): Successor {
   const guarded = (act: () => void): void => {
     try {

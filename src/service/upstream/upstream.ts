@@ -1,5 +1,5 @@
-// The service `upstream`: a stateless-forwarding edge for the SIP server on this host. What the farm writes into messages (Via,
-// Record-Route, Path, each with a token) brings everything back to this member; the server keeps all call state.
+// The service `upstream`: forwards statelessly between clients and the SIP server on this host. Via, Record-Route and
+// Path of the farm, each with a token, lead all later messages back to this member. The server keeps all call state.
 import { randomBytes } from 'node:crypto';
 import { AddressList } from '../../base/address-list.ts';
 import {
@@ -39,10 +39,10 @@ export interface UpstreamSettings {
   readonly server: { readonly host: string; readonly port: number };
   readonly bind: Endpoint;
   readonly advertise: Endpoint;
-  /** Who may send to `bind`; undefined: whoever the server's name leads to. */
+  /** Sources that may send to `bind`; undefined: the addresses of the server's name. */
   readonly allow: AddressList | undefined;
   readonly dialogs: 'own' | 'shared';
-  /** By which clients reach the farm. */
+  /** Names of the farm in URIs of clients. */
   readonly names: readonly HostPort[];
   /** How long a call may ring. */
   readonly ringingSeconds: number;
@@ -56,9 +56,9 @@ export interface UpstreamOptions extends ServiceParts {
   readonly settings: UpstreamSettings;
 }
 
-/** How often a server that is a name is looked up anew, in milliseconds. */
+/** Milliseconds between two lookups of a server name. */
 const SERVER_LOOKUP_MS = 30_000;
-/** To tag of what the server is answered: no token, because the server may pass the answer on, and its ACK must then reach the server. */
+/** To tag of answers to the server. It is no token: the server may pass the answer on, and its ACK must then reach the server. */
 const FINAL_TAG = randomBytes(8).toString('hex');
 const KEEPALIVE = Buffer.from('\r\n\r\n');
 
@@ -79,7 +79,7 @@ export class Upstream implements Service {
   #questions = 0;
   #ringingSeconds: number;
   #stopped = false;
-  /** What `onHealth` was told last. */
+  /** Last value given to `onHealth`. */
   #reportedUp = false;
 
   constructor(options: UpstreamOptions) {
@@ -170,7 +170,7 @@ export class Upstream implements Service {
     this.#names.setRecords(records);
   }
 
-  /** The server finds out by its next message to the client: a lost connection is no event of a call. */
+  /** A lost connection is no event of a call: the server's next message to the client shows it. */
   flowClosed(): void {}
 
   /** The server goes on with its calls; the members send it no new ones. */
@@ -181,7 +181,7 @@ export class Upstream implements Service {
     else this.#outward.responseFromClient(packet, message);
   }
 
-  /** A request of the server that another member was to send by `lost`, which is gone. `message` is kept. */
+  /** Tries another way for a request of the server after `lost`, a connection at another member, is gone. Keeps `message`. */
   returned(message: Buffer, lost: Readonly<Way>): void {
     this.#outward.returned(message, lost);
   }
@@ -214,7 +214,7 @@ export class Upstream implements Service {
     this.#health.start();
   }
 
-  /** Resolves when it is known whether the server answers, after `ms` at the latest, and when the service stops. To be called after `start`. */
+  /** Resolves with the first verdict on the server, after `ms` at the latest, and when the service stops. Call it after `start`. */
   async firstVerdict(ms: number): Promise<void> {
     const late = Promise.withResolvers<void>();
     const timer = this.#options.clock.after(ms, late.resolve);
@@ -232,14 +232,14 @@ export class Upstream implements Service {
     this.#probeSocket = undefined;
   }
 
-  /** Tells when requests can be served and when not: it takes a server that answers, and its address. */
+  /** Reports a change of `status.up`: requests need a server that answers, and its address. */
   #reportHealth(): void {
     if (this.#up === this.#reportedUp) return;
     this.#reportedUp = this.#up;
     this.#options.onHealth(this.#up);
   }
 
-  /** Looks the server up; a literal is known at once. The old address stays while DNS does not answer. Never rejects. */
+  /** Looks up the server; a literal needs no lookup. The old address stays while DNS does not answer. Never rejects. */
   async #findServer(): Promise<void> {
     await this.#locateServer();
     this.#reportHealth();
@@ -288,7 +288,7 @@ export class Upstream implements Service {
       return;
     }
     if (message.isRequest) {
-      // Before the member has its number nothing it writes would lead back to it.
+      // Tokens need the member's number: without it no answer would return here.
       if (routing.tables.self === 0) this.#answerServer(message, 503, address, port);
       else this.#outward.request(message, address, port);
       return;
@@ -315,7 +315,7 @@ export class Upstream implements Service {
     else this.#askOptions();
   }
 
-  /** OPTIONS (RFC 3261 11) from the service's own port, under a branch of ours, so that the answer finds this process. */
+  /** Sends OPTIONS (RFC 3261 11) from the service's port. The branch is our token, so that the answer returns to this process. */
   #askOptions(): void {
     const { settings, routing } = this.#options;
     const { keys, tables } = routing;
