@@ -25,6 +25,8 @@ import { until } from './until.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const MAIN = join(ROOT, 'bin', 'sipfarm.js');
+/** A built checkout of another version: member 1 runs it. For the proof of a rolling upgrade. */
+const { SIPFARM_LAB_OTHER_BUILD: OTHER_BUILD } = process.env;
 /** Name of the farm, whose keys in etcd are under /sipfarm/lab/. */
 export const FARM = 'lab';
 /** Characters of a member's log in an error message. */
@@ -87,6 +89,10 @@ export function sumOf(metrics: string, name: string, labels: Readonly<Record<str
   return sum;
 }
 
+function mainOf(k: number): string {
+  return OTHER_BUILD && k === 1 ? join(OTHER_BUILD, 'bin', 'sipfarm.js') : MAIN;
+}
+
 export class Farm {
   readonly lab: Lab;
   readonly servers = new Map<number, Sipp>();
@@ -129,7 +135,7 @@ export class Farm {
     }
     const file = this.writeConfig(k);
     const options = { env: { ...process.env, ...env?.(k) } };
-    const child = this.lab.exec(host, process.execPath, [MAIN, 'run', '-c', file], host, options);
+    const child = this.lab.exec(host, process.execPath, [mainOf(k), 'run', '-c', file], host, options);
     this.#members.set(k, child);
     let ended = false;
     child.once('exit', () => {
