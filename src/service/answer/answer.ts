@@ -4,6 +4,7 @@ import { formatPlace } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { AdoptionOutcome } from '../../calls/adoption/adoption.ts';
 import { returnFlow } from '../../egress/return-flow.ts';
+import type { Cell } from '../../metrics/counters.ts';
 import { MAGIC_COOKIE, mintToken, TokenKind } from '../../ownership/token.ts';
 import { emptyFlow, type Flow } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
@@ -29,6 +30,8 @@ export interface AnswerOptions extends ServiceParts {
 export class AnswerService implements Service {
   readonly #parts: AnswerOptions;
   readonly #repeats: Repeats;
+  readonly #requests: Cell;
+  readonly #responses: Cell;
   /** Answered calls that are not over, by Call-ID and From tag. */
   readonly #calls = new Map<string, AnsweredCall>();
   readonly #flow = emptyFlow();
@@ -39,6 +42,8 @@ export class AnswerService implements Service {
 
   constructor(options: AnswerOptions) {
     this.#parts = options;
+    this.#requests = options.handled.cell({ from: 'client', kind: 'request' });
+    this.#responses = options.handled.cell({ from: 'client', kind: 'response' });
     this.#repeats = new Repeats(options.clock, (flow, message) => this.#send(flow, message));
   }
 
@@ -58,12 +63,12 @@ export class AnswerService implements Service {
   };
 
   handle(packet: Packet, scan: Scan): void {
-    const { handled } = this.#parts;
-    handled.cell({ from: 'client', kind: scan.isRequest ? 'request' : 'response' }).n++;
     if (!scan.isRequest) {
+      this.#responses.n++;
       this.#repeats.stop(scan.bytes.toString('latin1', scan.branchStart, scan.branchEnd));
       return;
     }
+    this.#requests.n++;
     this.#note(packet, scan);
     const key = callOf(scan);
     const call = this.#calls.get(key);
