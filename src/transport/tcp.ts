@@ -4,7 +4,7 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { Guard } from '../base/guard.ts';
 import type { ByteStream, Network } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { Packet, SecondChance } from '../packet/packet.ts';
+import { Packet } from '../packet/packet.ts';
 import { canonicalAddress, sourceOf } from './address.ts';
 import { isResponse, PacketClass } from './classify.ts';
 import { DueAnswers } from './due-answers.ts';
@@ -411,23 +411,13 @@ export class ConnectionTable {
   }
 
   #fill(connection: Connection, bytes: Buffer, start: number, end: number): Packet {
-    const packet = this.#packet;
-    packet.bytes = bytes;
-    packet.start = start;
-    packet.end = end;
-    packet.address = connection.remote.address;
-    packet.port = connection.remote.port;
-    packet.localAddress = connection.local.address;
-    packet.localPort = connection.local.port;
-    packet.listener = connection.listener;
-    packet.connection = connection.id;
-    packet.fromBalancer = connection.fromBalancer;
-    packet.ingress = this.#options.self.member;
-    packet.ingressIncarnation = this.#options.self.incarnation;
-    packet.hops = 0;
-    packet.secondChance = SecondChance.none;
-    packet.orphan = false;
-    return packet;
+    const { remote, local, listener, id, fromBalancer } = connection;
+    const { member, incarnation } = this.#options.self;
+    return this.#packet
+      .begin(bytes, start, end)
+      .cameFrom(remote.address, remote.port, id, fromBalancer)
+      .cameTo(local.address, local.port, listener, 0)
+      .enteredAt(member, incarnation, 0);
   }
 
   /** `bytes` becomes the stream's. */
