@@ -11,9 +11,9 @@ import { makeHostMetrics, makeMetrics } from '../src/metrics/metrics.ts';
 import { DROP_REASONS } from '../src/packet/verdict.ts';
 import { REFUSE_REASONS } from '../src/relay/refuse-reason.ts';
 import { SCAN_FAULTS } from '../src/sip/scan.ts';
+import { CLOSE_REASONS } from '../src/transport/close-reason.ts';
 import { FRAME_FAULTS } from '../src/transport/framer.ts';
 import { PROXY_OUTCOMES } from '../src/transport/proxy-protocol.ts';
-import { CLOSE_REASONS } from '../src/transport/tcp.ts';
 
 interface Node {
   readonly type?: string;

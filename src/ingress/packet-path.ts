@@ -200,12 +200,7 @@ export class PacketPath {
     const { top, packet } = this.#lost;
     const reply = buildReply(message, status, '', FINAL_TAG, NOWHERE, [], Number.POSITIVE_INFINITY);
     if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
-    packet.bytes = reply;
-    packet.listener = -1;
-    packet.listenerCode = SERVICE_SIDE;
-    packet.start = 0;
-    packet.end = top.end;
-    packet.hops = 0;
+    packet.begin(reply, 0, top.end).cameTo('', 0, -1, SERVICE_SIDE);
     this.#act(this.#options.lookup.decide(top, packet), packet, top);
   }
 

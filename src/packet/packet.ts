@@ -1,16 +1,36 @@
 // One message on its way through this member. One instance per entrance, filled again for each message: copy it to keep
 // it.
+//
+// Each entrance fills its packet in one way: `begin`, then `cameFrom`, `cameTo` and `enteredAt`, or `cameRelayed` for a
+// frame. `begin` resets every field, so a field that an entrance does not set has its default, never an old value.
 
 /** Progress of the second chance of a packet without state (ownership/owner-lookup.ts). */
 export const SecondChance = { none: 0, offered: 1, returned: 2 } as const;
 export type SecondChance = (typeof SecondChance)[keyof typeof SecondChance];
+
+/** Fields of a relayed frame that its packet takes over. */
+export interface RelayedHead {
+  readonly address: string;
+  readonly port: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+  /** Code of the ingress listener. */
+  readonly listener: number;
+  readonly connection: number;
+  readonly ingress: number;
+  readonly ingressIncarnation: number;
+  readonly hops: number;
+  readonly secondChance: number;
+}
+
+const NO_BYTES = Buffer.alloc(0);
 
 export class Packet {
   /**
    * The message is `bytes[start..end)`. The scanner may lower `end` to cut octets after the body that Content-Length
    * gives.
    */
-  bytes: Buffer = Buffer.alloc(0);
+  bytes: Buffer = NO_BYTES;
   start = 0;
   end = 0;
   /**
@@ -47,4 +67,76 @@ export class Packet {
   orphan = false;
   /** Number of that owner; only valid in an orphan. */
   owner = 0;
+
+  /** Sets every field to its value in a new packet. */
+  reset(): void {
+    this.bytes = NO_BYTES;
+    this.start = 0;
+    this.end = 0;
+    this.address = '';
+    this.port = 0;
+    this.localAddress = '';
+    this.localPort = 0;
+    this.listener = 0;
+    this.listenerCode = 0;
+    this.connection = 0;
+    this.fromBalancer = false;
+    this.ingress = 0;
+    this.ingressIncarnation = 0;
+    this.hops = 0;
+    this.secondChance = SecondChance.none;
+    this.newerFrom = 0;
+    this.callKey = 0;
+    this.slot = 0;
+    this.orphan = false;
+    this.owner = 0;
+  }
+
+  /** Resets every field and sets the message `bytes[start..end)`. The bytes are not copied. Returns this packet. */
+  begin(bytes: Buffer, start: number, end: number): this {
+    this.reset();
+    this.bytes = bytes;
+    this.start = start;
+    this.end = end;
+    return this;
+  }
+
+  /** Sets the source. `connection`: 0 for a datagram. `fromBalancer`: the balancer itself sent the message. */
+  cameFrom(address: string, port: number, connection: number, fromBalancer: boolean): this {
+    this.address = address;
+    this.port = port;
+    this.connection = connection;
+    this.fromBalancer = fromBalancer;
+    return this;
+  }
+
+  /** Sets the destination address, and the listener by index and code. The code is 0 for a packet from outside. */
+  cameTo(localAddress: string, localPort: number, listener: number, listenerCode: number): this {
+    this.localAddress = localAddress;
+    this.localPort = localPort;
+    this.listener = listener;
+    this.listenerCode = listenerCode;
+    return this;
+  }
+
+  /** Sets the member that received the packet from outside, and the hops since then. */
+  enteredAt(ingress: number, incarnation: number, hops: number): this {
+    this.ingress = ingress;
+    this.ingressIncarnation = incarnation;
+    this.hops = hops;
+    return this;
+  }
+
+  /**
+   * Sets source, destination, ingress member, hops and second chance from the head of a frame. `listener`: index of this
+   * member's listener of that code, or -1. `newerFrom`: the sender of the frame if it used a newer view, else 0.
+   */
+  cameRelayed(frame: RelayedHead, listener: number, newerFrom: number): this {
+    this.cameFrom(frame.address, frame.port, frame.connection, false);
+    this.cameTo(frame.localAddress, frame.localPort, listener, frame.listener);
+    this.enteredAt(frame.ingress, frame.ingressIncarnation, frame.hops);
+    this.secondChance = frame.secondChance as SecondChance;
+    this.newerFrom = newerFrom;
+    return this;
+  }
 }

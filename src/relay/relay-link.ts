@@ -16,7 +16,7 @@ import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
 import { emptyWay, type Flow, type Way } from '../packet/flow.ts';
-import { Packet, type SecondChance } from '../packet/packet.ts';
+import { Packet } from '../packet/packet.ts';
 import { DatagramLink, MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 import {
   decodeFrame,
@@ -588,23 +588,8 @@ export class RelayLink {
       this.#refused.listener.n++;
       return;
     }
-    const packet = this.#packet;
-    packet.bytes = bytes;
-    packet.start = frame.start;
-    packet.end = frame.end;
-    packet.address = frame.address;
-    packet.port = frame.port;
-    packet.localAddress = frame.localAddress;
-    packet.localPort = frame.localPort;
-    packet.listener = listener;
-    packet.listenerCode = frame.listener;
-    packet.connection = frame.connection;
-    packet.ingress = frame.ingress;
-    packet.ingressIncarnation = frame.ingressIncarnation;
-    packet.hops = frame.hops;
-    packet.secondChance = frame.secondChance as SecondChance;
-    packet.newerFrom = frame.epoch > this.#options.self().epoch ? frame.sender : 0;
-    packet.orphan = false;
+    const newerFrom = frame.epoch > this.#options.self().epoch ? frame.sender : 0;
+    const packet = this.#packet.begin(bytes, frame.start, frame.end).cameRelayed(frame, listener, newerFrom);
     this.#options.handlers.onPacket(packet);
   }
 

@@ -175,23 +175,12 @@ export class TransparentLink {
       return;
     }
     this.#taken.n++;
-    const packet = this.#packet;
-    packet.bytes = bytes;
-    packet.start = start;
-    packet.end = end;
-    packet.address = address;
-    packet.port = port;
-    packet.localAddress = at.local.address;
-    packet.localPort = at.local.port;
-    packet.listener = at.listener;
-    packet.listenerCode = this.#codes[at.listener]!;
-    packet.connection = 0;
     // The packet does not name its ingress member. It is not needed: answers leave from this member.
-    packet.ingress = self.number;
-    packet.ingressIncarnation = self.incarnation;
-    packet.hops = 1;
-    packet.secondChance = SecondChance.none;
-    packet.orphan = false;
+    const packet = this.#packet
+      .begin(bytes, start, end)
+      .cameFrom(address, port, 0, false)
+      .cameTo(at.local.address, at.local.port, at.listener, this.#codes[at.listener]!)
+      .enteredAt(self.number, self.incarnation, 1);
     this.#options.onPacket(packet);
   }
 }

@@ -12,10 +12,12 @@ import type { Advertised } from '../packet/advertised.ts';
 import type { Packet } from '../packet/packet.ts';
 import { isReliable, type ListenerKind } from '../packet/transport-kind.ts';
 import { CLASS_NAMES } from './classify.ts';
+import { CLOSE_REASONS, type CloseReason } from './close-reason.ts';
+import { ConnectionTable } from './connection-table.ts';
 import type { FrameFault } from './framer.ts';
 import type { TransportLimits } from './limits.ts';
 import { type ProxySettings, proxyRule } from './proxy-rule.ts';
-import { CLOSE_REASONS, type CloseReason, ConnectionTable } from './tcp.ts';
+import type { MakeStage } from './stage.ts';
 import { type Self, UdpListener } from './udp.ts';
 
 export interface ListenerConfig {
@@ -36,6 +38,8 @@ export interface ListenerConfig {
   readonly shared?: boolean;
   /** False: a TCP listener that opens no port; `accept` receives its connections. */
   readonly listen?: boolean;
+  /** Stages of its accepted connections between PROXY header and framer, first to last. Left out: none. */
+  readonly stages?: readonly MakeStage[];
 }
 
 /** A listener after `start`. Its index in `Transport.listeners` is `Packet.listener`. */
@@ -143,6 +147,7 @@ export class Transport {
       guard,
       received,
       proxies,
+      stages: options.listeners.map(({ stages }) => stages ?? []),
       closed: Object.fromEntries(
         reasons.map((reason) => [reason, options.closedConnections.cell({ reason })]),
       ) as Record<CloseReason, Cell>,

@@ -4,7 +4,7 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { Guard } from '../base/guard.ts';
 import type { DatagramSocket, Network, Sharing } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { Packet, SecondChance } from '../packet/packet.ts';
+import { Packet } from '../packet/packet.ts';
 import { classify, PacketClass, skipLineEnds } from './classify.ts';
 import type { TransportLimits } from './limits.ts';
 import { ProxyPeers } from './proxy-peers.ts';
@@ -145,22 +145,12 @@ export class UdpListener {
     const kind = port === 0 ? PacketClass.garbage : classify(bytes, start, end);
     options.received[kind]!.n++;
     if (kind === PacketClass.sip) {
-      const packet = this.#packet;
-      packet.bytes = bytes;
-      packet.start = start;
-      packet.end = end;
-      packet.address = address;
-      packet.port = port;
-      packet.localAddress = localAddress;
-      packet.localPort = localPort;
-      packet.listener = options.listener;
-      packet.connection = 0;
-      packet.fromBalancer = fromBalancer;
-      packet.ingress = options.self.member;
-      packet.ingressIncarnation = options.self.incarnation;
-      packet.hops = 0;
-      packet.secondChance = SecondChance.none;
-      packet.orphan = false;
+      const { member, incarnation } = options.self;
+      const packet = this.#packet
+        .begin(bytes, start, end)
+        .cameFrom(address, port, 0, fromBalancer)
+        .cameTo(localAddress, localPort, options.listener, 0)
+        .enteredAt(member, incarnation, 0);
       options.onPacket(packet);
     } else if (kind === PacketClass.stun) {
       const answer = answerStun(bytes, start, end, address, port);

@@ -338,12 +338,12 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the framer of a stream': {
     plant: () => plant(Framer.prototype, 'feed'),
     trigger: stream(false),
-    place: /^connection, .*\(transport\/tcp\.ts:/,
+    place: /^connection, FramerStage\.take \(transport\/framer-stage\.ts:/,
   },
   'the accept of a connection': {
     plant: () => plant(Gate.prototype, 'enter'),
     trigger: stream(false),
-    place: /^connection, .*\(transport\/tcp\.ts:/,
+    place: /^connection, Admission\.enter \(transport\/admission\.ts:/,
   },
   'the entrance of a request of the server': {
     plant: () => plant(Outward.prototype, 'request'),
