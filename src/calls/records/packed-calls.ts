@@ -4,13 +4,7 @@
 import type { RecordBody } from './record-octets.ts';
 import { RecordPacker } from './record-packer.ts';
 
-/**
- * Flags of a resting call. maybeStale: perhaps not in the store any more. ownershipOpen: see TrackedCall. unseen: not
- * yet found while the store is read.
- */
-export const Mark = { maybeStale: 1, ownershipOpen: 2, unseen: 4 } as const;
-
-/** Flag of a place in use. */
+/** Flag of a place in use. The bits below it belong to the callers: Flag in durability.ts. */
 const USED = 128;
 /** Bits of an index in a piece. */
 const PIECE_BITS = 14;
@@ -119,19 +113,17 @@ export class PackedCalls {
     this.#free = this.#oldest = this.#newest = this.#size = this.#octets = 0;
   }
 
-  /** Sets or clears a flag of a call. */
-  flag(entry: number, mark: number, on: boolean): void {
+  /** Sets the flags of a call, all of them. */
+  setFlags(entry: number, flags: number): void {
     const place = this.#find(entry);
-    if (place === 0) return;
-    const { flags: marks } = this.#pieces[place >>> PIECE_BITS]!;
-    marks[place & INDEX] = on ? marks[place & INDEX]! | mark : marks[place & INDEX]! & ~mark;
+    if (place !== 0) this.#pieces[place >>> PIECE_BITS]!.flags[place & INDEX] = USED | flags;
   }
 
   /** Sets or clears a flag of all calls. */
-  flagAll(mark: number, on: boolean): void {
-    for (const { flags: marks } of this.#pieces)
+  flagAll(flag: number, on: boolean): void {
+    for (const { flags } of this.#pieces)
       for (let index = 0; index < PIECE; index++)
-        if (marks[index]! >= USED) marks[index] = on ? marks[index]! | mark : marks[index]! & ~mark;
+        if (flags[index]! >= USED) flags[index] = on ? flags[index]! | flag : flags[index]! & ~flag;
   }
 
   /** Returns the call's flags; 0 also when there is no such call. */
@@ -141,9 +133,9 @@ export class PackedCalls {
   }
 
   /** Yields the calls with one of these flags, in no order. Calls may change meanwhile. */
-  *flagged(marks: number): Generator<number, void, void> {
+  *flagged(flags: number): Generator<number, void, void> {
     for (const piece of this.#pieces)
-      for (let index = 0; index < PIECE; index++) if ((piece.flags[index]! & marks) !== 0) yield piece.entries[index]!;
+      for (let index = 0; index < PIECE; index++) if ((piece.flags[index]! & flags) !== 0) yield piece.entries[index]!;
   }
 
   /** Yields the calls in the order in which they were added. May end early when many are removed meanwhile. */

@@ -1,11 +1,13 @@
 // Writes the changes of calls to the store, many in one commit, and reports the calls whose records are gone.
 import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
+import { SipfarmError } from '../../base/errors.ts';
 import type { Guard } from '../../base/guard.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../../store/store.ts';
 import { recordKey, recordPrefix } from './call-record.ts';
-import { Stored, storedAs, type TrackedCall } from './tracked-call.ts';
+import { planOf, Stored, storedOf, wantedOf, writingOf } from './durability.ts';
+import type { TrackedCall } from './tracked-call.ts';
 
 export interface WriterOptions {
   readonly store: Store;
@@ -22,7 +24,6 @@ export interface WriterOptions {
 /** One call in a commit. */
 export interface PendingWrite {
   readonly tracked: TrackedCall;
-  readonly to: Stored;
   readonly writes: readonly Write[];
 }
 
@@ -72,10 +73,10 @@ export class RecordWriter {
       const full = writes + 2 > MAX_WRITES || (moves.length > 0 && octets + size > MAX_COMMIT_OCTETS / 2);
       if (full || moves.length >= most) break;
       ready.delete(tracked);
-      tracked.dirty = false;
+      tracked.apply('picked');
       let move: PendingWrite | undefined;
       try {
-        move = tracked.inDoubt ? { tracked, to: tracked.stored, writes: [] } : this.#writeOf(tracked, pending);
+        move = this.#writeOf(tracked, pending);
       } catch (error) {
         // This record is not written until its call changes; the others are written.
         this.#options.guard.caught('records', error);
@@ -85,7 +86,7 @@ export class RecordWriter {
         onIdle(tracked);
         continue;
       }
-      tracked.writing = true;
+      tracked.apply('started');
       moves.push(move);
       writes += move.writes.length;
       octets += size;
@@ -95,7 +96,7 @@ export class RecordWriter {
 
   /**
    * Commits the writes, in halves when an expectation fails. Returns the calls whose keys are gone. Rejects as
-   * Store.commit does; then the calls with `writing` still set are in doubt.
+   * Store.commit does; then the calls that are still being written are in doubt.
    */
   async commit(moves: readonly PendingWrite[]): Promise<readonly TrackedCall[]> {
     const writes = moves.flatMap((move) => move.writes);
@@ -120,7 +121,7 @@ export class RecordWriter {
           store.get(recordKey(number, 'trying', tracked.entry)),
           store.get(recordKey(number, 'confirmed', tracked.entry)),
         ]);
-        tracked.stored = dialog ? Stored.dialog : pending ? Stored.pending : Stored.nowhere;
+        tracked.apply(dialog ? 'foundDialog' : pending ? 'foundPending' : 'foundNowhere');
       }),
     );
   }
@@ -136,6 +137,12 @@ export class RecordWriter {
     return (await this.#options.store.get(this.#sentinelKey)) !== undefined;
   }
 
+  /** Logs that the store did not answer; reports other errors to the guard. */
+  noteTrouble(error: unknown): void {
+    if (!(error instanceof SipfarmError)) this.#options.guard.caught('records', error);
+    else this.#options.log.debug({ err: error }, 'call records wait: the store does not answer, or refuses them');
+  }
+
   get #sentinelKey(): string {
     return `${recordPrefix(this.#options.self().number)}mark`;
   }
@@ -144,30 +151,27 @@ export class RecordWriter {
     return { key: this.#sentinelKey, value: { v: 1, incarnation: this.#options.self().incarnation } };
   }
 
-  /** Returns the writes for a call; undefined when none is needed. `writePending`: calls that ring are written, too. */
+  /**
+   * Returns the writes for a call, none for a call that must be read first; undefined when no write is needed.
+   * `writePending`: calls that ring are written, too.
+   */
   #writeOf(tracked: TrackedCall, writePending: boolean): PendingWrite | undefined {
-    const { number, incarnation } = this.#options.self();
-    const { state, stored, entry } = tracked;
-    const pending = recordKey(number, 'trying', entry);
-    const dialog = recordKey(number, 'confirmed', entry);
-    if (state === 'gone') {
-      // The records of a call in doubt are read before anything is written.
-      if (tracked.maybeStale) return { tracked, to: Stored.nowhere, writes: [removal(pending), removal(dialog)] };
-      if (stored === Stored.nowhere && !tracked.inDoubt) return undefined;
-      return { tracked, to: Stored.nowhere, writes: [removal(stored === Stored.pending ? pending : dialog)] };
-    }
-    const to = storedAs(state);
-    if (to === Stored.pending && stored === Stored.nowhere && !tracked.maybeStale && !writePending) return undefined;
-    const [key, other] = to === Stored.pending ? [pending, dialog] : [dialog, pending];
-    const value = tracked.record(state, incarnation);
-    // Only this member writes under its number, and a record that was never there cannot have been adopted. So the
-    // first write has no expectation.
-    if (tracked.maybeStale) return { tracked, to, writes: [{ key, value }, removal(other)] };
-    if (stored === Stored.nowhere) return { tracked, to, writes: [{ key, value }] };
-    if (stored === to) return { tracked, to, writes: [{ key, value, expect: 'present' }] };
+    const { durability } = tracked;
+    const plan = planOf(durability, writePending);
+    if (plan === 'none') return undefined;
+    if (plan === 'read') return { tracked, writes: [] };
+    const pending = recordKey(this.#options.self().number, 'trying', tracked.entry);
+    const dialog = recordKey(this.#options.self().number, 'confirmed', tracked.entry);
+    if (plan === 'deleteBoth') return { tracked, writes: [removal(pending), removal(dialog)] };
+    if (plan === 'delete')
+      return { tracked, writes: [removal(storedOf(durability) === Stored.pending ? pending : dialog)] };
+    const [key, other] = wantedOf(durability) === Stored.pending ? [pending, dialog] : [dialog, pending];
+    const value = tracked.record(this.#options.self().incarnation);
+    if (plan === 'put') return { tracked, writes: [{ key, value }] };
+    if (plan === 'putOver') return { tracked, writes: [{ key, value }, removal(other)] };
+    if (plan === 'replace') return { tracked, writes: [{ key, value, expect: 'present' }] };
     return {
       tracked,
-      to,
       writes: [
         { key, value },
         { ...removal(other), expect: 'present' },
@@ -176,11 +180,10 @@ export class RecordWriter {
   }
 
   /** Updates a call after its write. `asked`: monotonic milliseconds at the start of the commit. */
-  #written({ tracked, to, writes }: PendingWrite, asked: number): void {
+  #written({ tracked, writes }: PendingWrite, asked: number): void {
     const { log, self, clock } = this.#options;
-    tracked.writing = false;
-    tracked.maybeStale = false;
-    tracked.stored = to;
+    const to = writingOf(tracked.durability);
+    tracked.apply('written');
     this.outcomes[to === Stored.nowhere ? 'deleted' : 'written'].n++;
     if (!log.isLevelEnabled('debug')) return;
     const { number, incarnation } = self();

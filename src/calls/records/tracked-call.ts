@@ -1,7 +1,19 @@
-// One changing call in the journal: the content of its record, and the state of that record in the store. Resting calls
-// are in packed-calls.ts.
+// One changing call in the journal: the content of its record, and the record's durability. Resting calls are in
+// packed-calls.ts.
 import type { Way } from '../../packet/flow.ts';
 import type { CallRecord, CallRecordState, Leg, RecordMethod } from './call-record.ts';
+import {
+  type Action,
+  actionOf,
+  BEGUN,
+  type Durability,
+  type DurabilityEvent,
+  next,
+  Stored,
+  valueAfter,
+  wantedOf,
+  writingOf,
+} from './durability.ts';
 import { type CapturedMessage, legText, topBranch, type Vias, withoutVia } from './leg-text.ts';
 import type { RecordBody } from './record-octets.ts';
 
@@ -24,15 +36,6 @@ interface TrackedLeg {
   answer: string | CapturedMessage | undefined;
 }
 
-/** The key under which a record is in the store. */
-export const Stored = { nowhere: 0, pending: 1, dialog: 2 } as const;
-export type Stored = (typeof Stored)[keyof typeof Stored];
-
-/** Returns the key under which a record in this state belongs. */
-export function storedAs(state: CallRecordState): Stored {
-  return state === 'confirmed' ? Stored.dialog : Stored.pending;
-}
-
 export class TrackedCall {
   readonly entry: number;
   method: RecordMethod;
@@ -41,19 +44,11 @@ export class TrackedCall {
   since: number;
   /** Epoch of the view in which this member got the call; the second chance depends on it. */
   epoch: number;
-  state: CallRecordState | 'gone' = 'trying';
+  /** Place of the record in the store, and what is known about it. */
+  durability: Durability = BEGUN;
+  /** A provisional response with a To tag has come. */
+  early = false;
   #legs: TrackedLeg[] = [];
-  stored: Stored = Stored.nowhere;
-  /** A write had no answer: the store may have it or not. */
-  inDoubt = false;
-  /** The store has lost this member's records, perhaps except this one: it was written before the loss was noticed. */
-  maybeStale = false;
-  /** The record in the store is out of date. */
-  dirty = false;
-  /** It is part of the commit under way. */
-  writing = false;
-  /** The seat was lost while this member held the call: its owner is decided when this member has a seat again. */
-  ownershipOpen = false;
   /** Time at which its first write is due, monotonic milliseconds. */
   due = 0;
 
@@ -65,9 +60,36 @@ export class TrackedCall {
     this.epoch = epoch;
   }
 
+  /** Applies an event to the durability. Returns the action that it requires. */
+  apply(event: DurabilityEvent): Action {
+    const result = next(this.durability, event);
+    this.durability = valueAfter(result);
+    return actionOf(result);
+  }
+
+  /** Returns whether this flag of the durability is set. */
+  is(flag: number): boolean {
+    return (this.durability & flag) !== 0;
+  }
+
+  /** True while the call is part of the commit under way. */
+  get writing(): boolean {
+    return writingOf(this.durability) !== -1;
+  }
+
+  get state(): CallRecordState | 'gone' {
+    const wanted = wantedOf(this.durability);
+    if (wanted === Stored.pending) return this.early ? 'early' : 'trying';
+    return wanted === Stored.dialog ? 'confirmed' : 'gone';
+  }
+
   /** True while no 2xx has confirmed the call: it may get further legs and answers. */
   get open(): boolean {
-    return this.state === 'trying' || this.state === 'early';
+    return wantedOf(this.durability) === Stored.pending;
+  }
+
+  get gone(): boolean {
+    return wantedOf(this.durability) === Stored.nowhere;
   }
 
   get legs(): number {
@@ -137,9 +159,10 @@ export class TrackedCall {
     return { method, callId, since, epoch, legs: this.#plainLegs() };
   }
 
-  /** Returns the record of the call in `state`, written by this incarnation of its owner. */
-  record(state: CallRecordState, incarnation: number): CallRecord {
-    return recordOf(this.body, state, incarnation);
+  /** Returns the record of the call, written by this incarnation of its owner; undefined when the call is over. */
+  record(incarnation: number): CallRecord | undefined {
+    const { state } = this;
+    return state === 'gone' ? undefined : recordOf(this.body, state, incarnation);
   }
 
   #vias(leg: TrackedLeg): Vias {

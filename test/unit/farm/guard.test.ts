@@ -290,7 +290,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the texts of records': {
     plant: () => plant(TrackedCall.prototype, 'makeTexts'),
     trigger: after(datagram, WRITTEN_MS),
-    place: /^records, .*\(calls\/records\/call-journal\.ts:/,
+    place: /^records, .*\(calls\/records\/held-calls\.ts:/,
     leaves: true,
   },
   'the building of a record': {
@@ -302,13 +302,13 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the writing of records': {
     plant: () => plant(RecordWriter.prototype, 'commit'),
     trigger: after(datagram, 1000),
-    place: /^records, .*\(calls\/records\/call-journal\.ts:/,
+    place: /^records, .*\(calls\/records\/record-flush\.ts:/,
     leaves: true,
   },
   'the packed records of calls': {
     plant: () => plant(PackedCalls.prototype, 'add'),
     trigger: after(datagram, WRITTEN_MS),
-    place: /^records, .*\(calls\/records\/call-journal\.ts:/,
+    place: /^records, .*\(calls\/records\/held-calls\.ts:/,
     leaves: true,
   },
   'the egress of a response': {

@@ -5,7 +5,8 @@ import fc from 'fast-check';
 import { phoneCall } from '../../../../native-free-bench/phones.ts';
 import { MAX_LEGS } from '../../../../src/calls/records/call-record.ts';
 import { Compressor, Dictionary, MAX_DICTIONARY, MAX_TEXT } from '../../../../src/calls/records/compression.ts';
-import { Mark, PackedCalls } from '../../../../src/calls/records/packed-calls.ts';
+import { Flag } from '../../../../src/calls/records/durability.ts';
+import { PackedCalls } from '../../../../src/calls/records/packed-calls.ts';
 import type { RecordBody } from '../../../../src/calls/records/record-octets.ts';
 import { RecordPacker } from '../../../../src/calls/records/record-packer.ts';
 
@@ -102,32 +103,32 @@ test('a record that is too long or has characters outside of SIP is not packed',
 
 test('the packed calls agree with a plain map on every history', () => {
   const entry = fc.constantFrom(...[1, -1, 2, 1 + 2 ** 20, -1 - 2 ** 20, 2 ** 53 - 1, -(2 ** 53 - 1), 1 + 2 ** 21]);
-  const step = fc.record({ entry, event: fc.constantFrom('add', 'remove', 'mark', 'unmark', 'mark all', 'clear') });
+  const step = fc.record({ entry, event: fc.constantFrom('add', 'remove', 'flag', 'unflag', 'flag all', 'clear') });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const calls = new PackedCalls();
-      const model = new Map<number, { readonly body: RecordBody; marked: boolean }>();
+      const model = new Map<number, { readonly body: RecordBody; flagged: boolean }>();
       for (const [index, { entry, event }] of steps.entries()) {
         const there = model.get(entry);
         if (event === 'add' && !there) {
           const body = bodyOf(index);
           assert.equal(calls.add(entry, body), true);
-          model.set(entry, { body, marked: false });
+          model.set(entry, { body, flagged: false });
         } else if (event === 'remove') assert.equal(calls.remove(entry), model.delete(entry));
-        else if (event === 'mark' || event === 'unmark') {
-          calls.flag(entry, Mark.unseen, event === 'mark');
-          if (there) there.marked = event === 'mark';
-        } else if (event === 'mark all') {
-          calls.flagAll(Mark.unseen, true);
-          for (const each of model.values()) each.marked = true;
+        else if (event === 'flag' || event === 'unflag') {
+          calls.setFlags(entry, event === 'flag' ? Flag.unseen : 0);
+          if (there) there.flagged = event === 'flag';
+        } else if (event === 'flag all') {
+          calls.flagAll(Flag.unseen, true);
+          for (const each of model.values()) each.flagged = true;
         } else if (event === 'clear') {
           calls.clear();
           model.clear();
         }
         assert.equal(calls.size, model.size);
         assert.deepEqual([...calls.entries()], [...model.keys()]);
-        const marked = [...model].flatMap(([key, each]) => (each.marked ? [key] : []));
-        assert.deepEqual(new Set(calls.flagged(Mark.unseen)), new Set(marked));
+        const flagged = [...model].flatMap(([key, each]) => (each.flagged ? [key] : []));
+        assert.deepEqual(new Set(calls.flagged(Flag.unseen)), new Set(flagged));
         for (const [key, { body }] of model) assert.deepEqual(calls.read(key), body);
         assert.equal(calls.octets === 0, model.size === 0);
       }
