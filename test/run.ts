@@ -1,14 +1,14 @@
 // `npm test`: checks for the tools of the laboratory (installs them with apt where it may), builds, checks style and
-// types, then runs all tests. Unit tests run two files at a time. The others run one by one, because they measure or
-// need the host for themselves. With CI=true a missing tool is a failure. `npm test -- PATH...` runs only the test
-// files whose path contains a PATH.
+// types, then runs all tests, two processes at a time. With CI=true a missing tool is a failure. `npm test -- PATH...`
+// runs only the test files whose path contains a PATH. `node test/run.ts PART [PATH...]` runs one part: `unit` needs no
+// tool and no build; the others need them, but check neither style nor types.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { Readable } from 'node:stream';
-import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
-import { limitFiles } from './file-limit.ts';
+import { isPart as isNamed, type Job, jobsOf, type Part } from './jobs.ts';
+import { runJobs, Tally } from './run-jobs.ts';
 
 interface Tool {
   readonly name: string;
@@ -46,11 +46,9 @@ const TOOLS: readonly Tool[] = [
 /** Compiles the module raw-socket; needed only when that does not load. */
 const COMPILER: Tool = { name: 'g++', apt: 'g++', tests: 'transparent relay' };
 
-/** Time after which a test without its own limit counts as hanging, ms. */
-const TEST_TIMEOUT = 4 * 60_000;
-/** Time after which a test file counts as hanging, ms. */
-const FILE_TIMEOUT = 5 * 60_000;
-/** Time limit of the whole run, ms, which takes eleven minutes on two cores. */
+/** Number of processes of tests at the same time. */
+const LANES = 2;
+/** Time limit of the whole run, ms, which takes seven minutes on two cores. */
 const RUN_TIMEOUT = 25 * 60_000;
 const POLICY = '/usr/sbin/policy-rc.d';
 
@@ -157,46 +155,19 @@ function step(title: string, script: string): void {
   process.exit(1);
 }
 
-interface Stage {
-  readonly files: readonly string[];
-  /** Number of files that run at the same time. */
-  readonly concurrency: number;
-}
-
-/** Returns the test files in the order of their run: quick and informative ones first. */
-function stages(): Stage[] {
-  const wanted = process.argv.slice(2);
-  const find = (...patterns: readonly string[]): string[] =>
-    patterns
-      .flatMap((pattern) => globSync(pattern, { cwd: root }).sort())
-      .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
-      .map((file) => join(root, file));
-  return [
-    { files: find('test/unit/**/*.test.ts'), concurrency: 2 },
-    { files: find('test/program/**/*.test.ts', 'test/lab/**/*.test.ts', 'test/faults/short.test.ts'), concurrency: 1 },
-  ].filter(({ files }) => files.length > 0);
-}
-
 /**
- * Yields the events of all stages, one stage after the other. Sets the exit code to 1 unless each has tests and all
+ * Runs the jobs of each part, one part after the other, and yields the events. Sets the exit code to 1 unless all
  * succeed.
  */
-async function* runTests(todo: readonly Stage[]) {
+async function* runTests(parts: readonly (readonly Job[])[]) {
   process.exitCode = 1;
-  let succeeded = 0;
-  let failed = 0;
-  for (const { files, concurrency } of todo) {
-    say(`${files.length} test files, ${concurrency} at a time`);
-    const tests = run({ files: [...files], cwd: root, concurrency, timeout: TEST_TIMEOUT });
-    limitFiles(tests, FILE_TIMEOUT, say);
-    tests.on('test:summary', (summary) => {
-      // There is one summary per file, then one without a file for the whole run.
-      if (summary.file === undefined && summary.success && summary.counts.tests > 0) succeeded++;
-    });
-    tests.on('test:fail', () => failed++);
-    yield* tests;
+  const tally = new Tally();
+  for (const jobs of parts) {
+    say(`${jobs.flatMap(({ files }) => files).length} test files in ${jobs.length} processes, ${LANES} at a time`);
+    yield* runJobs(jobs, LANES, tally, say);
   }
-  if (todo.length > 0 && succeeded === todo.length && failed === 0) process.exitCode = 0;
+  for (const line of tally.lines()) say(line);
+  if (tally.good) process.exitCode = 0;
 }
 
 setTimeout(() => {
@@ -204,13 +175,25 @@ setTimeout(() => {
   process.exit(1);
 }, RUN_TIMEOUT).unref();
 
-const missing = findMissing();
-if (missing.length > 0 && isCi) {
-  say(`CI=true and missing: ${missing.join(', ')}. Nothing may be skipped, so this is a failure.`);
-  process.exit(1);
+const [first, ...others] = process.argv.slice(2);
+const isPart = first !== undefined && isNamed(first);
+const wanted = isPart ? others : process.argv.slice(2);
+
+if (first !== 'unit') {
+  const missing = findMissing();
+  if (missing.length > 0 && isCi) {
+    say(`CI=true and missing: ${missing.join(', ')}. Nothing may be skipped, so this is a failure.`);
+    process.exit(1);
+  }
+  Object.assign(process.env, { SIPFARM_MISSING: missing.join(',') });
+  step('build', 'build');
 }
-Object.assign(process.env, { SIPFARM_MISSING: missing.join(',') });
-step('build', 'build');
-step('style', 'lint');
-step('types', 'typecheck');
-Readable.from(runTests(stages())).compose(spec).pipe(process.stdout);
+if (!isPart) {
+  step('style', 'lint');
+  step('types', 'typecheck');
+}
+// Each process of tests loads and compiles what the one before has loaded and compiled.
+Object.assign(process.env, { NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'sipfarm-tests') });
+const parts: readonly (readonly Part[])[] = isPart ? [[first]] : [['unit'], ['program', 'lab', 'integration']];
+const jobs = parts.map((names) => names.flatMap((name) => jobsOf(name, wanted))).filter((part) => part.length > 0);
+Readable.from(runTests(jobs)).compose(spec).pipe(process.stdout);

@@ -6,11 +6,12 @@ import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
-import { isMember, type MemberLife, nextView, type Seat, takesCalls, type View } from '../ownership/view.ts';
+import type { MemberLife, View } from '../ownership/view.ts';
 import type { Entry, PrefixWatch, Store } from '../store/store.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
 import { type OrderMap, readOrders } from './order.ts';
-import { parseView, seatByOrder } from './view-value.ts';
+import { decideView, decideWithout, type ViewFacts } from './view-decision.ts';
+import { parseView } from './view-value.ts';
 
 /** Changes within this time make one view. */
 const DAMPING_MS = 300;
@@ -24,6 +25,9 @@ const URGENT_DAMPING_MS = 100;
 const URGENT_SPREAD_MS = 200;
 /** Wait after a failed proposal. */
 const RETRY_MS = 1000;
+
+const drawSeed = (): string => randomBytes(16).toString('hex');
+
 export interface ViewKeeperOptions {
   readonly store: Store;
   readonly clock: Clock;
@@ -175,7 +179,7 @@ export class ViewKeeper {
       const key = `members/${id}`;
       const own = await store.get(key);
       if (!own || parseMemberRecord(id, own.value)?.claim !== claim) return false;
-      const next = this.#next(this.#seatsWithout(id));
+      const next = decideWithout(this.#facts(), id, drawSeed);
       const writes = [{ key, value: undefined, expect: own.revision }];
       const done = await store.commit(
         next ? [...writes, { key: 'view', value: next, expect: this.#storedRevision }] : writes,
@@ -246,75 +250,17 @@ export class ViewKeeper {
     return this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation) ?? false;
   }
 
-  /** Returns the seats that these members should have. */
-  #desired(members: readonly MemberRecord[]): readonly Seat[] {
-    const self = this.#options.self()?.number;
-    // Members without a seat by order, and evicted seats, are no candidates and do not count for the majority.
-    const wanted = members.filter((record) => this.#seatFor(record) && !this.#isOut(record));
-    const candidates = wanted.filter(isMember);
-    const reached = wanted.filter((record) => {
-      const { number, incarnation } = record;
-      // Nodes outside the farm may be unreachable for members: only their lease counts.
-      if (number === self || !isMember(record)) return true;
-      return this.#suspected.get(number) !== incarnation;
-    });
-    // Suspicion cannot take out half of the members or more. With two members only the lease decides.
-    const believable = reached.filter(isMember).length * 2 > candidates.length;
-    return this.#seatsOf(believable ? reached : wanted);
-  }
-
-  /** Returns the seats of these records. Ignores pauses when no seat would take calls: each call needs an owner. */
-  #seatsOf(records: readonly MemberRecord[]): readonly Seat[] {
-    const seats = records.map((record) => this.#seatFor(record)!);
-    return seats.some(takesCalls) ? seats : records.map((record) => this.#seatFor(record, false)!);
-  }
-
-  /** Returns the seat of this record under its order. `pauses` false: a pause is ignored. */
-  #seatFor(record: MemberRecord, pauses = true): Seat | undefined {
-    const order = this.#orders.get(record.id)?.order;
-    return seatByOrder(record, order === 'pause' && !pauses ? undefined : order);
-  }
-
-  /**
-   * Returns true when this node may write the view. Only members write it. A node outside the farm writes it only while
-   * no member has a record, to get its own seat and to end the seats of dead members.
-   */
-  #mayDecide(members: readonly MemberRecord[]): boolean {
-    return this.#options.inFarm() || !members.some(isMember);
-  }
-
-  /** Returns the seats after this node has left. A node that may not write the view only removes its own seat. */
-  #seatsWithout(id: string): readonly Seat[] {
-    const rest = this.#members.filter((record) => record.id !== id);
-    if (this.#mayDecide(rest)) return this.#desired(rest);
-    return this.#view?.seats.filter((seat) => seat.id !== id) ?? [];
-  }
-
-  /** Returns the view to propose; undefined when the one in the store is right. */
-  #next(seats = this.#desired(this.#members)): View | undefined {
-    const last = this.#view;
-    if (!last && seats.length === 0) return undefined;
-    const next = nextView(last, seats, randomBytes(16).toString('hex'), this.#evicted(seats));
-    if (next !== last) return next;
-    // The store has lost the view or has an older one from a backup: writes the view in force with a higher epoch.
-    return JSON.stringify(this.#stored) === JSON.stringify(last) ? undefined : { ...last, epoch: last.epoch + 1 };
-  }
-
-  /** Returns the members that get no seat again with this incarnation while their record lives, if not in `seats`. */
-  #evicted(seats: readonly Seat[]): readonly MemberLife[] {
-    const seated = new Set(seats.map(({ number }) => number));
-    return this.#members
-      .filter((record) => !seated.has(record.number) && (this.#isOut(record) || this.#isTaken(record)))
-      .map(({ number, incarnation }) => ({ number, incarnation }));
-  }
-
-  #isOut({ number, incarnation }: MemberLife): boolean {
-    return this.#view?.out?.some((each) => each.number === number && each.incarnation === incarnation) === true;
-  }
-
-  /** Returns true when the member is suspected and has a seat. */
-  #isTaken(record: MemberRecord): boolean {
-    return this.#suspected.get(record.number) === record.incarnation && this.#hasSeat(record);
+  #facts(): ViewFacts {
+    const { self, inFarm } = this.#options;
+    return {
+      members: this.#members,
+      orders: this.#orders,
+      suspected: this.#suspected,
+      last: this.#view,
+      stored: this.#stored,
+      self: self()?.number,
+      inFarm: inFarm(),
+    };
   }
 
   #rest(): void {
@@ -325,7 +271,7 @@ export class ViewKeeper {
   #consider(waitMs = DAMPING_MS): void {
     const { clock, random, mayPropose } = this.#options;
     const fresh = this.#membersFresh && this.#viewFresh && this.#ordersFresh && this.#watches.length > 0;
-    if (!fresh || this.#proposing || !mayPropose() || !this.#mayDecide(this.#members) || !this.#next()) {
+    if (!fresh || this.#proposing || !mayPropose() || !decideView(this.#facts(), drawSeed)) {
       this.#rest();
       return;
     }
@@ -349,7 +295,7 @@ export class ViewKeeper {
     let waitMs = DAMPING_MS;
     try {
       await this.#read();
-      const next = this.#mayDecide(this.#members) ? this.#next() : undefined;
+      const next = decideView(this.#facts(), drawSeed);
       if (next && mayPropose()) {
         await store.commit([{ key: 'view', value: next, expect: this.#storedRevision }]);
         this.#takeView(await store.get('view'));

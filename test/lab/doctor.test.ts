@@ -1,5 +1,6 @@
 // Frequent costly mistakes, made on purpose: calls fail, `sipfarm doctor` names the mistake, its advice is followed
-// literally, it finds nothing more, and the same calls succeed.
+// literally, it finds nothing more, and the same calls succeed. A run of the doctor takes some two seconds, mostly waits:
+// it runs at the same time as the calls wherever neither can change the result of the other.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
@@ -15,7 +16,9 @@ import { until } from './until.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'bin', 'sipfarm.js');
 const CALLS = 20;
-/** Seconds after which a failing run is stopped; a successful one takes two. */
+/** Calls that begin per second. */
+const RATE = 100;
+/** Seconds after which a failing run is stopped; a successful one takes one. */
 const FAILING = 2;
 const LIMIT = { timeout: 60_000 };
 /**
@@ -141,7 +144,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     runs += 1;
     return Sipp.start(lab, {
       ...{ name: `calls-${runs}`, host: 'c', scenario: 'uac-invite', user: 'invite', address: clientAddress(0) },
-      ...{ port: 5060 + runs, remote: `${VIP}:5060`, calls: CALLS, rate: 20, pauseMs: 200, load: true },
+      ...{ port: 5060 + runs, remote: `${VIP}:5060`, calls: CALLS, rate: RATE, pauseMs: 200, load: true },
       ...options,
     }).done;
   }
@@ -158,8 +161,8 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
   }
 
   it('finds no fault at correct members, and calls succeed', LIMIT, async () => {
-    await Promise.all([1, 2, 3].map(async (k) => assert.deepEqual(await faults(k), [])));
-    await callsSucceed([1, 2, 3]);
+    const silent = [1, 2, 3].map(async (k) => assert.deepEqual(await faults(k), []));
+    await Promise.all([...silent, callsSucceed([1, 2, 3])]);
   });
 
   it('finds a balancer that drops fragments, when a client runs it through the balancer', LIMIT, async () => {
@@ -192,9 +195,9 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
       farm.signal(1, 'SIGKILL');
       await oneSegment([2, 3]);
       await farm.seesMembers(2);
-      await callsFail(undefined);
+      const [all] = await Promise.all([findings(1), callsFail(undefined)]);
 
-      const named = (await findings(1)).filter(({ severity }) => severity === 'fault');
+      const named = all.filter(({ severity }) => severity === 'fault');
       assert.deepEqual(
         named.map(({ code }) => code),
         ['DR_ARP_IGNORE', 'DR_ARP_ANNOUNCE'],
@@ -203,8 +206,8 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
         await type(1, found);
         await shell('c', told(found, /^# then on the router.*: (ip neigh .*)$/));
       }
-      assert.deepEqual(await faults(1), []);
-      await callsSucceed(undefined);
+      const [left] = await Promise.all([faults(1), callsSucceed(undefined)]);
+      assert.deepEqual(left, []);
       assert.equal(await macOfVip(), BALANCER_MAC);
 
       await shell('c', TWO_SEGMENTS.c);
@@ -218,8 +221,8 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     LIMIT,
     async () => {
       await shell('m2', `ip addr del ${VIP}/32 dev lo`);
-      await callsFail([2]);
-      assert.deepEqual(await faults(2, '--fix'), [`DR_VIP_MISSING ${VIP}`]);
+      const [found] = await Promise.all([faults(2, '--fix'), callsFail([2])]);
+      assert.deepEqual(found, [`DR_VIP_MISSING ${VIP}`]);
       assert.doesNotMatch(await shell('m2', 'ip addr show dev lo'), new RegExp(VIP), 'it was not asked to');
       assert.deepEqual(await faults(2, '--fix', '--yes'), []);
       await callsSucceed([2]);
@@ -237,15 +240,6 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
         ),
       }));
     await restart(...all);
-    assert.deepEqual(await seenByClient(), [`DR_THROUGH_SOURCE ${VIP}:5060`]);
-    lab.forgetSources();
-    await shell('c', `nft '${FIREWALL}'`);
-    await callsFail(all);
-    assert.deepEqual(
-      [...lab.sources().keys()].sort(),
-      all.map((k) => `${memberAddress(k)}:5060`),
-    );
-
     const followAdvice = async (k: number): Promise<void> => {
       const found = await find(k, 'DR_WILDCARD_BIND');
       assert.equal(found.about, 'listener edge (0.0.0.0:5060)');
@@ -262,10 +256,18 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
         };
       });
     };
-    await Promise.all(all.map(followAdvice));
+    const [seen] = await Promise.all([seenByClient(), ...all.map(followAdvice)]);
+    assert.deepEqual(seen, [`DR_THROUGH_SOURCE ${VIP}:5060`]);
+    lab.forgetSources();
+    await shell('c', `nft '${FIREWALL}'`);
+    await callsFail(all);
+    assert.deepEqual(
+      [...lab.sources().keys()].sort(),
+      all.map((k) => `${memberAddress(k)}:5060`),
+    );
+
     await restart(...all);
-    await Promise.all(all.map(isSilent));
-    await callsSucceed(all);
+    await Promise.all([...all.map(isSilent), callsSucceed(all)]);
     await shell('c', 'nft delete table inet home');
     changes.clear();
   });
@@ -278,9 +280,9 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     changes.set(3, (config) => ({ ...config, keys: [randomBytes(32).toString('hex')] }));
     reload();
     const found = await find(1, 'DR_KEY_MISMATCH');
-    await callsFail([3]);
-    assert.deepEqual(await faults(1), ['DR_KEY_MISMATCH m3']);
-    assert.deepEqual(await faults(3), ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']);
+    const [atOthers, atMember] = await Promise.all([faults(1), faults(3), callsFail([3])]);
+    assert.deepEqual(atOthers, ['DR_KEY_MISMATCH m3']);
+    assert.deepEqual(atMember, ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']);
     told(found, /^# (bring the same keys to every member)/);
     changes.clear();
     reload();
@@ -295,8 +297,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     async () => {
       const drop = `ip saddr ${memberAddress(1)} meta l4proto { tcp, udp } th dport 5064 drop`;
       await shell('m3', `nft 'table inet filter { chain input { type filter hook input priority 0; ${drop}; }; }'`);
-      await callsFail([1]);
-      let found = await find(1, 'DR_RELAY_UNREACHABLE');
+      let found = (await Promise.all([find(1, 'DR_RELAY_UNREACHABLE'), callsFail([1])]))[0];
       const unanswered = async (): Promise<boolean> => {
         found = await find(1, 'DR_RELAY_UNREACHABLE');
         return found.reason.includes('by UDP');
@@ -318,17 +319,13 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     const long = { user: 'x'.repeat(400) };
     await callsSucceed([1], long);
     await shell('sw', 'ip link set m2eth0 mtu 1200');
-    await callsFail([1], long);
-    const found = await find(1, 'DR_RELAY_MTU');
+    const [found] = await Promise.all([find(1, 'DR_RELAY_MTU'), callsFail([1], long)]);
     assert.equal(found.about, `m2 (${memberAddress(2)}:5064)`);
     const section = parse(told(found, /^# on every member, in \S+: (.*)$/));
-    for (const k of all) {
-      await type(k, found);
-      changes.set(k, (config) => ({ ...config, relay: { ...config.relay, ...section.relay } }));
-    }
+    await Promise.all(all.map((k) => type(k, found)));
+    for (const k of all) changes.set(k, (config) => ({ ...config, relay: { ...config.relay, ...section.relay } }));
     await restart(...all);
-    await Promise.all(all.map(isSilent));
-    await callsSucceed([1], long);
+    await Promise.all([...all.map(isSilent), callsSucceed([1], long)]);
     await shell('sw', 'ip link set m2eth0 mtu 1500');
     changes.clear();
   });

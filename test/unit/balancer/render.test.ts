@@ -1,7 +1,6 @@
-// Configurations of all kinds: equal to the examples in deploy/lb-examples, and accepted by their tools where these are
-// installed. UPDATE_EXAMPLES=1 writes the examples.
+// Configurations of all kinds equal the examples in deploy/lb-examples. UPDATE_EXAMPLES=1 writes the examples.
+// test/integration/balancer loads them with their tools.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,115 +8,15 @@ import { type TestContext, test } from 'node:test';
 import { Registry } from 'prom-client';
 import { parseAllDocuments } from 'yaml';
 import { AdminServer } from '../../../src/admin/admin-server.ts';
-import type { BalancerPlan, PlannedMember } from '../../../src/balancer/plan.ts';
-import { BALANCER_KINDS, type BalancerKind, isDirectReturn, renderBalancer } from '../../../src/balancer/render.ts';
+import { BALANCER_KINDS, isDirectReturn, renderBalancer } from '../../../src/balancer/render.ts';
 import { makeLog } from '../../../src/base/log.ts';
 import { runProgram } from '../../../src/cli/program.ts';
 import { loadConfig } from '../../../src/config/load.ts';
 import { type FakeFace, fakeFace } from '../admin/fake-api.ts';
+import { EXAMPLE, FARMS, hasTcp, textOf } from './plans.ts';
 
 const EXAMPLES = join(import.meta.dirname, '../../../deploy/lb-examples');
-/** nft and ip of Debian are outside of an ordinary user's PATH. */
-const { PATH = '', UPDATE_EXAMPLES } = process.env;
-const env = { ...process.env, PATH: `${PATH}:/usr/sbin:/sbin` };
-
-const frontend = (k: number, given: Partial<PlannedMember> = {}): PlannedMember => ({
-  id: `fe${k}`,
-  address: `10.0.0.1${k}`,
-  weight: 100,
-  mac: `00:00:5e:00:53:1${k}`,
-  ...given,
-});
-
-/** The farm of the examples: four frontends, documentation addresses (RFC 5737, RFC 7042). */
-const EXAMPLE: BalancerPlan = {
-  farm: 'example',
-  vip: '198.51.100.1',
-  services: [
-    { transport: 'udp', port: 5060, targetPort: 5060 },
-    { transport: 'tcp', port: 5060, targetPort: 5060 },
-  ],
-  members: [1, 2, 3, 4].map((k) => frontend(k)),
-  check: { kind: 'sip', port: 5060 },
-  device: 'eth0',
-  outDevice: 'eth0',
-  balancerMac: '00:00:5e:00:53:01',
-};
-
-/** Farms that differ from the example in one way each. */
-const OTHERS: Readonly<Record<string, BalancerPlan>> = {
-  'one member': { ...EXAMPLE, members: [frontend(1)] },
-  'odd weights': { ...EXAMPLE, members: [frontend(1, { weight: 997 }), frontend(2, { weight: 1 }), frontend(3)] },
-  'forty members': {
-    ...EXAMPLE,
-    members: Array.from({ length: 40 }, (_, i) =>
-      frontend(i, { address: `10.0.1.${i}`, mac: `00:00:5e:00:53:${i + 10}` }),
-    ),
-  },
-  'names with dots and hyphens': {
-    ...EXAMPLE,
-    members: [frontend(1, { id: 'fe-1.example.org' }), frontend(2, { id: '2_b' })],
-  },
-  'UDP only, no health check': { ...EXAMPLE, services: EXAMPLE.services.slice(0, 1), check: null },
-  'TCP only, /readyz checked': { ...EXAMPLE, services: EXAMPLE.services.slice(1), check: { kind: 'http', port: 8060 } },
-  'two ports, a connection checked': {
-    ...EXAMPLE,
-    services: [...EXAMPLE.services, { transport: 'udp', port: 5080, targetPort: 5080 }],
-    check: { kind: 'tcp', port: 5070 },
-  },
-  IPv6: {
-    ...EXAMPLE,
-    vip: '2001:db8::1',
-    members: [1, 2].map((k) => frontend(k, { address: `2001:db8::1${k}` })),
-  },
-};
-
-const hasTcp = ({ services }: BalancerPlan): boolean => services.some(({ transport }) => transport === 'tcp');
-
-const FARMS = { 'the example': EXAMPLE, ...OTHERS };
-
-function textOf(kind: BalancerKind, plan: BalancerPlan, name?: string): string {
-  const files = renderBalancer(kind, plan);
-  return (name === undefined ? files[0]! : files.find((file) => file.name === name)!).text;
-}
-
-function works(command: string, ...args: readonly string[]): boolean {
-  return spawnSync(command, args, { env }).status === 0;
-}
-
-const needs = (what: string, is: boolean): { readonly skip: string | false } => ({
-  skip: is ? false : `needs ${what}`,
-});
-const canUnshare = works('unshare', '-rn', 'true') && works('ip', '-V');
-const WITH_NFT = needs('nft and user namespaces', canUnshare && works('nft', '--version'));
-const WITH_HAPROXY = needs('haproxy', works('haproxy', '-v'));
-const WITH_NGINX = needs(
-  'nginx with its stream module, and user namespaces',
-  canUnshare && works('nginx', '-V') && hasStream(),
-);
-const WITH_KEEPALIVED = needs('keepalived', works('keepalived', '--version'));
-const WITH_TERRAFORM = needs('terraform', works('terraform', '-version'));
-
-function hasStream(): boolean {
-  try {
-    return readdirSync('/etc/nginx/modules-enabled').some((name) => name.includes('stream'));
-  } catch {
-    return false;
-  }
-}
-
-/** Runs `script` with the text in $FILE, and shows the tool's own output when it fails. */
-function check(t: TestContext, name: string, text: string, script: string, wrap: readonly string[] = []): void {
-  const folder = mkdtempSync(join(tmpdir(), 'sipfarm-balancer-'));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const FILE = join(folder, name);
-  writeFileSync(FILE, text);
-  const [command, ...args] = [...wrap, 'sh', '-c', script];
-  const { status, stdout, stderr } = spawnSync(command!, args, { encoding: 'utf8', env: { ...env, FILE } });
-  assert.equal(status, 0, `${stdout}${stderr}\n${text}`);
-}
-
-const ALONE = ['unshare', '-rn'];
+const { UPDATE_EXAMPLES } = process.env;
 
 for (const kind of BALANCER_KINDS) {
   test(`the example of ${kind} equals the output of render for the same farm`, () => {
@@ -180,65 +79,7 @@ test('every kind of the examples can be rendered', () => {
   assert.deepEqual(folders.map(({ name }) => name).sort(), [...BALANCER_KINDS].sort());
 });
 
-for (const kind of ['nftables-nat', 'nftables-dsr'] as const)
-  for (const [title, plan] of Object.entries(FARMS))
-    test(`nft accepts the file of ${kind} for ${title}`, WITH_NFT, (t) => {
-      // Twice, because the second run meets the table of the first.
-      const load = 'ip link add eth0 type veth peer name other && nft -c -f $FILE && nft -f $FILE && nft -f $FILE';
-      check(t, 'sipfarm.nft', textOf(kind, plan), load, ALONE);
-    });
-
-test('an unknown MAC address is marked, and nft refuses the file', WITH_NFT, () => {
-  const text = textOf('nftables-dsr', {
-    ...EXAMPLE,
-    members: [frontend(1), frontend(2, { mac: null })],
-    balancerMac: null,
-  });
-  assert.match(text, /# NOT READY: .*this host.*fe2/);
-  const script = 'ip link add eth0 type veth peer name other && nft -c -f -';
-  const { status } = spawnSync('unshare', ['-rn', 'sh', '-c', script], { env, input: text });
-  assert.notEqual(status, 0);
-});
-
-const SECURED: BalancerPlan = {
-  ...EXAMPLE,
-  services: [...EXAMPLE.services, { transport: 'tcp', port: 5061, targetPort: 5062, tls: true }],
-};
-
-test(
-  'haproxy ends TLS where clients use it, and checks each SIP port of the members at that port',
-  WITH_HAPROXY,
-  (t) => {
-    const text = textOf('haproxy', SECURED);
-    assert.match(text, /^frontend sip-5060\n {2}bind 198\.51\.100\.1:5060$/m);
-    assert.match(text, /^ {2}bind 198\.51\.100\.1:5061 ssl crt \/etc\/haproxy\/sipfarm-example\.pem$/m);
-    assert.match(text, /^ {2}server fe1 10\.0\.0\.11:5062 weight 1 send-proxy-v2 check inter 1s fall 2 rise 2$/m);
-    const make =
-      'openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=sip.example.com -keyout $FILE.k -out $FILE.c';
-    const put = 'cat $FILE.c $FILE.k > $FILE.pem && sed -i "s#/etc/haproxy/sipfarm-example.pem#$FILE.pem#" $FILE';
-    check(t, 'haproxy.cfg', text, `${make} 2>&1 && ${put} && haproxy -c -f $FILE`);
-  },
-);
-
 for (const [title, plan] of Object.entries(FARMS)) {
-  if (hasTcp(plan))
-    test(`haproxy accepts its file for ${title}`, WITH_HAPROXY, (t) => {
-      check(t, 'haproxy.cfg', textOf('haproxy', plan), 'haproxy -c -f $FILE');
-    });
-
-  test(`nginx accepts the file of nginx-stream for ${title}`, WITH_NGINX, (t) => {
-    const up = `ip link set lo up && ip addr add ${plan.vip} dev lo`;
-    check(t, 'nginx.conf', textOf('nginx-stream', plan), `${up} && nginx -t -c $FILE`, ALONE);
-  });
-
-  test(`keepalived accepts the file of ipvs for ${title}`, WITH_KEEPALIVED, (t) => {
-    check(t, 'keepalived.conf', textOf('ipvs', plan, 'keepalived.conf'), 'keepalived -t -f $FILE');
-  });
-
-  test(`terraform accepts the file of aws-nlb and its format for ${title}`, WITH_TERRAFORM, (t) => {
-    check(t, 'main.tf', textOf('aws-nlb', plan), 'terraform fmt -check -diff $FILE');
-  });
-
   test(`the rules for ipvsadm-restore have one service per port and one line per member for ${title}`, () => {
     const endpoint = '(?:\\[[0-9a-f:]+\\]|[0-9.]+):[0-9]+';
     const lines = textOf('ipvs', plan).trimEnd().split('\n');

@@ -8,7 +8,6 @@ import { nodeNetwork } from '../../../src/base/network.ts';
 import type { ListenerConfig } from '../../../src/transport/transport.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
-import { networks } from '../batch/networks.ts';
 import { type Bench, makeBench, message, tcp, udp, VIP } from './bench.ts';
 
 interface Heard {
@@ -193,36 +192,6 @@ describe('listeners', () => {
     );
     assert.deepEqual([bench.packets[0]?.from, bench.packets[0]?.to], ['192.0.2.9 5060', `${VIP} 5060`]);
   });
-
-  for (const [name, network] of networks)
-    for (const address of ['127.0.0.1', '::1'])
-      test(`on sockets of ${name} at ${address} accept the largest datagram, and answer from their own port`, async (t) => {
-        const bench = makeBench([udp('edge', address, 0)], {}, { network });
-        t.after(() => bench.transport.stop());
-        await bench.transport.start();
-        const { local, advertise } = bench.transport.listeners[0]!;
-        assert.ok(local.port > 0);
-        assert.deepEqual(advertise, { host: local.address, port: local.port, transport: 'udp' });
-        bench.onPacket = (packet) =>
-          bench.transport.sendDatagram(0, Buffer.from('answer'), packet.address, packet.port);
-        const { promise, resolve } = resolvers<Heard>();
-        const alice = await nodeNetwork.bindUdp(
-          { address, port: 0 },
-          {
-            onDatagram: (bytes, from, port) => resolve({ text: bytes.toString(), from: `${from} ${port}` }),
-            onSendError: (error) => assert.fail(error),
-          },
-        );
-        t.after(() => alice.close());
-        const octets = Buffer.from(message('large', 'x'.repeat(65_000))).subarray(
-          0,
-          65_507 - (address === '::1' ? 20 : 0),
-        );
-        alice.send(octets, address, local.port);
-        assert.deepEqual(await promise, { text: 'answer', from: `${address} ${local.port}` });
-        assert.equal(bench.packets[0]?.text, octets.toString());
-        assert.equal(bench.packets[0]?.from, `${address} ${alice.local.port}`);
-      });
 
   for (const address of ['127.0.0.1', '::1']) {
     test(`on real sockets at ${address} frame a stream, answer pings and open connections`, async (t) => {

@@ -9,7 +9,7 @@ import { parseCallRecord } from '../../../../src/calls/records/call-record.ts';
 import { CellFamily } from '../../../../src/metrics/counters.ts';
 import { EtcdStore } from '../../../../src/store/etcd-store.ts';
 import { FakeEtcd, withoutEtcd } from '../../../fake/etcd.ts';
-import { clientLeg, ok, serverLeg } from './journal-rig.ts';
+import { clientLeg, ok, serverLeg } from '../../../unit/calls/records/journal-rig.ts';
 
 describe('the journal on etcd', { skip: withoutEtcd() }, () => {
   let etcd: FakeEtcd;

@@ -1,48 +1,17 @@
-// The contract of every store, checked for the memory store and for a real etcd alike.
+// The contract of every store: `storeContract` adds its tests for one implementation.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import fc from 'fast-check';
-import { systemClock } from '../../../src/base/clock.ts';
-import { EtcdStore } from '../../../src/store/etcd-store.ts';
-import { MemoryFarm } from '../../../src/store/memory-store.ts';
 import { type Entry, MAX_WRITES, type Store, type StoreEvent } from '../../../src/store/store.ts';
-import { FakeEtcd, withoutEtcd } from '../../fake/etcd.ts';
 
-interface Kind {
+/** An implementation of the store. */
+export interface Kind {
   readonly name: string;
   readonly skip: string | false;
   start(): Promise<void>;
   /** Opens a store of the farm with this name; stores of one name share their contents. */
   open(farm: string): Store;
   stop(): Promise<void>;
-}
-
-function memoryKind(): Kind {
-  const farms = new Map<string, MemoryFarm>();
-  return {
-    name: 'memory',
-    skip: false,
-    start: async () => {},
-    open(name) {
-      const farm = farms.get(name) ?? new MemoryFarm(systemClock);
-      farms.set(name, farm);
-      return farm.open();
-    },
-    stop: async () => {},
-  };
-}
-
-function etcdKind(): Kind {
-  let etcd: FakeEtcd;
-  return {
-    name: 'etcd',
-    skip: withoutEtcd(),
-    start: async () => {
-      etcd = await FakeEtcd.start();
-    },
-    open: (farm) => new EtcdStore({ farm, hosts: [etcd.url], clock: systemClock, pageKeys: 50 }),
-    stop: () => etcd.close(),
-  };
 }
 
 /** Records the notifications of a watcher, and lets a test wait for one that satisfies a condition. */
@@ -102,7 +71,8 @@ class Followed {
 
 const coded = (code: string) => (error: { code?: string }) => error.code === code;
 
-for (const kind of [memoryKind(), etcdKind()]) {
+/** Adds a suite with all tests of the contract. */
+export function storeContract(kind: Kind): void {
   describe(`the ${kind.name} store`, { skip: kind.skip }, () => {
     const open: Store[] = [];
     let farms = 0;

@@ -6,7 +6,7 @@ import { systemClock } from '../../../src/base/clock.ts';
 import { EtcdStore } from '../../../src/store/etcd-store.ts';
 import { FakeEtcd, Wire, withoutEtcd } from '../../fake/etcd.ts';
 import { until } from '../../fake/until.ts';
-import { Member } from './farm.ts';
+import { Member } from '../../unit/membership/farm.ts';
 
 const LEASE_SECONDS = 2;
 

@@ -1,0 +1,77 @@
+// Every source file above a hundred lines has a test of its own: at least one test file imports it directly.
+import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+
+const root = path.resolve(import.meta.dirname, '../../..');
+const LINES = 100;
+
+/** Files without a test of their own. Tests reach them only through others. This list may only become shorter. */
+const WITHOUT: readonly string[] = [
+  'src/admin/call-status.ts',
+  'src/balancer/appliances.ts',
+  'src/balancer/aws-nlb.ts',
+  'src/balancer/envoy.ts',
+  'src/balancer/kubernetes.ts',
+  'src/balancer/nftables.ts',
+  'src/cli/balancer-render.ts',
+  'src/cli/doctor.ts',
+  'src/cli/orders.ts',
+  'src/config/schema.ts',
+  'src/config/service-section.ts',
+  'src/doctor/address-checks.ts',
+  'src/doctor/facts.ts',
+  'src/doctor/farm-checks.ts',
+  'src/doctor/kernel-checks.ts',
+  'src/membership/membership.ts',
+  'src/membership/seat-claim.ts',
+  'src/membership/view-keeper.ts',
+  'src/node/assemble.ts',
+  'src/node/call-recovery.ts',
+  'src/node/farm-node.ts',
+  'src/process/workers/run-host.ts',
+  'src/process/workers/worker-process.ts',
+  'src/process/workers/worker.ts',
+  'src/relay/transparent-link.ts',
+  'src/service/answer/answer.ts',
+  'src/service/answer/answered-call.ts',
+  'src/service/service.ts',
+  'src/service/shared/branch.ts',
+  'src/service/shared/call-events.ts',
+  'src/service/shared/context.ts',
+  'src/service/shared/own-routes.ts',
+  'src/service/shared/place.ts',
+  'src/service/takeover/ringing-calls.ts',
+  'src/service/takeover/surrogate.ts',
+  'src/transport/tcp.ts',
+  'src/transport/udp.ts',
+];
+
+const read = (file: string): string => readFileSync(path.join(root, file), 'utf8');
+const linesOf = (file: string): number => read(file).trimEnd().split('\n').length;
+
+/** Returns the files that `file` imports, types included, as paths from the root. */
+function importsOf(file: string): readonly string[] {
+  const found = read(file).matchAll(/(?:\bfrom |\bimport\()'(\.[^']+)'/g);
+  return [...found].map((match) => path.join(path.dirname(file), match[1]!));
+}
+
+const sources = globSync('src/**/*.ts', { cwd: root }).sort();
+const tested = new Set(globSync('test/**/*.test.ts', { cwd: root }).flatMap(importsOf));
+const untested = sources.filter((file) => linesOf(file) > LINES && !tested.has(file));
+
+test('every source file above 100 lines is imported by a test file, except those of a list', () => {
+  assert.deepEqual(
+    untested.filter((file) => !WITHOUT.includes(file)),
+    [],
+  );
+});
+
+test('the list of exceptions has no file that is tested, short or gone, and never becomes longer', () => {
+  assert.deepEqual(
+    WITHOUT.filter((file) => !untested.includes(file)),
+    [],
+  );
+  assert.equal(WITHOUT.length, 37);
+});
