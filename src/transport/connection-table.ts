@@ -179,8 +179,10 @@ export class ConnectionTable implements ConnectionOwner {
     }
     const stream = network.connectTcp(remote, from === undefined ? undefined : { address: from });
     const local = { address: from ?? '', port: 0 };
+    // A copy: the caller reuses its flow.
+    const own = { address: remote.address, port: remote.port };
     const connection = new Connection(
-      { id: this.#nextId(), listener, stream, remote, local, accepted: false, source: undefined },
+      { id: this.#nextId(), listener, stream, remote: own, local, accepted: false, source: undefined },
       this,
       [],
     );

@@ -15,6 +15,9 @@ const WITHOUT: readonly string[] = [
   'src/balancer/envoy.ts',
   'src/balancer/kubernetes.ts',
   'src/balancer/nftables.ts',
+  'src/calls/records/held-calls.ts',
+  'src/calls/records/reconcile.ts',
+  'src/calls/records/record-flush.ts',
   'src/cli/balancer-render.ts',
   'src/cli/doctor.ts',
   'src/cli/orders.ts',
@@ -44,7 +47,8 @@ const WITHOUT: readonly string[] = [
   'src/service/shared/place.ts',
   'src/service/takeover/ringing-calls.ts',
   'src/service/takeover/surrogate.ts',
-  'src/transport/tcp.ts',
+  'src/transport/connection-table.ts',
+  'src/transport/connection.ts',
   'src/transport/udp.ts',
 ];
 

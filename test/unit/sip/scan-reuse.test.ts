@@ -8,7 +8,7 @@ const RICH =
   'Via: SIP/2.0/TLS [2001:db8::1]:5070;branch=z9hG4bKa;received=192.0.2.9;rport=7;maddr=192.0.2.8;sf=flow, SIP/2.0/UDP b\r\n' +
   'Max-Forwards: 70\r\nRoute: <sip:p.example;lr>\r\nContact: <sip:alice@192.0.2.4>\r\nReplaces: x;to-tag=a;from-tag=b\r\n' +
   'From: <sip:alice@example.com>;tag=from\r\nTo: <sip:bob@example.com>;tag=to\r\nCall-ID: rich\r\n' +
-  'CSeq: 3 INVITE\r\nContent-Length: 4\r\n\r\nbodyrest';
+  'CSeq: 3 INVITE\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbodyrest';
 
 /** Messages that set very different fields; some break the grammar early, some late. */
 const MESSAGES: Readonly<Record<string, string>> = {
