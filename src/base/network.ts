@@ -8,6 +8,8 @@ import { openRaw, type RawSocket } from './raw-socket.ts';
 /** A bound UDP socket. One per local address, so that answers leave from the address that the client used. */
 export interface DatagramSocket {
   readonly local: Endpoint;
+  /** The options in force after the bind. Left out by networks that are not of this host. */
+  readonly granted?: GrantedOptions;
   /**
    * Sends at once, without a queue of this program. A failed send reaches `onSendError`, never the caller. `bytes` is
    * not copied: do not reuse it before the turn ends.
@@ -46,6 +48,31 @@ export interface Sharing {
   readonly reusePort?: boolean;
 }
 
+/** Options of a UDP socket. Each has a default. */
+export interface DatagramOptions extends Sharing {
+  /** Octets of kernel buffer to request for received datagrams; UDP_BUFFER_BYTES by default. */
+  readonly receiveBufferBytes?: number;
+  /** Octets of kernel buffer to request for datagrams to be sent; UDP_BUFFER_BYTES by default. */
+  readonly sendBufferBytes?: number;
+  /** Differentiated services code point of the datagrams sent, 0-63 (RFC 2474 3). Left out: it stays as it is. */
+  readonly dscp?: number;
+}
+
+/** The options that a bound UDP socket has. */
+export interface GrantedOptions {
+  /** As the kernel reports it. Linux caps the requested size and then reports twice the result (socket(7)). */
+  readonly receiveBufferBytes: number;
+  readonly sendBufferBytes: number;
+  /** `default`: not requested. `not-set`: requested, but this kind of socket or the system cannot set it. */
+  readonly dscp: 'default' | 'set' | 'not-set';
+}
+
+/** Throws RangeError when a code point is not an integer of 0-63. */
+export function checkDscp(dscp: number | undefined): void {
+  if (dscp !== undefined && !(Number.isInteger(dscp) && dscp >= 0 && dscp <= 63))
+    throw new RangeError(`no DSCP: ${dscp}`);
+}
+
 /** Options for accepting connections. */
 export interface Accepting extends Sharing {
   /**
@@ -57,10 +84,10 @@ export interface Accepting extends Sharing {
 
 export interface Network {
   /**
-   * Binds a UDP socket. Rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES). Without `sharing` no other
-   * socket may bind the address.
+   * Binds a UDP socket. Rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL, EACCES), or with RangeError for a
+   * wrong `dscp`. Without `reusePort` no other socket may bind the address.
    */
-  bindUdp(local: Endpoint, handlers: DatagramHandlers, sharing?: Sharing): Promise<DatagramSocket>;
+  bindUdp(local: Endpoint, handlers: DatagramHandlers, options?: DatagramOptions): Promise<DatagramSocket>;
   listenTcp(local: Endpoint, onConnection: (stream: ByteStream) => void, accepting?: Accepting): Promise<StreamServer>;
   /** `onRefused` is called when the remote host or this one reports that the port is closed. */
   connectUdp(remote: Endpoint, onRefused: () => void): Promise<ConnectedUdpSocket>;
@@ -81,26 +108,33 @@ export const UDP_BUFFER_BYTES = 4 * 1024 * 1024;
 
 /** The sockets of this host. */
 export const nodeNetwork: Network = {
-  bindUdp(local, handlers, sharing = {}) {
+  bindUdp(local, handlers, options = {}) {
     return new Promise((resolve, reject) => {
+      checkDscp(options.dscp);
       const socket = dgram.createSocket({
         type: net.isIPv6(local.address) ? 'udp6' : 'udp4',
         ipv6Only: net.isIPv6(local.address),
-        reusePort: sharing.reusePort === true,
+        reusePort: options.reusePort === true,
       });
       socket.once('error', reject);
       socket.bind({ address: local.address, port: local.port, exclusive: true }, () => {
         socket.off('error', reject);
         socket.on('error', handlers.onSendError);
         socket.on('message', (bytes, remote) => handlers.onDatagram(bytes, remote.address, remote.port));
-        socket.setRecvBufferSize(UDP_BUFFER_BYTES);
-        socket.setSendBufferSize(UDP_BUFFER_BYTES);
+        socket.setRecvBufferSize(options.receiveBufferBytes ?? UDP_BUFFER_BYTES);
+        socket.setSendBufferSize(options.sendBufferBytes ?? UDP_BUFFER_BYTES);
         const onSent = (error: Error | null): void => {
           if (error) handlers.onSendError(error);
         };
         let open = true;
         resolve({
           local: socket.address(),
+          granted: {
+            receiveBufferBytes: socket.getRecvBufferSize(),
+            sendBufferBytes: socket.getSendBufferSize(),
+            // Node.js has no call for it.
+            dscp: options.dscp === undefined ? 'default' : 'not-set',
+          },
           send(bytes, address, port) {
             // The socket would throw, and no outside message may cause that.
             if (open && port >= 1 && port <= 65_535) socket.send(bytes, port, address, onSent);

@@ -3,10 +3,12 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import {
+  checkDscp,
   type DatagramHandlers,
+  type DatagramOptions,
   type DatagramSocket,
+  type GrantedOptions,
   type Network,
-  type Sharing,
   UDP_BUFFER_BYTES,
 } from '../base/network.ts';
 import { type BatchCells, BatchSocket, BatchTurn } from './batch-socket.ts';
@@ -33,14 +35,14 @@ export function batchNetwork(options: BatchNetworkOptions): Network {
   const turn = new BatchTurn(libc, cells, options.mostPerTurn);
   return {
     ...base,
-    async bindUdp(local, handlers, sharing) {
+    async bindUdp(local, handlers, wanted) {
       try {
-        return await openBatchSocket(turn, local, handlers, sharing);
+        return await openBatchSocket(turn, local, handlers, wanted);
       } catch (error) {
         if (!onFallback) throw error;
         // An error that concerns every kind of socket (address taken, or not on this host) occurs here again. The
         // caller receives it.
-        const socket = await base.bindUdp(local, handlers, sharing);
+        const socket = await base.bindUdp(local, handlers, wanted);
         onFallback(local, error);
         return socket;
       }
@@ -48,15 +50,16 @@ export function batchNetwork(options: BatchNetworkOptions): Network {
   };
 }
 
-/** Opens one batch socket. Rejects with the system's error. */
+/** Opens one batch socket. Rejects with the system's error, or with RangeError for a wrong `dscp`. */
 export async function openBatchSocket(
   turn: BatchTurn,
   local: Endpoint,
   handlers: DatagramHandlers,
-  sharing: Sharing = {},
+  wanted: DatagramOptions = {},
 ): Promise<DatagramSocket & { readonly intact: boolean }> {
   const ipv6 = net.isIPv6(local.address);
-  const fd = boundDescriptor(turn, local, ipv6, sharing.reusePort === true);
+  checkDscp(wanted.dscp);
+  const fd = boundDescriptor(turn, local, ipv6, wanted.reusePort === true);
   const socket = dgram.createSocket({ type: ipv6 ? 'udp6' : 'udp4' });
   try {
     await listen(socket, fd);
@@ -65,17 +68,32 @@ export async function openBatchSocket(
     turn.libc.close(fd);
     throw error;
   }
+  let granted: GrantedOptions;
   try {
     keepAlone(turn.libc, fd);
-    socket.setRecvBufferSize(UDP_BUFFER_BYTES);
-    socket.setSendBufferSize(UDP_BUFFER_BYTES);
+    socket.setRecvBufferSize(wanted.receiveBufferBytes ?? UDP_BUFFER_BYTES);
+    socket.setSendBufferSize(wanted.sendBufferBytes ?? UDP_BUFFER_BYTES);
+    granted = {
+      receiveBufferBytes: socket.getRecvBufferSize(),
+      sendBufferBytes: socket.getSendBufferSize(),
+      dscp: mark(turn.libc, fd, ipv6, wanted.dscp),
+    };
   } catch (error) {
     socket.close();
     throw error;
   }
   socket.on('error', handlers.onSendError);
   const { address, port } = socket.address();
-  return new BatchSocket({ turn, socket, fd, local: { address, port }, ipv6, handlers });
+  return new BatchSocket({ turn, socket, fd, local: { address, port }, granted, ipv6, handlers });
+}
+
+/** Sets the DSCP, the upper six bits of the octet (RFC 2474 3). Returns whether it is set. */
+function mark(libc: Libc, fd: number, ipv6: boolean, dscp: number | undefined): GrantedOptions['dscp'] {
+  if (dscp === undefined) return 'default';
+  const value = new NativeBlock(libc, 4);
+  value.words[0] = dscp << 2;
+  const [level, option] = ipv6 ? [C.IPPROTO_IPV6, C.IPV6_TCLASS] : [C.IPPROTO_IP, C.IP_TOS];
+  return libc.setsockopt(fd, level, option, value.address, 4) === 0 ? 'set' : 'not-set';
 }
 
 /**

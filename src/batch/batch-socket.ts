@@ -5,7 +5,7 @@
 //    recvmmsg ──up to 64 more──> handler ┴──> send: gathered ──> sendmmsg when the batch ends
 import type dgram from 'node:dgram';
 import type { Endpoint } from '../base/endpoint.ts';
-import type { DatagramHandlers, DatagramSocket } from '../base/network.ts';
+import type { DatagramHandlers, DatagramSocket, GrantedOptions } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { C } from './layout.ts';
@@ -113,12 +113,14 @@ export interface BatchSocketOptions {
   readonly socket: dgram.Socket;
   readonly fd: number;
   readonly local: Endpoint;
+  readonly granted: GrantedOptions;
   readonly ipv6: boolean;
   readonly handlers: DatagramHandlers;
 }
 
 export class BatchSocket implements DatagramSocket {
   readonly local: Endpoint;
+  readonly granted: GrantedOptions;
   readonly #turn: BatchTurn;
   readonly #socket: dgram.Socket;
   readonly #fd: number;
@@ -135,9 +137,10 @@ export class BatchSocket implements DatagramSocket {
   #waiting = 0;
 
   constructor(options: BatchSocketOptions) {
-    const { turn, socket, fd, local, ipv6, handlers } = options;
+    const { turn, socket, fd, local, granted, ipv6, handlers } = options;
     const { libc } = turn;
     this.local = local;
+    this.granted = granted;
     this.#turn = turn;
     this.#socket = socket;
     this.#fd = fd;

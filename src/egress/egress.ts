@@ -2,6 +2,7 @@
 
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import type { Flow } from '../packet/flow.ts';
+import { TapSlot } from '../packet/tap.ts';
 import { isReliable } from '../packet/transport-kind.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Transport } from '../transport/transport.ts';
@@ -14,6 +15,8 @@ export interface EgressState {
 }
 
 export class Egress {
+  /** The tap of this member; packet path and service use the same one. */
+  readonly taps = new TapSlot();
   readonly #transport: Transport;
   readonly #link: RelayLink;
   readonly #routing: EgressState;
@@ -55,27 +58,43 @@ export class Egress {
     const here = flow.member === tables.self;
     if (flow.connection !== 0) {
       if (here) {
-        return this.#routing.incarnations.has(flow.incarnation) && this.#transport.sendStream(flow.connection, message);
+        if (!this.#routing.incarnations.has(flow.incarnation)) return false;
+        return this.#left(this.#transport.sendStream(flow.connection, message), flow, message);
       }
       // Only that member can check whether the connection belongs to its current incarnation.
-      return tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
+      return tables.seats.has(flow.member) && this.#byMember(flow, message);
     }
     const elsewhere = !here && this.#remoteListeners?.elsewhere(flow.member, flow.listener) !== undefined;
     const index = this.#indexes[flow.listener]!;
     const listener = this.#transport.listeners[index];
     if (elsewhere || !listener) {
-      return elsewhere && tables.seats.has(flow.member) && this.#link.egress(flow, message, 0, message.length);
+      return elsewhere && tables.seats.has(flow.member) && this.#byMember(flow, message);
     }
     if (isReliable(listener.transport)) return here && this.#connectAndSend(index, flow, message);
     const away = !here && listener.answer === 'ingress' && tables.seats.has(flow.member);
-    if (away && this.#link.egress(flow, message, 0, message.length)) return true;
+    if (away && this.#byMember(flow, message)) return true;
     // Any member may send from a shared address. Without `ingress`, or if that member is gone, the message leaves here.
     this.#transport.sendDatagram(index, message, flow.address, flow.port);
-    return true;
+    return this.#left(true, flow, message);
   }
 
   #connectAndSend(index: number, flow: Readonly<Flow>, message: Buffer): boolean {
     const connection = this.#transport.connectStream(index, flow);
-    return connection !== 0 && this.#transport.sendStream(connection, message);
+    return connection !== 0 && this.#left(this.#transport.sendStream(connection, message), flow, message);
+  }
+
+  /** Sends the message through the member of the flow. Returns false when there is no room. */
+  #byMember(flow: Readonly<Flow>, message: Buffer): boolean {
+    const sent = this.#link.egress(flow, message, 0, message.length);
+    const { tap } = this.taps;
+    if (tap !== null && sent) tap.seen('relayed', message, flow.member);
+    return sent;
+  }
+
+  /** Shows a sent message to the tap. Returns `sent`. */
+  #left(sent: boolean, flow: Readonly<Flow>, message: Buffer): boolean {
+    const { tap } = this.taps;
+    if (tap !== null && sent) tap.seen('to-client', message, flow);
+    return sent;
   }
 }

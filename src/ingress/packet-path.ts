@@ -17,6 +17,7 @@ import type { OwnerLookup } from '../ownership/owner-lookup.ts';
 import { readBranchToken, Token, TokenKind } from '../ownership/token.ts';
 import type { Way } from '../packet/flow.ts';
 import { Packet } from '../packet/packet.ts';
+import type { Tap, TapSlot } from '../packet/tap.ts';
 import { DROP_REASONS, type DropReason, drop, type ReplyStatus, replyWith, type Verdict } from '../packet/verdict.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Service } from '../service/service.ts';
@@ -72,6 +73,7 @@ export class PacketPath {
   readonly #options: PacketPathOptions;
   readonly #guard: Guard;
   readonly #ownHosts: readonly Buffer[];
+  readonly #taps: TapSlot;
   readonly #local: Cell;
   readonly #relayed: Cell;
   readonly #drops: Readonly<Record<DropReason, Cell>>;
@@ -87,10 +89,22 @@ export class PacketPath {
   constructor(options: PacketPathOptions) {
     this.#options = options;
     this.#guard = options.guard ?? NO_GUARD;
+    this.#taps = options.egress.taps;
     this.#ownHosts = options.ownHosts.map((host) => Buffer.from(host.toLowerCase()));
     this.#local = options.verdicts.cell({ verdict: 'local', reason: '' });
     this.#relayed = options.verdicts.cell({ verdict: 'relay', reason: '' });
     this.#drops = dropCells(options.verdicts);
+  }
+
+  /**
+   * The tap of this member: at the points of the packet path, of the egress and of the service. Null by default. It may
+   * be set at any time.
+   */
+  get tap(): Tap | null {
+    return this.#taps.tap;
+  }
+  set tap(tap: Tap | null) {
+    this.#taps.tap = tap;
   }
 
   /** Handles a packet from outside. */
@@ -103,6 +117,8 @@ export class PacketPath {
   }
 
   #enter(packet: Packet): void {
+    const { tap } = this.#taps;
+    if (tap !== null) tap.seen('received', packet, null);
     const message = this.#outside;
     const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
     packet.end = message.end;
@@ -117,6 +133,8 @@ export class PacketPath {
   relayed(packet: Packet): void {
     const message = this.#inside;
     try {
+      const { tap } = this.#taps;
+      if (tap !== null) tap.seen('from-peer', packet, null);
       const fault = scan(packet.bytes, packet.start, packet.end, packet.connection !== 0, message);
       packet.end = message.end;
       this.#act(fault ? faultVerdict(fault, message) : this.#options.lookup.decide(message, packet), packet, message);
@@ -132,6 +150,8 @@ export class PacketPath {
   faulted(packet: Packet): void {
     const message = this.#outside;
     try {
+      const { tap } = this.#taps;
+      if (tap !== null) tap.seen('received', packet, null);
       const fault = scan(packet.bytes, packet.start, packet.end, true, message) ?? 'content-length';
       this.#act(faultVerdict(fault, message), packet, message);
     } catch (error) {
@@ -147,6 +167,8 @@ export class PacketPath {
   leave(flow: Way, bytes: Buffer, start: number, end: number): void {
     const { egress, forbidden } = this.#options;
     const connected = flow.connection !== 0;
+    const { tap } = this.#taps;
+    if (tap !== null) tap.seen('from-peer', bytes.subarray(start, end), null);
     if (!connected && forbidden?.has(flow.address, flow.port) && !isResponse(bytes, start))
       this.#answerUndeliverable(bytes, start, end, 503);
     else if (egress.send(flow, bytes.subarray(start, end))) return;
@@ -166,13 +188,15 @@ export class PacketPath {
     const check = readBranchToken(routing.keys, bytes, message.branchStart, message.branchEnd, token);
     if (check !== 'valid' || token.kind !== TokenKind.outward) return false;
     if (!link.giveBack(token.member, flow, bytes, start, end)) return false;
-    this.#drops['flow-lost'].n++;
+    this.#dropBytes('flow-lost', bytes, start, end);
     return true;
   }
 
   /** Handles a request of this member's SIP server that a peer returned: its flow there is gone. */
   returned(flow: Way, bytes: Buffer, start: number, end: number): void {
-    if (this.#options.fence.up) this.#drops.fenced.n++;
+    const { tap } = this.#taps;
+    if (tap !== null) tap.seen('from-peer', bytes.subarray(start, end), null);
+    if (this.#options.fence.up) this.#dropBytes('fenced', bytes, start, end);
     else this.#options.service.returned(Buffer.from(bytes.subarray(start, end)), flow);
   }
 
@@ -195,13 +219,25 @@ export class PacketPath {
    */
   #answerUndeliverable(bytes: Buffer, start: number, end: number, status: 430 | 503): void {
     const message = this.#inside;
-    this.#drops['flow-lost'].n++;
+    this.#dropBytes('flow-lost', bytes, start, end);
     if (scan(bytes, start, end, false, message) !== null) return;
     const { top, packet } = this.#lost;
     const reply = buildReply(message, status, '', FINAL_TAG, NOWHERE, [], Number.POSITIVE_INFINITY);
     if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
     packet.begin(reply, 0, top.end).cameTo('', 0, -1, SERVICE_SIDE);
     this.#act(this.#options.lookup.decide(top, packet), packet, top);
+  }
+
+  #drop(reason: DropReason, packet: Packet): void {
+    this.#drops[reason].n++;
+    const { tap } = this.#taps;
+    if (tap !== null) tap.seen('dropped', packet, reason);
+  }
+
+  #dropBytes(reason: DropReason, bytes: Buffer, start: number, end: number): void {
+    this.#drops[reason].n++;
+    const { tap } = this.#taps;
+    if (tap !== null) tap.seen('dropped', bytes.subarray(start, end), reason);
   }
 
   #redirects(packet: Packet): boolean {
@@ -221,21 +257,24 @@ export class PacketPath {
   #act(verdict: Verdict, packet: Packet, message: Scan): void {
     switch (verdict.kind) {
       case 'local':
-        if (this.#options.fence.up) this.#drops.fenced.n++;
+        if (this.#options.fence.up) this.#drop('fenced', packet);
         else {
           this.#local.n++;
           this.#options.service.handle(packet, message);
         }
         break;
       case 'relay':
-        if (this.#options.link.relay(verdict.to, packet)) this.#relayed.n++;
-        else this.#drops['owner-gone'].n++;
+        if (this.#options.link.relay(verdict.to, packet)) {
+          this.#relayed.n++;
+          const { tap } = this.#taps;
+          if (tap !== null) tap.seen('relayed', packet, verdict.to);
+        } else this.#drop('owner-gone', packet);
         break;
       case 'reply':
         this.#reply(packet, message, verdict.status);
         break;
       case 'drop':
-        this.#drops[verdict.reason].n++;
+        this.#drop(verdict.reason, packet);
         break;
     }
   }
@@ -264,7 +303,7 @@ export class PacketPath {
    */
   #answerProbe(packet: Packet, message: Scan): void {
     const listed = this.#options.probes().matches(packet.address);
-    if (message.method === Method.ACK) this.#drops['stateless-ack'].n++;
+    if (message.method === Method.ACK) this.#drop('stateless-ack', packet);
     else if (message.method !== Method.OPTIONS) this.#reply(packet, message, 405, listed);
     else this.#reply(packet, message, this.#options.ready() ? 200 : 503, listed);
   }

@@ -318,7 +318,7 @@ function buildOwner(
       succession: service.succession,
       keeper: callRecovery.journal,
     });
-  return { answers, service, takeoverWiring, exitChoice };
+  return { answers, service, path, takeoverWiring, exitChoice };
 }
 
 /** What the admin server and the metrics show. */

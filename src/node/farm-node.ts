@@ -12,6 +12,7 @@ import type { OrderMap } from '../membership/order.ts';
 import { MemberSeries } from '../metrics/member-series.ts';
 import { keyName, keyring } from '../ownership/keyring.ts';
 import type { MemberLife, View } from '../ownership/view.ts';
+import type { Tap } from '../packet/tap.ts';
 import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../relay/envelope.ts';
 import type { Service } from '../service/service.ts';
 import type { Transport } from '../transport/transport.ts';
@@ -70,6 +71,14 @@ export class FarmNode {
 
   get transport(): Transport {
     return this.#parts.transport;
+  }
+
+  /** The tap of this member's packets; null by default. It may be set at any time. */
+  get tap(): Tap | null {
+    return this.#parts.path.tap;
+  }
+  set tap(tap: Tap | null) {
+    this.#parts.path.tap = tap;
   }
 
   get service(): Service {

@@ -265,7 +265,12 @@ export class Upstream implements Service {
 
   #toServer(message: Buffer, address?: string, port?: number): void {
     const server = this.#server;
-    if (server) this.#socket?.send(message, address ?? server.address, port ?? server.port);
+    if (!server) return;
+    const to = address ?? server.address;
+    const toPort = port ?? server.port;
+    this.#socket?.send(message, to, toPort);
+    const { tap } = this.#options.egress.taps;
+    if (tap !== null) tap.seen('to-server', message, { address: to, port: toPort });
   }
 
   #fromServer(bytes: Buffer, address: string, port: number): void {

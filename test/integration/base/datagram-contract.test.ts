@@ -1,13 +1,19 @@
 // The same contract for all implementations that open UDP sockets of the host.
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import type { Network } from '../../../src/base/network.ts';
+import type { DatagramOptions, Network } from '../../../src/base/network.ts';
 import { networks, Party } from '../batch/networks.ts';
 
 const LIMIT = { timeout: 30_000 };
 
-async function party(t: TestContext, network: Network, address: string, port = 0): Promise<Party> {
-  const made = await Party.at(network, address, port);
+async function party(
+  t: TestContext,
+  network: Network,
+  address: string,
+  port = 0,
+  options: DatagramOptions = {},
+): Promise<Party> {
+  const made = await Party.at(network, address, port, options);
   t.after(() => made.socket.close());
   return made;
 }
@@ -109,6 +115,46 @@ for (const [name, network] of networks)
         alice.send(Buffer.from('next'), next);
         await next.until(1);
         assert.deepEqual([text(alice), text(next)], [[], ['next']]);
+      });
+
+      test('has buffers of the requested sizes, each on its own, and large ones by default', async (t) => {
+        const granted = async (options: DatagramOptions) =>
+          (await party(t, network, address, 0, options)).socket.granted!;
+        const usual = await granted({});
+        const receive = await granted({ receiveBufferBytes: 16_384 });
+        const send = await granted({ sendBufferBytes: 16_384 });
+        assert.equal(usual.dscp, 'default');
+        assert.ok(usual.receiveBufferBytes > 65_536 && usual.sendBufferBytes > 65_536);
+        // Linux reports twice the size (socket(7)).
+        assert.deepEqual(receive, { ...usual, receiveBufferBytes: 32_768 });
+        assert.deepEqual(send, { ...usual, sendBufferBytes: 32_768 });
+      });
+
+      test('loses datagrams of a burst with a small receive buffer, and none with the default one', async (t) => {
+        const alice = await party(t, network, address);
+        const usual = await party(t, network, address);
+        const small = await party(t, network, address, 0, { receiveBufferBytes: 4096 });
+        for (const bob of [usual, small]) for (let i = 0; i < 60; i++) alice.send(Buffer.alloc(1000), bob);
+        await usual.until(60);
+        await small.until(1);
+        alice.send(Buffer.from('end'), small);
+        await small.until(small.heard.length + 1);
+        while (text(small).at(-1) !== 'end') await small.until(small.heard.length + 1);
+        assert.ok(small.heard.length < 60, String(small.heard.length));
+      });
+
+      test('sends with the requested DSCP, or reports that it is not set', async (t) => {
+        const alice = await party(t, network, address, 0, { dscp: 46 });
+        const bob = await party(t, network, address);
+        assert.equal(alice.socket.granted?.dscp, name === 'batch' ? 'set' : 'not-set');
+        alice.send(Buffer.from('x'), bob);
+        await bob.until(1);
+      });
+
+      test('refuses a DSCP that is none', async () => {
+        const nothing = { onDatagram() {}, onSendError() {} };
+        for (const dscp of [-1, 64, 1.5, Number.NaN])
+          await assert.rejects(network.bindUdp({ address, port: 0 }, nothing, { dscp }), RangeError);
       });
 
       test('sends datagrams that it got before its close', async (t) => {

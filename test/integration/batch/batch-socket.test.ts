@@ -1,6 +1,7 @@
 // Batches on real sockets: datagrams per call, a full kernel queue, and fairness.
 import assert from 'node:assert/strict';
 import dgram from 'node:dgram';
+import { createRequire } from 'node:module';
 import { describe, type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Network, nodeNetwork } from '../../../src/base/network.ts';
@@ -306,4 +307,48 @@ describe('a batch', LIMIT, () => {
     assert.deepEqual(second.local, first.local);
     await assert.rejects(bindUdp(first.local, nothing, { reusePort: false }), { code: 'EADDRINUSE' });
   });
+});
+
+describe('the DSCP of a batch socket', { skip }, () => {
+  const require = createRequire(import.meta.url);
+
+  /** Returns a libc that records the descriptors on which options of these levels are set. */
+  function watched(sets: { fd: number; level: number; option: number }[], result?: number): Libc {
+    return {
+      ...libc!,
+      setsockopt(fd, level, option, value, octets) {
+        const marks = (level === 0 && option === 1) || (level === 41 && option === 67);
+        if (marks) sets.push({ fd, level, option });
+        return marks && result !== undefined ? result : libc!.setsockopt(fd, level, option, value, octets);
+      },
+    };
+  }
+
+  for (const [address, level, option] of [
+    [HERE, 0, 1],
+    ['::1', 41, 67],
+  ] as const) {
+    test(`is in the kernel's socket at ${address}`, async (t) => {
+      const sets: { fd: number; level: number; option: number }[] = [];
+      const { bindUdp } = batchNetwork({ libc: watched(sets), cells: makeCells(), base: nodeNetwork });
+      const socket = await bindUdp({ address, port: 0 }, { onDatagram() {}, onSendError() {} }, { dscp: 46 });
+      t.after(() => socket.close());
+      assert.deepEqual(
+        sets.map(({ fd: _, ...set }) => set),
+        [{ level, option }],
+      );
+      const koffi = require('koffi');
+      const getsockopt = koffi.load(null).func('int getsockopt(int, int, int, _Out_ int *, _Inout_ uint32_t *)');
+      const value = [0];
+      assert.equal(getsockopt(sets[0]!.fd, level, option, value, [4]), 0);
+      assert.deepEqual([value[0], socket.granted?.dscp], [46 << 2, 'set']);
+    });
+
+    test(`is reported as not set when the system refuses it at ${address}`, async (t) => {
+      const { bindUdp } = batchNetwork({ libc: watched([], -1), cells: makeCells(), base: nodeNetwork });
+      const socket = await bindUdp({ address, port: 0 }, { onDatagram() {}, onSendError() {} }, { dscp: 46 });
+      t.after(() => socket.close());
+      assert.equal(socket.granted?.dscp, 'not-set');
+    });
+  }
 });

@@ -1,7 +1,7 @@
 // Implementations of the network interface over real sockets, for tests that treat them alike, and shared helpers of
 // such tests.
 import { once } from 'node:events';
-import { type DatagramSocket, type Network, nodeNetwork } from '../../../src/base/network.ts';
+import { type DatagramOptions, type DatagramSocket, type Network, nodeNetwork } from '../../../src/base/network.ts';
 import { batchNetwork } from '../../../src/batch/batch-network.ts';
 import type { BatchCells } from '../../../src/batch/batch-socket.ts';
 import { type Libc, loadLibc } from '../../../src/batch/libc.ts';
@@ -43,7 +43,7 @@ export class Party {
   /** Handler that a test can set in order to answer. */
   onDatagram: (bytes: Buffer, address: string, port: number) => void = () => {};
 
-  static async at(network: Network, address: string, port = 0): Promise<Party> {
+  static async at(network: Network, address: string, port = 0, options: DatagramOptions = {}): Promise<Party> {
     const party = new Party();
     party.socket = await network.bindUdp(
       { address, port },
@@ -58,6 +58,7 @@ export class Party {
           party.#tell();
         },
       },
+      options,
     );
     return party;
   }
