@@ -11,7 +11,7 @@ import { type Guard, NO_GUARD, type PacketEntrance } from '../base/guard.ts';
 import { SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Egress } from '../egress/egress.ts';
 import type { StatelessReplies } from '../egress/stateless-reply.ts';
-import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { type Cell, type CellFamily, cellsBy } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import type { OwnerLookup } from '../ownership/owner-lookup.ts';
 import { readBranchToken, Token, TokenKind } from '../ownership/token.ts';
@@ -63,9 +63,7 @@ const NOWHERE = { address: '0.0.0.0', port: 0 };
 
 /** Returns the counters of dropped packets, one per reason, created at the start. */
 export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<Record<DropReason, Cell>> {
-  const reasons = Object.keys(DROP_REASONS) as DropReason[];
-  const cells = reasons.map((reason) => [reason, verdicts.cell({ verdict: 'drop', reason })] as const);
-  return Object.fromEntries(cells) as Record<DropReason, Cell>;
+  return cellsBy(verdicts, 'reason', Object.keys(DROP_REASONS) as DropReason[], { verdict: 'drop' });
 }
 
 export class PacketPath {

@@ -5,7 +5,7 @@
 //   4. the slot of the Call-ID in the current view, with a second chance for its earlier owners;
 //      a node outside the farm keeps the packets that came to it instead
 // Pure except for counters: reads finished tables and awaits nothing. ingress/packet-path.ts takes probes out earlier.
-import type { CellFamily } from '../metrics/counters.ts';
+import { type CellFamily, cellsBy } from '../metrics/counters.ts';
 import { type Packet, SecondChance } from '../packet/packet.ts';
 import { drop, LOCAL, relayTo, replyWith, type Verdict } from '../packet/verdict.ts';
 import { Method, type Scan } from '../sip/scan.ts';
@@ -65,8 +65,7 @@ export class OwnerLookup {
 
   constructor(routing: LookupState, forged: CellFamily<'place'>) {
     this.#routing = routing;
-    const cells = TOKEN_PLACES.map((place) => [place, forged.cell({ place })] as const);
-    this.#forged = Object.fromEntries(cells) as Record<TokenPlace, { n: number }>;
+    this.#forged = cellsBy(forged, 'place', TOKEN_PLACES);
   }
 
   /**

@@ -10,7 +10,7 @@
 // if not, another member has adopted the call, and it is given up here.
 import type { Timer } from '../../base/clock.ts';
 import { SipfarmError } from '../../base/errors.ts';
-import type { Cell, CellFamily } from '../../metrics/counters.ts';
+import { type Cell, type CellFamily, cellsBy } from '../../metrics/counters.ts';
 import type { Way } from '../../packet/flow.ts';
 import { MAX_WRITES } from '../../store/store.ts';
 import { type CallRecord, MAX_CALL_ID, MAX_LEGS, type RecordMethod, recordPrefix } from './call-record.ts';
@@ -96,8 +96,7 @@ export class CallJournal {
     this.#options = options;
     this.#mode = options.mode;
     this.#writer = new RecordWriter(options);
-    const cells = RECORD_DROPS.map((reason) => [reason, options.dropped.cell({ reason })] as const);
-    this.#drops = Object.fromEntries(cells) as Record<RecordDrop, Cell>;
+    this.#drops = cellsBy(options.dropped, 'reason', RECORD_DROPS);
   }
 
   /** Calls that wait to be written. */

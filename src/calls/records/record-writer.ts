@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
-import type { Cell, CellFamily } from '../../metrics/counters.ts';
+import { type Cell, type CellFamily, cellsBy } from '../../metrics/counters.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../../store/store.ts';
 import { recordKey, recordPrefix } from './call-record.ts';
 import { Stored, storedAs, type TrackedCall } from './tracked-call.ts';
@@ -48,8 +48,7 @@ export class RecordWriter {
 
   constructor(options: WriterOptions) {
     this.#options = options;
-    const cells = WRITE_OUTCOMES.map((outcome) => [outcome, options.writes.cell({ outcome })] as const);
-    this.outcomes = Object.fromEntries(cells) as Record<Outcome, Cell>;
+    this.outcomes = cellsBy(options.writes, 'outcome', WRITE_OUTCOMES);
   }
 
   /**
