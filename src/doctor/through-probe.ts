@@ -3,6 +3,7 @@
 import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { ByteStream, DatagramSocket, Network } from '../base/network.ts';
+import { within } from '../base/within.ts';
 
 /** Requests by UDP. A stateless balancer then reaches each of four members at least once in 996 of 1,000 runs. */
 const DATAGRAMS = 24;
@@ -56,14 +57,6 @@ function request(to: Endpoint, transport: 'UDP' | 'TCP', callId: string, octets:
       '\r\n',
     );
   return Buffer.from(write(Math.max(0, octets - write(1000).length + 1000)));
-}
-
-/** Resolves when `done` does, or after `ms`. */
-async function within(clock: Clock, ms: number, done: Promise<unknown>): Promise<void> {
-  const late = Promise.withResolvers<void>();
-  const timer = clock.after(ms, late.resolve);
-  await Promise.race([done, late.promise]);
-  timer.cancel();
 }
 
 /** Returns the Call-ID of an answer; undefined when the text is no answer. */

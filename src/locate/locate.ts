@@ -5,6 +5,7 @@ import { promises as dns, type NaptrRecord, type RecordWithTtl, type SrvRecord }
 import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { SIP_PORT } from '../base/endpoint.ts';
+import { LATE, within } from '../base/within.ts';
 import type { CellFamily } from '../metrics/counters.ts';
 import { LISTENER_KINDS, type ListenerKind, TRANSPORT_KINDS } from '../packet/transport-kind.ts';
 import { orderTargets, type Ranking, type Server, type SrvTarget } from './srv-order.ts';
@@ -161,25 +162,9 @@ export class Locator {
       running = this.#lookUp(key, name, port, by).finally(() => this.#running.delete(key));
       this.#running.set(key, running);
     }
-    await this.#atMost(running, key);
+    // After the deadline the name counts as failed. The lookup itself continues and keeps its place.
+    if ((await within(this.#options.clock, this.#timeoutMs, running)) === LATE) this.#fail(key);
     return this.locateNow(host, port, transport, choice) ?? NOTHING;
-  }
-
-  /**
-   * Waits for a lookup until the deadline; then the name counts as failed. The lookup itself continues and keeps its
-   * place.
-   */
-  #atMost(running: Promise<void>, key: string): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = this.#options.clock.after(this.#timeoutMs, () => {
-        this.#fail(key);
-        resolve();
-      });
-      void running.finally(() => {
-        timer.cancel();
-        resolve();
-      });
-    });
   }
 
   async #lookUp(key: string, name: string, port: number, transport: ListenerKind | undefined): Promise<void> {

@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { within } from '../base/within.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { type MemberLife, takesCalls, type View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
@@ -222,13 +223,7 @@ export class Membership {
       if (orderly) await this.#views.depart(id, this.#claim).catch(() => false);
       await lease?.revoke();
     })();
-    await new Promise<void>((resolve) => {
-      const timer = clock.after(LEAVE_MS, resolve);
-      void gone.then(() => {
-        timer.cancel();
-        resolve();
-      });
-    });
+    await within(clock, LEAVE_MS, gone);
     this.#views.stop();
     log.info({ id }, 'left the farm');
   }
