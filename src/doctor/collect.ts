@@ -1,7 +1,7 @@
 // Collects the facts of this host and its farm. A fact that cannot be obtained is left out; nothing here fails.
 
 import type { Clock } from '../base/clock.ts';
-import { parseEndpoint } from '../base/endpoint.ts';
+import { isIpv6, parseEndpoint } from '../base/endpoint.ts';
 import type { SipfarmError } from '../base/errors.ts';
 import type { Network } from '../base/network.ts';
 import type { Config } from '../config/schema.ts';
@@ -337,7 +337,7 @@ async function tryRaw({ network, run }: Surroundings, config: Config): Promise<R
   const shown = await run('systemctl', ['show', 'sipfarm', '-p', 'LoadState', '-p', 'AmbientCapabilities']);
   const unitRights = shown?.includes('LoadState=loaded') ? /^AmbientCapabilities=(.*)$/m.exec(shown)?.[1] : undefined;
   try {
-    network.openRaw?.(config.relay.bind.address.includes(':')).close();
+    network.openRaw?.(isIpv6(config.relay.bind.address)).close();
     return { trouble: undefined, lacks: undefined, unitRights };
   } catch (error) {
     const trouble = error instanceof Error ? error.message : String(error);

@@ -1,7 +1,7 @@
 // Probes the farm from outside, as a client: OPTIONS to the VIP, short and long, by UDP and TCP. Each request ends at
 // its first hop (Max-Forwards 0, RFC 3261 16.3). The members answer it themselves and need no SIP server.
 import type { Clock } from '../base/clock.ts';
-import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, isIpv6 } from '../base/endpoint.ts';
 import type { ByteStream, DatagramSocket, Network } from '../base/network.ts';
 import { within } from '../base/within.ts';
 
@@ -72,7 +72,7 @@ async function askByUdp(
   const open = new Set<string>();
   let onAnswer = (): void => {};
   const socket: DatagramSocket = await network.bindUdp(
-    { address: to.address.includes(':') ? '::' : '0.0.0.0', port: 0 },
+    { address: isIpv6(to.address) ? '::' : '0.0.0.0', port: 0 },
     {
       onDatagram: (bytes, address, port) => {
         const callId = answeredCall(bytes.toString('latin1', 0, MAX_ANSWER));

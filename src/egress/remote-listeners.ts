@@ -2,7 +2,7 @@
 // messages of a node without own listeners for clients. Cold code builds them whenever the records change; the packet
 // path reads them.
 
-import { parseEndpoint } from '../base/endpoint.ts';
+import { isIpv6, parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { SeatRole } from '../ownership/view.ts';
 import { type Advertised, advertisedIn } from '../packet/advertised.ts';
@@ -115,7 +115,7 @@ function remoteListenersOf({ number, listeners }: RemoteListenerRecord): RemoteL
     const advertise = advertisedIn(listener);
     if (!advertise || !isListenerKind(transport)) return [];
     const proxyProtocol = proxied ? 'require' : 'off';
-    const ipv6 = parseEndpoint(bind)?.address.includes(':') ?? false;
+    const ipv6 = isIpv6(parseEndpoint(bind)?.address ?? '');
     const answer = 'ingress' as const;
     return [{ member: number, code: listenerCode(name), transport, ipv6, advertise, answer, proxyProtocol }];
   });

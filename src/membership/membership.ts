@@ -10,6 +10,7 @@ import type { Cell } from '../metrics/counters.ts';
 import { type MemberLife, takesCalls, type View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
 import type { Lease, Store } from '../store/store.ts';
+import { update } from '../store/update.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
 import {
   type MemberRecord,
@@ -185,15 +186,15 @@ export class Membership {
     this.#unpublished = true;
     const { store, id } = this.#options;
     const key = `members/${id}`;
-    while (!this.isolated && this.#keeper && this.#given) {
+    const done = await update(store, Number.POSITIVE_INFINITY, async () => {
+      if (this.isolated || !this.#keeper || !this.#given) return undefined;
       const { lease } = this.#keeper;
       const entry = await store.get(key);
-      if (!entry || parseMemberRecord(id, entry.value)?.claim !== this.#claim) return;
+      if (!entry || parseMemberRecord(id, entry.value)?.claim !== this.#claim) return undefined;
       const value: MemberRecord = { ...this.#record(), ...this.#given };
-      if (!(await store.commit([{ key, value, expect: entry.revision, lease }]))) continue;
-      this.#unpublished = false;
-      return;
-    }
+      return [{ key, value, expect: entry.revision, lease }];
+    });
+    if (done) this.#unpublished = false;
   }
 
   /**

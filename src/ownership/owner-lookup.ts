@@ -5,13 +5,13 @@
 //   4. the slot of the Call-ID in the current view, with a second chance for its earlier owners;
 //      a node outside the farm keeps the packets that came to it instead
 // Pure except for counters: reads finished tables and awaits nothing. ingress/packet-path.ts takes probes out earlier.
+import { BoundedMap } from '../base/bounded-map.ts';
 import { type CellFamily, cellsBy } from '../metrics/counters.ts';
 import { type Packet, SecondChance } from '../packet/packet.ts';
 import { drop, LOCAL, relayTo, replyWith, type Verdict } from '../packet/verdict.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Keyring } from './keyring.ts';
 import { earlierOwner, type OwnerTables } from './owner-tables.ts';
-import { Redirects } from './redirects.ts';
 import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
 
@@ -58,9 +58,9 @@ export class OwnerLookup {
   /**
    * Calls relayed to the owner of another dialog because their INVITE names it. Their CANCEL and ACK name no dialog.
    */
-  readonly #redirects = new Redirects(MAX_NAMED);
+  readonly #redirects = new BoundedMap<number, number>(MAX_NAMED);
   /** Calls that another member's SIP server has made. */
-  readonly #made = new Redirects(MAX_MADE);
+  readonly #made = new BoundedMap<number, number>(MAX_MADE);
   readonly #found = { generation: 0 };
 
   constructor(routing: LookupState, forged: CellFamily<'place'>) {

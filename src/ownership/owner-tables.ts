@@ -1,5 +1,6 @@
 // Builds all tables that the owner lookup reads. Cold code finishes them for one view; one assignment puts them in
 // force.
+import { BoundedMap } from '../base/bounded-map.ts';
 import { type SipKey, sipKey } from '../base/siphash.ts';
 import { finish, type SlotTable, sharesBetween, slotBuilding } from './slots.ts';
 import { type Generation, generationOf, HISTORY_LENGTH, isMember, type Seat, type View } from './view.ts';
@@ -39,14 +40,12 @@ const SMALL_FARM = 16;
 /**
  * Slot tables built last, by shares. A new view usually brings one new table; those of its history are here already.
  */
-const built = new Map<string, SlotTable>();
+const built = new BoundedMap<string, SlotTable>(2 * HISTORY_LENGTH);
 
 function* slotsOf(generation: Generation): Generator<void, Uint16Array, void> {
   const key = generation.shares.map(({ number, weight }) => `${number}:${weight}`).join();
   const slots = built.get(key)?.slots ?? (yield* slotBuilding(generation, nearest(generation)));
-  built.delete(key);
   built.set(key, { generation, slots });
-  if (built.size > 2 * HISTORY_LENGTH) built.delete(built.keys().next().value ?? '');
   return slots;
 }
 

@@ -1,6 +1,6 @@
 // The service `upstream`: a stateless-forwarding edge for the SIP server on this host. What the farm writes into messages (Via,
 // Record-Route, Path, each with a token) brings everything back to this member; the server keeps all call state.
-import { randomBytes } from 'node:crypto';
+
 import { AddressList } from '../../base/address-list.ts';
 import {
   asHostPort,
@@ -15,12 +15,12 @@ import { SipfarmError } from '../../base/errors.ts';
 import { NO_GUARD } from '../../base/guard.ts';
 import type { ConnectedUdpSocket, DatagramSocket } from '../../base/network.ts';
 import type { Config } from '../../config/schema.ts';
+import { finalReply } from '../../egress/stateless-reply.ts';
 import type { MemberRecord } from '../../membership/member-record.ts';
 import { MAGIC_COOKIE, mintToken, readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
 import type { Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
 import type { ReplyStatus } from '../../packet/verdict.ts';
-import { buildReply } from '../../sip/reply.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
 import { skipLineEnds } from '../../transport/classify.ts';
 import type { Service, ServiceFactory, ServiceParts, ServiceStatus, Succession } from '../service.ts';
@@ -58,8 +58,6 @@ export interface UpstreamOptions extends ServiceParts {
 
 /** How often a server that is a name is looked up anew, in milliseconds. */
 const SERVER_LOOKUP_MS = 30_000;
-/** To tag of what the server is answered: no token, because the server may pass the answer on, and its ACK must then reach the server. */
-const FINAL_TAG = randomBytes(8).toString('hex');
 const KEEPALIVE = Buffer.from('\r\n\r\n');
 
 export class Upstream implements Service {
@@ -306,7 +304,7 @@ export class Upstream implements Service {
 
   #answerServer(message: Scan, status: ReplyStatus, address: string, port: number): void {
     if (message.method === Method.ACK) return;
-    const reply = buildReply(message, status, '', FINAL_TAG, { address, port }, [], Number.POSITIVE_INFINITY);
+    const reply = finalReply(message, status, { address, port });
     if (reply) this.#toServer(reply, address, message.via.rport >= 0 ? port : message.via.port || SIP_PORT);
   }
 
