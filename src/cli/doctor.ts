@@ -108,7 +108,7 @@ function plural(count: number, word: string): string {
 }
 
 /** Returns the findings as text, in the given order. */
-export function showFindings(findings: readonly Finding[]): string {
+function showFindings(findings: readonly Finding[]): string {
   const blocks = findings.map(({ severity, code, about, reason, mend }) =>
     [
       `${severity.padEnd(7)} ${code}  ${printable(about)}`,

@@ -347,7 +347,7 @@ type ListenerConfig = Omit<Parsed['listeners'][number], 'advertise'> & {
 };
 type Limits = Parsed['limits'];
 /** A role in force. */
-export type Role = Exclude<Parsed['role'], 'auto'>;
+type Role = Exclude<Parsed['role'], 'auto'>;
 
 /** The cluster-wide settings stored under `config`: the same fields, each optional. */
 export interface ClusterSettings {
@@ -359,7 +359,7 @@ export interface ClusterSettings {
 }
 
 /** Position of a member among the workers of a host. */
-export interface WorkerPlace {
+interface WorkerPlace {
   /** From 0. */
   readonly index: number;
   /** Addresses where the workers of this host receive from each other and from the SIP server. */

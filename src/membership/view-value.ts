@@ -69,7 +69,7 @@ function parseSeat(value: unknown): Seat | undefined {
 type SeatParts = Omit<Seat, 'role'> & { readonly role: SeatRole };
 
 /** Returns the seat for these fields. The weight of a node that is not a member is 0. */
-export function seatOf({ id, number, incarnation, weight, state, role }: SeatParts): Seat {
+function seatOf({ id, number, incarnation, weight, state, role }: SeatParts): Seat {
   if (role === 'member') return { id, number, incarnation, weight, state };
   return { id, number, incarnation, weight: 0, state, role };
 }

@@ -22,7 +22,7 @@ import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
 export const HOP_LIMIT = 6;
 
 /** Positions of a forged token: the label `place` of sipfarm_forged_tokens_total. */
-export const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
+const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
 export type TokenPlace = (typeof TOKEN_PLACES)[number];
 
 /** State that the lookup reads from the rest of the member. Both functions answer from memory. */

@@ -6,7 +6,7 @@ import { finish, type SlotTable, sharesBetween, slotBuilding } from './slots.ts'
 import { type Generation, generationOf, HISTORY_LENGTH, isMember, type Seat, type View } from './view.ts';
 
 /** Owners of the slots in an earlier generation. */
-export interface EarlierSlots {
+interface EarlierSlots {
   /** Last epoch of the generation. Its owners may hold calls from up to this epoch. */
   readonly epoch: number;
   readonly slots: Uint16Array;

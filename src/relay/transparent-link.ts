@@ -35,12 +35,6 @@ export interface TransparentPort {
   readonly at: Endpoint;
 }
 
-/**
- * Outcomes of packets by direction. `out`: sent by the system, or refused by it and then sent in a frame. `in`: taken
- * as a SIP message, or garbage.
- */
-export const TRANSPARENT_OUTCOMES = { out: ['sent', 'refused'], in: ['taken', 'garbage'] } as const;
-
 export interface TransparentOptions {
   readonly network: Network;
   /** All transparent ports have one address family. */

@@ -34,7 +34,7 @@ export interface JournalOptions extends WriterOptions {
 }
 
 /** Why a record was not written, or not in time: the label `reason` of call_records_dropped_total. */
-export const RECORD_DROPS = ['queue', 'size', 'room'] as const;
+const RECORD_DROPS = ['queue', 'size', 'room'] as const;
 type RecordDrop = (typeof RECORD_DROPS)[number];
 
 /** A call whose end comes sooner, as that of most challenges, is never written. */

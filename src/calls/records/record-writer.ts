@@ -27,7 +27,7 @@ export interface PendingWrite {
 }
 
 /** Outcomes of writing a record: the label `outcome` of call_record_writes_total. */
-export const WRITE_OUTCOMES = ['written', 'deleted', 'taken', 'failed'] as const;
+const WRITE_OUTCOMES = ['written', 'deleted', 'taken', 'failed'] as const;
 type Outcome = (typeof WRITE_OUTCOMES)[number];
 
 /**

@@ -34,7 +34,7 @@ import { Outward } from './outward.ts';
 import type { PathRule } from './path.ts';
 import { type HealthSettings, ServerHealth } from './server-health.ts';
 
-export interface UpstreamSettings {
+interface UpstreamSettings {
   /** The SIP server; host is an IP literal or a name. */
   readonly server: { readonly host: string; readonly port: number };
   readonly bind: Endpoint;
