@@ -20,7 +20,10 @@ export function boundBy(config: Config): readonly Bound[] {
   const { bind: inner } = endpointsOf(config.service);
   return [
     ...config.listeners.map(({ name, bind }) => ({ what: `listener ${name}`, bind })),
-    ...transparentPorts(config).map(({ name, at: port }) => ({ what: `hatch of listener ${name}`, bind: port })),
+    ...transparentPorts(config).map(({ name, at: port }) => ({
+      what: `transparent port of listener ${name}`,
+      bind: port,
+    })),
     { what: 'relay.bind', bind: config.relay.bind },
     ...(inner ? [{ what: 'service.bind', bind: inner }] : []),
     { what: 'admin.bind', bind: config.admin.bind },

@@ -36,23 +36,23 @@ export interface RemoteListenerRecord {
   }[];
 }
 
-export interface DoorsOptions {
+export interface RemoteListenersOptions {
   /** This node's own listeners. */
   readonly own: readonly Listener[];
   /** This node's role. */
   readonly role: SeatRole;
 }
 
-const NO_DOORS: readonly RemoteListener[] = [];
+const NO_LISTENERS: readonly RemoteListener[] = [];
 
 export class RemoteListeners {
-  readonly #options: DoorsOptions;
+  readonly #options: RemoteListenersOptions;
   /** By member number. */
   #all: ReadonlyMap<number, readonly RemoteListener[]> = new Map();
   /** By member number and listener code: listeners whose clients this node cannot answer from its own listeners. */
   #elsewhere: ReadonlyMap<number, RemoteListener> = new Map();
 
-  constructor(options: DoorsOptions) {
+  constructor(options: RemoteListenersOptions) {
     this.#options = options;
   }
 
@@ -90,7 +90,7 @@ export class RemoteListeners {
    * listener that advertises TLS does not fit TCP.
    */
   fitting(member: number, transport: ListenerKind, ipv6: boolean): RemoteListener | undefined {
-    for (const remote of this.#all.get(member) ?? NO_DOORS)
+    for (const remote of this.#all.get(member) ?? NO_LISTENERS)
       if (remote.advertise.transport === transport && remote.ipv6 === ipv6) return remote;
     return undefined;
   }

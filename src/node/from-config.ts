@@ -46,7 +46,7 @@ export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | 
   });
 }
 
-/** The listeners as the member's record shows them to the others, with the hatches that are open. */
+/** The listeners as the member's record shows them to the others, with the open transparent ports. */
 export function listenerRecords(config: Config, ports: readonly TransparentPort[]): ListenerRecord[] {
   return config.listeners.map(({ name, transport, bind, advertise, proxyProtocol }) => {
     const port = ports.find(({ listener }) => listener === name);

@@ -238,7 +238,9 @@ export class RelayLink {
     } catch (error) {
       if (error instanceof SipfarmError) throw error;
       const reason = error instanceof Error ? error.message : String(error);
-      throw new SipfarmError('SF_BIND_FAILED', `relay link, hatch of a listener: ${reason}`, { cause: error });
+      throw new SipfarmError('SF_BIND_FAILED', `relay link, transparent port of a listener: ${reason}`, {
+        cause: error,
+      });
     }
   }
 

@@ -119,7 +119,7 @@ export class Takeover implements Succession {
     const { dialogs } = this.#options;
     const key = packet.callKey;
     const call = this.#calls.get(key);
-    if (scan.method === Method.CANCEL) return call !== undefined && this.#surrogate.cancelHeard(topBranch(scan));
+    if (scan.method === Method.CANCEL) return call !== undefined && this.#surrogate.cancelAnswered(topBranch(scan));
     if (scan.method !== Method.INVITE) return false;
     if (call) return dialogs === 'own' ? this.#calls.lateAnswer(call, scan) : this.#calls.answer(call, scan);
     const left = dialogs === 'shared' ? adoption.left(key) : undefined;
