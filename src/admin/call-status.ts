@@ -6,7 +6,7 @@ import type { CallJournal } from '../calls/records/call-journal.ts';
 import { type CallRecord, parseCallRecord, recordKey } from '../calls/records/call-record.ts';
 import { recordPages } from '../calls/records/record-pages.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
-import { CallHash, hashCallId } from '../ownership/slots.ts';
+import { CallHash, hashCallIdText } from '../ownership/slots.ts';
 import { HeaderName } from '../sip/header-name.ts';
 import { HeaderLine, nextHeader } from '../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../sip/name-addr.ts';
@@ -51,8 +51,7 @@ export class CallStatus {
     const { routing, callRecovery } = this.#of;
     const { tables, identity } = routing;
     const hash = new CallHash();
-    const octets = Buffer.from(callId, 'latin1');
-    hashCallId(tables.slotKey, octets, 0, octets.length, hash);
+    hashCallIdText(tables.slotKey, callId, hash);
     for (const entry of [hash.key, -hash.key]) {
       const record = callRecovery?.journal.recordOf(entry);
       if (record) return this.#summary(identity.number, record);

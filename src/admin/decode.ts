@@ -2,6 +2,7 @@
 import { base32Decode } from '../base/base32.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { PROXY_SIGNATURE } from '../base/proxy-signature.ts';
 import { readWay } from '../ownership/flow-token.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../ownership/token.ts';
@@ -43,7 +44,7 @@ const MAX_TEXT = 140_000;
  */
 const MOST_STARTS = 65_536;
 /** First octets of every frame: the signature of the PROXY protocol, version 2. */
-const FRAME_HEX = /^0d0a0d0a000d0a515549540a/i;
+const FRAME_HEX = Buffer.from(PROXY_SIGNATURE).toString('hex');
 const TOKEN = /(z9hG4bK)?(sf[0-9a-v]{24,})(?![0-9a-z])/i;
 
 function nameOf(names: Readonly<Record<string, number>>, value: number): string {
@@ -139,7 +140,7 @@ function decodeFrameText(hex: string, keys: Keyring | undefined): DecodedFrame |
 export function decode(text: string, keys?: Keyring): Decoded {
   if (text.length > MAX_TEXT) throw new SipfarmError('SF_DECODE_FAILED', 'the text is longer than any relay frame');
   const hex = text.replace(/[\s:]/g, '');
-  if (FRAME_HEX.test(hex)) {
+  if (hex.slice(0, FRAME_HEX.length).toLowerCase() === FRAME_HEX) {
     const frame = decodeFrameText(hex, keys);
     if (frame) return frame;
     throw new SipfarmError(

@@ -31,7 +31,7 @@ export const HTTP_LIMITS: HttpLimits = {
 };
 
 /** Milliseconds between two log lines about a full port. */
-const TOLD_MS = 60_000;
+const LOG_PAUSE_MS = 60_000;
 
 /** Returns the limits that the server takes as options. */
 export function boundedServer(limits: HttpLimits): FastifyServerOptions & { http: object } {
@@ -53,7 +53,7 @@ export function boundConnections({ server }: FastifyInstance, limits: HttpLimits
   server.on('drop', () => {
     // Makes room for the next client. A client without a request can open another connection.
     server.closeIdleConnections();
-    if (performance.now() - told < TOLD_MS) return;
+    if (performance.now() - told < LOG_PAUSE_MS) return;
     told = performance.now();
     log.warn({ connections: limits.connections }, 'the admin port is full: new connections are closed');
   });

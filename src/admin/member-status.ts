@@ -10,11 +10,12 @@ import type { OrderMap } from '../membership/order.ts';
 import type { OrderApi } from '../orders/order-status.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { earlierOwner, type OwnerTables } from '../ownership/owner-tables.ts';
-import { CallHash, hashCallId, SLOTS } from '../ownership/slots.ts';
+import { CallHash, hashCallIdText, SLOTS } from '../ownership/slots.ts';
 import type { View } from '../ownership/view.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Service } from '../service/service.ts';
 import type { Store } from '../store/store.ts';
+import { update } from '../store/update.ts';
 import type { CallStatus } from './call-status.ts';
 import { type Decoded, decode } from './decode.ts';
 import type {
@@ -182,8 +183,7 @@ export class MemberStatus implements AdminApi {
     const { routing, calls } = this.#of;
     const { tables } = routing;
     const hash = new CallHash();
-    const octets = Buffer.from(callId, 'latin1');
-    hashCallId(tables.slotKey, octets, 0, octets.length, hash);
+    hashCallIdText(tables.slotKey, callId, hash);
     const member = (number: number): OwnerMember | null =>
       number === 0 ? null : { number, id: tables.seats.get(number)?.id ?? '' };
     return {
@@ -206,10 +206,14 @@ export class MemberStatus implements AdminApi {
 
   async putConfig(settings: ClusterSettings): Promise<void> {
     const { store } = this.#of;
-    for (let attempt = 0; attempt < PUT_ATTEMPTS; attempt++) {
+    const done = await update(store, PUT_ATTEMPTS, async () => {
       const expect = (await store.get('config'))?.revision ?? 0n;
-      if (await store.commit([{ key: 'config', value: settings, expect }])) return;
-    }
-    throw new SipfarmError('SF_STORE_CONFLICT', 'others change the cluster-wide settings at the same time; try again');
+      return [{ key: 'config', value: settings, expect }];
+    });
+    if (!done)
+      throw new SipfarmError(
+        'SF_STORE_CONFLICT',
+        'others change the cluster-wide settings at the same time; try again',
+      );
   }
 }

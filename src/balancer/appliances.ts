@@ -1,6 +1,7 @@
 // Writes configurations for appliances of three vendors: Foundry ServerIron, Alteon AD3, F5 BIG-IP. The farm serves
 // only SIP, by direct server return. Every line gets one comment. Addresses, passwords and networks of the device
 // itself belong to its owner and are not written.
+import { isIpv6 } from '../base/endpoint.ts';
 import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, sipPort } from './plan.ts';
 import { GOOD_ANSWER } from './question.ts';
@@ -135,7 +136,7 @@ save
 /** Returns the configuration of an F5 BIG-IP (version 11 and later), for `tmsh load sys config merge file`. */
 export function renderBigIp(plan: BalancerPlan): string {
   const { check, members, vip, services } = plan;
-  const dot = vip.includes(':') ? '.' : ':';
+  const dot = isIpv6(vip) ? '.' : ':';
   const transports = [...new Set(services.map(({ transport }) => transport))];
   const kind = check?.kind ?? 'icmp';
   const question =
@@ -224,7 +225,7 @@ ltm profile fastl4 sipfarm_tcp {
 ltm virtual sipfarm_${transport}_${port} {
     destination ${vip}${dot}${port}
     ip-protocol ${transport}
-    mask ${vip.includes(':') ? 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff' : '255.255.255.255'}
+    mask ${isIpv6(vip) ? 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff' : '255.255.255.255'}
     pool sipfarm_${port}
     # Layer 4 only. No profile of SIP, no persistence profile: they read Call-IDs and bind calls, which is the farm's own work.
     profiles {

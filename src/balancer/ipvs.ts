@@ -1,5 +1,6 @@
 // Writes Linux IPVS configurations by direct routing: rules for ipvsadm-restore, and a keepalived.conf. keepalived sets
 // the same rules itself and removes dead members.
+import { isIpv6 } from '../base/endpoint.ts';
 import { isReliable } from '../packet/transport-kind.ts';
 import { atMember, atVip, type BalancerPlan, type HealthCheck, type PlannedService, smallWeights } from './plan.ts';
 
@@ -91,7 +92,7 @@ vrrp_instance sipfarm {
   priority 100
   advert_int 1
   virtual_ipaddress {
-    ${vip}/${vip.includes(':') ? 128 : 32}
+    ${vip}/${isIpv6(vip) ? 128 : 32}
   }
 }
 ${virtual.join('')}`;

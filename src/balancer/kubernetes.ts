@@ -1,7 +1,8 @@
 // Writes a Kubernetes Service without selector. Its endpoints are the members; MetalLB or Cilium provides the VIP.
+import { isIpv6 } from '../base/endpoint.ts';
 import type { BalancerPlan } from './plan.ts';
 
-const prefix = (vip: string): string => `${vip}/${vip.includes(':') ? 128 : 32}`;
+const prefix = (vip: string): string => `${vip}/${isIpv6(vip) ? 128 : 32}`;
 
 /** Returns Service and EndpointSlice. */
 export function renderService(plan: BalancerPlan): string {
@@ -42,7 +43,7 @@ spec:
   sessionAffinity: None
   # Keeps the client's address, and each node sends to its own member only: the VIP must be announced by all nodes (BGP).
   externalTrafficPolicy: Local
-  ipFamilies: [${vip.includes(':') ? 'IPv6' : 'IPv4'}]
+  ipFamilies: [${isIpv6(vip) ? 'IPv6' : 'IPv4'}]
   ports:
 ${ports.join('')}---
 # There is no selector, so these are the endpoints. Write them anew when members come or go.
@@ -53,7 +54,7 @@ metadata:
   labels:
     kubernetes.io/service-name: sipfarm-${farm}
     endpointslice.kubernetes.io/managed-by: sipfarm
-addressType: ${vip.includes(':') ? 'IPv6' : 'IPv4'}
+addressType: ${isIpv6(vip) ? 'IPv6' : 'IPv4'}
 ports:
 ${slicePorts.join('')}endpoints:
 # nodeName is the member's name, which is the host's name by default; externalTrafficPolicy Local needs it.

@@ -1,6 +1,7 @@
 // Writes nftables rules for a Linux balancer without a session table. Each datagram goes to the next member; each TCP
 // connection stays at one member by a hash. There are two forms: address rewriting (nftables-nat) and direct server
 // return (nftables-dsr).
+import { isIpv6 } from '../base/endpoint.ts';
 import { isReliable } from '../packet/transport-kind.ts';
 import { type BalancerPlan, buckets, type PlannedMember, smallWeights } from './plan.ts';
 
@@ -16,7 +17,7 @@ interface Words {
 }
 
 function words({ vip }: BalancerPlan): Words {
-  return vip.includes(':') ? { ip: 'ip6', table: 'sipfarm6' } : { ip: 'ip', table: 'sipfarm' };
+  return isIpv6(vip) ? { ip: 'ip6', table: 'sipfarm6' } : { ip: 'ip', table: 'sipfarm' };
 }
 
 /** Returns a round-robin map: each member has as many numbers as its weight. */

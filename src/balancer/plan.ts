@@ -3,8 +3,9 @@
 
 import { isIP } from 'node:net';
 import type { ListenerSummary, MemberSummary } from '../admin/status.ts';
-import { type Endpoint, formatEndpoint, isWildcard, parseEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, isIpv6, isWildcard, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { fnv1a, mix32, rendezvousScore } from '../base/rendezvous.ts';
 import { isLoopback } from '../config/schema.ts';
 import { type Advertised, advertisedIn } from '../packet/advertised.ts';
 import { isReliable, type ListenerKind, TRANSPORT_KINDS } from '../packet/transport-kind.ts';
@@ -99,8 +100,6 @@ function refuse(message: string): never {
   throw new SipfarmError('SF_BALANCER_PLAN', message);
 }
 
-const isSix = (address: string): boolean => address.includes(':');
-
 /** A listener that advertises a name is reached at the VIP, whatever the VIP is. */
 const isNamed = ({ advertise }: Entrance): boolean => isIP(advertise.host) === 0;
 const isTls = ({ advertise }: Entrance): boolean => TRANSPORT_KINDS[advertise.transport].secure;
@@ -192,7 +191,7 @@ function servicesOf(farm: readonly Candidate[], vip: string, port: number | unde
   const seen = new Map<string, number>();
   for (const { member, entrances } of farm) {
     const family = entrances.filter(
-      (entrance) => isSix(isNamed(entrance) ? entrance.bind.address : entrance.advertise.host) === isSix(vip),
+      (entrance) => isIpv6(isNamed(entrance) ? entrance.bind.address : entrance.advertise.host) === isIpv6(vip),
     );
     const atVip = pick(family, isAt(vip));
     const chosen = port === undefined ? atVip : pick(atVip, ({ advertise }) => advertise.port === port);
@@ -222,7 +221,7 @@ function servicesOf(farm: readonly Candidate[], vip: string, port: number | unde
 function ownAddress({ member, entrances }: Candidate, vip: string, given: string | undefined): string {
   if (given !== undefined) return given;
   const fits = (address: string): boolean =>
-    isIP(address) !== 0 && isSix(address) === isSix(vip) && address !== vip && !isWildcard(address);
+    isIP(address) !== 0 && isIpv6(address) === isIpv6(vip) && address !== vip && !isWildcard(address);
   const bound = entrances.map(({ bind }) => bind.address).find((address) => fits(address) && !isLoopback(address));
   const relay = parseEndpoint(member.relay)?.address;
   if (bound !== undefined) return bound;
@@ -237,7 +236,7 @@ function findCheck(farm: readonly Candidate[], vip: string): HealthCheck | null 
   const ports = farm.map(({ entrances }) =>
     entrances
       .filter(
-        ({ transport, bind }) => isReliable(transport) && bind.address !== vip && isSix(bind.address) === isSix(vip),
+        ({ transport, bind }) => isReliable(transport) && bind.address !== vip && isIpv6(bind.address) === isIpv6(vip),
       )
       .map(({ bind }) => bind.port),
   );
@@ -248,7 +247,7 @@ function findCheck(farm: readonly Candidate[], vip: string): HealthCheck | null 
 /** Warns of members whose listeners do not receive packets from this kind of balancer. */
 function misplaced(farm: readonly Candidate[], vip: string, directReturn: boolean): string[] {
   const wrong = farm.filter(({ entrances }) =>
-    entrances.every(({ bind }) => (bind.address === vip) !== directReturn || isSix(bind.address) !== isSix(vip)),
+    entrances.every(({ bind }) => (bind.address === vip) !== directReturn || isIpv6(bind.address) !== isIpv6(vip)),
   );
   if (wrong.length === 0) return [];
   const ids = wrong.map(({ member }) => member.id).join(', ');
@@ -319,22 +318,13 @@ export function smallWeights(members: readonly PlannedMember[], most: number): n
   return highest <= most ? small : small.map((weight) => Math.max(1, Math.round((weight * most) / highest)));
 }
 
-/** Returns FNV-1a with a final mix, as a fraction above 0 and below 1. */
-function fraction(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (((hash ^ (hash >>> 16)) >>> 0) + 0.5) / 4_294_967_296;
-}
-
 /**
  * Assigns each of `count` hash buckets to a member, by weighted rendezvous hashing. A member that comes or goes moves
  * only its own share. TCP connections of the others stay where they are.
  */
 export function buckets(members: readonly PlannedMember[], count: number): PlannedMember[] {
   const score = (bucket: number, { id, weight }: PlannedMember): number =>
-    -weight / Math.log(fraction(`${id}/${bucket}`));
+    rendezvousScore(mix32(fnv1a(`${id}/${bucket}`)) >>> 0, weight);
   return Array.from({ length: count }, (_, bucket) =>
     members.reduce((best, member) => (score(bucket, member) > score(bucket, best) ? member : best)),
   );

@@ -1,5 +1,7 @@
 // Matches addresses against a list of networks: "192.0.2.0/24", "2001:db8::1", and "!192.0.2.7" for an exclusion.
+
 import { GROUPS, isMapped, readGroups } from './address.ts';
+import { isIpv6 } from './endpoint.ts';
 import { SipfarmError } from './errors.ts';
 
 interface Prefix {
@@ -14,7 +16,7 @@ function parseNetwork(text: string): Prefix | undefined {
   const match = /^!?([0-9a-fA-F:.]+)(?:\/(\d{1,3}))?$/.exec(text.trim());
   const groups = new Uint16Array(GROUPS);
   if (!match || !readGroups(match[1]!, groups)) return undefined;
-  const width = match[1]!.includes(':') ? 128 : 32;
+  const width = isIpv6(match[1]!) ? 128 : 32;
   const length = match[2] === undefined ? width : Number(match[2]);
   if (length > width) return undefined;
   const bits = length + 128 - width;

@@ -1,6 +1,7 @@
 // Converts IP literals to their 4 or 16 octets, and back: tokens, relay frames and PROXY headers carry these octets.
 // Texts are cached, because the same few parties send most packets. Each cache place holds the last address that hashed
 // to it. A flood of other addresses therefore costs time, never memory.
+import { isIpv6 } from './endpoint.ts';
 import { read32, write32 } from './network-order.ts';
 
 const REMEMBERED = 4096;
@@ -18,7 +19,7 @@ function placeOf(word: number): number {
  * it; '' is written as 0.0.0.0.
  */
 export function writeAddress(address: string, to: Uint8Array, at: number): number {
-  if (!address.includes(':')) {
+  if (!isIpv6(address)) {
     let octet = 0;
     let out = at;
     write32(0, to, at);
@@ -107,4 +108,21 @@ function text6(from: Uint8Array, at: number): string {
   }
   const hex = groups.map((group) => group.toString(16));
   return best < 0 ? hex.join(':') : `${hex.slice(0, best).join(':')}::${hex.slice(best + bestLength).join(':')}`;
+}
+
+/** Returns the 4 or 16 octets of an IP literal, without its zone. `address` must be as sockets report it. */
+export function addressOctets(address: string): Uint8Array<ArrayBuffer> {
+  const octets = new Uint8Array(isIpv6(address) ? 16 : 4);
+  writeAddress(address, octets, 0);
+  return octets;
+}
+
+/**
+ * Returns the one canonical text of an IP literal (RFC 5952), with its zone (RFC 4007 11). IPv4-mapped addresses become
+ * plain IPv4.
+ */
+export function canonicalAddress(address: string): string {
+  const octets = addressOctets(address);
+  const zone = address.indexOf('%');
+  return readAddress(octets, 0, octets.length) + (zone < 0 ? '' : address.slice(zone));
 }

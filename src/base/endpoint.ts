@@ -58,9 +58,14 @@ export function parseHostPort(text: string): HostPort | undefined {
   return net.isIPv4(plain) || DOMAIN.test(host) ? { host, port } : undefined;
 }
 
+/** Returns true for an IPv6 literal, with or without a zone. `address` must be an IP literal or a host name. */
+export function isIpv6(address: string): boolean {
+  return address.includes(':');
+}
+
 /** Returns the literal as in a URI or Via: IPv6 in brackets. */
 export function hostText(address: string): string {
-  return address.includes(':') ? `[${address}]` : address;
+  return isIpv6(address) ? `[${address}]` : address;
 }
 
 /** Returns the text of an endpoint, the inverse of `parseEndpoint`. */

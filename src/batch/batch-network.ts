@@ -15,7 +15,7 @@ import { type BatchCells, BatchSocket, BatchTurn } from './batch-socket.ts';
 import { ADDRESS6, C } from './layout.ts';
 import type { Libc } from './libc.ts';
 import { NativeBlock } from './native-block.ts';
-import { addressOctets, Destinations, familyAndPort } from './socket-address.ts';
+import { Destinations, familyAndPort, sockaddrOctets } from './socket-address.ts';
 import { makeSystemError } from './system-error.ts';
 
 export interface BatchNetworkOptions {
@@ -131,7 +131,7 @@ function boundDescriptor({ libc, zones }: BatchTurn, local: Endpoint, ipv6: bool
   const options =
     (!ipv6 || enable(C.IPPROTO_IPV6, C.IPV6_V6ONLY)) && (!reusePort || enable(C.SOL_SOCKET, C.SO_REUSEPORT));
   memory.words.set([familyAndPort(ipv6, local.port), ...destination]);
-  if (options && libc.bind(fd, memory.address, addressOctets(ipv6)) === 0) return fd;
+  if (options && libc.bind(fd, memory.address, sockaddrOctets(ipv6)) === 0) return fd;
   const error = makeSystemError(libc.errno(), bind);
   libc.close(fd);
   throw error;

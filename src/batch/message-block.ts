@@ -6,7 +6,7 @@ import { NativeBlock } from './native-block.ts';
 /** Datagrams per system call. */
 export const BATCH = 64;
 /** Octets for either kind of sockaddr. */
-export const NAME_OCTETS = 32;
+const NAME_OCTETS = 32;
 export const NAME_WORDS = NAME_OCTETS / 4;
 export const MESSAGE_WORDS = MESSAGE.octets / 4;
 export const VECTOR_WORDS = VECTOR.octets / 4;

@@ -2,7 +2,7 @@
 import { C, MESSAGE, VECTOR } from './layout.ts';
 import type { Libc } from './libc.ts';
 import { BATCH, isBusy, MESSAGE_WORDS, MessageBlock, NAME_WORDS, VECTOR_WORDS } from './message-block.ts';
-import { addressOctets, type Destination, familyAndPort } from './socket-address.ts';
+import { type Destination, familyAndPort, sockaddrOctets } from './socket-address.ts';
 
 /**
  * Octets gathered: 64 messages of 4 KiB, or four of the longest. When they are full, the gathered datagrams are sent
@@ -46,7 +46,7 @@ export class SendBlock {
     this.#block = new MessageBlock(libc, ROOM_OCTETS);
     const { messages, payload } = this.#block;
     for (let slot = 0; slot < BATCH; slot++)
-      messages.words[slot * MESSAGE_WORDS + MESSAGE.nameLength / 4] = addressOctets(ipv6);
+      messages.words[slot * MESSAGE_WORDS + MESSAGE.nameLength / 4] = sockaddrOctets(ipv6);
     this.#low = Number(payload.address & 0xffff_ffffn);
     this.#high = Number(payload.address >> 32n);
   }

@@ -1,7 +1,9 @@
 // Converts socket addresses of the kernel to and from text. Both directions cache: the same few parties send most
 // packets.
+
 import { GROUPS, readGroups } from '../base/address.ts';
-import { readAddress } from '../base/address-octets.ts';
+import { addressOctets, readAddress } from '../base/address-octets.ts';
+import { isIpv6 } from '../base/endpoint.ts';
 import { ADDRESS4, ADDRESS6, C } from './layout.ts';
 import type { Zones } from './zones.ts';
 
@@ -95,10 +97,9 @@ export class Destinations {
 
   #read(address: string): Destination | undefined {
     const groups = new Uint16Array(GROUPS);
-    if (address.includes(':') !== this.#ipv6 || !readGroups(address, groups)) return undefined;
-    const octets = Buffer.alloc(16);
-    for (let i = 0; i < GROUPS; i++) octets.writeUInt16BE(groups[i]!, i * 2);
-    if (!this.#ipv6) return Uint32Array.of(octets.readUInt32LE(12));
+    if (isIpv6(address) !== this.#ipv6 || !readGroups(address, groups)) return undefined;
+    const octets = Buffer.from(addressOctets(address).buffer);
+    if (!this.#ipv6) return Uint32Array.of(octets.readUInt32LE(0));
     const zone = address.indexOf('%');
     const scope = zone < 0 ? 0 : this.#scope(address.slice(zone + 1));
     if (scope < 0) return undefined;
@@ -122,6 +123,6 @@ export function portOf(word: number): number {
 }
 
 /** Returns the octets of a sockaddr. */
-export function addressOctets(ipv6: boolean): number {
+export function sockaddrOctets(ipv6: boolean): number {
   return ipv6 ? ADDRESS6.octets : ADDRESS4.octets;
 }

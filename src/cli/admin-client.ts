@@ -1,5 +1,5 @@
 // Sends requests to the running member over its admin API.
-import { formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { formatEndpoint, isIpv6, isWildcard } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
 import type { AdminAddress } from '../config/load.ts';
 
@@ -15,7 +15,7 @@ export class AdminClient {
   readonly #headers: Readonly<Record<string, string>>;
 
   constructor({ bind, token }: AdminAddress) {
-    const own = isWildcard(bind.address) ? (bind.address.includes(':') ? '::1' : '127.0.0.1') : bind.address;
+    const own = isWildcard(bind.address) ? (isIpv6(bind.address) ? '::1' : '127.0.0.1') : bind.address;
     this.#base = `http://${formatEndpoint({ address: own, port: bind.port })}`;
     this.#headers = token ? { authorization: `Bearer ${token.reveal()}` } : {};
   }

@@ -11,7 +11,7 @@ import { nodeNetwork } from '../base/network.ts';
 import { type AdminAddress, type Environment, loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
 import type { Config } from '../config/schema.ts';
-import { collectFacts, type Surroundings } from '../doctor/collect.ts';
+import { collectFacts, type HostAccess } from '../doctor/collect.ts';
 import { diagnose, diagnoseProblems, diagnoseThrough, isWell } from '../doctor/doctor.ts';
 import { commandOf, type Finding, type Fix, fixesOf } from '../doctor/finding.ts';
 import { askThrough } from '../doctor/through-probe.ts';
@@ -58,7 +58,7 @@ function orUndefined<T>(read: () => T): T | undefined {
   }
 }
 
-function surroundings(client: AdminClient, store: Store | undefined): Surroundings {
+function hostAccess(client: AdminClient, store: Store | undefined): HostAccess {
   return {
     network: nodeNetwork,
     clock: systemClock,
@@ -89,7 +89,7 @@ async function examine(
   const { bind, token } = config.admin;
   const client = new AdminClient(admin ?? { bind, ...(token && { token }) });
   try {
-    return diagnose(config, warnings, await collectFacts(config, surroundings(client, store), path));
+    return diagnose(config, warnings, await collectFacts(config, hostAccess(client, store), path));
   } finally {
     await store?.close();
   }
@@ -108,7 +108,7 @@ function plural(count: number, word: string): string {
 }
 
 /** Returns the findings as text, in the given order. */
-export function showFindings(findings: readonly Finding[]): string {
+function showFindings(findings: readonly Finding[]): string {
   const blocks = findings.map(({ severity, code, about, reason, mend }) =>
     [
       `${severity.padEnd(7)} ${code}  ${printable(about)}`,

@@ -7,7 +7,7 @@ import { decode } from '../admin/decode.ts';
 import { MAX_LISTED_CALLS } from '../admin/routes.ts';
 import type { AbsentSummary, CallList, FarmSummary, MemberSummary, OwnerReport } from '../admin/status.ts';
 import type { BalancerKind } from '../balancer/render.ts';
-import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, isIpv6, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import {
   type AdminAddress,
@@ -71,7 +71,7 @@ function vipAddress(text: string): Endpoint {
   const vip = parseEndpoint(text, 5060);
   if (!vip || vip.port === 0) throw new InvalidArgumentError('it must be an IP address, with a port or without');
   // Uses the notation of sockets: one IPv6 address has many texts.
-  const family = vip.address.includes(':') ? 'ipv6' : 'ipv4';
+  const family = isIpv6(vip.address) ? 'ipv6' : 'ipv4';
   return { address: new SocketAddress({ address: vip.address, family }).address, port: vip.port };
 }
 

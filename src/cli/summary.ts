@@ -50,7 +50,7 @@ export function summarizeConfig(config: Config): string {
     ['keys', `${config.keys.length}, the first mints`],
     ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}, ${relay.mode}`],
     ...transparentPorts(config).map(({ name, at: port }): [string, string] => [
-      'hatch',
+      'transparent port',
       `${name}: udp ${formatEndpoint(port)}, packets that other members pass on as they came`,
     ]),
     ['service', showService(service)],

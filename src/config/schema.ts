@@ -3,7 +3,7 @@
 
 import { BlockList } from 'node:net';
 import { z } from 'zod';
-import { asHostPort, type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { asHostPort, type Endpoint, formatEndpoint, isIpv6, isWildcard } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import { type Advertised, advertisedBy } from '../packet/advertised.ts';
 import { advertisedKinds, isReliable, LISTENER_KINDS } from '../packet/transport-kind.ts';
@@ -19,7 +19,7 @@ loopback.addAddress('::1', 'ipv6');
 
 /** Returns true for 127.0.0.0/8 and ::1. */
 export function isLoopback(address: string): boolean {
-  return loopback.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
+  return loopback.check(address, isIpv6(address) ? 'ipv6' : 'ipv4');
 }
 
 /** Returns the notation that takes a secret from the environment, for the descriptions. */
@@ -347,7 +347,7 @@ type ListenerConfig = Omit<Parsed['listeners'][number], 'advertise'> & {
 };
 type Limits = Parsed['limits'];
 /** A role in force. */
-export type Role = Exclude<Parsed['role'], 'auto'>;
+type Role = Exclude<Parsed['role'], 'auto'>;
 
 /** The cluster-wide settings stored under `config`: the same fields, each optional. */
 export interface ClusterSettings {
@@ -359,7 +359,7 @@ export interface ClusterSettings {
 }
 
 /** Position of a member among the workers of a host. */
-export interface WorkerPlace {
+interface WorkerPlace {
   /** From 0. */
   readonly index: number;
   /** Addresses where the workers of this host receive from each other and from the SIP server. */

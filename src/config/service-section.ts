@@ -6,7 +6,7 @@ import { type Endpoint, SIP_PORT } from '../base/endpoint.ts';
 import { endpoint, plainNetwork } from './fields.ts';
 
 /** The SIP server behind a member: host is an IP literal without brackets, or a name. */
-export interface ServerAddress {
+interface ServerAddress {
   readonly host: string;
   readonly port: number;
 }

@@ -1,6 +1,6 @@
 // Computes the ports of the workers of a host: the configured ones belong to the first worker, each other has the next.
 
-import { type Endpoint, formatEndpoint, isWildcard } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, isIpv6, isWildcard } from '../base/endpoint.ts';
 import { endpointsOf, type ParsedService, type ServiceConfig } from './service-section.ts';
 
 /** Settings that decide about ports. */
@@ -27,7 +27,7 @@ function meet(a: WorkerPort, b: WorkerPort): boolean {
   if (a.at.port === 0 || a.at.port !== b.at.port) return false;
   if (!a.transports.some((transport) => b.transports.includes(transport))) return false;
   if (a.at.address === b.at.address) return true;
-  const sameFamily = a.at.address.includes(':') === b.at.address.includes(':');
+  const sameFamily = isIpv6(a.at.address) === isIpv6(b.at.address);
   return sameFamily && (isWildcard(a.at.address) || isWildcard(b.at.address));
 }
 

@@ -20,7 +20,7 @@ const HEAD = ['member', 'state', 'received', 'relayed', 'taken over', 'handled',
 const WIDTHS = [8, 10, 10, 10, 11, 10, 10, 10];
 
 /** Returns the sum over the cells of a family whose labels agree with `labels`. */
-export function sum<L extends string>(family: CellFamily<L>, labels: Partial<Record<L, string>> = {}): number {
+function sum<L extends string>(family: CellFamily<L>, labels: Partial<Record<L, string>> = {}): number {
   let total = 0;
   for (const entry of family.entries()) {
     const agrees = Object.entries(labels).every(([label, value]) => entry.labels[label as L] === value);

@@ -1,12 +1,12 @@
 // Checks addresses: the VIP of a DSR balancer, the kernel's ARP answers for it, and the addresses that clients receive.
-import { formatEndpoint, formatPlace, isWildcard } from '../base/endpoint.ts';
+import { formatEndpoint, formatPlace, isIpv6, isWildcard } from '../base/endpoint.ts';
 import { type Config, isLoopback } from '../config/schema.ts';
 import type { HostFacts, InterfaceFacts } from './facts.ts';
 import { commandOf, type Finding, type Fix, finding, keepCommand, sysctlName } from './finding.ts';
 
 type ListenerFact = Config['listeners'][number];
 
-const hostPrefix = (address: string): number => (address.includes(':') ? 128 : 32);
+const hostPrefix = (address: string): number => (isIpv6(address) ? 128 : 32);
 const conf = (device: string, name: string): string => `net/ipv4/conf/${device}/${name}`;
 
 /** Returns the effective value: the larger of `all` and the interface (Documentation/networking/ip-sysctl). */
@@ -18,7 +18,7 @@ function effective(facts: HostFacts, device: string, name: string): number {
 /** Returns the interfaces on which a neighbour could send ARP requests for an IPv4 address. */
 function outer(facts: HostFacts): readonly InterfaceFacts[] {
   return facts.interfaces.filter(
-    ({ inner, up, addresses }) => !inner && up && addresses.some(({ address }) => !address.includes(':')),
+    ({ inner, up, addresses }) => !inner && up && addresses.some(({ address }) => !isIpv6(address)),
   );
 }
 
@@ -81,7 +81,7 @@ function checkArp(
 
 /** Checks the ARP settings of a DSR host with an IPv4 VIP. */
 function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
-  const held = vips(config).filter((vip) => !vip.includes(':'));
+  const held = vips(config).filter((vip) => !isIpv6(vip));
   if (held.length === 0) return [];
   return [
     ...checkArp(
@@ -209,7 +209,7 @@ function entrances(
   const { address } = config.relay.bind;
   const link = facts.interfaces.find(({ addresses }) => addresses.some((own) => own.address === address));
   // rp_filter exists for IPv4 only.
-  if (config.relay.mode === 'transparent' && link && !address.includes(':'))
+  if (config.relay.mode === 'transparent' && link && !isIpv6(address))
     found.set(link.name, { who: 'what members relay with the addresses of clients', known: true });
   return found;
 }

@@ -1,6 +1,6 @@
 // Checks the addresses that sipfarm binds: this host must hold each of them, in every mode.
 
-import { type Endpoint, isWildcard } from '../base/endpoint.ts';
+import { type Endpoint, isIpv6, isWildcard } from '../base/endpoint.ts';
 import type { Config } from '../config/schema.ts';
 import { endpointsOf } from '../config/service-section.ts';
 import { transparentPorts } from '../config/transparent-ports.ts';
@@ -20,7 +20,10 @@ export function boundBy(config: Config): readonly Bound[] {
   const { bind: inner } = endpointsOf(config.service);
   return [
     ...config.listeners.map(({ name, bind }) => ({ what: `listener ${name}`, bind })),
-    ...transparentPorts(config).map(({ name, at: port }) => ({ what: `hatch of listener ${name}`, bind: port })),
+    ...transparentPorts(config).map(({ name, at: port }) => ({
+      what: `transparent port of listener ${name}`,
+      bind: port,
+    })),
     { what: 'relay.bind', bind: config.relay.bind },
     ...(inner ? [{ what: 'service.bind', bind: inner }] : []),
     { what: 'admin.bind', bind: config.admin.bind },
@@ -51,7 +54,7 @@ export function checkBinds(config: Config, facts: HostFacts): Finding[] {
       return [finding('DR_ADDRESS_MISSING', 'warning', about, reason, [hand, restart])];
     }
     const reason = `This host does not hold ${address}: binding it fails with ${refused}, and the member ends with SF_BIND_FAILED. sipfarm does not set IP_FREEBIND.`;
-    const family = address.includes(':') ? 'ipv6' : 'ipv4';
+    const family = isIpv6(address) ? 'ipv6' : 'ipv4';
     const later = `# or, if the address comes later (a VIP that keepalived moves): sysctl -w net.${family}.ip_nonlocal_bind=1`;
     return [finding('DR_ADDRESS_MISSING', 'fault', about, reason, [hand, later, restart])];
   });

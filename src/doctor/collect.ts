@@ -1,7 +1,7 @@
 // Collects the facts of this host and its farm. A fact that cannot be obtained is left out; nothing here fails.
 
 import type { Clock } from '../base/clock.ts';
-import { parseEndpoint } from '../base/endpoint.ts';
+import { isIpv6, parseEndpoint } from '../base/endpoint.ts';
 import type { SipfarmError } from '../base/errors.ts';
 import type { Network } from '../base/network.ts';
 import type { Config } from '../config/schema.ts';
@@ -27,7 +27,7 @@ import { leastOf, sumOf } from './metrics-text.ts';
 import { MAX_PACKET, probePath } from './path-probe.ts';
 
 /** Sources of the doctor's facts. Every method returns undefined, or an empty list, when a fact cannot be obtained. */
-export interface Surroundings {
+export interface HostAccess {
   readonly network: Network;
   readonly clock: Clock;
   /** undefined with the memory store: it is inside the running member. */
@@ -95,17 +95,17 @@ function interfaceOf({ ifname = '', flags = [], linkinfo, addr_info = [] }: IpLi
   };
 }
 
-async function listRoute(around: Surroundings, args: readonly string[]): Promise<IpRoute | undefined> {
-  const answer = parseJson(await around.run('ip', ['-j', ...args])) as readonly IpRoute[] | undefined;
+async function listRoute(access: HostAccess, args: readonly string[]): Promise<IpRoute | undefined> {
+  const answer = parseJson(await access.run('ip', ['-j', ...args])) as readonly IpRoute[] | undefined;
   return answer?.find(({ dev }) => dev !== undefined);
 }
 
 async function findRoute(
-  around: Surroundings,
+  access: HostAccess,
   address: string,
   mtuOf: ReadonlyMap<string, number>,
 ): Promise<RouteFacts | undefined> {
-  const route = await listRoute(around, ['route', 'get', address]);
+  const route = await listRoute(access, ['route', 'get', address]);
   if (route?.dev === undefined) return undefined;
   const own = mtuOf.get(route.dev) ?? 65_535;
   return { device: route.dev, mtu: Math.min(own, ...(route.metrics ?? []).map(({ mtu }) => mtu ?? own)) };
@@ -118,22 +118,22 @@ const NOT_HELD = ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL'];
  * Binds the address at a free port, as the start would, and reads its route. The route does not depend on
  * net.ipv4.ip_nonlocal_bind.
  */
-async function tryAddress(around: Surroundings, address: string): Promise<BoundFacts> {
+async function tryAddress(access: HostAccess, address: string): Promise<BoundFacts> {
   const handlers = { onDatagram: () => {}, onSendError: () => {} };
-  const refused = await around.network.bindUdp({ address, port: 0 }, handlers).then(
+  const refused = await access.network.bindUdp({ address, port: 0 }, handlers).then(
     async (socket) => void (await socket.close()),
     ({ code = '' }: NodeJS.ErrnoException) => NOT_HELD.find((one) => one === code),
   );
-  const route = await listRoute(around, ['route', 'get', address]);
+  const route = await listRoute(access, ['route', 'get', address]);
   return { refused, local: route && route.type === 'local' };
 }
 
-function readSysctls(around: Surroundings, interfaces: readonly InterfaceFacts[]): Map<string, string> {
+function readSysctls(access: HostAccess, interfaces: readonly InterfaceFacts[]): Map<string, string> {
   const devices = ['all', ...interfaces.map(({ name }) => name)];
   const paths = devices.flatMap((device) => PER_INTERFACE.map((name) => `net/ipv4/conf/${device}/${name}`));
   const found = new Map<string, string>();
   for (const path of [...SYSCTLS, ...paths]) {
-    const value = around.readFile(`/proc/sys/${path}`)?.trim();
+    const value = access.readFile(`/proc/sys/${path}`)?.trim();
     if (value !== undefined) found.set(path, value);
   }
   return found;
@@ -151,12 +151,12 @@ export function parseSysctlFile(text: string): [string, string][] {
   });
 }
 
-function readPersisted(around: Surroundings): Map<string, string> {
+function readPersisted(access: HostAccess): Map<string, string> {
   const byName = new Map<string, string>();
   for (const folder of SYSCTL_FOLDERS)
-    for (const name of around.listFiles(folder)) if (name.endsWith('.conf')) byName.set(name, `${folder}/${name}`);
+    for (const name of access.listFiles(folder)) if (name.endsWith('.conf')) byName.set(name, `${folder}/${name}`);
   const files = [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
-  return new Map([...files, '/etc/sysctl.conf'].flatMap((path) => parseSysctlFile(around.readFile(path) ?? '')));
+  return new Map([...files, '/etc/sysctl.conf'].flatMap((path) => parseSysctlFile(access.readFile(path) ?? '')));
 }
 
 /** Returns a counter of /proc/net/snmp; 0 when it is not there. */
@@ -167,8 +167,8 @@ export function snmpCounter(text: string, group: string, name: string): number {
 }
 
 /** Returns whether a rule of nftables or iptables keeps packets out of the connection tracker. */
-async function isUntracked(around: Surroundings): Promise<boolean | undefined> {
-  const texts = await Promise.all([around.run('nft', ['list', 'ruleset']), around.run('iptables-save', ['-t', 'raw'])]);
+async function isUntracked(access: HostAccess): Promise<boolean | undefined> {
+  const texts = await Promise.all([access.run('nft', ['list', 'ruleset']), access.run('iptables-save', ['-t', 'raw'])]);
   if (texts.every((text) => text === undefined)) return undefined;
   return texts.some((text) => /\bnotrack\b/i.test(text ?? ''));
 }
@@ -176,8 +176,8 @@ async function isUntracked(around: Surroundings): Promise<boolean | undefined> {
 /**
  * Counts the tracked clients of the UDP listeners; undefined when the kernel has no table, or the doctor is not root.
  */
-function countTracked(around: Surroundings, config: Config): number | undefined {
-  const text = around.readFile('/proc/net/nf_conntrack');
+function countTracked(access: HostAccess, config: Config): number | undefined {
+  const text = access.readFile('/proc/net/nf_conntrack');
   if (text === undefined) return undefined;
   const ports = new Set(
     config.listeners.filter(({ transport }) => !isReliable(transport)).map(({ bind }) => bind.port),
@@ -187,10 +187,10 @@ function countTracked(around: Surroundings, config: Config): number | undefined 
     .filter((line) => / udp .*? dport=/.test(line) && ports.has(Number(/ dport=(\d+)/.exec(line)?.[1]))).length;
 }
 
-async function askStoreHost(around: Surroundings, host: string): Promise<StoreHostFacts> {
-  const { clock } = around;
+async function askStoreHost(access: HostAccess, host: string): Promise<StoreHostFacts> {
+  const { clock } = access;
   const before = clock.wall();
-  const page = host.startsWith('http:') ? await around.fetchPage(`${host.replace(/\/$/, '')}/metrics`) : undefined;
+  const page = host.startsWith('http:') ? await access.fetchPage(`${host.replace(/\/$/, '')}/metrics`) : undefined;
   const { text = '', date = null } = page ?? {};
   const middle = (before + clock.wall()) / 2;
   const told = date === null ? Number.NaN : Date.parse(date);
@@ -236,11 +236,11 @@ async function measureStore(store: Store, clock: Clock): Promise<Omit<StoreFacts
   };
 }
 
-async function askStore(around: Surroundings, config: Config): Promise<StoreFacts | undefined> {
-  if (!around.store || config.store.kind !== 'etcd') return undefined;
+async function askStore(access: HostAccess, config: Config): Promise<StoreFacts | undefined> {
+  if (!access.store || config.store.kind !== 'etcd') return undefined;
   const [measured, hosts] = await Promise.all([
-    measureStore(around.store, around.clock),
-    Promise.all(config.store.hosts.map((host) => askStoreHost(around, host))),
+    measureStore(access.store, access.clock),
+    Promise.all(config.store.hosts.map((host) => askStoreHost(access, host))),
   ]);
   return { ...measured, hosts };
 }
@@ -266,9 +266,9 @@ function seenPeers(value: unknown): readonly SeenPeer[] {
 
 /** Reads the counters of the running member that rise when keys differ, and its limit of open files. */
 async function forgedNow(
-  around: Surroundings,
+  access: HostAccess,
 ): Promise<{ frames: number; tokens: number; maxFiles: number | undefined }> {
-  const text = (await around.ask('/metrics')) ?? '';
+  const text = (await access.ask('/metrics')) ?? '';
   return {
     frames: sumOf(text, 'sipfarm_relay_refused_total', { reason: 'mac' }) ?? 0,
     tokens: sumOf(text, 'sipfarm_forged_tokens_total') ?? 0,
@@ -277,18 +277,18 @@ async function forgedNow(
 }
 
 async function askMember(
-  around: Surroundings,
+  access: HostAccess,
 ): Promise<{ readonly facts: MemberFacts; readonly maxFiles: number | undefined } | undefined> {
-  const readiness = parseJson(await around.ask('/readyz')) as { ready?: unknown; reasons?: unknown } | null | undefined;
+  const readiness = parseJson(await access.ask('/readyz')) as { ready?: unknown; reasons?: unknown } | null | undefined;
   // Another program may listen there.
   if (typeof readiness?.ready !== 'boolean') return undefined;
-  const before = await forgedNow(around);
-  await new Promise<void>((resolve) => void around.clock.after(WATCH_MS, resolve));
-  const after = await forgedNow(around);
+  const before = await forgedNow(access);
+  await new Promise<void>((resolve) => void access.clock.after(WATCH_MS, resolve));
+  const after = await forgedNow(access);
   const facts: MemberFacts = {
     ready: readiness.ready,
     reasons: isStrings(readiness.reasons) ? readiness.reasons : [],
-    peers: seenPeers(parseJson(await around.ask('/v1/peers'))),
+    peers: seenPeers(parseJson(await access.ask('/v1/peers'))),
     forgedFrames: after.frames - before.frames,
     forgedTokens: after.tokens - before.tokens,
   };
@@ -296,7 +296,7 @@ async function askMember(
 }
 
 async function probePeers(
-  around: Surroundings,
+  access: HostAccess,
   config: Config,
   records: readonly MemberRecord[],
   routes: ReadonlyMap<string, RouteFacts>,
@@ -308,13 +308,13 @@ async function probePeers(
     if (!endpoint) return undefined;
     // TCP fills packets up to the MTU of the route, regardless of relay.mtu.
     const mtu = routes.get(endpoint.address)?.mtu ?? config.relay.mtu;
-    return [relay, await probePath(around, endpoint, Math.min(mtu, MAX_PACKET))];
+    return [relay, await probePath(access, endpoint, Math.min(mtu, MAX_PACKET))];
   });
   return new Map((await Promise.all(probed)).filter((entry) => entry !== undefined));
 }
 
 async function findRoutes(
-  around: Surroundings,
+  access: HostAccess,
   config: Config,
   records: readonly MemberRecord[],
   mtuOf: ReadonlyMap<string, number>,
@@ -326,18 +326,18 @@ async function findRoutes(
   const single = [...peers, ...probes].filter((address) => address !== '' && !/[/!]/.test(address));
   const found = new Map<string, RouteFacts>();
   for (const address of new Set(single.slice(0, 2 * MAX_PEERS))) {
-    const route = await findRoute(around, address, mtuOf);
+    const route = await findRoute(access, address, mtuOf);
     if (route) found.set(address, route);
   }
   return found;
 }
 
-async function tryRaw({ network, run }: Surroundings, config: Config): Promise<RawFacts | undefined> {
+async function tryRaw({ network, run }: HostAccess, config: Config): Promise<RawFacts | undefined> {
   if (config.relay.mode !== 'transparent') return undefined;
   const shown = await run('systemctl', ['show', 'sipfarm', '-p', 'LoadState', '-p', 'AmbientCapabilities']);
   const unitRights = shown?.includes('LoadState=loaded') ? /^AmbientCapabilities=(.*)$/m.exec(shown)?.[1] : undefined;
   try {
-    network.openRaw?.(config.relay.bind.address.includes(':')).close();
+    network.openRaw?.(isIpv6(config.relay.bind.address)).close();
     return { trouble: undefined, lacks: undefined, unitRights };
   } catch (error) {
     const trouble = error instanceof Error ? error.message : String(error);
@@ -346,24 +346,24 @@ async function tryRaw({ network, run }: Surroundings, config: Config): Promise<R
 }
 
 /** Collects all facts in some three seconds. Never rejects. `file`: path of the configuration. */
-export async function collectFacts(config: Config, around: Surroundings, file: string): Promise<HostFacts> {
-  const links = (parseJson(await around.run('ip', ['-j', '-d', 'addr', 'show'])) ?? []) as readonly IpLink[];
+export async function collectFacts(config: Config, access: HostAccess, file: string): Promise<HostFacts> {
+  const links = (parseJson(await access.run('ip', ['-j', '-d', 'addr', 'show'])) ?? []) as readonly IpLink[];
   const interfaces = links.map(interfaceOf);
   const mtuOf = new Map(links.map(({ ifname = '', mtu = 65_535 }) => [ifname, mtu]));
   const [records, store, member, untracked, defaultRoute] = await Promise.all([
-    listRecords(around.store),
-    askStore(around, config),
-    askMember(around),
-    isUntracked(around),
-    listRoute(around, ['route', 'show', 'default']),
+    listRecords(access.store),
+    askStore(access, config),
+    askMember(access),
+    isUntracked(access),
+    listRoute(access, ['route', 'show', 'default']),
   ]);
   const addresses = boundAddresses(config);
-  const bound = await Promise.all(addresses.map((address) => tryAddress(around, address)));
-  const routes = await findRoutes(around, config, records, mtuOf);
-  const paths = await probePeers(around, config, records, routes);
-  const snmp = around.readFile('/proc/net/snmp') ?? '';
+  const bound = await Promise.all(addresses.map((address) => tryAddress(access, address)));
+  const routes = await findRoutes(access, config, records, mtuOf);
+  const paths = await probePeers(access, config, records, routes);
+  const snmp = access.readFile('/proc/net/snmp') ?? '';
   const ownLimit = Number(
-    /^Max open files\s+(\d+)/m.exec(around.readFile('/proc/self/limits') ?? '')?.[1] ?? Number.NaN,
+    /^Max open files\s+(\d+)/m.exec(access.readFile('/proc/self/limits') ?? '')?.[1] ?? Number.NaN,
   );
   const openFiles =
     member?.maxFiles !== undefined
@@ -375,15 +375,15 @@ export async function collectFacts(config: Config, around: Surroundings, file: s
     file,
     interfaces,
     bound: new Map(addresses.map((address, at) => [address, bound[at]!])),
-    sysctl: readSysctls(around, interfaces),
-    persisted: readPersisted(around),
-    modules: new Set((around.readFile('/proc/modules') ?? '').split('\n').map((line) => line.split(' ', 1)[0] ?? '')),
-    tracked: countTracked(around, config),
+    sysctl: readSysctls(access, interfaces),
+    persisted: readPersisted(access),
+    modules: new Set((access.readFile('/proc/modules') ?? '').split('\n').map((line) => line.split(' ', 1)[0] ?? '')),
+    tracked: countTracked(access, config),
     untracked,
     openFiles,
     defaultDevice: defaultRoute?.dev,
     // Read after the probes: the kernel then has the result of path MTU discovery.
-    routes: await findRoutes(around, config, records, mtuOf),
+    routes: await findRoutes(access, config, records, mtuOf),
     datagrams: {
       bufferFull: snmpCounter(snmp, 'Udp', 'RcvbufErrors'),
       fragmentsLost: snmpCounter(snmp, 'Ip', 'ReasmFails'),
@@ -392,7 +392,7 @@ export async function collectFacts(config: Config, around: Surroundings, file: s
     paths,
     keys: keyring(config.keys.map((key) => key.reveal())).all.map(keyName),
     store,
-    raw: await tryRaw(around, config),
+    raw: await tryRaw(access, config),
     member: member?.facts,
   };
 }

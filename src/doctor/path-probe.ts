@@ -2,7 +2,7 @@
 // the packets unfragmented (path MTU discovery). The peer's kernel reports each arrival by an ICMP message, so the peer
 // needs no program for it.
 import type { Clock } from '../base/clock.ts';
-import type { Endpoint } from '../base/endpoint.ts';
+import { type Endpoint, isIpv6 } from '../base/endpoint.ts';
 import type { Network } from '../base/network.ts';
 import type { PathFacts } from './facts.ts';
 
@@ -32,7 +32,7 @@ function wait(clock: Clock, ms: number): Promise<void> {
 /** Returns whether an IP packet of `octets` reached the host of `to`: its kernel reported the port as closed. */
 async function arrives({ network, clock }: ProbeDeps, to: string, octets: number): Promise<boolean> {
   let arrived = false;
-  const heads = to.includes(':') ? 48 : 28;
+  const heads = isIpv6(to) ? 48 : 28;
   const refused = Promise.withResolvers<void>();
   try {
     const socket = await network.connectUdp({ address: to, port: CLOSED_PORT }, () => {

@@ -1,8 +1,9 @@
 // Probes the farm from outside, as a client: OPTIONS to the VIP, short and long, by UDP and TCP. Each request ends at
 // its first hop (Max-Forwards 0, RFC 3261 16.3). The members answer it themselves and need no SIP server.
 import type { Clock } from '../base/clock.ts';
-import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, isIpv6 } from '../base/endpoint.ts';
 import type { ByteStream, DatagramSocket, Network } from '../base/network.ts';
+import { within } from '../base/within.ts';
 
 /** Requests by UDP. A stateless balancer then reaches each of four members at least once in 996 of 1,000 runs. */
 const DATAGRAMS = 24;
@@ -58,14 +59,6 @@ function request(to: Endpoint, transport: 'UDP' | 'TCP', callId: string, octets:
   return Buffer.from(write(Math.max(0, octets - write(1000).length + 1000)));
 }
 
-/** Resolves when `done` does, or after `ms`. */
-async function within(clock: Clock, ms: number, done: Promise<unknown>): Promise<void> {
-  const late = Promise.withResolvers<void>();
-  const timer = clock.after(ms, late.resolve);
-  await Promise.race([done, late.promise]);
-  timer.cancel();
-}
-
 /** Returns the Call-ID of an answer; undefined when the text is no answer. */
 function answeredCall(text: string): string | undefined {
   return text.startsWith('SIP/2.0 ') ? /^Call-ID: *(\S+)/im.exec(text)?.[1] : undefined;
@@ -79,7 +72,7 @@ async function askByUdp(
   const open = new Set<string>();
   let onAnswer = (): void => {};
   const socket: DatagramSocket = await network.bindUdp(
-    { address: to.address.includes(':') ? '::' : '0.0.0.0', port: 0 },
+    { address: isIpv6(to.address) ? '::' : '0.0.0.0', port: 0 },
     {
       onDatagram: (bytes, address, port) => {
         const callId = answeredCall(bytes.toString('latin1', 0, MAX_ANSWER));

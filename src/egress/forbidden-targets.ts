@@ -20,22 +20,22 @@ export class ForbiddenTargets {
   readonly #noHosts = new AddressList(NO_HOSTS);
   readonly #near: AddressList;
   /** Addresses by port, parsed: one address has many spellings. */
-  readonly #remoteListeners = new Map<number, AddressList>();
+  readonly #ownPorts = new Map<number, AddressList>();
 
   /**
    * @param listeners a near network that contains one of them is allowed; undefined: messages leave from another host,
    *   which checks its own near networks
-   * @param remoteListeners endpoints to which no SIP message may be sent from here
+   * @param ownPorts endpoints of this node, to which no SIP message may be sent from here
    */
-  constructor(listeners: readonly Endpoint[] | undefined, remoteListeners: readonly Endpoint[]) {
+  constructor(listeners: readonly Endpoint[] | undefined, ownPorts: readonly Endpoint[]) {
     const near = (listeners ? NEAR : []).filter((network) => {
       const list = new AddressList([network]);
       return !listeners?.some(({ address }) => list.matches(address));
     });
     this.#near = new AddressList(near);
-    for (const { port } of remoteListeners) {
-      const addresses = remoteListeners.filter((remote) => remote.port === port).map(({ address }) => address);
-      this.#remoteListeners.set(port, new AddressList(addresses.flatMap((address) => WILDCARDS[address] ?? [address])));
+    for (const { port } of ownPorts) {
+      const addresses = ownPorts.filter((own) => own.port === port).map(({ address }) => address);
+      this.#ownPorts.set(port, new AddressList(addresses.flatMap((address) => WILDCARDS[address] ?? [address])));
     }
   }
 
@@ -53,6 +53,6 @@ export class ForbiddenTargets {
   }
 
   #holds(address: string, port: number): boolean {
-    return this.#near.matches(address) || this.#remoteListeners.get(port)?.matches(address) === true;
+    return this.#near.matches(address) || this.#ownPorts.get(port)?.matches(address) === true;
   }
 }

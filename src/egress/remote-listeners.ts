@@ -2,7 +2,7 @@
 // messages of a node without own listeners for clients. Cold code builds them whenever the records change; the packet
 // path reads them.
 
-import { parseEndpoint } from '../base/endpoint.ts';
+import { isIpv6, parseEndpoint } from '../base/endpoint.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { SeatRole } from '../ownership/view.ts';
 import { type Advertised, advertisedIn } from '../packet/advertised.ts';
@@ -36,23 +36,23 @@ export interface RemoteListenerRecord {
   }[];
 }
 
-export interface DoorsOptions {
+export interface RemoteListenersOptions {
   /** This node's own listeners. */
   readonly own: readonly Listener[];
   /** This node's role. */
   readonly role: SeatRole;
 }
 
-const NO_DOORS: readonly RemoteListener[] = [];
+const NO_LISTENERS: readonly RemoteListener[] = [];
 
 export class RemoteListeners {
-  readonly #options: DoorsOptions;
+  readonly #options: RemoteListenersOptions;
   /** By member number. */
   #all: ReadonlyMap<number, readonly RemoteListener[]> = new Map();
   /** By member number and listener code: listeners whose clients this node cannot answer from its own listeners. */
   #elsewhere: ReadonlyMap<number, RemoteListener> = new Map();
 
-  constructor(options: DoorsOptions) {
+  constructor(options: RemoteListenersOptions) {
     this.#options = options;
   }
 
@@ -90,7 +90,7 @@ export class RemoteListeners {
    * listener that advertises TLS does not fit TCP.
    */
   fitting(member: number, transport: ListenerKind, ipv6: boolean): RemoteListener | undefined {
-    for (const remote of this.#all.get(member) ?? NO_DOORS)
+    for (const remote of this.#all.get(member) ?? NO_LISTENERS)
       if (remote.advertise.transport === transport && remote.ipv6 === ipv6) return remote;
     return undefined;
   }
@@ -115,7 +115,7 @@ function remoteListenersOf({ number, listeners }: RemoteListenerRecord): RemoteL
     const advertise = advertisedIn(listener);
     if (!advertise || !isListenerKind(transport)) return [];
     const proxyProtocol = proxied ? 'require' : 'off';
-    const ipv6 = parseEndpoint(bind)?.address.includes(':') ?? false;
+    const ipv6 = isIpv6(parseEndpoint(bind)?.address ?? '');
     const answer = 'ingress' as const;
     return [{ member: number, code: listenerCode(name), transport, ipv6, advertise, answer, proxyProtocol }];
   });

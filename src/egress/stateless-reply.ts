@@ -1,5 +1,8 @@
 // Sends the stateless answers of a member: small, once, to the source of the request, limited per source.
-import { type RateLimit, sourcePrefix } from '../base/rate-limit.ts';
+import { randomBytes } from 'node:crypto';
+import type { Endpoint } from '../base/endpoint.ts';
+import type { RateLimit } from '../base/rate-limit.ts';
+import { sourcePrefix } from '../base/source.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
@@ -37,6 +40,23 @@ export interface StatelessRepliesOptions {
 }
 
 const NO_HEADERS: readonly string[] = [];
+
+/** Header of a 500 or 503: the client may try again after this number of seconds. */
+export const RETRY_AFTER: readonly string[] = ['Retry-After: 5'];
+
+/**
+ * To tag of final replies. It is no token: the SIP server may pass the reply on, and the ACK must then reach the server.
+ */
+const FINAL_TAG = randomBytes(8).toString('hex');
+
+/**
+ * Returns the reply to a request of this farm's SIP server that goes no further. It has no size limit, because the
+ * request is not from outside. Only the top Via gets `source` (RFC 3261 18.2.1, RFC 3581 4). Returns null for an ACK, a
+ * response, or a request without a readable Via.
+ */
+export function finalReply(scan: Scan, status: ReplyStatus, source: Endpoint): Buffer | null {
+  return buildReply(scan, status, '', FINAL_TAG, source, NO_HEADERS, Number.POSITIVE_INFINITY);
+}
 
 export class StatelessReplies {
   readonly #options: StatelessRepliesOptions;

@@ -5,13 +5,12 @@
 //
 // The path has one direction and no loop, and nothing in it awaits. A relayed packet takes the same path, beginning
 // with the owner lookup.
-import { randomBytes } from 'node:crypto';
 import type { AddressList } from '../base/address-list.ts';
 import { type Guard, NO_GUARD, type PacketEntrance } from '../base/guard.ts';
 import { SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Egress } from '../egress/egress.ts';
-import type { StatelessReplies } from '../egress/stateless-reply.ts';
-import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { finalReply, RETRY_AFTER, type StatelessReplies } from '../egress/stateless-reply.ts';
+import { type Cell, type CellFamily, cellsBy } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import type { OwnerLookup } from '../ownership/owner-lookup.ts';
 import { readBranchToken, Token, TokenKind } from '../ownership/token.ts';
@@ -21,7 +20,6 @@ import type { Tap, TapSlot } from '../packet/tap.ts';
 import { DROP_REASONS, type DropReason, drop, type ReplyStatus, replyWith, type Verdict } from '../packet/verdict.ts';
 import type { RelayLink } from '../relay/relay-link.ts';
 import type { Service } from '../service/service.ts';
-import { buildReply } from '../sip/reply.ts';
 import { faultAnswer, faultDropReason, Method, Scan, type ScanFault, scan } from '../sip/scan.ts';
 import { isResponse } from '../transport/classify.ts';
 
@@ -49,24 +47,14 @@ export interface PacketPathOptions {
   readonly guard?: Guard;
 }
 
-/** Seconds after which a balancer or client may try again at a member that is not ready. */
-const RETRY_AFTER = ['Retry-After: 5'];
-
 const SIP = Buffer.from('sip:');
 
-/**
- * To tag of an undeliverable request's answer. It is no token: the server may pass the answer on, and the ACK must then
- * reach the server.
- */
-const FINAL_TAG = randomBytes(8).toString('hex');
 /** Source of an undeliverable request's answer: the answer is routed by its Via only. */
 const NOWHERE = { address: '0.0.0.0', port: 0 };
 
 /** Returns the counters of dropped packets, one per reason, created at the start. */
 export function dropCells(verdicts: CellFamily<'verdict' | 'reason'>): Readonly<Record<DropReason, Cell>> {
-  const reasons = Object.keys(DROP_REASONS) as DropReason[];
-  const cells = reasons.map((reason) => [reason, verdicts.cell({ verdict: 'drop', reason })] as const);
-  return Object.fromEntries(cells) as Record<DropReason, Cell>;
+  return cellsBy(verdicts, 'reason', Object.keys(DROP_REASONS) as DropReason[], { verdict: 'drop' });
 }
 
 export class PacketPath {
@@ -222,7 +210,7 @@ export class PacketPath {
     this.#dropBytes('flow-lost', bytes, start, end);
     if (scan(bytes, start, end, false, message) !== null) return;
     const { top, packet } = this.#lost;
-    const reply = buildReply(message, status, '', FINAL_TAG, NOWHERE, [], Number.POSITIVE_INFINITY);
+    const reply = finalReply(message, status, NOWHERE);
     if (!reply || scan(reply, 0, reply.length, false, top) !== null) return;
     packet.begin(reply, 0, top.end).cameTo('', 0, -1, SERVICE_SIDE);
     this.#act(this.#options.lookup.decide(top, packet), packet, top);

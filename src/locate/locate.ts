@@ -3,8 +3,10 @@
 
 import { promises as dns, type NaptrRecord, type RecordWithTtl, type SrvRecord } from 'node:dns';
 import net from 'node:net';
+import { BoundedMap } from '../base/bounded-map.ts';
 import type { Clock } from '../base/clock.ts';
 import { SIP_PORT } from '../base/endpoint.ts';
+import { LATE, within } from '../base/within.ts';
 import type { CellFamily } from '../metrics/counters.ts';
 import { LISTENER_KINDS, type ListenerKind, TRANSPORT_KINDS } from '../packet/transport-kind.ts';
 import { orderTargets, type Ranking, type Server, type SrvTarget } from './srv-order.ts';
@@ -92,15 +94,14 @@ interface Progress {
 
 export class Locator {
   readonly #options: LocatorOptions;
-  readonly #maxNames: number;
   readonly #maxLookups: number;
   readonly #timeoutMs: number;
-  readonly #known = new Map<string, CachedLookup>();
+  readonly #known: BoundedMap<string, CachedLookup>;
   readonly #running = new Map<string, Promise<void>>();
 
   constructor(options: LocatorOptions) {
     this.#options = options;
-    this.#maxNames = options.maxNames ?? 4096;
+    this.#known = new BoundedMap(options.maxNames ?? 4096);
     this.#maxLookups = options.maxLookups ?? 64;
     this.#timeoutMs = options.timeoutMs ?? 4000;
   }
@@ -161,25 +162,9 @@ export class Locator {
       running = this.#lookUp(key, name, port, by).finally(() => this.#running.delete(key));
       this.#running.set(key, running);
     }
-    await this.#atMost(running, key);
+    // After the deadline the name counts as failed. The lookup itself continues and keeps its place.
+    if ((await within(this.#options.clock, this.#timeoutMs, running)) === LATE) this.#fail(key);
     return this.locateNow(host, port, transport, choice) ?? NOTHING;
-  }
-
-  /**
-   * Waits for a lookup until the deadline; then the name counts as failed. The lookup itself continues and keeps its
-   * place.
-   */
-  #atMost(running: Promise<void>, key: string): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = this.#options.clock.after(this.#timeoutMs, () => {
-        this.#fail(key);
-        resolve();
-      });
-      void running.finally(() => {
-        timer.cancel();
-        resolve();
-      });
-    });
   }
 
   async #lookUp(key: string, name: string, port: number, transport: ListenerKind | undefined): Promise<void> {
@@ -196,7 +181,7 @@ export class Locator {
     // A partial result is queried again soon.
     const believed = targets.length === 0 || progress.failed;
     const until = now + (believed ? NEGATIVE_MS : 1000 * Math.max(progress.ttlSeconds, MIN_TTL_SECONDS));
-    this.#remember(key, {
+    this.#known.set(key, {
       ranking,
       only: targets.length <= 1 || !hasChoice(ranking) ? targets : undefined,
       until,
@@ -209,13 +194,7 @@ export class Locator {
     const now = this.#options.clock.now();
     const known = this.#known.get(key);
     if (known && known.staleUntil > now) known.until = Math.max(known.until, now + NEGATIVE_MS);
-    else this.#remember(key, { ranking: [], only: NOTHING, until: now + NEGATIVE_MS, staleUntil: now });
-  }
-
-  #remember(key: string, known: CachedLookup): void {
-    this.#known.delete(key);
-    if (this.#known.size >= this.#maxNames) this.#known.delete(this.#known.keys().next().value!);
-    this.#known.set(key, known);
+    else this.#known.set(key, { ranking: [], only: NOTHING, until: now + NEGATIVE_MS, staleUntil: now });
   }
 
   /** Returns the servers of a name by rank (RFC 3263 4.1, 4.2). */

@@ -5,10 +5,12 @@ import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { within } from '../base/within.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { type MemberLife, takesCalls, type View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
 import type { Lease, Store } from '../store/store.ts';
+import { update } from '../store/update.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
 import {
   type MemberRecord,
@@ -184,15 +186,15 @@ export class Membership {
     this.#unpublished = true;
     const { store, id } = this.#options;
     const key = `members/${id}`;
-    while (!this.isolated && this.#keeper && this.#given) {
+    const done = await update(store, Number.POSITIVE_INFINITY, async () => {
+      if (this.isolated || !this.#keeper || !this.#given) return undefined;
       const { lease } = this.#keeper;
       const entry = await store.get(key);
-      if (!entry || parseMemberRecord(id, entry.value)?.claim !== this.#claim) return;
+      if (!entry || parseMemberRecord(id, entry.value)?.claim !== this.#claim) return undefined;
       const value: MemberRecord = { ...this.#record(), ...this.#given };
-      if (!(await store.commit([{ key, value, expect: entry.revision, lease }]))) continue;
-      this.#unpublished = false;
-      return;
-    }
+      return [{ key, value, expect: entry.revision, lease }];
+    });
+    if (done) this.#unpublished = false;
   }
 
   /**
@@ -222,13 +224,7 @@ export class Membership {
       if (orderly) await this.#views.depart(id, this.#claim).catch(() => false);
       await lease?.revoke();
     })();
-    await new Promise<void>((resolve) => {
-      const timer = clock.after(LEAVE_MS, resolve);
-      void gone.then(() => {
-        timer.cancel();
-        resolve();
-      });
-    });
+    await within(clock, LEAVE_MS, gone);
     this.#views.stop();
     log.info({ id }, 'left the farm');
   }

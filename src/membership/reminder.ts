@@ -1,7 +1,7 @@
 // Limits log lines about a lasting trouble: one line at first, then one every half minute instead of one per attempt.
 import type { Clock } from '../base/clock.ts';
 
-export const REMIND_MS = 30_000;
+const REMIND_MS = 30_000;
 
 export class Reminder {
   readonly #clock: Clock;

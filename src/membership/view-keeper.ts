@@ -8,6 +8,7 @@ import { SipfarmError } from '../base/errors.ts';
 import type { Cell } from '../metrics/counters.ts';
 import type { MemberLife, View } from '../ownership/view.ts';
 import type { Entry, PrefixWatch, Store } from '../store/store.ts';
+import { update } from '../store/update.ts';
 import { type MemberRecord, parseMemberRecord } from './member-record.ts';
 import { type OrderMap, readOrders } from './order.ts';
 import { decideView, decideWithout, type ViewFacts } from './view-decision.ts';
@@ -28,6 +29,8 @@ const RETRY_MS = 1000;
 
 const drawSeed = (): string => randomBytes(16).toString('hex');
 
+/** A commit of `depart` fails only when the view or the record changes at the same time: few attempts suffice. */
+const DEPART_ATTEMPTS = 5;
 export interface ViewKeeperOptions {
   readonly store: Store;
   readonly clock: Clock;
@@ -174,19 +177,15 @@ export class ViewKeeper {
    */
   async depart(id: string, claim: string): Promise<boolean> {
     const { store } = this.#options;
-    for (let tries = 0; tries < 5; tries++) {
+    return update(store, DEPART_ATTEMPTS, async () => {
       await this.#read();
       const key = `members/${id}`;
       const own = await store.get(key);
-      if (!own || parseMemberRecord(id, own.value)?.claim !== claim) return false;
+      if (!own || parseMemberRecord(id, own.value)?.claim !== claim) return undefined;
       const next = decideWithout(this.#facts(), id, drawSeed);
       const writes = [{ key, value: undefined, expect: own.revision }];
-      const done = await store.commit(
-        next ? [...writes, { key: 'view', value: next, expect: this.#storedRevision }] : writes,
-      );
-      if (done) return true;
-    }
-    return false;
+      return next ? [...writes, { key: 'view', value: next, expect: this.#storedRevision }] : writes;
+    });
   }
 
   #takeMembers(entries: readonly Entry[]): void {

@@ -29,7 +29,7 @@ export function parseView(value: unknown): View | undefined {
   if (typeof seed !== 'string' || !/^[0-9a-f]{32}$/.test(seed)) return undefined;
   if (!isList(seats, MAX_SEATS) || !isList(out, MAX_SEATS) || !isList(history, HISTORY_LENGTH)) return undefined;
   const parsedSeats: readonly (Seat | undefined)[] = seats.map(parseSeat);
-  const parsedOut: readonly (MemberLife | undefined)[] = out.map(parseOutcast);
+  const parsedOut: readonly (MemberLife | undefined)[] = out.map(parseEvictedSeat);
   const parsedHistory: readonly (Generation | undefined)[] = history.map(parseGeneration);
   if (!isComplete(parsedSeats) || !isOrdered(parsedSeats) || !isComplete(parsedHistory)) return undefined;
   if (!isComplete(parsedOut)) return undefined;
@@ -45,7 +45,7 @@ export function parseView(value: unknown): View | undefined {
   };
 }
 
-function parseOutcast(value: unknown): MemberLife | undefined {
+function parseEvictedSeat(value: unknown): MemberLife | undefined {
   if (!isObject(value)) return undefined;
   const { number, incarnation } = value;
   return isInteger(number, 1, MAX_NUMBER) && isInteger(incarnation, 1, MAX_INCARNATION)
@@ -69,7 +69,7 @@ function parseSeat(value: unknown): Seat | undefined {
 type SeatParts = Omit<Seat, 'role'> & { readonly role: SeatRole };
 
 /** Returns the seat for these fields. The weight of a node that is not a member is 0. */
-export function seatOf({ id, number, incarnation, weight, state, role }: SeatParts): Seat {
+function seatOf({ id, number, incarnation, weight, state, role }: SeatParts): Seat {
   if (role === 'member') return { id, number, incarnation, weight, state };
   return { id, number, incarnation, weight: 0, state, role };
 }

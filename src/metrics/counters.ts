@@ -48,6 +48,22 @@ export class CellFamily<L extends string> {
   }
 }
 
+/**
+ * Returns the cells of `family` for each of `values` in `label`, all created now. `others` holds the remaining labels,
+ * the same for each cell. Call it at construction, not per packet.
+ */
+export function cellsBy<L extends string, const B extends L, K extends string>(
+  family: CellFamily<L>,
+  label: B,
+  values: readonly K[],
+  ...[others]: Exclude<L, B> extends never ? [] : [others: Readonly<Record<Exclude<L, B>, string>>]
+): Readonly<Record<K, Cell>> {
+  const cells = values.map(
+    (value) => [value, family.cell({ ...others, [label]: value } as Record<L, string>)] as const,
+  );
+  return Object.fromEntries(cells) as Record<K, Cell>;
+}
+
 /** Registers a counter with cells as values. */
 export function counter<const L extends string>(
   registry: Registry,

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
+import { within } from '../base/within.ts';
 import { CallJournal, type RecordsMode } from '../calls/records/call-journal.ts';
 import type { CallRecord } from '../calls/records/call-record.ts';
 import { lifeOfRecord } from '../calls/records/record-life.ts';
@@ -93,14 +94,7 @@ export class CallRecovery {
 
   /** Writes the waiting records within FLUSH_MS, then closes the journal. */
   async stop(): Promise<void> {
-    const { clock } = this.#options;
-    await new Promise<void>((resolve) => {
-      const late = clock.after(FLUSH_MS, resolve);
-      void this.journal.flush().then(() => {
-        late.cancel();
-        resolve();
-      });
-    });
+    await within(this.#options.clock, FLUSH_MS, this.journal.flush());
     this.journal.close();
   }
 }

@@ -1,6 +1,7 @@
 // Counts exceptions of the packet path as drop `internal-error`, and logs one line per place, fit for a bug report.
 import type { Logger } from 'pino';
 import type { Guard, PacketEntrance } from '../base/guard.ts';
+import { PROXY_SIGNATURE } from '../base/proxy-signature.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { maskedMessage, maskedWords } from '../sip/masked.ts';
 
@@ -11,8 +12,6 @@ const MAX_PLACES = 64;
 const MAX_FRAMES = 8;
 const MAX_MESSAGE = 1000;
 const MAX_WORDS = 200;
-/** First octets of a relay frame, and of a PROXY header of version 2. */
-const SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
 
 export class FaultLog implements Guard {
   readonly #log: Logger;
@@ -54,7 +53,7 @@ function framesOf(error: unknown): readonly string[] {
 
 function shown(bytes: Buffer, start: number, end: number): string {
   // A frame is a head with its own length, then a message.
-  const head = bytes.subarray(start, start + SIGNATURE.length).equals(SIGNATURE) && end - start >= 16;
+  const head = bytes.subarray(start, start + PROXY_SIGNATURE.length).equals(PROXY_SIGNATURE) && end - start >= 16;
   const from = head ? Math.min(start + 16 + bytes.readUInt16BE(start + 14), end) : start;
   return `${head ? '[head] ' : ''}${maskedMessage(bytes, from, end, MAX_MESSAGE)}`;
 }

@@ -1,7 +1,15 @@
 // Makes the options of the rooms from the configuration of a member.
 
 import { isIP } from 'node:net';
-import { type Endpoint, formatEndpoint, formatPlace, hostText, isWildcard, parseEndpoint } from '../base/endpoint.ts';
+import {
+  type Endpoint,
+  formatEndpoint,
+  formatPlace,
+  hostText,
+  isIpv6,
+  isWildcard,
+  parseEndpoint,
+} from '../base/endpoint.ts';
 import { RateLimit } from '../base/rate-limit.ts';
 import type { Config } from '../config/schema.ts';
 import { endpointsOf } from '../config/service-section.ts';
@@ -120,7 +128,7 @@ export function forbiddenTargets(config: Config): ForbiddenTargets {
 /** Returns the address families of the listeners; both for a node that sends through members. */
 export function familiesOf(config: Config): readonly (4 | 6)[] {
   if (config.role === 'relay') return [4, 6];
-  const families = new Set(config.listeners.map(({ bind }) => (bind.address.includes(':') ? 6 : 4) as 4 | 6));
+  const families = new Set(config.listeners.map(({ bind }) => (isIpv6(bind.address) ? 6 : 4) as 4 | 6));
   return [...families];
 }
 

@@ -8,7 +8,7 @@ import type { CallJournal } from '../calls/records/call-journal.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import type { Membership } from '../membership/membership.ts';
 import type { Metrics } from '../metrics/metrics.ts';
-import { CallHash, hashCallId } from '../ownership/slots.ts';
+import { CallHash, hashCallIdText } from '../ownership/slots.ts';
 import type { View } from '../ownership/view.ts';
 import type { Succession } from '../service/service.ts';
 import type { Store } from '../store/store.ts';
@@ -58,8 +58,7 @@ export class TakeoverWiring {
 
   #owns(callId: string): boolean {
     const { slotKey, slots, self } = this.#routing.tables;
-    const octets = Buffer.from(callId, 'latin1');
-    hashCallId(slotKey, octets, 0, octets.length, this.#hash);
+    hashCallIdText(slotKey, callId, this.#hash);
     return slots[this.#hash.slot] === self;
   }
 }

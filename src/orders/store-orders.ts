@@ -13,6 +13,7 @@ import {
 } from '../membership/order.ts';
 import type { View } from '../ownership/view.ts';
 import type { Store } from '../store/store.ts';
+import { update } from '../store/update.ts';
 import type { OrderApi, OrderRequest, OrderStatus } from './order-status.ts';
 
 /** Compare-and-swap on one key fails only against another operator: a few attempts suffice. */
@@ -87,7 +88,7 @@ export class StoreOrders implements OrderApi {
   async remove(id: string, force: boolean): Promise<void> {
     const { store } = this.#of;
     await this.#mustKnow(id);
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const done = await update(store, ATTEMPTS, async () => {
       const record = await store.get(`members/${id}`);
       if (record && !force)
         throw new SipfarmError(
@@ -96,7 +97,7 @@ export class StoreOrders implements OrderApi {
         );
       const order = await store.get(`orders/${id}`);
       const numbers = (await store.list('numbers/')).filter(({ value }) => parseNumberRecord(value)?.member === id);
-      const writes = [
+      return [
         ...(record ? [{ key: record.key, value: undefined, expect: record.revision }] : []),
         ...(order ? [{ key: order.key, value: undefined, expect: order.revision }] : []),
         // The number is not deleted: its next member, after the usual time, continues its incarnations.
@@ -105,9 +106,8 @@ export class StoreOrders implements OrderApi {
           value: { ...parseNumberRecord(value), member: NOBODY },
         })),
       ];
-      if (writes.length === 0 || (await store.commit(writes))) return;
-    }
-    throw new SipfarmError('SF_STORE_CONFLICT', `${id} changes at the same time; try again`);
+    });
+    if (!done) throw new SipfarmError('SF_STORE_CONFLICT', `${id} changes at the same time; try again`);
   }
 
   /**
@@ -128,14 +128,14 @@ export class StoreOrders implements OrderApi {
   async #put(id: string, next: (present: Order | undefined) => Order | undefined): Promise<void> {
     const { store, self, obey } = this.#of;
     const key = `orders/${id}`;
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const done = await update(store, ATTEMPTS, async () => {
       const entry = await store.get(key);
       const value = next(parseOrder(entry?.value));
-      if (!entry && !value) return;
+      if (!entry && !value) return [];
       if (id === self) obey(value);
-      if (await store.commit([{ key, value, expect: entry?.revision ?? 0n }])) return;
-    }
-    throw new SipfarmError('SF_STORE_CONFLICT', `others give orders to ${id} at the same time; try again`);
+      return [{ key, value, expect: entry?.revision ?? 0n }];
+    });
+    if (!done) throw new SipfarmError('SF_STORE_CONFLICT', `others give orders to ${id} at the same time; try again`);
   }
 
   /** Resolves if the member exists or still has a number in the store. Else rejects with SF_MEMBER_UNKNOWN. */

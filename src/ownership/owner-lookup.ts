@@ -5,13 +5,13 @@
 //   4. the slot of the Call-ID in the current view, with a second chance for its earlier owners;
 //      a node outside the farm keeps the packets that came to it instead
 // Pure except for counters: reads finished tables and awaits nothing. ingress/packet-path.ts takes probes out earlier.
-import type { CellFamily } from '../metrics/counters.ts';
+import { BoundedMap } from '../base/bounded-map.ts';
+import { type CellFamily, cellsBy } from '../metrics/counters.ts';
 import { type Packet, SecondChance } from '../packet/packet.ts';
 import { drop, LOCAL, relayTo, replyWith, type Verdict } from '../packet/verdict.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Keyring } from './keyring.ts';
 import { earlierOwner, type OwnerTables } from './owner-tables.ts';
-import { Redirects } from './redirects.ts';
 import { CallHash, hashCallId } from './slots.ts';
 import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
 
@@ -22,7 +22,7 @@ import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
 export const HOP_LIMIT = 6;
 
 /** Positions of a forged token: the label `place` of sipfarm_forged_tokens_total. */
-export const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
+const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
 export type TokenPlace = (typeof TOKEN_PLACES)[number];
 
 /** State that the lookup reads from the rest of the member. Both functions answer from memory. */
@@ -58,15 +58,14 @@ export class OwnerLookup {
   /**
    * Calls relayed to the owner of another dialog because their INVITE names it. Their CANCEL and ACK name no dialog.
    */
-  readonly #redirects = new Redirects(MAX_NAMED);
+  readonly #redirects = new BoundedMap<number, number>(MAX_NAMED);
   /** Calls that another member's SIP server has made. */
-  readonly #made = new Redirects(MAX_MADE);
+  readonly #made = new BoundedMap<number, number>(MAX_MADE);
   readonly #found = { generation: 0 };
 
   constructor(routing: LookupState, forged: CellFamily<'place'>) {
     this.#routing = routing;
-    const cells = TOKEN_PLACES.map((place) => [place, forged.cell({ place })] as const);
-    this.#forged = Object.fromEntries(cells) as Record<TokenPlace, { n: number }>;
+    this.#forged = cellsBy(forged, 'place', TOKEN_PLACES);
   }
 
   /**

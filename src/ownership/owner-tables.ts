@@ -1,11 +1,12 @@
 // Builds all tables that the owner lookup reads. Cold code finishes them for one view; one assignment puts them in
 // force.
+import { BoundedMap } from '../base/bounded-map.ts';
 import { type SipKey, sipKey } from '../base/siphash.ts';
 import { finish, type SlotTable, sharesBetween, slotBuilding } from './slots.ts';
 import { type Generation, generationOf, HISTORY_LENGTH, isMember, type Seat, type View } from './view.ts';
 
 /** Owners of the slots in an earlier generation. */
-export interface EarlierSlots {
+interface EarlierSlots {
   /** Last epoch of the generation. Its owners may hold calls from up to this epoch. */
   readonly epoch: number;
   readonly slots: Uint16Array;
@@ -39,14 +40,12 @@ const SMALL_FARM = 16;
 /**
  * Slot tables built last, by shares. A new view usually brings one new table; those of its history are here already.
  */
-const built = new Map<string, SlotTable>();
+const built = new BoundedMap<string, SlotTable>(2 * HISTORY_LENGTH);
 
 function* slotsOf(generation: Generation): Generator<void, Uint16Array, void> {
   const key = generation.shares.map(({ number, weight }) => `${number}:${weight}`).join();
   const slots = built.get(key)?.slots ?? (yield* slotBuilding(generation, nearest(generation)));
-  built.delete(key);
   built.set(key, { generation, slots });
-  if (built.size > 2 * HISTORY_LENGTH) built.delete(built.keys().next().value ?? '');
   return slots;
 }
 

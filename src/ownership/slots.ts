@@ -1,6 +1,7 @@
 // Builds the slot table: 65,536 hash buckets of Call-IDs, each with an owner that follows from the view alone. The
 // method is weighted rendezvous hashing (Thaler and Ravishankar 1998). A member that joins or leaves moves only its own
 // share of slots.
+import { mix32, rendezvousScore } from '../base/rendezvous.ts';
 import { digest, type SipKey, siphash } from '../base/siphash.ts';
 import type { Generation } from './view.ts';
 
@@ -10,15 +11,10 @@ export const SLOTS = 65_536;
 const slotPart = (slot: number): number => Math.imul(slot + 1, 0x9e3779b1);
 const memberPart = (number: number): number => Math.imul(number, 0x85ebca77);
 
-/**
- * Mixes slot and member to 32 signed bits (the finaliser of MurmurHash3). Not secret: the slot comes from a keyed hash.
- */
+/** Mixes slot and member to 32 signed bits. Not secret: the slot comes from a keyed hash. */
 function mix(ofSlot: number, ofMember: number): number {
-  let h = ofSlot ^ ofMember;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   // Maps unsigned order to signed order. The engine compares signed numbers without converting to floating point.
-  return h ^ (h >>> 16) ^ 0x80000000;
+  return mix32(ofSlot ^ ofMember) ^ 0x80000000;
 }
 
 /** Scores computed between two pauses of a building: about one millisecond of a core. */
@@ -104,7 +100,7 @@ class Draw {
 }
 
 function weighted(hash: number, weight: number): number {
-  return -weight / Math.log((hash + 2147483648.5) / 4294967296);
+  return rendezvousScore(hash + 2147483648, weight);
 }
 
 /** Returns the score of a member in a slot. The member with the highest score owns the slot. */
@@ -183,4 +179,10 @@ export function hashCallId(key: SipKey, bytes: Buffer, start: number, end: numbe
   siphash(key, bytes, start, end);
   out.slot = digest.high >>> 16;
   out.key = (digest.high & 0x1fffff) * 4294967296 + digest.low;
+}
+
+/** Hashes a Call-ID given as text, one octet per character. Allocates; not for the packet path. */
+export function hashCallIdText(key: SipKey, callId: string, out: CallHash): void {
+  const octets = Buffer.from(callId, 'latin1');
+  hashCallId(key, octets, 0, octets.length, out);
 }

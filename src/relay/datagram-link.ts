@@ -1,5 +1,5 @@
 // The datagram side of the relay link: its own UDP socket, so that a flood at a SIP listener cannot fill its buffer.
-import type { Endpoint } from '../base/endpoint.ts';
+import { type Endpoint, isIpv6 } from '../base/endpoint.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
 import type { Cell } from '../metrics/counters.ts';
 
@@ -8,7 +8,7 @@ export const MAX_DATAGRAM_OCTETS = 65_507;
 
 /** Octets of UDP and IP header in front of a frame to `address`: 28 for IPv4, 48 for IPv6, without options. */
 export function ipOverhead(address: string): number {
-  return address.includes(':') ? 48 : 28;
+  return isIpv6(address) ? 48 : 28;
 }
 
 export class DatagramLink {

@@ -42,8 +42,11 @@
 // - the incarnation of the receiver that a datagram is bound to: a receiver that has just restarted has no window yet.
 // Frames on a connection are bound to no incarnation. TLS prevents replay there, and a frame may wait for a receiver
 // that restarts. Version 1 binds nothing, and has 0 in the octet "bound, low".
+
 import { readAddress, writeAddress } from '../base/address-octets.ts';
+import { isIpv6 } from '../base/endpoint.ts';
 import { read16, read24, read32, write16, write24, write32 } from '../base/network-order.ts';
+import { PROXY_SIGNATURE } from '../base/proxy-signature.ts';
 import { digest, siphash } from '../base/siphash.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 
@@ -82,7 +85,6 @@ export const HEAD_IPV6 = 95;
 /** The longest frame: the longest message (65,535 octets) behind the longest head, with some room. */
 export const MAX_FRAME_OCTETS = 70_000;
 
-const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
 const TLV_TYPE = 0xe0;
 const VALUE_OCTETS = 40;
 const MAC_AT = 32;
@@ -129,12 +131,12 @@ export type EnvelopeFault = 'short' | 'not-a-frame' | 'version' | 'mac' | 'other
 
 /** Returns the octets of the head of `frame`: HEAD_IPV6 when one of its two addresses is IPv6. */
 export function headOctets(frame: Readonly<Frame>): number {
-  return frame.address.includes(':') || frame.localAddress.includes(':') ? HEAD_IPV6 : HEAD_IPV4;
+  return isIpv6(frame.address) || isIpv6(frame.localAddress) ? HEAD_IPV6 : HEAD_IPV4;
 }
 
 /** Writes an address into a field of 16 octets; IPv4 as IPv4-mapped (RFC 4291 2.5.5.2). */
 function writeAddress6(address: string, to: Buffer, at: number): void {
-  if (address.includes(':')) {
+  if (isIpv6(address)) {
     writeAddress(address, to, at);
     return;
   }
@@ -163,7 +165,7 @@ export function encodeFrame(
   at: number,
 ): number {
   const six = headOctets(frame) === HEAD_IPV6;
-  for (let i = 0; i < SIGNATURE.length; i++) to[at + i] = SIGNATURE[i]!;
+  for (let i = 0; i < PROXY_SIGNATURE.length; i++) to[at + i] = PROXY_SIGNATURE[i]!;
   to[at + 12] = 0x21;
   to[at + 13] = (six ? 0x20 : 0x10) | (frame.connection === 0 ? 2 : 1);
   write16((six ? HEAD_IPV6 : HEAD_IPV4) - 16, to, at + 14);
@@ -261,7 +263,7 @@ export function decodeFrame(
   const octets = end - start;
   for (let i = 0; i < 12; i++) {
     if (i === octets) return 'short';
-    if (bytes[start + i] !== SIGNATURE[i]) return 'not-a-frame';
+    if (bytes[start + i] !== PROXY_SIGNATURE[i]) return 'not-a-frame';
   }
   if (octets < 16) return 'short';
   const family = bytes[start + 13]!;

@@ -1,8 +1,8 @@
 // Builds the IP packets of a UDP datagram whose source address is chosen by the caller. A datagram longer than the MTU
 // becomes fragments, because the kernel does not fragment packets that bring their own IP header.
 // RFC 768, RFC 791, RFC 1071, RFC 8200 4.5 and 8.1.
-import { writeAddress } from '../base/address-octets.ts';
-import type { Endpoint } from '../base/endpoint.ts';
+import { addressOctets, writeAddress } from '../base/address-octets.ts';
+import { type Endpoint, isIpv6 } from '../base/endpoint.ts';
 import { MAX_DATAGRAM_OCTETS } from './datagram-link.ts';
 
 /** Destination of datagrams, with its address as octets. */
@@ -13,9 +13,7 @@ export interface IpTarget extends Endpoint {
 
 /** Returns the target for an endpoint whose `address` is an IP literal. */
 export function makeTarget({ address, port }: Endpoint): IpTarget {
-  const octets = new Uint8Array(address.includes(':') ? 16 : 4);
-  writeAddress(address, octets, 0);
-  return { address, port, octets };
+  return { address, port, octets: addressOctets(address) };
 }
 
 const IPV4_OCTETS = 20;
@@ -69,8 +67,7 @@ export class IpPacket {
     const octets = this.#addressOctets;
     this.#length = 0;
     this.#done = 0;
-    if (source.includes(':') !== this.#ipv6 || to.octets.length !== octets || end - start > MAX_DATAGRAM_OCTETS)
-      return false;
+    if (isIpv6(source) !== this.#ipv6 || to.octets.length !== octets || end - start > MAX_DATAGRAM_OCTETS) return false;
     writeAddress(source, bytes, at);
     if (this.#ipv6 ? source.includes('%') || !mayBeSource6(bytes, at) : !mayBeSource4(bytes[at]!)) return false;
     bytes.set(to.octets, at + octets);

@@ -32,7 +32,7 @@ export interface PeerSeat {
 }
 
 /** `heldSince` of a peer before its first probe: it may hold calls of any age. */
-export const HELD_UNKNOWN = 1;
+const HELD_UNKNOWN = 1;
 
 /** Only answers to the last four questions to a peer count. */
 export const QUESTIONS = 4;

@@ -12,7 +12,7 @@ import { SipfarmError } from '../base/errors.ts';
 import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode, SERVICE_SIDE } from '../base/listener-code.ts';
 import type { Network } from '../base/network.ts';
-import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { type Cell, type CellFamily, cellsBy } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { HOP_LIMIT } from '../ownership/owner-lookup.ts';
 import { emptyWay, type Flow, type Way } from '../packet/flow.ts';
@@ -157,9 +157,7 @@ export class RelayLink {
     this.#guard = options.guard ?? NO_GUARD;
     this.#mtu = options.mtu ?? DEFAULT_MTU;
     const reasons = Object.keys(REFUSE_REASONS) as RefuseReason[];
-    this.#refused = Object.fromEntries(
-      reasons.map((reason) => [reason, metrics.refused.cell({ reason })]),
-    ) as unknown as Record<RefuseReason, Cell>;
+    this.#refused = cellsBy(metrics.refused, 'reason', reasons);
     this.#codes = Uint8Array.from(listeners, listenerCode);
     for (const [index, code] of this.#codes.entries()) this.#indexes[code] = index;
     this.#peers = new Peers(
@@ -240,7 +238,9 @@ export class RelayLink {
     } catch (error) {
       if (error instanceof SipfarmError) throw error;
       const reason = error instanceof Error ? error.message : String(error);
-      throw new SipfarmError('SF_BIND_FAILED', `relay link, hatch of a listener: ${reason}`, { cause: error });
+      throw new SipfarmError('SF_BIND_FAILED', `relay link, transparent port of a listener: ${reason}`, {
+        cause: error,
+      });
     }
   }
 

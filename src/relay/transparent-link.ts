@@ -7,7 +7,7 @@
 // transparently twice, and the hop limit bounds further relaying.
 import { randomBytes } from 'node:crypto';
 import { readAddress } from '../base/address-octets.ts';
-import type { Endpoint } from '../base/endpoint.ts';
+import { type Endpoint, isIpv6 } from '../base/endpoint.ts';
 import type { Guard } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { DatagramSocket, Network } from '../base/network.ts';
@@ -34,12 +34,6 @@ export interface TransparentPort {
   readonly listener: string;
   readonly at: Endpoint;
 }
-
-/**
- * Outcomes of packets by direction. `out`: sent by the system, or refused by it and then sent in a frame. `in`: taken
- * as a SIP message, or garbage.
- */
-export const TRANSPARENT_OUTCOMES = { out: ['sent', 'refused'], in: ['taken', 'garbage'] } as const;
 
 export interface TransparentOptions {
   readonly network: Network;
@@ -102,7 +96,7 @@ export class TransparentLink {
     const { network, listeners, mtu, sendErrors, guard } = this.#options;
     const [first] = listeners;
     if (!first) return;
-    const ipv6 = first.at.address.includes(':');
+    const ipv6 = isIpv6(first.at.address);
     try {
       this.#raw = network.openRaw?.(ipv6);
       this.#ip = new IpPacket(ipv6, mtu, randomBytes(4).readUInt32BE());

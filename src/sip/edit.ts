@@ -3,7 +3,7 @@
 
 import { HeaderName } from './header-name.ts';
 import { HeaderLine, nextHeader } from './headers.ts';
-import { COMMA, skipBlanks } from './octets.ts';
+import { skipBlanks } from './octets.ts';
 import type { Scan } from './scan.ts';
 import { ViaOutcome } from './via.ts';
 
@@ -110,11 +110,6 @@ export class Edit {
     return result;
   }
 
-  /** Inserts a Via header line with `value` (`SIP/2.0/UDP host:port;branch=...`) above all others. */
-  pushVia(scan: Scan, value: string): this {
-    return this.insert(scan.viaLineStart < 0 ? scan.headersStart : scan.viaLineStart, `Via: ${value}\r\n`);
-  }
-
   /**
    * Deletes the top Via value, and its header line when no other value is in it. Does nothing without a readable Via.
    */
@@ -123,15 +118,6 @@ export class Edit {
     return scan.viaMore
       ? this.delete(scan.viaStart, skipBlanks(scan.bytes, scan.nextViaStart, scan.nextViaEnd))
       : this.delete(scan.viaLineStart, scan.viaLineEnd);
-  }
-
-  /** Deletes the first Route value, and its header line when no other value is in it. Does nothing without Route. */
-  popRoute(scan: Scan): this {
-    if (scan.routeLineStart < 0) return this;
-    const comma = skipBlanks(scan.bytes, scan.routeEnd, scan.routeLineEnd);
-    return comma < scan.routeLineEnd && scan.bytes[comma]! === COMMA
-      ? this.delete(scan.routeStart, skipBlanks(scan.bytes, comma + 1, scan.routeLineEnd))
-      : this.delete(scan.routeLineStart, scan.routeLineEnd);
   }
 
   /**
@@ -157,14 +143,6 @@ export class Edit {
     return scan.maxForwardsStart < 0
       ? this.appendHeader(scan, `Max-Forwards: ${value}`)
       : this.replace(scan.maxForwardsStart, scan.maxForwardsEnd, String(value));
-  }
-
-  /**
-   * Inserts a header line (without CRLF) before all others. Record-Route and Path belong there: their newest value is
-   * first.
-   */
-  prependHeader(scan: Scan, line: string): this {
-    return this.insert(scan.headersStart, `${line}\r\n`);
   }
 
   /** Inserts a header line (without CRLF) after all others. */

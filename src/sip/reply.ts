@@ -6,7 +6,7 @@ import { SEMICOLON } from './octets.ts';
 import { Method, type Scan } from './scan.ts';
 
 /** Reason phrases (RFC 3261 21 and the RFCs that added codes). */
-export const REASON_PHRASES: Readonly<Record<number, string>> = Object.freeze({
+const REASON_PHRASES: Readonly<Record<number, string>> = Object.freeze({
   100: 'Trying',
   180: 'Ringing',
   181: 'Call Is Being Forwarded',

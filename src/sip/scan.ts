@@ -280,7 +280,7 @@ for (const [name, method] of Object.entries(Method)) {
 }
 
 /** Returns the method that `[start, end)` names. Methods are case-sensitive (RFC 3261 7.1) and never unescaped. */
-export function methodOf(bytes: Uint8Array, start: number, end: number): Method {
+function methodOf(bytes: Uint8Array, start: number, end: number): Method {
   const length = end - start;
   if (length >= METHODS.length || length < 3) return Method.OTHER;
   const candidates = METHODS[length]!;

@@ -3,6 +3,7 @@
 import type { Etcd3, ITxnRequest, ITxnResponse } from 'etcd3';
 import type { Clock } from '../base/clock.ts';
 import { SipfarmError } from '../base/errors.ts';
+import { LATE, within } from '../base/within.ts';
 import { Backoff } from './backoff.ts';
 import { type EncodedWrite, encodeWrites } from './commit-check.ts';
 import { type EtcdAccess, EtcdConnection, etcdFault, reasonOf, withoutCredentials } from './etcd-connection.ts';
@@ -250,19 +251,14 @@ export class EtcdStore implements Store {
   /** Sends one keepalive on its own stream. Rejects when the lease is gone or no answer came in `ms` milliseconds. */
   async #keepAlive(client: Etcd3, id: string, ms: number): Promise<void> {
     const stream = await client.leaseClient.leaseKeepAlive();
-    let settle: (error?: Error) => void = () => {};
-    const answered = new Promise<void>((resolve, reject) => {
-      settle = (error) => (error ? reject(error) : resolve());
-    });
-    const timer = this.#options.clock.after(ms, () => settle(new Unanswered()));
-    stream.on('error', settle);
-    stream.on('end', () => settle(new Unanswered()));
-    stream.on('data', ({ TTL }) => settle(Number(TTL) > 0 ? undefined : new LeaseGone()));
+    const answered = Promise.withResolvers<void>();
+    stream.on('error', answered.reject);
+    stream.on('end', () => answered.reject(new Unanswered()));
+    stream.on('data', ({ TTL }) => (Number(TTL) > 0 ? answered.resolve() : answered.reject(new LeaseGone())));
     stream.write({ ID: id });
     try {
-      await answered;
+      if ((await within(this.#options.clock, ms, answered.promise)) === LATE) throw new Unanswered();
     } finally {
-      timer.cancel();
       stream.end();
       stream.cancel();
     }

@@ -1,12 +1,14 @@
 // The TCP connections of a member: accepted and made, bounded in number, time and bytes. One table and one sweep timer
 // for all listeners.
+
+import { canonicalAddress } from '../base/address-octets.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Guard } from '../base/guard.ts';
 import type { ByteStream, Network } from '../base/network.ts';
+import { sourceOf } from '../base/source.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { Packet } from '../packet/packet.ts';
-import { canonicalAddress, sourceOf } from './address.ts';
 import { Admission } from './admission.ts';
 import { PacketClass } from './classify.ts';
 import type { CloseReason } from './close-reason.ts';

@@ -1,8 +1,11 @@
 // Reads the header that a proxy writes in front of the client's octets: PROXY protocol v1 and v2 (haproxy.org,
 // proxy-protocol.txt), and the simple header. That one has 38 octets; some proxies put it on each datagram.
 // Pure: octets become a value, or the reason why they are no header. Never throws.
+
 import net from 'node:net';
 import { readAddress, writeAddress } from '../base/address-octets.ts';
+import { isIpv6 } from '../base/endpoint.ts';
+import { PROXY_SIGNATURE } from '../base/proxy-signature.ts';
 
 /** Outcomes of a header, or of its absence. Values of the label `outcome` of proxy_headers_total. */
 export const PROXY_OUTCOMES = {
@@ -30,7 +33,6 @@ export const SIMPLE_OCTETS = 38;
 const MAX_LINE_OCTETS = 107;
 const FIXED_OCTETS = 16;
 
-const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
 /** Leading octets of the signature that may also be keep-alives (RFC 5626 4.4.1). */
 const AMBIGUOUS_OCTETS = 4;
 const LINE_START = Buffer.from('PROXY ');
@@ -75,8 +77,8 @@ export function readStreamHeader(bytes: Buffer, start: number, end: number, out:
   const here = end - start;
   const line = agreeing(bytes, start, end, LINE_START);
   if (line === LINE_START.length) return readLine(bytes, start, end, out);
-  const signature = agreeing(bytes, start, end, SIGNATURE);
-  if (signature === SIGNATURE.length) return readBinary(bytes, start, end, STREAM, out);
+  const signature = agreeing(bytes, start, end, PROXY_SIGNATURE);
+  if (signature === PROXY_SIGNATURE.length) return readBinary(bytes, start, end, STREAM, out);
   return line === here || signature === here ? 'part' : 'none';
 }
 
@@ -91,15 +93,15 @@ export function readDatagramHeader(bytes: Buffer, start: number, end: number, ou
 
 function readOneOfDatagram(bytes: Buffer, start: number, end: number, out: ProxyHeader): Reading {
   if (agreeing(bytes, start, end, SIMPLE_MAGIC) === SIMPLE_MAGIC.length) return readSimple(bytes, start, end, out);
-  const signature = agreeing(bytes, start, end, SIGNATURE);
-  if (signature === SIGNATURE.length) return readBinary(bytes, start, end, DATAGRAM, out);
+  const signature = agreeing(bytes, start, end, PROXY_SIGNATURE);
+  if (signature === PROXY_SIGNATURE.length) return readBinary(bytes, start, end, DATAGRAM, out);
   return signature === end - start && signature > AMBIGUOUS_OCTETS ? 'part' : 'none';
 }
 
 /** Returns true for the first octets of a header that cannot begin SIP. Applied to the octets after a header. */
 export function beginsHeader(bytes: Uint8Array, start: number, end: number): boolean {
   return (
-    agreeing(bytes, start, end, SIGNATURE) > AMBIGUOUS_OCTETS ||
+    agreeing(bytes, start, end, PROXY_SIGNATURE) > AMBIGUOUS_OCTETS ||
     agreeing(bytes, start, end, LINE_START) === LINE_START.length ||
     agreeing(bytes, start, end, SIMPLE_MAGIC) === SIMPLE_MAGIC.length
   );
@@ -109,7 +111,7 @@ export function beginsHeader(bytes: Uint8Array, start: number, end: number): boo
  * Returns true when `bytes[start..end)` holds only the line ends that begin a signature. It may then be a keep-alive.
  */
 export function mayBeKeepAlive(bytes: Uint8Array, start: number, end: number): boolean {
-  return end - start <= AMBIGUOUS_OCTETS && agreeing(bytes, start, end, SIGNATURE) === end - start;
+  return end - start <= AMBIGUOUS_OCTETS && agreeing(bytes, start, end, PROXY_SIGNATURE) === end - start;
 }
 
 /** Reads version 1 (2.1): `PROXY TCP4 client here port port` CRLF, at most 107 octets. */
@@ -261,7 +263,7 @@ function takeEnds(out: ProxyHeader, address: string, port: number, localAddress:
 }
 
 function isNobody(address: string): boolean {
-  if (address.includes(':')) return address === '::' || address.startsWith('ff');
+  if (isIpv6(address)) return address === '::' || address.startsWith('ff');
   const first = Number.parseInt(address, 10);
   return address === '0.0.0.0' || first >= 224;
 }

@@ -1,6 +1,6 @@
 // Decides which PROXY headers a listener accepts, and buffers the octets of a connection until that is decided.
 import { AddressList } from '../base/address-list.ts';
-import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { type Cell, CellFamily, cellsBy } from '../metrics/counters.ts';
 import {
   beginsHeader,
   mayBeKeepAlive,
@@ -39,14 +39,12 @@ export function proxyRule(
   const { name, proxyProtocol = 'off' } = listener;
   if (proxyProtocol === 'off') return undefined;
   const outcomes = Object.keys(PROXY_OUTCOMES) as ProxyOutcome[];
-  const cells = outcomes.map(
-    (outcome) => [outcome, settings?.headers.cell({ listener: name, outcome }) ?? { n: 0 }] as const,
-  );
+  const headers = settings?.headers ?? new CellFamily({ name: '', help: '', labels: ['listener', 'outcome'] });
   return {
     required: proxyProtocol === 'require',
     trusted: settings?.trusted ?? (() => NOBODY),
     answerHeader: settings?.answerHeader ?? (() => 'none'),
-    outcomes: Object.fromEntries(cells) as Record<ProxyOutcome, Cell>,
+    outcomes: cellsBy(headers, 'outcome', outcomes, { listener: name }),
   };
 }
 

@@ -1,5 +1,5 @@
 // Answers STUN Binding requests on a SIP port (RFC 5626 4.4.2, RFC 5389). Pure.
-import { addressOctets } from './address.ts';
+import { addressOctets } from '../base/address-octets.ts';
 
 const HEADER_OCTETS = 20;
 const BINDING_REQUEST = 0x0001;

@@ -7,7 +7,7 @@ import { SipfarmError } from '../base/errors.ts';
 import { type Guard, NO_GUARD } from '../base/guard.ts';
 import { listenerCode } from '../base/listener-code.ts';
 import type { ByteStream, DatagramSocket, Network, StreamServer } from '../base/network.ts';
-import type { Cell, CellFamily } from '../metrics/counters.ts';
+import { type Cell, type CellFamily, cellsBy } from '../metrics/counters.ts';
 import type { Advertised } from '../packet/advertised.ts';
 import type { Packet } from '../packet/packet.ts';
 import { isReliable, type ListenerKind } from '../packet/transport-kind.ts';
@@ -148,9 +148,7 @@ export class Transport {
       received,
       proxies,
       stages: options.listeners.map(({ stages }) => stages ?? []),
-      closed: Object.fromEntries(
-        reasons.map((reason) => [reason, options.closedConnections.cell({ reason })]),
-      ) as Record<CloseReason, Cell>,
+      closed: cellsBy(options.closedConnections, 'reason', reasons),
     });
   }
 

@@ -13,18 +13,18 @@ const MAIN = join(import.meta.dirname, '..', '..', 'bin', 'sipfarm.js');
 const LIMIT = { timeout: 90_000 };
 const MEMBERS = [1, 2, 3];
 /** Transparent ports of the listeners edge and edge6, the first and the third, after the port of the relay link. */
-const HATCH = 5065;
-const HATCH6 = 5067;
+const TRANSPARENT_PORT = 5065;
+const TRANSPARENT_PORT6 = 5067;
 
 /** Counts the sources of datagrams for a transparent port, as the member's network stack sees them. */
 const WATCH = `
-table inet hatches {
+table inet transparent {
   set from4 { type ipv4_addr . inet_service; size 4096; flags dynamic; }
   set from6 { type ipv6_addr . inet_service; size 4096; flags dynamic; }
   chain in {
     type filter hook input priority 0;
-    udp dport ${HATCH} add @from4 { ip saddr . udp sport counter }
-    udp dport ${HATCH6} add @from6 { ip6 saddr . udp sport counter }
+    udp dport ${TRANSPARENT_PORT} add @from4 { ip saddr . udp sport counter }
+    udp dport ${TRANSPARENT_PORT6} add @from6 { ip6 saddr . udp sport counter }
   }
 }`;
 
@@ -84,7 +84,7 @@ describe('a farm in transparent mode', { skip: without(...LAB_TOOLS, 'etcd', 'et
 
   /** Returns the sources of datagrams for a member's transparent ports. */
   async function sourcesAt(k: number, set: 'from4' | 'from6'): Promise<string[]> {
-    const { stdout } = await lab.run(`m${k}`, 'nft', ['-j', 'list', 'set', 'inet', 'hatches', set]);
+    const { stdout } = await lab.run(`m${k}`, 'nft', ['-j', 'list', 'set', 'inet', 'transparent', set]);
     const parsed = JSON.parse(stdout) as {
       nftables: { set?: { elem?: { elem: { val: { concat: [string, number] } } }[] } }[];
     };

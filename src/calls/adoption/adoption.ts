@@ -45,7 +45,7 @@ export interface LeftCall {
 }
 
 /** Keeps this member's own records: the call journal. */
-export interface RecordKeeper {
+interface RecordKeeper {
   has(entry: number): boolean;
   /** Takes a record that the store now has under this member's number. Returns false when it is not kept. */
   restore(entry: number, record: CallRecord): boolean;

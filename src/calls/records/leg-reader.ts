@@ -1,7 +1,7 @@
 // Reads the stored message of a leg: its transaction, its tags, its routes. Pure and cold: each function parses the
 // text again.
 
-import { HeaderName } from '../../sip/header-name.ts';
+import type { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
 import { Scan, scan } from '../../sip/scan.ts';
@@ -48,16 +48,6 @@ export function partyTag(leg: Leg): string {
   return leg.from === 'client'
     ? slice(said, said.fromTagStart, said.fromTagEnd)
     : slice(said, said.toTagStart, said.toTagEnd);
-}
-
-/**
- * Returns the user parts of the URIs in a message's Record-Route. Leaves out those with a password: they are no tokens.
- */
-export function routeUsers(text: string): string[] {
-  const said = readLeg(text);
-  return (said ? allValues(said, HeaderName.RECORD_ROUTE) : []).flatMap(
-    (value) => /sip:([^@>;:]*)@/i.exec(value)?.[1] ?? [],
-  );
 }
 
 export function slice(message: Scan, start: number, end: number): string {

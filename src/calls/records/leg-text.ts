@@ -35,8 +35,8 @@ const line = new HeaderLine();
 const block = Buffer.alloc(MAX_LEG_TEXT);
 
 /** Returns the text, one character per octet; undefined when it is longer than MAX_LEG_TEXT. */
-export function legText(sighting: CapturedMessage, vias: Vias): string | undefined {
-  const { message, startLineEnd, headersStart, headersEnd } = sighting;
+export function legText(captured: CapturedMessage, vias: Vias): string | undefined {
+  const { message, startLineEnd, headersStart, headersEnd } = captured;
   if (startLineEnd > MAX_LEG_TEXT) return undefined;
   let length = message.copy(block, 0, 0, startLineEnd);
   let viasLeft = vias === 'all' ? Number.POSITIVE_INFINITY : vias === 'top' ? 1 : 0;

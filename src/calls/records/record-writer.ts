@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { Guard } from '../../base/guard.ts';
-import type { Cell, CellFamily } from '../../metrics/counters.ts';
+import { type Cell, type CellFamily, cellsBy } from '../../metrics/counters.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../../store/store.ts';
 import { recordKey, recordPrefix } from './call-record.ts';
 import { planOf, Stored, storedOf, wantedOf, writingOf } from './durability.ts';
@@ -28,7 +28,7 @@ export interface PendingWrite {
 }
 
 /** Outcomes of writing a record: the label `outcome` of call_record_writes_total. */
-export const WRITE_OUTCOMES = ['written', 'deleted', 'taken', 'failed'] as const;
+const WRITE_OUTCOMES = ['written', 'deleted', 'taken', 'failed'] as const;
 type Outcome = (typeof WRITE_OUTCOMES)[number];
 
 /**
@@ -49,8 +49,7 @@ export class RecordWriter {
 
   constructor(options: WriterOptions) {
     this.#options = options;
-    const cells = WRITE_OUTCOMES.map((outcome) => [outcome, options.writes.cell({ outcome })] as const);
-    this.outcomes = Object.fromEntries(cells) as Record<Outcome, Cell>;
+    this.outcomes = cellsBy(options.writes, 'outcome', WRITE_OUTCOMES);
   }
 
   /**

@@ -191,14 +191,6 @@ export class CallTable {
     return entry === 0 ? undefined : STATE_NAMES[this.#states[entry]!];
   }
 
-  /** Returns the number of entries per state. */
-  counts(): Record<CallState, number> {
-    return Object.fromEntries(STATE_NAMES.map((name, state) => [name, this.#counts[state]!])) as Record<
-      CallState,
-      number
-    >;
-  }
-
   /** Returns the smallest epoch in which an entry that is not over began; 0 when there is none. */
   oldestEpoch(): number {
     let oldest = 0;

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Answer, Question } from '../../admin/admin-server.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SipfarmError } from '../../base/errors.ts';
+import { LATE, within } from '../../base/within.ts';
 import type { HostMessage, WorkerMessage } from './messages.ts';
 
 /** A forked process. */
@@ -151,20 +152,16 @@ export class WorkerProcess {
   }
 
   /** Sends a request to the worker. Resolves to null when it cannot answer, or not within `patienceMs`. */
-  ask(question: Question, patienceMs: number): Promise<Answer | null> {
+  async ask(question: Question, patienceMs: number): Promise<Answer | null> {
     const child = this.#child;
-    if (!child) return Promise.resolve(null);
+    if (!child) return null;
     const id = ++this.#lastAsked;
-    return new Promise((resolve) => {
-      const done = (answer: Answer | null): void => {
-        this.#asked.delete(id);
-        late.cancel();
-        resolve(answer);
-      };
-      const late = this.#options.clock.after(patienceMs, () => done(null));
-      this.#asked.set(id, done);
-      child.send({ kind: 'ask', id, question });
-    });
+    const answered = Promise.withResolvers<Answer | null>();
+    this.#asked.set(id, answered.resolve);
+    child.send({ kind: 'ask', id, question });
+    const answer = await within(this.#options.clock, patienceMs, answered.promise);
+    this.#asked.delete(id);
+    return answer === LATE ? null : answer;
   }
 
   #take(message: WorkerMessage): void {
@@ -196,7 +193,7 @@ export class WorkerProcess {
     this.#child = undefined;
     this.ready = false;
     this.#reloaded?.();
-    for (const done of [...this.#asked.values()]) done(null);
+    for (const answer of this.#asked.values()) answer(null);
     if (!this.#mayRestart) {
       this.#enter('ended');
       return;

@@ -22,12 +22,12 @@ const MAX_CALLS = 10_000;
 const NO_HEADERS: readonly string[] = [];
 const ALLOW = 'Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, UPDATE';
 
-export interface AnswerOptions extends ServiceParts {
+interface AnswerOptions extends ServiceParts {
   /** Seconds after the answer until the service hangs up; 0: never. */
   readonly holdSeconds: number;
 }
 
-export class AnswerService implements Service {
+class AnswerService implements Service {
   readonly #parts: AnswerOptions;
   readonly #repeats: Repeats;
   readonly #requests: Cell;

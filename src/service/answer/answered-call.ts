@@ -1,8 +1,8 @@
 // One call that the service `answer` has answered: what a later request of the dialog needs (RFC 3261 12.1.1, 12.2.1.1).
 import type { Timer } from '../../base/clock.ts';
-import { formatPlace } from '../../base/endpoint.ts';
+import { formatPlace, isIpv6 } from '../../base/endpoint.ts';
 import type { Advertised } from '../../packet/advertised.ts';
-import type { Flow } from '../../packet/flow.ts';
+import { emptyFlow, type Flow } from '../../packet/flow.ts';
 import { TRANSPORT_KINDS } from '../../packet/transport-kind.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine, nextHeader } from '../../sip/headers.ts';
@@ -27,7 +27,7 @@ export class AnsweredCall {
   cseq = 0;
   /** The 200 to that INVITE. */
   answer: Buffer = Buffer.alloc(0);
-  flow: Readonly<Flow> = { member: 0, incarnation: 0, listener: 0, connection: 0, address: '', port: 0 };
+  flow: Readonly<Flow> = emptyFlow();
   /** Until the service hangs up. */
   timer: Timer | undefined;
 
@@ -88,7 +88,7 @@ export function withBody(reply: Buffer, body: string): Buffer {
 
 /** An SDP that takes audio and sends none. `address`: an IP literal. */
 export function inactiveAudio(address: string): string {
-  const at = `IN ${address.includes(':') ? 'IP6' : 'IP4'} ${address}`;
+  const at = `IN ${isIpv6(address) ? 'IP6' : 'IP4'} ${address}`;
   return `v=0\r\no=sipfarm 1 1 ${at}\r\ns=-\r\nc=${at}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\na=inactive\r\n`;
 }
 

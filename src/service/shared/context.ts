@@ -59,7 +59,7 @@ export const MAX_DATAGRAM = 65_507;
 const remoteSentBys = new WeakMap<RemoteListener, SentBy>();
 
 /** Returns the sent-by of another node's listener. */
-export function sentByOf(remote: RemoteListener): SentBy {
+function sentByOf(remote: RemoteListener): SentBy {
   let sentBy = remoteSentBys.get(remote);
   if (!sentBy) {
     sentBy = new SentBy(remote.advertise);

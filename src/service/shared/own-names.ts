@@ -2,7 +2,7 @@
 // The farm's names are the listeners of all nodes and the names that clients use. Cold code builds the table when
 // records or configuration change; the packet path reads it.
 import { GROUPS, readGroups } from '../../base/address.ts';
-import { asHostPort, type HostPort, parseEndpoint, SIP_PORT, TLS_PORT } from '../../base/endpoint.ts';
+import { asHostPort, type HostPort, isIpv6, parseEndpoint, SIP_PORT, TLS_PORT } from '../../base/endpoint.ts';
 import { advertisedIn, type ToldRecord } from '../../packet/advertised.ts';
 import { Scheme, type Uri } from '../../sip/uri.ts';
 import { Transport } from '../../sip/via.ts';
@@ -105,6 +105,6 @@ function hostOf(bytes: Buffer, uri: Uri): string {
  * name.
  */
 function canonical(host: string): string {
-  if (host.includes(':') && readGroups(host, groups)) return groups.join(':');
+  if (isIpv6(host) && readGroups(host, groups)) return groups.join(':');
   return (host.endsWith('.') ? host.slice(0, -1) : host).toLowerCase();
 }

@@ -1,5 +1,6 @@
 // Removes the Route values that led to this farm from a request (RFC 3261 16.4). Reads from them the flow to use, and
 // from the rest where the request goes next.
+import { isIpv6 } from '../../base/endpoint.ts';
 import { readWay } from '../../ownership/flow-token.ts';
 import { readToken, Token } from '../../ownership/token.ts';
 import { emptyWay, type Way } from '../../packet/flow.ts';
@@ -207,7 +208,7 @@ function ownerOf(context: ServiceContext, bytes: Buffer): Owner {
 function clientHostPort({ transport, listenerHostPorts }: ServiceContext): string | undefined {
   const told = uri.transport === Transport.TCP ? 'tcp' : uri.transport === Transport.TLS ? 'tls' : 'udp';
   const index = transport.listeners.findIndex(
-    ({ advertise, local }) => advertise.transport === told && local.address.includes(':') === uri.hostIsIpv6,
+    ({ advertise, local }) => advertise.transport === told && isIpv6(local.address) === uri.hostIsIpv6,
   );
   return listenerHostPorts[index];
 }

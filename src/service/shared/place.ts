@@ -18,7 +18,7 @@ import { parseUri, Uri } from '../../sip/uri.ts';
  * source. `detect`: also a Via without rport that does not name the source, and a private Contact behind a public
  * source. `never`: no sign counts.
  */
-export const NAT_SIGNS = ['detect', 'rport', 'never'] as const;
+const NAT_SIGNS = ['detect', 'rport', 'never'] as const;
 export type NatSigns = (typeof NAT_SIGNS)[number];
 
 /** Addresses that are reachable only inside their own network (RFC 1918, RFC 6598, RFC 4193). */

@@ -2,6 +2,7 @@
 // moves by an in-dialog request that the SIP server has accepted and whose CSeq has risen
 // (calls/table/dialog-marks.ts). Its flow is then the one of its last such request. An attacker needs both tags and a
 // higher CSeq to redirect a party's requests. Repeating an observed request has no effect.
+import { BoundedMap } from '../../base/bounded-map.ts';
 import type { Way } from '../../packet/flow.ts';
 
 /** Calls with a party that has moved. A new one replaces the call that was entered first. Some 300 octets each. */
@@ -16,7 +17,7 @@ interface Moved {
 }
 
 export class Ways {
-  readonly #calls = new Map<number, Moved[]>();
+  readonly #calls = new BoundedMap<number, Moved[]>(MAX_CALLS);
 
   /** True when any party of any call has moved. */
   get some(): boolean {
@@ -28,10 +29,8 @@ export class Ways {
     const known = this.#calls.get(callKey);
     const found = known?.find((each) => each.tag === tag);
     if (found) found.way = way;
-    else if (!known) {
-      if (this.#calls.size >= MAX_CALLS) this.#calls.delete(this.#calls.keys().next().value ?? 0);
-      this.#calls.set(callKey, [{ tag, way }]);
-    } else if (known.length < MAX_OF_CALL) known.push({ tag, way });
+    else if (!known) this.#calls.set(callKey, [{ tag, way }]);
+    else if (known.length < MAX_OF_CALL) known.push({ tag, way });
   }
 
   /** Returns the flow to the party; undefined when no move is recorded. */

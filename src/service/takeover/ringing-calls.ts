@@ -121,7 +121,7 @@ export class RingingCalls {
     const { status } = scan;
     const branch = call.branches.find((each) => each.branch === topBranch(scan));
     if (status < 200) return call.end === 'told' || call.end === 'answered';
-    if (branch) surrogate.cancelHeard(branch.branch);
+    if (branch) surrogate.cancelAnswered(branch.branch);
     if (status < 300) {
       // A 2xx is always forwarded (RFC 3261 16.7 item 5). If this member already sent another final answer, the caller
       // has to end the call itself.
@@ -150,7 +150,7 @@ export class RingingCalls {
     const { surrogate } = this.#options;
     const branch = call.branches.find((each) => each.branch === topBranch(scan));
     if (!branch || scan.status < 200) return branch !== undefined;
-    surrogate.cancelHeard(branch.branch);
+    surrogate.cancelAnswered(branch.branch);
     if (scan.status >= 300) {
       branch.to = scan.bytes.toString('latin1', scan.toStart, scan.toEnd);
       surrogate.ackError(branch.leg, branch.to);
@@ -204,7 +204,7 @@ export class RingingCalls {
   #ack(call: RingingCall): boolean {
     if (call.end !== 'failed' && call.end !== 'told') return false;
     const { surrogate } = this.#options;
-    surrogate.answerHeard(Math.abs(call.entry));
+    surrogate.answerAcknowledged(Math.abs(call.entry));
     for (const { leg, state, to } of call.branches) if (state === 'failed') surrogate.ackError(leg, to);
     return true;
   }

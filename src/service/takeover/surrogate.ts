@@ -41,14 +41,14 @@ export class Surrogate {
     if (!egress.send(flow, message)) drops['flow-lost'].n++;
   }
 
-  /** Sends the CANCEL of the leg's INVITE, which left under `branch`; repeats it until `cancelHeard`. */
+  /** Sends the CANCEL of the leg's INVITE, which left under `branch`; repeats it until `cancelAnswered`. */
   cancel(leg: Leg, branch: string): void {
     const cancel = cancelOf(leg);
     if (cancel) this.#repeats.request(`CANCEL ${branch}`, leg.flow, cancel);
   }
 
   /** Stops the CANCEL of that branch: a response has come. Returns false when no CANCEL is being repeated. */
-  cancelHeard(branch: string): boolean {
+  cancelAnswered(branch: string): boolean {
     return this.#repeats.stop(`CANCEL ${branch}`);
   }
 
@@ -67,12 +67,12 @@ export class Surrogate {
     );
   }
 
-  /** Sends the answer to the caller of the call `key`, over UDP three times more until `answerHeard`. */
+  /** Sends the answer to the caller of the call `key`, over UDP three times more until `answerAcknowledged`. */
   answer(key: number, flow: Readonly<Flow>, answer: Buffer): void {
     this.#repeats.answer(`answer ${key}`, flow, answer);
   }
 
-  answerHeard(key: number): void {
+  answerAcknowledged(key: number): void {
     this.#repeats.stop(`answer ${key}`);
   }
 

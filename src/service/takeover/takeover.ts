@@ -4,13 +4,14 @@
 //                     the proxy's hop-by-hop work: CANCEL, the ACK of an error, the end of ringing.
 //   dialogs: own      The call is over. Callers receive 500, callees CANCEL, both ends of a dialog BYE. Nothing is sent
 //                     before the grace is over. Packets wait until then, and go to the dead member if it comes back.
+import { BoundedMap } from '../../base/bounded-map.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
 import { type Adoption, type AdoptionOutcome, type LeftCall, RECORDS } from '../../calls/adoption/adoption.ts';
 import type { CallRecord } from '../../calls/records/call-record.ts';
 import { partyTag } from '../../calls/records/leg-reader.ts';
 import { lifeOfRecord } from '../../calls/records/record-life.ts';
-import type { StatelessReplies } from '../../egress/stateless-reply.ts';
+import { RETRY_AFTER, type StatelessReplies } from '../../egress/stateless-reply.ts';
 import type { Packet } from '../../packet/packet.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Succession } from '../service.ts';
@@ -32,8 +33,6 @@ export interface TakeoverOptions {
   readonly guard: Guard;
 }
 
-/** Seconds after which the caller of a call that could not go on may try again. */
-const RETRY_AFTER = ['Retry-After: 5'];
 /** Bound of each set of calls that are noted before their adoption. */
 const MAX_REMEMBERED = 5000;
 /** Bound of `#origins`. A new entry replaces the oldest one. */
@@ -47,9 +46,9 @@ export class Takeover implements Succession {
   /** Calls whose adoption was triggered by their caller's CANCEL. */
   readonly #cancelling = new Set<number>();
   /** Tag of the party that has sent a BYE, by the key of the Call-ID. */
-  readonly #hungUp = new Map<number, string>();
+  readonly #hungUp = new BoundedMap<number, string>(MAX_REMEMBERED);
   /** Entries of calls that go on here, each with the member that the call came from. */
-  readonly #origins = new Map<number, number>();
+  readonly #origins = new BoundedMap<number, number>(MAX_ORIGINS);
   /** Calls whose record has no outgoing leg, but whose callee has sent a provisional response. */
   readonly #alive = new Set<number>();
   /** Calls with an in-dialog request whose record may still be in a ringing state. */
@@ -120,7 +119,7 @@ export class Takeover implements Succession {
     const { dialogs } = this.#options;
     const key = packet.callKey;
     const call = this.#calls.get(key);
-    if (scan.method === Method.CANCEL) return call !== undefined && this.#surrogate.cancelHeard(topBranch(scan));
+    if (scan.method === Method.CANCEL) return call !== undefined && this.#surrogate.cancelAnswered(topBranch(scan));
     if (scan.method !== Method.INVITE) return false;
     if (call) return dialogs === 'own' ? this.#calls.lateAnswer(call, scan) : this.#calls.answer(call, scan);
     const left = dialogs === 'shared' ? adoption.left(key) : undefined;
@@ -228,7 +227,6 @@ export class Takeover implements Succession {
    * here.
    */
   #noteOrigin(owner: number, entry: number): void {
-    if (this.#origins.size >= MAX_ORIGINS) this.#origins.delete(this.#origins.keys().next().value ?? 0);
     this.#origins.set(entry, owner);
   }
 
@@ -295,7 +293,6 @@ export class Takeover implements Succession {
   }
 
   #noteHungUp(key: number, scan: Scan): void {
-    if (this.#hungUp.size >= MAX_REMEMBERED) this.#hungUp.delete(this.#hungUp.keys().next().value ?? 0);
     this.#hungUp.set(key, fromTag(scan));
   }
 

@@ -1,9 +1,10 @@
 // Forwards requests of clients to the SIP server, and its responses back. A request gets the farm's Via, Record-Route
 // and Path on top. Its response comes to `responseFromServer`, loses that Via and leaves by the flow in it.
+import { isIpv6 } from '../../base/endpoint.ts';
 import { Step } from '../../calls/table/call-table.ts';
 import type { ListenerTraits } from '../../egress/remote-listeners.ts';
 import { returnFlow } from '../../egress/return-flow.ts';
-import type { StatelessReplies } from '../../egress/stateless-reply.ts';
+import { RETRY_AFTER, type StatelessReplies } from '../../egress/stateless-reply.ts';
 import { Token, TokenKind } from '../../ownership/token.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
@@ -43,9 +44,6 @@ export interface InwardOptions {
   /** Rule for adding a Path to REGISTER requests. */
   readonly path: PathRule;
 }
-
-/** Seconds after which a client may try again while the server is down. */
-const RETRY_AFTER = ['Retry-After: 5'];
 
 export class Inward {
   readonly #options: InwardOptions;
@@ -235,5 +233,5 @@ export class Inward {
 }
 
 function alike(a: Listener, b: Listener): boolean {
-  return a.transport === b.transport && a.bind.address.includes(':') === b.bind.address.includes(':');
+  return a.transport === b.transport && isIpv6(a.bind.address) === isIpv6(b.bind.address);
 }

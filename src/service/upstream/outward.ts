@@ -2,7 +2,7 @@
 // Record-Route on top. It leaves by the flow it names, or to the target that RFC 3263 finds. Its response comes to
 // `responseFromClient`, loses that Via and goes to the server.
 
-import { type Endpoint, SIP_PORT } from '../../base/endpoint.ts';
+import { type Endpoint, isIpv6, SIP_PORT } from '../../base/endpoint.ts';
 import type { Guard } from '../../base/guard.ts';
 import { SERVICE_SIDE } from '../../base/listener-code.ts';
 import { Step } from '../../calls/table/call-table.ts';
@@ -231,9 +231,9 @@ export class Outward {
   #wayBy(target: Target, contact: number): 0 | ReplyStatus {
     const { transport, routing } = this.#options.context;
     if (this.#options.forbidden.has(target.address, target.port)) return 503;
-    const ipv6 = target.address.includes(':');
+    const ipv6 = isIpv6(target.address);
     const index = transport.listeners.findIndex(
-      (each) => each.advertise.transport === target.transport && each.local.address.includes(':') === ipv6,
+      (each) => each.advertise.transport === target.transport && isIpv6(each.local.address) === ipv6,
     );
     const listener = transport.listeners[index];
     if (!listener) return 503;
@@ -257,7 +257,7 @@ export class Outward {
     const { context, forbidden } = this.#options;
     if (forbidden.has(target.address, target.port)) return 503;
     const begins = scan.toTagStart < 0 && scan.method !== Method.CANCEL;
-    const ipv6 = target.address.includes(':');
+    const ipv6 = isIpv6(target.address);
     const remote = exitChoice.choose(slotOf(context, scan), target.transport, ipv6, begins);
     if (!remote) return 503;
     const flow = this.#flow;

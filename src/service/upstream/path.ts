@@ -9,7 +9,7 @@ import type { Scan } from '../../sip/scan.ts';
  * supported: only if the client names the tag. always: to every REGISTER, and the tag is added to Supported. never: to
  * none.
  */
-export const PATH_RULES = ['supported', 'always', 'never'] as const;
+const PATH_RULES = ['supported', 'always', 'never'] as const;
 export type PathRule = (typeof PATH_RULES)[number];
 
 const PATH = Buffer.from('path');

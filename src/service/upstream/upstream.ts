@@ -1,6 +1,5 @@
 // The service `upstream`: forwards statelessly between clients and the SIP server on this host. Via, Record-Route and
 // Path of the farm, each with a token, lead all later messages back to this member. The server keeps all call state.
-import { randomBytes } from 'node:crypto';
 import { AddressList } from '../../base/address-list.ts';
 import {
   asHostPort,
@@ -15,12 +14,12 @@ import { SipfarmError } from '../../base/errors.ts';
 import { NO_GUARD } from '../../base/guard.ts';
 import type { ConnectedUdpSocket, DatagramSocket } from '../../base/network.ts';
 import type { Config } from '../../config/schema.ts';
+import { finalReply } from '../../egress/stateless-reply.ts';
 import type { MemberRecord } from '../../membership/member-record.ts';
 import { MAGIC_COOKIE, mintToken, readBranchToken, Token, TokenKind } from '../../ownership/token.ts';
 import type { Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
 import type { ReplyStatus } from '../../packet/verdict.ts';
-import { buildReply } from '../../sip/reply.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
 import { skipLineEnds } from '../../transport/classify.ts';
 import type { Service, ServiceFactory, ServiceParts, ServiceStatus, Succession } from '../service.ts';
@@ -34,7 +33,7 @@ import { Outward } from './outward.ts';
 import type { PathRule } from './path.ts';
 import { type HealthSettings, ServerHealth } from './server-health.ts';
 
-export interface UpstreamSettings {
+interface UpstreamSettings {
   /** The SIP server; host is an IP literal or a name. */
   readonly server: { readonly host: string; readonly port: number };
   readonly bind: Endpoint;
@@ -58,8 +57,6 @@ export interface UpstreamOptions extends ServiceParts {
 
 /** Milliseconds between two lookups of a server name. */
 const SERVER_LOOKUP_MS = 30_000;
-/** To tag of answers to the server. It is no token: the server may pass the answer on, and its ACK must then reach the server. */
-const FINAL_TAG = randomBytes(8).toString('hex');
 const KEEPALIVE = Buffer.from('\r\n\r\n');
 
 export class Upstream implements Service {
@@ -311,7 +308,7 @@ export class Upstream implements Service {
 
   #answerServer(message: Scan, status: ReplyStatus, address: string, port: number): void {
     if (message.method === Method.ACK) return;
-    const reply = buildReply(message, status, '', FINAL_TAG, { address, port }, [], Number.POSITIVE_INFINITY);
+    const reply = finalReply(message, status, { address, port });
     if (reply) this.#toServer(reply, address, message.via.rport >= 0 ? port : message.via.port || SIP_PORT);
   }
 

@@ -7,7 +7,7 @@ import { SipfarmError } from '../../../src/base/errors.ts';
 import { makeLog } from '../../../src/base/log.ts';
 import { Secret } from '../../../src/config/secret.ts';
 import { makeMetrics } from '../../../src/metrics/metrics.ts';
-import { callOf, type FakeFace, fakeFace } from './fake-api.ts';
+import { callOf, type FakeApi, newFakeApi } from './fake-api.ts';
 
 interface Answer {
   readonly status: number;
@@ -16,11 +16,11 @@ interface Answer {
 }
 
 interface Started {
-  readonly api: FakeFace;
+  readonly api: FakeApi;
   ask(path: string, request?: http.RequestOptions & { readonly body?: string }): Promise<Answer>;
 }
 
-function options(api: FakeFace, token?: string): ConstructorParameters<typeof AdminServer>[0] {
+function options(api: FakeApi, token?: string): ConstructorParameters<typeof AdminServer>[0] {
   const registry = new Registry();
   makeMetrics(registry, { version: '0.1.0', dropReasons: ['garbage'] });
   const log = makeLog({ level: 'silent' });
@@ -28,7 +28,7 @@ function options(api: FakeFace, token?: string): ConstructorParameters<typeof Ad
 }
 
 async function start(t: TestContext, token?: string): Promise<Started> {
-  const api = fakeFace();
+  const api = newFakeApi();
   const server = new AdminServer(options(api, token));
   const { port } = await server.start();
   t.after(() => server.stop());
@@ -155,7 +155,7 @@ test('a store that is down is reported as such', async (t) => {
 });
 
 test('an address other than loopback needs a token', () => {
-  const open = { ...options(fakeFace()), bind: { address: '0.0.0.0', port: 0 } };
+  const open = { ...options(newFakeApi()), bind: { address: '0.0.0.0', port: 0 } };
   assert.throws(
     () => new AdminServer(open),
     (error) => error instanceof SipfarmError && error.code === 'SF_ADMIN_TOKEN_REQUIRED',
@@ -182,10 +182,10 @@ test('a page in a browser cannot read anything through its own domain name when 
 });
 
 test('a port in use is reported with its address', async (t) => {
-  const first = new AdminServer(options(fakeFace()));
+  const first = new AdminServer(options(newFakeApi()));
   const bound = await first.start();
   t.after(() => first.stop());
-  const second = new AdminServer({ ...options(fakeFace()), bind: bound });
+  const second = new AdminServer({ ...options(newFakeApi()), bind: bound });
   await assert.rejects(
     second.start(),
     (error) => error instanceof SipfarmError && error.code === 'SF_BIND_FAILED' && /EADDRINUSE/.test(error.message),
@@ -194,7 +194,7 @@ test('a port in use is reported with its address', async (t) => {
 });
 
 test('the process itself reads pages without a port and without the token, with the same answers', async (t) => {
-  const api = fakeFace();
+  const api = newFakeApi();
   const server = new AdminServer(options(api, 'secret'));
   t.after(() => server.stop());
   api.readiness = { ready: false, reasons: ['draining'] };

@@ -5,7 +5,7 @@ import { SipfarmError } from '../../../src/base/errors.ts';
 import type { ClusterSettings } from '../../../src/config/schema.ts';
 import type { OrderStatus } from '../../../src/orders/order-status.ts';
 
-export interface FakeFace extends AdminApi {
+export interface FakeApi extends AdminApi {
   readiness: Readiness;
   settings: ClusterSettings;
   storeDown: boolean;
@@ -16,12 +16,12 @@ export interface FakeFace extends AdminApi {
   readonly asked: string[];
 }
 
-export function fakeFace(): FakeFace {
+export function newFakeApi(): FakeApi {
   const known = (id: string): OrderStatus => {
     if (id === 'fe1') return api.status;
     throw new SipfarmError('SF_MEMBER_UNKNOWN', `there is no member ${id}`);
   };
-  const api: FakeFace = {
+  const api: FakeApi = {
     readiness: { ready: true, reasons: [] },
     settings: {},
     storeDown: false,

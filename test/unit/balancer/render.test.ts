@@ -12,7 +12,7 @@ import { BALANCER_KINDS, isDirectReturn, renderBalancer } from '../../../src/bal
 import { makeLog } from '../../../src/base/log.ts';
 import { runProgram } from '../../../src/cli/program.ts';
 import { loadConfig } from '../../../src/config/load.ts';
-import { type FakeFace, fakeFace } from '../admin/fake-api.ts';
+import { type FakeApi, newFakeApi } from '../admin/fake-api.ts';
 import { EXAMPLE, FARMS, hasTcp, textOf } from './plans.ts';
 
 const EXAMPLES = join(import.meta.dirname, '../../../deploy/lb-examples');
@@ -148,7 +148,7 @@ interface EnvoyCluster {
 async function ask(
   t: TestContext,
   argv: readonly string[],
-  api: FakeFace = fakeFace(),
+  api: FakeApi = newFakeApi(),
 ): Promise<{ code: number; out: string; err: string }> {
   const server = new AdminServer({
     bind: { address: '127.0.0.1', port: 0 },
@@ -232,7 +232,7 @@ test('limits of a kind and unknown facts are printed as warnings to the standard
 });
 
 test('a farm without members gives SF_BALANCER_PLAN with exit code 1', async (t) => {
-  const { code, err, out } = await ask(t, ['envoy'], { ...fakeFace(), members: () => [] });
+  const { code, err, out } = await ask(t, ['envoy'], { ...newFakeApi(), members: () => [] });
   assert.deepEqual([code, out], [1, '']);
   assert.match(err, /^SF_BALANCER_PLAN: no member takes packets/);
 });

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import net from 'node:net';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { readAddress, writeAddress } from '../../../src/base/address-octets.ts';
+import ipaddr from 'ipaddr.js';
+import { addressOctets, canonicalAddress, readAddress, writeAddress } from '../../../src/base/address-octets.ts';
 
 const text = (octets: Uint8Array): string => readAddress(octets, 0, octets.length);
 
@@ -47,4 +48,20 @@ test('addresses beyond the size of the cache are still distinct', () => {
       assert.equal(readAddress(octets, 12, 4), `32.32.${i >>> 8}.${i & 255}`);
       assert.equal(readAddress(octets, 0, 16), `2020:2020:2020:2020:2020:2020:2020:${i.toString(16)}`);
     }
+});
+
+test('the octets of a literal are those that ipaddr.js gives, whatever its zone', () => {
+  for (const address of ['192.0.2.1', '0.0.0.0', '::', '::1', '2001:db8::a:0:0:1', '::ffff:192.0.2.1', 'fe80::1%eth0'])
+    assert.deepEqual([...addressOctets(address)], ipaddr.parse(address.replace(/%.*/, '')).toByteArray(), address);
+});
+
+test('two spellings of one address have one canonical text, and the zone stays', () => {
+  for (const [address, canonical] of [
+    ['192.0.2.1', '192.0.2.1'],
+    ['2001:DB8:0:0:0:0:0:1', '2001:db8::1'],
+    ['2001:db8::0001', '2001:db8::1'],
+    ['::ffff:192.0.2.1', '192.0.2.1'],
+    ['FE80:0::1%eth0', 'fe80::1%eth0'],
+  ] as const)
+    assert.equal(canonicalAddress(address), canonical);
 });

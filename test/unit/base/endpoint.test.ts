@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { formatEndpoint, formatHostPort, hostText, parseEndpoint, parseHostPort } from '../../../src/base/endpoint.ts';
+import {
+  formatEndpoint,
+  formatHostPort,
+  hostText,
+  isIpv6,
+  parseEndpoint,
+  parseHostPort,
+} from '../../../src/base/endpoint.ts';
 
 describe('an endpoint', () => {
   for (const [text, address, port] of [
@@ -76,4 +83,9 @@ describe('a host with an optional port', () => {
     ...[`${longest}d`, 'a'.repeat(64)],
   ])
     test(`is not read from ${JSON.stringify(text)}`, () => assert.equal(parseHostPort(text), undefined));
+});
+
+test('an IPv6 literal is told from an IPv4 literal and from a name', () => {
+  for (const address of ['::', '2001:db8::1', '::ffff:192.0.2.1', 'fe80::1%eth0']) assert.equal(isIpv6(address), true);
+  for (const address of ['0.0.0.0', '192.0.2.1', 'sip.example.com', '']) assert.equal(isIpv6(address), false);
 });

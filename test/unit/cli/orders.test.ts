@@ -9,10 +9,10 @@ import { parseDuration, showDuration } from '../../../src/cli/duration.ts';
 import { type ProgramDeps, runProgram } from '../../../src/cli/program.ts';
 import type { DrainProgress } from '../../../src/membership/order.ts';
 import type { OrderStatus } from '../../../src/orders/order-status.ts';
-import { type FakeFace, fakeFace } from '../admin/fake-api.ts';
+import { type FakeApi, newFakeApi } from '../admin/fake-api.ts';
 
 interface Operator {
-  readonly api: FakeFace;
+  readonly api: FakeApi;
   /**
    * Runs a command line; `steps` run one by one where the command waits for its next poll; `terminal` collects the
    * terminal output.
@@ -27,7 +27,7 @@ interface Ran {
 }
 
 async function operator(t: TestContext): Promise<Operator> {
-  const api = fakeFace();
+  const api = newFakeApi();
   const bind = { address: '127.0.0.1', port: 0 };
   const log = makeLog({ level: 'silent' });
   const server = new AdminServer({ bind, token: undefined, api, registry: new Registry(), log });
@@ -66,7 +66,7 @@ async function operator(t: TestContext): Promise<Operator> {
 }
 
 /** Returns a step in which the member reports the progress of its drain. */
-function told(api: FakeFace, more: Partial<DrainProgress>): () => void {
+function told(api: FakeApi, more: Partial<DrainProgress>): () => void {
   return () => {
     const { order } = api.status;
     const since = order?.since ?? '';
@@ -75,7 +75,7 @@ function told(api: FakeFace, more: Partial<DrainProgress>): () => void {
   };
 }
 
-function now(api: FakeFace, more: Partial<OrderStatus>): () => void {
+function now(api: FakeApi, more: Partial<OrderStatus>): () => void {
   return () => {
     api.status = { ...api.status, ...more };
   };

@@ -13,7 +13,7 @@ import { Secret } from '../../../src/config/secret.ts';
 import type { DemoOptions } from '../../../src/demo/demo.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { mintToken, TokenKind } from '../../../src/ownership/token.ts';
-import { callOf, type FakeFace, fakeFace } from '../admin/fake-api.ts';
+import { callOf, type FakeApi, newFakeApi } from '../admin/fake-api.ts';
 
 const KEY = 'ab'.repeat(32);
 const FILE = `farm: lab
@@ -58,8 +58,8 @@ function file(t: TestContext, text: string, name = 'sipfarm.yaml'): string {
   return path;
 }
 
-async function admin(t: TestContext, token?: string): Promise<{ readonly api: FakeFace; readonly address: string }> {
-  const api = fakeFace();
+async function admin(t: TestContext, token?: string): Promise<{ readonly api: FakeApi; readonly address: string }> {
+  const api = newFakeApi();
   const server = new AdminServer({
     bind: { address: '127.0.0.1', port: 0 },
     token: token ? new Secret(token) : undefined,

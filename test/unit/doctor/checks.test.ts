@@ -78,7 +78,7 @@ describe('a bound address', () => {
   it('is also checked for transparent ports, and not when it is a wildcard', () => {
     const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
     const [found] = find('DR_ADDRESS_MISSING', { bound: new Map([['10.0.0.11', missing]]) }, transparent);
-    assert.equal(found?.about, '10.0.0.11 (hatch of listener edge, relay.bind)');
+    assert.equal(found?.about, '10.0.0.11 (transparent port of listener edge, relay.bind)');
     const wild = config('bind: 127.0.0.1:5062', 'bind: 0.0.0.0:5062, advertise: 127.0.0.1:5062');
     assert.deepEqual(boundAddresses(wild), ['198.51.100.1', '10.0.0.11', '127.0.0.1']);
   });

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { systemClock } from '../../../src/base/clock.ts';
 import type { Network } from '../../../src/base/network.ts';
 import { nodeNetwork } from '../../../src/base/network.ts';
-import { collectFacts, parseSysctlFile, type Surroundings, snmpCounter } from '../../../src/doctor/collect.ts';
+import { collectFacts, type HostAccess, parseSysctlFile, snmpCounter } from '../../../src/doctor/collect.ts';
 import { diagnose } from '../../../src/doctor/doctor.ts';
 import { leastOf, sumOf } from '../../../src/doctor/metrics-text.ts';
 import { probePath } from '../../../src/doctor/path-probe.ts';
@@ -91,7 +91,7 @@ test('metrics are summed over the series with all given labels, or their minimum
   assert.equal(leastOf(text, 'c'), undefined);
 });
 
-function around(given: Partial<Surroundings> = {}): Surroundings {
+function around(given: Partial<HostAccess> = {}): HostAccess {
   return {
     network: narrow(1500),
     clock: hurried,

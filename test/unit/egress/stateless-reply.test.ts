@@ -1,8 +1,10 @@
 // Stateless replies: small, to the source, rate-limited, and with a To tag that every member recognizes.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { finalReply } from '../../../src/egress/stateless-reply.ts';
 import { keyring } from '../../../src/ownership/keyring.ts';
 import { readToken, Token, TokenKind } from '../../../src/ownership/token.ts';
+import { Scan, scan } from '../../../src/sip/scan.ts';
 import { EDGE, EDGE6, errorLimits, NAT, type WayFarm, wayFarm } from '../ingress/way-farm.ts';
 import { callIdOf, KEYS, request, seat } from '../ownership/lookups.ts';
 
@@ -238,4 +240,31 @@ describe('the reply of an owner to a relayed packet', () => {
     assert.equal(client.text(), '');
     assert.deepEqual(member.verdicts, { local: 1, 'drop flow-lost': 1 });
   });
+});
+
+describe("a reply to this farm's own request", () => {
+  const SOURCE = { address: '192.0.2.9', port: 5099 };
+  const replyTo = (bytes: Buffer, status: 430 | 503): string | undefined => {
+    const message = new Scan();
+    scan(bytes, 0, bytes.length, false, message);
+    return finalReply(message, status, SOURCE)?.toString('latin1');
+  };
+
+  test('is larger than the request where needed, names the source, and has the same tag each time', () => {
+    const short = request('INVITE', { Via: 'SIP/2.0/UDP h;rport;branch=z9hG4bK1', 'Max-Forwards': undefined }, 'sip:h');
+    const [one, two] = [replyTo(short, 503)!, replyTo(short, 430)!];
+    assert.match(one, /^SIP\/2\.0 503 Service Unavailable\r\n/);
+    assert.ok(one.length > short.length, `${one.length} octets`);
+    assert.match(one, /;received=192\.0\.2\.9/);
+    assert.match(one, /;rport=5099/);
+    assert.ok(toTag(one));
+    assert.equal(toTag(one), toTag(two));
+  });
+
+  test('has a To tag that no member takes for a token, so its ACK reaches the server', () => {
+    const tag = Buffer.from(toTag(replyTo(broken(), 503)!)!);
+    assert.notEqual(readToken(KEYS, tag, 0, tag.length, new Token()), 'valid');
+  });
+
+  test('is not made for an ACK', () => assert.equal(replyTo(request('ACK'), 503), undefined));
 });

@@ -9,7 +9,7 @@ afterEach(stopFarms);
 
 const transparent = (): { mode: string } => ({ mode: 'transparent' });
 /** Transparent port of the first and only UDP listener: the port after that of the relay link. */
-const HATCH_PORT = 5065;
+const TRANSPARENT_PORT = 5065;
 
 function bare({ metrics }: FakeMember, direction: 'in' | 'out'): number {
   return metrics.transparent.cell({ direction, outcome: direction === 'out' ? 'sent' : 'taken' }).n;
@@ -107,7 +107,7 @@ describe('a stranger that sends to a transparent port', () => {
   test('is treated like a client: it gets no probe answer, no answer larger than the request, and limited errors', async () => {
     const farm = await start({ members: 1, relay: transparent });
     const [member] = farm.members as [FakeMember];
-    const target = { address: member.address, port: HATCH_PORT };
+    const target = { address: member.address, port: TRANSPARENT_PORT };
     const stranger = await farm.phone('192.0.2.66');
     const options = (callId: string, uri: string): string =>
       request({ method: 'OPTIONS', uri, via: 'SIP/2.0/UDP 192.0.2.66:5060;branch=z9hG4bKx', callId, fromTag: 'a' });
@@ -128,7 +128,7 @@ describe('a stranger that sends to a transparent port', () => {
     member.server.send(
       request({
         method: 'OPTIONS',
-        uri: `sip:${member.address}:${HATCH_PORT}`,
+        uri: `sip:${member.address}:${TRANSPARENT_PORT}`,
         via: `SIP/2.0/UDP ${member.address}:5070;branch=z9hG4bKy`,
         callId: 'out-1',
         fromTag: 'a',

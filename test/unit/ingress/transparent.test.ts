@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
 import { buildOwnerTables } from '../../../src/ownership/owner-tables.ts';
 import { callIdOf, request, seat, viewOf } from '../ownership/lookups.ts';
-import { CLIENT, HATCH_PORT, type WayFarm, wayFarm } from './way-farm.ts';
+import { CLIENT, TRANSPARENT_PORT, type WayFarm, wayFarm } from './way-farm.ts';
 
 const TWO = [seat(1), seat(2)];
 
@@ -16,13 +16,13 @@ function confuse(farm: WayFarm): void {
   }
 }
 
-/** Records the datagrams between the members in order: `hatch` (a transparent port) or `frame`. */
+/** Records the datagrams between the members in order: `transparent` (to a transparent port) or `frame`. */
 function watch(farm: WayFarm): string[] {
   const ways: string[] = [];
   const before = farm.network.onSent;
   farm.network.onSent = (from, to, bytes) => {
     before(from, to, bytes);
-    if (to.port === HATCH_PORT) ways.push('hatch');
+    if (to.port === TRANSPARENT_PORT) ways.push('transparent');
     else if (bytes.includes('Call-ID')) ways.push('frame');
   };
   return ways;
@@ -34,7 +34,7 @@ describe('between two members that each have the other as owner', () => {
     confuse(farm);
     const ways = watch(farm);
     await farm.datagram(1, request('INVITE'));
-    assert.deepEqual(ways, ['hatch', ...Array(HOP_LIMIT - 1).fill('frame')]);
+    assert.deepEqual(ways, ['transparent', ...Array(HOP_LIMIT - 1).fill('frame')]);
     assert.deepEqual(
       farm.member(1).handled.map(({ packet }) => [packet.hops, packet.address]),
       [[HOP_LIMIT, CLIENT.address]],
@@ -47,9 +47,9 @@ describe('between two members that each have the other as owner', () => {
     confuse(farm);
     const ways = watch(farm);
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });
-    socket.send(request('INVITE'), '10.0.0.1', HATCH_PORT);
+    socket.send(request('INVITE'), '10.0.0.1', TRANSPARENT_PORT);
     await farm.network.settle();
-    assert.deepEqual(ways, ['hatch', ...Array(HOP_LIMIT - 1).fill('frame')]);
+    assert.deepEqual(ways, ['transparent', ...Array(HOP_LIMIT - 1).fill('frame')]);
     assert.equal(farm.member(2).handled.length, 1);
   });
 });
@@ -59,7 +59,7 @@ describe('a packet at a transparent port', () => {
     const farm = await wayFarm(t, { members: TWO, transparent: true });
     const callId = callIdOf(farm.member(1).tables, 2);
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });
-    socket.send(request('INVITE', { 'Call-ID': callId }), '10.0.0.1', HATCH_PORT);
+    socket.send(request('INVITE', { 'Call-ID': callId }), '10.0.0.1', TRANSPARENT_PORT);
     await farm.network.settle();
     assert.deepEqual(
       farm.member(2).handled.map(({ packet }) => packet.hops),
@@ -71,7 +71,7 @@ describe('a packet at a transparent port', () => {
     const farm = await wayFarm(t, { members: [seat(1)], transparent: true, probes: ['192.0.2.0/24'] });
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });
     const probe = request('OPTIONS', {}, 'sip:10.0.0.1');
-    socket.send(probe, '10.0.0.1', HATCH_PORT);
+    socket.send(probe, '10.0.0.1', TRANSPARENT_PORT);
     await farm.network.settle();
     assert.deepEqual(farm.member(1).verdicts, { local: 1 });
     await farm.datagram(1, probe);
@@ -82,9 +82,9 @@ describe('a packet at a transparent port', () => {
     const farm = await wayFarm(t, { members: [seat(1)], transparent: true, errorsPerSecond: 1, burst: 3 });
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });
     const broken = request('INVITE', { CSeq: '1 BYE', Subject: 'x'.repeat(99) });
-    for (let i = 0; i < 10; i++) socket.send(Buffer.from(broken), '10.0.0.1', HATCH_PORT);
+    for (let i = 0; i < 10; i++) socket.send(Buffer.from(broken), '10.0.0.1', TRANSPARENT_PORT);
     // This one is too short for an answer.
-    socket.send(request('INVITE', { CSeq: '1 BYE', Via: 'SIP/2.0/UDP 10.9.9.9' }), '10.0.0.1', HATCH_PORT);
+    socket.send(request('INVITE', { CSeq: '1 BYE', Via: 'SIP/2.0/UDP 10.9.9.9' }), '10.0.0.1', TRANSPARENT_PORT);
     await farm.network.settle();
     assert.deepEqual(new Set(farm.out.map(({ from }) => from)), new Set(['10.0.0.1:5060']));
     assert.deepEqual(new Set(farm.out.map(({ to }) => to.split(':')[0])), new Set([CLIENT.address]));

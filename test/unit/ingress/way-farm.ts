@@ -31,7 +31,7 @@ export const EDGE6 = 2;
 export const TCP = 3;
 
 /** Port of every member's transparent port for EDGE. */
-export const HATCH_PORT = 5065;
+export const TRANSPARENT_PORT = 5065;
 
 const VIP = '198.51.100.1';
 const logger = pino({ level: 'silent' });
@@ -133,7 +133,7 @@ export class WayMember implements LookupState {
               listener: EDGE,
               name: 'edge',
               local: { address: own, port: 5060 },
-              at: { address: own, port: HATCH_PORT },
+              at: { address: own, port: TRANSPARENT_PORT },
             },
           ]
         : [],
@@ -264,7 +264,7 @@ export class WayFarm {
       ({ number, incarnation }) => new WayMember(this, buildOwnerTables(view, number, incarnation), options),
     );
     this.network.onSent = (from, to, bytes) => {
-      if (from.address.startsWith('192.') || to.port === 5064 || to.port === HATCH_PORT) return;
+      if (from.address.startsWith('192.') || to.port === 5064 || to.port === TRANSPARENT_PORT) return;
       this.out.push({ from: formatEndpoint(from), to: formatEndpoint(to), text: bytes.toString('latin1') });
     };
   }

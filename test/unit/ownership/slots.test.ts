@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { sipKey } from '../../../src/base/siphash.ts';
-import { buildSlots, CallHash, hashCallId, SLOTS, slotBuilding } from '../../../src/ownership/slots.ts';
+import { buildSlots, CallHash, hashCallId, hashCallIdText, SLOTS, slotBuilding } from '../../../src/ownership/slots.ts';
 import type { Generation } from '../../../src/ownership/view.ts';
 
 function generation(numbers: readonly number[], weight: (number: number) => number = () => 100): Generation {
@@ -149,6 +149,16 @@ describe('the slot of a Call-ID', () => {
     const [lower, upper] = ['a84b4c76e66710@pc33.atlanta.com', 'A84b4c76e66710@pc33.atlanta.com'].map(hash);
     assert.deepEqual({ ...lower }, { slot: 16670, key: 8501333341973345 });
     assert.deepEqual({ ...upper }, { slot: 17238, key: 6461746074879792 });
+  });
+
+  test('is the same for a Call-ID given as text, one octet per character', () => {
+    const out = new CallHash();
+    hashCallIdText(key, 'a84b4c76e66710@pc33.atlanta.com', out);
+    assert.deepEqual({ ...out }, { slot: 16670, key: 8501333341973345 });
+    hashCallIdText(key, 'caf\u00e9', out);
+    const octet = new CallHash();
+    hashCallId(key, Buffer.of(0x63, 0x61, 0x66, 0xe9), 0, 4, octet);
+    assert.deepEqual(out, octet);
   });
 
   test('is within the range, with a key that is a safe integer', () => {

@@ -271,7 +271,7 @@ describe('the transparent ports', () => {
     const taken = { address: '10.0.0.2', port: 40_000 };
     const holder = await network.bindUdp(taken, holds);
     const b = new Member(2, { network, clock, address: '10.0.0.2', transparent: [0, 1], transparentPort: taken.port });
-    await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /hatch/ });
+    await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /transparent port/ });
     const first = await network.bindUdp({ ...taken, port: taken.port - 1 }, holds);
     await first.close();
     await holder.close();

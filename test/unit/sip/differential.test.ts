@@ -1,9 +1,9 @@
 // The scanner against two npm parsers: where all three accept a message, they must find the same dialog and
 // transaction.
 import assert from 'node:assert/strict';
-import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import sip from 'sip';
 import { Parser } from 'sip.js/lib/core/messages/parser.js';
 import { message, mutated, options, scanned, text } from './messages.ts';
 
@@ -47,10 +47,9 @@ interface SipMessage {
     readonly cseq?: { readonly seq: number; readonly method: string };
   };
 }
-const sip = createRequire(import.meta.url)('sip') as { parse(text: string): SipMessage | undefined };
 
 function bySip(bytes: Buffer): Fields | null {
-  const read = sip.parse(bytes.toString('latin1'));
+  const read = sip.parse(bytes.toString('latin1')) as SipMessage | undefined;
   const { via, from, to, cseq, 'call-id': callId } = read?.headers ?? {};
   if (!read || !via?.[0] || !from || !to || !cseq || callId === undefined) return null;
   return {

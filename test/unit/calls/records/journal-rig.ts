@@ -103,7 +103,7 @@ export class JournalRig {
   }
 }
 
-export function sighting(text: string, ownLines = 0): CapturedMessage {
+export function capturedMessage(text: string, ownLines = 0): CapturedMessage {
   const message = Buffer.from(text.replaceAll(/\r?\n/g, '\r\n'), 'latin1');
   const startLineEnd = message.indexOf('\r\n') + 2;
   let headersStart = startLineEnd;
@@ -131,16 +131,16 @@ v=0
 
 export function clientLeg(callId: string): CapturedLeg {
   const via = 'SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKphone';
-  return { from: 'client', flow: FLOW, request: sighting(invite(callId, via)), branch: '' };
+  return { from: 'client', flow: FLOW, request: capturedMessage(invite(callId, via)), branch: '' };
 }
 
 export function serverLeg(callId: string, branch = 'z9hG4bKsf1'): CapturedLeg {
   const via = `SIP/2.0/UDP 198.51.100.1:5060;branch=${branch}`;
-  return { from: 'server', flow: FLOW, request: sighting(invite(callId, via)), branch };
+  return { from: 'server', flow: FLOW, request: capturedMessage(invite(callId, via)), branch };
 }
 
 export function ok(callId: string): CapturedMessage {
-  return sighting(`SIP/2.0 200 OK
+  return capturedMessage(`SIP/2.0 200 OK
 Via: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKphone
 Record-Route: <sip:sf1@198.51.100.1;lr>
 From: <sip:alice@example.org>;tag=a
