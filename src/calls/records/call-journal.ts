@@ -153,6 +153,18 @@ export class CallJournal {
     this.#held.wait(tracked);
   }
 
+  /**
+   * The party of leg number `leg` of a call, as in `recordOf`, has a new target: this Contact value (RFC 3261 12.2).
+   * Causes a write.
+   */
+  retargeted(entry: number, leg: number, contact: string): void {
+    const tracked = this.#held.take(entry);
+    if (!tracked || tracked.gone) return;
+    this.#held.setContact(tracked, leg, contact);
+    tracked.apply('changed');
+    this.#held.wait(tracked);
+  }
+
   /** The call has failed, ended, or been forgotten. */
   over(entry: number): void {
     const tracked = this.#held.take(entry);

@@ -147,6 +147,13 @@ export class HeldCalls {
     return this.#hold(entry, body, valueOfPacked(flags));
   }
 
+  /** Sets the Contact of the party of leg number `leg`. */
+  setContact(tracked: TrackedCall, leg: number, contact: string): void {
+    const before = tracked.octets;
+    tracked.setContact(leg, contact);
+    this.#octets += tracked.octets - before;
+  }
+
   /** Ends a call: it is forgotten, or waits for the deletion of its record. */
   end(tracked: TrackedCall): void {
     this.#empty(tracked);

@@ -50,6 +50,12 @@ export function partyTag(leg: Leg): string {
     : slice(said, said.toTagStart, said.toTagEnd);
 }
 
+/** Returns the Contact value that the leg's party has sent: its target in the dialog (RFC 3261 12.1); '' when none. */
+export function contactOf(leg: Leg): string {
+  const said = readLeg((leg.from === 'client' ? leg.request : leg.answer) ?? '');
+  return said ? slice(said, said.contactStart, said.contactEnd) : '';
+}
+
 export function slice(message: Scan, start: number, end: number): string {
   return start < 0 ? '' : message.bytes.toString('latin1', start, end);
 }

@@ -55,6 +55,17 @@ export function withoutVia(text: string): string {
   return legText({ message, startLineEnd, headersStart: startLineEnd, headersEnd: message.length }, 'none') ?? text;
 }
 
+/** Returns the text with this Contact value in place of its own; undefined when it is longer than MAX_LEG_TEXT. */
+export function withContact(text: string, contact: string): string | undefined {
+  const message = Buffer.from(text, 'latin1');
+  const startLineEnd = message.indexOf('\r\n') + 2;
+  let rest = '';
+  for (let at = startLineEnd; nextHeader(message, at, message.length, line); at = line.lineEnd)
+    if (line.name !== HeaderName.CONTACT) rest += message.toString('latin1', line.lineStart, line.lineEnd);
+  const changed = `${text.slice(0, startLineEnd)}${rest}Contact: ${contact}\r\n`;
+  return changed.length > MAX_LEG_TEXT ? undefined : changed;
+}
+
 /** Returns the branch of the text's top Via; '' when there is none. */
 export function topBranch(text: string): string {
   return /^(?:Via|v)[ \t]*:[^\r\n]*?;branch=([^;,\s]+)/im.exec(text)?.[1] ?? '';

@@ -14,7 +14,7 @@ import {
   wantedOf,
   writingOf,
 } from './durability.ts';
-import { type CapturedMessage, legText, topBranch, type Vias, withoutVia } from './leg-text.ts';
+import { type CapturedMessage, legText, topBranch, type Vias, withContact, withoutVia } from './leg-text.ts';
 import type { RecordBody } from './record-octets.ts';
 
 /** A leg as the packet path supplies it. */
@@ -123,6 +123,16 @@ export class TrackedCall {
     if (!leg) return;
     leg.flow = way;
     leg.moved = true;
+  }
+
+  /** Sets the Contact of the party of leg number `index`. Without effect when its message is missing or too long. */
+  setContact(index: number, contact: string): void {
+    const leg = this.#legs[index];
+    if (!leg) return;
+    const at = leg.from === 'client' ? 'request' : 'answer';
+    const said = leg[at];
+    const text = typeof said === 'object' ? legText(said, at === 'answer' ? 'none' : this.#vias(leg)) : said;
+    leg[at] = (text !== undefined && withContact(text, contact)) || said!;
   }
 
   /** Removes the legs. */

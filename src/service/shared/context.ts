@@ -17,6 +17,7 @@ import { Method, type Scan } from '../../sip/scan.ts';
 import type { Transport } from '../../transport/transport.ts';
 import type { OwnNames } from './own-names.ts';
 import { type NatSigns, tagHash } from './place.ts';
+import { Targets } from './targets.ts';
 import { LOOP_PARAMETER, SentBy, TopHeaders } from './top-headers.ts';
 import { Ways } from './ways.ts';
 
@@ -44,6 +45,8 @@ export interface ServiceContext {
   readonly listenerHostPorts: readonly string[];
   /** Flows to parties that have moved since their dialog began. */
   readonly ways: Ways;
+  /** Contacts of in-dialog requests that have no final response yet. */
+  readonly targets: Targets;
   /** Signs that count as a NAT in front of a client. */
   readonly natSigns: () => NatSigns;
   readonly top: TopHeaders;
@@ -75,9 +78,10 @@ export function sentByOfFlow(context: ServiceContext, flow: Readonly<Flow>): Sen
 }
 
 /** Returns the reused parts of a service context. */
-export function contextScratch(): Pick<ServiceContext, 'ways' | 'top' | 'edit' | 'hash' | 'branchValue'> {
+export function contextScratch(): Pick<ServiceContext, 'ways' | 'targets' | 'top' | 'edit' | 'hash' | 'branchValue'> {
   return {
     ways: new Ways(),
+    targets: new Targets(),
     top: new TopHeaders(),
     edit: new Edit(),
     hash: new CallHash(),

@@ -27,7 +27,7 @@ import {
 } from '../shared/context.ts';
 import { readWayParameter, wayParameter } from '../shared/flow-parameter.ts';
 import { RouteReading, readdressRoutes, takeInwardRoutes } from '../shared/own-routes.ts';
-import { noteMove } from '../shared/parties.ts';
+import { noteMove, noteTargets, offerTarget } from '../shared/parties.ts';
 import { Place } from '../shared/place.ts';
 import { LOOP_PARAMETER } from '../shared/top-headers.ts';
 import type { Takeover } from '../takeover/takeover.ts';
@@ -120,6 +120,7 @@ export class Inward {
     toServer(message);
     const entry = entryOf(context, packet.callKey, !inDialog);
     const step = noteRequest(context, scan, entry);
+    if (inDialog) offerTarget(context, scan, entry);
     // A dialog of a dead member already has a record. The record comes here by adoption, or stays with the member if it
     // returns.
     if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(context, scan, entry, message, back);
@@ -226,8 +227,11 @@ export class Inward {
     const key = callKey(context, scan);
     const entry = entryOf(context, key, false);
     const step = noteResponse(context, scan, entry);
-    if (step === Step.none && acceptedInTable(context, scan, entry) && back.target >= 0)
-      noteMove(context, key, entry, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd), back);
+    if (step === Step.none && acceptedInTable(context, scan, entry)) {
+      if (back.target >= 0)
+        noteMove(context, key, entry, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd), back);
+      noteTargets(context, scan, entry);
+    }
     noteServerResponse(context, scan, entry, step, message);
   }
 }

@@ -23,6 +23,7 @@ import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import { Direction, writeBranchValue } from '../shared/branch.ts';
 import { noteClientResponse, noteOrphanResponse, noteServerLeg } from '../shared/call-events.ts';
 import {
+  acceptedInTable,
   callKey,
   countHop,
   entryOf,
@@ -36,7 +37,7 @@ import {
 } from '../shared/context.ts';
 import { readWayParameter } from '../shared/flow-parameter.ts';
 import { readNamedWay, VALUES_OF_PASS } from '../shared/own-routes.ts';
-import { noteMove } from '../shared/parties.ts';
+import { noteMove, noteTargets, refreshesTarget } from '../shared/parties.ts';
 import { targetHash } from '../shared/place.ts';
 import type { Takeover } from '../takeover/takeover.ts';
 import { NextHop } from './next-hop.ts';
@@ -358,7 +359,8 @@ export class Outward {
     if (step === Step.confirmed) {
       this.#noteAnswerer(packet, scan, entry);
       if (entry < 0) this.#announce(packet);
-    }
+    } else if (step === Step.none && refreshesTarget(scan) && acceptedInTable(context, scan, entry))
+      noteTargets(context, scan, entry);
     noteClientResponse(context, scan, packet.callKey, entry, step, message);
   }
 

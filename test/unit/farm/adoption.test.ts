@@ -809,6 +809,106 @@ describe('the record of a call gives the address of a party', () => {
   });
 });
 
+describe('the record of a call gives the target of a party', () => {
+  const OLD = '192.0.2.7';
+  const NEW = '192.0.2.8';
+
+  /** Returns a phone that answers each request 200. */
+  async function listening(farm: FakeFarm, address: string): Promise<UdpPhone> {
+    const phone = await farm.phone(address);
+    phone.onMessage = (message) => phone.send(respond(message, 200));
+    return phone;
+  }
+
+  for (const method of ['INVITE', 'UPDATE'] as const)
+    test(`that has named a new Contact in an accepted ${method}: it gets the BYE of the successor there`, async () => {
+      const { farm, phone, call, lost } = await calledIn();
+      const after = await listening(farm, NEW);
+      call.refresh(method, 2, `<sip:alice@${NEW}:5060;line=2>`);
+      await farm.pass(WRITTEN_MS);
+      await lose({ farm, lost });
+      await farm.pass(GRACE_MS + 1000, 100);
+      assert.deepEqual([asked(phone), asked(after)], [[], ['BYE']]);
+      assert.equal(after.got[0]!.uri, `sip:alice@${NEW}:5060;line=2`);
+    });
+
+  test('that has named a new Contact in a request that the server has refused: it gets the BYE at the old one', async () => {
+    const { farm, phone, call, lost } = await calledIn();
+    const { script } = lost.server;
+    lost.server.script = (message) =>
+      message.method === 'UPDATE' ? lost.server.send(respond(message, 488)) : script(message, lost.server);
+    call.refresh('UPDATE', 2, `<sip:alice@${NEW}>`);
+    await farm.pass(WRITTEN_MS);
+    assert.equal(call.final.get('UPDATE'), 488);
+    await lose({ farm, lost });
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual(asked(phone), ['BYE']);
+  });
+
+  test('that has named a new Contact in its 2xx to an UPDATE of the server: it gets the BYE there', async () => {
+    const { farm, callee, lost } = await calledOut();
+    callee.answer();
+    await farm.pass(WRITTEN_MS);
+    const after = await listening(farm, NEW);
+    const { onMessage } = callee.phone;
+    callee.phone.onMessage = (message) =>
+      message.method === 'UPDATE'
+        ? callee.phone.send(respond(message, 200, { headers: [`Contact: <sip:bob@${NEW}:5060>`] }))
+        : onMessage(message);
+    const { address, port } = lost.server.at;
+    const via = `SIP/2.0/UDP ${address}:${port};branch=z9hG4bKside-b-update`;
+    const invite = callee.invite!;
+    lost.server.send(
+      request({
+        method: 'UPDATE',
+        uri: callee.uri,
+        via,
+        callId: invite.callId,
+        cseq: 50,
+        toTag: callee.tag,
+        headers: [
+          ...invite.all('Record-Route').map((route) => `Route: ${route}`),
+          `Contact: <sip:server@${address}:${port}>`,
+        ],
+      }),
+    );
+    await farm.pass(WRITTEN_MS);
+    const before = asked(callee.phone);
+    assert.equal(before.at(-1), 'UPDATE');
+    await lose({ farm, lost });
+    await farm.pass(GRACE_MS + 1000, 100);
+    assert.deepEqual([asked(callee.phone), asked(after)], [before, ['BYE']]);
+  });
+
+  test('on both sides of a proxy with one write for both, and with none when no Contact has changed', async () => {
+    const { farm, call, callee, lost } = await ringing();
+    callee.answer();
+    await farm.until(() => callee.state === 'confirmed', 'the call is up');
+    await farm.pass(WRITTEN_MS);
+    const written = (): number => lost.metrics.callRecordWrites.cell({ outcome: 'written' }).n;
+    const contacts = async (): Promise<string[]> => {
+      const [entry] = (await farm.drive(lost.store.list('calls/'))).filter(({ key }) => parseRecordKey(key));
+      const legs = parseCallRecord(entry!.value)!.legs.map(({ from, request: asks, answer }) =>
+        from === 'client' ? asks : answer,
+      );
+      return legs.map((text) => /^Contact: <(.*)>/m.exec(text!)![1]!);
+    };
+    const before = written();
+    call.refresh('INVITE', 2, `<sip:alice@${OLD}:5060>`);
+    await farm.pass(WRITTEN_MS);
+    assert.equal(written(), before);
+    const { onMessage } = callee.phone;
+    callee.phone.onMessage = (message) =>
+      message.method === 'UPDATE'
+        ? callee.phone.send(respond(message, 200, { headers: [`Contact: <sip:bob@${NEW}>`] }))
+        : onMessage(message);
+    call.refresh('UPDATE', 3, `<sip:alice@${NEW}>`);
+    await farm.pass(WRITTEN_MS);
+    assert.deepEqual(await contacts(), [`sip:alice@${NEW}`, `sip:bob@${NEW}`]);
+    assert.equal(written(), before + 1);
+  });
+});
+
 describe('a client reconnects after its connection has closed', () => {
   /**
    * Sets up a call of a TCP phone at the server of member 2. Member `holder` has its first connection, `next` its

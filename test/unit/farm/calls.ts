@@ -65,10 +65,13 @@ export class CallServer {
     const dialog = this.dialogs.get(callId);
     if (dialog?.state !== 'ringing') throw new Error(`${callId} does not ring here`);
     dialog.state = 'answered';
-    const { port, address } = this.server.at;
-    const headers = [`Contact: <sip:bob@${address}:${port}>`];
-    dialog.response = respond(dialog.invite, 200, { toTag: dialog.toTag, headers });
+    dialog.response = respond(dialog.invite, 200, { toTag: dialog.toTag, headers: [this.#contact] });
     this.#repeat(dialog, T1_MS, TIMER_B_MS);
+  }
+
+  get #contact(): string {
+    const { address, port } = this.server.at;
+    return `Contact: <sip:bob@${address}:${port}>`;
   }
 
   /** Sends a request of the callee in the dialog, along the route set of the INVITE. */
@@ -104,7 +107,7 @@ export class CallServer {
     else if (!dialog || message.toTag !== dialog.toTag) this.server.send(respond(message, 481, { toTag: 'none' }));
     else {
       if (method === 'BYE') dialog.state = 'over';
-      this.server.send(respond(message, 200));
+      this.server.send(respond(message, 200, { headers: method === 'INVITE' ? [this.#contact] : [] }));
     }
   }
 
@@ -233,9 +236,13 @@ export class Call {
   reinvite(): void {
     const { address, port } = this.#phone.at;
     this.final.delete('INVITE');
+    this.refresh('INVITE', 2, `<sip:alice@${address}:${port}>`);
+  }
+
+  /** Sends a request in the dialog once that names this Contact. */
+  refresh(method: string, cseq: number, contact: string): void {
     this.#inDialog = true;
-    const headers = [`Contact: <sip:alice@${address}:${port}>`];
-    this.#phone.send(this.#text('INVITE', this.#via(), 2, headers, 'v=0\r\n', false));
+    this.#phone.send(this.#text(method, this.#via(), cseq, [`Contact: ${contact}`], 'v=0\r\n', false));
   }
 
   cancel(): void {
