@@ -180,11 +180,11 @@ export class ConnectionTable implements ConnectionOwner {
       return 0;
     }
     const stream = network.connectTcp(remote, from === undefined ? undefined : { address: from });
+    // Callers reuse `remote`.
+    const party = { address: remote.address, port: remote.port };
     const local = { address: from ?? '', port: 0 };
-    // A copy: the caller reuses its flow.
-    const own = { address: remote.address, port: remote.port };
     const connection = new Connection(
-      { id: this.#nextId(), listener, stream, remote: own, local, accepted: false, source: undefined },
+      { id: this.#nextId(), listener, stream, remote: party, local, accepted: false, source: undefined },
       this,
       [],
     );

@@ -377,6 +377,19 @@ describe('an outgoing connection', () => {
     await finished(bench);
   });
 
+  test('that is closed before it is open sends its waiting messages first', async () => {
+    const { bench, accepted, remote } = await withServer();
+    const connection = bench.transport.connectStream(0, remote);
+    assert.ok(bench.transport.sendStream(connection, Buffer.from('waits')));
+    bench.transport.redirectClients();
+    await bench.network.settle();
+    assert.equal(accepted[0]?.text, 'waits');
+    assert.deepEqual(bench.closed, [{ connection, reason: 'moved-on' }]);
+    assert.deepEqual(bench.unsent, []);
+    assert.equal(bench.transport.connections(), 0);
+    await finished(bench);
+  });
+
   test('is opened even if the remote has connected to the member, because that connection expects no requests', async () => {
     const bench = await started();
     const alice = await dialled(bench);
