@@ -7,8 +7,8 @@ export interface Job {
   readonly name: string;
   /** Absolute paths. Several files run through test/folder.ts. */
   readonly files: readonly string[];
-  /** Two jobs with the same value never run at the same time. */
-  readonly alone?: string;
+  /** `free ports`: two such jobs never run at the same time. `host`: no other job runs at the same time. */
+  readonly alone?: 'free ports' | 'host';
 }
 
 export const root = join(import.meta.dirname, '..');
@@ -33,12 +33,19 @@ const MOST = 12;
 /** Returns the room of a unit test: the folder below test/unit. */
 const roomOf = (file: string): string => file.split(sep)[2]!;
 
+/** Files that measure or load the whole host, so that another test beside them would make calls fail. */
+const WHOLE_HOST: readonly string[] = [
+  // 100 calls per second by each of four transports.
+  join('test', 'lab', 'farm.test.ts'),
+];
+
 /**
  * Returns the job of one file. Tests of test/program look for free ports and start programs on them, so another one
  * must not take these ports meanwhile.
  */
 function own(file: string): Job {
   const job = { name: file, files: [join(root, file)] };
+  if (WHOLE_HOST.includes(file)) return { ...job, alone: 'host' };
   return dirname(file) === join('test', 'program') ? { ...job, alone: 'free ports' } : job;
 }
 

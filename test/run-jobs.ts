@@ -80,13 +80,16 @@ async function runJob({ name, files }: Job, tally: Tally, tell: (text: string) =
 
 /**
  * Runs the jobs in their order, `lanes` at a time, and yields the events of each when it has ended. A job waits while
- * another one with the same `alone` runs; jobs behind it may begin before it. Results go to `tally`.
+ * its `alone` forbids it; jobs behind it may begin before it. Results go to `tally`.
  */
 export async function* runJobs(jobs: readonly Job[], lanes: number, tally: Tally, tell: (text: string) => void) {
   const waiting = [...jobs];
   const running = new Map<Job, Promise<{ job: Job; events: TestEvent[] }>>();
-  const mayBegin = ({ alone }: Job): boolean =>
-    alone === undefined || [...running.keys()].every((other) => other.alone !== alone);
+  const mayBegin = ({ alone }: Job): boolean => {
+    const others = [...running.keys()].map((other) => other.alone);
+    if (alone === 'host') return others.length === 0;
+    return !others.includes('host') && (alone === undefined || !others.includes(alone));
+  };
   for (;;) {
     while (running.size < lanes) {
       const next = waiting.findIndex(mayBegin);
