@@ -1,7 +1,7 @@
 // The calls this member owns, by the 53-bit key of their Call-ID: answers "do I hold it?" for the owner lookup, and says when a drain is over.
 // One entry per Call-ID, some 54 octets in flat arrays that never grow, so that neither the garbage collector nor a rehash stops the packet path.
 //
-//    transaction   any other request                                    32 s after its last packet
+//    transaction   any other request, but for ACK and CANCEL            32 s after its last packet
 //    inviting      INVITE without a final answer                        ringingSeconds
 //    confirmed     INVITE answered 2xx                                  longestCallSeconds, or by its Session-Expires
 //    ending        BYE passed on, not answered yet                      32 s
@@ -214,8 +214,8 @@ export class CallTable {
     const seconds = Math.floor(now / 1000);
     const entry = this.#find(key);
     if (entry === 0) {
-      // An ACK starts nothing: were it entered, a stray one would hide that the call lives at another member.
-      if (method === Method.ACK) return Step.none;
+      // ACK and CANCEL start nothing: were they entered, a stray one would hide that the call lives at another member.
+      if (method === Method.ACK || method === Method.CANCEL) return Step.none;
       const state =
         method === Method.INVITE ? State.inviting : method === Method.SUBSCRIBE ? State.subscribing : State.transaction;
       this.#marks.begin(this.#insert(key, state, seconds, epoch), sender.from, sender.cseq);

@@ -202,9 +202,11 @@ describe('other requests', () => {
     assert.equal(calls.size, 0);
   });
 
-  test('a stray ACK or response is not remembered: the call may live at another member', () => {
+  test('a stray ACK, CANCEL or response is not remembered: the call may live at another member', () => {
     const calls = table();
     calls.onRequest(CALL, ACK, IN_DIALOG, 0, EPOCH);
+    calls.onRequest(CALL, CANCEL, FIRST, 0, EPOCH);
+    calls.onResponse(CALL, CANCEL, 481, 0, 0);
     calls.onResponse(CALL, INVITE, 200, 0, 0);
     assert.equal(calls.size, 0);
   });
