@@ -100,6 +100,11 @@ export class CallJournal {
     this.#drops = Object.fromEntries(cells) as Record<RecordDrop, Cell>;
   }
 
+  /** True until it is known which records stand in the store. */
+  get reading(): boolean {
+    return this.#reading;
+  }
+
   /** Calls that wait to be written. */
   get waiting(): number {
     return this.#fresh.size + this.#soon.size + this.#ready.size;

@@ -26,6 +26,11 @@ export class DialogMarks {
     this.#cseqs[at + 1] = 0;
   }
 
+  /** The From tag of the request that has opened the entry; 0 = not known. */
+  opener(entry: number): number {
+    return this.#tags[SIDES * entry]!;
+  }
+
   /** The call has been answered with this To tag. */
   answered(entry: number, tag: number): void {
     this.#tags[SIDES * entry + 1] = tag;

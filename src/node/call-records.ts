@@ -21,6 +21,8 @@ export interface CallRecordsOptions {
   readonly mode: RecordsMode;
   /** True while this member may write nothing. */
   readonly isolated: () => boolean;
+  /** The call of this record has ended here already. */
+  readonly hasEnded: (entry: number, record: CallRecord) => boolean;
   /** A call has been read from its record. */
   readonly onFound: (entry: number, record: CallRecord) => void;
   /** Asks the store whether this member has its seat. */
@@ -82,12 +84,16 @@ export class CallRecords {
     });
   }
 
-  /** A call that is this member's by its record: from now on the call table and the journal have it. */
+  /** A call that is this member's by its record: from now on the call table and the journal have it, unless it has ended here before it was read. */
   take(entry: number, record: CallRecord): void {
     const { calls, clock } = this.#options;
     const confirmed = record.state === 'confirmed';
-    calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), record.epoch);
     this.journal.restore(entry, record);
+    if (this.#options.hasEnded(entry, record)) {
+      this.journal.over(entry);
+      return;
+    }
+    calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), record.epoch);
     this.#options.onFound(entry, record);
   }
 

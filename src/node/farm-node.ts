@@ -153,6 +153,7 @@ export class FarmNode {
             calls: this.#calls,
             mode: config.ownership.records,
             isolated: () => this.#membership.isolated || this.#fence.up,
+            hasEnded: (entry, record) => this.#upstream.hasEnded(entry, record),
             onFound: (entry, record) => this.#upstream.remember(entry, record),
             confirmSeat: () => this.#membership.confirmSeat(),
           });

@@ -1,7 +1,7 @@
 // What both directions of the edge share: the member's identity, its sides, and one set of reused readers and writers.
 import type { Clock } from '../../base/clock.ts';
 import type { CallJournal } from '../../calls/call-journal.ts';
-import type { CallTable, Sender, Step } from '../../calls/call-table.ts';
+import { type CallTable, type Sender, Step } from '../../calls/call-table.ts';
 import { lifeIn } from '../../calls/dialog-life.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Flow } from '../../ownership/flow.ts';
@@ -126,11 +126,16 @@ function readSender(edge: Edge, scan: Scan): Sender {
   return sender;
 }
 
-/** Notes in the call table a request that is on its way; what it has done to the call. */
-export function noteRequest(edge: Edge, scan: Scan, entry: number): Step {
+/**
+ * Notes in the call table a request that is on its way; what it has done to the call. `owner`: the member that its dialog names; 0 = nobody. A dialog
+ * that is not known here begins nothing where its BYE will not come: at a member without a seat, and where a member with a seat owns it.
+ */
+export function noteRequest(edge: Edge, scan: Scan, entry: number, owner = 0): Step {
   const { calls, clock, world } = edge;
   const { method } = scan;
-  if (method === Method.INVITE || method === Method.SUBSCRIBE) readSender(edge, scan);
+  const opens = method === Method.INVITE || method === Method.SUBSCRIBE;
+  if (opens && scan.toTagStart >= 0 && isElsewhere(edge, owner) && !calls.isDialog(entry)) return Step.none;
+  if (opens || method === Method.BYE) readSender(edge, scan);
   else {
     // The others only have to be known as in a dialog or not: their sender does not matter.
     sender.from = 0;
@@ -138,6 +143,11 @@ export function noteRequest(edge: Edge, scan: Scan, entry: number): Step {
     sender.cseq = 0;
   }
   return calls.onRequest(entry, method, sender, clock.now(), world.tables.epoch);
+}
+
+function isElsewhere({ world }: Edge, owner: number): boolean {
+  const { self, seats } = world.tables;
+  return !seats.has(self) || (owner !== 0 && owner !== self && seats.has(owner));
 }
 
 /**

@@ -13,11 +13,11 @@ import { lifeOfRecord } from '../../calls/dialog-life.ts';
 import type { Answers } from '../../relay/answers.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Packet } from '../../transport/packet.ts';
-import { type Edge, entryOf } from './edge.ts';
+import type { Edge } from './edge.ts';
 import { InheritedCalls, isOfCaller, topBranch } from './inherited-calls.ts';
 import { partyTag } from './leg-messages.ts';
 import { copyOf, Parked } from './parked.ts';
-import { rememberParties } from './parties.ts';
+import { hasEnded, rememberParties } from './parties.ts';
 import { type Reach, Voice } from './voice.ts';
 
 export interface HeirOptions {
@@ -156,11 +156,15 @@ export class Heir implements Successor {
       edge.calls.giveUp(rings.entry);
       return;
     }
-    if (method === Method.INVITE || method === Method.SUBSCRIBE) this.#noteOrigin(owner, entryOf(edge, key, false));
     if (rings) {
       this.#calls.answered(rings);
       this.#confirm(rings.entry);
     } else if (this.#established.size < MAX_REMEMBERED) this.#established.add(key);
+  }
+
+  /** A dialog of that member, which is gone, has begun in the call table here. */
+  beganFor(owner: number, entry: number): void {
+    this.#noteOrigin(owner, entry);
   }
 
   /** A call that rings by its record is a dialog already. */
@@ -191,7 +195,7 @@ export class Heir implements Successor {
     const confirmed = record.state === 'confirmed';
     const isDialog = confirmed || this.#established.delete(Math.abs(entry));
     const goesOn = dialogs === 'shared' && (isDialog || (record.method === 'INVITE' && this.#canRing(entry, record)));
-    if (goesOn && this.#hasHungUp(entry, record)) {
+    if (goesOn && (this.#hasHungUp(entry, record) || hasEnded(edge, entry, record))) {
       edge.journal?.over(entry);
       return 'over-already';
     }

@@ -122,8 +122,10 @@ export class Inward {
     toServer(message);
     const entry = entryOf(edge, packet.callKey, !inDialog);
     const step = noteRequest(edge, scan, entry);
+    if (step !== Step.began) return;
     // A dialog of a member that is gone has its record, which comes here by adoption, or stays that member's if it comes back.
-    if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(edge, scan, entry, message, back);
+    if (packet.orphan && inDialog) heir.beganFor(packet.owner, entry);
+    else noteClientLeg(edge, scan, entry, message, back);
   }
 
   /**

@@ -11,10 +11,15 @@ import type { Side } from './stamp.ts';
 const COOKIE_OCTETS = 7;
 const BRANCH_OCTETS = 46;
 
-/** A request of a client has begun the call `entry`, and left for the server as `message`, which begins with a block of our lines. */
+/**
+ * A request of a client has begun the call `entry`, and left for the server as `message`, which begins with a block of our lines. A re-INVITE makes
+ * no record where there is one, or may be one that is not read yet: that one has all legs.
+ */
 export function noteClientLeg(edge: Edge, scan: Scan, entry: number, message: Buffer, flow: Readonly<Way>): void {
   const request = sightingOf(scan, message, edge.stamp.length);
-  edge.journal?.began(entry, recordMethod(scan), callIdOf(scan), {
+  const { journal } = edge;
+  if (!journal || (scan.toTagStart >= 0 && (journal.reading || journal.has(entry)))) return;
+  journal.began(entry, recordMethod(scan), callIdOf(scan), {
     from: 'client',
     flow: { ...flow },
     request,

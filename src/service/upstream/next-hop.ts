@@ -36,6 +36,11 @@ export class NextHop {
     this.#forbidden = forbidden;
   }
 
+  /** The member that the dialog of the request names; 0 = nobody. */
+  get owner(): number {
+    return this.#routes.owner;
+  }
+
   /**
    * Takes off the request what is the farm's, in `edge.edit`, which has begun over it. `known`: the way to the party where the request does not name one;
    * `lost`: the connection of that one is gone.

@@ -293,7 +293,7 @@ export class Outward {
     const inDialog = scan.toTagStart >= 0;
     const key = callKey(edge, scan);
     const entry = entryOf(edge, -key, !inDialog);
-    const step = noteRequest(edge, scan, entry);
+    const step = noteRequest(edge, scan, entry, this.#hop.owner);
     if (!inDialog) noteServerLeg(edge, scan, key, step, message, side, flow);
   }
 

@@ -1,6 +1,6 @@
 // Takes the Route values that led to this farm off a request (RFC 3261 16.4), and reads what they said: the flow to use, and where to go next.
 import { emptyWay, readWay, type Way } from '../../ownership/flow.ts';
-import { readToken, Token } from '../../ownership/token.ts';
+import { readToken, Token, TokenKind } from '../../ownership/token.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
 import { NameAddr, parseNameAddr } from '../../sip/name-addr.ts';
@@ -14,6 +14,8 @@ export class RouteReading {
   /** A flow token was among the values taken; `way` is it. */
   hasFlow = false;
   readonly way: Way = emptyWay();
+  /** The member that the first dialog token among the values taken names; 0 = there is none. */
+  owner = 0;
   /** The first value that stays: where to send next; -1 = none is left. Offsets of the URI; empty when the value cannot be read. */
   nextStart = -1;
   nextEnd = -1;
@@ -79,6 +81,7 @@ export function takeOutwardRoutes(edge: Edge, scan: Scan, out: RouteReading): vo
 
 function take(edge: Edge, scan: Scan, taking: Taking, gone: boolean, out: RouteReading): void {
   out.hasFlow = false;
+  out.owner = 0;
   out.nextStart = -1;
   out.nextEnd = -1;
   out.nextIsOurs = false;
@@ -103,6 +106,7 @@ function take(edge: Edge, scan: Scan, taking: Taking, gone: boolean, out: RouteR
       const next = taking[pass][owner];
       if (next >= 0) {
         if (owner >= Owner.client) readFlowOf(owner, out);
+        if (owner >= Owner.client && out.owner === 0 && token.kind === TokenKind.dialog) out.owner = token.member;
         pass = next as Pass;
         continue;
       }

@@ -1,6 +1,6 @@
 // The parties of calls and their records: a party that has moved (ways.ts) has the way to where it is now in its leg, marked so; and a call that has come
 // here by its record has its parties known again. Cold: once per move, once per call that is read.
-import type { CallRecord } from '../../calls/call-record.ts';
+import type { CallRecord, Leg } from '../../calls/call-record.ts';
 import type { Way } from '../../ownership/flow.ts';
 import type { Edge } from './edge.ts';
 import { partyTag, readLeg } from './leg-messages.ts';
@@ -20,14 +20,29 @@ export function noteMove(edge: Edge, callKey: number, entry: number, tag: string
  * are known (calls/dialog-marks.ts).
  */
 export function rememberParties(edge: Edge, entry: number, { legs }: CallRecord): void {
-  const [first] = legs;
-  const asked = first && readLeg(first.request);
-  const answered = first?.answer === undefined ? undefined : readLeg(first.answer);
-  const { slotKey } = edge.world.tables;
-  if (asked) {
-    const opened = tagHash(slotKey, asked.bytes, asked.fromTagStart, asked.fromTagEnd);
-    const other = answered ? tagHash(slotKey, answered.bytes, answered.toTagStart, answered.toTagEnd) : 0;
-    edge.calls.setParties(entry, opened, other, asked.cseq);
-  }
+  const parties = readParties(edge, legs);
+  if (parties) edge.calls.setParties(entry, parties.opened, parties.answered, parties.cseq);
   for (const leg of legs) if (leg.moved) edge.ways.moved(Math.abs(entry), partyTag(leg), leg.flow);
+}
+
+/** A party of this call has sent a BYE here, before its record came. */
+export function hasEnded(edge: Edge, entry: number, { legs }: CallRecord): boolean {
+  const parties = readParties(edge, legs);
+  if (!parties) return false;
+  const { opened, answered } = parties;
+  return edge.calls.hasEnded(entry, opened, answered) || edge.calls.hasEnded(-entry, opened, answered);
+}
+
+/** Hashes of the tags of who has opened the call and of who has answered it (0: nobody is known), and the CSeq number of its first request. */
+function readParties(
+  { world }: Pick<Edge, 'world'>,
+  [first]: readonly Leg[],
+): { readonly opened: number; readonly answered: number; readonly cseq: number } | undefined {
+  const asked = first && readLeg(first.request);
+  if (!asked) return undefined;
+  const { slotKey } = world.tables;
+  const opened = tagHash(slotKey, asked.bytes, asked.fromTagStart, asked.fromTagEnd);
+  const answer = first.answer === undefined ? undefined : readLeg(first.answer);
+  const answered = answer ? tagHash(slotKey, answer.bytes, answer.toTagStart, answer.toTagEnd) : 0;
+  return { opened, answered, cseq: asked.cseq };
 }

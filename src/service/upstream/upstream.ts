@@ -42,7 +42,7 @@ import { Inward } from './inward.ts';
 import type { Locator } from './locate.ts';
 import { Outward } from './outward.ts';
 import { OwnNames } from './own-names.ts';
-import { rememberParties } from './parties.ts';
+import { hasEnded, rememberParties } from './parties.ts';
 import type { PathRule } from './path.ts';
 import type { NatSigns } from './place.ts';
 import { type HealthSettings, ServerHealth } from './server-health.ts';
@@ -189,6 +189,11 @@ export class Upstream implements Service {
     const { host, port } = this.#options.settings.server;
     if (this.#server === undefined) return `the SIP server ${host} is not found in DNS`;
     return this.#health.up ? undefined : `the SIP server ${hostText(host)}:${port} does not answer`;
+  }
+
+  /** The call of this record has ended here before it was read. */
+  hasEnded(entry: number, record: CallRecord): boolean {
+    return hasEnded(this.#edge, entry, record);
   }
 
   /** A call that this member has read again from its own record. */
