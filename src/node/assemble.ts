@@ -144,6 +144,7 @@ function buildCalls({ config, clock, log, metrics, store }: NodeOptions, { guard
       log: log.child({ room: 'calls' }),
       mode: config.ownership.records,
       isolated: () => late.membership.it.isolated || late.fence.it.up,
+      hasEnded: (entry, record) => late.service.it.succession.hasEnded(entry, record),
       onFound: (entry, record) => late.service.it.succession.recovered(entry, record),
       confirmSeat: () => late.membership.it.confirmSeat(),
     }),

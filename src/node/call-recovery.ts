@@ -22,6 +22,8 @@ export interface CallRecoveryOptions {
   readonly mode: RecordsMode;
   /** True while this member must not write. */
   readonly isolated: () => boolean;
+  /** Returns true when the call of this record has already ended here. */
+  readonly hasEnded: (entry: number, record: CallRecord) => boolean;
   /** Called for each call that was read from its record. */
   readonly onFound: (entry: number, record: CallRecord) => void;
   /** Reads from the store whether this member has its seat. */
@@ -83,12 +85,16 @@ export class CallRecovery {
     });
   }
 
-  /** Puts a call into the call table and the journal: by its record it belongs to this member. */
+  /** Puts a call into the call table and the journal: by its record it belongs to this member. Not one that has ended here. */
   take(entry: number, record: CallRecord): void {
     const { calls, clock } = this.#options;
     const confirmed = record.state === 'confirmed';
-    calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), record.epoch);
     this.journal.restore(entry, record);
+    if (this.#options.hasEnded(entry, record)) {
+      this.journal.over(entry);
+      return;
+    }
+    calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), record.epoch);
     this.#options.onFound(entry, record);
   }
 

@@ -26,6 +26,8 @@ import type { Transport } from '../transport/transport.ts';
 
 /** The calls that this member takes from its own earlier life, or from members that are gone. */
 export interface Succession extends Successor {
+  /** Returns true when the call of this record has ended here before the record was read. */
+  hasEnded(entry: number, record: CallRecord): boolean;
   /** A call that this member has read again from its own record. */
   recovered(entry: number, record: CallRecord): void;
   /** Hands in the adoption, where calls of members that are gone are found. Once, before the first packet. */

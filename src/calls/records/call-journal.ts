@@ -57,6 +57,11 @@ export class CallJournal {
     });
   }
 
+  /** True until the records in the store are known. */
+  get reading(): boolean {
+    return this.#reconciler.reading;
+  }
+
   /** Number of calls that wait to be written. */
   get waiting(): number {
     return this.#held.queue.waiting;

@@ -3,14 +3,16 @@
 // never grow, so that neither the garbage collector nor a rehash stops the packet path.
 //
 //    state         meaning                                              lifetime after the last packet
-//    transaction   any other request                                    32 s
+//    transaction   any other request, but for ACK and CANCEL            32 s
 //    inviting      INVITE without a final answer                        ringingSeconds
+//    renewing      re-INVITE of a call that is not known here           ringingSeconds
 //    confirmed     INVITE answered 2xx                                  longestCallSeconds, or by its Session-Expires
 //    ending        BYE passed on, not answered yet                      32 s
 //    subscribing   SUBSCRIBE without a final answer                     ringingSeconds
 //    subscribed    SUBSCRIBE answered 2xx                               by its Expires; 3,900 s when there is none
 //    failed        final answer >= 300; a 2xx or new request revives    32 s, for retransmissions and the retry
-//    ended         BYE answered; a new INVITE revives                   32 s, for retransmissions
+//    ended         BYE answered, or BYE of an unknown call; a new       32 s, for retransmissions; a record that is read
+//                  INVITE revives                                       later does not revive
 //
 // A late copy of the INVITE of a finished call is not a new INVITE and revives nothing (dialog-marks.ts).
 //
@@ -32,6 +34,7 @@ const State = {
   subscribed: 5,
   failed: 6,
   ended: 7,
+  renewing: 8,
 } as const;
 type State = (typeof State)[keyof typeof State];
 
@@ -63,6 +66,7 @@ const GROUP_OF = Uint8Array.of(
   Group.subscribed,
   Group.short,
   Group.short,
+  Group.pending,
 );
 
 /** The fields of a packet that identify its dialog and its party. */
@@ -177,7 +181,8 @@ export class CallTable {
 
   /** INVITE calls that are not over; a drain waits for their end. */
   get calls(): number {
-    return this.#counts[State.inviting]! + this.#counts[State.confirmed]! + this.#counts[State.ending]!;
+    const counts = this.#counts;
+    return counts[State.inviting]! + counts[State.renewing]! + counts[State.confirmed]! + counts[State.ending]!;
   }
 
   /** Returns true when this member holds the call, even if its entry only remains for retransmissions. */
@@ -212,19 +217,18 @@ export class CallTable {
     const seconds = Math.floor(now / 1000);
     const entry = this.#find(key);
     if (entry === 0) {
-      // An ACK makes no entry: with an entry for a stray ACK, `has` would be true for a call that another member holds.
-      if (method === Method.ACK) return Step.none;
-      const state =
-        method === Method.INVITE ? State.inviting : method === Method.SUBSCRIBE ? State.subscribing : State.transaction;
-      this.#marks.begin(this.#insert(key, state, seconds, epoch), sender.from, sender.cseq);
-      return state === State.transaction ? Step.none : Step.began;
+      // ACK and CANCEL make no entry: with one, `has` would be true for a call that another member holds.
+      if (method === Method.ACK || method === Method.CANCEL) return Step.none;
+      const state = firstState(method, sender.to !== 0);
+      this.#mark(this.#insert(key, state, seconds, epoch), sender);
+      return state === State.transaction || state === State.ended ? Step.none : Step.began;
     }
     this.#touch(entry, seconds);
     const state = this.#states[entry]!;
     if (method === Method.INVITE) {
       // An INVITE after the end is the retry with credentials, or belongs to another dialog with this Call-ID.
-      if (state === State.inviting || state === State.confirmed || state === State.ending) return Step.none;
-      return this.#beginAnew(entry, State.inviting, sender, seconds, epoch);
+      if (isCall(state)) return Step.none;
+      return this.#beginAnew(entry, firstState(method, sender.to !== 0), sender, seconds, epoch);
     }
     if (method === Method.SUBSCRIBE) {
       if (state !== State.transaction && !isOver(state)) return Step.none;
@@ -233,17 +237,29 @@ export class CallTable {
     if (method === Method.BYE) {
       // RFC 3261 15.1.1: for the sender of a BYE the session is over, answered or not. In an early dialog the answer to
       // the INVITE decides.
-      if (state === State.confirmed && sender.to !== 0) this.#setState(entry, State.ending, seconds, epoch);
+      if (sender.to === 0) return Step.none;
+      if (state === State.confirmed || state === State.renewing) this.#setState(entry, State.ending, seconds, epoch);
+      else if (state === State.transaction) {
+        this.#mark(entry, sender);
+        this.#setState(entry, State.ended, seconds, epoch);
+      }
     }
     return Step.none;
   }
 
   /** Takes an opening request whose entry is over or no call: it begins a call, unless it is a late copy. */
-  #beginAnew(entry: number, state: State, { from, to, cseq }: Sender, seconds: number, epoch: number): Step {
+  #beginAnew(entry: number, state: State, sender: Sender, seconds: number, epoch: number): Step {
+    const { from, to, cseq } = sender;
     if (isOver(this.#states[entry]!) && this.#marks.isLate(entry, from, to, cseq)) return Step.none;
-    this.#marks.begin(entry, from, cseq);
+    this.#mark(entry, sender);
     this.#setState(entry, state, seconds, epoch);
     return Step.began;
+  }
+
+  /** Begins the entry with this request. A request in a dialog names both parties. */
+  #mark(entry: number, { from, to, cseq }: Sender): void {
+    this.#marks.begin(entry, from, cseq);
+    if (to !== 0) this.#marks.answered(entry, to);
   }
 
   /** Returns true for a call or subscription that is not over; early dialogs count. */
@@ -312,11 +328,13 @@ export class CallTable {
   /**
    * Adds a call that this member has read from its record: an INVITE call or a `subscription`, ringing or `confirmed`.
    * A confirmed one lives `life` seconds without a packet; 0: it has named no time. A present entry does not change,
-   * unless its state is `transaction`. `now` in monotonic milliseconds, `epoch` in which the call began.
+   * unless its state is `transaction`; check `hasEnded` before. `now` in monotonic milliseconds, `epoch` in which the
+   * call began.
    */
   restore(key: number, subscription: boolean, confirmed: boolean, life: number, now: number, epoch: number): void {
     const entry = this.#find(key);
-    if (entry !== 0 && this.#states[entry] !== State.transaction) return;
+    const known = entry === 0 ? State.transaction : this.#states[entry]!;
+    if (known !== State.transaction && known !== State.renewing && known !== State.ended) return;
     const state = subscription
       ? confirmed
         ? State.subscribed
@@ -331,6 +349,17 @@ export class CallTable {
       this.#setState(entry, state, seconds, epoch);
     }
     if (confirmed) this.#regroup(this.#find(key), groupOf(state, life));
+  }
+
+  /**
+   * Returns true when the call of these parties (hashes of their tags) has just ended here: its BYE was faster than its
+   * record. A BYE of any other party ends nothing.
+   */
+  hasEnded(key: number, opened: number, answered: number): boolean {
+    const entry = this.#find(key);
+    if (entry === 0 || this.#states[entry] !== State.ended) return false;
+    const sender = this.#marks.opener(entry);
+    return sender !== 0 && (sender === opened || sender === answered);
   }
 
   /** Forgets a call that another member owns now. Does not call `onForgotten`. */
@@ -352,8 +381,7 @@ export class CallTable {
       let left = MAX_SEEN;
       for (let entry = this.#oldest[group]!; entry !== 0 && left > 0; entry = this.#after[entry]!, left--) {
         const state = this.#states[entry]!;
-        const isCall = state === State.inviting || state === State.confirmed || state === State.ending;
-        if (isCall && this.#began[entry]! < began) began = this.#began[entry]!;
+        if (isCall(state) && this.#began[entry]! < began) began = this.#began[entry]!;
       }
     }
     return seconds - began;
@@ -407,7 +435,7 @@ export class CallTable {
     this.#began[entry] = seconds;
     this.#counts[state]!++;
     this.#size++;
-    this.#countEpoch(epoch, 1);
+    if (!isOver(state)) this.#countEpoch(epoch, 1);
     this.#append(entry, GROUP_OF[state]!);
     return entry;
   }
@@ -514,19 +542,32 @@ function groupOf(state: number, seconds: number): number {
 function afterFinal(state: State, cseqMethod: number, status: number): State | undefined {
   if (cseqMethod === Method.INVITE) {
     // `failed`: a late copy of the challenge may have arrived after the retry. After `ended` a 2xx is a retransmission.
-    if (status < 300) return state === State.inviting || state === State.failed ? State.confirmed : undefined;
-    if (state === State.inviting) return State.failed;
+    const asks = state === State.inviting || state === State.renewing;
+    if (status < 300) return asks || state === State.failed ? State.confirmed : undefined;
+    if (asks) return status === 481 && state === State.renewing ? State.ended : State.failed;
     return state === State.confirmed && status === 481 ? State.ended : undefined;
   }
   if (cseqMethod === Method.BYE) {
     // A challenge does not end the call: the BYE comes again with credentials, or the entry expires.
     if (status === 401 || status === 407) return undefined;
-    return state === State.confirmed || state === State.ending ? State.ended : undefined;
+    return state === State.confirmed || state === State.renewing || state === State.ending ? State.ended : undefined;
   }
   if (cseqMethod !== Method.SUBSCRIBE) return undefined;
   if (status < 300) return state === State.subscribing || state === State.failed ? State.subscribed : undefined;
   if (state === State.subscribing) return State.failed;
   return state === State.subscribed && status === 481 ? State.ended : undefined;
+}
+
+/** The state of an entry that begins with this request. Only a dialog that is confirmed has a re-INVITE (RFC 3261 14), and a BYE ends it. */
+function firstState(method: number, inDialog: boolean): State {
+  if (method === Method.INVITE) return inDialog ? State.renewing : State.inviting;
+  if (method === Method.SUBSCRIBE) return State.subscribing;
+  return method === Method.BYE && inDialog ? State.ended : State.transaction;
+}
+
+/** An INVITE call that is not over. */
+function isCall(state: number): boolean {
+  return state === State.inviting || state === State.renewing || state === State.confirmed || state === State.ending;
 }
 
 function isOver(state: number): boolean {

@@ -27,6 +27,11 @@ export class DialogMarks {
     this.#cseqs[at + 1] = 0;
   }
 
+  /** Returns the hash of the From tag of the opening request; 0 = not known. */
+  opener(entry: number): number {
+    return this.#tags[SIDES * entry]!;
+  }
+
   /** Sets the To tag of the answer to the call. */
   answered(entry: number, tag: number): void {
     this.#tags[SIDES * entry + 1] = tag;

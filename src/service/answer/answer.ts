@@ -54,6 +54,7 @@ class AnswerService implements Service {
 
   /** No call of this service is recorded, so none is ever adopted. */
   readonly succession: Succession = {
+    hasEnded: () => false,
     recovered: () => {},
     adopted: (): AdoptionOutcome => 'over-already',
     seated: () => {},

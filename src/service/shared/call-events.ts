@@ -24,7 +24,10 @@ export function noteClientLeg(
   flow: Readonly<Way>,
 ): void {
   const request = capturedMessageOf(scan, message, context.top.length);
-  context.journal?.began(entry, recordMethod(scan), callIdOf(scan), {
+  const { journal } = context;
+  // A re-INVITE makes no record where there is one, or may be one that is not read yet: that one has all legs.
+  if (!journal || (scan.toTagStart >= 0 && (journal.reading || journal.has(entry)))) return;
+  journal.began(entry, recordMethod(scan), callIdOf(scan), {
     from: 'client',
     flow: { ...flow },
     request,

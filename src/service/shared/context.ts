@@ -2,7 +2,7 @@
 // of reused readers and writers.
 import type { Clock } from '../../base/clock.ts';
 import type { CallJournal } from '../../calls/records/call-journal.ts';
-import type { CallTable, Sender, Step } from '../../calls/table/call-table.ts';
+import { type CallTable, type Sender, Step } from '../../calls/table/call-table.ts';
 import { lifeIn } from '../../calls/table/dialog-life.ts';
 import type { Egress } from '../../egress/egress.ts';
 import type { RemoteListener, RemoteListeners } from '../../egress/remote-listeners.ts';
@@ -131,11 +131,17 @@ function readSender(context: ServiceContext, scan: Scan): Sender {
   return sender;
 }
 
-/** Notes a forwarded request in the call table. Returns its effect on the call. */
-export function noteRequest(context: ServiceContext, scan: Scan, entry: number): Step {
+/**
+ * Notes in the call table a request that has left, and returns its effect on the call. `owner`: the member that its
+ * dialog names; 0 = none. An unknown dialog begins nothing where its BYE will not come: at a member without a seat, and
+ * where a member with a seat owns it.
+ */
+export function noteRequest(context: ServiceContext, scan: Scan, entry: number, owner = 0): Step {
   const { calls, clock, routing } = context;
   const { method } = scan;
-  if (method === Method.INVITE || method === Method.SUBSCRIBE) readSender(context, scan);
+  const opens = method === Method.INVITE || method === Method.SUBSCRIBE;
+  if (opens && scan.toTagStart >= 0 && isElsewhere(context, owner) && !calls.isDialog(entry)) return Step.none;
+  if (opens || method === Method.BYE) readSender(context, scan);
   else {
     // For other methods the table needs only whether the request is in a dialog, not its sender.
     sender.from = 0;
@@ -143,6 +149,11 @@ export function noteRequest(context: ServiceContext, scan: Scan, entry: number):
     sender.cseq = 0;
   }
   return calls.onRequest(entry, method, sender, clock.now(), routing.tables.epoch);
+}
+
+function isElsewhere({ routing }: ServiceContext, owner: number): boolean {
+  const { self, seats } = routing.tables;
+  return !seats.has(self) || (owner !== 0 && owner !== self && seats.has(owner));
 }
 
 /**

@@ -2,7 +2,7 @@
 // from the rest where the request goes next.
 import { isIpv6 } from '../../base/endpoint.ts';
 import { readWay } from '../../ownership/flow-token.ts';
-import { readToken, Token } from '../../ownership/token.ts';
+import { readToken, Token, TokenKind } from '../../ownership/token.ts';
 import { emptyWay, type Way } from '../../packet/flow.ts';
 import { HeaderName } from '../../sip/header-name.ts';
 import { findHeader, HeaderLine, MAX_VALUES } from '../../sip/headers.ts';
@@ -17,6 +17,8 @@ export class RouteReading {
   /** A removed value contained a flow token; `way` is its flow. */
   hasFlow = false;
   readonly way: Way = emptyWay();
+  /** Member in the first dialog token among the values taken; 0 = none. */
+  owner = 0;
   /**
    * URI offsets of the first value that stays: the next hop; -1 = none is left. Empty range: the value cannot be read.
    */
@@ -97,6 +99,7 @@ export function takeOutwardRoutes(context: ServiceContext, scan: Scan, out: Rout
 
 function take(context: ServiceContext, scan: Scan, taking: Taking, gone: boolean, out: RouteReading): void {
   out.hasFlow = false;
+  out.owner = 0;
   out.nextStart = -1;
   out.nextEnd = -1;
   out.nextIsOurs = false;
@@ -121,6 +124,7 @@ function take(context: ServiceContext, scan: Scan, taking: Taking, gone: boolean
       const next = taking[pass][owner];
       if (next >= 0) {
         if (owner >= Owner.client) readFlowOf(owner, out);
+        if (owner >= Owner.client && out.owner === 0 && token.kind === TokenKind.dialog) out.owner = token.member;
         pass = next as Pass;
         continue;
       }

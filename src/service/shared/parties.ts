@@ -1,7 +1,7 @@
 // Keeps the flows to moved parties (ways.ts) and the call records consistent. A party's new flow and its new target are
 // written into its leg. A call read from its record gets its parties and their flows back. Cold: once per move, once per
 // target refresh, once per call read.
-import type { CallRecord } from '../../calls/records/call-record.ts';
+import type { CallRecord, Leg } from '../../calls/records/call-record.ts';
 import { contactOf, partyTag, readLeg, slice } from '../../calls/records/leg-reader.ts';
 import type { Way } from '../../packet/flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
@@ -62,14 +62,32 @@ export function refreshesTarget({ method }: Scan): boolean {
  * copies of requests are recognised (calls/table/dialog-marks.ts).
  */
 export function rememberParties(context: ServiceContext, entry: number, { legs }: CallRecord): void {
-  const [first] = legs;
-  const asked = first && readLeg(first.request);
-  const answered = first?.answer === undefined ? undefined : readLeg(first.answer);
-  const { slotKey } = context.routing.tables;
-  if (asked) {
-    const opened = tagHash(slotKey, asked.bytes, asked.fromTagStart, asked.fromTagEnd);
-    const other = answered ? tagHash(slotKey, answered.bytes, answered.toTagStart, answered.toTagEnd) : 0;
-    context.calls.setParties(entry, opened, other, asked.cseq);
-  }
+  const parties = readParties(context, legs);
+  if (parties) context.calls.setParties(entry, parties.opened, parties.answered, parties.cseq);
   for (const leg of legs) if (leg.moved) context.ways.moved(Math.abs(entry), partyTag(leg), leg.flow);
+}
+
+/** Returns true when a party of this call has sent a BYE here before its record came. */
+export function hasEnded(context: ServiceContext, entry: number, { legs }: CallRecord): boolean {
+  const parties = readParties(context, legs);
+  if (!parties) return false;
+  const { opened, answered } = parties;
+  return context.calls.hasEnded(entry, opened, answered) || context.calls.hasEnded(-entry, opened, answered);
+}
+
+/** Hashes of the tags of the opening and the answering party (0: not known), and the CSeq number of the first request. */
+interface Parties {
+  readonly opened: number;
+  readonly answered: number;
+  readonly cseq: number;
+}
+
+function readParties({ routing }: Pick<ServiceContext, 'routing'>, [first]: readonly Leg[]): Parties | undefined {
+  const asked = first && readLeg(first.request);
+  if (!asked) return undefined;
+  const { slotKey } = routing.tables;
+  const opened = tagHash(slotKey, asked.bytes, asked.fromTagStart, asked.fromTagEnd);
+  const answer = first.answer === undefined ? undefined : readLeg(first.answer);
+  const answered = answer ? tagHash(slotKey, answer.bytes, answer.toTagStart, answer.toTagEnd) : 0;
+  return { opened, answered, cseq: asked.cseq };
 }

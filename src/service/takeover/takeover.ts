@@ -15,8 +15,8 @@ import { RETRY_AFTER, type StatelessReplies } from '../../egress/stateless-reply
 import type { Packet } from '../../packet/packet.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Succession } from '../service.ts';
-import { entryOf, type ServiceContext } from '../shared/context.ts';
-import { rememberParties } from '../shared/parties.ts';
+import type { ServiceContext } from '../shared/context.ts';
+import { hasEnded, rememberParties } from '../shared/parties.ts';
 import { copyOf, Parked } from './parked-packets.ts';
 import { isOfCaller, RingingCalls, topBranch } from './ringing-calls.ts';
 import { type Reach, Surrogate } from './surrogate.ts';
@@ -63,6 +63,10 @@ export class Takeover implements Succession {
 
   follow(adoption: Adoption): void {
     this.#adoption = adoption;
+  }
+
+  hasEnded(entry: number, record: CallRecord): boolean {
+    return hasEnded(this.#options.context, entry, record);
   }
 
   recovered(entry: number, record: CallRecord): void {
@@ -162,11 +166,15 @@ export class Takeover implements Succession {
       context.calls.forget(rings.entry);
       return;
     }
-    if (method === Method.INVITE || method === Method.SUBSCRIBE) this.#noteOrigin(owner, entryOf(context, key, false));
     if (rings) {
       this.#calls.answered(rings);
       this.#confirm(rings.entry);
     } else if (this.#established.size < MAX_REMEMBERED) this.#established.add(key);
+  }
+
+  /** Notes that a dialog of a dead member has begun in the call table here. */
+  beganFor(owner: number, entry: number): void {
+    this.#noteOrigin(owner, entry);
   }
 
   /** Marks a call that rings by its record as a confirmed dialog. */
@@ -193,7 +201,7 @@ export class Takeover implements Succession {
     const confirmed = record.state === 'confirmed';
     const isDialog = confirmed || this.#established.delete(Math.abs(entry));
     const goesOn = dialogs === 'shared' && (isDialog || (record.method === 'INVITE' && this.#canRing(entry, record)));
-    if (goesOn && this.#hasHungUp(entry, record)) {
+    if (goesOn && (this.#hasHungUp(entry, record) || hasEnded(context, entry, record))) {
       context.journal?.over(entry);
       return 'over-already';
     }

@@ -121,9 +121,11 @@ export class Inward {
     const entry = entryOf(context, packet.callKey, !inDialog);
     const step = noteRequest(context, scan, entry);
     if (inDialog) offerTarget(context, scan, entry);
+    if (step !== Step.began) return;
     // A dialog of a dead member already has a record. The record comes here by adoption, or stays with the member if it
     // returns.
-    if (step === Step.began && !(packet.orphan && inDialog)) noteClientLeg(context, scan, entry, message, back);
+    if (packet.orphan && inDialog) takeover.beganFor(packet.owner, entry);
+    else noteClientLeg(context, scan, entry, message, back);
   }
 
   /**

@@ -36,6 +36,11 @@ export class NextHop {
     this.#forbidden = forbidden;
   }
 
+  /** The member that the dialog of the request names; 0 = nobody. */
+  get owner(): number {
+    return this.#routes.owner;
+  }
+
   /**
    * Removes the farm's values from the request, in `context.edit`, which must have begun on it. `known`: way to the
    * party if the request names none. `lost`: the connection of `known` is gone. Returns how the request continues.

@@ -315,7 +315,7 @@ export class Outward {
     const inDialog = scan.toTagStart >= 0;
     const key = callKey(context, scan);
     const entry = entryOf(context, -key, !inDialog);
-    const step = noteRequest(context, scan, entry);
+    const step = noteRequest(context, scan, entry, this.#hop.owner);
     if (!inDialog) noteServerLeg(context, scan, key, step, message, sentBy, flow);
   }
 

@@ -29,6 +29,14 @@ function relayed({ metrics }: FakeMember): number {
   return sum;
 }
 
+/** Nothing passes between the two, in either direction. */
+function cutLink({ network }: FakeFarm, { address }: FakeMember, other: FakeMember): void {
+  network.reaches = (from, to) => {
+    const pair = [from.address, to.address];
+    return !(pair.includes(address) && pair.includes(other.address));
+  };
+}
+
 describe('a member joins while calls ring', () => {
   test('gives CANCEL and ACK of calls in moved slots a second chance at the old owner', async () => {
     const farm = await start({ members: 3 });
@@ -184,12 +192,42 @@ describe('the view', () => {
 
   test('keeps a member that only one other member cannot reach', async () => {
     const farm = await start({ members: 4 });
-    farm.network.reaches = (from, to) => {
-      const pair = [from.address, to.address];
-      return !(pair.includes('10.0.0.1') && pair.includes('10.0.0.2'));
-    };
+    cutLink(farm, farm.member(1), farm.member(2));
     await farm.pass(8000, 50);
     assert.ok(farm.members.every(({ seats }) => seats === 'fe1 fe2 fe3 fe4'));
+  });
+});
+
+describe('a link between two members is cut while a call rings, and its slot has moved across', () => {
+  test('a CANCEL that cannot reach the call does not hide it once the link is back', async () => {
+    const farm = await start({ members: 3 });
+    const { servers, calls } = await ringing(farm, 60);
+    const newcomer = await farm.add();
+    const stranger = serve(farm, { rings: true })[3]!;
+    for (const old of servers) old.takeOver();
+    const call = calls.find(({ callId }) => farm.ownerOf(callId) === newcomer)!;
+    const its = serverOf(servers, call);
+    const old = farm.members.find(({ server }) => server === its.server)!;
+    farm.choose = () => newcomer;
+    cutLink(farm, newcomer, old);
+    const reached = (): boolean => newcomer.node.api.members().some(({ id, reachable }) => id === old.id && reachable);
+    await farm.until(() => !reached(), 'the newcomer does not reach the old owner');
+    call.cancel();
+    await farm.settle();
+    assert.equal(call.final.get('CANCEL'), 481);
+    assert.equal(stranger.server.requests.length, 1);
+
+    farm.network.reaches = () => true;
+    await farm.until(reached, 'the link is back');
+    const before = its.server.requests.length;
+    call.inviteAgain();
+    await farm.settle();
+    assert.equal(stranger.server.requests.length, 1, 'it does not begin a second time');
+    assert.equal(its.server.requests.length, before + 1);
+    call.final.delete('CANCEL');
+    call.cancel();
+    await farm.settle();
+    assert.deepEqual([call.final.get('CANCEL'), call.status], [200, 487]);
   });
 });
 

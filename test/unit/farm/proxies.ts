@@ -241,7 +241,8 @@ export class Callee {
     if (!this.#known.has(key)) this.seen.push(method);
     this.#known.add(key);
     if (method === 'INVITE' && message.toTag !== '') {
-      this.phone.send(respond(message, 200, { headers: [`Contact: <${this.uri}>`] }));
+      if (this.state === 'over') this.phone.send(respond(message, 481));
+      else this.phone.send(respond(message, 200, { headers: [`Contact: <${this.uri}>`] }));
     } else if (method === 'INVITE') {
       this.invite ??= message;
       if (this.state === 'idle') this.state = 'ringing';

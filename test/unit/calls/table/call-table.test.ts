@@ -202,9 +202,11 @@ describe('other requests and lifetimes', () => {
     assert.equal(calls.size, 0);
   });
 
-  test('make no entry for a stray ACK or response, because the call may be at another member', () => {
+  test('make no entry for a stray ACK, CANCEL or response, because the call may be at another member', () => {
     const calls = table();
     calls.onRequest(CALL, ACK, IN_DIALOG, 0, EPOCH);
+    calls.onRequest(CALL, CANCEL, FIRST, 0, EPOCH);
+    calls.onResponse(CALL, CANCEL, 481, 0, 0);
     calls.onResponse(CALL, INVITE, 200, 0, 0);
     assert.equal(calls.size, 0);
   });
@@ -303,6 +305,67 @@ describe('other requests and lifetimes', () => {
   });
 });
 
+describe('a dialog that is not known here', () => {
+  const [ALICE, BOB, CAROL] = [11, 22, 33];
+  const REINVITE = { from: ALICE, to: BOB, cseq: 6 };
+
+  test('counts from its re-INVITE until its BYE is answered, and copies of both bring nothing back', () => {
+    const calls = table();
+    assert.equal(calls.onRequest(CALL, INVITE, REINVITE, 0, EPOCH), Step.began);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls, calls.oldestCallSeconds(9000)], ['renewing', 1, 9]);
+    calls.onRequest(CALL, BYE, { ...REINVITE, cseq: 7 }, 10, EPOCH);
+    assert.equal(calls.stateOf(CALL), 'ending');
+    assert.equal(calls.onResponse(CALL, BYE, 200, 0, 20), Step.over);
+    assert.equal(calls.onRequest(CALL, INVITE, REINVITE, 30, EPOCH), Step.none);
+    assert.deepEqual([calls.stateOf(CALL), calls.calls], ['ended', 0]);
+  });
+
+  test('is confirmed by the 2xx to its re-INVITE, over by an error, and forgotten after the ringing time', () => {
+    for (const [status, state] of [
+      [200, 'confirmed'],
+      [481, 'ended'],
+      [488, 'failed'],
+    ] as const) {
+      const calls = table();
+      calls.onRequest(CALL, INVITE, REINVITE, 0, EPOCH);
+      calls.onResponse(CALL, INVITE, status, BOB, 10);
+      assert.equal(calls.stateOf(CALL), state);
+    }
+    const calls = table();
+    calls.onRequest(CALL, INVITE, REINVITE, 0, EPOCH);
+    calls.sweep(201_000);
+    assert.equal(calls.size, 0);
+  });
+
+  test('is a call by its record, whatever of it came before', () => {
+    const calls = table();
+    calls.onRequest(1, INVITE, REINVITE, 0, EPOCH);
+    calls.onRequest(2, OPTIONS, IN_DIALOG, 0, EPOCH);
+    for (const key of [1, 2, 3]) calls.restore(key, false, true, 0, 0, EPOCH);
+    assert.deepEqual(
+      [1, 2, 3].map((key) => calls.stateOf(key)),
+      ['confirmed', 'confirmed', 'confirmed'],
+    );
+    calls.sweep(7_000_000);
+    assert.equal(calls.calls, 3);
+  });
+
+  test('has ended with a BYE of either party, and with that of nobody else', () => {
+    const calls = table();
+    calls.onRequest(1, BYE, { from: BOB, to: ALICE, cseq: 1 }, 0, EPOCH);
+    calls.onRequest(2, OPTIONS, IN_DIALOG, 0, EPOCH);
+    calls.onRequest(2, BYE, { from: ALICE, to: BOB, cseq: 7 }, 0, EPOCH);
+    calls.onRequest(3, BYE, { from: CAROL, to: BOB, cseq: 7 }, 0, EPOCH);
+    const early = { from: ALICE, to: 0, cseq: 7 };
+    calls.onRequest(4, BYE, early, 0, EPOCH);
+    const ended = (): boolean[] => [1, 2, 3, 4, 5].map((key) => calls.hasEnded(key, ALICE, BOB));
+    assert.deepEqual([ended(), calls.calls, calls.oldestEpoch()], [[true, true, false, false, false], 0, EPOCH]);
+    assert.equal(calls.onRequest(1, INVITE, REINVITE, 10, EPOCH), Step.none, 'a copy of a re-INVITE is late');
+    calls.sweep(33_000);
+    assert.deepEqual([ended(), calls.size], [[false, false, false, false, false], 0]);
+  });
+});
+
 describe('a drain', () => {
   test('waits for the last call and then 8*T1 for retransmissions', () => {
     const calls = talking();
@@ -378,7 +441,7 @@ test('the table agrees with a plain map on every history', () => {
         const states = [...known.keys()].map((at) => calls.stateOf(at)).filter((state) => state !== undefined);
         const count = (...wanted: readonly string[]): number => states.filter((one) => wanted.includes(one)).length;
         assert.equal(states.length, calls.size);
-        assert.equal(calls.calls, count('inviting', 'confirmed', 'ending'));
+        assert.equal(calls.calls, count('inviting', 'renewing', 'confirmed', 'ending'));
         assert.equal(calls.oldestEpoch() > 0, calls.size > count('failed', 'ended'));
       }
       // This is after the longest life: times from dialogs are rounded up, 5,000 s to 8,192.
