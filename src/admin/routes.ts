@@ -43,7 +43,7 @@ type Join = (answers: readonly unknown[]) => unknown;
  * `own`: by itself. `one`: with the answer of any one worker, because all give the same.
  * A function: as it decides by the query.
  */
-export type Merge = 'own' | 'one' | ((query: AdminRequest['query']) => 'one' | Join);
+type Merge = 'own' | 'one' | ((query: AdminRequest['query']) => 'one' | Join);
 
 export interface AdminRoute {
   readonly method: 'GET' | 'PUT' | 'POST' | 'DELETE';
@@ -135,13 +135,13 @@ const ORDERS: readonly AdminRoute[] = [
     method: 'GET',
     path: '/v1/orders/:id',
     merge: 'one',
-    answer: ({ api }, { params }) => api.orders.status(params['id']!),
+    answer: ({ api }, { params }) => api.orders.status(params.id!),
   },
   {
     method: 'POST',
     path: '/v1/orders/:id',
     merge: 'one',
-    answer: ({ api }, { params, body }) => api.orders.give(params['id']!, orderOf(body)),
+    answer: ({ api }, { params, body }) => api.orders.give(params.id!, orderOf(body)),
   },
   {
     method: 'DELETE',
@@ -149,7 +149,7 @@ const ORDERS: readonly AdminRoute[] = [
     merge: 'one',
     answer: ({ api }, { params, query }) => {
       const kinds = textOf(query, 'order', 64).split(',');
-      if (kinds.every((kind) => isOneOf(kind, ORDER_KINDS))) return api.orders.lift(params['id']!, kinds);
+      if (kinds.every((kind) => isOneOf(kind, ORDER_KINDS))) return api.orders.lift(params.id!, kinds);
       throw new SipfarmError('SF_USAGE', `order must name some of ${ORDER_KINDS.join(',')}`);
     },
   },
@@ -158,8 +158,8 @@ const ORDERS: readonly AdminRoute[] = [
     path: '/v1/members/:id',
     merge: 'one',
     answer: async ({ api }, { params, query }) => {
-      await api.orders.remove(params['id']!, query['force'] === 'true');
-      return { removed: params['id'] };
+      await api.orders.remove(params.id!, query.force === 'true');
+      return { removed: params.id };
     },
   },
 ];

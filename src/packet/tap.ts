@@ -21,7 +21,7 @@ export interface TapDetails {
   readonly dropped: DropReason;
 }
 
-export type TapPoint = keyof TapDetails;
+type TapPoint = keyof TapDetails;
 
 export interface Tap {
   /**

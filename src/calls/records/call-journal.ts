@@ -17,8 +17,6 @@ import { RecordFlush } from './record-flush.ts';
 import { RecordWriter, type WriterOptions } from './record-writer.ts';
 import type { CapturedLeg } from './tracked-call.ts';
 
-export { RECORD_DROPS } from './held-calls.ts';
-
 /** none: no records. dialogs: of confirmed calls only. calls: of those that ring, too. */
 export type RecordsMode = 'none' | 'dialogs' | 'calls';
 

@@ -29,7 +29,7 @@ export interface HeldOptions {
 }
 
 /** Why a record was not written, or not in time: the label `reason` of call_records_dropped_total. */
-export const RECORD_DROPS = ['queue', 'size', 'room'] as const;
+const RECORD_DROPS = ['queue', 'size', 'room'] as const;
 type RecordDrop = (typeof RECORD_DROPS)[number];
 
 /** Limit for the octets of all texts: as many calls as the call table takes. */
