@@ -135,21 +135,21 @@ const ORDERS: readonly AdminRoute[] = [
     method: 'GET',
     path: '/v1/orders/:id',
     merge: 'one',
-    answer: ({ api }, { params }) => api.orders.status(params.id!),
+    answer: ({ api }, { params: { id = '' } }) => api.orders.status(id),
   },
   {
     method: 'POST',
     path: '/v1/orders/:id',
     merge: 'one',
-    answer: ({ api }, { params, body }) => api.orders.give(params.id!, orderOf(body)),
+    answer: ({ api }, { params: { id = '' }, body }) => api.orders.give(id, orderOf(body)),
   },
   {
     method: 'DELETE',
     path: '/v1/orders/:id',
     merge: 'one',
-    answer: ({ api }, { params, query }) => {
+    answer: ({ api }, { params: { id = '' }, query }) => {
       const kinds = textOf(query, 'order', 64).split(',');
-      if (kinds.every((kind) => isOneOf(kind, ORDER_KINDS))) return api.orders.lift(params.id!, kinds);
+      if (kinds.every((kind) => isOneOf(kind, ORDER_KINDS))) return api.orders.lift(id, kinds);
       throw new SipfarmError('SF_USAGE', `order must name some of ${ORDER_KINDS.join(',')}`);
     },
   },
@@ -157,9 +157,9 @@ const ORDERS: readonly AdminRoute[] = [
     method: 'DELETE',
     path: '/v1/members/:id',
     merge: 'one',
-    answer: async ({ api }, { params, query }) => {
-      await api.orders.remove(params.id!, query.force === 'true');
-      return { removed: params.id };
+    answer: async ({ api }, { params: { id = '' }, query: { force } }) => {
+      await api.orders.remove(id, force === 'true');
+      return { removed: id };
     },
   },
 ];
