@@ -191,6 +191,7 @@ if (first !== 'unit') {
 if (!isPart) {
   step('style', 'lint');
   step('types', 'typecheck');
+  step('unused code', 'unused');
 }
 // Each process of tests loads and compiles what the one before has loaded and compiled.
 Object.assign(process.env, { NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'sipfarm-tests') });
