@@ -11,6 +11,9 @@ const { SIPFARM_MODEL_RUNS = '40', SIPFARM_MODEL_AGAIN = '{}' } = process.env;
 const RUNS = Number(SIPFARM_MODEL_RUNS);
 /** Output of fast-check for a failed schedule, in order to run it again: {"seed":1,"path":"0:1"}. */
 const AGAIN: { seed?: number; path?: string } = JSON.parse(SIPFARM_MODEL_AGAIN);
+/** The short run has the same schedules each time, so that a change of the code is judged by itself. A long run draws them. */
+const SHORT_RUNS = 40;
+const SHORT_SEED = 11;
 const MEMBERS = 3;
 const MOST_MEMBERS = 5;
 /** A decision from before the healing takes effect within this time. */
@@ -315,7 +318,12 @@ test('no transaction ever has two owners, whatever members join, leave, hang and
       }
     }),
     // The search for the shortest schedule takes minutes, so only the second run does it.
-    { numRuns: RUNS, endOnFailure: AGAIN.seed === undefined, ...AGAIN },
+    {
+      numRuns: RUNS,
+      endOnFailure: AGAIN.seed === undefined,
+      ...(RUNS <= SHORT_RUNS && { seed: SHORT_SEED }),
+      ...AGAIN,
+    },
   );
   t.diagnostic(`${RUNS} schedules, ${handled} times a server took a transaction`);
   assert.ok(handled > 0);
