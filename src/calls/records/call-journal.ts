@@ -10,6 +10,7 @@
 // write-queue.ts, record-flush.ts (commits), reconcile.ts (reading, repair).
 import type { Way } from '../../packet/flow.ts';
 import { type CallRecord, MAX_CALL_ID, MAX_LEGS, type RecordMethod } from './call-record.ts';
+import { Stored, storedOf } from './durability.ts';
 import { HeldCalls, type HeldOptions } from './held-calls.ts';
 import type { CapturedMessage } from './leg-text.ts';
 import { type OnRecord, Reconciler } from './reconcile.ts';
@@ -30,10 +31,12 @@ export class CallJournal {
   readonly #held: HeldCalls;
   readonly #flush: RecordFlush;
   readonly #reconciler: Reconciler;
+  readonly #mayWrite: () => boolean;
   #mode: RecordsMode;
 
   constructor(options: JournalOptions) {
     this.#mode = options.mode;
+    this.#mayWrite = options.mayWrite;
     const writer = new RecordWriter(options);
     const onTaken = (entry: number): void => {
       writer.outcomes.taken.n++;
@@ -78,6 +81,13 @@ export class CallJournal {
   /** Returns whether there is such a call that is not over. */
   has(entry: number): boolean {
     return this.#held.has(entry);
+  }
+
+  /** Returns whether the first record of the call is still to be written, and may be written now. */
+  unwritten(entry: number): boolean {
+    if (this.#mode !== 'calls' || this.#reconciler.reading || !this.#mayWrite()) return false;
+    const tracked = this.#held.get(entry);
+    return tracked?.open === true && storedOf(tracked.durability) === Stored.nowhere;
   }
 
   /** Returns whether the call can get a leg of this branch. False for a call that has it already. */

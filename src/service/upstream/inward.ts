@@ -1,5 +1,6 @@
 // Forwards requests of clients to the SIP server, and its responses back. A request gets the farm's Via, Record-Route
 // and Path on top. Its response comes to `responseFromServer`, loses that Via and leaves by the flow in it.
+import type { Clock } from '../../base/clock.ts';
 import { isIpv6 } from '../../base/endpoint.ts';
 import { Step } from '../../calls/table/call-table.ts';
 import type { ListenerTraits } from '../../egress/remote-listeners.ts';
@@ -32,14 +33,18 @@ import { Place } from '../shared/place.ts';
 import { LOOP_PARAMETER } from '../shared/top-headers.ts';
 import type { Takeover } from '../takeover/takeover.ts';
 import { markContacts, unmarkContacts } from './contact-flow.ts';
+import { HeldTrying } from './held-trying.ts';
 import { namesPath, type PathRule } from './path.ts';
 
 export interface InwardOptions {
+  readonly clock: Clock;
   readonly context: ServiceContext;
   readonly answers: StatelessReplies;
   readonly takeover: Takeover;
   readonly toServer: (message: Buffer) => void;
   readonly serverUp: () => boolean;
+  /** True while this member must not act as owner. */
+  readonly fenced: () => boolean;
   readonly dialogs: 'own' | 'shared';
   /** Rule for adding a Path to REGISTER requests. */
   readonly path: PathRule;
@@ -55,6 +60,7 @@ export class Inward {
   readonly #mark = Buffer.alloc(LOOP_PARAMETER.length + MARK_OCTETS);
   /** Listeners that share transport and address family with another listener. */
   readonly #twins: ReadonlySet<ListenerTraits>;
+  readonly #trying: HeldTrying;
   readonly #requests: { n: number };
   readonly #responses: { n: number };
 
@@ -63,6 +69,13 @@ export class Inward {
     LOOP_PARAMETER.copy(this.#mark);
     const { listeners } = options.context.transport;
     this.#twins = new Set(listeners.filter((one) => listeners.filter((each) => alike(each, one)).length > 1));
+    const { journal } = options.context;
+    this.#trying = new HeldTrying({
+      clock: options.clock,
+      unwritten: (entry) => journal?.unwritten(entry) === true,
+      // A fenced member is no owner: its 100 would end the repetitions that lead to the owner.
+      send: (way, message) => void (options.fenced() || this.#toClient(way, message)),
+    });
     this.#requests = options.context.handled.cell({ from: 'client', kind: 'request' });
     this.#responses = options.context.handled.cell({ from: 'server', kind: 'response' });
   }
@@ -225,9 +238,14 @@ export class Inward {
       context.drops['bad-response'].n++;
       return;
     }
-    if (!context.egress.send(back, message)) context.drops['flow-lost'].n++;
     const key = callKey(context, scan);
     const entry = entryOf(context, key, false);
+    const isTrying = scan.status === 100 && scan.method === Method.INVITE;
+    // A client repeats only datagrams.
+    if (!(isTrying && back.connection === 0 && this.#trying.hold(entry, back, message))) {
+      if (scan.method === Method.INVITE) this.#trying.forget(entry);
+      this.#toClient(back, message);
+    }
     const step = noteResponse(context, scan, entry);
     if (step === Step.none && acceptedInTable(context, scan, entry)) {
       if (back.target >= 0)
@@ -235,6 +253,16 @@ export class Inward {
       noteTargets(context, scan, entry);
     }
     noteServerResponse(context, scan, entry, step, message);
+  }
+
+  #toClient(way: Readonly<Way>, message: Buffer): void {
+    const { egress, drops } = this.#options.context;
+    if (!egress.send(way, message)) drops['flow-lost'].n++;
+  }
+
+  /** Sends nothing more. */
+  stop(): void {
+    this.#trying.clear();
   }
 }
 

@@ -109,11 +109,13 @@ export class Upstream implements Service {
     });
     this.#takeover = takeover;
     this.#inward = new Inward({
+      clock: options.clock,
       takeover,
       context: this.#context,
       answers: options.answers,
       toServer: (message) => this.#toServer(message),
       serverUp: () => this.#up,
+      fenced: () => options.fence?.up === true,
       dialogs: settings.dialogs,
       path: settings.path,
     });
@@ -222,6 +224,7 @@ export class Upstream implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#health.stop();
+    this.#inward.stop();
     this.#takeover.clear();
     this.#lookups?.cancel();
     await Promise.all([this.#socket?.close(), this.#probeSocket?.close()]);

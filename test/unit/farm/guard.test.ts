@@ -314,7 +314,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the egress of a response': {
     plant: () => plant(Egress.prototype, 'send'),
     trigger: datagram,
-    place: /^server, Inward\.responseFromServer \(service\/upstream\/inward\.ts:/,
+    place: /^server, #toClient \(service\/upstream\/inward\.ts:/,
     leaves: true,
   },
   'the egress at the member that has the connection': {
