@@ -6,7 +6,7 @@ import type { CallTable } from '../calls/table/call-table.ts';
 import { parseClusterSettings } from '../config/live.ts';
 import type { ClusterSettings, Config } from '../config/schema.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
-import type { OrderMap } from '../membership/order.ts';
+import type { OrderKind, OrderMap } from '../membership/order.ts';
 import type { OrderApi } from '../orders/order-status.ts';
 import type { Keyring } from '../ownership/keyring.ts';
 import { earlierOwner, type OwnerTables } from '../ownership/owner-tables.ts';
@@ -141,10 +141,20 @@ export class MemberStatus implements AdminApi {
     return [...new Set(ids)].map((id) => {
       const number = numbers.get(id) ?? null;
       const order = orders().get(id)?.order;
-      const record = records().find((one) => one.id === id);
-      const here = order === 'ban' ? 'banned' : record?.state === 'away' ? 'drained' : 'joining';
-      return { id, number, state: record ? here : 'gone', ...(order && { order }) };
+      const state = this.#absence(
+        records().find((one) => one.id === id),
+        order,
+      );
+      return { id, number, state, ...(order && { order }) };
     });
+  }
+
+  #absence(record: MemberRecord | undefined, order: OrderKind | undefined): AbsentSummary['state'] {
+    if (!record) return 'gone';
+    if (order === 'ban') return 'banned';
+    if (record.state === 'away') return 'drained';
+    const { identity, link } = this.#of;
+    return record.number === identity().number || link.reachable(record.number) ? 'joining' : 'unreachable';
   }
 
   peers(): readonly PeerSummary[] {

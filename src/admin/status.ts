@@ -70,8 +70,11 @@ export interface AbsentSummary {
   readonly id: string;
   /** null when the node does not run. */
   readonly number: number | null;
-  /** gone: no process of that name is in the farm. joining: its seat is on its way. */
-  readonly state: 'banned' | 'drained' | 'joining' | 'gone';
+  /**
+   * gone: no process of that name is in the farm. joining: it will get a seat. unreachable: it has lost its seat, and
+   * its lease has not ended yet.
+   */
+  readonly state: 'banned' | 'drained' | 'joining' | 'unreachable' | 'gone';
   readonly order?: OrderKind;
 }
 

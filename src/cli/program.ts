@@ -334,7 +334,8 @@ export async function runProgram(argv: readonly string[], deps: ProgramDeps): Pr
 function report(error: unknown, deps: ProgramDeps): 0 | 1 | 2 {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
-    deps.err(`SF_USAGE: ${printable(error.message.replace(/^error: /, ''))}; see sipfarm --help`);
+    const message = error.message.replace(/^error: /, '').replaceAll('\n', ' ');
+    deps.err(`SF_USAGE: ${printable(message)}; see sipfarm --help`);
     return 2;
   }
   if (error instanceof SipfarmError) {

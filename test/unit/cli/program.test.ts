@@ -76,6 +76,7 @@ test('wrong usage gives SF_USAGE with exit code 2', async () => {
   for (const argv of [
     [],
     ['nonsense'],
+    ['memers'],
     ['owner'],
     ['check', '--wrong'],
     ['members', 'extra'],

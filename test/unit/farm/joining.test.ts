@@ -147,3 +147,16 @@ describe('a joining member waits for the first answer of its SIP server', () => 
     assert.deepEqual(weights, [100, 100, 0]);
   });
 });
+
+test('a member that was killed is unreachable until its lease ends, and then no longer listed', async () => {
+  const farm = await start({ members: 3 });
+  await farm.kill(farm.member(2));
+  const absent = (): string[] =>
+    farm
+      .member(1)
+      .node.api.absent()
+      .map(({ id, state }) => `${id} ${state}`);
+  await farm.until(() => absent().length > 0, 'its seat is gone', 3000);
+  assert.deepEqual(absent(), ['fe2 unreachable']);
+  await farm.until(() => absent().length === 0, 'its lease has ended', 10_000);
+});
