@@ -122,6 +122,7 @@ describe('after a join', () => {
   test('under another number all calls are written there', async () => {
     await three();
     rig.self.number = SELF + 1;
+    rig.memory.apply([{ key: `calls/${SELF + 1}/mark`, value: { v: 1 } }]);
     await reconciler.regain(report);
     await rig.clock.pass(1000);
     assert.deepEqual([rig.keys(), found, rig.taken], [['dialog 1', 'dialog 2', 'pending 3'], [], []]);
@@ -168,7 +169,7 @@ describe('the reading', () => {
       done = true;
     });
     await rig.clock.pass(90);
-    assert.equal(done, false);
+    assert.deepEqual([done, reconciler.reading], [false, true]);
     await rig.clock.pass(20);
     assert.deepEqual([done, rig.taken, rig.held.size], [true, [], 1]);
   });
@@ -193,13 +194,25 @@ describe('the reading', () => {
     assert.deepEqual([rig.taken, found.sort(), reconciler.reading], [[1], ['confirmed 2', 'trying 3'], false]);
   });
 
+  test('has no result when the seat is lost meanwhile, and nothing is written before the next one', async () => {
+    await three();
+    const reading = reconciler.regain(() => assert.fail('it is out of date'));
+    reconciler.openOwnership();
+    forget(recordKey(SELF, 'confirmed', 1));
+    await reading;
+    assert.deepEqual([reconciler.reading, rig.taken], [true, []]);
+    await reconciler.regain(report);
+    assert.deepEqual([rig.taken, found.sort()], [[1], ['confirmed 2', 'trying 3']]);
+  });
+
   test('has no effect after the end', async () => {
     await three();
     reconciler.close();
+    assert.equal(rig.clock.timers, 0);
     forget(recordKey(SELF, 'confirmed', 1));
     await reconciler.regain(report);
     reconciler.fallBehind();
-    assert.deepEqual([found, rig.taken, reconciler.reading], [[], [], false]);
+    assert.deepEqual([found, rig.taken, reconciler.reading, rig.clock.timers], [[], [], false, 0]);
   });
 });
 
@@ -311,6 +324,13 @@ describe('calls with outdated records', () => {
     reconciler.fallBehind();
     rig.clock.advance(1000);
     assert.equal(waiting(), CALLS);
+  });
+
+  test('are not those whose records are up to date', async () => {
+    await three();
+    reconciler.fallBehind();
+    rig.clock.advance(100);
+    assert.equal(waiting(), 0);
   });
 
   test('need no walk when none is held', () => {
