@@ -113,7 +113,7 @@ describe('a dead worker', () => {
     for (const pause of [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
       last().say({ kind: 'started' });
       last().end('SIGSEGV');
-      const before = children.length;
+      const before: number = children.length;
       clock.advance(pause - 1);
       assert.equal(children.length, before, `${pause} ms are not over`);
       clock.advance(1);
