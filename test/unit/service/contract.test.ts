@@ -1,7 +1,10 @@
-// The contract of a service, for every kind of `service.kind`: calls through sprayed members work, are counted, and end.
+// The contract of a service (src/service/service.ts), for every kind of `service.kind`: calls through sprayed members
+// work, are counted, and end.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
+import { emptyWay } from '../../../src/packet/flow.ts';
 import type { SERVICES } from '../../../src/service/kinds/kinds.ts';
+import type { Service } from '../../../src/service/service.ts';
 import type { FakeFarm, FarmOptions, TcpPhone, UdpPhone } from '../../fake/farm.ts';
 import { request } from '../../fake/sip.ts';
 import { Call, serve, start, stopFarms } from '../farm/calls.ts';
@@ -103,8 +106,9 @@ for (const [kind, farmOf] of Object.entries(KINDS))
     test('survives records, settings, closed flows and lost requests that mean nothing to it', async () => {
       const farm = await farmOf();
       const member = farm.member(1);
-      const { service } = member.node;
+      const service: Service = member.node.service;
       service.flowClosed(7);
+      service.returned(Buffer.from('no SIP'), emptyWay());
       service.setRecords([]);
       service.apply(member.config);
       service.succession.seated(9);
@@ -116,9 +120,26 @@ for (const [kind, farmOf] of Object.entries(KINDS))
       assert.equal(call.status, 200);
     });
 
-    test('names its kind, and whether it serves', async () => {
+    test('names its kind, whether it serves, and how many calls it has answered itself', async () => {
       const farm = await farmOf();
-      const { status } = farm.member(1).node.service;
-      assert.deepEqual([status.kind, status.up, status.trouble], [kind, true, undefined]);
+      const phone = await udpPhone(farm);
+      const calls = Array.from({ length: 3 }, () => new Call(farm, phone));
+      for (const call of calls) call.invite();
+      await farm.settle();
+      const all = farm.live.map(({ node }) => node.service.status);
+      for (const { kind: named, up, trouble } of all) assert.deepEqual([named, up, trouble], [kind, true, undefined]);
+      const answered = all.reduce((sum, status) => sum + status.answered, 0);
+      assert.equal(answered, kind === 'answer' ? calls.length : 0);
+    });
+
+    test('resolves its first verdict without delay once it serves', async () => {
+      const farm = await farmOf();
+      const service: Service = farm.member(1).node.service;
+      let resolved = false;
+      void service.firstVerdict(60_000).then(() => {
+        resolved = true;
+      });
+      await farm.settle();
+      assert.equal(resolved, true);
     });
   });
