@@ -209,6 +209,7 @@ function buildWaysIn(
     },
   });
   routing.heldSince = (member) => link.heldSince(member);
+  routing.newer = () => link.newer();
   return { limits, transport, remoteListeners, refusedPeers, link };
 }
 

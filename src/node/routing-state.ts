@@ -16,6 +16,7 @@ export class RoutingState implements LookupState {
   identity: MemberLife = { number: 0, incarnation: 0 };
   tables: OwnerTables = aloneTables(0, 0, NO_SEED);
   heldSince: (member: number) => number = () => 0;
+  newer: () => number = () => 0;
   readonly #calls: CallTable;
   readonly #clock: Clock;
   readonly #outsideFarm: boolean;

@@ -20,6 +20,11 @@ import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
  * (RFC 5393 guards against the same danger.) Six hops reach the slot's owner, four earlier owners, and the owner again.
  */
 export const HOP_LIMIT = 6;
+/**
+ * Up to this number of hops a packet is passed to a member with a newer view. The three hops left go there, to one
+ * earlier owner, and back. Members of an older build return it at once; the limit then ends it here.
+ */
+const PASSED_HOPS = HOP_LIMIT - 3;
 
 /** Positions of a forged token: the label `place` of sipfarm_forged_tokens_total. */
 const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
@@ -38,6 +43,8 @@ export interface LookupState {
    * A peer without a report may hold calls of any epoch: 1.
    */
   heldSince(member: number): number;
+  /** Returns a reachable member with a newer view than this member's, as its frames show; 0 = none is known. */
+  newer(): number;
 }
 
 /** More than the attended transfers of one member within any ringing time. */
@@ -199,25 +206,35 @@ export class OwnerLookup {
     const { tables } = this.#routing;
     const owner = tables.slots[slot]!;
     if (packet.hops >= HOP_LIMIT || (tables.outsideFarm && packet.hops === 0)) return LOCAL;
-    const offered = packet.secondChance === SecondChance.offered;
-    // By this member's view the sender owns the slot; by the sender's newer view this member does. The newer view
-    // counts. Otherwise a member that cannot read the store would relay the packet back each time.
-    const home = owner === tables.self || owner === 0 || (!offered && owner === packet.newerFrom);
-    const before = home || offered ? this.#mayStillHold(slot, packet) : 0;
+    const { secondChance, newerFrom } = packet;
+    const offered = secondChance === SecondChance.offered;
+    const untried = secondChance === SecondChance.none;
+    // By the sender's newer view this member owns the slot. The newer view counts.
+    const home = owner === tables.self || owner === 0 || (!offered && newerFrom !== 0);
+    // An older view lacks the latest owners of the slot. A member with the newer view offers the packet to them.
+    const newer = home && untried && packet.hops <= PASSED_HOPS ? newerFrom || this.#routing.newer() : 0;
+    if (newer !== 0) return relayTo(newer);
+    const forOwner = untried && owner === packet.olderFrom;
+    const before = home || offered || forOwner ? this.#mayStillHold(slot, packet) : 0;
     if (before !== 0) {
       packet.secondChance = SecondChance.offered;
       return relayTo(before);
     }
+    // The sender has offered it by its newer view, so the slot's owner of the older view here does not get it.
+    if (offered && newerFrom !== 0) {
+      packet.secondChance = SecondChance.returned;
+      return relayTo(newerFrom);
+    }
     // Members without a seat would each begin the same call. Where no member owns the slot, they do not own it either.
     if (home) return owner !== 0 || tables.seats.has(tables.self) ? LOCAL : NOBODY;
     // The last member that the packet was offered to returns it with a mark, so that it is not offered again.
-    if (offered) packet.secondChance = SecondChance.returned;
+    if (offered || forOwner) packet.secondChance = SecondChance.returned;
     return relayTo(owner);
   }
 
   /**
-   * Returns the next earlier owner of the slot to offer the packet to; 0 = none. Called at the slot's owner, and at
-   * each member that the packet was offered to. Skips members whose oldest call is younger than that generation.
+   * Returns the next earlier owner of the slot to offer the packet to; 0 = none. Called at the slot's owner, or for it
+   * at a member with a newer view, and at each member that the packet was offered to. Skips members whose oldest call is younger than that generation.
    * Returns 0 when two hops are no longer left.
    */
   #mayStillHold(slot: number, packet: Packet): number {

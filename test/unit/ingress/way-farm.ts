@@ -204,6 +204,10 @@ export class WayMember implements LookupState {
     return this.told.get(member) ?? 0;
   }
 
+  newer(): number {
+    return this.link.newer();
+  }
+
   /** Counted verdicts, such as `local`, `relay`, `reply 400`, `drop no-via`; without those that are zero. */
   get verdicts(): Record<string, number> {
     return counted(this.#verdicts, ({ verdict, reason }) => (reason === '' ? verdict : `${verdict} ${reason}`));

@@ -85,6 +85,8 @@ export class Member implements LookupState {
   readonly held = new Set<number>();
   /** Reported oldest epoch of calls by peer; peers without an entry have no calls. */
   readonly told = new Map<number, number>();
+  /** A reachable member with a newer view; 0 = none. */
+  ahead = 0;
   readonly #forged = new CellFamily({ name: 'forged_tokens_total', help: '', labels: ['place'] });
   readonly #lookup: OwnerLookup;
 
@@ -99,6 +101,10 @@ export class Member implements LookupState {
 
   heldSince(member: number): number {
     return this.told.get(member) ?? 0;
+  }
+
+  newer(): number {
+    return this.ahead;
   }
 
   /** Decides on a complete, valid message. */
