@@ -200,6 +200,10 @@ export class WayMember implements LookupState {
     return this.held.has(callKey);
   }
 
+  regained(): boolean {
+    return false;
+  }
+
   heldSince(member: number): number {
     return this.told.get(member) ?? 0;
   }

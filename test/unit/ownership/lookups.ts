@@ -83,6 +83,8 @@ export class Member implements LookupState {
   tables: OwnerTables;
   /** Keys of its calls. */
   readonly held = new Set<number>();
+  /** Keys of those of its calls that it has from their records only. */
+  readonly read = new Set<number>();
   /** Reported oldest epoch of calls by peer; peers without an entry have no calls. */
   readonly told = new Map<number, number>();
   /** A reachable member with a newer view; 0 = none. */
@@ -97,6 +99,10 @@ export class Member implements LookupState {
 
   holds(callKey: number): boolean {
     return this.held.has(callKey);
+  }
+
+  regained(callKey: number): boolean {
+    return this.read.has(callKey);
   }
 
   heldSince(member: number): number {

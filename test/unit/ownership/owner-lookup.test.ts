@@ -554,6 +554,85 @@ describe('the second chance', () => {
   });
 });
 
+describe('a call that a member has read from its record', () => {
+  const { none, offered, returned } = SecondChance;
+  /** Member 3 has its seat again. Member 1 or 2 may have taken its calls meanwhile, and reports calls of that time. */
+  function back(owner: number, between: number): { member: Member; invite: Buffer } {
+    const all = [seat(1), seat(2), seat(3)];
+    const rest = [seat(1), seat(2)];
+    const after = owner === 3 ? all : rest.map((each) => (each.number === owner ? each : { ...each, weight: 0 }));
+    const view = viewOf(all, rest, owner === 3 ? all : [...after, seat(3, { weight: 0 })]);
+    const member = new Member(buildOwnerTables(view, 3, 2));
+    const callId = callIdOf(member.tables, owner, between);
+    for (const number of [1, 2]) member.told.set(number, 1);
+    for (const keys of [member.held, member.read]) keys.add(keyOf(member.tables, callId));
+    return { member, invite: request('INVITE', { 'Call-ID': callId }) };
+  }
+  const mine = () => back(3, 1);
+  const others = () => back(1, 2);
+  const cases: readonly (readonly [string, () => ReturnType<typeof back>, Partial<Packet>, Verdict, number])[] = [
+    ['is offered to the owners meanwhile when the slot is its own', mine, {}, relayTo(1), offered],
+    ['is offered to them also when another member has relayed it', mine, { hops: 1 }, relayTo(1), offered],
+    ['is its own when they have returned it', mine, { hops: 2, secondChance: returned }, LOCAL, returned],
+    ['is its own when a member with another view offers it', mine, { hops: 1, secondChance: offered }, LOCAL, offered],
+    ['goes to the owner of its slot first', others, {}, relayTo(1), none],
+    ['is its own when that owner offers it', others, { hops: 1, secondChance: offered }, LOCAL, offered],
+    ['is its own when a member relays it for another reason than its slot', others, { hops: 1 }, LOCAL, none],
+    [
+      'is its own when the owner of its slot relays it by an older view',
+      others,
+      { hops: 1, olderFrom: 1 },
+      LOCAL,
+      none,
+    ],
+    [
+      'goes to that owner when another member relays it by an older view',
+      others,
+      { hops: 1, olderFrom: 2 },
+      relayTo(1),
+      none,
+    ],
+    ['goes back to a member that relays it by a newer view', others, { hops: 1, newerFrom: 2 }, relayTo(2), none],
+  ];
+  for (const [what, make, change, expected, chance] of cases)
+    test(what, () => {
+      const { member, invite } = make();
+      const { verdict, packet } = member.decide(invite, change);
+      assert.deepEqual([verdict, packet.secondChance], [expected, chance]);
+    });
+
+  test('is its own at once when the owners meanwhile have no call of that time', () => {
+    const { member, invite } = mine();
+    for (const number of [1, 2]) member.told.set(number, 3);
+    assert.equal(member.verdict(invite), LOCAL);
+  });
+
+  test('is its own at once where no member owns the slot, because none would return it', () => {
+    const idle = [1, 2, 3].map((number) => seat(number, { weight: 0 }));
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)], idle), 3, 2));
+    for (const number of [1, 2]) member.told.set(number, 1);
+    for (const keys of [member.held, member.read]) keys.add(keyOf(member.tables, CALL));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL })), LOCAL);
+  });
+
+  test('is its own at once outside the farm, however it came', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 3, 2, true));
+    for (const keys of [member.held, member.read]) keys.add(keyOf(member.tables, CALL));
+    const ways: readonly Partial<Packet>[] = [{}, { hops: 1 }, { hops: 1, newerFrom: 1 }, { hops: 1, olderFrom: 2 }];
+    for (const change of ways) assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL }), change), LOCAL);
+  });
+
+  test('belongs to others while the member has no seat, as all its calls do', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 3, 2));
+    const callId = callIdOf(member.tables, 1);
+    for (const side of [1, -1]) member.held.add(side * keyOf(member.tables, callId));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId })), relayTo(1));
+    assert.equal(member.verdict(request('BYE', { 'Call-ID': callId, ...toTag('their-own') })), relayTo(1));
+    const named = { 'Call-ID': callIdOf(member.tables, 2), Replaces: `${callId};to-tag=1` };
+    assert.equal(member.verdict(request('INVITE', named), { hops: 1 }), relayTo(1));
+  });
+});
+
 describe('while another member has a newer view', () => {
   const [older, newer] = [[seat(1)], [seat(1), seat(2), seat(3)]].map((_, i, steps) =>
     viewOf(...steps.slice(0, i + 1)),
