@@ -1,10 +1,10 @@
 // A process of its own for what an owned call costs in memory: a member without sockets takes INVITEs of different Call-IDs, and with records
 // their answers. `node --expose-gc calls.ts {"calls":N,"records":0|1|2}`: 0 = none, 1 = of calls with one leg, 2 = of a proxy's. Writes one line of JSON.
-import { type Clock, systemClock } from '../src/base/clock.ts';
+import type { Clock } from '../src/base/clock.ts';
 import { ServerAnswers } from './answers.ts';
 import { invite } from './messages.ts';
 import { phoneCall } from './phones.ts';
-import { CLIENT, FRONT, type SocketlessMember, socketlessMember } from './socketless.ts';
+import { CLIENT, FRONT, memberClock, type SocketlessMember, socketlessMember } from './socketless.ts';
 
 export interface CallsOptions {
   readonly calls: number;
@@ -25,7 +25,7 @@ export interface CallsResult {
 const { calls, records } = JSON.parse(process.argv[2] ?? '{}') as CallsOptions;
 
 /** Records are written at once, not 20 ms later: so many calls would take minutes. */
-const hastyClock: Clock = { ...systemClock, after: (ms, run) => systemClock.after(ms <= 20 ? 0 : ms, run) };
+const hastyClock: Clock = { ...memberClock, after: (ms, run) => memberClock.after(ms <= 20 ? 0 : ms, run) };
 
 /** As sockets would: the event loop turns, and what is due gets done. */
 function turn(): Promise<void> {

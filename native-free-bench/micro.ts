@@ -29,7 +29,7 @@ const WARM_UP = 10_000;
 /** Operations of one measurement at most: what `prepare` makes is kept in memory. */
 const MOST = 200_000;
 
-/** As sockets would: the event loop turns, and what is due gets done. A member that is kept from it for long takes itself for one that stood still. */
+/** As sockets would: the event loop turns, and what is due gets done. */
 const turn = (): Promise<void> => wait(1);
 /** Operations between two turns. */
 const STRETCH = 2000;
@@ -77,8 +77,6 @@ async function profile(row: MicroRow): Promise<void> {
   await session.post('Profiler.enable');
   await session.post('Profiler.setSamplingInterval', { interval: 200 });
   await session.post('Profiler.start');
-  // It stops everything for a while: a member thinks of it what it must, and is asked again when it is over that.
-  await wait(1000);
   for (const end = performance.now() + options.ms; performance.now() < end; ) {
     await turn();
     row.prepare?.(STRETCH);
