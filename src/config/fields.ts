@@ -59,5 +59,5 @@ export const hostUrl = z
   .url({ protocol: /^https?$/, error: 'is not a URL; write http://10.0.0.31:2379 or https://...' })
   .refine(
     (url) => !url.includes('@'),
-    'holds a user or password, and URLs are shown; use store.user and store.password',
+    'contains a user or password, but URLs appear in logs; use store.user and store.password',
   );

@@ -204,7 +204,7 @@ function warningsOf(config: Config): string[] {
   for (const { name, bind, transport, answer } of config.listeners) {
     if (bind.port === 0) warnings.push(`listener ${name} binds ${formatEndpoint(bind)}: the system picks a free port`);
     if (isReliable(transport) && answer === 'direct' && config.balancer.mode !== 'dsr')
-      warnings.push(`listener ${name} is tcp: answer direct means nothing there`);
+      warnings.push(`listener ${name} is tcp: answer direct has no effect there`);
   }
   if (config.relay.mode === 'transparent' && config.role === 'member' && transparentPorts(config).length === 0)
     warnings.push(
@@ -214,7 +214,7 @@ function warningsOf(config: Config): string[] {
     warnings.push('balancer.trusted holds a network /0: anybody may claim any source address by a PROXY header');
   if (config.balancer.mode === 'nat' && config.balancer.probes.length === 0)
     warnings.push(
-      'balancer.mode is nat and balancer.probes is empty: health requests of the balancer are not known as such',
+      'balancer.mode is nat and balancer.probes is empty: health requests of the balancer cannot be recognized',
     );
   return warnings;
 }
@@ -250,7 +250,7 @@ export function parseConfig(file: string, text: string, environment: Environment
   const name = checked.data.member ?? options.hostName ?? hostname();
   if (!/^[A-Za-z0-9._-]{1,64}$/.test(name))
     own.push(
-      problem('SF_CONFIG_INVALID', places, ['member'], 'is not set and the host name cannot stand for it; set member'),
+      problem('SF_CONFIG_INVALID', places, ['member'], 'is not set and the host name is not valid for it; set member'),
     );
   else if (checked.data.workers > 1 && name.length > LONGEST_OF_WORKERS)
     own.push(
@@ -291,7 +291,7 @@ export function readConfigText(path: string, options: LoadOptions = {}): string 
     throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} cannot be read (${reason}); name another file with -c`);
   }
   if (text.length <= MAX_FILE_CHARACTERS) return text;
-  throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} is larger than 1 MiB: no configuration of sipfarm`);
+  throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} is larger than 1 MiB, so it is no configuration of sipfarm`);
 }
 
 /** Reads and checks the file at `path`. Throws SF_CONFIG_UNREADABLE, or ConfigError with every problem found. */

@@ -142,7 +142,7 @@ export function complaints(schema: z.ZodType, value: unknown, error: z.ZodError)
         return issue.keys.map((key) => {
           const known = knownNames(schema, value, path);
           const meant = nearest(key, known);
-          const fix = meant ? `did you mean ${meant}?` : `known here: ${known.join(', ')}`;
+          const fix = meant ? `did you mean ${meant}?` : `valid here: ${known.join(', ')}`;
           return { path: [...path, key], message: `is not a known field; ${fix}`, onKey: true };
         });
       case 'invalid_type':

@@ -333,7 +333,7 @@ const shape = z.strictObject({
     .describe('Handling of a packet by its owner.'),
   resolver: resolver.prefault({}).describe('How names are looked up.'),
   limits: limits.prefault({}).describe('Bounds for the resources that clients can use.'),
-  ownership: ownership.prefault({}).describe('How long a call is stored.'),
+  ownership: ownership.prefault({}).describe('Times and records of calls.'),
   drain: drain.prefault({}).describe('How a member stops.'),
   admin: adminSchema.prefault({}).describe('The admin HTTP server: health, metrics, status, orders.'),
   log: log.prefault({}).describe('Log lines, JSON on the standard output.'),
@@ -437,21 +437,21 @@ function checkListeners(config: Parsed, complain: Complain): void {
       else if (!advertise)
         complain(
           [...at, 'bind'],
-          'is a wildcard and advertise is not set: clients could not be told an address; set advertise, or bind to one address',
+          'is a wildcard and advertise is not set: clients would receive no address; set advertise, or bind to one address',
         );
     }
     if (proxyProtocol !== 'off' && !trusting)
       complain(
         [...at, 'proxyProtocol'],
-        `is ${proxyProtocol} and balancer.trusted names nobody, so no header would be believed; name the proxies in balancer.trusted`,
+        `is ${proxyProtocol} and balancer.trusted is empty, so every header would be refused; list the proxies in balancer.trusted`,
       );
     if (proxyProtocol !== 'off' && !isReliable(transport) && answer === 'direct')
       complain(
         [...at, 'answer'],
-        'is direct: with proxyProtocol only the member a datagram came to knows the way back through the proxy; write ingress, or leave it out',
+        'is direct: with proxyProtocol only the member that received the datagram can answer through the proxy; write ingress, or leave it out',
       );
     if (advertise && isWildcard(advertise.host))
-      complain([...at, 'advertise'], 'is a wildcard; write the address clients reach');
+      complain([...at, 'advertise'], 'is a wildcard; write the address that clients use');
     if (advertise && !advertisedBy(transport, advertise))
       complain(
         [...at, 'advertise'],
@@ -468,11 +468,11 @@ function checkAddresses(config: Parsed, complain: Complain): void {
   const { relay: link } = config;
   const own = endpointsOf(config.service);
   if (isWildcard(link.bind.address))
-    complain(['relay', 'bind'], 'is a wildcard: the peers are told this address; write one address of this host');
+    complain(['relay', 'bind'], 'is a wildcard: the peers receive this address; write one address of this host');
   if (own.bind && isWildcard(own.bind.address) && !own.advertise)
     complain(['service', 'bind'], 'is a wildcard and service.advertise is not set; set it, or bind to one address');
   if (own.advertise && isWildcard(own.advertise.address))
-    complain(['service', 'advertise'], 'is a wildcard; write the address the SIP server reaches');
+    complain(['service', 'advertise'], 'is a wildcard; write the address that the SIP server uses');
   if (own.bind && same(link.bind, own.bind))
     complain(['service', 'bind'], 'is also relay.bind; give each its own port');
   const target = own.server && { address: own.server.host, port: own.server.port };
@@ -521,7 +521,7 @@ function checkSections(config: Pick<Parsed, 'limits' | 'ownership'>, complain: C
 /** Returns the role in force, and the reason when it was chosen for `auto`. */
 function roleOf({ role, store, listeners }: Parsed): { readonly role: Role; readonly because: string } {
   if (role !== 'auto') return { role, because: '' };
-  if (store.kind === 'memory') return { role: 'disabled', because: 'store.kind is memory: there is no farm around' };
+  if (store.kind === 'memory') return { role: 'disabled', because: 'store.kind is memory: there are no other members' };
   if (listeners.length === 0) return { role: 'relay', because: 'there are no listeners, and the store is shared' };
   return { role: 'member', because: 'there are listeners, and the store is shared' };
 }
@@ -530,7 +530,7 @@ function checkRole(config: Parsed, complain: Complain): void {
   const { role, because } = roleOf(config);
   const chosen = because === '' ? `role is ${role}` : `role auto becomes ${role} (${because})`;
   if (config.listeners.length === 0 && role !== 'relay')
-    complain(['listeners'], `is empty, and ${chosen}: nothing could come in; add a listener, or set role: relay`);
+    complain(['listeners'], `is empty, and ${chosen}: no packet could arrive; add a listener, or set role: relay`);
   if (role === 'relay' && config.store.kind === 'memory')
     complain(['role'], 'is relay, and store.kind is memory: there are no members to send through; use etcd');
 }

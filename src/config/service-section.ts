@@ -28,7 +28,7 @@ const server = z.string().transform((text, context): ServerAddress => {
   const value = parseServer(text);
   if (value) return value;
   const message = /transport=/i.test(text)
-    ? 'takes no parameters: the SIP server is spoken to by UDP; write sip:127.0.0.1:5070'
+    ? 'takes no parameters: the SIP server is reached by UDP; write sip:127.0.0.1:5070'
     : 'is not a SIP URI of host and port; write sip:127.0.0.1:5070 or sip:server.example.org';
   context.addIssue({ code: 'custom', message });
   return z.NEVER;
@@ -87,7 +87,7 @@ export const upstreamService = z.strictObject({
     .describe(
       'Detection of a NAT in front of a client, which is then reached by its flow: `detect` a source that differs from Via or Contact, or a private Contact with a public source; `rport` only a Via with rport that differs from the source; `never` no detection.',
     ),
-  health: health.prefault({}).describe("How the server's life is watched."),
+  health: health.prefault({}).describe('Health check of the SIP server.'),
 });
 
 export const answerService = z.strictObject({

@@ -154,7 +154,7 @@ export class Demo {
         '',
         `    sipp ${ADDRESS}:${this.#port} -sn uac -m 100`,
         '',
-        `Ask a member: npx sipfarm members --admin ${admin ? formatEndpoint(admin) : ''}   Stop: Ctrl-C`,
+        `Status: npx sipfarm members --admin ${admin ? formatEndpoint(admin) : ''}   Stop: Ctrl-C`,
         '',
       ].join('\n'),
     );

@@ -188,7 +188,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     batchDatagrams: counter(
       registry,
       'batch_datagrams_total',
-      'Datagrams of these calls, up to 64 each; the first of a wake-up is received singly and not counted. Divided by batch_calls_total: the mean size of a batch, which rises with the load.',
+      'Datagrams of these calls, up to 64 each; the first of each poll is received singly and not counted. Divided by batch_calls_total: the mean size of a batch, which rises with the load.',
       ['direction'],
     ),
     proxyHeaders: counter(

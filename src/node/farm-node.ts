@@ -175,7 +175,10 @@ export class FarmNode {
     // A member that has given its calls up needs no seat to end. With one, the others would send it packets of calls that it does not hold.
     if (membership.state !== 'away') {
       await membership.setState('draining').catch((error: unknown) => {
-        log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
+        log.warn(
+          { err: error },
+          'the store does not accept the state of this member; the others detect its end by its lease',
+        );
       });
     }
     const { deadlineSeconds } = this.#settings.now.drain;
@@ -220,7 +223,7 @@ export class FarmNode {
   /** Answers a question to the admin server, without HTTP. Rejects when there is none. */
   async ask(question: Question): Promise<Answer> {
     const { admin } = this.#parts;
-    if (!admin) throw new SipfarmError('SF_INTERNAL', 'there is no admin server to ask');
+    if (!admin) throw new SipfarmError('SF_INTERNAL', 'there is no admin server');
     return admin.answer(question);
   }
 
@@ -281,7 +284,7 @@ export class FarmNode {
     service.succession.clear();
     this.#options.log.warn(
       { calls: lost },
-      'this member has lost its seat in the view; its calls belong to others now',
+      'this member has lost its seat in the view; other members own its calls now',
     );
   }
 

@@ -77,10 +77,7 @@ export class Fence {
       this.#until = Number.NEGATIVE_INFINITY;
       this.#wokeAt = now;
       this.#seatLost = false;
-      log.warn(
-        { stoodStillMs: Math.round(stood) },
-        'this process stood still: fenced until it knows that it has its seat',
-      );
+      log.warn({ stoodStillMs: Math.round(stood) }, 'this process stood still: fenced until it has proof of its seat');
       void this.#ask(now);
     }
     if (this.#wokeAt === undefined) this.#until = now + STOOD_STILL_MS;
@@ -106,8 +103,8 @@ export class Fence {
     void this.#ask(wokeAt);
     if (now - wokeAt < STORE_MS) return;
     const said = this.#options.witnesses(wokeAt);
-    if (said === 'seated') this.#lift('the store is silent; the other members know no newer view');
-    else if (said === 'too few' && now - wokeAt >= NOBODY_MS) this.#lift('nobody answers; the last view counts');
+    if (said === 'seated') this.#lift('the store does not answer; the other members have no newer view');
+    else if (said === 'too few' && now - wokeAt >= NOBODY_MS) this.#lift('no member answers; the last view counts');
   }
 
   #lift(because: string): void {

@@ -70,7 +70,7 @@ export class Settings {
       try {
         this.#cluster = parseClusterSettings(value);
       } catch (error) {
-        log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last good ones stay');
+        log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last valid ones stay');
         return;
       }
       const next = effective(this.#own, this.#cluster);

@@ -284,7 +284,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     const [atOthers, atMember] = await Promise.all([faults(1), faults(3), callsFail([3])]);
     assert.deepEqual(atOthers, ['DR_KEY_MISMATCH m3']);
     assert.deepEqual(atMember, ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']);
-    told(found, /^# (bring the same keys to every member)/);
+    told(found, /^# (copy the same keys to every member)/);
     changes.clear();
     reload();
     assert.equal((await type(3, found)).trim(), 'systemctl reload sipfarm');

@@ -149,7 +149,7 @@ test('a listener that advertises a name is at the VIP of the others or at the gi
   const at = { transport: 'udp', port: 5066, targetPort: 5060 };
   const found = plan(farm((own) => [tcp(`${own}:5060`)]));
   assert.deepEqual([found.plan.vip, found.plan.services], [VIP, [at, { ...at, transport: 'tcp', port: 5060 }]]);
-  assert.throws(() => plan(farm(() => [])), refused(/VIP is not known: give it with --vip/));
+  assert.throws(() => plan(farm(() => [])), refused(/VIP is unknown: give it with --vip/));
   const given = plan(
     farm(() => []),
     { vip: VIP },
@@ -222,7 +222,7 @@ test('a given MAC address replaces that of the neighbour table', () => {
 });
 
 test('a name that no member can have is kept out of the file', () => {
-  assert.throws(() => plan([member(1, { id: 'fe1"; drop' })]), refused(/name that no member can have/));
+  assert.throws(() => plan([member(1, { id: 'fe1"; drop' })]), refused(/name of a member is not valid/));
 });
 
 test('the neighbour table is read from the output of ip, and only addresses are accepted', () => {

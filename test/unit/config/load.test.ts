@@ -39,13 +39,13 @@ const CASES: readonly Case[] = [
     title: 'an unknown field without a similar one',
     from: 'mode: dsr',
     to: 'mode: dsr, xyzzy: 1',
-    told: [INVALID, '7:24', 'balancer.xyzzy', /known here: mode, probes/],
+    told: [INVALID, '7:24', 'balancer.xyzzy', /valid here: mode, probes/],
   },
   {
     title: 'a field of the etcd store in a memory store',
     from: 'kind: etcd',
     to: 'kind: memory',
-    told: [INVALID, '3:24', 'store.hosts', /known here: kind, leaseSeconds/],
+    told: [INVALID, '3:24', 'store.hosts', /valid here: kind, leaseSeconds/],
   },
   {
     title: 'a missing section',
@@ -210,19 +210,19 @@ const CASES: readonly Case[] = [
     title: 'PROXY headers without a trusted proxy',
     from: 'name: edge-tcp',
     to: 'name: edge-tcp, proxyProtocol: require',
-    told: [INVALID, '6:38', 'listeners[1].proxyProtocol', /name the proxies in balancer\.trusted/],
+    told: [INVALID, '6:38', 'listeners[1].proxyProtocol', /list the proxies in balancer\.trusted/],
   },
   {
     title: 'PROXY headers where balancer.trusted only excludes',
     from: 'transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }',
     to: 'transport: tcp, bind: 198.51.100.1:5060, proxyProtocol: accept }\nbalancer: { trusted: ["!10.0.0.1"] }',
-    told: [INVALID, '6:79', 'listeners[1].proxyProtocol', /names nobody/],
+    told: [INVALID, '6:79', 'listeners[1].proxyProtocol', /trusted is empty/],
   },
   {
     title: 'direct answers to clients behind a proxy',
     from: `${UDP} name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }`,
     to: 'bind: 198.51.100.1:5060, proxyProtocol: require, answer: direct }\nbalancer: { trusted: [10.0.0.1] }',
-    told: [INVALID, '5:92', 'listeners[0].answer', /only the member a datagram came to.*write ingress/],
+    told: [INVALID, '5:92', 'listeners[0].answer', /only the member that received the datagram.*write ingress/],
   },
   {
     title: 'a trusted proxy that is no network',
@@ -454,7 +454,7 @@ describe('role auto', () => {
 
   for (const role of ['member', 'disabled'])
     test(`a ${role} without listeners is refused`, () =>
-      assert.match(problemsOf(`${without}role: ${role}\n`)[0]?.message ?? '', /nothing could come in/));
+      assert.match(problemsOf(`${without}role: ${role}\n`)[0]?.message ?? '', /no packet could arrive/));
   test('is refused when it becomes disabled without listeners', () =>
     assert.match(
       problemsOf(`${without.replace(ETCD, 'kind: memory')}role: auto\n`)[0]?.message ?? '',

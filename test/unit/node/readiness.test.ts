@@ -51,6 +51,6 @@ describe('readiness', () => {
 
   test('is lost while the member does not know whether it has its seat', () => {
     assert.match(reasons({ stoodStill: true }).join(), /stood still/);
-    assert.match(reasons({ fenced: true }).join(), /have taken its seat/);
+    assert.match(reasons({ fenced: true }).join(), /have removed its seat/);
   });
 });
