@@ -83,10 +83,10 @@ export class OrderCommands {
 
   async #give(id: string, request: OrderRequest): Promise<OrderStatus> {
     const given = (await this.#client.post(`/v1/orders/${encodeURIComponent(id)}`, request)) as OrderStatus;
-    if (!given.othersTakeCalls)
-      this.#deps.err(
-        `warning: no other member takes new calls now${request.order === 'ban' ? '' : `; ${printable(id)} goes on taking them until another does`}`,
-      );
+    if (!given.othersTakeCalls) {
+      const until = request.order === 'ban' ? '' : `; ${printable(id)} takes them until another member does`;
+      this.#deps.err(`warning: no other member takes new calls now${until}`);
+    }
     if (!given.alive)
       this.#deps.err(`warning: ${printable(id)} is not in the farm now; the order applies when it joins`);
     return given;
@@ -150,13 +150,13 @@ function endOf(id: string, given: OrderStatus, before: OrderStatus, now: OrderSt
     return { words: `another order has ended the drain of ${id}: ${order?.order ?? 'resume'}`, drained: false };
   if (!alive && !before.alive) return { words: `${id} is not in the farm: it has no calls`, drained: true };
   const reported = progress ?? before.progress;
-  if (!alive && !reported) return { words: `${id} has left the farm before it reported its calls`, drained: false };
+  if (!alive && !reported) return { words: `${id} left the farm before it reported its calls`, drained: false };
   const left = reported?.calls ?? 0;
   if (!alive) return { words: `${id} has left the farm, with ${callsOf(left)}`, drained: left === 0 };
   if (progress?.state === 'drained') return { words: `${id} has drained: no calls are left`, drained: true };
   if (progress?.state === 'draining' && progress.leftSeconds === 0)
     return {
-      words: `${id} has reached its deadline, and keeps ${callsOf(left)}: no other member takes any`,
+      words: `${id} has reached its deadline and keeps ${callsOf(left)}: no other member takes calls`,
       drained: false,
     };
   if (progress?.state !== 'handed-over') return undefined;
@@ -168,8 +168,8 @@ function callsOf(count: number): string {
 }
 
 /**
- * Shows the progress of a drain. A terminal gets one overwritten line, other outputs a line per change. With --json it is
- * one line of JSON per poll.
+ * Shows the progress of a drain. A terminal gets one overwritten line, other outputs a line per change. With --json the
+ * output is one line of JSON per poll.
  */
 class DrainScreen {
   readonly #id: string;
@@ -215,7 +215,7 @@ class DrainScreen {
 function deadline(text: string): number {
   const seconds = parseDuration(text);
   if (seconds !== undefined && seconds <= MAX_DEADLINE_SECONDS) return seconds;
-  throw new InvalidArgumentError('it must be a time up to a day, like 90s, 10m or 1h30m');
+  throw new InvalidArgumentError('a time up to a day is required, like 90s, 10m or 1h30m');
 }
 
 /**

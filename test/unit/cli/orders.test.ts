@@ -146,7 +146,7 @@ describe('drain', () => {
     const kept = await run(['drain', 'fe1'], [told(api, { calls: 3, leftSeconds: 0 })]);
     assert.deepEqual(
       [kept.code, kept.out.at(-1)],
-      [1, 'fe1 has reached its deadline, and keeps 3 calls: no other member takes any'],
+      [1, 'fe1 has reached its deadline and keeps 3 calls: no other member takes calls'],
     );
   });
 
@@ -191,7 +191,7 @@ describe('drain', () => {
     assert.equal(empty.code, 0);
     api.status = { ...api.status, alive: true, progress: null };
     const unheard = await run(['drain', 'fe1'], [now(api, { alive: false })]);
-    assert.deepEqual([unheard.code, unheard.out.at(-1)], [1, 'fe1 has left the farm before it reported its calls']);
+    assert.deepEqual([unheard.code, unheard.out.at(-1)], [1, 'fe1 left the farm before it reported its calls']);
     api.status = { ...api.status, alive: true };
     const since = '2026-02-02T00:00:00.000Z';
     const other = await run(
@@ -210,7 +210,7 @@ describe('drain', () => {
     const { api, run } = await operator(t);
     api.status = { ...api.status, othersTakeCalls: false };
     const { err } = await run(['drain', 'fe1', '--no-wait']);
-    assert.deepEqual(err, ['warning: no other member takes new calls now; fe1 goes on taking them until another does']);
+    assert.deepEqual(err, ['warning: no other member takes new calls now; fe1 takes them until another member does']);
     const banned = await run(['ban', 'fe1']);
     assert.deepEqual(banned.err, ['warning: no other member takes new calls now']);
   });
