@@ -1,5 +1,6 @@
 // `sipfarm demo`: a farm in one process on loopback. An embedded stateless balancer gives every packet to another
-// member. The owner of a call answers it. The terminal shows how many packets each member received, relayed and handled.
+// member. The owner of a call answers it. The terminal shows how many packets each member received, relayed and
+// handled.
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { formatEndpoint } from '../base/endpoint.ts';

@@ -34,7 +34,7 @@ export class Settings {
     return this.#now;
   }
 
-  /** Of the member's own file. */
+  /** The settings of the member's own file. */
   get own(): Config {
     return this.#own;
   }

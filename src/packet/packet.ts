@@ -128,8 +128,8 @@ export class Packet {
   }
 
   /**
-   * Sets source, destination, ingress member, hops and second chance from the head of a frame. `listener`: index of this
-   * member's listener of that code, or -1. `newerFrom`: the sender of the frame if it used a newer view, else 0.
+   * Sets source, destination, ingress member, hops and second chance from the head of a frame. `listener`: index of
+   * this member's listener of that code, or -1. `newerFrom`: the sender of the frame if it used a newer view, else 0.
    */
   cameRelayed(frame: RelayedHead, listener: number, newerFrom: number): this {
     this.cameFrom(frame.address, frame.port, frame.connection, false);

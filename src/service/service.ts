@@ -1,4 +1,5 @@
-// The interface of a service: the part of a member that handles the SIP messages this member owns. The node has one, chosen by `service.kind`.
+// The interface of a service: the part of a member that handles the SIP messages this member owns. `service.kind`
+// selects it.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
@@ -51,11 +52,14 @@ export interface ServiceStatus {
 export interface Service {
   readonly status: ServiceStatus;
   readonly succession: Succession;
-  /** Takes one message that this member owns, as it came from outside or from a peer. Both arguments are reused after the call. Never throws, never awaits. */
+  /**
+   * Takes one message that this member owns, from outside or from a peer. Both arguments are reused after the call.
+   * Never throws, never awaits.
+   */
   handle(packet: Packet, scan: Scan): void;
   /**
-   * Takes back a request that this member has sent by way of another, because `lost`, the connection there, is gone. The service owns `message`;
-   * `lost` is reused after the call. Never throws, never awaits.
+   * Takes back a request that this member has sent through another member, because `lost`, the connection there, is
+   * gone. The service owns `message`; `lost` is reused after the call. Never throws, never awaits.
    */
   returned(message: Buffer, lost: Readonly<Way>): void;
   /** A client's connection at this member is closed. Never throws, never awaits. */
@@ -66,7 +70,7 @@ export interface Service {
   setRecords(records: readonly MemberRecord[]): void;
   /** Opens its ports. Rejects with SF_BIND_FAILED. */
   start(): Promise<void>;
-  /** Resolves when it is certain whether requests can be served, after `ms` at the latest. To be called after `start`. */
+  /** Resolves when it is certain whether requests can be served, after `ms` at the latest. Call it after `start`. */
   firstVerdict(ms: number): Promise<void>;
   /** This member takes no new calls from now on; those that run go on. */
   drain(): void;

@@ -1,6 +1,6 @@
 // Frequent costly mistakes, made on purpose: calls fail, `sipfarm doctor` names the mistake, its advice is followed
-// literally, it finds nothing more, and the same calls succeed. A run of the doctor takes some two seconds, mostly waits:
-// it runs at the same time as the calls wherever neither can change the result of the other.
+// literally, it finds nothing more, and the same calls succeed. A run of the doctor takes some two seconds, mostly
+// waits. It runs at the same time as the calls where neither can change the result of the other.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';

@@ -1,5 +1,6 @@
-// The service `answer`: a small user agent server (RFC 3261 8.2, 13.3) that answers every call, holds it, and ends it. It stands in for a SIP
-// server in demos and tests. It has no media: its SDP takes audio and sends none. Its calls die with their member.
+// The service `answer`: a small user agent server (RFC 3261 8.2, 13.3) that answers every call, holds it, and ends it.
+// It replaces a SIP server in demos and tests. It has no media: its SDP accepts audio and sends none. Its calls end
+// with their member.
 import { formatPlace } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { AdoptionOutcome } from '../../calls/adoption/adoption.ts';

@@ -116,10 +116,7 @@ test('check shows the advertised addresses and the names of the farm', async (t)
   - { name: edge-tls, transport: tcp, bind: 10.0.0.11:5061, advertise: sip.example.com;transport=tls }
 names: [SIP.example.com, "198.51.100.9:5080"]`;
   const { out } = await run(['check', '-c', file(t, FILE.replace(/ \[\{ name: edge,.*/, listeners))]);
-  assert.match(
-    out,
-    /^listener +edge: udp 10\.0\.0\.11:5060, advertised as sip\.example\.com:5060, answers ingress$/m,
-  );
+  assert.match(out, /^listener +edge: udp 10\.0\.0\.11:5060, advertised as sip\.example\.com:5060, answers ingress$/m);
   assert.match(out, /edge-tls: tcp 10\.0\.0\.11:5061, advertised as sip\.example\.com:5061;transport=tls$/m);
   assert.match(out, /^names +sip\.example\.com, 198\.51\.100\.9:5080$/m);
 });
@@ -286,8 +283,5 @@ test('the owner of a call is printed with its record, if there is one', async (t
   assert.match(found, /^recorded by +fe2 \(number 2\), incarnation 3, epoch 7$/m);
   assert.match((await run(['owner', 'two', '--admin', address])).out, /^record +none$/m);
   api.storeDown = true;
-  assert.match(
-    (await run(['owner', 'one', '--admin', address])).out,
-    /^record +unknown: the store does not answer$/m,
-  );
+  assert.match((await run(['owner', 'one', '--admin', address])).out, /^record +unknown: the store does not answer$/m);
 });

@@ -1,5 +1,5 @@
-// Dialogs whose messages come while nobody knows them: their member has just lost its seat or got it back, or reads its records yet. Nobody
-// counts such a call when it is over, or a drain would wait for it.
+// Dialogs whose messages arrive while no member holds them: their member has just lost its seat or got it back, or
+// still reads its records. No member may count such a call after its end, or a drain would wait for it.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { GRACE_MS } from '../../../src/calls/adoption/adoption.ts';
@@ -34,7 +34,7 @@ async function talking(): Promise<Scene> {
   return { farm, callee, call, owner };
 }
 
-/** Has the server send the last re-INVITE that it has sent once more, as it does whose answer went past it (RFC 3261 17.1.1.2). */
+/** Lets the server repeat its last re-INVITE, as after an answer that did not reach it (RFC 3261 17.1.1.2). */
 function repeats(server: FakeServer): () => void {
   let last = '';
   const send = server.send.bind(server);
@@ -64,7 +64,7 @@ async function hangUp({ farm, call, callee }: Scene): Promise<void> {
   assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
 }
 
-/** What the member reads of its records comes with the function that is returned. */
+/** Holds the reads of the member's records until the returned function is called. */
 function holdRecords(store: MemoryStore, number: number): () => void {
   const gate = Promise.withResolvers<void>();
   const page = store.page.bind(store);

@@ -8,7 +8,7 @@ import { type Call, invited, serve, start, stopFarms } from './calls.ts';
 
 afterEach(stopFarms);
 
-/** Gives an order through `asked`; null lifts every order. */
+/** Gives an order through the member `asked`; null lifts every order. */
 async function order(
   farm: FakeFarm,
   asked: FakeMember,

@@ -1,4 +1,4 @@
-// The contract of a service, for every kind of `service.kind`: whichever serves the farm, calls through sprayed members work, are counted, and end.
+// The contract of every `service.kind`: calls through sprayed members work, are counted, and end.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import type { SERVICES } from '../../../src/service/kinds/kinds.ts';
