@@ -12,7 +12,8 @@ import { type CpuProfile, ownTimes } from './profile.ts';
 import type { ScaleOptions, ScaleResult } from './scale.ts';
 import { compare, figure, type Row, showFigure, table } from './statistics.ts';
 
-const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds N] [--json FILE] [--baseline FILE] [--profile ROW]
+const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds N] [--json FILE] [--baseline FILE]
+                 [--profile ROW]
 
   --quick           fewer and shorter rounds: under a minute
   --scale           farms of 3 to 1,000 simulated members instead
@@ -74,7 +75,9 @@ function byGroup(rows: readonly Row[]): Row[] {
 
 function show({ machine, rows, notes }: Run, baseline: Run | undefined): string {
   const { cpu, cores, memoryGB, kernel, node, date, commit, pinned } = machine;
-  const about = `${date}, commit ${commit}: ${cpu}, ${cores} cores, ${memoryGB} GB, ${kernel}, Node ${node}${pinned ? ', bound to cores' : ''}`;
+  const about =
+    `${date}, commit ${commit}: ${cpu}, ${cores} cores, ${memoryGB} GB, ${kernel}, Node ` +
+    `${node}${pinned ? ', bound to cores' : ''}`;
   const compared = baseline && compare(rows, baseline.rows);
   const head = ['', 'unit', 'median (least-most)', ...(compared ? ['now / then', ''] : [])];
   const body: string[][] = [];

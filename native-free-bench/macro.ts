@@ -186,7 +186,8 @@ function rowsOf(samples: Samples, rows: readonly MacroRow[], columns: readonly C
       const busy = figure(list.map((one) => one.busy)).median;
       if (busy < SATURATED)
         notes.push(
-          `${row}, ${COLUMNS[column]}: only ${Math.round(busy * 100)} % of its core; the rate is a lower bound, the processor time counts`,
+          `${row}, ${COLUMNS[column]}: only ${Math.round(busy * 100)} % of its core; the rate is a lower bound, ` +
+            'the processor time counts',
         );
       const lost = figure(list.map((one) => one.lost)).median;
       if (lost > 0.001) notes.push(`${row}, ${COLUMNS[column]}: ${(lost * 100).toFixed(1)} % lost`);

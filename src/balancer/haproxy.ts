@@ -67,10 +67,11 @@ defaults
   log global
   option tcplog
   timeout connect 3s
-  # Above the keep-alive interval of the clients (RFC 5626: about 120 s), so that flows do not die here; the member closes idle ones.
+  # Above the keep-alive interval of the clients (RFC 5626: about 120 s), so that flows survive here.
+  # The member closes idle ones.
   timeout client 15m
   timeout server 15m
-  # A draining member without calls is gone after four seconds: the checks below notice before.
+  # A draining member without calls is gone after four seconds. The checks below detect the drain earlier.
   timeout check 1s
 ${sections.join('')}`;
 }

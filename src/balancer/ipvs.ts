@@ -69,7 +69,7 @@ virtual_server ${vip} ${service.port} {
   lvs_method DR
 ${
   !isReliable(service.transport)
-    ? `  # One-packet scheduling: no session entry. No persistence_timeout and no persistence_engine sip: they bind clients.
+    ? `  # One-packet scheduling. No session entry, no persistence_timeout, no persistence_engine sip: they bind clients.
   ops
 `
     : ''

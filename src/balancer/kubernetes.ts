@@ -27,7 +27,8 @@ export function renderService(plan: BalancerPlan): string {
   conditions: { ready: true }
 `,
   );
-  return `# The farm ${farm} behind one Service. Members are pods with hostNetwork, one per node, or hosts outside the cluster.
+  return `# The farm ${farm} behind one Service.
+# Members are pods with hostNetwork, one per node, or hosts outside the cluster.
 # On the members: balancer.mode nat, answer ingress, advertise ${vip}.
 apiVersion: v1
 kind: Service

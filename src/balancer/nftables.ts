@@ -90,7 +90,7 @@ table ${ip} ${table} {
     type filter hook prerouting priority raw; policy accept;
 ${
   four
-    ? `    # Only the first fragment has ports. A hash of the identification brings all fragments of a datagram to one member.
+    ? `    # Only the first fragment has ports. A hash of the identification brings all fragments to one member.
     ip daddr $vip ip protocol udp ip frag-off & 0x3fff != 0 notrack ip daddr set jhash ip saddr . ip id mod ${datagrams.modulus} seed 0x5eed ${datagrams.map} counter accept
 `
     : ''
@@ -139,7 +139,8 @@ export function renderNftablesDsr(plan: BalancerPlan): string {
   const missing =
     unknown.length === 0
       ? ''
-      : `# NOT READY: replace each MAC-OF-... by the MAC address of ${unknown.join(', ')}.\n# nft refuses this file until then.\n`;
+      : `# NOT READY: replace each MAC-OF-... by the MAC address of ${unknown.join(', ')}.\n` +
+        '# nft refuses this file until then.\n';
   const way = services.map(({ transport, port }) => {
     const spread = !isReliable(transport)
       ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
@@ -164,7 +165,7 @@ table netdev ${table} {
     type filter hook ingress device $in priority 0; policy accept;
 ${
   ip === 'ip'
-    ? `    # Only the first fragment has ports. A hash of the identification brings all fragments of a datagram to one member.
+    ? `    # Only the first fragment has ports. A hash of the identification brings all fragments to one member.
     ip daddr $vip ip protocol udp ip frag-off & 0x3fff != 0 ${forward} jhash ip saddr . ip id mod ${datagrams.modulus} seed 0x5eed ${datagrams.map} counter fwd to $out
 `
     : ''

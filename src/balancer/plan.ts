@@ -140,7 +140,8 @@ function candidates(members: readonly MemberSummary[], endsTls: boolean, warning
   }
   if (secured.size > 0)
     warnings.push(
-      `TLS ${[...secured].join(', ')} is left out: for this kind the command writes no configuration that ends TLS (docs/operations.md, "TLS ended at the balancer")`,
+      `TLS ${[...secured].join(', ')} is left out: for this kind the command writes no configuration that ends TLS ` +
+        '(docs/operations.md, "TLS ended at the balancer")',
     );
   if (taken.length === 0) refuse('no member takes packets: none is active with a weight above 0 and a listener');
   return taken;
@@ -204,7 +205,9 @@ function servicesOf(farm: readonly Candidate[], vip: string, port: number | unde
       const other = found.get(place);
       if (other && other.targetPort !== service.targetPort)
         refuse(
-          `${place} of the VIP is port ${other.targetPort} of one listener and port ${service.targetPort} of another (at ${member.id}): a balancer without sessions needs one; pick with --port, or make the listeners alike`,
+          `${place} of the VIP is port ${other.targetPort} of one listener and port ${service.targetPort} of ` +
+            `another (at ${member.id}): a balancer without sessions needs one; pick with --port, or make the ` +
+            'listeners alike',
         );
       found.set(place, service);
       mine.add(place);
@@ -253,7 +256,8 @@ function misplaced(farm: readonly Candidate[], vip: string, directReturn: boolea
   const ids = wrong.map(({ member }) => member.id).join(', ');
   return directReturn
     ? [
-        `no listener of ${ids} is bound to ${vip}: with direct server return packets arrive for the VIP (balancer.mode: dsr)`,
+        `no listener of ${ids} is bound to ${vip}: with direct server return packets arrive for the VIP ` +
+          '(balancer.mode: dsr)',
       ]
     : [`no listener of ${ids} is bound to an own address, but this balancer sends there (balancer.mode: nat)`];
 }
@@ -275,7 +279,8 @@ export function planBalancer(farm: string, members: readonly MemberSummary[], op
   const changed = services.find(({ port, targetPort }) => port !== targetPort);
   if (options.directReturn && changed)
     refuse(
-      `direct server return changes no port, but ${changed.transport} ${changed.port} of the VIP is port ${changed.targetPort} of the members`,
+      `direct server return changes no port, but ${changed.transport} ${changed.port} of the VIP is port ` +
+        `${changed.targetPort} of the members`,
     );
   const check = options.check === undefined ? findCheck(all, vip) : options.check;
   const device = options.device ?? 'eth0';

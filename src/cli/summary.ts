@@ -27,7 +27,7 @@ function showWorkers(config: Config): string {
 
 function showService(service: ServiceConfig): string {
   if (service.kind !== 'upstream')
-    return `${service.kind}, ${service.holdSeconds === 0 ? 'callers hang up' : `hangs up after ${service.holdSeconds} s`}`;
+    return `${service.kind}, ${service.holdSeconds ? `hangs up after ${service.holdSeconds} s` : 'callers hang up'}`;
   const { kind, server, bind, advertise, dialogs } = service;
   const target = formatEndpoint({ address: server.host, port: server.port });
   return `${kind} ${target} from ${place(bind, formatEndpoint(advertise))}, dialogs ${dialogs}`;
@@ -43,7 +43,8 @@ export function summarizeConfig(config: Config): string {
     ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
     ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
       'listener',
-      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}${!isReliable(transport) ? `, answers ${answer}` : ''}`,
+      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}` +
+        (isReliable(transport) ? '' : `, answers ${answer}`),
     ]),
     ...(names.length > 0 ? [['names', names.map(formatHostPort).join(', ')] as [string, string]] : []),
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],

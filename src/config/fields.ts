@@ -41,7 +41,8 @@ export const advertised = z.string().transform((text, context): AdvertisedText =
   context.addIssue({
     code: 'custom',
     message:
-      'is not a host with a port and a transport; write 198.51.100.1:5060, [2001:db8::1]:5060, sip.example.com or sip.example.com:5061;transport=tls',
+      'is not a host with a port and a transport; write 198.51.100.1:5060, [2001:db8::1]:5060, sip.example.com or ' +
+      'sip.example.com:5061;transport=tls',
   });
   return z.NEVER;
 });

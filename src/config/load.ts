@@ -139,7 +139,9 @@ function parseYaml(file: string, text: string): { document: Document; places: Pl
         code: 'SF_CONFIG_SYNTAX',
         ...places.at(error.pos[0]),
         field: '',
-        message: `${error.message.split('\n')[0]?.replace(/: ".*$/, '')}; check the indentation, and put text with : { [ # in quotes`,
+        message:
+          `${error.message.split('\n')[0]?.replace(/: ".*$/, '')}; ` +
+          'check the indentation, and put text with : { [ # in quotes',
       })),
     );
   return { document, places };
@@ -158,7 +160,8 @@ function readKeyFile(path: string, read: (path: string) => string): Secret[] | s
   try {
     text = read(path);
   } catch (error) {
-    return `cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown reason'}); check the path and its permissions`;
+    const reason = (error as NodeJS.ErrnoException).code ?? 'unknown reason';
+    return `cannot be read (${reason}); check the path and its permissions`;
   }
   return text
     .split('\n')
@@ -208,7 +211,8 @@ function warningsOf(config: Config): string[] {
   }
   if (config.relay.mode === 'transparent' && config.role === 'member' && transparentPorts(config).length === 0)
     warnings.push(
-      'relay.mode is transparent, and no UDP listener of the address family of relay.bind has answer direct: all packets go in frames',
+      'relay.mode is transparent, and no UDP listener of the address family of relay.bind has answer direct: all ' +
+        'packets go in frames',
     );
   if (config.balancer.trusted.some((text) => /^[^!].*\/0$/.test(text.trim())))
     warnings.push('balancer.trusted holds a network /0: anybody may claim any source address by a PROXY header');

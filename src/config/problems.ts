@@ -106,7 +106,8 @@ function valueAt(value: unknown, path: FieldPath): unknown {
 function chooseFrom(values: readonly unknown[], found: unknown): string {
   const words = values.map(String);
   const meant = typeof found === 'string' ? nearest(found, words) : undefined;
-  return `must be ${words.slice(0, -1).join(', ')}${words.length > 1 ? ' or ' : ''}${words.at(-1)}${meant ? `; did you mean ${meant}?` : ''}`;
+  const allowed = `${words.slice(0, -1).join(', ')}${words.length > 1 ? ' or ' : ''}${words.at(-1)}`;
+  return `must be ${allowed}${meant ? `; did you mean ${meant}?` : ''}`;
 }
 
 function wrongType(expected: string, found: unknown): string {

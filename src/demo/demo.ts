@@ -150,7 +150,8 @@ export class Demo {
     const admin = this.#members[0]?.node.adminAt;
     write(
       [
-        `A farm of ${members} ${members === 1 ? 'member' : 'members'} behind a stateless balancer at ${ADDRESS}:${this.#port}, UDP and TCP.`,
+        `A farm of ${members} ${members === 1 ? 'member' : 'members'} behind a stateless balancer at ` +
+          `${ADDRESS}:${this.#port}, UDP and TCP.`,
         'Every packet goes to another member than the one before. Make calls through it:',
         '',
         `    sipp ${ADDRESS}:${this.#port} -sn uac -m 100`,

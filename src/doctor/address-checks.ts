@@ -35,7 +35,9 @@ function checkVip(vip: string, facts: HostFacts): Finding[] {
     addresses.filter(({ address }) => address === vip).map((found) => ({ name, inner, prefix: found.prefix })),
   );
   if (places.length === 0) {
-    const reason = `${vip} is on no interface of this host. With balancer.mode dsr packets arrive addressed to it. It must be on lo, with the mask of one address.`;
+    const reason =
+      `${vip} is on no interface of this host. With balancer.mode dsr packets arrive addressed to it. It must be on ` +
+      'lo, with the mask of one address.';
     const keep = '# to keep it over a boot: docs/install.md, "The VIP"';
     return [finding('DR_VIP_MISSING', 'fault', vip, reason, [keep], [{ kind: 'address', address: vip, prefix }])];
   }
@@ -46,11 +48,15 @@ function checkVip(vip: string, facts: HostFacts): Finding[] {
       '# and the same in the network configuration of this host: docs/install.md, "The VIP"',
     ];
     if (!place.inner) {
-      const reason = `${vip} is on ${place.name}. This host answers ARP requests of neighbours for it, so traffic bypasses the balancer.`;
+      const reason =
+        `${vip} is on ${place.name}. This host answers ARP requests of neighbours for it, so traffic bypasses the ` +
+        'balancer.';
       return [finding('DR_VIP_NOT_ON_LO', 'fault', vip, reason, move)];
     }
     if (place.prefix === prefix) return [];
-    const reason = `With ${vip}/${place.prefix} on ${place.name} this host treats the whole network as its own. It cannot reach neighbours there, perhaps not even router and balancer.`;
+    const reason =
+      `With ${vip}/${place.prefix} on ${place.name} this host treats the whole network as its own. It cannot reach ` +
+      'neighbours there, perhaps not even router and balancer.';
     return [finding('DR_VIP_MASK', 'fault', vip, reason, move)];
   });
 }
@@ -93,7 +99,8 @@ function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
       // 3 still answers for addresses of global scope, and an alias on lo has one.
       [1, 2, 8],
       '1',
-      'arp_ignore is not 1 there (the larger of all and the interface counts). This host answers ARP requests for the VIP. A host that receives the answer sends all packets here, past the balancer.',
+      'arp_ignore is not 1 there (the larger of all and the interface counts). This host answers ARP requests for ' +
+        'the VIP. A host that receives the answer sends all packets here, past the balancer.',
     ),
     ...checkArp(
       facts,
@@ -101,7 +108,9 @@ function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
       'arp_announce',
       [2],
       '2',
-      'arp_announce is not 2 there (the larger of all and the interface counts). Before the first answer from the VIP the kernel sends an ARP request to the router with the VIP as sender. The router then sends all packets here, past the balancer.',
+      'arp_announce is not 2 there (the larger of all and the interface counts). Before the first answer from the ' +
+        'VIP the kernel sends an ARP request to the router with the VIP as sender. The router then sends all packets ' +
+        'here, past the balancer.',
     ),
     ...checkPersisted(facts, { arp_ignore: ['1', '2', '8'], arp_announce: ['2'] }),
   ];
@@ -122,7 +131,8 @@ function checkPersisted(facts: HostFacts, good: Readonly<Record<string, readonly
   if (fading.length === 0) return [];
   const settings = fading.map(
     ({ path, now, kept }) =>
-      `${sysctlName(path)} is ${now} as required, but ${kept === undefined ? 'no file in /etc/sysctl.d sets it' : `the files in /etc/sysctl.d make it ${kept}`}`,
+      `${sysctlName(path)} is ${now} as required, but ` +
+      `${kept === undefined ? 'no file in /etc/sysctl.d sets it' : `the files in /etc/sysctl.d make it ${kept}`}`,
   );
   const reason = `${settings.join('; ')}. After the next boot this host answers ARP requests for the VIP.`;
   const about = fading.map(({ path }) => sysctlName(path)).join(', ');
@@ -155,7 +165,9 @@ function checkWildcards(config: Config, facts: HostFacts): Finding[] {
     .filter(({ bind, advertise }) => isWildcard(bind.address) && aliases.has(advertise.host))
     .map((listener) => {
       const vip = formatPlace(listener.advertise);
-      const reason = `It is bound to all addresses while the VIP ${vip} is an alias here. Its UDP answers leave from the address of the route, not from the VIP, and clients drop them.`;
+      const reason =
+        `It is bound to all addresses while the VIP ${vip} is an alias here. Its UDP answers leave from the address ` +
+        'of the route, not from the VIP, and clients drop them.';
       const mend = [
         `# in ${facts.file}, listener ${listener.name}: bind: "${vip}"`,
         `# in ${facts.file}: balancer: { mode: dsr }`,
@@ -171,9 +183,12 @@ function checkAdvertise(config: Config, facts: HostFacts): Finding[] {
   return config.listeners
     .filter(({ bind, advertise }) => formatEndpoint(bind) === formatPlace(advertise) && !aliases.has(bind.address))
     .map((listener) => {
-      const reason = `With balancer.mode nat clients use the balancer's address, but Via and Record-Route will show ${formatEndpoint(listener.bind)}.`;
+      const reason =
+        "With balancer.mode nat clients use the balancer's address, but Via and Record-Route will show " +
+        `${formatEndpoint(listener.bind)}.`;
       const mend = [
-        `# in ${facts.file}, listener ${listener.name}: advertise: the address and port of the balancer that clients use`,
+        `# in ${facts.file}, listener ${listener.name}: advertise: the address and port of the balancer that ` +
+          'clients use',
         'systemctl restart sipfarm',
       ];
       return finding('DR_ADVERTISE_MISSING', 'fault', listenerName(listener), reason, mend);
@@ -184,7 +199,8 @@ function checkProbes(config: Config, facts: HostFacts): Finding[] {
   const { mode, probes } = config.balancer;
   if (mode === 'none' || probes.length > 0 || config.listeners.length === 0) return [];
   const reason =
-    'balancer.probes is empty. A health request to the VIP is treated like any other, so another member may answer it instead of this one.';
+    'balancer.probes is empty. A health request to the VIP is treated like any other, so another member may answer ' +
+    'it instead of this one.';
   const mend = [
     `# in ${facts.file}: balancer: { probes: [the addresses from which the balancer sends its probes] }`,
     'systemctl reload sipfarm',
@@ -228,7 +244,9 @@ function checkReversePath(config: Config, facts: HostFacts): Finding[] {
         facts.defaultDevice === undefined
           ? 'no route leads to clients'
           : `the route to clients uses ${facts.defaultDevice}`;
-      const reason = `On ${name} ${certain ? '' : 'perhaps '}${packets} arrive, but ${way}. rp_filter 1 (strict) drops these packets.`;
+      const reason =
+        `On ${name} ${certain ? '' : 'perhaps '}${packets} arrive, but ${way}. rp_filter 1 (strict) drops these ` +
+        'packets.';
       const fixes: Fix[] = [{ kind: 'sysctl', path: conf(name, 'rp_filter'), value: '2' }];
       if (certain) return finding('DR_RP_FILTER', 'fault', name, reason, [], fixes);
       const mend = [

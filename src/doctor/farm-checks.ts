@@ -117,7 +117,9 @@ function checkReach(config: Config, facts: HostFacts): Finding[] {
           finding('DR_PEERS_APART', 'warning', about, reason, [`# on ${peer.id} and on ${missed}: sipfarm doctor`]),
         );
       } else if (!because && keysApart(peer, facts).length === 0) {
-        const reason = `${peer.id} reports that it cannot reach this member, but this member reaches ${peer.id}. A packet filter here drops incoming packets.`;
+        const reason =
+          `${peer.id} reports that it cannot reach this member, but this member reaches ${peer.id}. A packet filter ` +
+          'here drops incoming packets.';
         found.push(
           finding('DR_PEERS_APART', 'fault', about, reason, [here, KEEP_RULE, `# on ${peer.id}: sipfarm doctor`]),
         );
@@ -139,7 +141,8 @@ function checkDuplicates(config: Config, facts: HostFacts): Finding[] {
         relay,
         `${ids.join(' and ')} publish the same relay address: packets for one go to the other.`,
         [
-          `# on ${ids.find((id) => id !== config.member) ?? ids[0]}, in ${facts.file}: relay: { bind: an address of that host }`,
+          `# on ${ids.find((id) => id !== config.member) ?? ids[0]}, in ${facts.file}: relay: { bind: an address ` +
+            'of that host }',
           '# and there: systemctl restart sipfarm',
         ],
       ),
@@ -186,7 +189,8 @@ function checkKeys(config: Config, facts: HostFacts): Finding[] {
         'DR_FORGED',
         'warning',
         'relay link and tokens',
-        `While the doctor ran, ${forgedFrames} frames and ${forgedTokens} tokens failed their check. A member has other keys, or another host sends forged ones.`,
+        `While the doctor ran, ${forgedFrames} frames and ${forgedTokens} tokens failed their check. A member has ` +
+          'other keys, or another host sends forged ones.',
         ['# sipfarm doctor on every member: DR_KEY_MISMATCH names the one with other keys'],
       ),
     );
@@ -214,7 +218,8 @@ function checkStore(config: Config, { file, store }: HostFacts): Finding[] {
         'DR_STORE_SLOW',
         'warning',
         about,
-        `Half of the reads took longer than ${store.medianMs.toFixed(0)} ms, the slowest ${store.slowestMs.toFixed(0)} ms. A lease of ${leaseSeconds} s needs answers within ${SLOW_MS} ms.`,
+        `Half of the reads took longer than ${store.medianMs.toFixed(0)} ms, the slowest ` +
+          `${store.slowestMs.toFixed(0)} ms. A lease of ${leaseSeconds} s needs answers within ${SLOW_MS} ms.`,
         [
           '# give etcd a disk of its own (it waits for fsync), in the same site as the members',
           `# or, on every member, in ${file}: store: { leaseSeconds: ${Math.min(300, leaseSeconds * 3)} }`,
@@ -237,7 +242,8 @@ function checkStore(config: Config, { file, store }: HostFacts): Finding[] {
         'DR_STORE_PLAIN',
         'hint',
         about,
-        'Members reach etcd by http. Anybody on that network can read the addresses of members, and write in their name.',
+        'Members reach etcd by http. Anybody on that network can read the addresses of members, and write in their ' +
+          'name.',
         [`# in ${file}: https in store.hosts, with store.ca, store.cert and store.key`],
       ),
     );
@@ -255,7 +261,8 @@ function checkStoreHosts(store: StoreFacts | undefined): Finding[] {
           host,
           `Its database uses ${(full * 100).toFixed(0)} % of its quota; at 100 % etcd refuses every write.`,
           [
-            `etcdctl --endpoints=${host} compact $(etcdctl --endpoints=${host} endpoint status -w json | grep -o '"revision":[0-9]*' | head -1 | cut -d: -f2)`,
+            `etcdctl --endpoints=${host} compact $(etcdctl --endpoints=${host} endpoint status -w json | grep -o ` +
+              `'"revision":[0-9]*' | head -1 | cut -d: -f2)`,
             `etcdctl --endpoints=${host} defrag`,
           ],
         ),
@@ -272,7 +279,8 @@ function checkStoreHosts(store: StoreFacts | undefined): Finding[] {
           'DR_CLOCK',
           'warning',
           host,
-          `Its clock is ${(Math.abs(clockAheadMs) / 1000).toFixed(0)} s ${clockAheadMs > 0 ? 'ahead of' : 'behind'} the clock of this host.`,
+          `Its clock is ${(Math.abs(clockAheadMs) / 1000).toFixed(0)} s ` +
+            `${clockAheadMs > 0 ? 'ahead of' : 'behind'} the clock of this host.`,
           ['# on the host whose clock is wrong: timedatectl set-ntp true'],
         ),
       );

@@ -7,32 +7,38 @@ export const DOCTOR_CODES = {
   DR_ADDRESS_MISSING:
     'This host does not hold an address that sipfarm binds. The member does not start, or receives nothing there.',
   DR_WILDCARD_BIND:
-    'Under DSR a listener is bound to all addresses. Its answers leave from the address of the route, not from the VIP, and clients drop them.',
+    'Under DSR a listener is bound to all addresses. Its answers leave from the address of the route, not from the ' +
+    'VIP, and clients drop them.',
   DR_VIP_MISSING:
     'Under DSR the VIP is on no interface. The kernel drops packets for it, and the listener cannot bind.',
   DR_VIP_MASK:
-    'The VIP on the loopback interface has a mask wider than one address. The kernel treats its whole network as local.',
+    'The VIP on the loopback interface has a mask wider than one address. The kernel treats its whole network as ' +
+    'local.',
   DR_VIP_NOT_ON_LO:
     'The VIP is on a network interface. This host answers ARP requests for it there, so traffic bypasses the balancer.',
   DR_ARP_IGNORE:
     'This host answers ARP requests for the VIP. All packets then bypass the balancer and come to one member.',
   DR_ARP_ANNOUNCE:
-    'This host sends ARP requests with the VIP as sender. The router then maps the VIP to this host, and all packets bypass the balancer.',
+    'This host sends ARP requests with the VIP as sender. The router then maps the VIP to this host, and all ' +
+    'packets bypass the balancer.',
   DR_NOT_PERSISTED: 'A kernel setting is right now, but no file sets it. The next boot loses it.',
   DR_RP_FILTER:
     'The strict source check drops packets of clients that arrive on another interface than the one of the route back.',
   DR_ADVERTISE_MISSING: 'Behind a NAT balancer a listener has no `advertise`. Clients receive the inner address.',
   DR_PROBES_EMPTY:
-    '`balancer.probes` is empty. Health requests to the VIP may be relayed, and the balancer may mark a live member as down.',
+    '`balancer.probes` is empty. Health requests to the VIP may be relayed, and the balancer may mark a live ' +
+    'member as down.',
   DR_BUFFER:
     'The kernel grants smaller socket buffers than sipfarm requests. Bursts are lost while the process is busy.',
   DR_OPEN_FILES:
     'The limit of open files is below the limit of TCP connections. New connections fail before their own limit.',
   DR_SIP_CONNTRACK: 'A SIP module of the packet filter is loaded. It rewrites messages and pins calls.',
   DR_CONNTRACK:
-    'The connection tracker is active and no rule exempts SIP. Its entries pin clients, and a full table drops packets.',
+    'The connection tracker is active and no rule exempts SIP. Its entries pin clients, and a full table drops ' +
+    'packets.',
   DR_PORT_RANGE:
-    'A port of sipfarm lies in the range from which the kernel gives ports to other programs. A start may fail some day.',
+    'A port of sipfarm lies in the range from which the kernel gives ports to other programs. A start may fail ' +
+    'some day.',
   DR_UDP_LOST: 'The kernel has dropped datagrams: a receive buffer was full, or fragments could not be put together.',
   DR_RAW_MODULE: '`relay.mode` is transparent and the native module for it does not load. The member does not start.',
   DR_RAW_RIGHT:

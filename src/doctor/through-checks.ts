@@ -37,15 +37,20 @@ function checkLong({ to, udp, tcp }: ThroughFacts): Finding[] {
   const found: Finding[] = [];
   const place = formatEndpoint(to);
   if (udp.long.answered * udp.short.sent < udp.short.answered * udp.long.sent) {
-    const reason = `${share(udp.long, `messages of ${LONG} octets`)} answered, but ${udp.short.answered} of ${udp.short.sent} short ones. Fragments of a datagram are dropped or go to different members, most likely in the balancer.`;
+    const reason =
+      `${share(udp.long, `messages of ${LONG} octets`)} answered, but ${udp.short.answered} of ${udp.short.sent} ` +
+      'short ones. Fragments of a datagram are dropped or go to different members, most likely in the balancer.';
     const mend = [
-      '# let the balancer keep the fragments of a datagram together (docs/limits.md), or clients with long messages use TCP',
+      '# let the balancer keep the fragments of a datagram together (docs/limits.md), or clients with long ' +
+        'messages use TCP',
       EVERYWHERE,
     ];
     found.push(finding('DR_THROUGH_LONG', 'warning', `${place} by UDP`, reason, mend));
   }
   if (tcp.long.answered < tcp.long.sent) {
-    const reason = `${share(tcp.long, `messages of ${LONG} octets`)} answered, on connections where a short one was. Packets of full size are lost on the way to a member, or between members.`;
+    const reason =
+      `${share(tcp.long, `messages of ${LONG} octets`)} answered, on connections where a short one was. Packets of ` +
+      'full size are lost on the way to a member, or between members.';
     found.push(finding('DR_THROUGH_LONG', 'fault', `${place} by TCP`, reason, [`tracepath ${to.address}`, EVERYWHERE]));
   }
   return found;
@@ -53,7 +58,9 @@ function checkLong({ to, udp, tcp }: ThroughFacts): Finding[] {
 
 function checkSource({ to, strangers }: ThroughFacts): Finding[] {
   if (strangers.length === 0) return [];
-  const reason = `Answers come from ${strangers.join(', ')}, not from the address of the request. NATs and firewalls of clients drop them.`;
+  const reason =
+    `Answers come from ${strangers.join(', ')}, not from the address of the request. NATs and firewalls of clients ` +
+    'drop them.';
   const mend = [
     '# on the members with these addresses: sipfarm doctor',
     '# with direct server return: bind the listeners to the VIP; behind NAT: answer: ingress',
@@ -63,9 +70,10 @@ function checkSource({ to, strangers }: ThroughFacts): Finding[] {
 
 export function checkThrough(facts: ThroughFacts): readonly Finding[] {
   if (facts.isLocal) {
-    const reason = `${facts.to.address} is an address of this host. Packets to it do not leave the host, and pass no balancer.`;
+    const reason = `${facts.to.address} is an address of this host. Packets to it stay on the host and pass no balancer.`;
     const mend = [
-      `# on a host where a client could be: sipfarm doctor --through ${formatEndpoint(facts.to)} (no configuration needed)`,
+      `# on a host where a client could be: sipfarm doctor --through ${formatEndpoint(facts.to)} (no configuration ` +
+        'needed)',
     ];
     return [finding('DR_THROUGH_LOCAL', 'warning', formatEndpoint(facts.to), reason, mend)];
   }

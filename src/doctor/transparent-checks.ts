@@ -22,7 +22,8 @@ export function checkTransparent(config: Config, { raw, file, member }: HostFact
   if (unitLacks) {
     const mend = [
       'mkdir -p /etc/systemd/system/sipfarm.service.d',
-      "printf '[Service]\\nAmbientCapabilities=CAP_NET_RAW\\nCapabilityBoundingSet=CAP_NET_RAW\\n' > /etc/systemd/system/sipfarm.service.d/transparent.conf",
+      "printf '[Service]\\nAmbientCapabilities=CAP_NET_RAW\\nCapabilityBoundingSet=CAP_NET_RAW\\n' > " +
+        '/etc/systemd/system/sipfarm.service.d/transparent.conf',
       'systemctl daemon-reload',
       'systemctl restart sipfarm',
       ENVELOPE(file),

@@ -31,6 +31,7 @@ export function checkKeys(self: KeyHolder, living: readonly KeyHolder[]): void {
   throw new SipfarmError(
     'SF_KEY_MISMATCH',
     `${self.id} (${self.keys?.join(', ')}) has no farm key in common with the living members: ` +
-      `${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}. Give it their key, or stop them before the farm gets another key`,
+      `${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}. Give it their key, or stop them before the farm ` +
+      'gets another key',
   );
 }

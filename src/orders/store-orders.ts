@@ -77,7 +77,8 @@ export class StoreOrders implements OrderApi {
       if (present && !kinds.includes(present.order))
         throw new SipfarmError(
           'SF_ORDER_REFUSED',
-          `${id} has another order: ${present.order}; sipfarm ${present.order === 'ban' ? 'unban' : 'resume'} ${id} ends it`,
+          `${id} has another order: ${present.order}; sipfarm ${present.order === 'ban' ? 'unban' : 'resume'} ` +
+            `${id} ends it`,
         );
       lifted = present;
       return undefined;

@@ -212,7 +212,8 @@ class AnswerService implements Service {
     const { routing, transport } = this.#parts;
     const { keys, tables } = routing;
     const advertise = (transport.listeners[packet.listener] ?? transport.listeners[0])!.advertise;
-    return `Contact: <sip:${mintToken(keys, TokenKind.dialog, tables.self, 0)}@${formatPlace(advertise)}${TRANSPORT_KINDS[advertise.transport].uriParameter}>`;
+    const token = mintToken(keys, TokenKind.dialog, tables.self, 0);
+    return `Contact: <sip:${token}@${formatPlace(advertise)}${TRANSPORT_KINDS[advertise.transport].uriParameter}>`;
   }
 
   get #slotKey() {
