@@ -150,7 +150,7 @@ describe('drain', () => {
     );
   });
 
-  test('tolerates a member that does not answer for a short time, each time again, and then prints the reason', async (t) => {
+  test('tolerates a member that does not answer for a short time, repeatedly, then prints the reason', async (t) => {
     const { api, run } = await operator(t);
     const { status } = api.orders;
     const silent = async (): Promise<OrderStatus> => {

@@ -113,7 +113,7 @@ describe('a member that has lost its seat', () => {
       assert.deepEqual([counted(farm), records(farm)], [[0, 0, 0], []]);
     });
 
-  test('and whose call ends elsewhere meanwhile: a re-INVITE that its server repeats yet brings nothing back', async () => {
+  test('and whose call ends elsewhere meanwhile: a repeated re-INVITE of its server restores nothing', async () => {
     const scene = await talking();
     const { farm, owner, call } = scene;
     const repeat = repeats(owner.server);
@@ -176,7 +176,7 @@ describe('a member whose records are not read yet', () => {
     assert.deepEqual([counted(farm), records(farm)], [[0, 0, 0], []]);
   });
 
-  test('and a stranger says BYE: the call is there once its record is read', async () => {
+  test('and a stranger sends BYE: the call is there once its record is read', async () => {
     const scene = await talking();
     const { farm, call } = scene;
     const { back, read } = await reading(scene);
@@ -188,8 +188,8 @@ describe('a member whose records are not read yet', () => {
   });
 });
 
-describe('an heir that has given a dialog back', () => {
-  test('counts it no more when its server repeats a re-INVITE of before', async () => {
+describe('a successor that has given a dialog back', () => {
+  test('no longer counts it when its server repeats an earlier re-INVITE', async () => {
     const scene = await talking();
     const { farm, owner, call } = scene;
     const heirs = farm.members.filter((member) => member !== owner);
@@ -208,7 +208,7 @@ describe('an heir that has given a dialog back', () => {
     assert.deepEqual([counted(farm), records(farm)], [[0, 0, 0], []]);
   });
 
-  test('which it knew by a re-INVITE alone, long after the death, counts it no more', async () => {
+  test('which it held by a re-INVITE alone, long after the death, no longer counts it', async () => {
     const scene = await talking();
     const { farm, owner, call } = scene;
     for (const { key } of farm.memory.readAll(`calls/${owner.number}/`)) farm.memory.apply([{ key, value: undefined }]);

@@ -123,7 +123,7 @@ describe('a member that stood still and still has its seat', () => {
   });
 });
 
-test('a member that has lost its seat and cannot read the store stays fenced while the others have a newer view', async () => {
+test('a member without a seat that cannot read the store stays fenced while others have a newer view', async () => {
   const { farm, sleeper } = await withCall();
   farm.freeze(sleeper);
   // The store is cut from the beginning, because notifications of a watch would wait in its queue.

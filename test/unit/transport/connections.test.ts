@@ -390,7 +390,7 @@ describe('an outgoing connection', () => {
     await finished(bench);
   });
 
-  test('is opened even if the remote has connected to the member, because that connection expects no requests', async () => {
+  test('is opened even if the remote has connected here, because that connection expects no requests', async () => {
     const bench = await started();
     const alice = await dialled(bench);
     await write(bench, alice, message());
@@ -701,7 +701,7 @@ describe('the memory', () => {
   });
 });
 
-test('a connection that is closed while one of its messages is handled loses no message of other connections', async () => {
+test('a connection that is closed while its message is handled loses no message of other connections', async () => {
   const bench = await started({ sendQueueBytes: 10 });
   const alice = await dialled(bench);
   const bob = await dialled(bench);

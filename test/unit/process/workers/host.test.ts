@@ -63,7 +63,7 @@ test('all workers start with the file as the host read it, and the host is up wh
   );
 });
 
-test('a worker that dies after a long life is restarted at once, one that dies early after longer and longer pauses', () => {
+test('a worker that dies after a long life restarts at once, one that dies early after growing pauses', () => {
   const { clock, children, host, last } = setUp();
   for (const child of children) child.say({ kind: 'started' });
   clock.advance(30_000);
