@@ -140,7 +140,7 @@ export class Worker {
       };
       const late = setTimeout(() => {
         this.#wake = () => {};
-        reject(new Error(`${this.child.spawnargs.slice(0, 6).join(' ')} says nothing: ${this.#errors}`));
+        reject(new Error(`${this.child.spawnargs.slice(0, 6).join(' ')} printed nothing: ${this.#errors}`));
       }, ms);
       this.#wake = look;
       look();

@@ -499,7 +499,7 @@ function checkListeners(config: Parsed, complain: Complain): void {
     if (advertise && !advertisedBy(transport, advertise))
       complain(
         [...at, 'advertise'],
-        `says transport=${advertise.transport}: clients of a ${transport} listener send by ` +
+        `has transport=${advertise.transport}: clients of a ${transport} listener send by ` +
           `${advertisedKinds(transport).join(' or ')}; leave the transport out, or write one of these`,
       );
   }

@@ -34,7 +34,7 @@ async function withCall(members = 3): Promise<{ farm: FakeFarm; sleeper: FakeMem
 }
 
 describe('a member that stood still for longer than its lease', () => {
-  test('drops all packets that waited for it, gives up its calls, and joins anew', async () => {
+  test('drops all packets that waited for it, gives up its calls, and joins again', async () => {
     const { farm, sleeper, server, call } = await withCall();
     farm.freeze(sleeper);
     const { length } = sleeper.server.requests;
