@@ -4,11 +4,11 @@
 //    node --expose-gc calls.ts {"calls":N,"records":0|1|2}
 //
 // Records: 0 = none, 1 = of calls with one leg, 2 = of calls of a proxy.
-import { type Clock, systemClock } from '../src/base/clock.ts';
+import type { Clock } from '../src/base/clock.ts';
 import { ServerAnswers } from './answers.ts';
 import { invite } from './messages.ts';
 import { phoneCall } from './phones.ts';
-import { CLIENT, FRONT, type SocketlessMember, socketlessMember } from './socketless.ts';
+import { CLIENT, FRONT, memberClock, type SocketlessMember, socketlessMember } from './socketless.ts';
 
 export interface CallsOptions {
   readonly calls: number;
@@ -29,7 +29,7 @@ export interface CallsResult {
 const { calls, records } = JSON.parse(process.argv[2] ?? '{}') as CallsOptions;
 
 /** Records are written at once, not 20 ms later: the run would take minutes otherwise. */
-const hastyClock: Clock = { ...systemClock, after: (ms, run) => systemClock.after(ms <= 20 ? 0 : ms, run) };
+const hastyClock: Clock = { ...memberClock, after: (ms, run) => memberClock.after(ms <= 20 ? 0 : ms, run) };
 
 /** Lets the event loop turn once, so that due timers run, as with sockets. */
 function turn(): Promise<void> {

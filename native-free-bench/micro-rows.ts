@@ -33,7 +33,14 @@ const MASK = DIFFERENT - 1;
 export const sink = { n: 0 };
 
 function routing(tables: OwnerTables): LookupState {
-  return { keys: keyring([SECRET]), tables, holds: () => false, heldSince: () => 0 };
+  return {
+    keys: keyring([SECRET]),
+    tables,
+    holds: () => false,
+    regained: () => false,
+    heldSince: () => 0,
+    newer: () => 0,
+  };
 }
 
 function filled(bytes: Buffer): Packet {

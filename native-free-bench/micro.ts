@@ -31,10 +31,7 @@ const WARM_UP = 10_000;
 /** Most operations of one measurement: the prepared input of all is in memory. */
 const MOST = 200_000;
 
-/**
- * Lets the event loop turn once, so that due timers run, as with sockets. A member without turns for long detects a
- * standstill.
- */
+/** Lets the event loop turn once, so that due timers run, as with sockets. */
 const turn = (): Promise<void> => wait(1);
 /** Operations between two turns. */
 const STRETCH = 2000;
@@ -82,8 +79,6 @@ async function profile(row: MicroRow): Promise<void> {
   await session.post('Profiler.enable');
   await session.post('Profiler.setSamplingInterval', { interval: 200 });
   await session.post('Profiler.start');
-  // The start of the profiler stops the process for a while. The row goes on after the member's standstill.
-  await wait(1000);
   for (const end = performance.now() + options.ms; performance.now() < end; ) {
     await turn();
     row.prepare?.(STRETCH);

@@ -1,7 +1,7 @@
 // Load generator and sink of the bench: one process, one core, datagrams out by sendmmsg and back by recvmmsg. It has a
 // line protocol on stdin and stdout (load.ts). Its sockets stay open between runs, so that no peer appears to be gone.
 //
-//    load SOCKETS SETS KEY     SOCKETS: ip:port,ip:port,...  SETS: files of messages, by commas KEY: 32 hex digits, or -
+//    load SOCKETS SETS KEY     SOCKETS: ip:port,ip:port,... SETS: files of messages, by commas KEY: 32 hex digits, or -
 //    > run from=0 to=IP:PORT count=2 reflect=-1 set=0 window=128 ms=1000 packets=0 rate=0 sign=0 least=200
 //    < {"sent":...,"received":...,"lost":...,"seconds":...,"p50":...,"p99":...,"max":...}
 //

@@ -1,4 +1,5 @@
 // Writes an AWS Network Load Balancer as Terraform: targets by address, UDP and TCP of one port in one listener.
+import { SipfarmError } from '../base/errors.ts';
 import { isReliable } from '../packet/transport-kind.ts';
 import type { BalancerPlan, PlannedService } from './plan.ts';
 
@@ -8,21 +9,35 @@ interface Both {
   readonly targetPort: number;
 }
 
-/** Merges UDP and TCP of one port, because the balancer has one listener per port. */
+/** Characters of a load balancer's name. A target group has 32, with a hyphen and the port. */
+const NAME_LENGTH = 24;
+
+/**
+ * Merges UDP and TCP of one port, because the balancer has one listener per port. Throws SF_BALANCER_PLAN when the
+ * members have different ports for the two: a listener has one target port.
+ */
 function listeners(services: readonly PlannedService[]): Both[] {
   const byPort = new Map<number, Both>();
   for (const { transport, port, targetPort } of services) {
     const other = byPort.get(port);
+    if (other && other.targetPort !== targetPort)
+      throw new SipfarmError(
+        'SF_BALANCER_PLAN',
+        `aws-nlb sends UDP and TCP of port ${port} to one port, and the members have ${other.targetPort} and ${targetPort}: make their listeners alike`,
+      );
     const protocol = other ? 'TCP_UDP' : !isReliable(transport) ? 'UDP' : 'TCP';
     byPort.set(port, { protocol, port, targetPort });
   }
   return [...byPort.values()];
 }
 
-/** Returns main.tf of a module. All targets get the same share of traffic: the balancer has no weights. */
+/**
+ * Returns main.tf of a module. All targets get the same share of traffic: the balancer has no weights. Throws
+ * SF_BALANCER_PLAN as `listeners` does.
+ */
 export function renderAwsNlb(plan: BalancerPlan): string {
   const { check, members, farm } = plan;
-  const name = `sipfarm-${farm}`.slice(0, 24).replace(/-$/, '');
+  const name = `sipfarm-${farm}`.slice(0, NAME_LENGTH).replace(/-+$/, '');
   const asked = check ?? { kind: 'tcp', port: plan.services[0]!.targetPort };
   const http =
     asked.kind === 'http'

@@ -60,7 +60,7 @@ export interface RenderedFile {
 }
 
 /**
- * Returns the files of `kind` for this farm. Throws SF_BALANCER_PLAN when the kind cannot carry any of its services.
+ * Returns the files of `kind` for this farm. Throws SF_BALANCER_PLAN when the kind cannot carry its services.
  */
 export function renderBalancer(kind: BalancerKind, plan: BalancerPlan): readonly RenderedFile[] {
   const { files, tcpOnly }: Kind = KIND_TABLE[kind];

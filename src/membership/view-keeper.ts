@@ -195,7 +195,7 @@ export class ViewKeeper {
       const record = parseMemberRecord(key.slice('members/'.length), value);
       if (!record) {
         badEntries.n++;
-        log.warn({ key }, 'this entry of the store is no member record; it is ignored');
+        log.warn({ entry: key }, 'this entry of the store is no member record; it is ignored');
         continue;
       }
       const other = byNumber.get(record.number);
@@ -209,7 +209,7 @@ export class ViewKeeper {
     const { badEntries, log, onOrders } = this.#options;
     this.#orders = readOrders(entries, (key) => {
       badEntries.n++;
-      log.warn({ key }, 'this entry of the store is no order; it is ignored');
+      log.warn({ entry: key }, 'this entry of the store is no order; it is ignored');
     });
     onOrders(this.#orders);
   }

@@ -159,7 +159,7 @@ function buildWaysIn(
   { config, network, log, metrics, handedIn, sockets }: NodeOptions,
   { settings }: NodeHooks,
   { guarded, drops }: Ground,
-  { routing, calls }: Calls,
+  { routing, calls, callRecovery }: Calls,
   late: Lates,
 ) {
   const { path, lookup, membership, service } = late;
@@ -192,7 +192,7 @@ function buildWaysIn(
     log: log.child({ room: 'relay' }),
     ...pick(config.relay, 'bind', 'mtu'),
     keys: () => routing.keys,
-    self: selfOf(routing, calls),
+    self: selfOf(routing, calls, callRecovery),
     listeners: config.listeners.map(({ name }) => name),
     knowsListener: (member, code) => remoteListeners.elsewhere(member, code) !== undefined,
     transparent: transparentListeners(config),
@@ -211,6 +211,7 @@ function buildWaysIn(
     },
   });
   routing.heldSince = (member) => link.heldSince(member);
+  routing.newer = () => link.newer();
   return { limits, transport, remoteListeners, refusedPeers, link };
 }
 
@@ -364,7 +365,7 @@ function buildStatus(
 }
 
 /** The node's link identity: read per frame. */
-function selfOf(routing: RoutingState, calls: CallTable) {
+function selfOf(routing: RoutingState, calls: CallTable, callRecovery: CallRecovery | undefined) {
   const self = {
     get number() {
       return routing.identity.number;
@@ -376,6 +377,8 @@ function selfOf(routing: RoutingState, calls: CallTable) {
       return routing.tables.epoch;
     },
     get heldSince() {
+      // A record that is not read yet may be of any epoch.
+      if (callRecovery?.journal.reading) return 1;
       // Without a call now, it may have one of the view in force before the next probe reports it.
       return calls.oldestEpoch() || routing.tables.epoch;
     },

@@ -1,6 +1,6 @@
 // The call journal as part of a node. Calls that it reads from the store return to the call table.
 import type { Logger } from 'pino';
-import type { Clock } from '../base/clock.ts';
+import type { Clock, Timer } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
 import { within } from '../base/within.ts';
 import { CallJournal, type RecordsMode } from '../calls/records/call-journal.ts';
@@ -43,6 +43,9 @@ export class CallRecovery {
   readonly #options: CallRecoveryOptions;
   /** Incarnation whose records have been read. */
   #readAs = 0;
+  /** Reads the records once more. */
+  #again: Timer | undefined;
+  #stopped = false;
 
   constructor(options: CallRecoveryOptions) {
     this.#options = options;
@@ -80,10 +83,11 @@ export class CallRecovery {
       }
     };
     void this.journal.regain(take).then(() => {
-      if (found === 0) return;
+      if (found === 0 || this.#stopped) return;
       log.info({ calls: found }, 'calls found again in the store');
       // Until all others had the view with this member, such calls may have ended elsewhere.
-      clock.after(LATE_ENDS_MS, () => void this.journal.regain(take));
+      this.#again?.cancel();
+      this.#again = clock.after(LATE_ENDS_MS, () => void this.journal.regain(take));
     });
   }
 
@@ -102,6 +106,8 @@ export class CallRecovery {
 
   /** Writes the waiting records within FLUSH_MS, then closes the journal. */
   async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#again?.cancel();
     await within(this.#options.clock, FLUSH_MS, this.journal.flush());
     this.journal.close();
   }

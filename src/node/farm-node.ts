@@ -361,13 +361,13 @@ export class FarmNode {
 
   #record() {
     const { config, version } = this.#options;
-    const { service, ramp, link, routing } = this.#parts;
+    const { service, ramp, link, routing, transport } = this.#parts;
     return {
       role: config.role,
       // While its service cannot serve, the member keeps its seat, so its tokens are honoured, and takes no new calls.
       weight: service.status.up ? ramp.of(this.#settings.own.weight) : 0,
       relay: formatEndpoint(this.#relayAt),
-      listeners: listenerRecords(config, link.transparentPorts),
+      listeners: listenerRecords(transport.listeners, link.transparentPorts),
       versions: { sipfarm: version, min: OLDEST_ENVELOPE_VERSION, max: ENVELOPE_VERSION },
       keys: routing.keys.all.map(keyName),
       startedAt: this.#startedAt,

@@ -21,7 +21,7 @@ import { type Advertised, formatAdvertised, isPlain } from '../packet/advertised
 import { LISTENER_KINDS, type ListenerKind } from '../packet/transport-kind.ts';
 import type { PeerInfo, TransparentListener, TransparentPort } from '../relay/relay-link.ts';
 import type { TransportLimits } from '../transport/limits.ts';
-import type { ListenerConfig } from '../transport/transport.ts';
+import type { Listener, ListenerConfig } from '../transport/transport.ts';
 
 /** Refusals of good requests that may leave for each error answer to a broken one. */
 const REFUSALS_PER_FAULT = 20;
@@ -46,10 +46,14 @@ export function listenerConfigs(config: Config, handedIn: ReadonlySet<string> | 
   });
 }
 
-/** Returns the listeners for the member's record, with their open transparent ports. */
-export function listenerRecords(config: Config, ports: readonly TransparentPort[]): ListenerRecord[] {
-  return config.listeners.map(({ name, transport, bind, advertise, proxyProtocol }) => {
+/** Returns the listeners for the member's record, with their bound ports and their open transparent ports. */
+export function listenerRecords(
+  listeners: readonly Omit<Listener, 'code'>[],
+  ports: readonly TransparentPort[],
+): ListenerRecord[] {
+  return listeners.map(({ name, transport, bind: { address }, local, advertise, proxyProtocol = 'off' }) => {
     const port = ports.find(({ listener }) => listener === name);
+    const bind = { address, port: local.port };
     return {
       name,
       transport,

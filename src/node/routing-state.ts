@@ -16,9 +16,12 @@ export class RoutingState implements LookupState {
   identity: MemberLife = { number: 0, incarnation: 0 };
   tables: OwnerTables = aloneTables(0, 0, NO_SEED);
   heldSince: (member: number) => number = () => 0;
+  newer: () => number = () => 0;
   readonly #calls: CallTable;
   readonly #clock: Clock;
   readonly #outsideFarm: boolean;
+  /** Epoch of the first view with the seat of this incarnation; infinite before it. */
+  #seatedSince = 0;
   #building = false;
   /** A view that came during a build. */
   #next: { readonly view: View; readonly onBuilt: () => void } | undefined;
@@ -35,9 +38,14 @@ export class RoutingState implements LookupState {
     return this.#calls.has(callKey);
   }
 
+  regained(callKey: number): boolean {
+    return this.#calls.epochOf(callKey) < this.#seatedSince;
+  }
+
   /** Takes the number and incarnation of a join. */
   become(identity: MemberLife): void {
     const { number, incarnation } = identity;
+    if (incarnation !== this.identity.incarnation) this.#seatedSince = Number.POSITIVE_INFINITY;
     this.identity = identity;
     this.incarnations.add(incarnation);
     this.tables =
@@ -71,9 +79,15 @@ export class RoutingState implements LookupState {
       this.#building = false;
       // The member may have joined anew during the build. One assignment shows the hot path the whole table.
       this.tables = { ...value, self: this.identity.number, incarnation: this.identity.incarnation };
+      this.#noteSeat();
       next.onBuilt();
       this.#build();
     };
     slice();
+  }
+
+  #noteSeat(): void {
+    const { seats, self, incarnation, epoch } = this.tables;
+    if (seats.get(self)?.incarnation === incarnation) this.#seatedSince = Math.min(this.#seatedSince, epoch);
   }
 }

@@ -1,7 +1,7 @@
 // Finds the owner of a packet. The first of these that applies decides:
 //   1. a valid token: response -> top Via branch; request -> top Route, else Request-URI, then To tag
 //   2. a header that names another dialog (Replaces RFC 3891, Join RFC 3911, Target-Dialog RFC 4538): its owner
-//   3. the calls that this member holds
+//   3. the calls that this member holds, if it has a seat
 //   4. the slot of the Call-ID in the current view, with a second chance for its earlier owners;
 //      a node outside the farm keeps the packets that came to it instead
 // Pure except for counters: reads finished tables and awaits nothing. ingress/packet-path.ts takes probes out earlier.
@@ -20,12 +20,17 @@ import { readBranchToken, readToken, Token, TokenKind } from './token.ts';
  * (RFC 5393 guards against the same danger.) Six hops reach the slot's owner, four earlier owners, and the owner again.
  */
 export const HOP_LIMIT = 6;
+/**
+ * Up to this number of hops a packet is passed to a member with a newer view. The three hops left go there, to one
+ * earlier owner, and back. Members of an older build return it at once; the limit then ends it here.
+ */
+const PASSED_HOPS = HOP_LIMIT - 3;
 
 /** Positions of a forged token: the label `place` of sipfarm_forged_tokens_total. */
 const TOKEN_PLACES = ['branch', 'route', 'request-uri', 'to-tag'] as const;
 export type TokenPlace = (typeof TOKEN_PLACES)[number];
 
-/** State that the lookup reads from the rest of the member. Both functions answer from memory. */
+/** State that the lookup reads from the rest of the member. Its functions answer from memory. */
 export interface LookupState {
   readonly keys: Keyring;
   readonly tables: OwnerTables;
@@ -34,10 +39,17 @@ export interface LookupState {
    */
   holds(callKey: number): boolean;
   /**
+   * Returns true when this member has the held call from its record only: the call began before this member got its
+   * seat. Another member may have taken it meanwhile.
+   */
+  regained(callKey: number): boolean;
+  /**
    * Returns the oldest epoch of which the peer may hold a call, as the peer reports it; 0 = the peer does not answer.
    * A peer without a report may hold calls of any epoch: 1.
    */
   heldSince(member: number): number;
+  /** Returns a reachable member with a newer view than this member's, as its frames show; 0 = none is known. */
+  newer(): number;
 }
 
 /** More than the attended transfers of one member within any ringing time. */
@@ -122,12 +134,44 @@ export class OwnerLookup {
     const { callKey } = packet;
     // Made calls count only for in-dialog requests: without a To tag, the same Call-ID begins another dialog.
     const inDialog = scan.toTagStart >= 0;
-    if (this.#routing.holds(callKey) || (inDialog && this.#routing.holds(-callKey))) return LOCAL;
+    if (this.#isHere(callKey, packet.slot, packet) || (inDialog && this.#hasMade(callKey))) return LOCAL;
     const elsewhere = this.#redirects.get(callKey) ?? (inDialog ? this.#made.get(callKey) : undefined);
     if (elsewhere !== undefined && packet.hops < HOP_LIMIT && this.#routing.tables.seats.has(elsewhere))
       return relayTo(elsewhere);
     const verdict = this.#toSlot(packet.slot, packet);
     return verdict === NOBODY && scan.method === Method.ACK ? drop('owner-gone') : verdict;
+  }
+
+  /**
+   * Returns true when this member handles the packet because it holds the call `key`, whose slot is `slot`. Without a
+   * seat it does not: its calls belong to others. A regained call may have been taken, so it gets the second chance
+   * first.
+   */
+  #isHere(key: number, slot: number, packet: Packet): boolean {
+    if (!this.#routing.holds(key)) return false;
+    const { outsideFarm, seats, self } = this.#routing.tables;
+    if (outsideFarm) return true;
+    return seats.has(self) && (!this.#routing.regained(key) || this.#lacksChance(slot, packet));
+  }
+
+  /**
+   * Returns true when a regained call's packet gets no second chance from here: it has had one, or there is no owner
+   * to return it, or the slot's owner has relayed it here without one. An owner does that for a redirect.
+   */
+  #lacksChance(slot: number, packet: Packet): boolean {
+    const { slots, self } = this.#routing.tables;
+    const owner = slots[slot]!;
+    if (owner === 0 || packet.secondChance !== SecondChance.none) return true;
+    if (owner === self || packet.hops === 0) return false;
+    // A sender with another view may see this member as the owner of the slot: its view lacks the owner meanwhile.
+    const { newerFrom, olderFrom } = packet;
+    return newerFrom === 0 && (olderFrom === 0 || olderFrom === owner);
+  }
+
+  /** Returns true when this member's SIP server has made the call, and the call still belongs to this member. */
+  #hasMade(key: number): boolean {
+    const { outsideFarm, seats, self } = this.#routing.tables;
+    return this.#routing.holds(-key) && (outsideFarm || seats.has(self));
   }
 
   /**
@@ -141,7 +185,7 @@ export class OwnerLookup {
     if (packet.hops === 0 && home !== self && home !== 0) return relayTo(home);
     this.#hashNamedDialog(scan);
     const { key, slot } = this.#hash;
-    if (this.#routing.holds(key) || this.#routing.holds(-key)) return LOCAL;
+    if (this.#isHere(key, slot, packet) || this.#hasMade(key)) return LOCAL;
     const made = this.#made.get(key);
     const verdict =
       made !== undefined && packet.hops < HOP_LIMIT && this.#routing.tables.seats.has(made)
@@ -199,26 +243,36 @@ export class OwnerLookup {
     const { tables } = this.#routing;
     const owner = tables.slots[slot]!;
     if (packet.hops >= HOP_LIMIT || (tables.outsideFarm && packet.hops === 0)) return LOCAL;
-    const offered = packet.secondChance === SecondChance.offered;
-    // By this member's view the sender owns the slot; by the sender's newer view this member does. The newer view
-    // counts. Otherwise a member that cannot read the store would relay the packet back each time.
-    const home = owner === tables.self || owner === 0 || (!offered && owner === packet.newerFrom);
-    const before = home || offered ? this.#mayStillHold(slot, packet) : 0;
+    const { secondChance, newerFrom } = packet;
+    const offered = secondChance === SecondChance.offered;
+    const untried = secondChance === SecondChance.none;
+    // By the sender's newer view this member owns the slot. The newer view counts.
+    const home = owner === tables.self || owner === 0 || (!offered && newerFrom !== 0);
+    // An older view lacks the latest owners of the slot. A member with the newer view offers the packet to them.
+    const newer = home && untried && packet.hops <= PASSED_HOPS ? newerFrom || this.#routing.newer() : 0;
+    if (newer !== 0) return relayTo(newer);
+    const forOwner = untried && owner === packet.olderFrom;
+    const before = home || offered || forOwner ? this.#mayStillHold(slot, packet) : 0;
     if (before !== 0) {
       packet.secondChance = SecondChance.offered;
       return relayTo(before);
     }
+    // The sender has offered it by its newer view, so the slot's owner of the older view here does not get it.
+    if (offered && newerFrom !== 0) {
+      packet.secondChance = SecondChance.returned;
+      return relayTo(newerFrom);
+    }
     // Members without a seat would each begin the same call. Where no member owns the slot, they do not own it either.
     if (home) return owner !== 0 || tables.seats.has(tables.self) ? LOCAL : NOBODY;
     // The last member that the packet was offered to returns it with a mark, so that it is not offered again.
-    if (offered) packet.secondChance = SecondChance.returned;
+    if (offered || forOwner) packet.secondChance = SecondChance.returned;
     return relayTo(owner);
   }
 
   /**
-   * Returns the next earlier owner of the slot to offer the packet to; 0 = none. Called at the slot's owner, and at
-   * each member that the packet was offered to. Skips members whose oldest call is younger than that generation.
-   * Returns 0 when two hops are no longer left.
+   * Returns the next earlier owner of the slot to offer the packet to; 0 = none. Called at the slot's owner, or for it
+   * at a member with a newer view, and at each member that the packet was offered to. Skips members whose oldest call
+   * is younger than that generation. Returns 0 when two hops are no longer left.
    */
   #mayStillHold(slot: number, packet: Packet): number {
     const { tables } = this.#routing;

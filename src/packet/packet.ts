@@ -10,6 +10,9 @@ export type SecondChance = (typeof SecondChance)[keyof typeof SecondChance];
 
 /** Fields of a relayed frame that its packet takes over. */
 export interface RelayedHead {
+  /** The member that sent the frame, and the epoch of its view. */
+  readonly sender: number;
+  readonly epoch: number;
   readonly address: string;
   readonly port: number;
   readonly localAddress: string;
@@ -60,6 +63,8 @@ export class Packet {
   secondChance: SecondChance = SecondChance.none;
   /** The member that relayed it, when that member decided by a newer view than this member's; else 0. */
   newerFrom = 0;
+  /** The member that relayed it, when that member decided by an older view than this member's; else 0. */
+  olderFrom = 0;
   /** 53-bit key of its Call-ID in local tables, and its slot. Set by the owner lookup. */
   callKey = 0;
   slot = 0;
@@ -86,6 +91,7 @@ export class Packet {
     this.hops = 0;
     this.secondChance = SecondChance.none;
     this.newerFrom = 0;
+    this.olderFrom = 0;
     this.callKey = 0;
     this.slot = 0;
     this.orphan = false;
@@ -129,14 +135,15 @@ export class Packet {
 
   /**
    * Sets source, destination, ingress member, hops and second chance from the head of a frame. `listener`: index of
-   * this member's listener of that code, or -1. `newerFrom`: the sender of the frame if it used a newer view, else 0.
+   * this member's listener of that code, or -1. `epoch`: that of this member's view.
    */
-  cameRelayed(frame: RelayedHead, listener: number, newerFrom: number): this {
+  cameRelayed(frame: RelayedHead, listener: number, epoch: number): this {
     this.cameFrom(frame.address, frame.port, frame.connection, false);
     this.cameTo(frame.localAddress, frame.localPort, listener, frame.listener);
     this.enteredAt(frame.ingress, frame.ingressIncarnation, frame.hops);
     this.secondChance = frame.secondChance as SecondChance;
-    this.newerFrom = newerFrom;
+    this.newerFrom = frame.epoch > epoch ? frame.sender : 0;
+    this.olderFrom = frame.epoch < epoch ? frame.sender : 0;
     return this;
   }
 }

@@ -144,6 +144,9 @@ export class RelayLink {
   readonly #refusal = Buffer.alloc(REFUSAL_OCTETS);
   #sequence = 0;
   #newest = 0;
+  /** The peer whose frame was the last one with a newer epoch than this member's view, and that epoch. */
+  #newer = 0;
+  #newerEpoch = 0;
   /** The newest epoch in which a peer has refused a frame of this member because it has no seat. */
   #refusedIn = 0;
   #outrunAt = 0;
@@ -281,6 +284,7 @@ export class RelayLink {
    */
   announceView(): void {
     this.#refusedIn = 0;
+    this.#newerEpoch = 0;
     this.#prober.ask();
   }
 
@@ -379,6 +383,15 @@ export class RelayLink {
   /** Returns the milliseconds since a frame first had a newer epoch than this member's view; 0 = none has. */
   outrunFor(): number {
     return this.#newest > this.#options.self().epoch ? Math.max(this.#options.clock.now() - this.#outrunAt, 1) : 0;
+  }
+
+  /**
+   * Returns a reachable peer with a newer view than this member's; 0 = none is known. Read per packet. 0 also after a
+   * refusal by a newer view: peers then take no packets from this member.
+   */
+  newer(): number {
+    if (this.#newerEpoch <= this.#options.self().epoch || this.evicted) return 0;
+    return this.reachable(this.#newer) ? this.#newer : 0;
   }
 
   /** True after a refusal by a newer view than this member's own: in that view it has no seat. Read per packet. */
@@ -545,6 +558,10 @@ export class RelayLink {
         return;
       }
     }
+    if (recent && frame.epoch > self.epoch) {
+      this.#newer = frame.sender;
+      this.#newerEpoch = frame.epoch;
+    }
     switch (frame.kind) {
       case FrameKind.packet:
         peer.received.n++;
@@ -588,8 +605,8 @@ export class RelayLink {
       this.#refused.listener.n++;
       return;
     }
-    const newerFrom = frame.epoch > this.#options.self().epoch ? frame.sender : 0;
-    const packet = this.#packet.begin(bytes, frame.start, frame.end).cameRelayed(frame, listener, newerFrom);
+    const { epoch } = this.#options.self();
+    const packet = this.#packet.begin(bytes, frame.start, frame.end).cameRelayed(frame, listener, epoch);
     this.#options.handlers.onPacket(packet);
   }
 

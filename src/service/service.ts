@@ -53,13 +53,13 @@ export interface Service {
   readonly status: ServiceStatus;
   readonly succession: Succession;
   /**
-   * Takes one message that this member owns, from outside or from a peer. Both arguments are reused after the call.
-   * Never throws, never awaits.
+   * Takes one message that this member owns, as it came from outside or from a peer. Both arguments are reused after
+   * the call. Never throws, never awaits.
    */
   handle(packet: Packet, scan: Scan): void;
   /**
-   * Takes back a request that this member has sent through another member, because `lost`, the connection there, is
-   * gone. The service owns `message`; `lost` is reused after the call. Never throws, never awaits.
+   * Takes back a request that this member has sent through another one, because `lost`, the connection there, is gone.
+   * The service owns `message`; `lost` is reused after the call. Never throws, never awaits.
    */
   returned(message: Buffer, lost: Readonly<Way>): void;
   /** A client's connection at this member is closed. Never throws, never awaits. */
@@ -70,7 +70,9 @@ export interface Service {
   setRecords(records: readonly MemberRecord[]): void;
   /** Opens its ports. Rejects with SF_BIND_FAILED. */
   start(): Promise<void>;
-  /** Resolves when it is certain whether requests can be served, after `ms` at the latest. Call it after `start`. */
+  /**
+   * Resolves when it is certain whether requests can be served, after `ms` at the latest. Call it after `start`.
+   */
   firstVerdict(ms: number): Promise<void>;
   /** This member takes no new calls from now on; those that run go on. */
   drain(): void;

@@ -50,6 +50,8 @@ export interface Listener extends ListenerConfig {
   readonly local: Endpoint;
 }
 
+type OpenListener = { -readonly [K in keyof Listener]: Listener[K] };
+
 interface TransportHandlers {
   /** Receives a message. The packet and its bytes are reused: copy what must outlive the call. */
   onPacket(packet: Packet): void;
@@ -177,7 +179,7 @@ export class Transport {
     return this.#eachListener((index, listener) => this.#open(index, listener));
   }
 
-  async #eachListener(act: (index: number, listener: Listener) => Promise<void>): Promise<void> {
+  async #eachListener(act: (index: number, listener: OpenListener) => Promise<void>): Promise<void> {
     for (const [index, listener] of this.listeners.entries()) {
       try {
         await act(index, listener);
@@ -286,19 +288,25 @@ export class Transport {
     await Promise.all(closing);
   }
 
-  async #reserve(index: number, { name, bind, shared, listen }: Listener): Promise<void> {
+  async #reserve(index: number, listener: OpenListener): Promise<void> {
+    const { name, bind, shared, listen } = listener;
     const { network, sockets } = this.#options;
     const udp = this.#udp[index];
     if (sockets?.has(name) || listen === false) return;
-    if (udp && !shared) return udp.bind(network);
+    if (udp && !shared) {
+      await udp.bind(network);
+      if (udp.local) settle(listener, udp.local);
+      return;
+    }
     const sharing = { reusePort: shared === true };
     const tried = udp
       ? await network.bindUdp(bind, { onDatagram: () => void this.#early.n++, onSendError: () => {} }, sharing)
       : await network.listenTcp(bind, (stream) => this.accept(index, stream), sharing);
+    settle(listener, tried.local);
     await tried.close();
   }
 
-  async #open(index: number, listener: { -readonly [K in keyof Listener]: Listener[K] }): Promise<void> {
+  async #open(index: number, listener: OpenListener): Promise<void> {
     const udp = this.#udp[index];
     const given = this.#options.sockets?.get(listener.name);
     if (udp) {
@@ -308,11 +316,16 @@ export class Transport {
     } else if (listener.listen !== false) {
       const onConnection = (stream: ByteStream): void => this.accept(index, stream);
       const accepting = { reusePort: listener.shared === true, halfOpen: true };
-      const server = await this.#options.network.listenTcp(listener.bind, onConnection, accepting);
+      const server = await this.#options.network.listenTcp(listener.local, onConnection, accepting);
       this.#servers.push(server);
-      listener.local = { address: server.local.address, port: server.local.port };
+      settle(listener, server.local);
     }
-    if (udp?.local) listener.local = { address: udp.local.address, port: udp.local.port };
-    if (listener.advertise.port === 0) listener.advertise = { ...listener.advertise, port: listener.local.port };
+    if (udp?.local) settle(listener, udp.local);
   }
+}
+
+/** Takes the bound address. A port 0 in the configuration becomes the port that the system has picked. */
+function settle(listener: OpenListener, { address, port }: Endpoint): void {
+  listener.local = { address, port };
+  if (listener.advertise.port === 0) listener.advertise = { ...listener.advertise, port };
 }

@@ -210,6 +210,7 @@ export class DeadMembers {
           const full = this.#known >= MAX_KNOWN || this.#knownOctets >= MAX_KNOWN_OCTETS;
           if (!full && owns(entry.record.callId) && !gone.pending.has(entry.entry)) this.remember(gone, entry);
         }
+        if (!this.isCurrent(gone)) return;
         gone.read = true;
         log.info(
           { member: gone.number, calls: gone.pending.size },

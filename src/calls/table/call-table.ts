@@ -190,6 +190,12 @@ export class CallTable {
     return this.#find(key) !== 0;
   }
 
+  /** Returns the epoch in which the call began, or began anew; -1 when this member does not hold it. */
+  epochOf(key: number): number {
+    const entry = this.#find(key);
+    return entry === 0 ? -1 : this.#epochs[entry]!;
+  }
+
   /** Returns the state of a call; for people, not for the packet path. */
   stateOf(key: number): CallState | undefined {
     const entry = this.#find(key);

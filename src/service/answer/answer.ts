@@ -16,7 +16,7 @@ import { Method, type Scan } from '../../sip/scan.ts';
 import { Repeats } from '../../transaction/retransmit.ts';
 import type { Service, ServiceFactory, ServiceParts, ServiceStatus, Succession } from '../service.ts';
 import { tagHash } from '../shared/place.ts';
-import { AnsweredCall, callOf, headerLines, inactiveAudio, withBody } from './answered-call.ts';
+import { AnsweredCall, callOf, contactOf, headerLines, inactiveAudio, withBody } from './answered-call.ts';
 
 /** Calls at one time; a call more is answered 486. */
 const MAX_CALLS = 10_000;
@@ -134,6 +134,16 @@ class AnswerService implements Service {
     }
     if (known && known.cseq === scan.cseq) {
       if (this.#fillFlow(packet, scan)) this.#send(this.#flow, known.answer);
+      return;
+    }
+    // A late copy of an earlier INVITE must not become the last one (RFC 3261 12.2.2).
+    if (known && scan.cseq < known.cseq) {
+      this.#answer(packet, scan, 500);
+      return;
+    }
+    // Without a target the call could not be ended from here (RFC 3261 12.1.1).
+    if (!known && contactOf(scan) === undefined) {
+      this.#answer(packet, scan, 400);
       return;
     }
     if (!known && (this.#draining || this.#calls.size >= MAX_CALLS)) {

@@ -93,7 +93,8 @@ export function inactiveAudio(address: string): string {
   return `v=0\r\no=sipfarm 1 1 ${at}\r\ns=-\r\nc=${at}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\na=inactive\r\n`;
 }
 
-function contactOf(scan: Scan): string | undefined {
+/** Returns the URI of the first Contact; undefined when there is none that can be read. */
+export function contactOf(scan: Scan): string | undefined {
   if (!findHeader(scan, HeaderName.CONTACT, scan.headersStart, line)) return undefined;
   if (!parseNameAddr(scan.bytes, line.valueStart, line.valueEnd, nameAddr)) return undefined;
   return slice(scan, nameAddr.uriStart, nameAddr.uriEnd);

@@ -13,17 +13,18 @@ const COOKIE_OCTETS = 7;
 const BRANCH_OCTETS = 46;
 
 /**
- * Records that a client's request began the call `entry` and left for the server as `message`. The message begins with
- * the farm's own header lines, `context.top`.
+ * Records that a client's request began the call `entry` and left for the server as `message`. `own`: octets of the
+ * farm's lines on top.
  */
 export function noteClientLeg(
   context: ServiceContext,
   scan: Scan,
   entry: number,
   message: Buffer,
+  own: number,
   flow: Readonly<Way>,
 ): void {
-  const request = capturedMessageOf(scan, message, context.top.length);
+  const request = capturedMessageOf(scan, message, own);
   const { journal } = context;
   // A re-INVITE makes no record where there is one, or may be one that is not read yet: that one has all legs.
   if (!journal || (scan.toTagStart >= 0 && (journal.reading || journal.has(entry)))) return;

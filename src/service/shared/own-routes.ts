@@ -11,6 +11,7 @@ import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
 import { Transport } from '../../sip/via.ts';
 import type { ServiceContext } from './context.ts';
+import type { Rewriter } from './rewriter.ts';
 
 /** Result of reading a request's Route header. One instance, filled anew per request. */
 export class RouteReading {
@@ -84,20 +85,33 @@ const uri = new Uri();
 const token = new Token();
 
 /**
- * Deletes the values of one inward pass from a client's request, in `context.edit`, and fills `out`. `gone`: the values
- * are a dead member's, whose address towards its server is not available. Then the second value with a token counts as
- * the one that faces the server.
+ * Deletes the values of one inward pass from a client's request, by `rewriter`, and fills `out`. `gone`: the values are
+ * a dead member's, whose address towards its server is not available. Then the second value with a token counts as the
+ * one that faces the server.
  */
-export function takeInwardRoutes(context: ServiceContext, scan: Scan, out: RouteReading, gone = false): void {
-  take(context, scan, INWARD, gone, out);
+export function takeInwardRoutes(
+  context: ServiceContext,
+  scan: Scan,
+  rewriter: Rewriter,
+  out: RouteReading,
+  gone = false,
+): void {
+  take(context, scan, rewriter, INWARD, gone, out);
 }
 
-/** Deletes the values of the outward passes from a request of the SIP server, in `context.edit`, and fills `out`. */
-export function takeOutwardRoutes(context: ServiceContext, scan: Scan, out: RouteReading): void {
-  take(context, scan, OUTWARD, false, out);
+/** Deletes the values of the outward passes from a request of the SIP server, by `rewriter`, and fills `out`. */
+export function takeOutwardRoutes(context: ServiceContext, scan: Scan, rewriter: Rewriter, out: RouteReading): void {
+  take(context, scan, rewriter, OUTWARD, false, out);
 }
 
-function take(context: ServiceContext, scan: Scan, taking: Taking, gone: boolean, out: RouteReading): void {
+function take(
+  context: ServiceContext,
+  scan: Scan,
+  rewriter: Rewriter,
+  taking: Taking,
+  gone: boolean,
+  out: RouteReading,
+): void {
   out.hasFlow = false;
   out.owner = 0;
   out.nextStart = -1;
@@ -132,10 +146,10 @@ function take(context: ServiceContext, scan: Scan, taking: Taking, gone: boolean
       out.nextEnd = readable ? value.uriEnd : value.uriStart;
       out.nextIsOurs = owner !== Owner.foreign;
       out.restStart = at;
-      if (at > valueStart) context.edit.delete(valueStart, at);
+      if (at > valueStart) rewriter.delete(valueStart, at);
       return;
     }
-    context.edit.delete(lineStart, lineEnd);
+    rewriter.delete(lineStart, lineEnd);
   }
 }
 
@@ -154,7 +168,13 @@ function readFlowOf(owner: Owner, out: RouteReading): void {
  * stay unchanged. The position of a value decides which way it faces, because the dead member's addresses are not
  * available.
  */
-export function readdressRoutes(context: ServiceContext, scan: Scan, reading: RouteReading, gone: number): void {
+export function readdressRoutes(
+  context: ServiceContext,
+  scan: Scan,
+  rewriter: Rewriter,
+  reading: RouteReading,
+  gone: number,
+): void {
   const { bytes } = scan;
   if (reading.restStart < 0) return;
   let seen = 0;
@@ -176,7 +196,7 @@ export function readdressRoutes(context: ServiceContext, scan: Scan, reading: Ro
       if (context.names.isOwn(bytes, uri)) continue;
       // A value that faces the server may carry a flow of any member, so its member is not compared.
       const place = facesServer ? context.serverHostPort : token.member === gone ? clientHostPort(context) : undefined;
-      if (place !== undefined) context.edit.replace(hostStart(uri), uri.paramsStart, place);
+      if (place !== undefined) rewriter.replace(hostStart(uri), uri.paramsStart, place);
     }
   }
 }

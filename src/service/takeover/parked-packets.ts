@@ -6,12 +6,12 @@ const MAX_PACKETS = 2000;
 const MAX_OCTETS = 4 * 1024 * 1024;
 
 /**
- * Returns a copy of the packet with its own octets. `newerFrom` is cleared: the copy passes the owner lookup again
- * later, possibly under another view.
+ * Returns a copy of the packet with its own octets. `newerFrom` and `olderFrom` are cleared: the copy passes the owner
+ * lookup again later, possibly under another view.
  */
 export function copyOf(packet: Packet): Packet {
   const bytes = Buffer.from(packet.bytes.subarray(packet.start, packet.end));
-  return Object.assign(new Packet(), packet, { bytes, start: 0, end: bytes.length, newerFrom: 0 });
+  return Object.assign(new Packet(), packet, { bytes, start: 0, end: bytes.length, newerFrom: 0, olderFrom: 0 });
 }
 
 export class Parked {

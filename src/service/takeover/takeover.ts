@@ -17,6 +17,7 @@ import { Method, type Scan } from '../../sip/scan.ts';
 import type { Succession } from '../service.ts';
 import type { ServiceContext } from '../shared/context.ts';
 import { hasEnded, rememberParties } from '../shared/parties.ts';
+import { CallNotes } from './call-notes.ts';
 import { copyOf, Parked } from './parked-packets.ts';
 import { isOfCaller, RingingCalls, topBranch } from './ringing-calls.ts';
 import { type Reach, Surrogate } from './surrogate.ts';
@@ -33,8 +34,6 @@ export interface TakeoverOptions {
   readonly guard: Guard;
 }
 
-/** Bound of each set of calls that are noted before their adoption. */
-const MAX_REMEMBERED = 5000;
 /** Bound of `#origins`. A new entry replaces the oldest one. */
 const MAX_ORIGINS = 200_000;
 
@@ -45,14 +44,9 @@ export class Takeover implements Succession {
   readonly #calls: RingingCalls;
   /** Calls whose adoption was triggered by their caller's CANCEL. */
   readonly #cancelling = new Set<number>();
-  /** Tag of the party that has sent a BYE, by the key of the Call-ID. */
-  readonly #hungUp = new BoundedMap<number, string>(MAX_REMEMBERED);
+  readonly #notes = new CallNotes();
   /** Entries of calls that go on here, each with the member that the call came from. */
   readonly #origins = new BoundedMap<number, number>(MAX_ORIGINS);
-  /** Calls whose record has no outgoing leg, but whose callee has sent a provisional response. */
-  readonly #alive = new Set<number>();
-  /** Calls with an in-dialog request whose record may still be in a ringing state. */
-  readonly #established = new Set<number>();
   #adoption: Adoption | undefined;
 
   constructor(options: TakeoverOptions) {
@@ -83,9 +77,7 @@ export class Takeover implements Succession {
     this.#surrogate.close();
     this.#calls.clear();
     this.#cancelling.clear();
-    this.#hungUp.clear();
-    this.#alive.clear();
-    this.#established.clear();
+    this.#notes.clear();
     this.#origins.clear();
   }
 
@@ -100,7 +92,7 @@ export class Takeover implements Succession {
       if (this.#waits(packet.owner)) return this.#park(packet);
       if (scan.toTagStart < 0) return false;
       if (this.#options.dialogs === 'shared') this.#takeResponse(packet.owner, key, scan);
-      if (scan.method === Method.BYE) this.#noteHungUp(key, scan);
+      if (scan.method === Method.BYE) this.#notes.noteBye(key, fromTag(scan));
       adoption.wantDialog(packet.owner, key);
       return false;
     }
@@ -128,9 +120,8 @@ export class Takeover implements Succession {
     if (call) return dialogs === 'own' ? this.#calls.lateAnswer(call, scan) : this.#calls.answer(call, scan);
     const left = dialogs === 'shared' ? adoption.left(key) : undefined;
     if (!left) return false;
-    if (scan.status < 200) {
-      if (this.#alive.size < MAX_REMEMBERED) this.#alive.add(key);
-    } else {
+    if (scan.status < 200) this.#notes.noteRinging(key);
+    else {
       // A final response may end the ringing. The member that wins the adoption handles it.
       const copy = copyOf(packet);
       adoption.take(left, () => this.#options.again(copy));
@@ -169,7 +160,7 @@ export class Takeover implements Succession {
     if (rings) {
       this.#calls.answered(rings);
       this.#confirm(rings.entry);
-    } else if (this.#established.size < MAX_REMEMBERED) this.#established.add(key);
+    } else this.#notes.noteConfirmed(key);
   }
 
   /** Notes that a dialog of a dead member has begun in the call table here. */
@@ -187,11 +178,7 @@ export class Takeover implements Succession {
   // Called by the adoption.
 
   decided(owner: number): void {
-    if (!this.#adoption?.watching) {
-      this.#alive.clear();
-      this.#hungUp.clear();
-      this.#established.clear();
-    }
+    if (!this.#adoption?.watching) this.#notes.clear();
     for (const packet of this.#parked.release(owner)) this.#options.again(packet);
   }
 
@@ -199,7 +186,7 @@ export class Takeover implements Succession {
     const { context, dialogs, clock } = this.#options;
     const { epoch } = context.routing.tables;
     const confirmed = record.state === 'confirmed';
-    const isDialog = confirmed || this.#established.delete(Math.abs(entry));
+    const isDialog = confirmed || this.#notes.takeConfirmed(Math.abs(entry));
     const goesOn = dialogs === 'shared' && (isDialog || (record.method === 'INVITE' && this.#canRing(entry, record)));
     if (goesOn && (this.#hasHungUp(entry, record) || hasEnded(context, entry, record))) {
       context.journal?.over(entry);
@@ -269,7 +256,7 @@ export class Takeover implements Succession {
       return true;
     }
     const { record } = left;
-    const rings = record.legs.some(({ from }) => from === 'server') || this.#alive.has(packet.callKey);
+    const rings = record.legs.some(({ from }) => from === 'server') || this.#notes.isRinging(packet.callKey);
     if (rings || (dialogs === 'own' && record.state === 'early')) {
       answers.answer(packet, scan, 100);
       return true;
@@ -284,7 +271,7 @@ export class Takeover implements Succession {
   /** Returns whether a callee has received the INVITE, so that an answer may come. */
   #canRing(entry: number, record: CallRecord): boolean {
     if (record.legs.some(({ from }) => from === 'server')) return true;
-    return this.#alive.delete(Math.abs(entry));
+    return this.#notes.takeRinging(Math.abs(entry));
   }
 
   /**
@@ -300,21 +287,15 @@ export class Takeover implements Succession {
     return cancelled || !record.legs.some(({ from }) => from === 'client') ? 'cancelled' : 'refused';
   }
 
-  #noteHungUp(key: number, scan: Scan): void {
-    this.#hungUp.set(key, fromTag(scan));
-  }
-
   /** Returns whether one of the two parties has sent a BYE. */
   #hasHungUp(entry: number, record: CallRecord): boolean {
-    const tag = this.#hungUp.get(Math.abs(entry));
-    this.#hungUp.delete(Math.abs(entry));
+    const tag = this.#notes.takeBye(Math.abs(entry));
     return tag !== undefined && isParty(record, tag);
   }
 
   /** Ends the dialog towards each party, except one that has itself sent a BYE. */
   #endDialog(entry: number, record: CallRecord): AdoptionOutcome {
-    const hungUp = this.#hungUp.get(Math.abs(entry));
-    this.#hungUp.delete(Math.abs(entry));
+    const hungUp = this.#notes.takeBye(Math.abs(entry));
     for (const leg of record.legs) {
       if (leg.answer === undefined || partyTag(leg) === hungUp) continue;
       if (record.method === 'INVITE') this.#surrogate.bye(leg);

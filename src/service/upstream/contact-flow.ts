@@ -12,6 +12,7 @@ import { LESS } from '../../sip/octets.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Uri } from '../../sip/uri.ts';
 import type { ServiceContext } from '../shared/context.ts';
+import type { Rewriter } from '../shared/rewriter.ts';
 
 /** Contact values that are processed per message. Further values stay unchanged. */
 const MAX_CONTACTS = 64;
@@ -24,22 +25,21 @@ const token = new Token();
 /**
  * Puts `parameter` (`;sf=TOKEN`) into each Contact of a REGISTER. Replaces a parameter of that name from the client.
  */
-export function markContacts(context: ServiceContext, scan: Scan, parameter: string): void {
+export function markContacts(scan: Scan, rewriter: Rewriter, parameter: string): void {
   eachContact(scan, () => {
-    const { edit } = context;
-    if (uri.flowParamStart >= 0) edit.delete(uri.flowParamStart, uri.flowEnd);
+    if (uri.flowParamStart >= 0) rewriter.delete(uri.flowParamStart, uri.flowEnd);
     const bare = value.start === value.uriStart && scan.bytes[value.start] !== LESS;
     // Without <> the parameter would belong to the header, not to the URI (RFC 3261 20).
-    if (bare) edit.insert(value.uriStart, '<');
-    edit.insert(uri.paramsEnd, parameter);
-    if (bare) edit.insert(value.uriEnd, '>');
+    if (bare) rewriter.insert(value.uriStart, '<');
+    rewriter.insert(uri.paramsEnd, parameter);
+    if (bare) rewriter.insert(value.uriEnd, '>');
   });
 }
 
 /** Removes the parameter from each Contact of a response to REGISTER. */
-export function unmarkContacts(context: ServiceContext, scan: Scan): void {
+export function unmarkContacts(scan: Scan, rewriter: Rewriter): void {
   eachContact(scan, () => {
-    if (uri.flowParamStart >= 0) context.edit.delete(uri.flowParamStart, uri.flowEnd);
+    if (uri.flowParamStart >= 0) rewriter.delete(uri.flowParamStart, uri.flowEnd);
   });
 }
 
@@ -47,12 +47,18 @@ export function unmarkContacts(context: ServiceContext, scan: Scan): void {
  * Removes the parameter from the Request-URI, which is parsed in `target`, and fills `way`. Returns false and leaves
  * the URI unchanged when there is no parameter, or no valid token of this farm.
  */
-export function takeTargetFlow(context: ServiceContext, scan: Scan, target: Uri, way: Way): boolean {
+export function takeTargetFlow(
+  context: ServiceContext,
+  scan: Scan,
+  rewriter: Rewriter,
+  target: Uri,
+  way: Way,
+): boolean {
   if (target.flowParamStart < 0) return false;
   const { bytes } = scan;
   if (readToken(context.routing.keys, bytes, target.flowStart, target.flowEnd, token) !== 'valid') return false;
   if (!readWay(token, way)) return false;
-  context.edit.delete(target.flowParamStart, target.flowEnd);
+  rewriter.delete(target.flowParamStart, target.flowEnd);
   return true;
 }
 

@@ -6,30 +6,21 @@ import { Step } from '../../calls/table/call-table.ts';
 import type { ListenerTraits } from '../../egress/remote-listeners.ts';
 import { returnFlow } from '../../egress/return-flow.ts';
 import { RETRY_AFTER, type StatelessReplies } from '../../egress/stateless-reply.ts';
-import { Token, TokenKind } from '../../ownership/token.ts';
+import { Token } from '../../ownership/token.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
 import type { ReplyStatus } from '../../packet/verdict.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import type { Listener } from '../../transport/transport.ts';
-import { Direction, MARK_OCTETS, writeBranchValue, writeLoopMark } from '../shared/branch.ts';
+import { Direction, MARK_OCTETS, writeLoopMark } from '../shared/branch.ts';
 import { noteClientLeg, noteServerResponse } from '../shared/call-events.ts';
-import {
-  acceptedInTable,
-  callKey,
-  countHop,
-  entryOf,
-  MAX_DATAGRAM,
-  noteRequest,
-  noteResponse,
-  recordsRoute,
-  type ServiceContext,
-  sentByOfFlow,
-} from '../shared/context.ts';
+import { acceptedInTable, entryOf, noteRequest, noteResponse } from '../shared/call-progress.ts';
+import { callKey, type ServiceContext, sentByOfFlow } from '../shared/context.ts';
 import { readWayParameter, wayParameter } from '../shared/flow-parameter.ts';
 import { RouteReading, readdressRoutes, takeInwardRoutes } from '../shared/own-routes.ts';
 import { noteMove, noteTargets, offerTarget } from '../shared/parties.ts';
 import { Place } from '../shared/place.ts';
+import { MAX_DATAGRAM, Rewriter, recordsRoute } from '../shared/rewriter.ts';
 import { LOOP_PARAMETER } from '../shared/top-headers.ts';
 import type { Takeover } from '../takeover/takeover.ts';
 import { markContacts, unmarkContacts } from './contact-flow.ts';
@@ -56,6 +47,7 @@ export class Inward {
   readonly #back: Way = emptyWay();
   readonly #place = new Place();
   readonly #token = new Token();
+  readonly #rewriter = new Rewriter();
   /** Loop mark of the current request, in the form it has in the Via of an earlier pass. */
   readonly #mark = Buffer.alloc(LOOP_PARAMETER.length + MARK_OCTETS);
   /** Listeners that share transport and address family with another listener. */
@@ -91,20 +83,20 @@ export class Inward {
       else answers.answer(packet, scan, 481);
       return;
     }
-    context.edit.beginScan(scan);
-    takeInwardRoutes(context, scan, this.#routes, packet.orphan);
-    if (packet.orphan) readdressRoutes(context, scan, this.#routes, packet.owner);
+    const rewriter = this.#rewriter.begin(scan);
+    takeInwardRoutes(context, scan, rewriter, this.#routes, packet.orphan);
+    if (packet.orphan) readdressRoutes(context, scan, rewriter, this.#routes, packet.owner);
     const refusal = this.#refusal(scan);
     if (refusal !== 0) {
       answers.answer(packet, scan, refusal, refusal === 503 ? RETRY_AFTER : []);
       return;
     }
 
-    const { routing, top, edit, branchValue, remoteListeners } = context;
+    const { routing, remoteListeners } = context;
+    const { top } = rewriter;
     const { keys, tables } = routing;
     const traits = remoteListeners.traitsOf(packet);
     if (!traits) return;
-    top.reset();
     const back = this.#back;
     returnFlow(scan, packet, tables, traits, back);
     const sentBy = sentByOfFlow(context, back);
@@ -113,8 +105,7 @@ export class Inward {
     const place = this.#place;
     place.read(scan, packet, context.natSigns());
     this.#placeOf(packet, scan, inDialog, back);
-    writeBranchValue(keys.primary.branch, scan, Direction.inward, branchValue);
-    top.via(keys, TokenKind.inward, context.serverSentBy, tables.self, branchValue, back, this.#mark);
+    rewriter.pushVia(keys, Direction.inward, context.serverSentBy, tables.self, back, this.#mark);
     back.target = place.target;
     back.nat = place.nat;
     if (recordsRoute(scan)) {
@@ -122,10 +113,9 @@ export class Inward {
       else top.recordRouteOwner(keys, context.serverSentBy, tables.self);
       top.recordRouteOwner(keys, sentBy, tables.self);
     } else if (scan.method === Method.REGISTER) this.#leadBack(packet, scan, traits, back);
-    countHop(context, scan);
-    edit.insert(scan.headersStart, top.block.subarray(0, top.length));
-    edit.stampVia(scan, packet.address, packet.port);
-    const message = edit.apply(MAX_DATAGRAM);
+    rewriter.countHop();
+    rewriter.stampVia(packet.address, packet.port);
+    const message = rewriter.finish(MAX_DATAGRAM);
     if (!message) {
       answers.answer(packet, scan, 513);
       return;
@@ -138,7 +128,7 @@ export class Inward {
     // A dialog of a dead member already has a record. The record comes here by adoption, or stays with the member if it
     // returns.
     if (packet.orphan && inDialog) takeover.beganFor(packet.owner, entry);
-    else noteClientLeg(context, scan, entry, message, back);
+    else noteClientLeg(context, scan, entry, message, top.length, back);
   }
 
   /**
@@ -201,12 +191,14 @@ export class Inward {
    */
   #leadBack(packet: Packet, scan: Scan, traits: ListenerTraits, way: Way): void {
     const { context, path } = this.#options;
-    const { top, routing } = context;
+    const { routing } = context;
+    const { top } = this.#rewriter;
     const named = path !== 'never' && namesPath(scan);
     if (named || path === 'always') {
       top.path(routing.keys, context.serverSentBy, way);
       if (!named) top.supportedPath();
-    } else if (this.#clientNeedsFlow(packet, traits)) markContacts(context, scan, wayParameter(routing.keys, way));
+    } else if (this.#clientNeedsFlow(packet, traits))
+      markContacts(scan, this.#rewriter, wayParameter(routing.keys, way));
   }
 
   /**
@@ -231,9 +223,9 @@ export class Inward {
       context.drops['stray-response'].n++;
       return;
     }
-    context.edit.beginScan(scan).popVia(scan);
-    if (scan.method === Method.REGISTER) unmarkContacts(context, scan);
-    const message = context.edit.apply();
+    const rewriter = this.#rewriter.begin(scan).popVia();
+    if (scan.method === Method.REGISTER) unmarkContacts(scan, rewriter);
+    const message = rewriter.finish();
     if (!message) {
       context.drops['bad-response'].n++;
       return;

@@ -8,6 +8,7 @@ import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
 import { callKey, type ServiceContext } from '../shared/context.ts';
 import { RouteReading, takeOutwardRoutes } from '../shared/own-routes.ts';
 import { isHidden, targetHash } from '../shared/place.ts';
+import type { Rewriter } from '../shared/rewriter.ts';
 import { takeTargetFlow } from './contact-flow.ts';
 import { type FlowState, type Hop, ONWARD, type Onward } from './onward.ts';
 
@@ -42,20 +43,20 @@ export class NextHop {
   }
 
   /**
-   * Removes the farm's values from the request, in `context.edit`, which must have begun on it. `known`: way to the
-   * party if the request names none. `lost`: the connection of `known` is gone. Returns how the request continues.
+   * Removes the farm's values from the request, by `rewriter`, which must have begun on it. Returns how the request
+   * continues. `known`: way to the party if the request names none. `lost`: the connection of `known` is gone.
    */
-  read(scan: Scan, known: Readonly<Way> | undefined, lost: boolean): Onward {
+  read(scan: Scan, rewriter: Rewriter, known: Readonly<Way> | undefined, lost: boolean): Onward {
     const { bytes } = scan;
     const routes = this.#routes;
-    takeOutwardRoutes(this.#context, scan, routes);
+    takeOutwardRoutes(this.#context, scan, rewriter, routes);
     if (routes.excess) {
       this.way = undefined;
       this.readable = false;
       return 'locate';
     }
     const routable = parseUri(bytes, scan.uriStart, scan.uriEnd, this.target);
-    const inTarget = routable && takeTargetFlow(this.#context, scan, this.target, this.#named);
+    const inTarget = routable && takeTargetFlow(this.#context, scan, rewriter, this.target, this.#named);
     const named = routes.hasFlow ? routes.way : inTarget ? this.#named : known;
     this.way = this.#moved(scan) ?? named;
     this.state = this.#stateOf(this.way, lost ? known : undefined);

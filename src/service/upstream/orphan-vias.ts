@@ -11,16 +11,17 @@ import type { Scan } from '../../sip/scan.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
 import type { ServiceContext } from '../shared/context.ts';
 import { readWayOf } from '../shared/flow-parameter.ts';
+import type { Rewriter } from '../shared/rewriter.ts';
 
 const line = new HeaderLine();
 const via = new Via();
 
 /**
- * Deletes all Vias down to and including the first that the farm put on a client's request, in `context.edit`, begun on
+ * Deletes all Vias down to and including the first that the farm put on a client's request, by `rewriter`, begun on
  * `scan`. Fills `flow` from that Via. Returns false and deletes nothing when there is no such Via among the first
  * MAX_VALUES, or no Via would be left. Does the same when the Via's member still has a seat, or its flow is not valid.
  */
-export function cutToCaller(context: ServiceContext, scan: Scan, token: Token, flow: Way): boolean {
+export function cutToCaller(context: ServiceContext, scan: Scan, rewriter: Rewriter, token: Token, flow: Way): boolean {
   const { bytes } = scan;
   const { keys, tables } = context.routing;
   let seen = 0;
@@ -32,22 +33,22 @@ export function cutToCaller(context: ServiceContext, scan: Scan, token: Token, f
       if (token.kind !== TokenKind.inward) continue;
       if (tables.seats.has(token.member)) return false;
       if (!readWayOf(context, bytes, via, token, flow)) return false;
-      return cutBehind(context, scan, line, via.next < line.valueEnd);
+      return cutBehind(scan, rewriter, line, via.next < line.valueEnd);
     }
   }
   return false;
 }
 
 /** Deletes all Via values up to the one in `via`. `last`: its line; `more`: other values follow in that line. */
-function cutBehind(context: ServiceContext, scan: Scan, last: HeaderLine, more: boolean): boolean {
+function cutBehind(scan: Scan, rewriter: Rewriter, last: HeaderLine, more: boolean): boolean {
   const { lineStart, valueStart, lineEnd } = last;
   const rest = more ? skipBlanks(scan.bytes, via.next + 1, last.valueEnd) : -1;
   if (!more && !findHeader(scan, HeaderName.VIA, lineEnd, line)) return false;
   for (let from = scan.headersStart; findHeader(scan, HeaderName.VIA, from, line); from = line.lineEnd) {
     if (line.lineStart === lineStart) break;
-    context.edit.delete(line.lineStart, line.lineEnd);
+    rewriter.delete(line.lineStart, line.lineEnd);
   }
-  if (more) context.edit.delete(valueStart, rest);
-  else context.edit.delete(lineStart, lineEnd);
+  if (more) rewriter.delete(valueStart, rest);
+  else rewriter.delete(lineStart, lineEnd);
   return true;
 }

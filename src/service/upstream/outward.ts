@@ -10,7 +10,7 @@ import type { ExitChoice } from '../../egress/exit-member.ts';
 import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
 import { sourceFlow } from '../../egress/return-flow.ts';
 import type { Locator, Target } from '../../locate/locate.ts';
-import { Token, TokenKind } from '../../ownership/token.ts';
+import { Token } from '../../ownership/token.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
 import { isReliable } from '../../packet/transport-kind.ts';
@@ -20,25 +20,15 @@ import { HeaderLine, nextHeader } from '../../sip/headers.ts';
 import { Method, Scan, scan as scanMessage } from '../../sip/scan.ts';
 import type { Uri } from '../../sip/uri.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
-import { Direction, writeBranchValue } from '../shared/branch.ts';
+import { Direction } from '../shared/branch.ts';
 import { noteClientResponse, noteOrphanResponse, noteServerLeg } from '../shared/call-events.ts';
-import {
-  acceptedInTable,
-  callKey,
-  countHop,
-  entryOf,
-  MAX_DATAGRAM,
-  noteRequest,
-  noteResponse,
-  recordsRoute,
-  type ServiceContext,
-  sentByOfFlow,
-  slotOf,
-} from '../shared/context.ts';
+import { acceptedInTable, entryOf, noteRequest, noteResponse } from '../shared/call-progress.ts';
+import { callKey, type ServiceContext, sentByOfFlow, slotOf } from '../shared/context.ts';
 import { readWayParameter } from '../shared/flow-parameter.ts';
 import { readNamedWay, VALUES_OF_PASS } from '../shared/own-routes.ts';
 import { noteMove, noteTargets, refreshesTarget } from '../shared/parties.ts';
 import { targetHash } from '../shared/place.ts';
+import { MAX_DATAGRAM, Rewriter, recordsRoute } from '../shared/rewriter.ts';
 import type { Takeover } from '../takeover/takeover.ts';
 import { NextHop } from './next-hop.ts';
 import { cutToCaller } from './orphan-vias.ts';
@@ -73,6 +63,7 @@ const line = new HeaderLine();
 export class Outward {
   readonly #options: OutwardOptions;
   readonly #hop: NextHop;
+  readonly #rewriter = new Rewriter();
   readonly #flow: Way = emptyWay();
   readonly #back: Way = emptyWay();
   readonly #named: Way = emptyWay();
@@ -110,7 +101,7 @@ export class Outward {
     const from = readWayParameter(context, scan, this.#token, this.#back) ? this.#back : serverAt();
     if (!from) return;
     const { address, port } = from;
-    const original = withoutOurs(context, scan);
+    const original = withoutOurs(scan, this.#rewriter);
     if (original && scanMessage(original, 0, original.length, false, scan) === null)
       this.#forward(scan, address, port, undefined, lost);
   }
@@ -125,8 +116,7 @@ export class Outward {
     const scan = new Scan();
     if (scanMessage(message, 0, message.length, false, scan) !== null) return undefined;
     const hop = new NextHop(context, this.#options.forbidden);
-    context.edit.beginScan(scan);
-    const onward = hop.read(scan, known, false);
+    const onward = hop.read(scan, new Rewriter().begin(scan), known, false);
     if (onward === 'failed') return undefined;
     if (onward === 'flow' || !hop.readable) return hop.way;
     const { host, port, transport } = questionOf(scan.bytes, hop.uri);
@@ -147,10 +137,9 @@ export class Outward {
     found: readonly Target[] | undefined,
     lost: Readonly<Way> | undefined,
   ): void {
-    const { context, answerServer } = this.#options;
+    const { answerServer } = this.#options;
     const hop = this.#hop;
-    context.edit.beginScan(scan);
-    const onward = hop.read(scan, lost, lost !== undefined);
+    const onward = hop.read(scan, this.#rewriter.begin(scan), lost, lost !== undefined);
     if (onward === 'flow') {
       this.#send(scan, address, port, hop.way!, true);
       return;
@@ -284,29 +273,27 @@ export class Outward {
    */
   #send(scan: Scan, address: string, port: number, flow: Readonly<Way>, named: boolean): void {
     const { context, answerServer, isServer } = this.#options;
-    const { routing, top, edit, branchValue } = context;
-    const { keys, tables } = routing;
+    const { keys, tables } = context.routing;
+    const rewriter = this.#rewriter;
+    const { top } = rewriter;
     const sentBy = sentByOfFlow(context, flow);
     if (!sentBy) {
       answerServer(scan, 430, address, port);
       return;
     }
-    top.reset();
-    writeBranchValue(keys.primary.branch, scan, Direction.outward, branchValue);
     // Responses go to the port in the Via, or to the source port if the Via requests rport (RFC 3261 18.2.2, RFC 3581
     // 4).
     const backPort = scan.via.rport >= 0 ? port : scan.via.port || SIP_PORT;
     const back = isServer(address, backPort) ? undefined : this.#backTo(address, backPort);
-    top.via(keys, TokenKind.outward, sentBy, tables.self, branchValue, back);
+    rewriter.pushVia(keys, Direction.outward, sentBy, tables.self, back);
     if (recordsRoute(scan)) {
       top.recordRouteOwner(keys, sentBy, tables.self);
       if (named || flow.connection !== 0) top.recordRouteWay(keys, context.serverSentBy, flow);
       else top.recordRouteOwner(keys, context.serverSentBy, tables.self);
     }
-    countHop(context, scan);
-    edit.insert(scan.headersStart, top.block.subarray(0, top.length));
-    edit.stampVia(scan, address, port);
-    const message = edit.apply(flow.connection === 0 ? MAX_DATAGRAM : undefined);
+    rewriter.countHop();
+    rewriter.stampVia(address, port);
+    const message = rewriter.finish(flow.connection === 0 ? MAX_DATAGRAM : undefined);
     if (!message) {
       answerServer(scan, 513, address, port);
       return;
@@ -346,7 +333,7 @@ export class Outward {
       return;
     }
     const named = readWayParameter(context, scan, this.#token, this.#back);
-    const message = context.edit.beginScan(scan).popVia(scan).apply();
+    const message = this.#rewriter.begin(scan).popVia().finish();
     if (!message) {
       context.drops['bad-response'].n++;
       return;
@@ -401,9 +388,9 @@ export class Outward {
    */
   #passOver(packet: Packet, scan: Scan): boolean {
     const { context } = this.#options;
-    context.edit.beginScan(scan);
-    if (!cutToCaller(context, scan, this.#token, this.#back)) return false;
-    const message = context.edit.apply();
+    const rewriter = this.#rewriter.begin(scan);
+    if (!cutToCaller(context, scan, rewriter, this.#token, this.#back)) return false;
+    const message = rewriter.finish();
     if (!message) return false;
     if (!context.egress.send(this.#back, message)) context.drops['flow-lost'].n++;
     const entry = entryOf(context, packet.callKey, false);
@@ -428,14 +415,14 @@ export class Outward {
  * Returns the request in `scan` as the server sent it: without the farm's Via and the two Record-Route values after it,
  * and with Max-Forwards restored.
  */
-function withoutOurs({ edit }: ServiceContext, scan: Scan): Buffer | undefined {
-  edit.beginScan(scan).popVia(scan);
+function withoutOurs(scan: Scan, rewriter: Rewriter): Buffer | undefined {
+  rewriter.begin(scan).popVia();
   let from = scan.viaLineEnd;
   for (let left = recordsRoute(scan) ? VALUES_OF_PASS : 0; left > 0; left--, from = line.lineEnd)
     if (nextHeader(scan.bytes, from, scan.headersEnd, line) && line.name === HeaderName.RECORD_ROUTE)
-      edit.delete(line.lineStart, line.lineEnd);
-  if (scan.maxForwards >= 0) edit.setMaxForwards(scan, scan.maxForwards + 1);
-  return edit.apply();
+      rewriter.delete(line.lineStart, line.lineEnd);
+  if (scan.maxForwards >= 0) rewriter.replace(scan.maxForwardsStart, scan.maxForwardsEnd, String(scan.maxForwards + 1));
+  return rewriter.finish();
 }
 
 /** Returns host, port and transport of a URI as input of RFC 3263. `port` 0 = none given. */

@@ -1,15 +1,7 @@
 // The service `upstream`: forwards statelessly between clients and the SIP server on this host. Via, Record-Route and
 // Path of the farm, each with a token, lead all later messages back to this member. The server keeps all call state.
 import { AddressList } from '../../base/address-list.ts';
-import {
-  asHostPort,
-  type Endpoint,
-  formatEndpoint,
-  formatPlace,
-  type HostPort,
-  hostText,
-  SIP_PORT,
-} from '../../base/endpoint.ts';
+import { asHostPort, type Endpoint, formatEndpoint, type HostPort, hostText, SIP_PORT } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import { NO_GUARD } from '../../base/guard.ts';
 import type { ConnectedUdpSocket, DatagramSocket } from '../../base/network.ts';
@@ -23,10 +15,9 @@ import type { ReplyStatus } from '../../packet/verdict.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
 import { skipLineEnds } from '../../transport/classify.ts';
 import type { Service, ServiceFactory, ServiceParts, ServiceStatus, Succession } from '../service.ts';
-import { contextScratch, type ServiceContext } from '../shared/context.ts';
+import { serviceContext } from '../shared/context.ts';
 import { OwnNames } from '../shared/own-names.ts';
 import type { NatSigns } from '../shared/place.ts';
-import { SentBy } from '../shared/top-headers.ts';
 import { Takeover } from '../takeover/takeover.ts';
 import { Inward } from './inward.ts';
 import { Outward } from './outward.ts';
@@ -61,7 +52,6 @@ const KEEPALIVE = Buffer.from('\r\n\r\n');
 
 export class Upstream implements Service {
   readonly #options: UpstreamOptions;
-  readonly #context: ServiceContext;
   readonly #takeover: Takeover;
   readonly #names: OwnNames;
   readonly #inward: Inward;
@@ -88,21 +78,14 @@ export class Upstream implements Service {
       ...transport.listeners.map(({ advertise }) => advertise),
     ];
     this.#names = new OwnNames(faceOfServer, others, settings.names);
-    this.#context = {
-      ...options,
-      names: this.#names,
-      serverSentBy: new SentBy({ ...faceOfServer, transport: 'udp' }),
-      listenerSentBys: transport.listeners.map(({ advertise }) => new SentBy(advertise)),
-      serverHostPort: formatEndpoint(settings.advertise),
-      listenerHostPorts: transport.listeners.map(({ advertise }) => formatPlace(advertise)),
-      natSigns: () => settings.nat,
-      ...contextScratch(),
-    };
+    const context = serviceContext(options, settings.advertise, this.#names, () => settings.nat);
     this.#ringingSeconds = settings.ringingSeconds;
     const takeover = new Takeover({
-      ...options,
+      context,
+      answers: options.answers,
+      clock: options.clock,
+      again: options.again,
       ringingSeconds: () => this.#ringingSeconds,
-      context: this.#context,
       guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
       reach: (message, known) => this.#outward.reach(message, known),
@@ -111,7 +94,7 @@ export class Upstream implements Service {
     this.#inward = new Inward({
       clock: options.clock,
       takeover,
-      context: this.#context,
+      context,
       answers: options.answers,
       toServer: (message) => this.#toServer(message),
       serverUp: () => this.#up,
@@ -121,7 +104,7 @@ export class Upstream implements Service {
     });
     this.#outward = new Outward({
       takeover,
-      context: this.#context,
+      context,
       locator: options.locator,
       answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
       toServer: (message, address, port) => this.#toServer(message, address, port),
@@ -180,7 +163,7 @@ export class Upstream implements Service {
     else this.#outward.responseFromClient(packet, message);
   }
 
-  /** Tries another way for a request of the server after `lost`, a connection at another member, is gone. Keeps `message`. */
+  /** Tries another way for a request of the server. `lost`: its connection at another member. Keeps `message`. */
   returned(message: Buffer, lost: Readonly<Way>): void {
     this.#outward.returned(message, lost);
   }
@@ -213,7 +196,10 @@ export class Upstream implements Service {
     this.#health.start();
   }
 
-  /** Resolves with the first verdict on the server, after `ms` at the latest, and when the service stops. Call it after `start`. */
+  /**
+   * Resolves with the first verdict on the server, after `ms` at the latest, and when the service stops. Call it after
+   * `start`.
+   */
   async firstVerdict(ms: number): Promise<void> {
     const late = Promise.withResolvers<void>();
     const timer = this.#options.clock.after(ms, late.resolve);
@@ -320,7 +306,10 @@ export class Upstream implements Service {
     else this.#askOptions();
   }
 
-  /** Sends OPTIONS (RFC 3261 11) from the service's port. The branch is our token, so that the answer returns to this process. */
+  /**
+   * Sends OPTIONS (RFC 3261 11) from the service's port. The branch is a token of this member, so that the answer
+   * returns to this process.
+   */
   #askOptions(): void {
     const { settings, routing } = this.#options;
     const { keys, tables } = routing;

@@ -25,8 +25,11 @@ export const EXAMPLE: BalancerPlan = {
   balancerMac: '00:00:5e:00:53:01',
 };
 
-/** Farms that differ from the example in one way each. */
-const OTHERS: Readonly<Record<string, BalancerPlan>> = {
+const named = <Name extends string>(farms: Readonly<Record<Name, BalancerPlan>>) => farms;
+
+/** The example, and farms that differ from it in one way each. */
+export const FARMS = named({
+  'the example': EXAMPLE,
   'one member': { ...EXAMPLE, members: [frontend(1)] },
   'odd weights': { ...EXAMPLE, members: [frontend(1, { weight: 997 }), frontend(2, { weight: 1 }), frontend(3)] },
   'forty members': {
@@ -51,11 +54,9 @@ const OTHERS: Readonly<Record<string, BalancerPlan>> = {
     vip: '2001:db8::1',
     members: [1, 2].map((k) => frontend(k, { address: `2001:db8::1${k}` })),
   },
-};
+});
 
 export const hasTcp = ({ services }: BalancerPlan): boolean => services.some(({ transport }) => transport === 'tcp');
-
-export const FARMS = { 'the example': EXAMPLE, ...OTHERS };
 
 /** Returns the file `name` of a kind, or its first file. */
 export function textOf(kind: BalancerKind, plan: BalancerPlan, name?: string): string {

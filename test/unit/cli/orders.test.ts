@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { Registry } from 'prom-client';
 import { AdminServer } from '../../../src/admin/admin-server.ts';
+import type { Endpoint } from '../../../src/base/endpoint.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { makeLog } from '../../../src/base/log.ts';
-import { parseDuration, showDuration } from '../../../src/cli/duration.ts';
+import { AdminClient } from '../../../src/cli/admin-client.ts';
+import { OrderCommands } from '../../../src/cli/orders.ts';
 import { type ProgramDeps, runProgram } from '../../../src/cli/program.ts';
 import type { DrainProgress } from '../../../src/membership/order.ts';
 import type { OrderStatus } from '../../../src/orders/order-status.ts';
@@ -26,13 +28,19 @@ interface Ran {
   readonly err: readonly string[];
 }
 
-async function operator(t: TestContext): Promise<Operator> {
+/** Starts the admin server of a member. */
+async function member(t: TestContext): Promise<{ readonly api: FakeApi; readonly bind: Endpoint }> {
   const api = newFakeApi();
   const bind = { address: '127.0.0.1', port: 0 };
   const log = makeLog({ level: 'silent' });
   const server = new AdminServer({ bind, token: undefined, api, registry: new Registry(), log });
-  const { port } = await server.start();
+  const at = await server.start();
   t.after(() => server.stop());
+  return { api, bind: { address: '127.0.0.1', port: at.port } };
+}
+
+async function operator(t: TestContext): Promise<Operator> {
+  const { api, bind } = await member(t);
   const never = () => Promise.reject(new Error('not asked for'));
   return {
     api,
@@ -59,7 +67,7 @@ async function operator(t: TestContext): Promise<Operator> {
           ...(terminal && { terminal: (text: string) => void terminal.push(text) }),
         },
       };
-      const code = await runProgram([...argv, '--admin', `127.0.0.1:${port}`], deps);
+      const code = await runProgram([...argv, '--admin', `127.0.0.1:${bind.port}`], deps);
       return { code, out, err };
     },
   };
@@ -256,17 +264,79 @@ test('members shows orders and members without a seat only when there are some',
   assert.match(none.out[0]!, /VERSION\n/);
 });
 
-test('times are parsed and printed alike', () => {
-  for (const [text, seconds] of [
-    ['90s', 90],
-    ['10m', 600],
-    ['1h30m', 5400],
-    ['1h2m5s', 3725],
-    ['0s', 0],
-    ['24h', 86_400],
-  ] as const) {
-    assert.equal(parseDuration(text), seconds);
-    assert.equal(parseDuration(showDuration(seconds)), seconds);
+describe('a drain that is followed', () => {
+  const FIRST = '2026-01-01T00:00:00.000Z';
+  const state = (of: 'draining' | 'drained' | 'handed-over', calls: number, leftSeconds = 9): Partial<OrderStatus> => ({
+    progress: { v: 1, state: of, since: FIRST, calls, oldestSeconds: 0, leftSeconds },
+  });
+  const order = (kind: 'drain' | 'pause', since: string): Partial<OrderStatus> => ({
+    order: { v: 1, order: kind, since, by: 'fe2' },
+  });
+
+  /** Follows a drain with one of these changes before each look but the first. `ended`: undefined while it goes on. */
+  async function follow(t: TestContext, changes: readonly Partial<OrderStatus>[]) {
+    const { api, bind } = await member(t);
+    const waits: number[] = [];
+    const left = [...changes];
+    const interrupt = Promise.withResolvers<void>();
+    let stopped = false;
+    const pause = async (ms: number): Promise<void> => {
+      waits.push(ms);
+      const change = left.shift();
+      if (change) api.status = { ...api.status, ...change };
+      else {
+        stopped = true;
+        interrupt.resolve();
+        await new Promise(() => {});
+      }
+    };
+    const deps = { out: () => {}, err: () => {}, pause, interrupted: () => interrupt.promise };
+    const ended = await new OrderCommands(new AdminClient({ bind }), deps, {}).drain('fe1', { wait: true });
+    return { ended: stopped ? undefined : ended, waits };
   }
-  assert.equal(showDuration(90), '1m30s');
+
+  for (const [title, changes, ended] of [
+    ['goes on while calls are left', [state('draining', 2), state('draining', 1)], undefined],
+    ['succeeds when no calls are left', [state('draining', 1), state('drained', 0)], true],
+    ['succeeds at the deadline without calls', [state('handed-over', 0)], true],
+    ['fails at the deadline with calls', [state('handed-over', 1)], false],
+    ['fails at the deadline when no other member takes the calls', [state('draining', 1, 0)], false],
+    ['succeeds when its member leaves without calls', [state('draining', 0), { alive: false }], true],
+    ['fails when its member leaves with calls', [state('draining', 1), { alive: false }], false],
+    ['fails when its member leaves before it has reported', [{ alive: false }], false],
+    ['fails when the order is lifted', [{ order: null }], false],
+    ['fails when another order comes', [order('pause', '2026-01-02T00:00:00.000Z')], false],
+    ['fails when another drain comes', [order('drain', '2026-01-02T00:00:00.000Z'), state('drained', 0)], false],
+  ] as const)
+    test(title, async (t) => assert.equal((await follow(t, changes)).ended, ended));
+
+  test('is looked at once per second, the first time at once', async (t) => {
+    const { waits } = await follow(t, [state('draining', 2), state('draining', 2), state('drained', 0)]);
+    assert.deepEqual(waits, [1000, 1000, 1000]);
+  });
+});
+
+test('the name of a member reaches the admin server whole, and no control character of it reaches a terminal', async (t) => {
+  const id = 'a/b?c=d%\u001b[2J';
+  const { api, bind } = await member(t);
+  const named: string[] = [];
+  const known = async (name: string): Promise<OrderStatus> => {
+    named.push(name);
+    return { ...api.status, alive: false, othersTakeCalls: false };
+  };
+  Object.assign(api.orders, { give: known, lift: known, remove: known });
+  const shown: string[] = [];
+  const show = (text: string): void => void shown.push(text);
+  const never = (): Promise<never> => Promise.reject(new Error('not asked for'));
+  const deps = { out: show, err: show, pause: never, interrupted: never };
+  const commands = new OrderCommands(new AdminClient({ bind }), deps, {});
+  await commands.drain(id, { wait: false });
+  await commands.pause(id);
+  await commands.ban(id);
+  await commands.resume(id);
+  await commands.unban(id);
+  await commands.remove(id, false);
+  assert.deepEqual(named, Array(6).fill(id));
+  assert.equal(shown.length, 6 + 3 * 2, 'an answer to each, and two warnings to each given order');
+  for (const text of shown) assert.ok(!text.includes('\u001b'), JSON.stringify(text));
 });

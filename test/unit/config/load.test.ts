@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { test } from 'node:test';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import { loadAdminAddress, loadConfig, parseClusterFile } from '../../../src/config/load.ts';
 import { ConfigError } from '../../../src/config/problems.ts';
@@ -129,40 +129,10 @@ const CASES: readonly Case[] = [
     told: [INVALID, '9:16', 'relay.bind', /is not an IP address with a port/],
   },
   {
-    title: 'a wildcard under DSR',
-    from: UDP,
-    to: 'bind: 0.0.0.0:5060, advertise: 198.51.100.1:5060 }\n  - {',
-    told: [INVALID, '5:41', 'listeners[0].bind', /bind to the VIP itself/],
-  },
-  {
-    title: 'a wildcard that cannot be advertised',
-    from: `${UDP} name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }`,
-    to: 'bind: "[::]:5060" }\nbalancer: { mode: nat, probes: [10.0.0.1] }',
-    told: [INVALID, '5:41', 'listeners[0].bind', /set advertise/],
-  },
-  {
     title: 'an advertised value that is neither address nor name',
     from: UDP,
     to: 'bind: 198.51.100.1:5060, advertise: "sip:sip.example.com" }\n  - {',
     told: [INVALID, '5:71', 'listeners[0].advertise', /is not a host with a port and a transport/],
-  },
-  {
-    title: 'an advertised wildcard',
-    from: UDP,
-    to: 'bind: 198.51.100.1:5060, advertise: "[::]" }\n  - {',
-    told: [INVALID, '5:71', 'listeners[0].advertise', /is a wildcard/],
-  },
-  {
-    title: 'TLS in front of a UDP listener',
-    from: UDP,
-    to: 'bind: 198.51.100.1:5060, advertise: sip.example.com;transport=tls }\n  - {',
-    told: [INVALID, '5:71', 'listeners[0].advertise', /clients of a udp listener send by udp;/],
-  },
-  {
-    title: 'a WebSocket in front of a TCP listener',
-    from: 'transport: tcp, bind: 198.51.100.1:5060 }',
-    to: 'transport: tcp, bind: 198.51.100.1:5060, advertise: sip.example.com;transport=ws }',
-    told: [INVALID, '6:75', 'listeners[1].advertise', /clients of a tcp listener send by tcp or tls;/],
   },
   {
     title: 'two listeners with the same name',
@@ -171,58 +141,10 @@ const CASES: readonly Case[] = [
     told: [INVALID, '6:13', 'listeners[1].name', /its own name/],
   },
   {
-    title: 'two listeners whose names share a code',
-    from: 'name: edge-tcp',
-    to: 'name: tcp-110',
-    told: [INVALID, '6:13', 'listeners[1].name', /same one-octet code as edge/],
-  },
-  {
-    title: 'two listeners with the same address',
-    from: 'transport: tcp',
-    to: 'transport: udp',
-    told: [INVALID, '6:45', 'listeners[1].bind', /bound by two udp listeners/],
-  },
-  {
-    title: 'a wildcard that peers cannot reach',
-    from: '10.0.0.11:5064',
-    to: '0.0.0.0:5064',
-    told: [INVALID, '9:16', 'relay.bind', /one address of this host/],
-  },
-  {
-    title: 'the relay link on a listener',
-    from: '10.0.0.11:5064',
-    to: '198.51.100.1:5060',
-    told: [INVALID, '9:16', 'relay.bind', /its own port/],
-  },
-  {
-    title: 'a server with the address of the service',
-    from: 'sip:127.0.0.1:5070',
-    to: 'sip:127.0.0.1:5062',
-    told: [INVALID, '10:36', 'service.server', /send to itself/],
-  },
-  {
     title: 'a server with transport TCP',
     from: 'sip:127.0.0.1:5070',
     to: 'sip:127.0.0.1:5070;transport=tcp',
     told: [INVALID, '10:36', 'service.server', /by UDP/],
-  },
-  {
-    title: 'PROXY headers without a trusted proxy',
-    from: 'name: edge-tcp',
-    to: 'name: edge-tcp, proxyProtocol: require',
-    told: [INVALID, '6:38', 'listeners[1].proxyProtocol', /list the proxies in balancer\.trusted/],
-  },
-  {
-    title: 'PROXY headers where balancer.trusted only excludes',
-    from: 'transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }',
-    to: 'transport: tcp, bind: 198.51.100.1:5060, proxyProtocol: accept }\nbalancer: { trusted: ["!10.0.0.1"] }',
-    told: [INVALID, '6:79', 'listeners[1].proxyProtocol', /trusted is empty/],
-  },
-  {
-    title: 'direct answers to clients behind a proxy',
-    from: `${UDP} name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }\nbalancer: { mode: dsr }`,
-    to: 'bind: 198.51.100.1:5060, proxyProtocol: require, answer: direct }\nbalancer: { trusted: [10.0.0.1] }',
-    told: [INVALID, '5:92', 'listeners[0].answer', /only the member that received the datagram.*write ingress/],
   },
   {
     title: 'a trusted proxy that is no network',
@@ -243,12 +165,6 @@ const CASES: readonly Case[] = [
     told: [INVALID, '3:30', 'store.hosts[0]', /^((?!hunter2).)*store\.password$/],
   },
   {
-    title: 'a certificate without https',
-    from: 'kind: etcd',
-    to: 'kind: etcd, ca: /x.pem',
-    told: [INVALID, '3:26', 'store.ca', /https/],
-  },
-  {
     title: 'a certificate without its key',
     from: 'hosts: [http://127.0.0.1:2379]',
     to: 'hosts: [https://127.0.0.1:2379], cert: /x.pem',
@@ -259,12 +175,6 @@ const CASES: readonly Case[] = [
     from: 'keys:',
     to: 'keyFile: /k\nkeys:',
     told: [INVALID, '8:10', 'keyFile', /leave one of them out/],
-  },
-  {
-    title: 'a limit per source above the limit of all connections',
-    from: 'farm: lab',
-    to: 'farm: lab\nlimits: { tcpConnections: 10 , tcpConnectionsPerSource: 11 }',
-    told: [INVALID, '2:57', 'limits.tcpConnectionsPerSource', /lower it/],
   },
   {
     title: 'an environment variable that is not set',
@@ -368,31 +278,6 @@ test('a good file is loaded with every default', () => {
   assert.equal(config.limits.tcpConnections, 10_000);
 });
 
-test('a name and TLS can be advertised in the file', () => {
-  const to = 'tcp, bind: 10.0.0.11:5061, advertise: Sip.Example.com;transport=tls }';
-  const { config } = load(changed('tcp, bind: 198.51.100.1:5060 }', to).replace('mode: dsr', 'mode: nat'));
-  const [udp, tcp] = config.listeners;
-  assert.deepEqual(tcp?.advertise, { host: 'sip.example.com', port: 5061, transport: 'tls' });
-  assert.deepEqual(udp?.advertise, { host: '198.51.100.1', port: 5060, transport: 'udp' });
-});
-
-test('a UDP listener behind a proxy answers through the ingress member, also with balancer.mode dsr', () => {
-  const { config, warnings } = load(
-    GOOD.replaceAll(':5060 }', ':5060, proxyProtocol: require }').replace(
-      'mode: dsr',
-      'mode: dsr, trusted: [10.0.0.1]',
-    ),
-  );
-  assert.deepEqual(
-    config.listeners.map(({ answer, proxyProtocol }) => [answer, proxyProtocol]),
-    [
-      ['ingress', 'require'],
-      ['direct', 'require'],
-    ],
-  );
-  assert.deepEqual(warnings, []);
-});
-
 test('trust in all addresses gives a warning', () => {
   for (const network of ['0.0.0.0/0', '::/0']) {
     const { warnings } = load(changed('mode: dsr', `mode: dsr, trusted: ["${network}", "!0.0.0.0/0"]`));
@@ -404,14 +289,6 @@ test('trust in all addresses gives a warning', () => {
 test('the member has the name of the host unless the file names it', () => {
   assert.equal(load(GOOD).config.member, 'fe1');
   assert.equal(load(changed('member: fe1\n', '')).config.member, 'host1');
-});
-
-test('answers go through the ingress member unless the balancer keeps the destination address', () => {
-  assert.equal(load(changed('mode: dsr', 'mode: none')).config.listeners[0]?.answer, 'ingress');
-});
-
-test('a server with a name has no default list of who may send', () => {
-  assert.equal(upstreamOf(load(changed('sip:127.0.0.1:5070', 'sip:pbx.example.org')).config).allow, undefined);
 });
 
 test('environment variables are replaced in texts, not in names', () => {
@@ -435,33 +312,6 @@ test('keys are read from a file, one per line, and the first one mints', () => {
     config.keys.map((key) => key.reveal()),
     [KEY, second],
   );
-});
-
-describe('role auto', () => {
-  const ETCD = 'kind: etcd, hosts: [http://127.0.0.1:2379]';
-  const LISTENERS = /listeners:\n(?: {2}- .*\n)+/;
-  const roleOf = (text: string): string => load(`${text}role: auto\n`).config.role;
-  const without = GOOD.replace(LISTENERS, 'listeners: []\n');
-
-  test('is member with listeners and a shared store', () => assert.equal(roleOf(GOOD), 'member'));
-  test('is relay without listeners', () => assert.equal(roleOf(without), 'relay'));
-  test('is disabled with the memory store', () => assert.equal(roleOf(changed(ETCD, 'kind: memory')), 'disabled'));
-  test('has the reason of its choice, and a configured role has none', () => {
-    assert.match(load(`${without}role: auto\n`).config.roleChosenBecause, /no listeners/);
-    assert.equal(load(`${without}role: relay\n`).config.roleChosenBecause, '');
-    assert.equal(load(GOOD).config.role, 'member');
-  });
-
-  for (const role of ['member', 'disabled'])
-    test(`a ${role} without listeners is refused`, () =>
-      assert.match(problemsOf(`${without}role: ${role}\n`)[0]?.message ?? '', /no packet could arrive/));
-  test('is refused when it becomes disabled without listeners', () =>
-    assert.match(
-      problemsOf(`${without.replace(ETCD, 'kind: memory')}role: auto\n`)[0]?.message ?? '',
-      /auto becomes disabled/,
-    ));
-  test('is refused as relay with a store that others do not share', () =>
-    assert.match(problemsOf(`${changed(ETCD, 'kind: memory')}role: relay\n`)[0]?.message ?? '', /no members/));
 });
 
 test('a memory store gives a warning', () => {

@@ -118,3 +118,13 @@ export function find(code: DoctorCode, given: Partial<HostFacts>, of: Config = c
 export function codes(given: Partial<HostFacts>, of: Config = config()): readonly DoctorCode[] {
   return [...new Set(diagnose(of, [], facts(given)).map(({ code }) => code))];
 }
+
+/** Returns severity, code and subject of each finding. */
+export function shown(findings: readonly Finding[]): readonly string[] {
+  return findings.map(({ severity, code, about }) => `${severity} ${code} ${about}`);
+}
+
+/** Returns the lines of a finding's repair that a shell runs. */
+export function commandsIn(finding: Finding | undefined): readonly string[] {
+  return finding?.mend.filter((line) => !line.startsWith('#')) ?? [];
+}

@@ -267,18 +267,18 @@ const STAGES: Readonly<Record<string, Stage>> = {
   'the assembly of the message': {
     plant: () => plant(Edit.prototype, 'apply'),
     trigger: datagram,
-    place: /^datagram, Inward\.request \(service\/upstream\/inward\.ts:/,
+    place: /^datagram, Rewriter\.finish \(service\/shared\/rewriter\.ts:/,
   },
   'the call table': {
     plant: () => plant(CallTable.prototype, 'onRequest'),
     trigger: datagram,
-    place: /^datagram, noteRequest \(service\/shared\/context\.ts:/,
+    place: /^datagram, noteRequest \(service\/shared\/call-progress\.ts:/,
     leaves: true,
   },
   'the call table for a response': {
     plant: () => plant(CallTable.prototype, 'onResponse'),
     trigger: datagram,
-    place: /^server, noteResponse \(service\/shared\/context\.ts:/,
+    place: /^server, noteResponse \(service\/shared\/call-progress\.ts:/,
     leaves: true,
   },
   'the journal of records': {

@@ -200,8 +200,16 @@ export class WayMember implements LookupState {
     return this.held.has(callKey);
   }
 
+  regained(): boolean {
+    return false;
+  }
+
   heldSince(member: number): number {
     return this.told.get(member) ?? 0;
+  }
+
+  newer(): number {
+    return this.link.newer();
   }
 
   /** Counted verdicts, such as `local`, `relay`, `reply 400`, `drop no-via`; without those that are zero. */

@@ -1,13 +1,17 @@
 // A farm of members on one memory store and one clock: seats over time, and the right to act.
 import assert from 'node:assert/strict';
+import { hostname } from 'node:os';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { pino } from 'pino';
 import { SipfarmError } from '../../../src/base/errors.ts';
+import { type MemberRecord, parseMemberRecord } from '../../../src/membership/member-record.ts';
+import { Membership } from '../../../src/membership/membership.ts';
 import type { OrderKind } from '../../../src/membership/order.ts';
 import { generationOf, type View } from '../../../src/ownership/view.ts';
 import { MemoryFarm, type MemoryStore } from '../../../src/store/memory-store.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { LEASE_SECONDS, Member } from './farm.ts';
+import { memberRecord } from './records.ts';
 
 const coded = (code: string) => (error: { code?: string }) => error.code === code;
 const SETTLE_MS = 1200;
@@ -281,20 +285,6 @@ describe('membership', () => {
     assert.equal(stored().epoch, fe1.view!.epoch);
   });
 
-  it('makes one view of several changes in quick succession', async () => {
-    const [fe1] = await start('fe1');
-    const { epoch } = stored();
-    const later = [make('fe2'), make('fe3'), make('fe4')];
-    for (const member of later) {
-      const joined = member.membership.join();
-      await clock.pass(60);
-      await joined;
-    }
-    await clock.pass(SETTLE_MS, 50);
-    assert.equal(fe1!.view?.seats.length, 4);
-    assert.equal(stored().epoch, epoch + 1);
-  });
-
   it('keeps the view while the store is down, and all members go on with it afterwards', async () => {
     const started = await start('fe1', 'fe2', 'fe3');
     const before = stored();
@@ -525,20 +515,6 @@ describe('membership', () => {
     assert.deepEqual(fe1!.events, []);
   });
 
-  it('takes a suspected seat without the delay of other changes, even if those are already waiting', async () => {
-    const slow = { random: () => 0.999 };
-    const [fe1, fe2] = [make('fe1', slow), make('fe2', slow)];
-    for (const { membership } of [fe1, fe2]) await membership.join();
-    await start('fe3', 'fe4');
-    for (const index of [2, 3]) members[index]!.store.cut();
-    const changed = fe2.membership.setState('draining');
-    await clock.pass(20);
-    await changed;
-    fe1.membership.suspect(new Set([4]));
-    await clock.pass(310, 10);
-    assert.equal(fe1.seats, 'fe1/1 fe2/1* fe3/1');
-  });
-
   it('deletes only the record of the suspected incarnation', async () => {
     const [fe1, fe2, fe3] = await start('fe1', 'fe2', 'fe3');
     for (const { membership } of [fe1!, fe2!]) membership.suspect(new Set([3]));
@@ -614,24 +590,6 @@ describe('membership', () => {
       assert.equal(fe1!.seats, 'fe1/1 fe2/1');
     });
 
-    it('are read again for each view, because a watch may be late', async () => {
-      const fe1 = make('fe1');
-      const watch = fe1.store.watch.bind(fe1.store);
-      let told = 0;
-      fe1.store.watch = (prefix, onChange, onStale) =>
-        watch(prefix, (entries) => (prefix === 'orders/' && told++ > 0 ? undefined : onChange(entries)), onStale);
-      await fe1.membership.join();
-      const [fe2] = await start('fe2');
-      await clock.pass(SETTLE_MS, 50);
-      fe2!.store.cut();
-      order('fe2', 'drain');
-      await clock.pass(SETTLE_MS, 50);
-      assert.equal(fe1.seats, 'fe1/1 fe2/1', 'this member does not hear of it');
-      await fe1.membership.setState('draining');
-      await clock.pass(SETTLE_MS, 50);
-      assert.equal(fe1.seats, 'fe1/1* fe2/1*');
-    });
-
     it('that keep a member out cost it no incarnation when the store is down', async () => {
       await start('fe1', 'fe2');
       order('fe3', 'ban');
@@ -701,47 +659,6 @@ describe('membership', () => {
     assert.equal(fe1!.seats, 'fe1/1 fe2/1*');
   });
 
-  it('ignores and counts records and views that it cannot parse', async () => {
-    const badEntries = { n: 0 };
-    const fe1 = make('fe1', { badEntries });
-    await fe1.membership.join();
-    await clock.pass(SETTLE_MS, 50);
-    const good = fe1.view;
-    farm.apply([{ key: 'members/evil', value: { v: 1, id: 'evil', number: 7 } }]);
-    await clock.pass(SETTLE_MS, 50);
-    assert.ok(badEntries.n > 0);
-    assert.equal(fe1.records.length, 1);
-    const counted = badEntries.n;
-    farm.apply([{ key: 'view', value: { ...good, epoch: 99, seats: 'all' } }]);
-    await clock.pass(10);
-    assert.ok(badEntries.n > counted);
-    assert.deepEqual(fe1.view, good);
-  });
-
-  it('writes the view again when the store has lost it, damaged it or gone back to an older one', async () => {
-    const [fe1, fe2] = await start('fe1', 'fe2');
-    const old = fe1!.views[0]!;
-    await fe2!.membership.setState('draining');
-    await clock.pass(SETTLE_MS, 50);
-    for (const value of [undefined, 'nonsense', { ...old, epoch: 1 }]) {
-      const { epoch, seed, seats } = fe1!.view!;
-      farm.apply([{ key: 'view', value }]);
-      await clock.pass(SETTLE_MS, 50);
-      assert.deepEqual(stored(), fe1!.view);
-      assert.deepEqual([stored().epoch, stored().seed, stored().seats], [epoch + 1, seed, seats]);
-    }
-  });
-
-  it('reads the view at once after a report of a newer one', async () => {
-    const [fe1] = await start('fe1');
-    const newer = { ...stored(), epoch: stored().epoch + 5 };
-    farm.apply([{ key: 'view', value: newer }]);
-    fe1!.membership.refetch();
-    fe1!.membership.refetch();
-    await clock.pass(1, 1);
-    assert.deepEqual(fe1!.view, newer);
-  });
-
   it('rejoins with a new incarnation when its record was removed', async () => {
     const [fe1, fe2] = await start('fe1', 'fe2');
     farm.apply([{ key: 'members/fe2', value: undefined }]);
@@ -760,22 +677,6 @@ describe('membership', () => {
     farm.apply([{ key: 'members/fe1', value: undefined }]);
     await clock.pass(LEASE_MS, 50);
     assert.deepEqual(started[0]!.membership.given, { number: 1, incarnation: 2 });
-  });
-
-  it('reuses a number seven days after its member was last seen, with rising incarnations', async () => {
-    const [fe1, fe2] = await start('fe1', 'fe2');
-    await fe2!.membership.leave();
-    const wall = clock.wall.bind(clock);
-    const day = 86_400_000;
-    clock.wall = () => wall() + 7 * day;
-    const [fe3] = await start('fe3');
-    assert.equal(fe3!.membership.given?.number, 3);
-    clock.wall = () => wall() + 8 * day;
-    const [fe4] = await start('fe4');
-    assert.deepEqual(fe4!.membership.given, { number: 2, incarnation: 2 });
-    const [again] = await start('fe2');
-    assert.equal(again!.membership.given?.number, 4);
-    assert.equal(fe1!.view?.seats.length, 4);
   });
 
   it('reports to a joining member whether others are at work, without those that start with it or are gone', async () => {
@@ -820,5 +721,125 @@ describe('membership', () => {
     assert.equal(new Set(given.map(({ number }) => number)).size, 40);
     await clock.pass(SETTLE_MS, 50);
     assert.equal(started[0]!.view?.seats.length, 40);
+  });
+});
+
+describe('one membership', () => {
+  const ID = 'fe1';
+  const KEY = `members/${ID}`;
+  let clock: FakeClock;
+  let farm: MemoryFarm;
+  let store: MemoryStore;
+  let made: Membership[];
+
+  beforeEach(() => {
+    clock = new FakeClock();
+    farm = new MemoryFarm(clock);
+    store = farm.open();
+    made = [];
+  });
+  afterEach(async () => {
+    for (const membership of made) await membership.leave();
+    assert.equal(clock.timers, 0);
+  });
+
+  /** Returns a membership with none of the options that may be left out. */
+  const open = (onSeatLost = (): void => {}, more: { readonly badEntries?: { n: number } } = {}): Membership => {
+    const { role, weight, relay, listeners, versions, startedAt } = memberRecord(ID, 1);
+    const membership = new Membership({
+      ...{ store, clock, id: ID, leaseSeconds: LEASE_SECONDS, onSeatLost },
+      log: pino({ level: 'silent' }),
+      record: () => ({ role, weight, relay, listeners, versions, startedAt }),
+      ...{ onView: () => {}, onMembers: () => {}, onIsolated: () => {}, onRejoined: () => {}, ...more },
+    });
+    made.push(membership);
+    return membership;
+  };
+  const join = async (membership = open()): Promise<Membership> => {
+    await membership.join();
+    await clock.pass(SETTLE_MS, 50);
+    return membership;
+  };
+  const record = (): MemberRecord | undefined => parseMemberRecord(ID, farm.read(KEY)?.value);
+
+  it('is isolated before it has joined, and then writes only what joins with it', async () => {
+    const membership = open();
+    await membership.setState('draining');
+    await membership.publish();
+    await membership.note('drains/fe1', {});
+    const { isolated, given, view, state } = membership;
+    assert.deepEqual([isolated, given, view, state], [true, undefined, undefined, 'draining']);
+    assert.deepEqual(farm.readAll(''), []);
+    await join(membership);
+    assert.deepEqual([membership.isolated, membership.given], [false, { number: 1, incarnation: 1 }]);
+    assert.deepEqual(membership.view, farm.read('view')?.value);
+    assert.deepEqual([record()?.state, record()?.host], ['draining', hostname()]);
+  });
+
+  it('publishes into its own record alone: one that another process has written stays', async () => {
+    const earlier = await join();
+    await earlier.setState('draining');
+    assert.equal(record()?.state, 'draining');
+    const later = open();
+    await later.join();
+    const written = record();
+    assert.deepEqual([written?.incarnation, written?.state], [2, 'active']);
+    await earlier.setState('away');
+    assert.deepEqual(record(), written);
+  });
+
+  it('binds a note to its lease, deletes it on request, and writes none while it is isolated', async () => {
+    const membership = await join();
+    await membership.note('drains/fe1', { left: 3 });
+    assert.deepEqual(farm.read('drains/fe1')?.value, { left: 3 });
+    await membership.note('drains/fe1', undefined);
+    assert.equal(farm.read('drains/fe1'), undefined);
+    await membership.note('drains/fe1', { left: 2 });
+    await membership.leave();
+    assert.equal(farm.read('drains/fe1'), undefined, 'it ends with the lease');
+    await membership.note('drains/fe1', { left: 1 });
+    assert.equal(farm.read('drains/fe1'), undefined);
+  });
+
+  it('confirms its seat by the store, and reports the loss before it returns', async () => {
+    const lost: (boolean | undefined)[] = [];
+    const membership = await join(open(() => void lost.push(membership.isolated)));
+    assert.equal(await membership.confirmSeat(), true);
+    const view = membership.view!;
+    farm.apply([{ key: 'view', value: { ...view, epoch: view.epoch + 1, seats: [] } }]);
+    assert.equal(await membership.confirmSeat(), false);
+    assert.deepEqual([lost, membership.isolated], [[false], true]);
+    farm.down();
+    await assert.rejects(membership.confirmSeat(), coded('SF_STORE_UNREACHABLE'));
+    farm.up();
+  });
+
+  it('reads the view at once after a report of a newer one, even if its watch is late', async () => {
+    const watch = store.watch.bind(store);
+    let late = false;
+    store.watch = (prefix, onChange, onStale) => watch(prefix, (entries) => late || onChange(entries), onStale);
+    const membership = await join();
+    late = true;
+    const newer = { ...membership.view!, epoch: membership.view!.epoch + 5 };
+    farm.apply([{ key: 'view', value: newer }]);
+    membership.refetch();
+    await clock.pass(1, 1);
+    assert.deepEqual(membership.view, newer);
+  });
+
+  it('counts the entries of the store that it cannot read', async () => {
+    const badEntries = { n: 0 };
+    await join(open(undefined, { badEntries }));
+    farm.apply([{ key: 'members/evil', value: 'nonsense' }]);
+    await clock.pass(1, 1);
+    assert.equal(badEntries.n, 1);
+  });
+
+  it('does not join once it has left, and leaves nothing behind', async () => {
+    const membership = await join();
+    await Promise.all([membership.leave(), membership.leave()]);
+    await assert.rejects(membership.join(), coded('SF_STORE_UNREACHABLE'));
+    assert.deepEqual([membership.isolated, record()], [true, undefined]);
+    assert.deepEqual((farm.read('view')!.value as View).seats, []);
   });
 });

@@ -5,26 +5,12 @@ import type { MemberRecord } from '../../../src/membership/member-record.ts';
 import type { OrderKind, OrderMap } from '../../../src/membership/order.ts';
 import { decideView, decideWithout, type ViewFacts } from '../../../src/membership/view-decision.ts';
 import type { View } from '../../../src/ownership/view.ts';
+import { memberRecord } from './records.ts';
 
 const SEED = '00112233445566778899aabbccddeeff';
 
 /** Record of node k: member number k, incarnation 1. */
-const node = (k: number, changes: Partial<MemberRecord> = {}): MemberRecord => ({
-  v: 1,
-  id: `m${k}`,
-  number: k,
-  incarnation: 1,
-  role: 'member',
-  state: 'active',
-  weight: 100,
-  relay: `10.0.0.${k}:5064`,
-  listeners: [],
-  versions: { sipfarm: '1', min: 1, max: 1 },
-  startedAt: '2026-01-01T00:00:00Z',
-  host: `host${k}`,
-  claim: `claim${k}`,
-  ...changes,
-});
+const node = (k: number, changes: Partial<MemberRecord> = {}): MemberRecord => memberRecord(`m${k}`, k, changes);
 const relay = (k: number): MemberRecord => node(k, { role: 'relay', weight: 0 });
 const order = (kind: OrderKind): OrderMap => ordered({ m1: kind });
 const ordered = (kinds: Readonly<Record<string, OrderKind>>): OrderMap =>

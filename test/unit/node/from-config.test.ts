@@ -2,6 +2,7 @@
 // leaves the check of their surroundings to them.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { Config } from '../../../src/config/schema.ts';
 import {
   familiesOf,
   forbiddenTargets,
@@ -54,17 +55,19 @@ describe('a node of role relay', () => {
 });
 
 describe('the listeners in a record', () => {
+  const open = ({ listeners }: Config, port?: number) =>
+    listeners.map((each) => ({ ...each, local: { ...each.bind, ...(port !== undefined && { port }) } }));
   const TCP = '{ name: edge-tcp, transport: tcp, bind: 198.51.100.1:5060 }';
   /** Returns the values for the TCP listener. */
   const recordOf = (bind: string, advertise: string) => {
     const text = `{ name: edge-tcp, transport: tcp, bind: "${bind}", advertise: "${advertise}" }`;
     const config = load(changed(TCP, text).replace('mode: dsr', 'mode: nat')).config;
-    const { advertise: told, told: more } = listenerRecords(config, [])[1]!;
+    const { advertise: told, told: more } = listenerRecords(open(config), [])[1]!;
     return [told, more];
   };
 
   it('have only the address and port when these are enough', () => {
-    const [udp, tcp] = listenerRecords(member, []);
+    const [udp, tcp] = listenerRecords(open(member), []);
     const endpoints = { bind: '198.51.100.1:5060', advertise: '198.51.100.1:5060' };
     assert.deepEqual(
       [udp, tcp],
@@ -74,6 +77,11 @@ describe('the listeners in a record', () => {
       ],
     );
     assert.deepEqual(recordOf('10.0.0.11:5060', '192.0.2.1:5065;transport=tcp'), ['192.0.2.1:5065', undefined]);
+  });
+
+  it('have the port that the system has picked for port 0', () => {
+    const { config } = load(changed(TCP, TCP.replace(':5060', ':0')));
+    assert.equal(listenerRecords(open(config, 40_001), [])[1]?.bind, '198.51.100.1:40001');
   });
 
   it('have an endpoint that older versions can read, and the complete value for newer ones', () => {

@@ -21,11 +21,11 @@ const seats = (count: number, weight: number): Seat[] =>
     state: 'active' as const,
   }));
 
-function setUp(): { routing: RoutingState; clock: FakeClock } {
+function setUp(): { routing: RoutingState; clock: FakeClock; calls: CallTable } {
   const clock = new FakeClock();
   const evicted = new CellFamily({ name: 'evicted', help: '-', labels: [] }).cell({});
   const calls = new CallTable({ longestCallSeconds: 100, ringingSeconds: 100, evicted });
-  return { routing: new RoutingState(keyring(['11'.repeat(32)]), calls, clock), clock };
+  return { routing: new RoutingState(keyring(['11'.repeat(32)]), calls, clock), clock, calls };
 }
 
 describe('the routing state of a member', () => {
@@ -51,6 +51,34 @@ describe('the routing state of a member', () => {
     assert.deepEqual(built, [1, 3], 'the view in between is left out');
     assert.deepEqual(routing.tables, buildOwnerTables(views[2]!, 7001, 1));
     assert.equal(clock.timers, 0);
+  });
+
+  test('counts a call as regained if it began before the first view with the seat of this incarnation', () => {
+    const { routing, calls } = setUp();
+    const [KEY, BEGAN] = [5, 2];
+    calls.restore(KEY, false, false, 0, 0, BEGAN);
+    const regained: boolean[] = [];
+    const step = (): number => regained.push(routing.regained(KEY));
+    const views: View[] = [];
+    const take = (numbers: readonly number[], incarnation: number): void => {
+      const list = seats(3, 100).filter((_, i) => numbers.includes(i));
+      const own = list.map((each) => (each.number === 7001 ? { ...each, incarnation } : each));
+      views.push(nextView(views.at(-1), own, SEED));
+      routing.takeView(views.at(-1)!, step);
+    };
+    routing.become({ number: 7001, incarnation: 1 });
+    step();
+    take([0, 1], 1);
+    take([0, 1, 2], 1);
+    assert.deepEqual(regained, [true, false, false], 'the seat is older than the call');
+    routing.become({ number: 7001, incarnation: 2 });
+    step();
+    take([0, 1], 1);
+    take([0], 1);
+    take([0, 1], 2);
+    assert.deepEqual(regained.slice(3), [true, true, true, true]);
+    calls.restore(KEY + 1, false, false, 0, 0, routing.tables.epoch);
+    assert.equal(routing.regained(KEY + 1), false, 'begun or adopted with this seat');
   });
 
   test('has its new incarnation at once when it joins again, also while tables are built', () => {

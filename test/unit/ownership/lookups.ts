@@ -83,8 +83,12 @@ export class Member implements LookupState {
   tables: OwnerTables;
   /** Keys of its calls. */
   readonly held = new Set<number>();
+  /** Keys of those of its calls that it has from their records only. */
+  readonly read = new Set<number>();
   /** Reported oldest epoch of calls by peer; peers without an entry have no calls. */
   readonly told = new Map<number, number>();
+  /** A reachable member with a newer view; 0 = none. */
+  ahead = 0;
   readonly #forged = new CellFamily({ name: 'forged_tokens_total', help: '', labels: ['place'] });
   readonly #lookup: OwnerLookup;
 
@@ -97,8 +101,16 @@ export class Member implements LookupState {
     return this.held.has(callKey);
   }
 
+  regained(callKey: number): boolean {
+    return this.read.has(callKey);
+  }
+
   heldSince(member: number): number {
     return this.told.get(member) ?? 0;
+  }
+
+  newer(): number {
+    return this.ahead;
   }
 
   /** Decides on a complete, valid message. */

@@ -515,26 +515,6 @@ describe('the second chance', () => {
     assert.deepEqual(ask(3, { hops: 4, secondChance: returned }), [LOCAL, returned]);
   });
 
-  test("ends when a member with a newer view sends the packet, even an owner in this member's view", () => {
-    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 1, 1));
-    const invite = request('INVITE', { 'Call-ID': callIdOf(member.tables, 2) });
-    assert.equal(member.verdict(invite, { hops: 1 }), relayTo(2));
-    assert.equal(member.verdict(invite, { hops: 1, newerFrom: 2 }), LOCAL);
-    assert.equal(member.verdict(invite, { hops: 1, newerFrom: 3 }), relayTo(2));
-    assert.equal(member.verdict(invite, { hops: 1, newerFrom: 2, secondChance: SecondChance.offered }), relayTo(2));
-  });
-
-  test('is also given by a member that owns the slot only in the newer view of the sender', () => {
-    const member = new Member(buildOwnerTables(viewOf([seat(1)], [seat(1), seat(2), seat(3)]), 3, 1));
-    const callId = callIdOf(member.tables, 2, 1);
-    member.told.set(1, 1);
-    const invite = request('INVITE', { 'Call-ID': callId });
-    const { verdict, packet } = member.decide(invite, { hops: 1, newerFrom: 2 });
-    assert.deepEqual([verdict, packet.secondChance], [relayTo(1), SecondChance.offered]);
-    const returned = { hops: 3, newerFrom: 2, secondChance: SecondChance.returned };
-    assert.equal(member.verdict(invite, returned), LOCAL);
-  });
-
   test('skips a previous owner that has no call of its time', () => {
     const history = viewOf([seat(1)], [seat(1), seat(2)], [seat(1), seat(2), seat(3)]);
     const member = new Member(buildOwnerTables(history, 3, 1));
@@ -571,6 +551,143 @@ describe('the second chance', () => {
     const member = new Member(buildOwnerTables(view, 1, 1));
     member.told.set(2, 1);
     for (let i = 0; i < 50; i++) assert.equal(member.verdict(request('INVITE', { 'Call-ID': `moved-${i}` })), LOCAL);
+  });
+});
+
+describe('a call that a member has read from its record', () => {
+  const { none, offered, returned } = SecondChance;
+  /** Member 3 has its seat again. Member 1 or 2 may have taken its calls meanwhile, and reports calls of that time. */
+  function back(owner: number, between: number): { member: Member; invite: Buffer } {
+    const all = [seat(1), seat(2), seat(3)];
+    const rest = [seat(1), seat(2)];
+    const after = owner === 3 ? all : rest.map((each) => (each.number === owner ? each : { ...each, weight: 0 }));
+    const view = viewOf(all, rest, owner === 3 ? all : [...after, seat(3, { weight: 0 })]);
+    const member = new Member(buildOwnerTables(view, 3, 2));
+    const callId = callIdOf(member.tables, owner, between);
+    for (const number of [1, 2]) member.told.set(number, 1);
+    for (const keys of [member.held, member.read]) keys.add(keyOf(member.tables, callId));
+    return { member, invite: request('INVITE', { 'Call-ID': callId }) };
+  }
+  const mine = () => back(3, 1);
+  const others = () => back(1, 2);
+  const cases: readonly (readonly [string, () => ReturnType<typeof back>, Partial<Packet>, Verdict, number])[] = [
+    ['is offered to the owners meanwhile when the slot is its own', mine, {}, relayTo(1), offered],
+    ['is offered to them also when another member has relayed it', mine, { hops: 1 }, relayTo(1), offered],
+    ['is its own when they have returned it', mine, { hops: 2, secondChance: returned }, LOCAL, returned],
+    ['is its own when a member with another view offers it', mine, { hops: 1, secondChance: offered }, LOCAL, offered],
+    ['goes to the owner of its slot first', others, {}, relayTo(1), none],
+    ['is its own when that owner offers it', others, { hops: 1, secondChance: offered }, LOCAL, offered],
+    ['is its own when a member relays it for another reason than its slot', others, { hops: 1 }, LOCAL, none],
+    [
+      'is its own when the owner of its slot relays it by an older view',
+      others,
+      { hops: 1, olderFrom: 1 },
+      LOCAL,
+      none,
+    ],
+    [
+      'goes to that owner when another member relays it by an older view',
+      others,
+      { hops: 1, olderFrom: 2 },
+      relayTo(1),
+      none,
+    ],
+    ['goes back to a member that relays it by a newer view', others, { hops: 1, newerFrom: 2 }, relayTo(2), none],
+  ];
+  for (const [what, make, change, expected, chance] of cases)
+    test(what, () => {
+      const { member, invite } = make();
+      const { verdict, packet } = member.decide(invite, change);
+      assert.deepEqual([verdict, packet.secondChance], [expected, chance]);
+    });
+
+  test('is its own at once when the owners meanwhile have no call of that time', () => {
+    const { member, invite } = mine();
+    for (const number of [1, 2]) member.told.set(number, 3);
+    assert.equal(member.verdict(invite), LOCAL);
+  });
+
+  test('is its own at once where no member owns the slot, because none would return it', () => {
+    const idle = [1, 2, 3].map((number) => seat(number, { weight: 0 }));
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)], idle), 3, 2));
+    for (const number of [1, 2]) member.told.set(number, 1);
+    for (const keys of [member.held, member.read]) keys.add(keyOf(member.tables, CALL));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL })), LOCAL);
+  });
+
+  test('is its own at once outside the farm, however it came', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 3, 2, true));
+    for (const keys of [member.held, member.read]) keys.add(keyOf(member.tables, CALL));
+    const ways: readonly Partial<Packet>[] = [{}, { hops: 1 }, { hops: 1, newerFrom: 1 }, { hops: 1, olderFrom: 2 }];
+    for (const change of ways) assert.equal(member.verdict(request('INVITE', { 'Call-ID': CALL }), change), LOCAL);
+  });
+
+  test('belongs to others while the member has no seat, as all its calls do', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 3, 2));
+    const callId = callIdOf(member.tables, 1);
+    for (const side of [1, -1]) member.held.add(side * keyOf(member.tables, callId));
+    assert.equal(member.verdict(request('INVITE', { 'Call-ID': callId })), relayTo(1));
+    assert.equal(member.verdict(request('BYE', { 'Call-ID': callId, ...toTag('their-own') })), relayTo(1));
+    const named = { 'Call-ID': callIdOf(member.tables, 2), Replaces: `${callId};to-tag=1` };
+    assert.equal(member.verdict(request('INVITE', named), { hops: 1 }), relayTo(1));
+  });
+});
+
+describe('while another member has a newer view', () => {
+  const [older, newer] = [[seat(1)], [seat(1), seat(2), seat(3)]].map((_, i, steps) =>
+    viewOf(...steps.slice(0, i + 1)),
+  );
+  /** Member 1 has the older view, by which it owns every slot; 2 has the newer one. */
+  const stale = () => new Member(buildOwnerTables(older!, 1, 1));
+  const { none, offered, returned } = SecondChance;
+
+  test('the owner of a slot passes a packet without a call to that member, which has the latest owners', () => {
+    const member = stale();
+    const invite = request('INVITE', { 'Call-ID': CALL });
+    assert.equal(member.verdict(invite), LOCAL, 'no newer view is known');
+    member.ahead = 2;
+    const { verdict, packet } = member.decide(invite);
+    assert.deepEqual([verdict, packet.secondChance], [relayTo(2), none]);
+    member.held.add(keyOf(member.tables, CALL));
+    assert.equal(member.verdict(invite), LOCAL, 'it has the call');
+  });
+
+  test('a packet from that member goes back to it, whichever owner the older view names', () => {
+    const member = new Member(buildOwnerTables(viewOf([seat(1), seat(2)]), 1, 1));
+    for (const owner of [1, 2])
+      for (const newerFrom of [2, 3]) {
+        const invite = request('INVITE', { 'Call-ID': callIdOf(member.tables, owner) });
+        assert.equal(member.verdict(invite, { hops: 1, newerFrom }), relayTo(newerFrom), `${owner} ${newerFrom}`);
+      }
+  });
+
+  test('a packet that comes back from there stays, at a member of an older build after some hops', () => {
+    const member = stale();
+    member.ahead = 2;
+    const verdict = (change: Partial<Packet>) => member.verdict(request('INVITE', { 'Call-ID': CALL }), change);
+    assert.equal(verdict({ hops: 2, newerFrom: 2, secondChance: returned }), LOCAL);
+    assert.equal(verdict({ hops: 3, newerFrom: 2 }), relayTo(2));
+    assert.equal(verdict({ hops: 4, newerFrom: 2 }), LOCAL);
+  });
+
+  test('an offered packet without a call goes back to it, even if the older view names this member as owner', () => {
+    const { verdict, packet } = stale().decide(request('INVITE', { 'Call-ID': CALL }), {
+      ...{ hops: 2, newerFrom: 3, secondChance: offered },
+    });
+    assert.deepEqual([verdict, packet.secondChance], [relayTo(3), returned]);
+  });
+
+  test('that member offers the packet to the earlier owners, and returns it where none has the call', () => {
+    const member = new Member(buildOwnerTables(newer!, 2, 1));
+    const invite = request('INVITE', { 'Call-ID': callIdOf(member.tables, 3, 1) });
+    member.told.set(1, 1);
+    const first = member.decide(invite, { hops: 1, olderFrom: 3 });
+    assert.deepEqual([first.verdict, first.packet.secondChance], [relayTo(1), offered]);
+    member.told.set(1, 2);
+    const second = member.decide(invite, { hops: 1, olderFrom: 3 });
+    assert.deepEqual([second.verdict, second.packet.secondChance], [relayTo(3), returned]);
+    const other = member.decide(invite, { hops: 1, olderFrom: 1 });
+    assert.deepEqual([other.verdict, other.packet.secondChance], [relayTo(3), none], 'the slot is not the sender’s');
   });
 });
 
@@ -709,7 +826,12 @@ function follow(farm: ReadonlyMap<number, Member>, ingress: number, bytes: Buffe
     if (verdict.kind !== 'relay') return { at, verdict };
     assert.notEqual(verdict.to, at, 'no member relays to itself');
     assert.ok(packet.hops < HOP_LIMIT, 'the hop limit bounds the way');
-    change = { hops: packet.hops + 1, secondChance: packet.secondChance };
+    const { epoch } = farm.get(at)!.tables;
+    const next = farm.get(verdict.to)!.tables.epoch;
+    change = {
+      ...{ hops: packet.hops + 1, secondChance: packet.secondChance },
+      ...{ newerFrom: epoch > next ? at : 0, olderFrom: epoch < next ? at : 0 },
+    };
     at = verdict.to;
   }
 }
@@ -751,6 +873,35 @@ describe('in a farm of five', () => {
       { numRuns: 200 },
     );
     assert.ok(found > 20, 'slots have moved');
+  });
+
+  test('a call is found from every ingress while some members lack a newer view that they have noticed', () => {
+    const stale = fc.uniqueArray(fc.integer({ min: 1, max: 5 }), { minLength: 1 });
+    let passed = 0;
+    fc.assert(
+      fc.property(fc.constantFrom(...HISTORIES.slice(1)), stale, fc.nat(), callId, (views, old, which, id) => {
+        const [before, after] = views as [View, View];
+        const seated = after.seats.map((each) => each.number).filter((n) => before.seats.some((e) => e.number === n));
+        const ahead = seated.find((n) => !old.includes(n));
+        if (ahead === undefined) return;
+        const farm = farmAt((self) => (old.includes(self) && seated.includes(self) ? before : after));
+        const tables = BUILT.get(after)!;
+        const slot = slotOf(tables, id);
+        const owners = [tables.slots[slot]!, previousOf(tables, slot).owner].filter((n) => seated.includes(n));
+        const home = owners[which % Math.max(owners.length, 1)];
+        if (home === undefined) return;
+        for (const member of farm.values()) {
+          member.told.set(home, 1);
+          if (member.tables.epoch < after.epoch) member.ahead = ahead;
+        }
+        farm.get(home)!.held.add(keyOf(tables, id));
+        for (const ingress of seated)
+          assert.deepEqual(follow(farm, ingress, request('INVITE', { 'Call-ID': id })), { at: home, verdict: LOCAL });
+        passed++;
+      }),
+      { numRuns: 400 },
+    );
+    assert.ok(passed > 100, `${passed}`);
   });
 
   test('a packet ends at one member within the hop limit while members have two successive views', () => {

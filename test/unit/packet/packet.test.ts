@@ -23,6 +23,8 @@ function used(): Packet {
 }
 
 const HEAD = {
+  sender: 4,
+  epoch: 7,
   address: '192.0.2.1',
   port: 5061,
   localAddress: '198.51.100.1',
@@ -37,7 +39,7 @@ const HEAD = {
 const BYTES = Buffer.from('INVITE');
 
 test('no field survives a reset', () => {
-  assert.equal(FIELDS.length, 20);
+  assert.equal(FIELDS.length, 21);
   const packet = used();
   packet.reset();
   for (const field of FIELDS) assert.deepEqual(packet[field as keyof Packet], FRESH[field], field);
@@ -61,9 +63,14 @@ test('a message from outside leaves no field of the message before it', () => {
 });
 
 test('a relayed message has the head of its frame and no field of the message before it', () => {
-  const packet = used().begin(BYTES, 0, 6).cameRelayed(HEAD, 3, 4);
-  assert.deepEqual(
-    { ...packet },
-    { ...FRESH, ...HEAD, bytes: BYTES, end: 6, listener: 3, listenerCode: 9, newerFrom: 4 },
-  );
+  const { sender, epoch, ...kept } = HEAD;
+  const expected = { ...FRESH, ...kept, bytes: BYTES, end: 6, listener: 3, listenerCode: 9 };
+  for (const [own, from] of [
+    [epoch - 1, { newerFrom: sender }],
+    [epoch, {}],
+    [epoch + 1, { olderFrom: sender }],
+  ] as const) {
+    const packet = used().begin(BYTES, 0, 6).cameRelayed(HEAD, 3, own);
+    assert.deepEqual({ ...packet }, { ...expected, ...from }, `own epoch ${own}`);
+  }
 });

@@ -306,6 +306,30 @@ describe('members with different views', () => {
     assert.equal(b.link.outrunFor(), 0);
   });
 
+  test('name the last sender with a newer view while it answers, and none once the own view is current', async () => {
+    const [a, b, c] = [member(1), member(2), member(3)];
+    await farm(a, b, c);
+    assert.equal(b.link.newer(), 0);
+    for (const newer of [a, c]) {
+      newer.self.epoch = 8;
+      newer.link.relay(2, newer.packet('x'));
+      await network.settle();
+      assert.equal(b.link.newer(), newer.self.number);
+    }
+    network.reaches = () => false;
+    await clock.pass(1500, 50);
+    assert.equal(b.link.newer(), 0, 'silent peers decide nothing');
+    network.reaches = () => true;
+    await clock.pass(500, 50);
+    assert.notEqual(b.link.newer(), 0);
+    b.self.epoch = 8;
+    assert.equal(b.link.newer(), 0);
+    // A store from a backup: the epoch of frames from before it no longer counts.
+    b.link.announceView();
+    b.self.epoch = 7;
+    assert.equal(b.link.newer(), 0);
+  });
+
   test('refuse a sender that has lost its seat, and it gets the epoch', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);

@@ -1,326 +1,288 @@
-// relay.mode transparent: a packet goes to its owner as it came, with the client's own source. A packet that cannot do
-// so goes in a frame.
+// The transparent side of the relay link alone: its ports, the datagrams that it takes, and the packets that it sends.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { HOP_LIMIT } from '../../../src/ownership/owner-lookup.ts';
-import type { Packet } from '../../../src/packet/packet.ts';
+import { NO_GUARD } from '../../../src/base/guard.ts';
+import { listenerCode } from '../../../src/base/listener-code.ts';
+import { CellFamily } from '../../../src/metrics/counters.ts';
+import { Packet } from '../../../src/packet/packet.ts';
 import { IpPacket, makeTarget } from '../../../src/relay/ip-packet.ts';
+import {
+  TransparentLink,
+  type TransparentListener,
+  type TransparentOptions,
+  targetsOf,
+} from '../../../src/relay/transparent-link.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
-import { farm, introduce, Member, type MemberOptions } from './relay-farm.ts';
 
-const UDP = 0;
-const OTHER = 1;
+const VIP = { address: '198.51.100.1', port: 5060 };
+const CLIENT = { address: '192.0.2.7', port: 5999 };
+const OWNER = { address: '10.0.0.2', port: 5065 };
+const TARGETS = targetsOf([{ listener: 'edge', at: OWNER }]);
+const IGNORED = { onDatagram: () => {}, onSendError: () => {} };
 
-let clock: FakeClock;
 let network: FakeNetwork;
-let members: Member[];
-
-function member(number: number, options: MemberOptions = {}): Member {
-  const address = `10.0.0.${number}`;
-  const listeners = ['udp', 'other'];
-  const made = new Member(number, { network, clock, address, listeners, transparent: [UDP], ...options });
-  members.push(made);
-  return made;
-}
+let links: TransparentLink[];
 
 beforeEach(() => {
-  clock = new FakeClock();
-  network = new FakeNetwork({ clock });
-  members = [];
+  network = new FakeNetwork({ clock: new FakeClock() });
+  links = [];
 });
 
 afterEach(async () => {
-  await Promise.all(members.map(({ link }) => link.stop()));
+  await Promise.all(links.map((link) => link.stop()));
+  assert.equal(network.rawOpen, 0);
 });
 
-/** Lets `a` relay a packet to member 2 and waits for it. Returns whether it went bare or in a frame. */
-async function relay(a: Member, text = 'INVITE', change: Partial<Packet> = {}): Promise<'bare' | 'framed'> {
-  const before = { bare: a.transparent('out', 'sent'), framed: a.relayed('out', 'm2') };
-  assert.ok(a.link.relay(2, a.packet(text, change)));
-  await network.settle();
-  const bare = a.transparent('out', 'sent') - before.bare;
-  assert.equal(bare + a.relayed('out', 'm2') - before.framed, 1);
-  return bare === 1 ? 'bare' : 'framed';
+function listener(change: Partial<TransparentListener> = {}): TransparentListener {
+  return { listener: 3, name: 'edge', local: VIP, at: { address: '10.0.0.1', port: 5065 }, ...change };
 }
 
-/** Sends a datagram that is no frame to the transparent port of `to`. */
-async function knock(to: Member, bytes: string, from = { address: '192.0.2.9', port: 5060 }): Promise<void> {
-  const socket = await network.bindUdp(from, { onDatagram: () => assert.fail('answered'), onSendError: assert.fail });
-  const [target] = to.link.transparentPorts;
-  socket.send(Buffer.from(bytes, 'latin1'), target!.at.address, target!.at.port);
+/** A link of member 1 that is not started, with copies of the packets that it has taken. */
+function made(options: Partial<TransparentOptions> = {}) {
+  const packets: { readonly packet: Packet; readonly text: string }[] = [];
+  const counts = new CellFamily({ name: 'transparent', help: '', labels: ['direction', 'outcome'] });
+  const self = { number: 1, incarnation: 9, epoch: 4 };
+  const link = new TransparentLink({
+    network,
+    listeners: [listener()],
+    mtu: 1500,
+    self: () => self,
+    packets: counts,
+    sendErrors: { n: 0 },
+    onPacket: (packet) => {
+      const text = packet.bytes.toString('latin1', packet.start, packet.end);
+      packets.push({ packet: Object.assign(new Packet(), packet), text });
+    },
+    guard: NO_GUARD,
+    ...options,
+  });
+  links.push(link);
+  const count = (direction: 'in' | 'out', outcome: string): number => counts.cell({ direction, outcome }).n;
+  return { link, packets, self, count };
+}
+
+async function started(options: Partial<TransparentOptions> = {}) {
+  const all = made(options);
+  await all.link.start();
+  return all;
+}
+
+/** Sends a datagram of a client to the transparent port. An answer fails the test. */
+async function knock(text: string, to = { address: '10.0.0.1', port: 5065 }): Promise<void> {
+  const socket = await network.bindUdp(CLIENT, { ...IGNORED, onDatagram: () => assert.fail('answered') });
+  socket.send(Buffer.from(text, 'latin1'), to.address, to.port);
   await network.settle();
   await socket.close();
 }
 
-describe('a bare packet', () => {
-  test('arrives with its true source at its listener, as relayed once, without the ingress member', async () => {
-    const [a, b] = [member(1), member(2, { listeners: ['other', 'udp'], transparent: [1] })];
-    await farm(a, b);
-    const sent: string[] = [];
-    network.onSent = (_from, _to, bytes) => sent.push(bytes.toString('latin1'));
-    assert.equal(await relay(a, 'INVITE', { port: 5999 }), 'bare');
-    assert.deepEqual(sent, ['INVITE']);
-    const [taken] = b.packets;
-    assert.ok(taken);
-    assert.equal(taken.text, 'INVITE');
-    const { address, port, listener, hops, secondChance, connection, ingress, ingressIncarnation } = taken.packet;
-    assert.deepEqual(
-      { address, port, listener, hops, secondChance, connection, ingress, ingressIncarnation },
-      {
-        address: '192.0.2.7',
-        port: 5999,
-        listener: 1,
-        hops: 1,
-        secondChance: 0,
-        connection: 0,
-        ingress: 2,
-        ingressIncarnation: 1,
-      },
-    );
-    const { localAddress, localPort } = taken.packet;
-    assert.deepEqual([localAddress, localPort], ['198.51.100.1', 5060]);
-    assert.equal(b.transparent('in', 'taken'), 1);
-  });
-
-  test('arrives complete when it is longer than the MTU', async () => {
-    const [a, b] = [member(1, { mtu: 576 }), member(2)];
-    await farm(a, b);
-    const text = `INVITE ${'x'.repeat(5000)}`;
-    assert.equal(await relay(a, text), 'bare');
-    assert.equal(network.rawSent, 10);
-    assert.equal(b.packets[0]?.text, text);
-  });
-
-  test('goes over IPv6 between members whose relay link uses IPv6', async () => {
-    const six = (number: number): MemberOptions => ({ address: `2001:db8::${number}` });
-    const [a, b] = [member(1, six(1)), member(2, six(2))];
-    await farm(a, b);
-    assert.equal(await relay(a, 'INVITE', { address: '2001:db8:c::7' }), 'bare');
-    assert.equal(b.packets[0]?.packet.address, '2001:db8:c::7');
-    assert.equal(await relay(a, 'INVITE', { address: '192.0.2.7' }), 'framed');
-  });
-});
-
-describe('a packet goes in a frame', () => {
-  const cases: readonly (readonly [why: string, change: Partial<Packet>])[] = [
-    ['it came by a connection', { connection: 7 }],
-    ['it has been relayed before', { hops: 1 }],
-    ['it is offered as a second chance', { secondChance: 1 }],
-    ['it comes back from a second chance', { secondChance: 2 }],
-    ['its listener is not transparent', { listener: OTHER }],
-    ['its source is of the other family', { address: '2001:db8:c::7' }],
-    ['its source is a loopback address', { address: '127.0.0.1' }],
-    ['its source is unknown', { address: '' }],
-    ['its source is the owner itself', { address: '10.0.0.2' }],
-    ['its source is this member', { address: '10.0.0.1' }],
-    ['its source is the shared address', { address: '198.51.100.1' }],
-  ];
-  for (const [why, change] of cases)
-    test(`because ${why}`, async () => {
-      const [a, b] = [member(1), member(2)];
-      await farm(a, b);
-      assert.equal(await relay(a, 'INVITE', change), 'framed');
-      await b.taken(1);
-      const { address, connection, hops, secondChance } = b.packets[0]!.packet;
-      const expected = { address: '192.0.2.7', connection: 0, hops: 0, secondChance: 0, ...change };
-      assert.deepEqual(
-        { address: expected.address === '' ? '0.0.0.0' : expected.address, connection, hops, secondChance },
-        { address, connection: expected.connection, hops: expected.hops + 1, secondChance: expected.secondChance },
-      );
-    });
-
-  test('because its source is a member, in any spelling of the address in the record', async () => {
-    const [a, b] = [member(1, { address: '2001:db8::1' }), member(2, { address: '2001:db8::2' })];
-    await farm(a, b);
-    a.link.setPeers([a.record, { ...b.record, addresses: ['2001:0DB8:0:0::0002'] }]);
-    assert.equal(await relay(a, 'INVITE', { address: '2001:db8::2' }), 'framed');
-    assert.equal(await relay(a, 'INVITE', { address: '2001:db8::3' }), 'bare');
-  });
-
-  test('because the owner is in mode envelope, and its own packets are never bare', async () => {
-    const [a, b] = [member(1), member(2, { transparent: [] })];
-    await farm(a, b);
-    assert.equal(await relay(a), 'framed');
-    assert.ok(b.link.relay(1, b.packet('BYE')));
-    await network.settle();
-    assert.equal(a.packets[0]?.text, 'BYE');
-    assert.equal(network.rawSent, 0);
-  });
-
-  test('because the system refuses it, and it is not lost', async () => {
-    const [a, b] = [member(1, { mtu: 576 }), member(2)];
-    await farm(a, b);
-    let left = 3;
-    network.takesRaw = () => left-- > 0;
-    const text = `INVITE ${'x'.repeat(5000)}`;
-    assert.equal(await relay(a, text), 'framed');
-    await b.taken(1);
-    assert.deepEqual(
-      b.packets.map((taken) => taken.text),
-      [text],
-    );
-    assert.equal(a.transparent('out', 'refused'), 1);
-    network.takesRaw = () => true;
-    assert.equal(await relay(a, text), 'bare');
-  });
-
-  test("after the owner's record has lost its transparent port", async () => {
-    const [a, b] = [member(1), member(2)];
-    await farm(a, b);
-    assert.equal(await relay(a), 'bare');
-    a.link.setPeers([a.record, { ...b.record, transparentPorts: [] }]);
-    assert.equal(await relay(a), 'framed');
-  });
-});
+/** Returns a packet of the client at listener 3. */
+function packetOf(text: string, change: Partial<Packet> = {}): Packet {
+  const bytes = Buffer.from(`..${text}..`);
+  const packet = new Packet().begin(bytes, 2, bytes.length - 2).cameFrom(CLIENT.address, CLIENT.port, 0, false);
+  return Object.assign(packet.cameTo(VIP.address, VIP.port, 3, 0).enteredAt(1, 9, 0), change);
+}
 
 describe('a datagram at a transparent port', () => {
-  test('is garbage without an answer when it is not SIP', async () => {
-    const b = member(2);
-    await farm(b);
-    const stun = '\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl';
-    for (const bytes of ['', '\r\n\r\n', '\0', '\x80rtp', stun, '\r\n']) await knock(b, bytes);
-    assert.equal(b.transparent('in', 'garbage'), 6);
-    assert.deepEqual(b.packets, []);
+  test('is a packet of its listener, relayed once, with the source of the client, that entered here', async () => {
+    const { packets, count } = await started();
+    await knock('\r\nINVITE');
+    assert.deepEqual([packets.length, packets[0]?.text], [1, 'INVITE']);
+    const { packet } = packets[0]!;
+    assert.deepEqual([packet.address, packet.port, packet.connection], [CLIENT.address, CLIENT.port, 0]);
+    assert.deepEqual([packet.localAddress, packet.localPort], [VIP.address, VIP.port]);
+    assert.deepEqual([packet.listener, packet.listenerCode], [3, listenerCode('edge')]);
+    assert.deepEqual([packet.ingress, packet.ingressIncarnation, packet.hops], [1, 9, 1]);
+    assert.deepEqual([packet.fromBalancer, packet.secondChance], [false, 0]);
+    assert.deepEqual([count('in', 'taken'), count('in', 'garbage')], [1, 0]);
   });
 
+  for (const [what, octets] of [
+    ['empty', ''],
+    ['a keep-alive of line ends', '\r\n\r\n'],
+    ['a single line end', '\r\n'],
+    ['a keep-alive of NULs', '\0'],
+    ['RTP', '\x80rtp'],
+    ['STUN', '\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl'],
+  ] as const)
+    test(`is garbage without an answer when it is ${what}`, async () => {
+      const { packets, count } = await started();
+      await knock(octets);
+      assert.deepEqual([packets, count('in', 'garbage'), count('in', 'taken')], [[], 1, 0]);
+    });
+
   test('is garbage when its source is port 0, which cannot be answered', async () => {
-    const b = member(2);
-    await farm(b);
-    const target = b.link.transparentPorts[0]!.at;
+    const { packets, count } = await started();
+    const target = makeTarget({ address: '10.0.0.1', port: 5065 });
     const [raw, ip, bytes] = [network.openRaw(false), new IpPacket(false, 1500, 1), Buffer.from('INVITE')];
     for (const port of [0, 1]) {
-      assert.ok(ip.begin('192.0.2.9', port, makeTarget(target), bytes, 0, bytes.length));
+      assert.ok(ip.begin('192.0.2.9', port, target, bytes, 0, bytes.length));
       assert.ok(raw.send(ip.bytes, ip.next(), target.address));
     }
     await network.settle();
-    assert.equal(b.transparent('in', 'garbage'), 1);
-    assert.deepEqual(
-      b.packets.map(({ packet }) => packet.port),
-      [1],
-    );
     raw.close();
-  });
-
-  test('cannot claim more hops, an ingress member or a receiver, because it has only the message', async () => {
-    const [a, b] = [member(1), member(2)];
-    await farm(a, b);
-    // A valid, fresh frame of member 1 for member 2 at the wrong port.
-    let frame = '';
-    network.onSent = (_from, _to, bytes) => {
-      frame = bytes.toString('latin1');
-    };
-    network.reaches = (_from, to) => to.port !== b.endpoint.port;
-    assert.ok(a.link.relay(2, a.packet('INVITE', { hops: 1, ingress: 1 })));
-    await network.settle();
-    network.reaches = () => true;
-    network.onSent = () => {};
-    await knock(b, frame);
-    assert.equal(b.transparent('in', 'garbage'), 1);
-    assert.deepEqual(b.packets, []);
+    assert.deepEqual([count('in', 'garbage'), packets.map(({ packet }) => packet.port)], [1, [1]]);
   });
 
   test('is refused while this member has no number or no view', async () => {
-    const b = member(2);
-    await farm(b);
-    b.self.epoch = 0;
-    await knock(b, 'INVITE');
-    b.self.epoch = 1;
-    b.self.number = 0;
-    await knock(b, 'INVITE');
-    assert.deepEqual(b.packets, []);
-    b.self.number = 2;
-    await knock(b, 'INVITE');
-    assert.equal(b.packets.length, 1);
+    const { packets, self, count } = await started();
+    for (const missing of ['number', 'epoch'] as const) {
+      const before = self[missing];
+      self[missing] = 0;
+      await knock('INVITE');
+      self[missing] = before;
+    }
+    assert.deepEqual([packets, count('in', 'garbage')], [[], 2]);
+    await knock('INVITE');
+    assert.equal(packets.length, 1);
   });
 
-  test('reaches the hop limit as a frame does: relayed again, it goes in frames and counts from one', async () => {
-    const [a, b] = [member(1), member(2)];
-    await farm(a, b);
-    await knock(b, 'INVITE');
-    let hops = 0;
-    for (let [at, to] = [b, a] as [Member, Member]; ; [at, to] = [to, at]) {
-      const { packet } = at.packets.at(-1)!;
-      assert.equal(packet.hops, ++hops);
-      if (hops === HOP_LIMIT) break;
-      assert.ok(at.link.relay(to.number, packet));
-      await network.settle();
-    }
-    assert.equal(network.rawSent, 0);
+  test('whose handling throws ends at the guard with its octets', async () => {
+    const caught: unknown[] = [];
+    await started({
+      onPacket: () => {
+        throw new Error('fault');
+      },
+      guard: {
+        caught: (entrance, error, bytes, start, end) =>
+          caught.push([entrance, String(error), bytes?.toString('latin1', start, end)]),
+      },
+    });
+    await knock('INVITE');
+    assert.deepEqual(caught, [['relay', 'Error: fault', 'INVITE']]);
   });
 });
 
+describe('a packet that is sent', () => {
+  let arrived: string[];
+
+  beforeEach(async () => {
+    arrived = [];
+    await network.bindUdp(OWNER, {
+      ...IGNORED,
+      onDatagram: (bytes, address, port) => arrived.push(`${address}:${port} ${bytes.toString('latin1')}`),
+    });
+  });
+
+  test('arrives at the transparent port of its listener, unchanged and from the client', async () => {
+    const { link, count } = await started();
+    assert.equal(link.send(TARGETS, packetOf('INVITE')), true);
+    await network.settle();
+    assert.deepEqual(arrived, ['192.0.2.7:5999 INVITE']);
+    assert.deepEqual([count('out', 'sent'), count('out', 'refused')], [1, 0]);
+  });
+
+  test('is complete in fragments of the MTU', async () => {
+    const { link } = await started({ mtu: 576 });
+    const text = `INVITE ${'x'.repeat(5000)}`;
+    assert.equal(link.send(TARGETS, packetOf(text)), true);
+    await network.settle();
+    assert.deepEqual([arrived, network.rawSent], [[`192.0.2.7:5999 ${text}`], 10]);
+  });
+
+  for (const [why, change] of [
+    ['it came by a connection', { connection: 7 }],
+    ['it has been relayed', { hops: 1 }],
+    ['it is a second chance', { secondChance: 1 }],
+    ['its listener is not transparent', { listener: 4 }],
+    ['its source is of the other family', { address: '2001:db8::7' }],
+    ['its source is a member', { address: '10.0.0.9' }],
+  ] as const)
+    test(`does not leave when ${why}, and the caller still has it`, async () => {
+      const { link, count } = await started();
+      link.setOwnAddresses(['10.0.0.1', '10.0.0.9']);
+      assert.equal(link.send(TARGETS, packetOf('INVITE', change)), false);
+      await network.settle();
+      assert.deepEqual([arrived, network.rawSent, count('out', 'sent'), count('out', 'refused')], [[], 0, 0, 0]);
+    });
+
+  test('does not leave when its owner has no transparent port for the listener', async () => {
+    const { link } = await started();
+    for (const targets of [targetsOf([]), targetsOf([{ listener: 'other', at: OWNER }])])
+      assert.equal(link.send(targets, packetOf('INVITE')), false);
+    assert.equal(network.rawSent, 0);
+  });
+
+  test('leaves when its source is a member no more', async () => {
+    const { link } = await started();
+    link.setOwnAddresses([CLIENT.address]);
+    assert.equal(link.send(TARGETS, packetOf('INVITE')), false);
+    link.setOwnAddresses(['10.0.0.1']);
+    assert.equal(link.send(TARGETS, packetOf('INVITE')), true);
+    await network.settle();
+    assert.deepEqual(arrived, ['192.0.2.7:5999 INVITE']);
+  });
+
+  test('is counted as refused when the system takes only a part of it', async () => {
+    const { link, count } = await started({ mtu: 576 });
+    let left = 3;
+    network.takesRaw = () => left-- > 0;
+    assert.equal(link.send(TARGETS, packetOf(`INVITE ${'x'.repeat(5000)}`)), false);
+    await network.settle();
+    assert.deepEqual([arrived, count('out', 'sent'), count('out', 'refused')], [[], 0, 1]);
+  });
+
+  test('does not leave before the start and after the stop', async () => {
+    const { link, count } = made();
+    assert.equal(link.send(TARGETS, packetOf('INVITE')), false);
+    await link.start();
+    await link.stop();
+    assert.equal(link.send(TARGETS, packetOf('INVITE')), false);
+    assert.deepEqual([network.rawSent, count('out', 'refused')], [0, 0]);
+  });
+});
+
+test('the own addresses have any spelling', async () => {
+  const at = { address: '2001:db8::1', port: 5065 };
+  const { link } = await started({ listeners: [listener({ at, local: { address: '2001:db8:f::1', port: 5060 } })] });
+  link.setOwnAddresses(['2001:0DB8:0:0::0002']);
+  const targets = targetsOf([{ listener: 'edge', at: { address: '2001:db8::3', port: 5065 } }]);
+  const sent = ['2001:db8::2', '2001:db8::4'].map((address) => link.send(targets, packetOf('INVITE', { address })));
+  assert.deepEqual(sent, [false, true]);
+});
+
 describe('the transparent ports', () => {
-  const holds = { onDatagram: () => {}, onSendError: () => {} };
-
   test('are reported once they are open, and closed with the link', async () => {
-    const b = member(2);
-    assert.equal(b.link.transparentPorts.length, 0);
-    await farm(b);
+    const at = { address: '10.0.0.1', port: 0 };
+    const { link } = made({ listeners: [listener({ at }), listener({ listener: 4, name: 'second', at })] });
+    assert.equal(link.transparentPorts.length, 0);
+    await link.start();
+    const ports = link.transparentPorts;
     assert.deepEqual(
-      b.link.transparentPorts.map(({ listener, at }) => [listener, at.address]),
-      [['udp', '10.0.0.2']],
+      ports.map(({ listener, at }) => [listener, at.address]),
+      [
+        ['edge', '10.0.0.1'],
+        ['second', '10.0.0.1'],
+      ],
     );
-    const { at } = b.link.transparentPorts[0]!;
-    await b.link.stop();
-    const again = await network.bindUdp(at, { onDatagram: () => {}, onSendError: () => {} });
-    await again.close();
-  });
-
-  test('make the start fail when one cannot be bound, and leave no other open', async () => {
-    const taken = { address: '10.0.0.2', port: 40_000 };
-    const holder = await network.bindUdp(taken, holds);
-    const b = new Member(2, { network, clock, address: '10.0.0.2', transparent: [0, 1], transparentPort: taken.port });
-    await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /transparent port/ });
-    const first = await network.bindUdp({ ...taken, port: taken.port - 1 }, holds);
-    await first.close();
-    await holder.close();
+    for (const { at } of ports) await assert.rejects(network.bindUdp(at, IGNORED), { code: 'EADDRINUSE' });
+    await link.stop();
+    assert.equal(link.transparentPorts.length, 0);
     assert.equal(network.rawOpen, 0);
-    members.push(b);
+    for (const { at } of ports) await network.bindUdp(at, IGNORED);
   });
 
-  test('are closed again when the relay link cannot be bound', async () => {
-    const holder = await network.bindUdp({ address: '10.0.0.2', port: 5064 }, holds);
-    const b = new Member(2, {
-      network,
-      clock,
-      address: '10.0.0.2',
-      port: 5064,
-      transparent: [0],
-      transparentPort: 40_001,
-    });
-    await assert.rejects(b.start(), { code: 'SF_BIND_FAILED', message: /10\.0\.0\.2:5064/ });
-    const target = await network.bindUdp({ address: '10.0.0.2', port: 40_000 }, holds);
-    await target.close();
-    await holder.close();
-    assert.deepEqual([network.rawOpen, b.link.transparentPorts], [0, []]);
+  test('belong to the listener of their packets', async () => {
+    const second = listener({ listener: 4, name: 'second', at: { address: '10.0.0.1', port: 5066 } });
+    const { packets } = await started({ listeners: [listener(), second] });
+    for (const { at } of [second, listener()]) await knock('INVITE', at);
+    assert.deepEqual(
+      packets.map(({ packet }) => packet.listener),
+      [4, 3],
+    );
   });
 
-  test('make the start fail with an error when the host has no raw socket', async () => {
-    const { SipfarmError } = await import('../../../src/base/errors.ts');
-    network.openRaw = () => {
-      throw new SipfarmError('SF_TRANSPARENT_UNAVAILABLE', 'no module');
-    };
-    const b = member(2);
-    await assert.rejects(b.start(), { code: 'SF_TRANSPARENT_UNAVAILABLE' });
+  test('leave nothing open when one of them cannot be bound', async () => {
+    const taken = { address: '10.0.0.1', port: 5066 };
+    await network.bindUdp(taken, IGNORED);
+    const { link } = made({ listeners: [listener(), listener({ listener: 4, name: 'second', at: taken })] });
+    await assert.rejects(link.start(), { code: 'EADDRINUSE' });
+    assert.deepEqual([network.rawOpen, link.transparentPorts], [0, []]);
+    await network.bindUdp(listener().at, IGNORED);
   });
 
-  test('are used at once when their member has moved', async () => {
-    const [a, b] = [member(1), member(2)];
-    await farm(a, b);
-    const moved = new Member(2, {
-      network,
-      clock,
-      address: '10.0.0.9',
-      incarnation: 2,
-      listeners: ['udp'],
-      transparent: [0],
-    });
-    members.push(moved);
-    await moved.start();
-    introduce([a, moved]);
-    assert.equal(await relay(a), 'bare');
-    assert.equal(moved.packets.length, 1);
-    assert.equal(b.packets.length, 0);
+  test('of no listener need no raw socket', async () => {
+    const { link } = await started({ listeners: [] });
+    assert.deepEqual([network.rawOpen, link.send(TARGETS, packetOf('INVITE'))], [0, false]);
   });
 });

@@ -1,9 +1,12 @@
-// The contract of every `service.kind`: calls through sprayed members work, are counted, and end.
+// The contract of a service (src/service/service.ts), for every kind of `service.kind`: calls through sprayed members
+// work, are counted, and end.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
+import { emptyWay } from '../../../src/packet/flow.ts';
 import type { SERVICES } from '../../../src/service/kinds/kinds.ts';
+import type { Service } from '../../../src/service/service.ts';
 import type { FakeFarm, FarmOptions, TcpPhone, UdpPhone } from '../../fake/farm.ts';
-import { type Message, request, respond } from '../../fake/sip.ts';
+import { request } from '../../fake/sip.ts';
 import { Call, serve, start, stopFarms } from '../farm/calls.ts';
 
 afterEach(stopFarms);
@@ -103,8 +106,9 @@ for (const [kind, farmOf] of Object.entries(KINDS))
     test('survives records, settings, closed flows and lost requests that mean nothing to it', async () => {
       const farm = await farmOf();
       const member = farm.member(1);
-      const { service } = member.node;
+      const service: Service = member.node.service;
       service.flowClosed(7);
+      service.returned(Buffer.from('no SIP'), emptyWay());
       service.setRecords([]);
       service.apply(member.config);
       service.succession.seated(9);
@@ -116,63 +120,26 @@ for (const [kind, farmOf] of Object.entries(KINDS))
       assert.equal(call.status, 200);
     });
 
-    test('names its kind, and whether it serves', async () => {
+    test('names its kind, whether it serves, and how many calls it has answered itself', async () => {
       const farm = await farmOf();
-      const { status } = farm.member(1).node.service;
-      assert.deepEqual([status.kind, status.up, status.trouble], [kind, true, undefined]);
+      const phone = await udpPhone(farm);
+      const calls = Array.from({ length: 3 }, () => new Call(farm, phone));
+      for (const call of calls) call.invite();
+      await farm.settle();
+      const all = farm.live.map(({ node }) => node.service.status);
+      for (const { kind: named, up, trouble } of all) assert.deepEqual([named, up, trouble], [kind, true, undefined]);
+      const answered = all.reduce((sum, status) => sum + status.answered, 0);
+      assert.equal(answered, kind === 'answer' ? calls.length : 0);
+    });
+
+    test('resolves its first verdict without delay once it serves', async () => {
+      const farm = await farmOf();
+      const service: Service = farm.member(1).node.service;
+      let resolved = false;
+      void service.firstVerdict(60_000).then(() => {
+        resolved = true;
+      });
+      await farm.settle();
+      assert.equal(resolved, true);
     });
   });
-
-describe('the service answer', () => {
-  test('hangs up after the time that it holds a call', async () => {
-    const farm = await KINDS.answer({ config: { service: { kind: 'answer', holdSeconds: 30 } } });
-    const phone = await udpPhone(farm);
-    const call = new Call(farm, phone);
-    const byes: Message[] = [];
-    call.invite();
-    await farm.settle();
-    const before = phone.onMessage;
-    phone.onMessage = (message) => {
-      if (message.method === 'BYE' && message.status === 0) byes.push(message);
-      else before(message);
-    };
-    await farm.pass(29_000);
-    assert.equal(byes.length, 0);
-    await farm.pass(1500);
-    assert.ok(byes.length >= 1);
-    assert.deepEqual([byes[0]!.callId, byes[0]!.toTag], [call.callId, call.fromTag]);
-    assert.equal(owned(farm), 0);
-    phone.send(respond(byes[0]!, 200));
-    await farm.settle();
-    const seen = byes.length;
-    await farm.pass(32_000);
-    assert.equal(byes.length, seen, 'an answered BYE is not repeated');
-  });
-
-  test('repeats its 200 until the ACK comes (RFC 3261 13.3.1.4)', async () => {
-    const farm = await KINDS.answer();
-    const phone = await udpPhone(farm);
-    const { address, port } = phone.at;
-    const via = `SIP/2.0/UDP ${address}:${port};branch=z9hG4bKsilent`;
-    const headers = [`Contact: <sip:alice@${address}:${port}>`];
-    phone.send(request({ method: 'INVITE', uri: 'sip:bob@example.org', via, callId: 'silent', headers }));
-    await farm.pass(8000);
-    const oks = phone.got.filter(({ status }) => status === 200);
-    assert.ok(oks.length >= 4, `${oks.length} answers`);
-  });
-
-  test('takes no new call while it drains, and ends those that it has', async () => {
-    const farm = await KINDS.answer({ members: 1 });
-    const phone = await udpPhone(farm);
-    const [held, refused] = [new Call(farm, phone), new Call(farm, phone)];
-    held.invite();
-    await farm.settle();
-    void farm.member(1).node.drain();
-    refused.invite();
-    await farm.settle();
-    assert.deepEqual([held.status, refused.status], [200, 503]);
-    held.bye();
-    await farm.settle();
-    assert.equal(held.final.get('BYE'), 200);
-  });
-});

@@ -46,7 +46,7 @@ export interface Bench {
   answerHeader: 'none' | 'simple';
 }
 
-function see(packet: Packet): Seen {
+export function see(packet: Packet): Seen {
   return {
     text: packet.bytes.toString('latin1', packet.start, packet.end),
     from: `${packet.address} ${packet.port}`,

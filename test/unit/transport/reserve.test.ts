@@ -50,6 +50,17 @@ describe('between reserve and start', () => {
     await transport.stop();
   });
 
+  test('a listener of port 0 has its port, which its first record in the store needs', async () => {
+    const { transport } = makeBench([udp('edge', VIP, 0), tcp('edge-tcp', VIP, 0)]);
+    await transport.reserve();
+    const ports = (): number[] => transport.listeners.flatMap(({ local, advertise }) => [local.port, advertise.port]);
+    const [ofUdp = 0, , ofTcp = 0] = ports();
+    assert.ok(ofUdp > 0 && ofTcp > 0);
+    await transport.start();
+    assert.deepEqual(ports(), [ofUdp, ofUdp, ofTcp, ofTcp]);
+    await transport.stop();
+  });
+
   test('a shared listener has no socket that could consume packets of other processes', async () => {
     const { network, transport, early } = makeBench([{ ...udp('edge'), shared: true }]);
     await transport.reserve();

@@ -8,28 +8,10 @@ import { SipfarmError } from '../../../../src/base/errors.ts';
 import { Adoption, GRACE_MS, RECORDS } from '../../../../src/calls/adoption/adoption.ts';
 import { type CallRecord, recordKey, recordPrefix } from '../../../../src/calls/records/call-record.ts';
 import { CellFamily } from '../../../../src/metrics/counters.ts';
-import { emptyWay } from '../../../../src/packet/flow.ts';
 import { MemoryFarm, type MemoryStore } from '../../../../src/store/memory-store.ts';
 import type { Store, Write } from '../../../../src/store/store.ts';
 import { FakeClock } from '../../../fake/clock.ts';
-
-const DEAD = 9;
-const FLOW = { ...emptyWay(), member: DEAD, incarnation: 1, listener: 1, address: '192.0.2.7', port: 5060 };
-
-function recordOf(entry: number, state: CallRecord['state']): CallRecord {
-  const request = `INVITE sip:b SIP/2.0\r\nCall-ID: ${entry}\r\n`;
-  const legs = [{ from: 'client', flow: FLOW, request }] as const;
-  return {
-    v: 1,
-    state,
-    method: 'INVITE',
-    callId: `call-${entry}`,
-    incarnation: 3,
-    epoch: 1,
-    since: '2026-01-01T00:00:00Z',
-    legs,
-  };
-}
+import { DEAD, leave, recordOf } from './left-records.ts';
 
 /** Fault of a member's next commits: none, or the answer is lost, or the request is lost. */
 type Fault = 'none' | 'answer lost' | 'question lost';
@@ -110,11 +92,6 @@ function rig(): Rig {
     return made;
   };
   return { clock, memory, store: memory.open(), acts, decided, heir };
-}
-
-async function leave(store: Store, state: CallRecord['state'], ...entries: number[]): Promise<void> {
-  for (const entry of entries)
-    await store.commit([{ key: recordKey(DEAD, state, entry), value: recordOf(entry, state) }]);
 }
 
 const ALL = new Set([1, 2, DEAD]);

@@ -17,7 +17,40 @@ export const SELF = 3;
 /** Fault of the next commits: none, lost before the store, lost answer, refused, or slow. */
 export type Fault = 'none' | 'unheard' | 'answer-lost' | 'refused' | 'slow';
 
-export class JournalRig {
+/** What `faultyStore` does with the next commits, and what it counts. */
+export interface Faults {
+  readonly clock: FakeClock;
+  readonly store: MemoryStore;
+  readonly writes: Map<number, number>;
+  readonly fault: Fault;
+  commits: number;
+}
+
+/** Returns the store of `rig` with the faults of `rig`. */
+export function faultyStore(rig: Faults): Store {
+  const { store, clock, writes: counts } = rig;
+  const commit = async (writes: readonly Write[]): Promise<boolean> => {
+    const { fault } = rig;
+    rig.commits++;
+    if (fault === 'unheard') throw new SipfarmError('SF_STORE_UNREACHABLE', 'not heard');
+    if (fault === 'refused') throw new SipfarmError('SF_STORE_REFUSED', 'no space');
+    if (fault === 'slow') await new Promise<void>((resolve) => clock.after(100, resolve));
+    const done = await store.commit(writes);
+    if (fault === 'answer-lost') throw new SipfarmError('SF_STORE_UNREACHABLE', 'the answer is lost');
+    const named = new Set(writes.flatMap(({ key }) => parseRecordKey(key)?.entry ?? []));
+    for (const entry of named) counts.set(entry, (counts.get(entry) ?? 0) + 1);
+    return done;
+  };
+  return new Proxy(store, {
+    get: (_target, name) => {
+      if (name === 'commit') return commit;
+      const value = Reflect.get(store, name, store) as unknown;
+      return typeof value === 'function' ? value.bind(store) : value;
+    },
+  });
+}
+
+export class JournalRig implements Faults {
   readonly clock = new FakeClock();
   readonly memory = new MemoryFarm(this.clock);
   readonly store: MemoryStore = this.memory.open();
@@ -38,7 +71,7 @@ export class JournalRig {
     this.outcomes = family('outcome');
     this.dropped = family('reason');
     this.journal = new CallJournal({
-      store: this.#faulty(),
+      store: faultyStore(this),
       clock: this.clock,
       log: pino({ level: 'silent' }),
       guard: NO_GUARD,
@@ -53,30 +86,6 @@ export class JournalRig {
       writes: this.outcomes,
       dropped: this.dropped,
     });
-  }
-
-  #faulty(): Store {
-    const { store } = this;
-    return new Proxy(store, {
-      get: (_target, name) => {
-        if (name === 'commit') return (writes: readonly Write[]) => this.#commit(writes);
-        const value = Reflect.get(store, name, store) as unknown;
-        return typeof value === 'function' ? value.bind(store) : value;
-      },
-    });
-  }
-
-  async #commit(writes: readonly Write[]): Promise<boolean> {
-    const { fault } = this;
-    this.commits++;
-    if (fault === 'unheard') throw new SipfarmError('SF_STORE_UNREACHABLE', 'not heard');
-    if (fault === 'refused') throw new SipfarmError('SF_STORE_REFUSED', 'no space');
-    if (fault === 'slow') await new Promise<void>((resolve) => this.clock.after(100, resolve));
-    const done = await this.store.commit(writes);
-    if (fault === 'answer-lost') throw new SipfarmError('SF_STORE_UNREACHABLE', 'the answer is lost');
-    const named = new Set(writes.flatMap(({ key }) => parseRecordKey(key)?.entry ?? []));
-    for (const entry of named) this.writes.set(entry, (this.writes.get(entry) ?? 0) + 1);
-    return done;
   }
 
   /** Returns the records in the store by `entry`, with the kind from their key. Throws when a value is no record. */

@@ -1,4 +1,4 @@
-// The workers of a host, as processes that the test controls: restarts, their times, and the end of the host.
+// The workers of a host together, as processes that the test controls: the start, requests, a reload, the end.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -63,27 +63,6 @@ test('all workers start with the file as the host read it, and the host is up wh
   );
 });
 
-test('a worker that dies after a long life restarts at once, one that dies early after growing pauses', () => {
-  const { clock, children, host, last } = setUp();
-  for (const child of children) child.say({ kind: 'started' });
-  clock.advance(30_000);
-  children[1]!.end('SIGSEGV');
-  clock.advance(0);
-  assert.equal(children.length, 3);
-  assert.equal(last().index, 1);
-  for (const pause of [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
-    const before: number = children.length;
-    last().say({ kind: 'started' });
-    last().end('SIGSEGV');
-    assert.deepEqual(states(host), ['started', 'waiting']);
-    clock.advance(pause - 1);
-    assert.equal(children.length, before, `${pause} ms are not over`);
-    clock.advance(1);
-    assert.equal(children.length, before + 1);
-  }
-  assert.equal(host.workers[0]?.starts, 1);
-});
-
 test('a worker that cannot start is retried while another works', async () => {
   const { clock, children, host, outcome, last } = setUp();
   children[0]!.say({ kind: 'started' });
@@ -135,15 +114,6 @@ test('a worker whose event loop stands still is killed, and the watchdog gets no
   clock.advance(500);
   assert.deepEqual(children[2]?.index, 1);
   assert.deepEqual(children[0]!.signals, []);
-});
-
-test('a worker without any message has more time, because it loads the program', () => {
-  const { clock, children } = setUp();
-  for (const child of children) child.awake = false;
-  clock.advance(59_000);
-  assert.deepEqual(children[0]!.signals, []);
-  clock.advance(2000);
-  assert.deepEqual(children[0]!.signals, ['SIGKILL']);
 });
 
 test('a reload reaches all workers, ends when all have applied it, and a later worker gets both texts', async () => {

@@ -1,4 +1,4 @@
-// UDP listeners: received datagrams with their true source, and the source address of sent ones.
+// The listeners of a member: their addresses, sockets of another owner, and real sockets.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -7,27 +7,26 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { nodeNetwork } from '../../../src/base/network.ts';
 import type { ListenerConfig } from '../../../src/transport/transport.ts';
 import { FakeClock } from '../../fake/clock.ts';
-import { FakeNetwork } from '../../fake/network.ts';
+import { FakeNetwork, type FakeStream } from '../../fake/network.ts';
 import { type Bench, makeBench, message, tcp, udp, VIP } from './bench.ts';
 
-interface Heard {
+interface Got {
   readonly text: string;
   readonly from: string;
 }
 
 /** A client at `address` that sends datagrams and records received ones. */
 async function client(network: FakeNetwork, address: string, port = 5060) {
-  const heard: Heard[] = [];
+  const got: Got[] = [];
   const socket = await network.bindUdp(
     { address, port },
     {
-      onDatagram: (bytes, from, fromPort) =>
-        heard.push({ text: bytes.toString('latin1'), from: `${from} ${fromPort}` }),
+      onDatagram: (bytes, from, fromPort) => got.push({ text: bytes.toString('latin1'), from: `${from} ${fromPort}` }),
       onSendError: (error) => assert.fail(error),
     },
   );
   const send = (text: string | Buffer, to = VIP): void => socket.send(Buffer.from(text as string, 'latin1'), to, 5060);
-  return { heard, send };
+  return { got, send };
 }
 
 function resolvers<T>() {
@@ -44,123 +43,42 @@ async function started(listeners: readonly ListenerConfig[]): Promise<Bench> {
   return bench;
 }
 
-describe('a datagram', () => {
-  test('becomes a packet with source, local address, listener and ingress member', async () => {
-    const bench = await started([udp('inner', '10.0.0.11'), udp('edge')]);
-    (await client(bench.network, '192.0.2.9', 40_123)).send(message());
-    await bench.network.settle();
-    assert.deepEqual(bench.packets, [
-      { text: message(), from: '192.0.2.9 40123', to: `${VIP} 5060`, listener: 1, connection: 0, member: 7 },
-    ]);
-    assert.equal(bench.received('edge', 'sip'), 1);
-    assert.equal(bench.received('inner', 'sip'), 0);
-    await bench.transport.stop();
-  });
-
-  test('loses the line ends before its start line', async () => {
-    const bench = await started([udp('edge')]);
-    (await client(bench.network, '192.0.2.9')).send(`\r\n\r\n${message()}`);
-    await bench.network.settle();
-    assert.equal(bench.packets[0]?.text, message());
-    await bench.transport.stop();
-  });
-
-  test('leaves no field of the packet before', async () => {
-    const bench = await started([udp('edge')]);
-    bench.onPacket = (packet) => {
-      assert.deepEqual([packet.hops, packet.secondChance, packet.orphan], [0, 0, false]);
-      packet.hops = 2;
-      packet.secondChance = 1;
-      packet.orphan = true;
-    };
-    const alice = await client(bench.network, '192.0.2.9');
-    alice.send(message('one'));
-    alice.send(message('two'));
-    await bench.network.settle();
-    assert.equal(bench.packets.length, 2);
-    await bench.transport.stop();
-  });
-
-  test('that is a keep-alive or garbage is only counted', async () => {
-    const bench = await started([udp('edge')]);
-    const alice = await client(bench.network, '192.0.2.9');
-    for (const octets of ['\r\n\r\n', '', '\0\0', '\x80rtp', '\0\0\0\0\0']) alice.send(octets);
-    await bench.network.settle();
-    assert.equal(bench.received('edge', 'keepalive'), 3);
-    assert.equal(bench.received('edge', 'garbage'), 2);
-    assert.equal(bench.packets.length, 0);
-    assert.equal(alice.heard.length, 0);
-    await bench.transport.stop();
-  });
-
-  test('that is a STUN request is answered when the answer is no larger', async () => {
-    const bench = await started([udp('edge')]);
-    const alice = await client(bench.network, '192.0.2.9');
-    const bare = Buffer.from('000100002112a4420102030405060708090a0b0c', 'hex');
-    const padded = Buffer.concat([bare, Buffer.from('8022000841414141414141410000', 'hex').subarray(0, 12)]);
-    padded.writeUInt16BE(12, 2);
-    alice.send(bare);
-    alice.send(padded);
-    await bench.network.settle();
-    assert.equal(bench.received('edge', 'stun'), 2);
-    assert.equal(alice.heard.length, 1);
-    assert.deepEqual([alice.heard[0]?.from, alice.heard[0]?.text.length], [`${VIP} 5060`, 32]);
-    await bench.transport.stop();
-  });
-
-  test('from port 0 is garbage, because it cannot be answered', async () => {
-    const bench = await started([udp('edge')]);
-    bench.transport.inject(0, Buffer.from(message()), '192.0.2.9', 0);
-    assert.equal(bench.packets.length, 0);
-    assert.equal(bench.received('edge', 'garbage'), 1);
-    await bench.transport.stop();
-  });
-});
-
-describe('an answer', () => {
-  test('leaves from the address and port of its listener, IPv4 and IPv6', async () => {
-    const bench = await started([udp('edge'), udp('other', '198.51.100.2', 5070), udp('six', '2001:db8::1')]);
-    const alice = await client(bench.network, '192.0.2.9');
-    const bob = await client(bench.network, '2001:db8::9');
-    bench.transport.sendDatagram(1, Buffer.from('one'), '192.0.2.9', 5060);
-    bench.transport.sendDatagram(0, Buffer.from('two'), '192.0.2.9', 5060);
-    bench.transport.sendDatagram(2, Buffer.from('six'), '2001:db8::9', 5060);
-    await bench.network.settle();
-    assert.deepEqual(alice.heard, [
-      { text: 'one', from: '198.51.100.2 5070' },
-      { text: 'two', from: `${VIP} 5060` },
-    ]);
-    assert.deepEqual(bob.heard, [{ text: 'six', from: '2001:db8::1 5060' }]);
-    await bench.transport.stop();
-  });
-
-  test('is counted as a send error for a name, port 0, the other family, or after the stop', async () => {
-    const bench = await started([udp('edge'), udp('six', '2001:db8::1'), tcp('edge-tcp')]);
-    const bytes = Buffer.from('x');
-    for (const listener of [2, 9]) bench.transport.sendDatagram(listener, bytes, '192.0.2.9', 5060);
-    assert.equal(bench.sendErrors('none'), 2);
-    for (const address of ['example.com', '1.2.3.999', '', '2001:db8::9']) {
-      bench.transport.sendDatagram(0, bytes, address, 5060);
-    }
-    bench.transport.sendDatagram(0, bytes, '192.0.2.9', 0);
-    bench.transport.sendDatagram(0, bytes, '192.0.2.9', 65_536);
-    bench.transport.sendDatagram(1, bytes, '192.0.2.9', 5060);
-    assert.deepEqual([bench.sendErrors('edge'), bench.sendErrors('six')], [6, 1]);
-    await bench.transport.stop();
-    bench.transport.sendDatagram(0, bytes, '192.0.2.9', 5060);
-    assert.equal(bench.sendErrors('edge'), 7);
-    assert.equal(bench.network.sent, 0);
-  });
-
-  test('is counted when the system refuses it', async () => {
-    const bench = await started([udp('edge')]);
-    bench.transport.sendDatagram(0, Buffer.alloc(65_508), '192.0.2.9', 5060);
-    assert.equal(bench.sendErrors('edge'), 1);
-    await bench.transport.stop();
-  });
-});
-
 describe('listeners', () => {
+  test('by TCP take a connection from outside, and others refuse it', async () => {
+    const bench = makeBench([{ ...tcp('edge'), listen: false }, udp('edge-udp')]);
+    await bench.transport.start();
+    const dial = async (listener: number): Promise<FakeStream> => {
+      const server = await bench.network.listenTcp({ address: VIP, port: 5060 }, (stream) =>
+        bench.transport.accept(listener, stream),
+      );
+      const stream = bench.network.connectTcp(server.local, { address: '192.0.2.9' });
+      stream.on('error', () => {}).resume();
+      stream.write(message());
+      await bench.network.settle();
+      await server.close();
+      return stream;
+    };
+    assert.equal((await dial(0)).destroyed, false);
+    for (const listener of [1, 4]) assert.ok((await dial(listener)).destroyed, `${listener}`);
+    assert.deepEqual([bench.packets.length, bench.transport.connections()], [1, 1]);
+    await bench.transport.stop();
+  });
+
+  test('open no connection to a name, to port 0, to the other family, or by UDP', async () => {
+    const bench = await started([tcp('edge'), udp('edge-udp')]);
+    for (const [listener, address, port] of [
+      [0, 'example.com', 5060],
+      [0, '192.0.2.50', 0],
+      [0, '192.0.2.50', 70_000],
+      [0, '2001:db8::5', 5060],
+      [1, '192.0.2.50', 5060],
+      [4, '192.0.2.50', 5060],
+    ] as const)
+      assert.equal(bench.transport.connectStream(listener, { address, port }), 0, `${listener} ${address} ${port}`);
+    assert.equal(bench.transport.connections(), 0);
+    await bench.transport.stop();
+  });
+
   test('that cannot be bound are named in the error, and none stays bound', async () => {
     const bench = makeBench([udp('edge'), tcp('edge-tcp'), udp('taken', '198.51.100.2')]);
     const handlers = { onDatagram() {}, onSendError() {} };
@@ -187,10 +105,18 @@ describe('listeners', () => {
     shared.send(Buffer.from('still open'), '192.0.2.9', 5060);
     await network.settle();
     assert.deepEqual(
-      alice.heard.map(({ text, from }) => `${from} ${text}`),
+      alice.got.map(({ text, from }) => `${from} ${text}`),
       [`${VIP} 5060 answer`, `${VIP} 5060 still open`],
     );
     assert.deepEqual([bench.packets[0]?.from, bench.packets[0]?.to], ['192.0.2.9 5060', `${VIP} 5060`]);
+  });
+
+  test('that are not UDP or do not exist send no datagram, which is counted', async () => {
+    const bench = await started([udp('edge'), tcp('edge-tcp')]);
+    for (const listener of [1, 9]) bench.transport.sendDatagram(listener, Buffer.from('x'), '192.0.2.9', 5060);
+    await bench.network.settle();
+    assert.deepEqual([bench.sendErrors('none'), bench.sendErrors('edge'), bench.network.sent], [2, 0, 0]);
+    await bench.transport.stop();
   });
 
   for (const address of ['127.0.0.1', '::1']) {
