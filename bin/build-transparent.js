@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Compiles the native module raw-socket for the Node.js that runs this file: what relay.mode transparent needs. Run it with the Node.js that
-// runs sipfarm. It wants a C++ compiler and the headers of that Node.js, nothing else: no Python, no node-gyp, no network.
-// --check: only tells, by its exit code, whether the module loads.
+// Compiles the native module raw-socket, which relay.mode transparent needs, for the Node.js that runs this file. Run
+// it with the Node.js that runs sipfarm. It needs a C++ compiler and the headers of that Node.js. It needs no Python,
+// no node-gyp and no network. --check: compiles nothing; the exit code is 0 if the module loads.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -33,7 +33,10 @@ function loads() {
   return spawnSync(execPath, ['-e', "require('raw-socket')"], { cwd: import.meta.dirname }).status === 0;
 }
 
-/** Where headers may be: beside the Node.js (packages of Node.js, /usr), where npm is told (nodedir), where node-gyp keeps what it fetches. */
+/**
+ * Returns the folder of the headers: beside the Node.js (packages of Node.js, /usr), the `nodedir` of npm, or the cache
+ * of node-gyp.
+ */
 function findHeaders() {
   const places = [
     join(dirname(execPath), '..', 'include', 'node'),
@@ -63,7 +66,8 @@ if (!source || !nan)
 const headers = findHeaders();
 if (!headers)
   fail(
-    `The headers of Node.js ${versions.node} are not on this host. The Node.js that npm ci brings has its own: use node_modules/.bin/node; or apt install libnode-dev for the one of Debian.`,
+    `The headers of Node.js ${versions.node} are not on this host. The Node.js that npm ci brings has its own: ` +
+      'use node_modules/.bin/node; or apt install libnode-dev for the one of Debian.',
   );
 const compiler = findCompiler();
 if (!compiler) fail(`No C++ compiler${env.CXX ? ` (CXX is ${env.CXX})` : ''}: apt install g++`);

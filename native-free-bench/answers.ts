@@ -1,4 +1,5 @@
-// The SIP server behind the member without sockets, and the callees beyond: each request that reaches them is answered at once by 200.
+// Stands in for the SIP server behind the member without sockets, and for the callees. They answer each request at once
+// with 200.
 import type { PhoneCall } from './phones.ts';
 import type { SocketlessMember } from './socketless.ts';
 
@@ -8,13 +9,16 @@ export class ServerAnswers {
   readonly #member: SocketlessMember;
   readonly #proxy: boolean;
 
-  /** `proxy`: the server sends the request on, with Record-Route, and answers with the callee's 200; else it is the callee. */
+  /** `proxy`: the server forwards the request with Record-Route and returns the callee's 200. Else it is the callee. */
   constructor(member: SocketlessMember, proxy: boolean) {
     this.#member = member;
     this.#proxy = proxy;
   }
 
-  /** The whole of a call until it is answered. False when the member dropped something, as it does for a moment after it stood still: try again. */
+  /**
+   * Makes a call until it is answered. Returns false when the member dropped a packet, as for a moment after a
+   * standstill; the caller then tries again.
+   */
   call({ invite, client }: PhoneCall): boolean {
     const member = this.#member;
     const asked = this.#through(() => member.front(invite, client));
@@ -34,7 +38,7 @@ export class ServerAnswers {
     return this.#through(() => this.#member.inner(Buffer.from(answer, 'latin1'))) !== '';
   }
 
-  /** What comes out for what goes in; empty when nothing does. */
+  /** Runs `put` and returns the message that the member then sends; '' when it sends none. */
   #through(put: () => void): string {
     const before = this.#member.sent();
     put();

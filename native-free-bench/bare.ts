@@ -1,4 +1,5 @@
-// The measure of dgram: a forwarder that reads no octet. What comes to FRONT goes to SERVER, what comes to BACK goes to CLIENT.
+// A forwarder over dgram that reads no octet, as the measure of dgram itself. It forwards packets to FRONT to SERVER,
+// and packets to BACK to CLIENT.
 //
 //    node bare.ts FRONT CLIENT BACK SERVER
 //

@@ -1,4 +1,4 @@
-// `npm run bench`: one command, everything in one run, ratios where something else can be measured beside. See README.md.
+// `npm run bench`: measures everything in one run, with ratios to other programs where possible. See README.md.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -12,7 +12,8 @@ import { type CpuProfile, ownTimes } from './profile.ts';
 import type { ScaleOptions, ScaleResult } from './scale.ts';
 import { compare, figure, type Row, showFigure, table } from './statistics.ts';
 
-const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds N] [--json FILE] [--baseline FILE] [--profile ROW]
+const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds N] [--json FILE] [--baseline FILE]
+                 [--profile ROW]
 
   --quick           fewer and shorter rounds: under a minute
   --scale           farms of 3 to 1,000 simulated members instead
@@ -20,7 +21,7 @@ const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds 
   --rounds N        rounds of every row
   --json FILE       writes the run to FILE, to be a baseline later
   --baseline FILE   compares with such a file (native-free-bench/baseline.json is in the repository)
-  --profile ROW     where the time of one row goes: a name of a micro row, or ingress, owner, full; a column may follow: "ingress batch"
+  --profile ROW     profile of one row: a micro row, or ingress, owner, full; a column may follow: "ingress batch"
 `;
 
 const CALLS = 1_000_000;
@@ -74,7 +75,9 @@ function byGroup(rows: readonly Row[]): Row[] {
 
 function show({ machine, rows, notes }: Run, baseline: Run | undefined): string {
   const { cpu, cores, memoryGB, kernel, node, date, commit, pinned } = machine;
-  const about = `${date}, commit ${commit}: ${cpu}, ${cores} cores, ${memoryGB} GB, ${kernel}, Node ${node}${pinned ? ', bound to cores' : ''}`;
+  const about =
+    `${date}, commit ${commit}: ${cpu}, ${cores} cores, ${memoryGB} GB, ${kernel}, Node ` +
+    `${node}${pinned ? ', bound to cores' : ''}`;
   const compared = baseline && compare(rows, baseline.rows);
   const head = ['', 'unit', 'median (least-most)', ...(compared ? ['now / then', ''] : [])];
   const body: string[][] = [];
@@ -90,7 +93,7 @@ function show({ machine, rows, notes }: Run, baseline: Run | undefined): string 
   return [about, '', table(head, body), '', ...remarks].join('\n');
 }
 
-/** Prints where the time of one row goes. */
+/** Prints a profile of one row. */
 async function profile(name: string, cores: Cores | undefined): Promise<void> {
   const [first = '', column = 'dgram'] = name.split(' ');
   let json = '';

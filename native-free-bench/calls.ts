@@ -1,5 +1,9 @@
-// A process of its own for what an owned call costs in memory: a member without sockets takes INVITEs of different Call-IDs, and with records
-// their answers. `node --expose-gc calls.ts {"calls":N,"records":0|1|2}`: 0 = none, 1 = of calls with one leg, 2 = of a proxy's. Writes one line of JSON.
+// A process that measures the memory of an owned call. A member without sockets takes INVITEs of different Call-IDs,
+// and their answers when calls are recorded. Writes one line of JSON.
+//
+//    node --expose-gc calls.ts {"calls":N,"records":0|1|2}
+//
+// Records: 0 = none, 1 = of calls with one leg, 2 = of calls of a proxy.
 import type { Clock } from '../src/base/clock.ts';
 import { ServerAnswers } from './answers.ts';
 import { invite } from './messages.ts';
@@ -14,7 +18,7 @@ export interface CallsOptions {
 
 export interface CallsResult {
   readonly calls: number;
-  /** Octets per call: on the heap and in buffers, what the table reserves included. */
+  /** Octets per call on the heap and in buffers, with the reserve of the table. */
   readonly heap: number;
   /** Octets per call: of the process. */
   readonly rss: number;
@@ -24,10 +28,10 @@ export interface CallsResult {
 
 const { calls, records } = JSON.parse(process.argv[2] ?? '{}') as CallsOptions;
 
-/** Records are written at once, not 20 ms later: so many calls would take minutes. */
+/** Records are written at once, not 20 ms later: the run would take minutes otherwise. */
 const hastyClock: Clock = { ...memberClock, after: (ms, run) => memberClock.after(ms <= 20 ? 0 : ms, run) };
 
-/** As sockets would: the event loop turns, and what is due gets done. */
+/** Lets the event loop turn once, so that due timers run, as with sockets. */
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,4 +1,4 @@
-// What one member says to etcd and hears from it: a real etcd, and a counting wire between.
+// Measures the traffic between one member and a real etcd, by a counting TCP proxy between them.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -18,13 +18,13 @@ export interface EtcdTraffic {
   /** Both ways, a minute, while nothing happens. */
   readonly restOctets: number;
   readonly restOperations: number;
-  /** Both ways, from joining until the watches stand. */
+  /** Both ways, from the join until the watches are established. */
   readonly joinOctets: number;
-  /** Both ways, when another member joins: its record, and the new view, proposed and seen. */
+  /** Both ways, when another member joins: its record and the new view, written and read. */
   readonly changeOctets: number;
 }
 
-/** Seconds until a view has been proposed and everybody has seen it. */
+/** Seconds until a view is written and all members have read it. */
 const SETTLE_MS = 2500;
 const LEASE_SECONDS = 5;
 
@@ -95,7 +95,7 @@ class Etcd {
   }
 }
 
-/** Watches one member of a farm of `members` for so many seconds; why not, when there is no etcd. */
+/** Measures one member of a farm of `members` for so many seconds. Returns the reason as text without etcd. */
 export async function measureEtcd(members: number, seconds: number): Promise<EtcdTraffic | string> {
   const file = find('etcd');
   if (!file) return 'etcd is not there';

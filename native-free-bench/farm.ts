@@ -1,4 +1,4 @@
-// A farm of which only one member is real: the others are records and seats in a memory store. Member 1 is the real one.
+// A farm with one real member, number 1. The others are only records and seats in a memory store.
 import type { Logger } from 'pino';
 import type { Clock } from '../src/base/clock.ts';
 import { makeLog } from '../src/base/log.ts';
@@ -14,21 +14,21 @@ import { ENVELOPE_VERSION, OLDEST_ENVELOPE_VERSION } from '../src/relay/envelope
 import { MemoryFarm } from '../src/store/memory-store.ts';
 import { MAX_WRITES, type Store } from '../src/store/store.ts';
 
-/** The farm key of every run: nothing of it leaves the machine. */
+/** The farm key of every run. It protects nothing, because no packet leaves the machine. */
 export const SECRET = '5b'.repeat(32);
 export const OWN = 1;
 /** Its incarnation. */
 export const OWN_START = 1;
 const SEED = '0123456789abcdef0123456789abcdef';
 
-/** Where the real member and what is around it have their sockets. */
+/** Sockets of the real member, and of the programs around it. */
 export interface Place {
-  /** Of all but the client. */
+  /** Address of all programs except the client. */
   readonly address: string;
-  /** The client's; one of the member's own has no bare packets sent for it. */
+  /** Address of the client. A member sends no bare packets for a client with one of the member's own addresses. */
   readonly client: string;
 }
-/** The hatch (relay.mode transparent) is one behind the relay link; nobody is at `discard`. */
+/** The transparent port (relay.mode transparent) is the port after the relay link. No socket is at `discard`. */
 export const PORTS = {
   discard: 9,
   front: 5060,
@@ -41,8 +41,8 @@ export const PORTS = {
 } as const;
 
 /**
- * The other members' relay links are all at the peer's port: the load generator's sink. `bare`: their hatches are there instead, and frames
- * get lost, so that none is taken for a bare packet.
+ * Returns the record of another member. The relay links of all of them are at the peer's port, the load generator's
+ * sink. `bare`: their transparent ports are there instead, and frames are lost, so that none counts as a bare packet.
  */
 export function peerRecord(number: number, { address }: Place, bare = false): MemberRecord {
   const id = `fe${number}`;
@@ -78,7 +78,10 @@ export function benchView(members: number): View {
   return { v: 1, epoch: 1, seed: SEED, seats, history: [] };
 }
 
-/** Puts view, records and numbers into `store`, so that the member that joins as fe1 finds its seat and changes nothing. `bare`: see peerRecord. */
+/**
+ * Writes view, records and numbers into `store`. The member that joins as fe1 finds its seat and changes nothing.
+ * `bare`: see peerRecord.
+ */
 export async function fillStore(store: Store, members: number, place: Place, bare = false): Promise<void> {
   const lease = await store.grantLease(86_400);
   await store.commit([
@@ -121,7 +124,7 @@ export function memberConfig({ address }: Place, changes: Readonly<Record<string
 
 export interface MemberOptions {
   readonly config: Config;
-  /** Of the farm, the real one among them. */
+  /** Number of members of the farm, with the real one. */
   readonly members: number;
   readonly place: Place;
   readonly clock: Clock;

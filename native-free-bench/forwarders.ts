@@ -1,4 +1,5 @@
-// The columns of the throughput rows: what takes packets at its front and sends them on. Each lives at an address of its own.
+// The columns of the throughput rows: programs that take packets at the front and forward them. Each has its own
+// address.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Endpoint, formatEndpoint } from '../src/base/endpoint.ts';
@@ -17,7 +18,7 @@ export const COLUMNS: Readonly<Record<Column, string>> = {
   kamailio: 'Kamailio forward(), one worker, fm allocator',
 };
 
-/** What of the configuration makes a column a member. */
+/** Sections of the configuration for each column that is a member. */
 const MEMBERS: Partial<Record<Column, (place: Place) => readonly Record<string, unknown>[]>> = {
   dgram: () => [{ transport: { batch: 'off' } }, {}],
   batch: () => [{ transport: { batch: 'on' } }],
@@ -29,13 +30,13 @@ export interface Forwarder {
   readonly place: Place;
   readonly isMember: boolean;
   readonly pid: number;
-  /** Of a member: starts a V8 profile, or ends it and gives it as JSON. */
+  /** Members only: starts a V8 profile, or ends it and returns it as JSON. */
   profile(): Promise<string>;
   stop(): Promise<void>;
 }
 
 export interface Workshop {
-  /** A folder for what is compiled and written. */
+  /** Folder for compiled and written files. */
   readonly folder: string;
   readonly cores: Cores | undefined;
   /** The compiled C forwarder, when there is a compiler. */
@@ -97,7 +98,7 @@ function commandOf(column: Column, place: Place, shop: Workshop): Command | unde
   }
 }
 
-/** Starts a column; the reason why not when it cannot be there. */
+/** Starts a column. Returns the reason as text when it cannot run here. */
 export async function startForwarder(column: Column, shop: Workshop): Promise<Forwarder | string> {
   if (column === 'transparent' && !isInOwnNetwork()) return NEEDS;
   const place = placeOf(column);
@@ -106,7 +107,7 @@ export async function startForwarder(column: Column, shop: Workshop): Promise<Fo
   const worker = new Worker(onCore(shop.cores?.measured, command));
   const isMember = column !== 'bare' && column !== 'c' && column !== 'kamailio';
   try {
-    // Kamailio says nothing; whoever measures waits until packets come through.
+    // Kamailio does not report that it is ready. The measurement waits until packets come through.
     if (column !== 'kamailio') await worker.line();
   } catch (error) {
     await worker.terminate();

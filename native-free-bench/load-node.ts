@@ -1,4 +1,5 @@
-// The load generator where there is no C compiler: the line protocol of c/load.c over dgram. It may be slower than what it loads.
+// The load generator for hosts without a C compiler: the line protocol of c/load.c over dgram. It may be slower than
+// the program that it loads.
 import dgram from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -7,7 +8,7 @@ import { parseEndpoint } from '../src/base/endpoint.ts';
 import { digest, siphash, sipKey } from '../src/base/siphash.ts';
 import { NUMBER_OCTETS } from './messages.ts';
 
-/** Head of a relay frame over IPv4: the incarnation it is bound to, which fits an octet in the bench, sequence and MAC. */
+/** Head of a relay frame over IPv4: bound incarnation (fits an octet in the bench), sequence and MAC. */
 const BOUND_AT = 71 - 40 + 15;
 const SEQUENCE_AT = 71 - 40 + 18;
 const MAC_AT = 71 - 40 + 32;
@@ -41,13 +42,13 @@ async function open(text: string): Promise<dgram.Socket> {
 
 const sets = setsText.split(',').map(readSet);
 const sockets = await Promise.all(socketsText.split(',').map(open));
-/** Frames of a generator that is started anew must not look like a replay. */
+/** Frames of a restarted generator must not count as a replay. */
 let sequence = Math.floor(performance.timeOrigin);
 let number = 0;
 let heardAt = performance.now();
 const sentAt = new Float64Array(65_536);
 
-/** What arrives is handed to whoever runs. */
+/** Passes arriving packets to the run in progress. */
 let arrived: (socket: number, bytes: Buffer, remote: dgram.RemoteInfo) => void = () => {};
 for (const [index, socket] of sockets.entries())
   socket.on('message', (bytes, remote) => {

@@ -1,4 +1,4 @@
-// The load generator as the bench sees it: c/load.c where a compiler is there, else load-node.ts with the same line protocol.
+// Starts and commands the load generator: c/load.c with a compiler, else load-node.ts with the same line protocol.
 import type { Endpoint } from '../src/base/endpoint.ts';
 import { formatEndpoint } from '../src/base/endpoint.ts';
 import { onCore, Worker } from './machine.ts';
@@ -49,11 +49,11 @@ export interface LoadResult {
 }
 
 /**
- * So many are under way at most: twice the largest batch, and few enough for the smallest receive buffer that the kernel gives
- * (net.core.rmem_max of 212,992 octets), so that nothing is lost.
+ * Most packets under way: twice the largest batch. They fit the smallest receive buffer that the kernel gives
+ * (net.core.rmem_max of 212,992 octets), so no packet is lost.
  */
 const WINDOW = 128;
-/** Probes of the relay link and knocks are shorter; everything that is counted is longer. */
+/** Probes of the relay link and knocks are shorter; all counted packets are longer. */
 const LEAST_OCTETS = 200;
 
 export class Load {

@@ -1,11 +1,12 @@
-// The machine a run is made on: what it is, which cores the two sides get, which tools are there, and processes bound to a core.
+// The machine of a run: its description, the cores of the two sides, the installed tools, and processes bound to a
+// core.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import { delimiter, join } from 'node:path';
 
 const { PATH = '' } = process.env;
-/** Not every shell has the sbin directories, where kamailio lives. */
+/** The sbin directories, where kamailio is. Not every shell has them in its path. */
 const DIRECTORIES = [...PATH.split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
 
 /** The path of a program; undefined when it is not there. */
@@ -20,7 +21,7 @@ export function find(program: string): string | undefined {
   });
 }
 
-/** The two cores: what is measured runs on the first, what loads it on the second. Undefined where nothing can be bound. */
+/** The two cores: the first for the measured program, the second for the load. Undefined when binding is impossible. */
 export interface Cores {
   readonly measured: number;
   readonly load: number;
@@ -89,7 +90,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
 /** Milliseconds until a process must have started, and ended. */
 const PATIENCE_MS = 20_000;
 
-/** A process that says `ready` on its standard output and ends with its standard input. */
+/** A process that writes `ready` to its standard output and ends with its standard input. */
 export class Worker {
   readonly child: ChildProcess;
   #text = '';
@@ -139,7 +140,7 @@ export class Worker {
       };
       const late = setTimeout(() => {
         this.#wake = () => {};
-        reject(new Error(`${this.child.spawnargs.slice(0, 6).join(' ')} says nothing: ${this.#errors}`));
+        reject(new Error(`${this.child.spawnargs.slice(0, 6).join(' ')} printed nothing: ${this.#errors}`));
       }, ms);
       this.#wake = look;
       look();
@@ -156,7 +157,7 @@ export class Worker {
     return this.#text;
   }
 
-  /** Closes its input, and kills it when that is not enough. */
+  /** Closes its input, and kills it when it does not end. */
   async stop(): Promise<void> {
     this.child.stdin!.end();
     await this.#end(3000).catch(() => {});
@@ -166,7 +167,7 @@ export class Worker {
     }
   }
 
-  /** Ends it by a signal: for programs that do not look at their input. */
+  /** Ends it by a signal. For programs that do not read their input. */
   async terminate(): Promise<void> {
     this.child.kill('SIGTERM');
     await this.stop();
@@ -193,7 +194,7 @@ function descendants(pid: number): number[] {
   return [pid, ...children.flatMap(descendants)];
 }
 
-/** Processor time of a process with its children so far, in seconds; NaN where the kernel does not tell. */
+/** Processor time of a process with its children so far, in seconds; NaN when the kernel does not report it. */
 export function cpuSeconds(pid: number): number {
   try {
     let ns = 0;
@@ -206,7 +207,7 @@ export function cpuSeconds(pid: number): number {
   }
 }
 
-/** Compiles a C source into `to`; false when there is no compiler or it does not like it. */
+/** Compiles a C source into `to`. Returns false without a compiler, or when it fails. */
 export function compile(source: string, to: string): boolean {
   const compiler = find('cc') ?? find('gcc') ?? find('clang');
   if (!compiler) return false;

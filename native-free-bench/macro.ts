@@ -1,5 +1,5 @@
-// Packets a second through a real member and through what it is compared with: round after round, every column in each round, so that
-// what slows the machine for a while slows all of them. What is measured has one core, generator and sink have the other.
+// Measures packets per second through a real member and through other forwarders. Each round measures every column, so
+// that a slow phase of the machine affects all of them. The column has one core, generator and sink have the other.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,31 +36,31 @@ export interface MacroOptions {
   readonly rounds: number;
   /** Milliseconds of one measurement. */
   readonly ms: number;
-  /** Ends a measurement after so many packets: for a test that only looks whether each row runs. */
+  /** Ends a measurement after so many packets. For a test that only checks that each row runs. */
   readonly packets?: number;
   readonly rows?: readonly MacroRow[];
   readonly columns?: readonly Column[];
   /** Packets a second at which delay is measured; 0: not measured. */
   readonly latencyRate: number;
-  /** Takes the profile of the one column, a member, from after the warm-up. */
+  /** Records a profile of this one column, a member, after the warm-up. */
   readonly onProfile?: (json: string) => void;
-  /** False: the generator in JavaScript even where a compiler is there. */
+  /** False: the generator in JavaScript even with a compiler. */
   readonly compiled?: boolean;
   readonly progress: (text: string) => void;
 }
 
 export interface MacroResult {
   readonly rows: Row[];
-  /** What a reader of the figures must know. */
+  /** Notes for the reader of the figures. */
   readonly notes: string[];
 }
 
 const DIFFERENT = 4096;
 const SETS = { relayed: 0, owned: 1, frames: 2 } as const;
 const REFERENCES: readonly Column[] = ['bare', 'c', 'kamailio'];
-/** A process that had less of its core than this was not what set the pace. */
+/** With a smaller share of its core than this, the process was not the bottleneck. */
 const SATURATED = 0.9;
-/** Of the client's socket straight to the server's. */
+/** The row of packets from the client's socket directly to the server's. */
 const NOBODY = 'no forwarder';
 const WARM_UP_MS = 1500;
 
@@ -123,7 +123,7 @@ async function startLoad(
   return Load.start({ program, core: options.cores?.load, sockets, sets, key });
 }
 
-/** Sends a few packets until they come through: a forwarder may say that it is ready too early, or not at all. */
+/** Sends a few packets until they come through: a forwarder may report too early that it is ready, or not at all. */
 async function awaitFirst({ forwarder, load }: Stand): Promise<void> {
   const end = performance.now() + 10_000;
   while (performance.now() < end) {
@@ -186,7 +186,8 @@ function rowsOf(samples: Samples, rows: readonly MacroRow[], columns: readonly C
       const busy = figure(list.map((one) => one.busy)).median;
       if (busy < SATURATED)
         notes.push(
-          `${row}, ${COLUMNS[column]}: only ${Math.round(busy * 100)} % of its core; the rate is a lower bound, the processor time counts`,
+          `${row}, ${COLUMNS[column]}: only ${Math.round(busy * 100)} % of its core; the rate is a lower bound, ` +
+            'the processor time counts',
         );
       const lost = figure(list.map((one) => one.lost)).median;
       if (lost > 0.001) notes.push(`${row}, ${COLUMNS[column]}: ${(lost * 100).toFixed(1)} % lost`);
@@ -210,7 +211,7 @@ function rowsOf(samples: Samples, rows: readonly MacroRow[], columns: readonly C
   return { rows: result, notes };
 }
 
-/** The delay of the ingress way at a fixed rate, and of the bare loopback beside it. */
+/** Measures the delay of the ingress path at a fixed rate, and that of the bare loopback for comparison. */
 async function measureLatency(stands: readonly Stand[], options: MacroOptions): Promise<MacroResult> {
   const results = new Map<string, LoadResult[]>();
   const keep = (name: string, result: LoadResult): void => {
@@ -269,7 +270,7 @@ async function measureLatency(stands: readonly Stand[], options: MacroOptions): 
   return { rows, notes };
 }
 
-/** Runs all columns that can be there on this machine. */
+/** Runs all columns that this machine supports. */
 export async function runMacro(options: MacroOptions): Promise<MacroResult> {
   const folder = mkdtempSync(join(tmpdir(), 'sipfarm-bench-'));
   const notes: string[] = [];

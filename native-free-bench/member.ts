@@ -1,8 +1,10 @@
-// A process with one real member: FarmNode on the sockets of this host, in a farm of two whose other member is the load generator's sink.
+// A process with one real member: FarmNode on the sockets of this host. The load generator's sink is the other member
+// of the farm.
 //
 //    node member.ts PLACE CONFIG      both JSON: Place, and sections that replace those of farm.ts
 //
-// Writes `ready` and runs until its standard input ends. A line there starts a V8 profile, the next one ends it: it is written as one line.
+// Writes `ready` and runs until its standard input ends. A line there starts a V8 profile. The next one ends it and
+// writes it as one line.
 import { Session } from 'node:inspector/promises';
 import { createInterface } from 'node:readline';
 import { systemClock } from '../src/base/clock.ts';

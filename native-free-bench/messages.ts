@@ -2,12 +2,12 @@
 import { writeFileSync } from 'node:fs';
 import { type Endpoint, formatEndpoint } from '../src/base/endpoint.ts';
 
-/** Octets of every INVITE: what the targets are given for. */
+/** Octets of every INVITE. The performance targets hold for this size. */
 export const INVITE_OCTETS = 600;
 /** Octets at the end of each message that the load generator overwrites with its number. */
 export const NUMBER_OCTETS = 8;
 
-/** An INVITE of INVITE_OCTETS octets from `client` to a user at `target`; `index` makes its Call-ID, From tag and branch. */
+/** Returns an INVITE of INVITE_OCTETS octets. `index` makes its Call-ID, From tag and branch. */
 export function invite(index: number, client: Endpoint, target: Endpoint): Buffer {
   const id = index.toString(16).padStart(8, '0');
   const at = formatEndpoint(client);

@@ -1,4 +1,5 @@
-// The small rows: one step of a packet's way each, over 1,024 messages of the bench's size that differ in Call-ID, branch and token.
+// The small rows. Each measures one step of the packet path, over 1,024 messages of the bench's size that differ in
+// Call-ID, branch and token.
 import { asHostPort } from '../src/base/endpoint.ts';
 import { CellFamily } from '../src/metrics/counters.ts';
 import { keyring } from '../src/ownership/keyring.ts';
@@ -19,7 +20,7 @@ import { CLIENT, FRONT, PLACE, socketlessMember } from './socketless.ts';
 export interface MicroRow {
   readonly name: string;
   readonly what: string;
-  /** Makes ready what so many steps use up; not part of what is measured. */
+  /** Prepares the input of so many steps. Not measured. */
   prepare?(times: number): void;
   /** Does the step so many times. */
   run(times: number): void;
@@ -28,7 +29,7 @@ export interface MicroRow {
 const DIFFERENT = 1024;
 const MASK = DIFFERENT - 1;
 
-/** What the rows compute goes here, so that no compiler finds that nobody wants it. */
+/** Results of the rows go here, so that the compiler cannot remove unused computations. */
 export const sink = { n: 0 };
 
 function routing(tables: OwnerTables): LookupState {
@@ -52,7 +53,7 @@ function filled(bytes: Buffer): Packet {
   return packet;
 }
 
-/** INVITEs, those first that member `owner` owns; `rest` has the others. */
+/** Returns `wanted` INVITEs that this member owns, and as many that other members own. */
 export async function sortedInvites(wanted: number, tables: OwnerTables): Promise<{ own: Buffer[]; others: Buffer[] }> {
   const own: Buffer[] = [];
   const others: Buffer[] = [];
@@ -110,12 +111,12 @@ export async function microRows(): Promise<MicroRow[]> {
   const back = { member: OWN, incarnation: 1, listener: 7, connection: 0, target: -1, nat: false, ...CLIENT };
 
   const member = await socketlessMember(2);
-  /** A packet that is dropped costs less, and nobody would notice. */
+  /** A dropped packet costs less, and the row would be too fast without an error. */
   function allSent(before: number, times: number): void {
     const sent = member.sent() - before;
     if (sent < times) throw new Error(`the member sent ${sent} of ${times} packets`);
   }
-  /** Each frame is taken once: its number keeps replays off. */
+  /** Each frame is accepted once: its sequence number excludes replays. */
   const fresh: Buffer[] = [];
   let sequence = 1;
 

@@ -1,5 +1,7 @@
-// A process of its own for the small rows, bound to the measured core by whoever starts it: `node --expose-gc micro.ts OPTIONS`, OPTIONS as
-// JSON. Writes one line of JSON: nanoseconds and allocated octets per operation, by row and round.
+// A process that measures the small rows. Its parent binds it to the measured core. Writes one line of JSON:
+// nanoseconds and allocated octets per operation, by row and round.
+//
+//    node --expose-gc micro.ts OPTIONS      OPTIONS as JSON
 import { Session } from 'node:inspector/promises';
 import { setTimeout as wait } from 'node:timers/promises';
 import { type MicroRow, microRows } from './micro-rows.ts';
@@ -8,7 +10,7 @@ export interface MicroOptions {
   readonly rounds: number;
   /** Milliseconds of one row in one round. */
   readonly ms: number;
-  /** Exactly so many operations instead: for a test that only looks whether each row runs. */
+  /** Exactly so many operations instead. For a test that only checks that each row runs. */
   readonly operations?: number;
   readonly rows?: readonly string[];
   /** Write the V8 profile of this one row instead, over `ms`. */
@@ -22,19 +24,19 @@ export interface MicroSamples {
   readonly octets: number[];
 }
 
-/** Operations of one look at the heap: few enough that the young generation is not collected meanwhile. */
+/** Operations between two reads of the heap size: so few that the young generation is not collected meanwhile. */
 const HEAP_OPERATIONS = 1000;
 
 const WARM_UP = 10_000;
-/** Operations of one measurement at most: what `prepare` makes is kept in memory. */
+/** Most operations of one measurement: the prepared input of all is in memory. */
 const MOST = 200_000;
 
-/** As sockets would: the event loop turns, and what is due gets done. */
+/** Lets the event loop turn once, so that due timers run, as with sockets. */
 const turn = (): Promise<void> => wait(1);
 /** Operations between two turns. */
 const STRETCH = 2000;
 
-/** Nanoseconds of processor time per operation, collector and compiler threads included: others on the machine do not count. */
+/** Nanoseconds of processor time per operation, with collector and compiler threads, without other processes. */
 async function timed(row: MicroRow, times: number): Promise<number> {
   let micros = 0;
   for (let done = 0; done < times; done += STRETCH) {
@@ -52,7 +54,7 @@ async function timed(row: MicroRow, times: number): Promise<number> {
 /** Octets that one operation allocates, on the heap and in buffers outside of it. NaN without --expose-gc. */
 async function allocated(row: MicroRow, times: number): Promise<number> {
   if (!globalThis.gc) return Number.NaN;
-  // A collection in between hides what was allocated before it: the most of several looks is nearest to the truth.
+  // A collection in between hides earlier allocations, so the largest of several values is nearest to the truth.
   let most = 0;
   for (let attempt = 0; attempt < 3; attempt++) {
     await turn();
@@ -87,7 +89,7 @@ async function profile(row: MicroRow): Promise<void> {
 }
 
 async function measure(): Promise<void> {
-  // Operations per round, from a look at each warm row.
+  // Operations per round, from one short measurement of each warm row.
   const times: number[] = [];
   for (const row of rows) {
     if (operations === undefined) {

@@ -1,8 +1,9 @@
-// Calls that do not resemble each other more than those of real phones: other users, addresses, tags, header order, Call-ID forms. For what a record takes.
+// Makes calls as different as those of real phones: users, addresses, tags, header order, Call-ID forms. They measure
+// the size of a record.
 import { createHash } from 'node:crypto';
 import type { Endpoint } from '../src/base/endpoint.ts';
 
-/** Users and places that call; calls beyond begin again with other tags and Call-IDs. */
+/** Number of callers. Further calls use the same callers with other tags and Call-IDs. */
 const USERS = 50_000;
 const REALMS = ['example.com', 'voice.example.net', 'pbx.example.org', 'sip.example.edu'];
 

@@ -1,4 +1,4 @@
-// A V8 cpu profile as a reader wants it: the functions with the most time of their own.
+// Summarises a V8 cpu profile: the functions with the most time of their own.
 
 interface ProfileNode {
   readonly id: number;

@@ -1,5 +1,7 @@
-// A process of its own for farms that are larger than a laboratory: one real member without sockets, the others simulated.
-// `node --expose-gc scale.ts OPTIONS`, OPTIONS as JSON. Writes one line of JSON: rows and notes.
+// A process that measures large farms: one real member without sockets, the others simulated. Writes one line of JSON:
+// rows and notes.
+//
+//    node --expose-gc scale.ts OPTIONS      OPTIONS as JSON
 import { setTimeout as wait } from 'node:timers/promises';
 import { type OwnerTables, ownerTablesBuilding } from '../src/ownership/owner-tables.ts';
 import { buildSlots, SLOTS } from '../src/ownership/slots.ts';
@@ -13,11 +15,11 @@ import { figure, type Row, type Unit } from './statistics.ts';
 export interface ScaleOptions {
   readonly sizes: readonly number[];
   readonly rounds: number;
-  /** Packets of one look at the cost per packet. */
+  /** Packets of one measurement of the cost per packet. */
   readonly packets: number;
-  /** Seconds that etcd's wire is watched; 0: not measured. */
+  /** Seconds for which the traffic with etcd is counted; 0: not measured. */
   readonly etcdSeconds: number;
-  /** Seconds that an idle member is watched. */
+  /** Seconds for which an idle member is measured. */
   readonly idleSeconds: number;
 }
 
@@ -34,7 +36,7 @@ function add(group: string, members: number, unit: Unit, values: readonly number
   rows.push({ group, name: `${members} members`, unit, ...figure(values) });
 }
 
-/** Numbers no view before has had: tables are built from earlier ones where those are alike, and this is about those that are not. */
+/** Numbers that no earlier view had. Tables reuse equal parts of earlier ones; this measures a build without reuse. */
 let nextNumber = 1;
 function freshView(members: number): View {
   const first = nextNumber;
@@ -92,11 +94,11 @@ function measureBuilding(members: number): void {
     changed.push(build(more));
     const fewer = nextView(view, view.seats.slice(1), view.seed);
     changed.push(build(fewer));
-    // By the function below the tables: the share of slots with another owner.
+    // The share of slots with another owner, by the function that the tables use.
     const before = buildSlots(generationOf(view));
     joined.push(moved(before, buildSlots(generationOf(more))));
     if (members > 1) left.push(moved(before, buildSlots(generationOf(fewer))));
-    // A member that starts knows nothing yet and builds the history too: four times one member has gone.
+    // A starting member has no tables yet and builds the history, too: one member has left, four times.
     let old = freshView(members);
     for (let gone = 0; gone < 4 && old.seats.length > 1; gone++) old = nextView(old, old.seats.slice(1), old.seed);
     withHistory.push(build(old));
@@ -127,7 +129,7 @@ function measureBuilding(members: number): void {
   if (left.length > 0) add('slots moved by a leave, ideal', members, 'share', [1 / members]);
 }
 
-/** Buffers are given back by another thread, a moment after the collection. */
+/** Another thread frees buffers, shortly after the collection. */
 async function settledMemory(): Promise<number> {
   globalThis.gc?.();
   await wait(100);
@@ -137,10 +139,10 @@ async function settledMemory(): Promise<number> {
   return heapUsed + arrayBuffers;
 }
 
-/** Fewer members than this are lost among the some megabytes by which two measurements of the heap differ. */
+/** With fewer members the difference is below the noise of two heap measurements, some megabytes. */
 const TELLING = 100;
 
-/** Packets between two turns of the event loop: a member that is kept from it for long takes itself for one that stood still. */
+/** Packets between two turns of the event loop. A member without turns for long detects a standstill. */
 const STRETCH = 2000;
 
 interface Standing {
@@ -150,7 +152,7 @@ interface Standing {
   readonly ns: number[];
 }
 
-/** What being idle costs a member in a farm of that size. */
+/** Measures the cost of an idle member in a farm of that size. */
 async function measureIdle(members: number): Promise<void> {
   const { node, sent } = await socketlessMember(members);
   const [cpu, datagrams] = [processorMs(), sent()];
@@ -163,10 +165,10 @@ async function measureIdle(members: number): Promise<void> {
   await node.stop();
 }
 
-/** What the other members cost one in memory, and one packet through the whole ingress way, the farms in turn. */
+/** Measures the memory that a member needs for the others, and the cost of a packet through the whole ingress path. */
 async function measurePackets(): Promise<void> {
   const standing: Standing[] = [];
-  // What the first member of a process brings with it counts for none.
+  // Memory that the first member of a process allocates once is not counted.
   await socketlessMember(1);
   let smallest: { readonly members: number; readonly octets: number } | undefined;
   for (const members of options.sizes) {
@@ -183,12 +185,12 @@ async function measurePackets(): Promise<void> {
     standing.push({ members, member, messages: (await sortedInvites(1024, tables)).others, ns: [] });
   }
   for (let round = -2; round < options.rounds; round++) {
-    // In turn after every stretch: what slows the machine meanwhile slows the farms of every size.
+    // The farms take turns, so that a slow phase of the machine affects every size.
     const micros = standing.map(() => 0);
     for (let done = 0; done < options.packets; done += STRETCH)
       for (const [index, { member, messages }] of standing.entries()) {
         await wait(1);
-        // Once without counting: only here a member finds what another farm has left in the caches.
+        // Once without counting: the processor caches still hold data of another farm.
         for (const bytes of messages) member.front(bytes);
         const [before, sent] = [process.cpuUsage(), member.sent()];
         for (let i = 0; i < STRETCH; i++) member.front(messages[i % messages.length]!);
@@ -215,7 +217,7 @@ async function measurePackets(): Promise<void> {
 build(freshView(30));
 build(freshView(30));
 for (const members of options.sizes) measureBuilding(members);
-// Before anything of that size has been let go: what is freed late would be taken off.
+// Runs before memory of that size is released: memory that is freed late would be subtracted.
 await measurePackets();
 for (const members of options.sizes) await measureIdle(members);
 

@@ -1,4 +1,5 @@
-// A real member without sockets, in this process: what goes into its doors is a call, what it sends goes nowhere and is counted.
+// A real member without sockets, in this process. Packets arrive by function calls. Packets that it sends are counted
+// and dropped.
 import { Duplex } from 'node:stream';
 import { type Clock, systemClock } from '../src/base/clock.ts';
 import type { Endpoint } from '../src/base/endpoint.ts';
@@ -39,7 +40,7 @@ export const memberClock = steadyClock();
 
 class Void {
   sent = 0;
-  /** What was sent last. */
+  /** The last datagram. */
   last: Uint8Array = Buffer.alloc(0);
   readonly handlers = new Map<number, DatagramHandlers>();
   readonly network: Network = {
@@ -53,12 +54,12 @@ class Void {
       return { local, send, close: async () => {} };
     },
     listenTcp: async (local) => ({ local, close: async () => {} }),
-    // Nobody answers: the datagram side is what is measured.
+    // No peer answers: only datagrams are measured.
     connectTcp: () => new Duplex({ read: () => {}, write: (_chunk, _encoding, done) => done() }),
   };
 }
 
-/** A memory store that takes call records and keeps none: those of a real farm are in etcd. */
+/** A memory store that accepts call records and keeps none, because a real farm has them in etcd. */
 class ForgetfulStore {
   written = 0;
   octets = 0;
@@ -91,7 +92,7 @@ export interface SocketlessMember {
   sent(): number;
   /** The last datagram it has sent. */
   last(): string;
-  /** Call records of dialogs that were given to the store, which forgets them; and their octets in JSON. */
+  /** Call records of dialogs that were written, and their octets in JSON. */
   written(): number;
   octets(): number;
   /** A datagram from outside. */
@@ -102,7 +103,7 @@ export interface SocketlessMember {
   relay(bytes: Buffer): void;
 }
 
-/** Member 1 in a farm of so many; `changes` of its configuration. */
+/** Starts member 1 in a farm of so many; `changes` replace sections of its configuration. */
 export async function socketlessMember(
   members: number,
   changes: Readonly<Record<string, unknown>> = {},

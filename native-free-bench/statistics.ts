@@ -1,4 +1,4 @@
-// What is said of a row: median, least and most of its rounds, ratios round by round, and the comparison with a stored run.
+// Figures of a row: median, least and most of its rounds, ratios round by round, and the comparison with a stored run.
 
 export interface Figure {
   readonly median: number;
@@ -6,7 +6,7 @@ export interface Figure {
   readonly max: number;
 }
 
-/** One line of the result. `unit` says which way is better: what is per second, the higher. */
+/** One line of the result. With a `unit` per second higher is better, else lower. */
 export interface Row extends Figure {
   readonly group: string;
   readonly name: string;
@@ -42,7 +42,7 @@ export function figure(values: readonly number[]): Figure {
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
-/** The ratios of two columns, round by round: what slows the whole machine for a moment slows both. */
+/** Returns the ratios of two columns, round by round: a slow moment of the machine affects both. */
 export function ratios(values: readonly number[], against: readonly number[]): number[] {
   const rounds = Math.min(values.length, against.length);
   return Array.from({ length: rounds }, (_, round) => values[round]! / against[round]!).filter(Number.isFinite);
@@ -66,11 +66,11 @@ export interface Compared {
   readonly row: Row;
   /** Median now by median then; undefined: the stored run has no such row. */
   readonly ratio: number | undefined;
-  /** True when the two ranges do not touch, and the side on which it lies now is the better one. */
+  /** True when the two ranges do not touch and the present one is better. */
   readonly verdict: 'better' | 'worse' | 'same' | 'new';
 }
 
-/** So near to each other two medians say nothing: rows measured once have no range. */
+/** A smaller difference of two medians proves nothing. Needed for rows measured once, which have no range. */
 const NEAR = 0.02;
 
 /** Compares each row with the row of the same group, name and unit of an earlier run. */

@@ -1,6 +1,6 @@
-// Runs the test files of one folder in one process: `node test/folder.ts NAME FILE...`. Each file is a suite of its own,
-// so its hooks apply to its own tests only. All files are loaded before the first test begins. The run fails when a file
-// changes state that all of them share.
+// Runs the test files of one folder in one process: `node test/folder.ts NAME FILE...`. Each file is a suite of its
+// own, so its hooks apply to its own tests only. All files are loaded before the first test begins. The run fails when
+// a file changes state that all of them share.
 import { deepEqual } from 'node:assert/strict';
 import { relative } from 'node:path';
 import { after, before, describe } from 'node:test';

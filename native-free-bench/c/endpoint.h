@@ -1,4 +1,4 @@
-// What both programs of the bench begin with: telling a fault, and reading ip:port. PROGRAM is the name they tell it by.
+// The shared start of both programs of the bench: prints a fault, and reads ip:port. PROGRAM is the name it prints.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

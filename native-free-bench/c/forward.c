@@ -1,6 +1,6 @@
-// The floor of the bench: a forwarder that does nothing but recvmmsg and sendmmsg, 64 datagrams per system call, two sockets.
+// The floor of the bench: a forwarder with only recvmmsg and sendmmsg, 64 datagrams per system call, two sockets.
 //
-//    forward FRONT CLIENT BACK SERVER     each ip:port: what comes to FRONT goes to SERVER, what comes to BACK goes to CLIENT
+//    forward FRONT CLIENT BACK SERVER     each ip:port; packets to FRONT go to SERVER, packets to BACK to CLIENT
 #define _GNU_SOURCE
 #include <poll.h>
 #include <sys/socket.h>
@@ -57,12 +57,13 @@ int main(int argc, char **argv) {
   struct sockaddr_in client = endpoint(argv[2]), server = endpoint(argv[4]);
   printf("ready\n");
   fflush(stdout);
-  struct pollfd polled[3] = {{.fd = front, .events = POLLIN}, {.fd = back, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
+  struct pollfd polled[3] = {
+      {.fd = front, .events = POLLIN}, {.fd = back, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
   for (;;) {
     if (poll(polled, 3, -1) < 0) fail("poll");
     if (polled[0].revents) pass(front, back, &server);
     if (polled[1].revents) pass(back, front, &client);
-    /* The bench that started this is gone. */
+    /* The parent process, the bench, has ended. */
     if (polled[2].revents) return 0;
   }
 }

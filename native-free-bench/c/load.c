@@ -1,14 +1,15 @@
-// Load generator and sink of the bench: one process, one core, datagrams out by sendmmsg and back by recvmmsg. Speaks a line protocol on
-// stdin and stdout (load.ts): it holds its sockets open while nothing runs, so that nobody behind them seems to have gone away.
+// Load generator and sink of the bench: one process, one core, datagrams out by sendmmsg and back by recvmmsg. It has a
+// line protocol on stdin and stdout (load.ts). Its sockets stay open between runs, so that no peer appears to be gone.
 //
-//    load SOCKETS SETS KEY      SOCKETS: ip:port,ip:port,...   SETS: files of messages, comma between   KEY: 32 hex digits, or -
+//    load SOCKETS SETS KEY     SOCKETS: ip:port,ip:port,... SETS: files of messages, by commas KEY: 32 hex digits, or -
 //    > run from=0 to=IP:PORT count=2 reflect=-1 set=0 window=128 ms=1000 packets=0 rate=0 sign=0 least=200
 //    < {"sent":...,"received":...,"lost":...,"seconds":...,"p50":...,"p99":...,"max":...}
 //
-// The last eight octets of a message are its number in hexadecimal, so that the sink knows when it was sent. `window`: so many are under way
-// at most, which keeps every queue filled and none overflowing. `rate`: packets a second, evenly spaced, no window. `reflect`: the socket
-// that plays the SIP server and answers 200. `sign`: the messages are relay frames; number them and make their MAC (SipHash-2-4).
-// A file of messages: length (4 octets, little endian), then the octets, again and again.
+// The last eight octets of a message are its number in hexadecimal. The sink uses it to look up the time of sending.
+// `window`: most packets under way, which keeps every queue filled and none overflowing. `rate`: packets a second,
+// evenly spaced, no window. `reflect`: the socket that stands in for the SIP server and answers 200. `sign`: the
+// messages are relay frames; number them and make their MAC (SipHash-2-4). A file of messages repeats: length (4
+// octets, little endian), then the octets.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
@@ -25,7 +26,7 @@
 #define MOST_SETS 8
 #define MARKS 65536
 #define MOST_SAMPLES 4000000
-/* Head of a relay frame over IPv4: the incarnation it is bound to, which fits an octet in the bench, sequence and MAC. */
+/* Head of a relay frame over IPv4: bound incarnation (fits an octet in the bench), sequence and MAC. */
 #define FRAME_HEAD 71
 #define BOUND_AT (FRAME_HEAD - 40 + 15)
 #define SEQUENCE_AT (FRAME_HEAD - 40 + 18)
@@ -63,7 +64,8 @@ static int open_socket(const char *text) {
   struct sockaddr_in at = endpoint(text);
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) fail("socket");
-  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &octets, sizeof octets)) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, sizeof octets);
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &octets, sizeof octets))
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, sizeof octets);
   if (bind(fd, (struct sockaddr *)&at, sizeof at)) fail(text);
   return fd;
 }
@@ -270,7 +272,8 @@ static void run(const char *line) {
         received++;
         if (way > 0) way--;
         heard = last = arrived;
-        if (rate && sample_count < MOST_SAMPLES && read_number(in_room[i] + octets - 8, &value) && number - value < MARKS)
+        if (rate && sample_count < MOST_SAMPLES && read_number(in_room[i] + octets - 8, &value) &&
+            number - value < MARKS)
           samples[sample_count++] = (uint32_t)(arrived - sent_at[value % MARKS]);
       }
     }
@@ -286,7 +289,7 @@ static void run(const char *line) {
     } else {
       long room = window - way;
       if (room < BATCH / 2 && room < window) {
-        /* What has not come for so long was lost on its way. */
+        /* Packets that are missing for so long are lost. */
         if (now > heard && now - heard > 200000000u) {
           lost += way;
           way = 0;
@@ -302,14 +305,15 @@ static void run(const char *line) {
     }
   }
   uint64_t ended = packets ? last : now;
-  /* What is still under way belongs to no run. */
+  /* Packets that are still under way belong to no run. */
   for (uint64_t quiet = now_ns(); now_ns() - quiet < 20000000u;) {
     if (mirror >= 0) reflect(sockets[mirror], least);
     for (int i = 0; i < socket_count; i++)
       if (receive_some(sockets[i])) quiet = now_ns();
   }
   qsort(samples, (size_t)sample_count, sizeof *samples, ascending);
-  printf("{\"sent\":%ld,\"received\":%ld,\"lost\":%ld,\"seconds\":%.6f,\"p50\":%.2f,\"p99\":%.2f,\"max\":%.2f}\n", sent, received, lost,
+  printf("{\"sent\":%ld,\"received\":%ld,\"lost\":%ld,\"seconds\":%.6f,\"p50\":%.2f,\"p99\":%.2f,\"max\":%.2f}\n", sent,
+         received, lost,
          (double)(ended - begin) / 1e9, sample(0.5), sample(0.99), sample(1));
   fflush(stdout);
 }
@@ -319,9 +323,11 @@ int main(int argc, char **argv) {
   struct pollfd polled[1 + MOST_SOCKETS];
   if (argc != 4) return 2;
   samples = malloc(MOST_SAMPLES * sizeof *samples);
-  for (char *at = strtok(argv[1], ","); at && socket_count < MOST_SOCKETS; at = strtok(NULL, ",")) sockets[socket_count++] = open_socket(at);
+  for (char *at = strtok(argv[1], ","); at && socket_count < MOST_SOCKETS; at = strtok(NULL, ","))
+    sockets[socket_count++] = open_socket(at);
   int set_count = 0;
-  for (char *at = strtok(argv[2], ","); at && set_count < MOST_SETS; at = strtok(NULL, ",")) read_set(at, &sets[set_count++]);
+  for (char *at = strtok(argv[2], ","); at && set_count < MOST_SETS; at = strtok(NULL, ","))
+    read_set(at, &sets[set_count++]);
   if (strlen(argv[3]) == 32)
     for (int i = 15; i >= 0; i--) {
       unsigned octet;
@@ -329,7 +335,7 @@ int main(int argc, char **argv) {
       uint64_t *half = i < 8 ? &key0 : &key1;
       *half = *half << 8 | octet;
     }
-  /* Frames of a generator that is started anew must not look like a replay. */
+  /* Frames of a restarted generator must not count as a replay. */
   sequence = now_ns() / 1000;
   printf("ready\n");
   fflush(stdout);
@@ -340,7 +346,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < socket_count; i++)
       if (polled[i + 1].revents) receive_some(sockets[i]);
     if (!polled[0].revents) continue;
-    /* One line at a time: the other side waits for the answer. */
+    /* One line at a time: the parent process waits for the answer. */
     ssize_t octets = read(0, line, sizeof line - 1);
     if (octets <= 0) return 0;
     line[octets] = 0;

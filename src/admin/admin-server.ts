@@ -88,7 +88,7 @@ function guard(app: FastifyInstance, token: Secret | undefined): void {
     if (OPEN_PATHS.has(request.url.split('?', 1)[0]!)) return;
     if (!expected) {
       if (!namesThisHost(request.headers.host))
-        return refuse(reply, 403, 'SF_ADMIN_REFUSED', 'ask by address or as localhost');
+        return refuse(reply, 403, 'SF_ADMIN_REFUSED', 'the Host header must be an IP address or localhost');
     } else if (!timingSafeEqual(digestOf(request.headers.authorization ?? ''), expected)) {
       reply.header('www-authenticate', 'Bearer');
       return refuse(reply, 401, 'SF_ADMIN_REFUSED', 'the bearer token is missing or wrong');
@@ -118,12 +118,7 @@ function demandJson(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
     if (request.method === 'GET' || request.method === 'HEAD') return;
     if (/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? '')) return;
-    return refuse(
-      reply,
-      415,
-      'SF_ADMIN_REFUSED',
-      'what changes something is asked with content-type: application/json',
-    );
+    return refuse(reply, 415, 'SF_ADMIN_REFUSED', 'a changing request needs content-type: application/json');
   });
 }
 

@@ -145,7 +145,7 @@ export function decode(text: string, keys?: Keyring): Decoded {
     if (frame) return frame;
     throw new SipfarmError(
       'SF_DECODE_FAILED',
-      'the text begins like a relay frame, but is cut, changed or not hexadecimal',
+      'the text begins like a relay frame, but is truncated, changed or not hexadecimal',
     );
   }
   const match = TOKEN.exec(text);
@@ -153,6 +153,6 @@ export function decode(text: string, keys?: Keyring): Decoded {
   if (token) return token;
   throw new SipfarmError(
     'SF_DECODE_FAILED',
-    'the text holds neither a token, nor a branch with one, nor a relay frame in hexadecimal',
+    'the text contains neither a token, nor a branch with one, nor a relay frame in hexadecimal',
   );
 }

@@ -74,17 +74,18 @@ export class MemberStatus implements AdminApi {
     const { state, view, identity, service, store, link, exitChoice, fence } = this.#of;
     const reasons: string[] = [];
     const now = state();
-    if (now === 'banned') reasons.push('the member is banned by an operator: sipfarm unban lets it in');
+    if (now === 'banned') reasons.push('an operator has banned the member: sipfarm unban ends it');
     else if (now !== 'active' && now !== 'isolated') reasons.push(`the member is ${now}`);
     else if (!view()?.seats.some(({ number }) => number === identity().number))
       reasons.push('the member has no seat in the view yet');
-    if (fence.stoodStill) reasons.push('the member stood still, and does not know yet whether it has its seat');
-    else if (fence.up) reasons.push('the other members have taken its seat, and the store does not tell it');
+    if (fence.stoodStill) reasons.push('the member stood still, and has no proof of its seat yet');
+    else if (fence.up)
+      reasons.push('the other members have removed its seat, and the store has not sent it the new view');
     const { trouble } = service.status;
     if (trouble) reasons.push(trouble);
-    if (exitChoice?.open === false) reasons.push('no member takes new calls: there is none to send through');
+    if (exitChoice?.open === false) reasons.push('no member takes new calls, so its requests cannot leave');
     if (!store.up && link.outrunFor() > OUTRUN_MS)
-      reasons.push('the farm has gone on to a newer view, and the store does not tell it');
+      reasons.push('the other members have a newer view, and the store has not sent it');
     return { ready: reasons.length === 0, reasons };
   }
 

@@ -208,7 +208,7 @@ async function ownerReport(api: AdminApi, callId: string): Promise<OwnerReport> 
 function textOf(query: AdminRequest['query'], name: string, longest: number): string {
   const value = query[name];
   if (typeof value === 'string' && value !== '' && value.length <= longest) return value;
-  throw new SipfarmError('SF_USAGE', `the query must hold ${name} once, with 1 to ${longest} characters`);
+  throw new SipfarmError('SF_USAGE', `the query must contain ${name} once, with 1 to ${longest} characters`);
 }
 
 function limitOf(limit: unknown): number {

@@ -18,19 +18,19 @@ function portsOf(plan: BalancerPlan): number[] {
 export function renderServerIron(plan: BalancerPlan): string {
   const ports = portsOf(plan);
   const profiles = ports.map(
-    (port) => `! The port is known as one of TCP too, else it is taken for UDP and never asked for its health.
+    (port) => `! Declares the port for TCP too. Without this it counts as UDP and gets no health checks.
 server port ${port}
  tcp
 `,
   );
   const reals = plan.members.map(
-    ({ id, address }) => `! Member ${id}, by its own address: health checks go there.
+    ({ id, address }) => `! Member ${id}, by its own address, the target of health checks.
 server real ${id} ${address}
 ${ports
   .map(
     (port) => ` ! SIP, over UDP and TCP.
  port ${port}
- ! Asked for its health; a member that does not answer leaves until it does.
+ ! Health check; a member without an answer gets no packets until it answers again.
  port ${port} keepalive
 `,
   )
@@ -41,21 +41,22 @@ ${ports
  port ${port}
  ! Direct server return: only MAC addresses change, answers do not come back this way.
  port ${port} dsr
- ! Which port of which member it goes to.
+ ! Members and ports that receive it.
  bind ${port} ${plan.members.map(({ id }) => `${id} ${port}`).join(' ')}
 `,
   );
   return `! Balancer of the farm ${plan.farm}: Foundry ServerIron, direct server return.
 ! On the members: balancer.mode dsr, answer direct, the VIP on lo.
-! Never on this farm: "port ${ports[0]} sip-switch" and "port sip sip-proxy-server". They read Call-IDs and hold calls together, which is the farm's own work.
+! Never on this farm: "port ${ports[0]} sip-switch" and "port sip sip-proxy-server". They read Call-IDs
+! and bind calls to a member. The farm does that itself.
 !
-! One member after the other, unless a virtual server says otherwise.
+! Round robin, unless a virtual server sets another method.
 server predictor round-robin
-${profiles.join('')}${reals.join('')}! The address that clients know.
+${profiles.join('')}${reals.join('')}! The clients' address of the farm.
 server virtual vip1 ${plan.vip}
- ! The choice for this VIP, said once more so that a changed default does not change it.
+ ! The method of this VIP, set again so that a changed default does not change it.
  predictor round-robin
-${bound.join('')}! Here the configuration ends.
+${bound.join('')}! End of the configuration.
 end
 `;
 }
@@ -68,9 +69,9 @@ export function renderAlteon(plan: BalancerPlan): string {
   const reals = plan.members.map(
     ({ id, address }, i) => `/* Member ${id}.
 /c/slb/real ${i + 1}
-/* In use.
+/* Enabled.
 	ena
-/* Its own address: health checks go there.
+/* Its own address, the target of health checks.
 	rip ${address}
 ${ports
   .map(
@@ -80,7 +81,8 @@ ${ports
   )
   .join(
     '',
-  )}/* Frames to it carry the switch's own MAC address as source, so that no switch behind learns the router's at the wrong port.
+  )}/* Frames to it have the switch's own MAC address as source. A switch behind it therefore does not map the router's
+/* MAC address to the wrong port.
 	submac ena
 `,
   );
@@ -90,9 +92,9 @@ ${ports
 	group 1
 ${
   hasUdp(port)
-    ? `/* UDP as well,
+    ? `/* UDP too.
 	udp enabled
-/* and every datagram for itself: no session entry.
+/* Each datagram is balanced by itself, without a session entry.
 	udp stateless
 `
     : ''
@@ -108,26 +110,26 @@ ${
 	on
 ${reals.join('')}/* The group of all members.
 /c/slb/group 1
-${plan.members.map(({ id }, i) => `/* ${id}\n\tadd ${i + 1}\n`).join('')}/* One member after the other. Not "hash" and not "minmisses": they bind a client to a member.
+${plan.members.map(({ id }, i) => `/* ${id}\n\tadd ${i + 1}\n`).join('')}/* Round robin. Not "hash" and not "minmisses": they bind a client to a member.
 	metric roundrobin
-/* A member that takes no TCP connection on its SIP port leaves.
+/* A member that accepts no TCP connection on its SIP port gets no packets.
 	health tcp
-/* Physical port ${CLIENT_PORT}: here the clients' traffic comes in.
+/* Physical port ${CLIENT_PORT}: the clients' traffic arrives here.
 /c/slb/port ${CLIENT_PORT}
 	client ena
 ${plan.members
   .map(
-    ({ id }, i) => `/* Physical port ${CLIENT_PORT + 1 + i}: ${id} is behind it.
+    ({ id }, i) => `/* Physical port ${CLIENT_PORT + 1 + i}: connects ${id}.
 /c/slb/port ${CLIENT_PORT + 1 + i}
 	server ena
 `,
   )
-  .join('')}/* The address that clients know.
+  .join('')}/* The clients' address of the farm.
 /c/slb/virt 1
-/* In use.
+/* Enabled.
 	ena
 	vip ${plan.vip}
-${services.join('')}/* Into force, then to flash.
+${services.join('')}/* Applies the lines, then saves them to flash.
 apply
 save
 `;
@@ -143,33 +145,33 @@ export function renderBigIp(plan: BalancerPlan): string {
     check === null
       ? ''
       : check.kind === 'sip'
-        ? `# Asks each member with OPTIONS over TCP: ${GOOD_ANSWER.slice(8)} is up, 503 (starting, draining) is down.
+        ? `# Sends OPTIONS to each member over TCP: ${GOOD_ANSWER.slice(8)} is up, 503 (starting, draining) is down.
 ltm monitor sip sipfarm_health {
-    # What is not said here is as in the built-in monitor.
+    # All other values are those of the built-in monitor.
     defaults-from sip
-    # The member's own address, and the port it answers there.
+    # The member's own address, and the port that answers there.
     destination *${dot}${check.port}
-    # Seconds between two questions.
+    # Seconds between two checks.
     interval 1
-    # Seconds without a good answer after which a member leaves.
+    # Seconds without a good answer until a member counts as down.
     timeout 4
-    # The member answers on the connection it was asked on.
+    # The member answers on the connection of the request.
     mode tcp
 }
 `
-        : `# Asks each member ${check.kind === 'http' ? 'for /readyz: 200 is up, 503 (starting, draining) is down' : 'for a TCP connection'}.
+        : `# ${check.kind === 'http' ? 'Requests /readyz of each member: 200 is up, 503 (starting, draining) is down' : 'Opens a TCP connection to each member'}.
 ltm monitor ${check.kind} sipfarm_health {
-    # What is not said here is as in the built-in monitor.
+    # All other values are those of the built-in monitor.
     defaults-from ${check.kind}
-    # The member's own address, and the port it answers there.
+    # The member's own address, and the port that answers there.
     destination *${dot}${check.port}
-    # Seconds between two questions.
+    # Seconds between two checks.
     interval 1
-    # Seconds without a good answer after which a member leaves.
+    # Seconds without a good answer until a member counts as down.
     timeout 4
 ${
   check.kind === 'http'
-    ? `    # The question, and the beginning of a good answer.
+    ? `    # The request, and the beginning of a good answer.
     send "GET /readyz HTTP/1.0\\r\\n\\r\\n"
     recv "200 OK"
 `
@@ -179,7 +181,7 @@ ${
   const pools = [...new Set(services.map(({ port }) => port))].map(
     (port) => `# All members.
 ltm pool sipfarm_${port} {
-    # One member after the other.
+    # Round robin.
     load-balancing-mode round-robin
     members {
 ${members
@@ -191,7 +193,7 @@ ${members
 `,
   )
   .join('')}    }
-    # Who does not answer leaves.
+    # A member that does not answer gets no packets.
     monitor ${check === null ? 'gateway_icmp' : 'sipfarm_health'}
 }
 `,
@@ -205,29 +207,29 @@ ltm profile fastl4 sipfarm_udp {
     idle-timeout immediate
 }
 `
-      : `# Connections of which only one direction passes here.
+      : `# Connections; only the direction from the client passes here.
 ltm profile fastl4 sipfarm_tcp {
     defaults-from fastL4
     # Seconds; above the keep-alive interval of the clients (RFC 5626: about 120 s).
     idle-timeout 900
-    # The first FIN that is seen closes: the other one does not pass here.
+    # The first FIN closes the connection: the other FIN does not pass here.
     loose-close enabled
     # A connection begins with its SYN, not in the middle.
     loose-initialization disabled
-    # A silent client is forgotten; a reset from here would be from the wrong side.
+    # The entry of a silent client is deleted without a reset: the balancer is not an end of the connection.
     reset-on-timeout disabled
     # No SYN cookies: the member's answer does not pass here.
     software-syn-cookie disabled
 }
 `;
   const virtuals = services.map(
-    ({ transport, port }) => `# The address that clients know, ${transport.toUpperCase()}.
+    ({ transport, port }) => `# The clients' address of the farm, ${transport.toUpperCase()}.
 ltm virtual sipfarm_${transport}_${port} {
     destination ${vip}${dot}${port}
     ip-protocol ${transport}
     mask ${isIpv6(vip) ? 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff' : '255.255.255.255'}
     pool sipfarm_${port}
-    # Layer 4 only. No profile of SIP, no persistence profile: they read Call-IDs and bind calls, which is the farm's own work.
+    # Layer 4 only. No SIP profile and no persistence profile: they read Call-IDs and bind calls to a member.
     profiles {
         sipfarm_${transport} { }
     }
@@ -241,8 +243,9 @@ ltm virtual sipfarm_${transport}_${port} {
 }
 `,
   );
-  return `# Balancer of the farm ${plan.farm}: F5 BIG-IP, direct server return ("nPath routing") for SIP at port ${sipPort(plan)}; health by ${kind}.
-# On the members: balancer.mode dsr, answer direct, the VIP on lo, default route the router (not the BIG-IP).
-# Load it with: tmsh load sys config merge file FILE; VLANs, own addresses and routes of the device are set already.
+  return `# Balancer of the farm ${plan.farm}: F5 BIG-IP, direct server return ("nPath routing").
+# SIP at port ${sipPort(plan)}; health checks by ${kind}.
+# On the members: balancer.mode dsr, answer direct, the VIP on lo, the default route is the router (not the BIG-IP).
+# Load it with: tmsh load sys config merge file FILE. VLANs, own addresses and routes of the device are set already.
 ${question}${pools.join('')}${transports.map(profile).join('')}${virtuals.join('')}`;
 }

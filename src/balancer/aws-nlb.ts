@@ -57,14 +57,14 @@ resource "aws_lb_target_group" "sip_${port}" {
   target_type = "ip"
   vpc_id      = var.vpc_id
 
-  # The members see the client's own address, so there is no PROXY header to take off.
+  # The members receive the client's own address, without a PROXY header.
   preserve_client_ip = true
   proxy_protocol_v2  = false
 
-  # Calls of a member that leaves may end in this time, s. Its packets that come elsewhere are relayed to it.
+  # Seconds in which calls of a leaving member may end. Other members relay its packets to it.
   deregistration_delay = 60
 
-  # No client is bound to a member: the farm needs no such thing.
+  # No client is bound to a member.
   stickiness {
     type    = "source_ip"
     enabled = false
@@ -109,7 +109,8 @@ ${
   const targets = members.map(({ id, address }) => `    ${`"${id}"`.padEnd(widest + 2)} = "${address}"`);
   return `# Balancer of the farm ${farm}: an AWS Network Load Balancer.
 # On the members: balancer.mode nat, answer ingress, advertise ${plan.vip} (the elastic address below).
-# It hashes addresses and ports and remembers UDP flows for two minutes: clients keep alive more often than that (RFC 5626).
+# It hashes addresses and ports, and stores a UDP flow for two minutes. Clients must send keep-alives more often than
+# that (RFC 5626).
 
 variable "vpc_id" {
   type        = string

@@ -9,7 +9,7 @@ const hex = (text: string): string => Buffer.from(text, 'latin1').toString('hex'
 
 function question(plan: BalancerPlan, { transport }: PlannedService, check: HealthCheck): string {
   const common = `    health_checks:
-    # A draining member without calls is gone after four seconds: this notices before.
+    # A draining member without calls is gone after four seconds. This check detects the drain earlier.
     - timeout: 1s
       interval: 1s
       unhealthy_threshold: 2
@@ -23,13 +23,13 @@ function question(plan: BalancerPlan, { transport }: PlannedService, check: Heal
   // OPTIONS is used only with the PROXY header of a TCP cluster. Without that header it would count as a client's
   // request.
   if (check.kind === 'tcp' || !isReliable(transport))
-    return `${common}      # A connection by TCP: shows death, not draining.
+    return `${common}      # A TCP connection: shows death, not draining.
       tcp_health_check: {}
 `;
   const request = optionsRequest(plan, check)
     .map((line) => `${line}\r\n`)
     .join('');
-  return `${common}      # OPTIONS of SIP in hexadecimal, and the beginning "${GOOD_ANSWER}" of a good answer.
+  return `${common}      # A SIP OPTIONS request in hexadecimal, and the beginning "${GOOD_ANSWER}" of a good answer.
       tcp_health_check:
         send:
           text: "${hex(request)}"
@@ -60,14 +60,15 @@ function listener(plan: BalancerPlan, { transport, port }: PlannedService): stri
       socket_address: { protocol: UDP, address: "${plan.vip}", port_value: ${port} }
     udp_listener_config:
       downstream_socket_config:
-        # Left at 1500, larger messages would be cut.
+        # At the default of 1500, larger messages would be truncated.
         max_rx_datagram_size: 65535
     listener_filters:
     - name: envoy.filters.udp_listener.udp_proxy
       typed_config:
         "@type": ${TYPE}.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig
         stat_prefix: ${name}
-        # A session is one client port at one member. It must outlive the pause between two registrations or keep-alives.
+        # A session is one client port at one member. It must last longer than the time between two
+        # registrations or keep-alives.
         idle_timeout: 900s
         upstream_socket_config:
           max_rx_datagram_size: 65535
@@ -110,7 +111,7 @@ function cluster(plan: BalancerPlan, service: PlannedService): string {
   return `  - name: ${name}
     type: STATIC
     connect_timeout: 3s
-    # No hash policy: the farm needs no client bound to a member.
+    # No hash policy: it would bind a client to a member.
     lb_policy: ROUND_ROBIN
 ${isReliable(transport) ? header : ''}${plan.check ? question(plan, service, plan.check) : ''}    load_assignment:
       cluster_name: ${name}
@@ -122,9 +123,9 @@ ${endpoints(plan, service)}`;
 /** Returns a static bootstrap file. */
 export function renderEnvoy(plan: BalancerPlan): string {
   return `# Balancer of the farm ${plan.farm}.
-# UDP: Envoy keeps a session per client and sends from ports of its own, so the members see Envoy as the client.
-# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol require on the TCP listener, this host in
-# balancer.trusted but not in balancer.probes: all clients of UDP come from it.
+# UDP: Envoy keeps a session per client and sends from ports of its own, so Envoy is the client for the members.
+# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol require on the TCP listener.
+# This host is in balancer.trusted, but not in balancer.probes: it is the source of all UDP clients.
 static_resources:
   listeners:
 ${plan.services.map((service) => listener(plan, service)).join('')}  clusters:

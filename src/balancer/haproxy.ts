@@ -8,8 +8,7 @@ import { GOOD_ANSWER, optionsRequest } from './question.ts';
 const HIGHEST_WEIGHT = 256;
 
 function question(plan: BalancerPlan, check: HealthCheck): string {
-  if (check.kind === 'tcp')
-    return '  # A connection is health enough: the member closes its door while it takes none.\n';
+  if (check.kind === 'tcp') return '  # A TCP connection is the health check. It shows that the process is up.\n';
   if (check.kind === 'http')
     return `  # 200 while the member is ready, 503 while it starts or drains.
   option httpchk GET /readyz
@@ -27,11 +26,11 @@ ${lines.join('\n')}
 function bindOf(plan: BalancerPlan, service: PlannedService): string {
   const bind = `  bind ${atVip(plan, service)}`;
   if (!service.tls) return bind;
-  return `  # Clients speak TLS here, the members TCP. The file holds certificate, chain and key (PEM).
+  return `  # TLS from the clients, TCP to the members. The file contains certificate, chain and key (PEM).
 ${bind} ssl crt /etc/haproxy/sipfarm-${plan.farm}.pem`;
 }
 
-/** Returns haproxy.cfg. It leaves out the UDP services of the plan: HAProxy carries none. */
+/** Returns haproxy.cfg. It leaves out the UDP services of the plan: HAProxy has no UDP. */
 export function renderHaproxy(plan: BalancerPlan): string {
   const { check, members } = plan;
   const weights = smallWeights(members, HIGHEST_WEIGHT);
@@ -51,27 +50,28 @@ ${bindOf(plan, service)}
   default_backend farm-${service.port}
 
 backend farm-${service.port}
-  # Any spreading will do. No stick-table, no balance source: the farm needs no client bound to a member.
+  # Any method works. No stick-table and no balance source: they bind a client to a member.
   balance roundrobin
 ${check ? question(plan, check) : ''}${servers.join('\n')}
 `;
   });
-  return `# Balancer of the farm ${plan.farm} for SIP over TCP. UDP needs another balancer beside it (HAProxy carries none).
+  return `# Balancer of the farm ${plan.farm} for SIP over TCP. UDP needs another balancer (HAProxy has none).
 # On the members: proxyProtocol require on the TCP listener, this host in balancer.trusted.
 
 global
   log /dev/log local0
-  # No maxconn: as many as the limit of open files allows, and each connection needs two (LimitNOFILE of the service).
+  # No maxconn: the limit of open files is the bound, and each connection needs two (LimitNOFILE of the service).
 
 defaults
   mode tcp
   log global
   option tcplog
   timeout connect 3s
-  # Above the keep-alive interval of the clients (RFC 5626: about 120 s), so that flows do not die here; the member closes idle ones.
+  # Above the keep-alive interval of the clients (RFC 5626: about 120 s), so that flows survive here.
+  # The member closes idle ones.
   timeout client 15m
   timeout server 15m
-  # A draining member without calls is gone after four seconds: the checks below notice before.
+  # A draining member without calls is gone after four seconds. The checks below detect the drain earlier.
   timeout check 1s
 ${sections.join('')}`;
 }

@@ -38,7 +38,7 @@ function question(check: HealthCheck): string {
       connect_timeout 2
     }
 `;
-  return `    # On the member's own address: the VIP is on every member.
+  return `    # To the member's own address: the VIP is on every member.
     TCP_CHECK {
       connect_port ${check.port}
       connect_timeout 2
@@ -65,27 +65,28 @@ ${check ? question(check) : ''}  }
 virtual_server ${vip} ${service.port} {
   protocol ${service.transport.toUpperCase()}
   lvs_sched wrr
-  # Direct routing: only the MAC address changes, answers go from the member straight to the client.
+  # Direct routing: only the MAC address changes. Answers go directly from the member to the client.
   lvs_method DR
 ${
   !isReliable(service.transport)
-    ? `  # One-packet scheduling: every datagram for itself, no session entry. There is no persistence_timeout, and no persistence_engine sip.
+    ? `  # One-packet scheduling. No session entry, no persistence_timeout, no persistence_engine sip: they bind clients.
   ops
 `
     : ''
-}  # Seconds between two checks; a member goes after three failures in a row, and comes back with the first success.
+}  # Seconds between two checks. A member is removed after three failures in a row, and returns with the first success.
   delay_loop 1
   retry 2
   delay_before_retry 1
 ${servers(service)}}
 `,
   );
-  return `# Balancer of the farm ${plan.farm}: IPVS by direct routing. On the members: balancer.mode dsr, answer direct, the VIP on lo.
-# The same file on both balancers: the one that has the VIP serves it, the other waits.
+  return `# Balancer of the farm ${plan.farm}: IPVS by direct routing.
+# On the members: balancer.mode dsr, answer direct, the VIP on lo.
+# The same file on both balancers. One has the VIP and forwards; the other is in reserve.
 
 vrrp_instance sipfarm {
   state BACKUP
-  # No fighting for the VIP when the first balancer comes back.
+  # The first balancer does not take the VIP back when it returns.
   nopreempt
   interface ${device}
   virtual_router_id 51

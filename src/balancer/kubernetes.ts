@@ -27,26 +27,27 @@ export function renderService(plan: BalancerPlan): string {
   conditions: { ready: true }
 `,
   );
-  return `# The farm ${farm} behind one Service. On the members (pods with hostNetwork, one per node, or hosts beside the cluster):
-# balancer.mode nat, answer ingress, advertise ${vip}.
+  return `# The farm ${farm} behind one Service.
+# Members are pods with hostNetwork, one per node, or hosts outside the cluster.
+# On the members: balancer.mode nat, answer ingress, advertise ${vip}.
 apiVersion: v1
 kind: Service
 metadata:
   name: sipfarm-${farm}
   annotations:
-    # MetalLB and Cilium each read their own.
+    # One for MetalLB, one for Cilium.
     metallb.io/loadBalancerIPs: "${vip}"
     lbipam.cilium.io/ips: "${vip}"
 spec:
   type: LoadBalancer
   # ClientIP would bind each client to a member.
   sessionAffinity: None
-  # Keeps the client's address, and each node sends to its own member only: the VIP must be announced by all nodes (BGP).
+  # Keeps the client's address. Each node sends to its own member only, so all nodes must announce the VIP (BGP).
   externalTrafficPolicy: Local
   ipFamilies: [${isIpv6(vip) ? 'IPv6' : 'IPv4'}]
   ports:
 ${ports.join('')}---
-# There is no selector, so these are the endpoints. Write them anew when members come or go.
+# The Service has no selector, so these are the endpoints. Render them again when members come or go.
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
@@ -70,10 +71,10 @@ metadata:
   namespace: metallb-system
 spec:
   addresses: ["${prefix(vip)}"]
-  # Only for the Service that asks for it.
+  # Only for the Service that requests it.
   autoAssign: false
 ---
-# BGP, so that the router spreads over all nodes. With an L2Advertisement one node takes all packets, which works, but spreads nothing.
+# BGP: the router spreads over all nodes. With an L2Advertisement one node receives all packets.
 apiVersion: metallb.io/v1beta1
 kind: BGPAdvertisement
 metadata:
@@ -86,8 +87,8 @@ spec:
 
 /** Returns the VIP's resources for Cilium. */
 export function renderCilium({ farm, vip }: BalancerPlan): string {
-  return `# Cilium itself: kubeProxyReplacement true, bgpControlPlane.enabled true. With loadBalancer.mode dsr the Service may have
-# externalTrafficPolicy Cluster: clients keep their address all the same.
+  return `# Settings of Cilium: kubeProxyReplacement true, bgpControlPlane.enabled true.
+# With loadBalancer.mode dsr the Service may have externalTrafficPolicy Cluster: the client's address is kept, too.
 apiVersion: cilium.io/v2alpha1
 kind: CiliumLoadBalancerIPPool
 metadata:

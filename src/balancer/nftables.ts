@@ -75,7 +75,8 @@ export function renderNftablesNat(plan: BalancerPlan): string {
   const four =
     ip === 'ip' && services.every(({ transport, port, targetPort }) => isReliable(transport) || port === targetPort);
   return `#!/usr/sbin/nft -f
-# Balancer of the farm ${plan.farm} by address rewriting without a session table. On the members: balancer.mode nat, answer direct.
+# Balancer of the farm ${plan.farm} by address rewriting without a session table.
+# On the members: balancer.mode nat, answer direct.
 # Needs net.ipv4.ip_forward=1 (IPv6: net.ipv6.conf.all.forwarding=1); the members' default route is this host.
 
 define vip = ${plan.vip}
@@ -89,24 +90,24 @@ table ${ip} ${table} {
     type filter hook prerouting priority raw; policy accept;
 ${
   four
-    ? `    # Only the first fragment has ports: all fragments of a datagram follow its identification, so that one member gets them whole.
+    ? `    # Only the first fragment has ports. A hash of the identification brings all fragments to one member.
     ip daddr $vip ip protocol udp ip frag-off & 0x3fff != 0 notrack ip daddr set jhash ip saddr . ip id mod ${datagrams.modulus} seed 0x5eed ${datagrams.map} counter accept
 `
     : ''
-}    # UDP: the next member in the round, one number for each unit of weight. TCP: by a hash over the client's address and port into
-    # ${BUCKETS} buckets; a member that comes or goes moves its own share of them only.
+}    # UDP: round robin, one number for each unit of weight. TCP: by a hash of the client's address and port into
+    # ${BUCKETS} buckets. A member that comes or goes moves only its own share of them.
 ${way.join('\n')}
-    # What members send from their SIP ports, answers and new requests alike.
+    # Packets from the members' SIP ports: answers and new requests.
 ${answers.join('\n')}
   }
 
   chain out {
-    # The source becomes the VIP here, not in prerouting: there the kernel would drop its own address as a forgery.
+    # The source becomes the VIP here. In prerouting the kernel would drop packets with its own address as source.
     type filter hook postrouting priority srcnat; policy accept;
 ${back.join('\n')}${
   four
     ? `
-    # Later fragments of large answers have no port to be known by.
+    # Later fragments of large answers have no port.
     ip saddr $members ip protocol udp ip frag-off & 0x1fff != 0 ip saddr set $vip counter`
     : ''
 }
@@ -138,7 +139,8 @@ export function renderNftablesDsr(plan: BalancerPlan): string {
   const missing =
     unknown.length === 0
       ? ''
-      : `# NOT READY: write the MAC addresses of ${unknown.join(', ')} where MAC-OF-... stands; nft refuses this file until then.\n`;
+      : `# NOT READY: replace each MAC-OF-... by the MAC address of ${unknown.join(', ')}.\n` +
+        '# nft refuses this file until then.\n';
   const way = services.map(({ transport, port }) => {
     const spread = !isReliable(transport)
       ? `numgen inc mod ${datagrams.modulus} ${datagrams.map}`
@@ -146,8 +148,9 @@ export function renderNftablesDsr(plan: BalancerPlan): string {
     return `    ${ip} daddr $vip ${transport} dport ${port} ${forward} ${spread} counter fwd to $out`;
   });
   return `#!/usr/sbin/nft -f
-# Balancer of the farm ${plan.farm} by direct server return. On the members: balancer.mode dsr, answer direct, the VIP on lo.
-# Balancer and members share one segment with no router between; this host answers ARP for the VIP, the members do not.
+# Balancer of the farm ${plan.farm} by direct server return.
+# On the members: balancer.mode dsr, answer direct, the VIP on lo.
+# Balancer and members share one segment with no router between. Only this host answers ARP for the VIP.
 ${missing}
 define vip = ${plan.vip}
 define in = "${device}"
@@ -162,12 +165,12 @@ table netdev ${table} {
     type filter hook ingress device $in priority 0; policy accept;
 ${
   ip === 'ip'
-    ? `    # Only the first fragment has ports: all fragments of a datagram follow its identification, so that one member gets them whole.
+    ? `    # Only the first fragment has ports. A hash of the identification brings all fragments to one member.
     ip daddr $vip ip protocol udp ip frag-off & 0x3fff != 0 ${forward} jhash ip saddr . ip id mod ${datagrams.modulus} seed 0x5eed ${datagrams.map} counter fwd to $out
 `
     : ''
-}    # UDP: the next member in the round, one number for each unit of weight. TCP: by a hash over the client's address and port into
-    # ${BUCKETS} buckets; a member that comes or goes moves its own share of them only.
+}    # UDP: round robin, one number for each unit of weight. TCP: by a hash of the client's address and port into
+    # ${BUCKETS} buckets. A member that comes or goes moves only its own share of them.
 ${way.join('\n')}
   }
 }

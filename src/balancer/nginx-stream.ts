@@ -16,7 +16,7 @@ export function renderNginx(plan: BalancerPlan): string {
       (member, i) => `    server ${atMember(member, service)} weight=${weights[i]} ${watch}; # ${member.id}`,
     );
     return `
-  # No "hash" and no "least_conn": round robin is what the farm wants.
+  # Round robin. No "hash" and no "least_conn".
   upstream farm_${service.transport}_${service.port} {
 ${servers.join('\n')}
   }
@@ -26,8 +26,9 @@ ${servers.join('\n')}
   server {
     listen ${atVip(plan, service)} udp reuseport;
     proxy_pass farm_udp_${service.port};
-    # Answers of any number, and requests to the client, for as long as the session lives: proxy_responses is not set.
-    # A session is one client port at one member. It must outlive the pause between two registrations or keep-alives.
+    # proxy_responses is not set: a session may have any number of answers and of requests to the client.
+    # A session is one client port at one member. It must last longer than the time between two registrations or
+    # keep-alives.
     proxy_timeout 15m;
   }
 `;
@@ -46,12 +47,12 @@ ${servers.join('\n')}
   );
   const [first] = plan.services;
   return `# Balancer of the farm ${plan.farm} (${formatEndpoint({ address: plan.vip, port: first!.port })}).
-# UDP: nginx keeps a session per client and sends from ports of its own, so the members see nginx as the client.
-# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol require on the TCP listener,
-# this host in balancer.trusted but not in balancer.probes: all clients of UDP come from it.
+# UDP: nginx keeps a session per client and sends from ports of its own, so nginx is the client for the members.
+# On the members: balancer.mode nat, answer ingress on the UDP listener, proxyProtocol require on the TCP listener.
+# This host is in balancer.trusted, but not in balancer.probes: it is the source of all UDP clients.
 
 worker_processes auto;
-# Every UDP session and every TCP connection holds two descriptors.
+# Every UDP session and every TCP connection needs two descriptors.
 worker_rlimit_nofile 65536;
 # On Debian the stream module is a package of its own: libnginx-mod-stream.
 include /etc/nginx/modules-enabled/*.conf;

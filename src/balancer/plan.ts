@@ -128,19 +128,20 @@ function candidates(members: readonly MemberSummary[], endsTls: boolean, warning
   const secured = new Set<number>();
   for (const member of [...members].sort(byName)) {
     const { id } = member;
-    if (!/^[A-Za-z0-9._-]{1,64}$/.test(id)) refuse('a member has a name that no member can have');
+    if (!/^[A-Za-z0-9._-]{1,64}$/.test(id)) refuse('the name of a member is not valid');
     const all = entrancesOf(member.listeners);
     const entrances = endsTls ? all : all.filter((entrance) => !isTls(entrance));
     for (const entrance of all) if (!endsTls && isTls(entrance)) secured.add(entrance.advertise.port);
     if (member.role !== 'member') warnings.push(`${id} is left out: its role is ${member.role}`);
     else if (member.state !== 'active') warnings.push(`${id} is left out: it is ${member.state}`);
     else if (member.weight < 1) warnings.push(`${id} is left out: its weight is 0`);
-    else if (entrances.length === 0) warnings.push(`${id} is left out: it tells no listeners`);
+    else if (entrances.length === 0) warnings.push(`${id} is left out: its record has no listeners`);
     else taken.push({ member, entrances });
   }
   if (secured.size > 0)
     warnings.push(
-      `TLS ${[...secured].join(', ')} is left out: this command writes no end of TLS for this kind (docs/operations.md, "TLS ended at the balancer")`,
+      `TLS ${[...secured].join(', ')} is left out: for this kind the command writes no configuration that ends TLS ` +
+        '(docs/operations.md, "TLS ended at the balancer")',
     );
   if (taken.length === 0) refuse('no member takes packets: none is active with a weight above 0 and a listener');
   return taken;
@@ -177,7 +178,7 @@ function findVip(farm: readonly Candidate[]): string {
   const shared = [...first!].filter((address) => others.every((told) => told.has(address)) && !isWildcard(address));
   if (shared.length === 1) return shared[0]!;
   if (shared.length > 1) return refuse(`the members advertise ${shared.join(' and ')}: pick one with --vip`);
-  return refuse('the members advertise no address in common, so the VIP is not known: give it with --vip');
+  return refuse('the members advertise no address in common, so the VIP is unknown: give it with --vip');
 }
 
 /** Returns the elements that satisfy `wanted`; all elements when none does. */
@@ -204,7 +205,9 @@ function servicesOf(farm: readonly Candidate[], vip: string, port: number | unde
       const other = found.get(place);
       if (other && other.targetPort !== service.targetPort)
         refuse(
-          `${place} of the VIP is port ${other.targetPort} of one listener and port ${service.targetPort} of another (at ${member.id}): a balancer without sessions needs one; pick with --port, or make the listeners alike`,
+          `${place} of the VIP is port ${other.targetPort} of one listener and port ${service.targetPort} of ` +
+            `another (at ${member.id}): a balancer without sessions needs one; pick with --port, or make the ` +
+            'listeners alike',
         );
       found.set(place, service);
       mine.add(place);
@@ -227,7 +230,7 @@ function ownAddress({ member, entrances }: Candidate, vip: string, given: string
   if (bound !== undefined) return bound;
   if (relay !== undefined && fits(relay)) return relay;
   return refuse(
-    `no own address of ${member.id} is known in the family of ${vip}: give it with --address ${member.id}=...`,
+    `no own address of ${member.id} is published in the family of ${vip}: give it with --address ${member.id}=...`,
   );
 }
 
@@ -253,7 +256,8 @@ function misplaced(farm: readonly Candidate[], vip: string, directReturn: boolea
   const ids = wrong.map(({ member }) => member.id).join(', ');
   return directReturn
     ? [
-        `no listener of ${ids} is bound to ${vip}: with direct server return packets arrive for the VIP (balancer.mode: dsr)`,
+        `no listener of ${ids} is bound to ${vip}: with direct server return packets arrive for the VIP ` +
+          '(balancer.mode: dsr)',
       ]
     : [`no listener of ${ids} is bound to an own address, but this balancer sends there (balancer.mode: nat)`];
 }
@@ -268,14 +272,15 @@ export function planBalancer(farm: string, members: readonly MemberSummary[], op
   const vip = options.vip ?? findVip(all);
   if (all.every(({ entrances }) => !entrances.some(isAt(vip))))
     warnings.push(
-      `no member advertises ${vip}: set advertise of the listeners to it, or clients are told other addresses`,
+      `no member advertises ${vip}: set advertise of the listeners to it, or clients receive other addresses`,
     );
   warnings.push(...misplaced(all, vip, options.directReturn));
   const services = servicesOf(all, vip, options.port);
   const changed = services.find(({ port, targetPort }) => port !== targetPort);
   if (options.directReturn && changed)
     refuse(
-      `direct server return changes no port, but ${changed.transport} ${changed.port} of the VIP is port ${changed.targetPort} of the members`,
+      `direct server return changes no port, but ${changed.transport} ${changed.port} of the VIP is port ` +
+        `${changed.targetPort} of the members`,
     );
   const check = options.check === undefined ? findCheck(all, vip) : options.check;
   const device = options.device ?? 'eth0';

@@ -67,7 +67,7 @@ export function renderBalancer(kind: BalancerKind, plan: BalancerPlan): readonly
   if (tcpOnly && plan.services.every(({ transport }) => !isReliable(transport)))
     throw new SipfarmError(
       'SF_BALANCER_PLAN',
-      `${kind} carries TCP only, and the members have no TCP listener at the VIP`,
+      `${kind} balances TCP only, and the members have no TCP listener at the VIP`,
     );
   return Object.entries(files).map(([name, render]) => ({ name, text: render(plan) }));
 }

@@ -7,40 +7,53 @@ export const ERRORS = {
   SF_CONFIG_UNREADABLE: 'The configuration file cannot be read. Check the path given with -c and its permissions.',
   SF_CONFIG_SYNTAX: 'The configuration file is not valid YAML. The message names line and column.',
   SF_CONFIG_INVALID:
-    'A field of the configuration is unknown, missing, or has a wrong value. The message names line, column and the fix.',
+    'A field of the configuration is unknown, missing, or has a wrong value. The message names line, column and ' +
+    'the fix.',
   SF_CONFIG_SECRET:
     'The configuration takes a value from an environment variable that is not set, or keyFile cannot be read.',
   SF_KEY_INVALID: 'A farm key is not 64 hexadecimal digits (32 octets). Make one with: openssl rand -hex 32',
   SF_KEYS_MISSING:
-    'No farm key: neither keys nor keyFile is set, or keyFile holds none. Make one with: openssl rand -hex 32',
+    'No farm key: neither keys nor keyFile is set, or keyFile contains none. Make one with: openssl rand -hex 32',
   SF_KEY_MISMATCH:
-    'The member has no farm key in common with any living member, so they would refuse all its frames. It has written nothing. Give it their key (keys, keyFile), or, for a farm with a new key, stop the others first. The message names them.',
+    'The member has no farm key in common with the living members, which the message names. They would refuse all ' +
+    'its frames. It has written nothing. Set the same keys (keys, keyFile). For a farm with a new key, stop the ' +
+    'others first.',
   SF_BIND_FAILED:
     'A listener, the relay link, the service or the admin port cannot be bound. The message names address and reason.',
   SF_BATCH_UNAVAILABLE:
-    'transport.batch is on, and this host does not support it: koffi is not installed, the platform is not 64-bit Linux, or a check of the system calls failed. The message names the reason. With auto the member runs without batches.',
+    'transport.batch is on, and this host does not support it. Possible reasons: koffi is not installed, the ' +
+    'platform is not 64-bit Linux, a check of the system calls failed. The message names the reason. With auto the ' +
+    'member runs without batches.',
   SF_STORE_UNREACHABLE: 'The store did not answer while the member started. Check store.hosts; the member retries.',
   SF_STORE_CONFLICT:
-    'A transaction in the store failed because another member wrote first. The caller retries; the operator sees the error only if it persists.',
+    'A transaction in the store failed because another member wrote first. The caller retries. The error is shown ' +
+    'only if it persists.',
   SF_MEMBER_UNKNOWN:
-    'No member of that name is in the farm, or was recently. sipfarm members lists them; with several workers on a host each is a member of its own (fe1.0, fe1.1).',
+    'The farm has no member of that name, and had none recently. `sipfarm members` lists them. Each worker of a ' +
+    'host is a member of its own (fe1.0, fe1.1).',
   SF_ORDER_REFUSED:
-    'The order cannot be given now: the member is banned, has another order, or is to be removed while it lives. The message gives the step to do first.',
-  SF_STORE_REFUSED: 'The store refused a request (too large, no permission, no space). The message carries its answer.',
+    'The order cannot be given now: the member is banned, has another order, or is to be removed while it lives. ' +
+    'The message names the step to do first.',
+  SF_STORE_REFUSED:
+    'The store refused a request (too large, no permission, no space). The message contains its answer.',
   SF_MEMBER_ID_TAKEN: 'Another live process uses this member id. Give each member its own `member` name.',
   SF_NUMBERS_EXHAUSTED: 'All 65,535 member numbers are used. Remove members that will not come back.',
   SF_ADMIN_TOKEN_REQUIRED:
     'admin.bind is not a loopback address and admin.token is not set. Set a token or bind to loopback.',
   SF_ADMIN_UNREACHABLE:
-    'No running member answers at the admin address. Is the member running, and does -c name its configuration?',
-  SF_ADMIN_REFUSED: 'The running member refused the request. The message carries its answer.',
+    'No running member answers at the admin address. Check that the member runs, and that -c names its configuration.',
+  SF_ADMIN_REFUSED: 'The running member refused the request. The message contains its answer.',
   SF_TRANSPARENT_UNAVAILABLE:
-    'relay.mode is transparent, and this host cannot send transparently: the optional native module raw-socket is not built for the running Node.js, or the capability CAP_NET_RAW is missing. The message prints the commands; relay.mode envelope needs neither.',
+    'relay.mode is transparent, and this host cannot send transparently. Either the optional native module ' +
+    'raw-socket is not built for the running Node.js, or the capability CAP_NET_RAW is missing. The message prints ' +
+    'the commands. relay.mode envelope needs neither.',
   SF_DECODE_FAILED: 'The text is neither a token, a branch with a token, nor a relay frame in hexadecimal.',
   SF_BALANCER_PLAN:
-    'The members do not fit behind one balancer of this kind, or data about them is missing. The message names the change or the option.',
+    'The members do not fit behind one balancer of this kind, or data about them is missing. The message names the ' +
+    'change or the option.',
   SF_WORKER_DIED:
-    'A worker process ended before it had joined the farm, without a reason: killed, out of memory, or a fault of Node.js. Check its last log lines and the kernel log.',
+    'A worker process ended before it had joined the farm, and gave no reason. It was killed, ran out of memory, ' +
+    'or met a fault of Node.js. Check its last log lines and the kernel log.',
   SF_NO_WORKER:
     'No worker of this host can answer now: all are starting, or have ended. GET /v1/workers shows their state.',
   SF_USAGE: 'The command line is wrong. See sipfarm --help.',

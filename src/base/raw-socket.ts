@@ -45,7 +45,8 @@ function load(): RawModule {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new SipfarmError(
       'SF_TRANSPARENT_UNAVAILABLE',
-      `the module raw-socket does not load in Node.js ${process.versions.node}; build it with: ${process.execPath} ${BUILDER} (${reason})`,
+      `the module raw-socket does not load in Node.js ${process.versions.node}; build it with: ${process.execPath} ` +
+        `${BUILDER} (${reason})`,
       { cause },
     );
   }
@@ -66,7 +67,8 @@ export function openRaw(ipv6: boolean): RawSocket {
   } catch (cause) {
     throw new SipfarmError(
       'SF_TRANSPARENT_UNAVAILABLE',
-      `no raw socket: ${cause instanceof Error ? cause.message : String(cause)}; it needs the right CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)`,
+      `no raw socket: ${cause instanceof Error ? cause.message : String(cause)}; it needs the right CAP_NET_RAW ` +
+        '(systemd: AmbientCapabilities=CAP_NET_RAW)',
       { cause },
     );
   }

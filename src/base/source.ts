@@ -42,8 +42,8 @@ export function sourcePrefix(address: string): number {
 }
 
 /**
- * Returns the network that a connection is counted under, as text: the IPv4 address, or the /64 of an IPv6 client. Texts
- * that are no IP literal share one source.
+ * Returns the network that a connection is counted under, as text: the IPv4 address, or the /64 of an IPv6 client.
+ * Texts that are no IP literal share one source.
  */
 export function sourceOf(address: string): string {
   return readNetwork(address, CONNECTED) ? groups.join(':') : '';

@@ -5,8 +5,8 @@ import type { Clock } from './clock.ts';
 export const LATE = Symbol('late');
 
 /**
- * Returns the value of `promise`, or LATE after `ms` milliseconds. Rejects as `promise` does. A rejection after LATE has
- * no effect.
+ * Returns the value of `promise`, or LATE after `ms` milliseconds. Rejects as `promise` does. A rejection after LATE
+ * has no effect.
  */
 export async function within<T>(clock: Clock, ms: number, promise: Promise<T>): Promise<T | typeof LATE> {
   const late = Promise.withResolvers<typeof LATE>();

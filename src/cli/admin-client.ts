@@ -76,7 +76,7 @@ export class AdminClient {
     const own = OWN_CODES.find((known) => known === code);
     if (own) throw new SipfarmError(own, message ?? '');
     const stored = STORE_CODES.find((known) => known === code);
-    if (stored) throw new SipfarmError(stored, `says ${this.#base}: ${message ?? ''}`);
+    if (stored) throw new SipfarmError(stored, `answer of ${this.#base}: ${message ?? ''}`);
     throw new SipfarmError(
       'SF_ADMIN_REFUSED',
       `${this.#base}${path} answered ${status}: ${code ?? ''} ${message ?? ''}`.trimEnd(),

@@ -63,9 +63,13 @@ function perMember(parse: (text: string) => string) {
 export function addRenderOptions(command: Command): Command {
   return command
     .addArgument(new Argument('<kind>', 'kind of balancer').choices(BALANCER_KINDS))
-    .option('--vip <address>', 'address that clients know (default: what the members advertise)', ipAddress)
+    .option(
+      '--vip <address>',
+      "clients' address of the farm (default: the address that the members advertise)",
+      ipAddress,
+    )
     .option('--port <port>', 'port at the VIP (default: every port the members advertise)', port)
-    .option('--check <how>', 'health question: sip:PORT, tcp:PORT, http:PORT (/readyz) or none', check)
+    .option('--check <how>', 'health check: sip:PORT, tcp:PORT, http:PORT (/readyz) or none', check)
     .option('--address <id=address>', "a member's own address; may be given again", perMember(ipAddress))
     .option('--mac <id=mac>', "a member's MAC address, for nftables-dsr; may be given again", perMember(mac))
     .option('--balancer-mac <mac>', "the balancer's MAC address, for nftables-dsr", mac)
@@ -83,8 +87,7 @@ export function planFor(
   neighbours: () => ReadonlyMap<string, string> = askNeighbours,
 ): Planned {
   const { vip, port, check, mac, address, balancerMac, device, outDevice } = options;
-  if (!/^[a-z0-9-]{1,32}$/.test(farm))
-    throw new SipfarmError('SF_BALANCER_PLAN', 'the farm has a name that no farm can have');
+  if (!/^[a-z0-9-]{1,32}$/.test(farm)) throw new SipfarmError('SF_BALANCER_PLAN', 'the name of the farm is not valid');
   const { plan, warnings } = planBalancer(farm, members, {
     directReturn: isDirectReturn(kind),
     endsTls: canEndTls(kind),
@@ -106,14 +109,16 @@ function lacking(kind: BalancerKind, plan: BalancerPlan, checkIsFound: boolean):
   const found: string[] = [];
   const unknown = plan.members.filter((member) => member.mac === null).map(({ id }) => id);
   if (kind === 'nftables-dsr' && unknown.length > 0)
-    found.push(`the MAC addresses of ${unknown.join(', ')} are not known: give them with --mac ID=MAC`);
+    found.push(`the MAC addresses of ${unknown.join(', ')} are unknown: give them with --mac ID=MAC`);
   if (kind === 'nftables-dsr' && plan.balancerMac === null)
-    found.push("the balancer's own MAC address is not known: give it with --balancer-mac");
+    found.push("the balancer's own MAC address is unknown: give it with --balancer-mac");
   if (plan.check === null && checkIsFound && !kind.startsWith('nftables'))
-    found.push('the balancer will not ask for health: no TCP port is on the own address of every member; give --check');
+    found.push(
+      'the balancer will make no health checks: not every member has a TCP port on its own address; give --check',
+    );
   const udp = plan.services.filter(({ transport }) => !isReliable(transport)).map((service) => service.port);
   if (kind === 'haproxy' && udp.length > 0)
-    found.push(`UDP ${udp.join(', ')} is left out: haproxy carries TCP only; put nftables or IPVS beside it`);
+    found.push(`UDP ${udp.join(', ')} is left out: haproxy balances TCP only; add nftables or IPVS for UDP`);
   return found;
 }
 

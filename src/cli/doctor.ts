@@ -1,4 +1,4 @@
-// Runs `sipfarm doctor`: collects facts, judges them, shows findings. With --fix it makes the safe fixes after
+// Runs `sipfarm doctor`: collects facts, runs the checks, shows findings. With --fix it makes the safe fixes after
 // confirmation.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -118,7 +118,7 @@ function showFindings(findings: readonly Finding[]): string {
   );
   const count = (wanted: string): number => findings.filter(({ severity }) => severity === wanted).length;
   const sum = isWell(findings)
-    ? `Nothing wrong was found${findings.length > 0 ? `; ${plural(findings.length, 'hint')}` : ''}.`
+    ? `No fault was found${findings.length > 0 ? `; ${plural(findings.length, 'hint')}` : ''}.`
     : `${plural(count('fault'), 'fault')}, ${plural(count('warning'), 'warning')}, ${plural(count('hint'), 'hint')}.`;
   return [...blocks, sum].join('\n\n');
 }
@@ -151,23 +151,23 @@ async function askYesNo(question: string): Promise<boolean> {
 async function mend(
   findings: readonly Finding[],
   options: DoctorOptions,
-  say: (text: string) => void,
+  report: (text: string) => void,
 ): Promise<boolean> {
   const fixes = fixesOf(findings);
   if (fixes.length === 0) {
-    say('--fix: nothing here can be mended by a command that is safe.');
+    report('--fix: no safe command repairs any of these findings.');
     return false;
   }
-  say(
-    `These commands are safe, and gone after the next boot:\n${fixes.map((fix) => `  ${commandOf(fix)}`).join('\n')}`,
+  report(
+    `These commands are safe. The next boot undoes them:\n${fixes.map((fix) => `  ${commandOf(fix)}`).join('\n')}`,
   );
   if (!options.yes && !(await askYesNo('Run them?'))) {
-    say('Nothing was changed.');
+    report('Nothing was changed.');
     return false;
   }
   for (const fix of fixes) {
     const fault = await apply(fix);
-    say(`${fault === undefined ? 'done  ' : 'FAILED'} ${commandOf(fix)}${fault === undefined ? '' : ` (${fault})`}`);
+    report(`${fault === undefined ? 'done  ' : 'FAILED'} ${commandOf(fix)}${fault === undefined ? '' : ` (${fault})`}`);
     // Later fixes depend on this one: an address must not be added before the kernel stops answering ARP requests for
     // it.
     if (fault !== undefined) break;

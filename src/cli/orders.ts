@@ -78,23 +78,27 @@ export class OrderCommands {
 
   async remove(id: string, force: boolean): Promise<void> {
     const answer = await this.#client.delete(`/v1/members/${encodeURIComponent(id)}${force ? '?force=true' : ''}`);
-    this.#print(answer, `${id} is forgotten: its record, its number and its order`);
+    this.#print(answer, `${id} is removed: its record, its number and its order`);
   }
 
   async #give(id: string, request: OrderRequest): Promise<OrderStatus> {
     const given = (await this.#client.post(`/v1/orders/${encodeURIComponent(id)}`, request)) as OrderStatus;
-    if (!given.othersTakeCalls)
-      this.#deps.err(
-        `warning: no other member takes new calls now${request.order === 'ban' ? '' : `; ${printable(id)} goes on taking them until one does`}`,
-      );
-    if (!given.alive) this.#deps.err(`warning: ${printable(id)} is not in the farm now; it obeys when it comes`);
+    if (!given.othersTakeCalls) {
+      const until = request.order === 'ban' ? '' : `; ${printable(id)} takes them until another member does`;
+      this.#deps.err(`warning: no other member takes new calls now${until}`);
+    }
+    if (!given.alive)
+      this.#deps.err(`warning: ${printable(id)} is not in the farm now; the order applies when it joins`);
     return given;
   }
 
   async #lift(id: string, kinds: readonly OrderKind[]): Promise<void> {
     const path = `/v1/orders/${encodeURIComponent(id)}?order=${kinds.join(',')}`;
     const answer = (await this.#client.delete(path)) as OrderStatus;
-    this.#print(answer, answer.lifted ? `${id} is free again: ${answer.lifted} has ended` : `${id} had no order`);
+    this.#print(
+      answer,
+      answer.lifted ? `${id} has no order any more: ${answer.lifted} has ended` : `${id} had no order`,
+    );
   }
 
   async #follow(id: string, given: OrderStatus): Promise<boolean> {
@@ -145,18 +149,18 @@ function endOf(id: string, given: OrderStatus, before: OrderStatus, now: OrderSt
   if (order?.order !== 'drain' || order.since !== given.order?.since)
     return { words: `another order has ended the drain of ${id}: ${order?.order ?? 'resume'}`, drained: false };
   if (!alive && !before.alive) return { words: `${id} is not in the farm: it has no calls`, drained: true };
-  const told = progress ?? before.progress;
-  if (!alive && !told) return { words: `${id} has left the farm before it told of its calls`, drained: false };
-  const left = told?.calls ?? 0;
+  const reported = progress ?? before.progress;
+  if (!alive && !reported) return { words: `${id} left the farm before it reported its calls`, drained: false };
+  const left = reported?.calls ?? 0;
   if (!alive) return { words: `${id} has left the farm, with ${callsOf(left)}`, drained: left === 0 };
   if (progress?.state === 'drained') return { words: `${id} has drained: no calls are left`, drained: true };
   if (progress?.state === 'draining' && progress.leftSeconds === 0)
     return {
-      words: `${id} has come to its deadline, and keeps ${callsOf(left)}: no other member takes any`,
+      words: `${id} has reached its deadline and keeps ${callsOf(left)}: no other member takes calls`,
       drained: false,
     };
   if (progress?.state !== 'handed-over') return undefined;
-  return { words: `${id} has come to its deadline; it hands over ${callsOf(left)}`, drained: left === 0 };
+  return { words: `${id} has reached its deadline; it hands over ${callsOf(left)}`, drained: left === 0 };
 }
 
 function callsOf(count: number): string {
@@ -164,8 +168,8 @@ function callsOf(count: number): string {
 }
 
 /**
- * Shows the progress of a drain. A terminal gets one overwritten line, other outputs a line per change. With --json it is
- * one line of JSON per poll.
+ * Shows the progress of a drain. A terminal gets one overwritten line, other outputs a line per change. With --json the
+ * output is one line of JSON per poll.
  */
 class DrainScreen {
   readonly #id: string;
@@ -188,7 +192,7 @@ class DrainScreen {
       this.#out(JSON.stringify(status));
       return;
     }
-    const calls = progress ? `${callsOf(progress.calls)} left` : 'told to drain';
+    const calls = progress ? `${callsOf(progress.calls)} left` : 'order given';
     const oldest = progress && progress.calls > 0 ? `, the oldest ${showDuration(progress.oldestSeconds)}` : '';
     const deadline = progress ? `, ${showDuration(progress.leftSeconds)} to the deadline` : '';
     const line = printable(`${this.#id}: ${calls}${oldest}${deadline}`);
@@ -211,7 +215,7 @@ class DrainScreen {
 function deadline(text: string): number {
   const seconds = parseDuration(text);
   if (seconds !== undefined && seconds <= MAX_DEADLINE_SECONDS) return seconds;
-  throw new InvalidArgumentError('it must be a time up to a day, like 90s, 10m or 1h30m');
+  throw new InvalidArgumentError('a time up to a day is required, like 90s, 10m or 1h30m');
 }
 
 /**
@@ -226,26 +230,24 @@ export function addOrderCommands<O extends OrderOptions>(
 ): void {
   const add = (name: string, description: string): Command =>
     asking(program.command(name).description(description).argument('<member>'));
-  add('drain', 'let a member take no new calls, and follow until its calls have ended')
+  add('drain', 'drain a member: it takes no new calls; shows progress until its calls have ended')
     .option(
       '--deadline <time>',
-      'hand the rest over after so long, like 10m (default: its drain.deadlineSeconds)',
+      'hand over the remaining calls after this time, like 10m (default: its drain.deadlineSeconds)',
       deadline,
     )
-    .option('--no-wait', 'do not follow')
+    .option('--no-wait', 'show no progress')
     .action(async (id: string, options: O & DrainOptions) => {
       if (!(await commandsFor(options).drain(id, options))) onFailed();
     });
-  add('pause', 'let a member take no new calls; it stays as it is').action((id: string, options: O) =>
+  add('pause', 'pause a member: it takes no new calls, and nothing else changes').action((id: string, options: O) =>
     commandsFor(options).pause(id),
   );
   add('resume', 'end a drain or pause').action((id: string, options: O) => commandsFor(options).resume(id));
-  add('ban', 'take the seat of a member, and keep it away').action((id: string, options: O) =>
-    commandsFor(options).ban(id),
-  );
-  add('unban', 'let a banned member in again').action((id: string, options: O) => commandsFor(options).unban(id));
-  add('remove', 'forget a member that is gone for good')
-    .option('--force', 'though it lives: it would come back under another number')
+  add('ban', 'take the seat of a member until unban').action((id: string, options: O) => commandsFor(options).ban(id));
+  add('unban', 'end a ban').action((id: string, options: O) => commandsFor(options).unban(id));
+  add('remove', 'delete the data of a member that will not come back')
+    .option('--force', 'also a living member: it comes back under another number')
     .action((id: string, options: O & { readonly force?: boolean }) =>
       commandsFor(options).remove(id, options.force === true),
     );

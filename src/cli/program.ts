@@ -142,7 +142,7 @@ class Commands {
         this.#json({ ok: true, problems: [], warnings, config: effective });
         return;
       }
-      this.#deps.out(`${path} is good.\n${summarizeConfig(config)}`);
+      this.#deps.out(`${path} is valid.\n${summarizeConfig(config)}`);
       for (const warning of warnings) this.#deps.out(`warning: ${printable(warning)}`);
     } catch (error) {
       if (!options.json || !(error instanceof SipfarmError)) throw error;
@@ -174,7 +174,7 @@ class Commands {
     options: AskOptions & { readonly fix?: boolean; readonly yes?: boolean; readonly through?: Endpoint },
   ): Promise<void> {
     if (options.through && (options.fix || options.admin !== undefined || options.config !== undefined))
-      throw new SipfarmError('SF_USAGE', '--through looks from outside: it goes with --json and nothing else');
+      throw new SipfarmError('SF_USAGE', '--through tests from outside: the only other option is --json');
     const { config, admin, ...rest } = options;
     const path = config ?? DEFAULT_CONFIG_PATH;
     const asked = admin === undefined ? {} : { admin: adminAddress(options, this.#deps.environment) };
@@ -240,7 +240,7 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
     command.option('-c, --config <file>', `configuration file (default: ${DEFAULT_CONFIG_PATH})`);
   const withJson = (command: Command): Command => command.option('--json', 'print JSON');
   const asking = (command: Command): Command =>
-    withJson(withFile(command)).option('--admin <address>', 'admin address of the member to ask, instead of -c');
+    withJson(withFile(command)).option('--admin <address>', 'admin address of the member to contact, instead of -c');
 
   withFile(program.command('run').description('run this host as a member of the farm')).action((options) =>
     commands.run(options),
@@ -258,7 +258,7 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
     .description('run a farm with its balancer and SIP server in this process, on loopback')
     .option('--members <n>', 'members of the farm', integer(1, 16), 3)
     .option('--port <port>', 'port of the balancer on 127.0.0.1, UDP and TCP', integer(1, 65_535), 5060)
-    .option('--etcd <url>', 'share by this etcd instead of memory', etcdUrl)
+    .option('--etcd <url>', 'use this etcd as the store instead of memory', etcdUrl)
     .action((options: DemoOptions) => deps.runDemo(options));
   asking(program.command('members').description('list the members of the farm')).action((options) =>
     commands.members(options),
@@ -271,24 +271,29 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
       commands.failed = true;
     },
   );
-  asking(program.command('calls').description('list the recorded calls of the member that is asked'))
-    .option('--all', 'the calls of every member, as they stand in the store')
-    .option('--limit <n>', 'at most so many', integer(1, MAX_LISTED_CALLS), 100)
+  asking(program.command('calls').description('list the recorded calls of the contacted member'))
+    .option('--all', 'list the calls of every member, from the store')
+    .option('--limit <n>', 'largest number of calls to list', integer(1, MAX_LISTED_CALLS), 100)
     .action((options) => commands.calls(options));
   asking(
-    program
-      .command('owner')
-      .description('tell which member owns a Call-ID, and what its record says')
-      .argument('<call-id>'),
+    program.command('owner').description('show the owner of a Call-ID, and its call record').argument('<call-id>'),
   ).action((callId: string, options) => commands.owner(callId, options));
-  asking(program.command('doctor').description('check this host and its place in the farm, and say what to type'))
-    .option('--fix', 'make the changes that are safe, after asking')
-    .option('--yes', 'with --fix: do not ask')
-    .option('--through <address>', 'ask the VIP as a client does, from a host outside the farm; port 5060', vipAddress)
+  asking(
+    program
+      .command('doctor')
+      .description('check this host and the farm, and print the commands that repair each fault'),
+  )
+    .option('--fix', 'make the safe changes, after confirmation')
+    .option('--yes', 'with --fix: without confirmation')
+    .option(
+      '--through <address>',
+      'test the VIP as a client, from a host outside the farm (default port: 5060)',
+      vipAddress,
+    )
     .action((options) => commands.doctor(options));
   withJson(
     withFile(
-      program.command('decode').description('show what a token, a Via branch or a relay frame (hexadecimal) says'),
+      program.command('decode').description('show the fields of a token, a Via branch or a relay frame (hexadecimal)'),
     ),
   )
     .argument('<text>')
@@ -299,7 +304,7 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   ).action((kind: BalancerKind, options) => commands.renderBalancer(kind, options));
   const config = program.command('config').description('the cluster-wide settings in the store');
   asking(config.command('get').description('print them')).action((options) => commands.getConfig(options));
-  asking(config.command('put').description('replace them by what a YAML or JSON file says').argument('<file>')).action(
+  asking(config.command('put').description('replace them by those of a YAML or JSON file').argument('<file>')).action(
     (file: string, options) => commands.putConfig(file, options),
   );
 }

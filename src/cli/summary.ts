@@ -11,9 +11,9 @@ import { formatAdvertised } from '../packet/advertised.ts';
 import { isReliable } from '../packet/transport-kind.ts';
 import { pairs, printable, table } from './table.ts';
 
-function place(bind: Endpoint, told: string): string {
+function place(bind: Endpoint, advertised: string): string {
   const own = formatEndpoint(bind);
-  return own === told ? own : `${own}, clients are told ${told}`;
+  return own === advertised ? own : `${own}, advertised as ${advertised}`;
 }
 
 function showWorkers(config: Config): string {
@@ -27,7 +27,7 @@ function showWorkers(config: Config): string {
 
 function showService(service: ServiceConfig): string {
   if (service.kind !== 'upstream')
-    return `${service.kind}, ${service.holdSeconds === 0 ? 'callers hang up' : `hangs up after ${service.holdSeconds} s`}`;
+    return `${service.kind}, ${service.holdSeconds ? `hangs up after ${service.holdSeconds} s` : 'callers hang up'}`;
   const { kind, server, bind, advertise, dialogs } = service;
   const target = formatEndpoint({ address: server.host, port: server.port });
   return `${kind} ${target} from ${place(bind, formatEndpoint(advertise))}, dialogs ${dialogs}`;
@@ -43,15 +43,16 @@ export function summarizeConfig(config: Config): string {
     ['store', store.kind === 'etcd' ? `etcd at ${store.hosts.join(', ')}, lease ${store.leaseSeconds} s` : 'memory'],
     ...config.listeners.map(({ name, transport, bind, advertise, answer }): [string, string] => [
       'listener',
-      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}${!isReliable(transport) ? `, answers ${answer}` : ''}`,
+      `${name}: ${transport} ${place(bind, formatAdvertised(transport, advertise))}` +
+        (isReliable(transport) ? '' : `, answers ${answer}`),
     ]),
     ...(names.length > 0 ? [['names', names.map(formatHostPort).join(', ')] as [string, string]] : []),
     ['balancer', `${balancer.mode}, probes from ${balancer.probes.join(', ') || 'nowhere'}`],
-    ['keys', `${config.keys.length}, the first mints`],
+    ['keys', `${config.keys.length}, the first signs`],
     ['relay', `${formatEndpoint(relay.bind)}, MTU ${relay.mtu}, ${relay.mode}`],
     ...transparentPorts(config).map(({ name, at: port }): [string, string] => [
       'transparent port',
-      `${name}: udp ${formatEndpoint(port)}, packets that other members pass on as they came`,
+      `${name}: udp ${formatEndpoint(port)}, packets that other members relay unchanged`,
     ]),
     ['service', showService(service)],
     ['admin', `${formatEndpoint(config.admin.bind)}${config.admin.token ? ', with a token' : ''}`],
@@ -79,7 +80,7 @@ export function showMembers(members: readonly MemberSummary[], absent: readonly 
     [...headings, ...(ordered ? ['ORDER'] : [])],
     [
       ...members.map((member) => [
-        member.self ? `${member.id} (asked)` : member.id,
+        member.self ? `${member.id} (contacted)` : member.id,
         member.number,
         member.incarnation,
         member.role,
@@ -109,7 +110,7 @@ export function showMembers(members: readonly MemberSummary[], absent: readonly 
 }
 
 function nameMember(member: OwnerMember | null): string {
-  return member ? `${member.id} (number ${member.number})` : 'nobody';
+  return member ? `${member.id} (number ${member.number})` : 'none';
 }
 
 /** Characters shown in a table of a text from an untrusted party. */
@@ -140,7 +141,7 @@ export function showCalls({ calls, more }: CallList): string {
 }
 
 function showRecord({ record, recordKnown }: OwnerReport): [string, string][] {
-  if (!record) return [['record', recordKnown ? 'none' : 'not known: the store does not answer']];
+  if (!record) return [['record', recordKnown ? 'none' : 'unknown: the store does not answer']];
   const { method, state, since, from, to } = record;
   return [
     ['record', `${method} ${state} since ${since}`],
@@ -165,8 +166,8 @@ export function showOwner(answer: OwnerReport): string {
 }
 
 function verdictOf(verified: boolean | null): string {
-  if (verified === null) return 'not checked: no farm key at hand, the fields may be forged';
-  return verified ? 'good' : 'WRONG: made by another farm or with another key, cut or changed';
+  if (verified === null) return 'not checked: no farm key given, the fields may be forged';
+  return verified ? 'good' : 'WRONG: from another farm or with another key, truncated or changed';
 }
 
 /** Returns the fields of a token or frame, and every line of a message in printable form. */

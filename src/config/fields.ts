@@ -41,7 +41,8 @@ export const advertised = z.string().transform((text, context): AdvertisedText =
   context.addIssue({
     code: 'custom',
     message:
-      'is not a host with a port and a transport; write 198.51.100.1:5060, [2001:db8::1]:5060, sip.example.com or sip.example.com:5061;transport=tls',
+      'is not a host with a port and a transport; write 198.51.100.1:5060, [2001:db8::1]:5060, sip.example.com or ' +
+      'sip.example.com:5061;transport=tls',
   });
   return z.NEVER;
 });
@@ -59,5 +60,5 @@ export const hostUrl = z
   .url({ protocol: /^https?$/, error: 'is not a URL; write http://10.0.0.31:2379 or https://...' })
   .refine(
     (url) => !url.includes('@'),
-    'holds a user or password, and URLs are shown; use store.user and store.password',
+    'contains a user or password, but URLs appear in logs; use store.user and store.password',
   );

@@ -139,7 +139,9 @@ function parseYaml(file: string, text: string): { document: Document; places: Pl
         code: 'SF_CONFIG_SYNTAX',
         ...places.at(error.pos[0]),
         field: '',
-        message: `${error.message.split('\n')[0]?.replace(/: ".*$/, '')}; check the indentation, and put text with : { [ # in quotes`,
+        message:
+          `${error.message.split('\n')[0]?.replace(/: ".*$/, '')}; ` +
+          'check the indentation, and put text with : { [ # in quotes',
       })),
     );
   return { document, places };
@@ -158,7 +160,8 @@ function readKeyFile(path: string, read: (path: string) => string): Secret[] | s
   try {
     text = read(path);
   } catch (error) {
-    return `cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown reason'}); check the path and its permissions`;
+    const reason = (error as NodeJS.ErrnoException).code ?? 'unknown reason';
+    return `cannot be read (${reason}); check the path and its permissions`;
   }
   return text
     .split('\n')
@@ -204,17 +207,18 @@ function warningsOf(config: Config): string[] {
   for (const { name, bind, transport, answer } of config.listeners) {
     if (bind.port === 0) warnings.push(`listener ${name} binds ${formatEndpoint(bind)}: the system picks a free port`);
     if (isReliable(transport) && answer === 'direct' && config.balancer.mode !== 'dsr')
-      warnings.push(`listener ${name} is tcp: answer direct means nothing there`);
+      warnings.push(`listener ${name} is tcp: answer direct has no effect there`);
   }
   if (config.relay.mode === 'transparent' && config.role === 'member' && transparentPorts(config).length === 0)
     warnings.push(
-      'relay.mode is transparent, and no UDP listener of the address family of relay.bind has answer direct: all packets go in frames',
+      'relay.mode is transparent, and no UDP listener of the address family of relay.bind has answer direct: all ' +
+        'packets go in frames',
     );
   if (config.balancer.trusted.some((text) => /^[^!].*\/0$/.test(text.trim())))
     warnings.push('balancer.trusted holds a network /0: anybody may claim any source address by a PROXY header');
   if (config.balancer.mode === 'nat' && config.balancer.probes.length === 0)
     warnings.push(
-      'balancer.mode is nat and balancer.probes is empty: health requests of the balancer are not known as such',
+      'balancer.mode is nat and balancer.probes is empty: health requests of the balancer cannot be recognized',
     );
   return warnings;
 }
@@ -250,7 +254,7 @@ export function parseConfig(file: string, text: string, environment: Environment
   const name = checked.data.member ?? options.hostName ?? hostname();
   if (!/^[A-Za-z0-9._-]{1,64}$/.test(name))
     own.push(
-      problem('SF_CONFIG_INVALID', places, ['member'], 'is not set and the host name cannot stand for it; set member'),
+      problem('SF_CONFIG_INVALID', places, ['member'], 'is not set and the host name is not valid for it; set member'),
     );
   else if (checked.data.workers > 1 && name.length > LONGEST_OF_WORKERS)
     own.push(
@@ -291,7 +295,7 @@ export function readConfigText(path: string, options: LoadOptions = {}): string 
     throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} cannot be read (${reason}); name another file with -c`);
   }
   if (text.length <= MAX_FILE_CHARACTERS) return text;
-  throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} is larger than 1 MiB: no configuration of sipfarm`);
+  throw new SipfarmError('SF_CONFIG_UNREADABLE', `${path} is larger than 1 MiB, so it is no configuration of sipfarm`);
 }
 
 /** Reads and checks the file at `path`. Throws SF_CONFIG_UNREADABLE, or ConfigError with every problem found. */

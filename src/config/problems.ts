@@ -106,7 +106,8 @@ function valueAt(value: unknown, path: FieldPath): unknown {
 function chooseFrom(values: readonly unknown[], found: unknown): string {
   const words = values.map(String);
   const meant = typeof found === 'string' ? nearest(found, words) : undefined;
-  return `must be ${words.slice(0, -1).join(', ')}${words.length > 1 ? ' or ' : ''}${words.at(-1)}${meant ? `; did you mean ${meant}?` : ''}`;
+  const allowed = `${words.slice(0, -1).join(', ')}${words.length > 1 ? ' or ' : ''}${words.at(-1)}`;
+  return `must be ${allowed}${meant ? `; did you mean ${meant}?` : ''}`;
 }
 
 function wrongType(expected: string, found: unknown): string {
@@ -142,7 +143,7 @@ export function complaints(schema: z.ZodType, value: unknown, error: z.ZodError)
         return issue.keys.map((key) => {
           const known = knownNames(schema, value, path);
           const meant = nearest(key, known);
-          const fix = meant ? `did you mean ${meant}?` : `known here: ${known.join(', ')}`;
+          const fix = meant ? `did you mean ${meant}?` : `valid here: ${known.join(', ')}`;
           return { path: [...path, key], message: `is not a known field; ${fix}`, onKey: true };
         });
       case 'invalid_type':

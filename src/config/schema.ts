@@ -40,7 +40,8 @@ const etcd = z.strictObject({
     .max(300)
     .default(5)
     .describe(
-      'Seconds until a member that no longer renews its lease loses its seat. A larger value tolerates a slow store, and detects a death later.',
+      'Seconds until a member that no longer renews its lease loses its seat. A larger value tolerates a slow ' +
+        'store, and detects a death later.',
     ),
   user: z.string().min(1).max(128).optional().describe('etcd user name.'),
   password: secret
@@ -65,28 +66,37 @@ const listener = z.strictObject({
     .string()
     .regex(/^[a-z0-9-]{1,32}$/, 'is not a listener name; use 1 to 32 of a-z, 0-9 and -')
     .describe(
-      'Name of the listener, the same on every member: a relayed packet finds its listener at the owner by this name. A metric label.',
+      'Name of the listener, the same on every member: a relayed packet finds its listener at the owner by this ' +
+        'name. A metric label.',
     ),
   transport: z.enum(LISTENER_KINDS).describe('Transport protocol.'),
   bind: endpoint(5060).describe(
-    'Local address and port; the port may be left out (5060). One listener per address, so that answers leave from the address the client used.',
+    'Local address and port; the port may be left out (5060). One listener per address, so that answers leave from ' +
+      'the address the client used.',
   ),
   advertise: advertised
     .optional()
     .describe(
-      "Address for clients, written into Via and Record-Route: `HOST[:PORT]`, an address or a domain name. Default: bind. Behind a NAT balancer the address of the balancer. If a balancer ends TLS and sends plain TCP: `HOST[:PORT];transport=tls`, default port 5061; such a listener sends only on its clients' connections and opens none.",
+      'Address for clients, written into Via and Record-Route: `HOST[:PORT]`, an address or a domain name. ' +
+        'Default: bind. Behind a NAT balancer the address of the balancer. If a balancer ends TLS and sends plain ' +
+        "TCP: `HOST[:PORT];transport=tls`, default port 5061; such a listener sends only on its clients' connections " +
+        'and opens none.',
     ),
   answer: z
     .enum(['direct', 'ingress'])
     .optional()
     .describe(
-      'How the owner of a relayed packet answers: `direct` from its own listener of this name, `ingress` through the member the packet came to. Default: direct with balancer.mode dsr and proxyProtocol off, else ingress. TCP always answers through the member that holds the connection.',
+      'How the owner of a relayed packet answers: `direct` from its own listener of this name, `ingress` through ' +
+        'the member the packet came to. Default: direct with balancer.mode dsr and proxyProtocol off, else ingress. ' +
+        'TCP always answers through the member that holds the connection.',
     ),
   proxyProtocol: z
     .enum(['off', 'accept', 'require'])
     .default('off')
     .describe(
-      'PROXY header of a proxy in front, with the true source of each connection or datagram: `off` a header is garbage, `accept` it is optional, `require` it is mandatory. Only headers from balancer.trusted are accepted. See proxy-protocol.md.',
+      'PROXY header of a proxy in front, with the true source of each connection or datagram: `off` a header is ' +
+        'garbage, `accept` it is optional, `require` it is mandatory. Only headers from balancer.trusted are ' +
+        'accepted. See proxy-protocol.md.',
     ),
 });
 
@@ -95,27 +105,31 @@ const balancer = z.strictObject({
     .enum(['dsr', 'nat', 'none'])
     .default('none')
     .describe(
-      'How packets arrive here: `dsr` the balancer leaves the destination address (the VIP is on this host), `nat` it rewrites it, `none` clients use the addresses of the members.',
+      'How packets arrive here: `dsr` the balancer leaves the destination address (the VIP is on this host), `nat` ' +
+        'it rewrites it, `none` clients use the addresses of the members.',
     ),
   probes: z
     .array(network)
     .max(256)
     .default([])
     .describe(
-      "Source networks of the balancer's health checks; `!` in front excludes. This member itself answers OPTIONS from there, and never relays them.",
+      "Source networks of the balancer's health checks; `!` in front excludes. This member itself answers OPTIONS " +
+        'from there, and never relays them.',
     ),
   trusted: z
     .array(network)
     .max(256)
     .default([])
     .describe(
-      'Networks from which PROXY headers are accepted; `!` in front excludes. A host there can claim any source address, so list only the proxies.',
+      'Networks from which PROXY headers are accepted; `!` in front excludes. A host there can claim any source ' +
+        'address, so list only the proxies.',
     ),
   udpAnswerHeader: z
     .enum(['none', 'simple'])
     .default('none')
     .describe(
-      'Header on datagrams to a client whose own datagrams had the simple PROXY header of 38 octets: `none`, or `simple` for the same header. Some proxies cut it off, others do not: check the manual of yours.',
+      'Header on datagrams to a client whose own datagrams had the simple PROXY header of 38 octets: `none`, or ' +
+        '`simple` for the same header. Some proxies cut it off, others do not: check the manual of yours.',
     ),
 });
 
@@ -124,13 +138,16 @@ const transport = z.strictObject({
     .enum(['auto', 'on', 'off'])
     .default('auto')
     .describe(
-      'UDP in batches of up to 64 datagrams per system call, which doubles the datagrams that a core can forward. It needs 64-bit Linux and the optional package koffi. `auto` uses batches where possible, and logs it; `on` requires them at the start; `off` sends one by one.',
+      'UDP in batches of up to 64 datagrams per system call, which doubles the datagrams that a core can forward. ' +
+        'It needs 64-bit Linux and the optional package koffi. `auto` uses batches where possible, and logs it; `on` ' +
+        'requires them at the start; `off` sends one by one.',
     ),
 });
 
 const relay = z.strictObject({
   bind: endpoint(5064).describe(
-    'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Open it for members only.',
+    'Address and port of the relay link between members, UDP and TCP; published to the peers, so no wildcard. Open ' +
+      'it for members only.',
   ),
   mtu: z
     .int()
@@ -138,13 +155,17 @@ const relay = z.strictObject({
     .max(65_535)
     .default(1500)
     .describe(
-      'Octets an IP packet may have between members. Longer frames use the TCP side. Raise it on a network with jumbo frames.',
+      'Octets an IP packet may have between members. Longer frames use the TCP side. Raise it on a network with ' +
+        'jumbo frames.',
     ),
   mode: z
     .enum(['envelope', 'transparent'])
     .default('envelope')
     .describe(
-      'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` unchanged, with the source address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one network segment, and opens UDP ports after that of bind, one per listener; other packets go in frames. Members of both modes work together. See transparent-relay.md.',
+      'How a UDP packet goes to its owner: `envelope` in a signed frame, `transparent` unchanged, with the source ' +
+        'address of the client. Transparent saves the frame and its MAC, needs a native module, CAP_NET_RAW and one ' +
+        'network segment, and opens UDP ports after that of bind, one per listener; other packets go in frames. ' +
+        'Members of both modes work together. See transparent-relay.md.',
     ),
 });
 
@@ -163,7 +184,8 @@ const limits = z.strictObject({
     .max(1_000_000)
     .default(10_000)
     .describe(
-      'All TCP connections. Above it new ones are closed at once. Each costs memory and a file descriptor (LimitNOFILE).',
+      'All TCP connections. Above it new ones are closed at once. Each costs memory and a file descriptor ' +
+        '(LimitNOFILE).',
     ),
   tcpConnectionsPerSource: z
     .int()
@@ -171,7 +193,8 @@ const limits = z.strictObject({
     .max(1_000_000)
     .default(1000)
     .describe(
-      'TCP connections of one source address. Raise it if many clients share one address behind a NAT, or behind a balancer that hides the sources.',
+      'TCP connections of one source address. Raise it if many clients share one address behind a NAT, or behind a ' +
+        'balancer that hides the sources.',
     ),
   messageBytes: z
     .int()
@@ -185,7 +208,8 @@ const limits = z.strictObject({
     .max(600)
     .default(10)
     .describe(
-      'Seconds until a begun message must be complete on TCP. A larger value helps very slow links, and attackers that hold memory.',
+      'Seconds until a begun message must be complete on TCP. A larger value helps very slow links, and attackers ' +
+        'that hold memory.',
     ),
   idleSeconds: z
     .int()
@@ -211,7 +235,8 @@ const limits = z.strictObject({
     .max(100_000)
     .default(50)
     .describe(
-      'Answers per second over UDP to malformed messages, per source prefix (IPv4 /24, IPv6 /56); twenty times as many to valid requests that go no further (481, 483, 503 ...). Above it they are dropped and counted.',
+      'Answers per second over UDP to malformed messages, per source prefix (IPv4 /24, IPv6 /56); twenty times as ' +
+        'many to valid requests that go no further (481, 483, 503 ...). Above it they are dropped and counted.',
     ),
 });
 
@@ -222,7 +247,8 @@ const ownership = z.strictObject({
     .max(604_800)
     .default(43_200)
     .describe(
-      'Seconds without a message until an answered call is forgotten here; a call with a session time (RFC 4028) is forgotten after that time. A larger value costs memory for calls whose BYE was lost.',
+      'Seconds without a message until an answered call is forgotten here; a call with a session time (RFC 4028) ' +
+        'is forgotten after that time. A larger value costs memory for calls whose BYE was lost.',
     ),
   ringingSeconds: z
     .int()
@@ -234,7 +260,9 @@ const ownership = z.strictObject({
     .enum(['none', 'dialogs', 'calls'])
     .default('calls')
     .describe(
-      'Calls that are recorded in the store, so that another member can adopt them when this member dies: calls (ringing ones too), dialogs (answered ones only) or none. A call costs three writes with calls, two with dialogs. A change applies to calls that begin after it.',
+      'Calls that are recorded in the store, so that another member can adopt them when this member dies: calls ' +
+        '(ringing ones too), dialogs (answered ones only) or none. A call costs three writes with calls, two with ' +
+        'dialogs. A change applies to calls that begin after it.',
     ),
 });
 
@@ -255,7 +283,8 @@ export const adminSchema = z.strictObject({
   token: secret
     .optional()
     .describe(
-      `Bearer token, required on every path except /livez and /readyz. Take it from the environment: ${fromEnvironment('SIPFARM_ADMIN_TOKEN')}.`,
+      'Bearer token, required on every path except /livez and /readyz. Take it from the environment: ' +
+        `${fromEnvironment('SIPFARM_ADMIN_TOKEN')}.`,
     ),
 });
 
@@ -288,13 +317,18 @@ const shape = z.strictObject({
     .max(600)
     .default(10)
     .describe(
-      'Seconds until a member that joins a running farm has its full weight: a quarter at first, half after half the time, then all. The first members of a farm, and members that start together, begin with the full weight; with 0 every member does. Each step moves slots.',
+      'Seconds until a member that joins a running farm has its full weight: a quarter at first, half after half ' +
+        'the time, then all. The first members of a farm, and members that start together, begin with the full ' +
+        'weight; with 0 every member does. Each step moves slots.',
     ),
   role: z
     .enum(['member', 'disabled', 'relay', 'auto'])
     .default('member')
     .describe(
-      "Role of this node. `member`: takes its share of new calls. `disabled`: outside the farm; its SIP server handles the packets that arrive here, and packets with its token reach it from any member. `relay`: outside the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.",
+      'Role of this node. `member`: takes its share of new calls. `disabled`: outside the farm; its SIP server ' +
+        'handles the packets that arrive here, and packets with its token reach it from any member. `relay`: outside ' +
+        "the farm; its SIP server's own requests leave through members, so it needs neither listeners nor a way to " +
+        'the clients. `auto`: with store.kind memory `disabled`, else with listeners `member`, without `relay`.',
     ),
   workers: z
     .int()
@@ -302,7 +336,9 @@ const shape = z.strictObject({
     .max(64)
     .default(1)
     .describe(
-      'Processes on this host, each a member of its own (fe1.0, fe1.1 ...) on the same listeners: one per core that SIP may use. Above 1, `relay.bind`, `service.bind` and `service.advertise` are those of the first worker, and each next worker has the next port; `weight` and `limits` apply per worker. See workers.md.',
+      'Processes on this host, each a member of its own (fe1.0, fe1.1 ...) on the same listeners: one per core ' +
+        'that SIP may use. Above 1, `relay.bind`, `service.bind` and `service.advertise` are those of the first ' +
+        'worker, and each next worker has the next port; `weight` and `limits` apply per worker. See workers.md.',
     ),
   store: z.discriminatedUnion('kind', [etcd, memory]).describe('The store that the members share.'),
   listeners: z
@@ -314,7 +350,10 @@ const shape = z.strictObject({
     .max(64)
     .default([])
     .describe(
-      "Names of the farm for clients, as `sip.example.com` or `sip.example.com:5061`. A name without a port matches every port of a listener, 5060, 5061, and no port. A Route with such a name is removed before the SIP server receives the request. Addresses of the members' listeners need not be listed. A Request-URI is never changed. The same on every member.",
+      'Names of the farm for clients, as `sip.example.com` or `sip.example.com:5061`. A name without a port ' +
+        'matches every port of a listener, 5060, 5061, and no port. A Route with such a name is removed before the ' +
+        "SIP server receives the request. Addresses of the members' listeners need not be listed. A Request-URI is " +
+        'never changed. The same on every member.',
     ),
   transport: transport.prefault({}).describe('How datagrams are read and written.'),
   balancer: balancer.prefault({}).describe('The L4 balancer in front.'),
@@ -324,7 +363,9 @@ const shape = z.strictObject({
     .max(8)
     .optional()
     .describe(
-      `Farm keys, 64 hexadecimal digits each, the same on every member: the first makes tokens, all verify them. Tokens and the relay link use keys derived from them. Take them from the environment: ${fromEnvironment('SIPFARM_KEY')}.`,
+      'Farm keys, 64 hexadecimal digits each, the same on every member: the first makes tokens, all verify them. ' +
+        'Tokens and the relay link use keys derived from them. Take them from the environment: ' +
+        `${fromEnvironment('SIPFARM_KEY')}.`,
     ),
   keyFile: z.string().min(1).optional().describe('File with the farm keys instead, one a line, # begins a comment.'),
   relay: relay.describe('The link between the members.'),
@@ -333,7 +374,7 @@ const shape = z.strictObject({
     .describe('Handling of a packet by its owner.'),
   resolver: resolver.prefault({}).describe('How names are looked up.'),
   limits: limits.prefault({}).describe('Bounds for the resources that clients can use.'),
-  ownership: ownership.prefault({}).describe('How long a call is stored.'),
+  ownership: ownership.prefault({}).describe('Times and records of calls.'),
   drain: drain.prefault({}).describe('How a member stops.'),
   admin: adminSchema.prefault({}).describe('The admin HTTP server: health, metrics, status, orders.'),
   log: log.prefault({}).describe('Log lines, JSON on the standard output.'),
@@ -437,25 +478,29 @@ function checkListeners(config: Parsed, complain: Complain): void {
       else if (!advertise)
         complain(
           [...at, 'bind'],
-          'is a wildcard and advertise is not set: clients could not be told an address; set advertise, or bind to one address',
+          'is a wildcard and advertise is not set: clients would receive no address; set advertise, or bind to one ' +
+            'address',
         );
     }
     if (proxyProtocol !== 'off' && !trusting)
       complain(
         [...at, 'proxyProtocol'],
-        `is ${proxyProtocol} and balancer.trusted names nobody, so no header would be believed; name the proxies in balancer.trusted`,
+        `is ${proxyProtocol} and balancer.trusted is empty, so every header would be refused; list the proxies in ` +
+          'balancer.trusted',
       );
     if (proxyProtocol !== 'off' && !isReliable(transport) && answer === 'direct')
       complain(
         [...at, 'answer'],
-        'is direct: with proxyProtocol only the member a datagram came to knows the way back through the proxy; write ingress, or leave it out',
+        'is direct: with proxyProtocol only the member that received the datagram can answer through the proxy; ' +
+          'write ingress, or leave it out',
       );
     if (advertise && isWildcard(advertise.host))
-      complain([...at, 'advertise'], 'is a wildcard; write the address clients reach');
+      complain([...at, 'advertise'], 'is a wildcard; write the address that clients use');
     if (advertise && !advertisedBy(transport, advertise))
       complain(
         [...at, 'advertise'],
-        `says transport=${advertise.transport}: clients of a ${transport} listener send by ${advertisedKinds(transport).join(' or ')}; leave the transport out, or write one of these`,
+        `has transport=${advertise.transport}: clients of a ${transport} listener send by ` +
+          `${advertisedKinds(transport).join(' or ')}; leave the transport out, or write one of these`,
       );
   }
 }
@@ -468,11 +513,11 @@ function checkAddresses(config: Parsed, complain: Complain): void {
   const { relay: link } = config;
   const own = endpointsOf(config.service);
   if (isWildcard(link.bind.address))
-    complain(['relay', 'bind'], 'is a wildcard: the peers are told this address; write one address of this host');
+    complain(['relay', 'bind'], 'is a wildcard: the peers receive this address; write one address of this host');
   if (own.bind && isWildcard(own.bind.address) && !own.advertise)
     complain(['service', 'bind'], 'is a wildcard and service.advertise is not set; set it, or bind to one address');
   if (own.advertise && isWildcard(own.advertise.address))
-    complain(['service', 'advertise'], 'is a wildcard; write the address the SIP server reaches');
+    complain(['service', 'advertise'], 'is a wildcard; write the address that the SIP server uses');
   if (own.bind && same(link.bind, own.bind))
     complain(['service', 'bind'], 'is also relay.bind; give each its own port');
   const target = own.server && { address: own.server.host, port: own.server.port };
@@ -521,7 +566,7 @@ function checkSections(config: Pick<Parsed, 'limits' | 'ownership'>, complain: C
 /** Returns the role in force, and the reason when it was chosen for `auto`. */
 function roleOf({ role, store, listeners }: Parsed): { readonly role: Role; readonly because: string } {
   if (role !== 'auto') return { role, because: '' };
-  if (store.kind === 'memory') return { role: 'disabled', because: 'store.kind is memory: there is no farm around' };
+  if (store.kind === 'memory') return { role: 'disabled', because: 'store.kind is memory: there are no other members' };
   if (listeners.length === 0) return { role: 'relay', because: 'there are no listeners, and the store is shared' };
   return { role: 'member', because: 'there are listeners, and the store is shared' };
 }
@@ -530,7 +575,7 @@ function checkRole(config: Parsed, complain: Complain): void {
   const { role, because } = roleOf(config);
   const chosen = because === '' ? `role is ${role}` : `role auto becomes ${role} (${because})`;
   if (config.listeners.length === 0 && role !== 'relay')
-    complain(['listeners'], `is empty, and ${chosen}: nothing could come in; add a listener, or set role: relay`);
+    complain(['listeners'], `is empty, and ${chosen}: no packet could arrive; add a listener, or set role: relay`);
   if (role === 'relay' && config.store.kind === 'memory')
     complain(['role'], 'is relay, and store.kind is memory: there are no members to send through; use etcd');
 }
@@ -542,7 +587,8 @@ function checkWorkers(config: Parsed, complain: Complain): void {
   if (store.kind === 'memory')
     complain(
       ['workers'],
-      `is ${workers}, but store.kind memory is inside one process: each worker would be a farm of its own; use etcd, or one worker`,
+      `is ${workers}, but store.kind memory is inside one process: each worker would be a farm of its own; use ` +
+        'etcd, or one worker',
     );
   for (const [index, { bind }] of listeners.entries())
     if (bind.port === 0)

@@ -28,7 +28,7 @@ const server = z.string().transform((text, context): ServerAddress => {
   const value = parseServer(text);
   if (value) return value;
   const message = /transport=/i.test(text)
-    ? 'takes no parameters: the SIP server is spoken to by UDP; write sip:127.0.0.1:5070'
+    ? 'takes no parameters: the SIP server is reached by UDP; write sip:127.0.0.1:5070'
     : 'is not a SIP URI of host and port; write sip:127.0.0.1:5070 or sip:server.example.org';
   context.addIssue({ code: 'custom', message });
   return z.NEVER;
@@ -39,7 +39,8 @@ const health = z.strictObject({
     .enum(['options', 'keepalive', 'none'])
     .default('options')
     .describe(
-      'Health check of the server: `options` sends OPTIONS; `keepalive` sends CRLF and detects only a closed port; `none` treats it as always up.',
+      'Health check of the server: `options` sends OPTIONS; `keepalive` sends CRLF and detects only a closed port; ' +
+        '`none` treats it as always up.',
     ),
   intervalSeconds: z.number().min(0.1).max(300).default(2).describe('Seconds between two health checks.'),
   failures: z
@@ -48,7 +49,8 @@ const health = z.strictObject({
     .max(100)
     .default(3)
     .describe(
-      'Unanswered health checks in a row until the server counts as down. A larger value tolerates short gaps, and detects a death later.',
+      'Unanswered health checks in a row until the server counts as down. A larger value tolerates short gaps, and ' +
+        'detects a death later.',
     ),
 });
 
@@ -73,21 +75,26 @@ export const upstreamService = z.strictObject({
     .enum(['own', 'shared'])
     .default('own')
     .describe(
-      "`own`: a dialog lives in one member's server (a B2BUA). `shared`: any member's server can serve any dialog (a record-routing proxy), so dialogs outlive their member.",
+      "`own`: a dialog lives in one member's server (a B2BUA). `shared`: any member's server can serve any dialog " +
+        '(a record-routing proxy), so dialogs outlive their member.',
     ),
   path: z
     .enum(['supported', 'always', 'never'])
     .default('supported')
     .describe(
-      'REGISTER requests that get a Path (RFC 3327), which leads the registrar to the client: `supported` those with path in Supported; `always` all, and path is added to Supported; `never` none. Without a Path the registrar must send requests for the client to bind. See sip-server.md.',
+      'REGISTER requests that get a Path (RFC 3327), which leads the registrar to the client: `supported` those ' +
+        'with path in Supported; `always` all, and path is added to Supported; `never` none. Without a Path the ' +
+        'registrar must send requests for the client to bind. See sip-server.md.',
     ),
   nat: z
     .enum(['detect', 'rport', 'never'])
     .default('detect')
     .describe(
-      'Detection of a NAT in front of a client, which is then reached by its flow: `detect` a source that differs from Via or Contact, or a private Contact with a public source; `rport` only a Via with rport that differs from the source; `never` no detection.',
+      'Detection of a NAT in front of a client, which is then reached by its flow: `detect` a source that differs ' +
+        'from Via or Contact, or a private Contact with a public source; `rport` only a Via with rport that differs ' +
+        'from the source; `never` no detection.',
     ),
-  health: health.prefault({}).describe("How the server's life is watched."),
+  health: health.prefault({}).describe('Health check of the SIP server.'),
 });
 
 export const answerService = z.strictObject({

@@ -76,7 +76,9 @@ export function portFaults(config: Ports): { readonly field: string; readonly me
     for (const ownPort of ports) {
       const other = others.find((one) => meet(ownPort, one));
       if (!other) continue;
-      const message = `counts up to ${formatEndpoint(ownPort.at)} for ${ownPort.what.split(' of ')[1]}, which is also ${other.what}; move one of them`;
+      const message =
+        `counts up to ${formatEndpoint(ownPort.at)} for ${ownPort.what.split(' of ')[1]}, which is also ` +
+        `${other.what}; move one of them`;
       faults.push({ field, message });
       return;
     }

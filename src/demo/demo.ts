@@ -1,5 +1,6 @@
 // `sipfarm demo`: a farm in one process on loopback. An embedded stateless balancer gives every packet to another
-// member. The owner of a call answers it. The terminal shows how many packets each member received, relayed and handled.
+// member. The owner of a call answers it. The terminal shows how many packets each member received, relayed and
+// handled.
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
@@ -149,12 +150,13 @@ export class Demo {
     const admin = this.#members[0]?.node.adminAt;
     write(
       [
-        `A farm of ${members} ${members === 1 ? 'member' : 'members'} behind a stateless balancer at ${ADDRESS}:${this.#port}, UDP and TCP.`,
+        `A farm of ${members} ${members === 1 ? 'member' : 'members'} behind a stateless balancer at ` +
+          `${ADDRESS}:${this.#port}, UDP and TCP.`,
         'Every packet goes to another member than the one before. Make calls through it:',
         '',
         `    sipp ${ADDRESS}:${this.#port} -sn uac -m 100`,
         '',
-        `Ask a member: npx sipfarm members --admin ${admin ? formatEndpoint(admin) : ''}   Stop: Ctrl-C`,
+        `Status: npx sipfarm members --admin ${admin ? formatEndpoint(admin) : ''}   Stop: Ctrl-C`,
         '',
       ].join('\n'),
     );

@@ -23,7 +23,9 @@ export class SprayBalancer {
     this.#vip = vip;
   }
 
-  /** Opens the VIP. Answers leave by the socket given to the members, as under direct server return. Rejects with SF_BIND_FAILED. */
+  /**
+   * Opens the VIP. Members answer by the returned socket, as with direct server return. Rejects with SF_BIND_FAILED.
+   */
   async start(): Promise<DatagramSocket> {
     try {
       this.#udp = await this.#network.bindUdp(this.#vip, {

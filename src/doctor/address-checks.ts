@@ -35,7 +35,9 @@ function checkVip(vip: string, facts: HostFacts): Finding[] {
     addresses.filter(({ address }) => address === vip).map((found) => ({ name, inner, prefix: found.prefix })),
   );
   if (places.length === 0) {
-    const reason = `${vip} is on no interface of this host. With balancer.mode dsr packets arrive addressed to it: it must be on lo, with the mask of one address.`;
+    const reason =
+      `${vip} is on no interface of this host. With balancer.mode dsr packets arrive addressed to it. It must be on ` +
+      'lo, with the mask of one address.';
     const keep = '# to keep it over a boot: docs/install.md, "The VIP"';
     return [finding('DR_VIP_MISSING', 'fault', vip, reason, [keep], [{ kind: 'address', address: vip, prefix }])];
   }
@@ -46,11 +48,15 @@ function checkVip(vip: string, facts: HostFacts): Finding[] {
       '# and the same in the network configuration of this host: docs/install.md, "The VIP"',
     ];
     if (!place.inner) {
-      const reason = `${vip} is on ${place.name}, where neighbours ask for it: this host draws the traffic of the VIP past the balancer.`;
+      const reason =
+        `${vip} is on ${place.name}. This host answers ARP requests of neighbours for it, so traffic bypasses the ` +
+        'balancer.';
       return [finding('DR_VIP_NOT_ON_LO', 'fault', vip, reason, move)];
     }
     if (place.prefix === prefix) return [];
-    const reason = `${vip}/${place.prefix} on ${place.name} makes this host take the whole network for its own: neighbours in it, router and balancer perhaps, cannot be reached.`;
+    const reason =
+      `With ${vip}/${place.prefix} on ${place.name} this host treats the whole network as its own. It cannot reach ` +
+      'neighbours there, perhaps not even router and balancer.';
     return [finding('DR_VIP_MASK', 'fault', vip, reason, move)];
   });
 }
@@ -75,7 +81,9 @@ function checkArp(
       fixes.push({ kind: 'sysctl', path: conf(device, name), value: set });
   const code = name === 'arp_ignore' ? 'DR_ARP_IGNORE' : 'DR_ARP_ANNOUNCE';
   const about = bad.map((device) => device.name).join(', ');
-  const mend = vips.map((vip) => `# then on the router, or it goes on sending here: ip neigh flush to ${vip}`);
+  const mend = vips.map(
+    (vip) => `# then on the router, which otherwise goes on sending here: ip neigh flush to ${vip}`,
+  );
   return [finding(code, 'fault', about, reason, mend, fixes)];
 }
 
@@ -91,7 +99,8 @@ function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
       // 3 still answers for addresses of global scope, and an alias on lo has one.
       [1, 2, 8],
       '1',
-      'arp_ignore is not 1 there (the larger of all and the interface counts): this host answers ARP requests for the VIP, and whoever believes it sends all packets here, past the balancer.',
+      'arp_ignore is not 1 there (the larger of all and the interface counts). This host answers ARP requests for ' +
+        'the VIP. A host that receives the answer sends all packets here, past the balancer.',
     ),
     ...checkArp(
       facts,
@@ -99,7 +108,9 @@ function checkArpSettings(config: Config, facts: HostFacts): Finding[] {
       'arp_announce',
       [2],
       '2',
-      'arp_announce is not 2 there (the larger of all and the interface counts): the first answer sent from the VIP makes the kernel ask for the router with the VIP as sender, and the router then sends all packets here, past the balancer.',
+      'arp_announce is not 2 there (the larger of all and the interface counts). Before the first answer from the ' +
+        'VIP the kernel sends an ARP request to the router with the VIP as sender. The router then sends all packets ' +
+        'here, past the balancer.',
     ),
     ...checkPersisted(facts, { arp_ignore: ['1', '2', '8'], arp_announce: ['2'] }),
   ];
@@ -118,11 +129,12 @@ function checkPersisted(facts: HostFacts, good: Readonly<Record<string, readonly
     return kept !== undefined && values.includes(kept) ? [] : [{ path, now, kept }];
   });
   if (fading.length === 0) return [];
-  const told = fading.map(
+  const settings = fading.map(
     ({ path, now, kept }) =>
-      `${sysctlName(path)} is ${now} as it must be, but ${kept === undefined ? 'no file in /etc/sysctl.d sets it' : `the files in /etc/sysctl.d make it ${kept}`}`,
+      `${sysctlName(path)} is ${now} as required, but ` +
+      `${kept === undefined ? 'no file in /etc/sysctl.d sets it' : `the files in /etc/sysctl.d make it ${kept}`}`,
   );
-  const reason = `${told.join('; ')}: after the next boot this host answers for the VIP.`;
+  const reason = `${settings.join('; ')}. After the next boot this host answers ARP requests for the VIP.`;
   const about = fading.map(({ path }) => sysctlName(path)).join(', ');
   return [
     finding(
@@ -146,14 +158,16 @@ function aliasesOf(facts: HostFacts): ReadonlySet<string> {
   return new Set(found.filter((address) => !isLoopback(address)));
 }
 
-/** Finds wildcard listeners whose VIP is an alias here: they are behind DSR, whatever `balancer.mode` is. */
+/** Finds wildcard listeners whose VIP is an alias here: they are behind DSR, regardless of `balancer.mode`. */
 function checkWildcards(config: Config, facts: HostFacts): Finding[] {
   const aliases = aliasesOf(facts);
   return config.listeners
     .filter(({ bind, advertise }) => isWildcard(bind.address) && aliases.has(advertise.host))
     .map((listener) => {
       const vip = formatPlace(listener.advertise);
-      const reason = `It is bound to all addresses while the VIP ${vip} is an alias here: its UDP answers leave from the address of the route, not from the VIP, and clients drop them.`;
+      const reason =
+        `It is bound to all addresses while the VIP ${vip} is an alias here. Its UDP answers leave from the address ` +
+        'of the route, not from the VIP, and clients drop them.';
       const mend = [
         `# in ${facts.file}, listener ${listener.name}: bind: "${vip}"`,
         `# in ${facts.file}: balancer: { mode: dsr }`,
@@ -169,9 +183,12 @@ function checkAdvertise(config: Config, facts: HostFacts): Finding[] {
   return config.listeners
     .filter(({ bind, advertise }) => formatEndpoint(bind) === formatPlace(advertise) && !aliases.has(bind.address))
     .map((listener) => {
-      const reason = `With balancer.mode nat clients reach the balancer's address, but Via and Record-Route will show ${formatEndpoint(listener.bind)}.`;
+      const reason =
+        "With balancer.mode nat clients use the balancer's address, but Via and Record-Route will show " +
+        `${formatEndpoint(listener.bind)}.`;
       const mend = [
-        `# in ${facts.file}, listener ${listener.name}: advertise: the address and port of the balancer that clients use`,
+        `# in ${facts.file}, listener ${listener.name}: advertise: the address and port of the balancer that ` +
+          'clients use',
         'systemctl restart sipfarm',
       ];
       return finding('DR_ADVERTISE_MISSING', 'fault', listenerName(listener), reason, mend);
@@ -182,9 +199,10 @@ function checkProbes(config: Config, facts: HostFacts): Finding[] {
   const { mode, probes } = config.balancer;
   if (mode === 'none' || probes.length > 0 || config.listeners.length === 0) return [];
   const reason =
-    'balancer.probes is empty: a health request to the VIP is treated as any other, so another member may answer for this one.';
+    'balancer.probes is empty. A health request to the VIP is treated like any other, so another member may answer ' +
+    'it instead of this one.';
   const mend = [
-    `# in ${facts.file}: balancer: { probes: [the addresses from which the balancer asks] }`,
+    `# in ${facts.file}: balancer: { probes: [the addresses from which the balancer sends its probes] }`,
     'systemctl reload sipfarm',
   ];
   return [finding('DR_PROBES_EMPTY', 'warning', 'balancer.probes', reason, mend)];
@@ -192,25 +210,25 @@ function checkProbes(config: Config, facts: HostFacts): Finding[] {
 
 /**
  * Returns the devices on which packets from client addresses arrive, although the route to the client may use another
- * device. `who`: the sender of these packets. `known`: the configuration proves it.
+ * device. `packets`: what arrives there. `certain`: the configuration proves it.
  */
 function entrances(
   config: Config,
   facts: HostFacts,
-): ReadonlyMap<string, { readonly who: string; readonly known: boolean }> {
-  const found = new Map<string, { readonly who: string; readonly known: boolean }>();
+): ReadonlyMap<string, { readonly packets: string; readonly certain: boolean }> {
+  const found = new Map<string, { readonly packets: string; readonly certain: boolean }>();
   if (config.balancer.mode === 'dsr' && facts.defaultDevice !== undefined) {
-    for (const { name } of outer(facts)) found.set(name, { who: 'the balancer', known: false });
+    for (const { name } of outer(facts)) found.set(name, { packets: 'packets of the balancer', certain: false });
     for (const probe of config.balancer.probes) {
       const device = facts.routes.get(probe.replace(/\/(32|128)$/, ''))?.device;
-      if (device !== undefined) found.set(device, { who: 'the balancer', known: true });
+      if (device !== undefined) found.set(device, { packets: 'packets of the balancer', certain: true });
     }
   }
   const { address } = config.relay.bind;
   const link = facts.interfaces.find(({ addresses }) => addresses.some((own) => own.address === address));
   // rp_filter exists for IPv4 only.
   if (config.relay.mode === 'transparent' && link && !isIpv6(address))
-    found.set(link.name, { who: 'what members relay with the addresses of clients', known: true });
+    found.set(link.name, { packets: 'packets relayed with the addresses of clients', certain: true });
   return found;
 }
 
@@ -221,15 +239,21 @@ function entrances(
 function checkReversePath(config: Config, facts: HostFacts): Finding[] {
   return [...entrances(config, facts)]
     .filter(([name]) => name !== facts.defaultDevice && effective(facts, name, 'rp_filter') === 1)
-    .map(([name, { who, known }]) => {
+    .map(([name, { packets, certain }]) => {
       const way =
         facts.defaultDevice === undefined
-          ? 'there is no way back to clients'
-          : `the way back to clients leaves by ${facts.defaultDevice}`;
-      const reason = `By ${name} comes ${who}${known ? '' : ', perhaps'}, but ${way}: rp_filter 1 (strict) drops what comes in there.`;
+          ? 'no route leads to clients'
+          : `the route to clients uses ${facts.defaultDevice}`;
+      const reason =
+        `On ${name} ${certain ? '' : 'perhaps '}${packets} arrive, but ${way}. rp_filter 1 (strict) drops these ` +
+        'packets.';
       const fixes: Fix[] = [{ kind: 'sysctl', path: conf(name, 'rp_filter'), value: '2' }];
-      if (known) return finding('DR_RP_FILTER', 'fault', name, reason, [], fixes);
-      const mend = ['# if the balancer is there:', ...fixes.map(commandOf), keepCommand(conf(name, 'rp_filter'), '2')];
+      if (certain) return finding('DR_RP_FILTER', 'fault', name, reason, [], fixes);
+      const mend = [
+        '# if packets of the balancer arrive there:',
+        ...fixes.map(commandOf),
+        keepCommand(conf(name, 'rp_filter'), '2'),
+      ];
       return finding('DR_RP_FILTER', 'hint', name, reason, mend);
     });
 }

@@ -47,15 +47,19 @@ export function checkBinds(config: Config, facts: HostFacts): Finding[] {
     const names = boundBy(config).flatMap(({ what, bind }) => (bind.address === address ? [what] : []));
     if (others.has(address) || (refused === undefined && local !== false)) return [];
     const about = `${address} (${names.join(', ')})`;
-    const hand = `# in ${facts.file}: write an address of this host (ip addr show) there, or put ${address} on this host`;
+    const correction = `# in ${facts.file}: write an address of this host (ip addr show), or put ${address} on this host`;
     const restart = 'systemctl restart sipfarm';
     if (refused === undefined) {
-      const reason = `This host does not hold ${address}; it can be bound only because net.ipv4.ip_nonlocal_bind (or its like for IPv6) is 1. Nothing comes in there until the address is here, as with a VIP that keepalived moves.`;
-      return [finding('DR_ADDRESS_MISSING', 'warning', about, reason, [hand, restart])];
+      const reason =
+        `This host does not hold ${address}. It can be bound only because net.ipv4.ip_nonlocal_bind (or the same for ` +
+        'IPv6) is 1. Nothing arrives until the address is here, as with a VIP that keepalived moves.';
+      return [finding('DR_ADDRESS_MISSING', 'warning', about, reason, [correction, restart])];
     }
-    const reason = `This host does not hold ${address}: binding it fails with ${refused}, and the member ends with SF_BIND_FAILED. sipfarm does not set IP_FREEBIND.`;
+    const reason =
+      `This host does not hold ${address}. Binding it fails with ${refused}, and the member ends with ` +
+      'SF_BIND_FAILED. sipfarm does not set IP_FREEBIND.';
     const family = isIpv6(address) ? 'ipv6' : 'ipv4';
-    const later = `# or, if the address comes later (a VIP that keepalived moves): sysctl -w net.${family}.ip_nonlocal_bind=1`;
-    return [finding('DR_ADDRESS_MISSING', 'fault', about, reason, [hand, later, restart])];
+    const later = `# or, for an address that comes later (keepalived): sysctl -w net.${family}.ip_nonlocal_bind=1`;
+    return [finding('DR_ADDRESS_MISSING', 'fault', about, reason, [correction, later, restart])];
   });
 }

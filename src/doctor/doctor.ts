@@ -24,7 +24,7 @@ export function diagnoseThrough(facts: ThroughFacts): readonly Finding[] {
 
 /** Returns the findings about this host and farm, worst first. */
 export function diagnose(config: Config, warnings: readonly string[], facts: HostFacts): readonly Finding[] {
-  const said = warnings.map((warning) =>
+  const ofConfig = warnings.map((warning) =>
     finding('DR_CONFIG_WARNING', 'hint', 'configuration', warning, [`sipfarm check -c ${facts.file}`]),
   );
   return worstFirst([
@@ -33,7 +33,7 @@ export function diagnose(config: Config, warnings: readonly string[], facts: Hos
     ...checkKernel(config, facts),
     ...checkTransparent(config, facts),
     ...checkFarm(config, facts),
-    ...said,
+    ...ofConfig,
   ]);
 }
 

@@ -1,5 +1,5 @@
-// Defines the facts that `sipfarm doctor` collects before it judges. collect.ts collects them once. The checks are pure
-// functions of them and of the configuration.
+// Defines the facts that `sipfarm doctor` collects before its checks. collect.ts collects them once. The checks are
+// pure functions of them and of the configuration.
 
 import type { MemberRecord } from '../membership/member-record.ts';
 import type { PeerInfo } from '../relay/peers.ts';

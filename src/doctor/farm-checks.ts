@@ -28,21 +28,21 @@ function others(config: Config, facts: HostFacts): readonly MemberRecord[] {
  */
 function checkMtu(config: Config, facts: HostFacts): Finding[] {
   const { mtu } = config.relay;
-  const findsOut = Number(facts.sysctl.get(TCP_PROBING) ?? 0) > 0;
+  const kernelProbes = Number(facts.sysctl.get(TCP_PROBING) ?? 0) > 0;
   return others(config, facts).flatMap((peer) => {
     const address = parseEndpoint(peer.relay)?.address ?? '';
     const route = facts.routes.get(address);
     const passes = facts.paths.get(peer.relay)?.passes;
     const vanish = passes !== undefined && passes < Math.min(route?.mtu ?? mtu, MAX_PACKET) ? passes : undefined;
     const fits = Math.min(route?.mtu ?? mtu, vanish ?? mtu);
-    const streamLost = vanish !== undefined && !findsOut;
+    const streamLost = vanish !== undefined && !kernelProbes;
     if (fits >= mtu && !streamLost) return [];
     const where =
       vanish === undefined
         ? `the route by ${route?.device} carries ${fits} octets`
-        : `of the packets tried, one of ${fits} octets reaches it, longer ones vanish on the way without a word`;
-    const what = fits < mtu ? `relay.mtu is ${mtu}` : 'TCP sends longer ones';
-    const reason = `Long messages to ${peer.id} are lost: ${where}, and ${what}.`;
+        : `packets of ${fits} octets reach it, and longer ones are lost without an error`;
+    const sent = fits < mtu ? `relay.mtu is ${mtu}` : 'TCP sends longer ones';
+    const reason = `Long messages to ${peer.id} are lost: ${where}. ${sent.charAt(0).toUpperCase()}${sent.slice(1)}.`;
     const fixes: Fix[] = streamLost ? [{ kind: 'sysctl', path: TCP_PROBING, value: '1' }] : [];
     const mend = [
       ...(fits < mtu && fits >= 576
@@ -50,7 +50,7 @@ function checkMtu(config: Config, facts: HostFacts): Finding[] {
         : []),
       vanish === undefined
         ? `# or raise it, here and on the switch: ip link set ${route?.device} mtu ${mtu}`
-        : `# or mend the link with the small MTU, which spares all of that on both hosts: tracepath ${address} names it`,
+        : `# or instead of all that, on both hosts, mend the link with the small MTU: tracepath ${address} finds it`,
     ];
     return [finding('DR_RELAY_MTU', 'fault', `${peer.id} (${peer.relay})`, reason, mend, fixes)];
   });
@@ -65,7 +65,7 @@ function unreachableBecause(
     tcp === 'refused'
       ? 'refuses TCP connections: the member is not running there, or a packet filter rejects them'
       : tcp === 'silent'
-        ? 'does not answer TCP: the host is down, or a packet filter drops what goes there'
+        ? 'does not answer TCP: the host is down, or a packet filter drops packets to it'
         : undefined;
   // A peer with another key answers no probe.
   const datagram =
@@ -74,7 +74,8 @@ function unreachableBecause(
   return datagram && `answers TCP, but it ${datagram}: a packet filter, here or there, drops datagrams`;
 }
 
-const KEEP_RULE = '# and the same rule into the file of the packet filter (/etc/nftables.conf), to keep it over a boot';
+const KEEP_RULE =
+  '# write the same rule into the file of the packet filter (/etc/nftables.conf), to keep it after a boot';
 
 /** Returns the command line that opens the packet filter for the relay link of `workers` workers. */
 function letIn(relay: Endpoint | undefined, workers = 1): string {
@@ -94,7 +95,7 @@ function checkReach(config: Config, facts: HostFacts): Finding[] {
     const there = `# on ${peer.id}: ${letIn(parseEndpoint(peer.relay))}`;
     if (because) {
       const missed = seen?.misses.some((id) => memberIds(config).includes(id))
-        ? ` ${peer.id} says that it does not reach this member either.`
+        ? ` ${peer.id} reports that it does not reach this member either.`
         : '';
       const seat = seen && !seen.seated ? ` ${peer.id} has no seat in the view.` : '';
       const mend = [...(tcp === 'open' || tcp === undefined ? [here] : []), there, KEEP_RULE];
@@ -111,12 +112,14 @@ function checkReach(config: Config, facts: HostFacts): Finding[] {
     for (const missed of seen?.misses ?? []) {
       const about = `${peer.id}, ${missed}`;
       if (!memberIds(config).includes(missed)) {
-        const reason = `${peer.id} says that it cannot reach ${missed} over the relay link.`;
+        const reason = `${peer.id} reports that it cannot reach ${missed} over the relay link.`;
         found.push(
           finding('DR_PEERS_APART', 'warning', about, reason, [`# on ${peer.id} and on ${missed}: sipfarm doctor`]),
         );
       } else if (!because && keysApart(peer, facts).length === 0) {
-        const reason = `${peer.id} says that it cannot reach this member, which reaches ${peer.id}: a packet filter here drops what comes in.`;
+        const reason =
+          `${peer.id} reports that it cannot reach this member, but this member reaches ${peer.id}. A packet filter ` +
+          'here drops incoming packets.';
         found.push(
           finding('DR_PEERS_APART', 'fault', about, reason, [here, KEEP_RULE, `# on ${peer.id}: sipfarm doctor`]),
         );
@@ -138,7 +141,8 @@ function checkDuplicates(config: Config, facts: HostFacts): Finding[] {
         relay,
         `${ids.join(' and ')} publish the same relay address: packets for one go to the other.`,
         [
-          `# on ${ids.find((id) => id !== config.member) ?? ids[0]}, in ${facts.file}: relay: { bind: an address of that host }`,
+          `# on ${ids.find((id) => id !== config.member) ?? ids[0]}, in ${facts.file}: relay: { bind: an address ` +
+            'of that host }',
           '# and there: systemctl restart sipfarm',
         ],
       ),
@@ -159,12 +163,12 @@ function keysApart({ id, keys }: MemberRecord, facts: HostFacts): readonly strin
 function checkKeys(config: Config, facts: HostFacts): Finding[] {
   const found: Finding[] = [];
   const mend = [
-    '# bring the same keys to every member, in the same order: sha256sum of the key file must be the same on all',
+    '# copy the same keys to every member, in the same order: sha256sum of the key file must be the same on all',
     'systemctl reload sipfarm    # on each member whose keys have changed',
   ];
   for (const peer of others(config, facts)) {
     const faults = keysApart(peer, facts);
-    const reason = `${faults.join('; ')}: what one relays the other refuses.`;
+    const reason = `${faults.join('; ')}. Each refuses packets that the other relays.`;
     if (faults.length > 0) found.push(finding('DR_KEY_MISMATCH', 'fault', peer.id, reason, mend));
   }
   const running = facts.records.find(({ id }) => memberIds(config).includes(id))?.keys;
@@ -174,7 +178,7 @@ function checkKeys(config: Config, facts: HostFacts): Finding[] {
         'DR_KEY_NOT_LOADED',
         'warning',
         config.member,
-        'The running member has published other keys than its configuration holds now.',
+        'The running member has published other keys than its configuration file lists now.',
         ['systemctl reload sipfarm'],
       ),
     );
@@ -185,7 +189,8 @@ function checkKeys(config: Config, facts: HostFacts): Finding[] {
         'DR_FORGED',
         'warning',
         'relay link and tokens',
-        `While the doctor looked, ${forgedFrames} frames and ${forgedTokens} tokens failed their check: a member has other keys, or somebody sends forged ones.`,
+        `While the doctor ran, ${forgedFrames} frames and ${forgedTokens} tokens failed their check. A member has ` +
+          'other keys, or another host sends forged ones.',
         ['# sipfarm doctor on every member: DR_KEY_MISMATCH names the one with other keys'],
       ),
     );
@@ -213,7 +218,8 @@ function checkStore(config: Config, { file, store }: HostFacts): Finding[] {
         'DR_STORE_SLOW',
         'warning',
         about,
-        `Half of the reads took longer than ${store.medianMs.toFixed(0)} ms, the slowest ${store.slowestMs.toFixed(0)} ms. A lease of ${leaseSeconds} s needs answers within ${SLOW_MS} ms.`,
+        `Half of the reads took longer than ${store.medianMs.toFixed(0)} ms, the slowest ` +
+          `${store.slowestMs.toFixed(0)} ms. A lease of ${leaseSeconds} s needs answers within ${SLOW_MS} ms.`,
         [
           '# give etcd a disk of its own (it waits for fsync), in the same site as the members',
           `# or, on every member, in ${file}: store: { leaseSeconds: ${Math.min(300, leaseSeconds * 3)} }`,
@@ -236,7 +242,8 @@ function checkStore(config: Config, { file, store }: HostFacts): Finding[] {
         'DR_STORE_PLAIN',
         'hint',
         about,
-        'etcd is reached by http: who is on that network can read where members are, and write in their name.',
+        'Members reach etcd by http. Anybody on that network can read the addresses of members, and write in their ' +
+          'name.',
         [`# in ${file}: https in store.hosts, with store.ca, store.cert and store.key`],
       ),
     );
@@ -252,9 +259,10 @@ function checkStoreHosts(store: StoreFacts | undefined): Finding[] {
           'DR_STORE_SPACE',
           'warning',
           host,
-          `Its database takes ${(full * 100).toFixed(0)} % of its quota; at 100 % etcd refuses every write.`,
+          `Its database uses ${(full * 100).toFixed(0)} % of its quota; at 100 % etcd refuses every write.`,
           [
-            `etcdctl --endpoints=${host} compact $(etcdctl --endpoints=${host} endpoint status -w json | grep -o '"revision":[0-9]*' | head -1 | cut -d: -f2)`,
+            `etcdctl --endpoints=${host} compact $(etcdctl --endpoints=${host} endpoint status -w json | grep -o ` +
+              `'"revision":[0-9]*' | head -1 | cut -d: -f2)`,
             `etcdctl --endpoints=${host} defrag`,
           ],
         ),
@@ -271,7 +279,8 @@ function checkStoreHosts(store: StoreFacts | undefined): Finding[] {
           'DR_CLOCK',
           'warning',
           host,
-          `Its clock is ${(Math.abs(clockAheadMs) / 1000).toFixed(0)} s ${clockAheadMs > 0 ? 'ahead of' : 'behind'} the clock of this host.`,
+          `Its clock is ${(Math.abs(clockAheadMs) / 1000).toFixed(0)} s ` +
+            `${clockAheadMs > 0 ? 'ahead of' : 'behind'} the clock of this host.`,
           ['# on the host whose clock is wrong: timedatectl set-ntp true'],
         ),
       );
@@ -286,7 +295,7 @@ function checkMember({ member }: HostFacts): Finding[] {
         'DR_NOT_RUNNING',
         'hint',
         'this member',
-        'No running member answers at the admin address, so what it knows of its peers was not looked at.',
+        'No running member answers at the admin address. Its data about peers was not checked.',
         ['systemctl start sipfarm'],
       ),
     ];

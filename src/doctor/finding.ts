@@ -2,62 +2,70 @@
 // repair it.
 
 export const DOCTOR_CODES = {
-  DR_CONFIG: 'The configuration is not valid. `sipfarm check` says the same; nothing else is looked at.',
-  DR_CONFIG_WARNING: 'The configuration is valid, but has something that is probably not meant.',
+  DR_CONFIG: 'The configuration is not valid. `sipfarm check` prints the same faults. The doctor makes no other check.',
+  DR_CONFIG_WARNING: 'The configuration is valid, but part of it is probably a mistake.',
   DR_ADDRESS_MISSING:
-    'An address that sipfarm binds is not on this host: the member does not start, or nothing comes in there.',
+    'This host does not hold an address that sipfarm binds. The member does not start, or receives nothing there.',
   DR_WILDCARD_BIND:
-    'Under DSR a listener is bound to all addresses, so its answers leave from the address of the route, not from the VIP; clients drop them.',
+    'Under DSR a listener is bound to all addresses. Its answers leave from the address of the route, not from the ' +
+    'VIP, and clients drop them.',
   DR_VIP_MISSING:
-    'Under DSR the VIP is on no interface: the kernel takes no packet for it, and the listener cannot bind.',
+    'Under DSR the VIP is on no interface. The kernel drops packets for it, and the listener cannot bind.',
   DR_VIP_MASK:
-    'The VIP on the loopback interface has a mask wider than one address: the kernel takes its whole network for local.',
-  DR_VIP_NOT_ON_LO: 'The VIP is on an interface of the network: this host answers for it there, past the balancer.',
-  DR_ARP_IGNORE: 'This host answers ARP requests for the VIP: packets come here past the balancer, all to one member.',
+    'The VIP on the loopback interface has a mask wider than one address. The kernel treats its whole network as ' +
+    'local.',
+  DR_VIP_NOT_ON_LO:
+    'The VIP is on a network interface. This host answers ARP requests for it there, so traffic bypasses the balancer.',
+  DR_ARP_IGNORE:
+    'This host answers ARP requests for the VIP. All packets then bypass the balancer and come to one member.',
   DR_ARP_ANNOUNCE:
-    'This host asks by ARP with the VIP as sender: the router then believes that the VIP is here, and sends all packets past the balancer.',
-  DR_NOT_PERSISTED: 'A kernel setting is right now, but no file sets it: it is gone after the next boot.',
+    'This host sends ARP requests with the VIP as sender. The router then maps the VIP to this host, and all ' +
+    'packets bypass the balancer.',
+  DR_NOT_PERSISTED: 'A kernel setting is right now, but no file sets it. The next boot loses it.',
   DR_RP_FILTER:
-    'The strict source check drops packets of clients that come in by another interface than the way back to them.',
-  DR_ADVERTISE_MISSING: 'Behind a NAT balancer a listener has no `advertise`: clients are told the inner address.',
+    'The strict source check drops packets of clients that arrive on another interface than the one of the route back.',
+  DR_ADVERTISE_MISSING: 'Behind a NAT balancer a listener has no `advertise`. Clients receive the inner address.',
   DR_PROBES_EMPTY:
-    'No probe sources are named: health requests to the VIP may be relayed, and the balancer takes a live member for dead.',
-  DR_BUFFER: 'The kernel caps socket buffers below what sipfarm asks for: bursts are lost while the process is busy.',
-  DR_OPEN_FILES: 'Fewer files may be open than TCP connections are allowed: new connections fail before the limit.',
-  DR_SIP_CONNTRACK: 'A SIP module of the packet filter is loaded: it rewrites messages and pins calls.',
+    '`balancer.probes` is empty. Health requests to the VIP may be relayed, and the balancer may mark a live ' +
+    'member as down.',
+  DR_BUFFER:
+    'The kernel grants smaller socket buffers than sipfarm requests. Bursts are lost while the process is busy.',
+  DR_OPEN_FILES:
+    'The limit of open files is below the limit of TCP connections. New connections fail before their own limit.',
+  DR_SIP_CONNTRACK: 'A SIP module of the packet filter is loaded. It rewrites messages and pins calls.',
   DR_CONNTRACK:
-    'The connection tracker is at work and no rule exempts SIP: entries pin clients, and a full table drops packets.',
+    'The connection tracker is active and no rule exempts SIP. Its entries pin clients, and a full table drops ' +
+    'packets.',
   DR_PORT_RANGE:
-    'A port of sipfarm lies in the range from which the kernel takes ports for others: some day the start fails.',
-  DR_UDP_LOST:
-    'The kernel has dropped datagrams because a receive buffer was full, or could not put fragments together.',
-  DR_RAW_MODULE: 'relay.mode is transparent and the native module for it does not load: the member does not start.',
+    'A port of sipfarm lies in the range from which the kernel gives ports to other programs. A start may fail ' +
+    'some day.',
+  DR_UDP_LOST: 'The kernel has dropped datagrams: a receive buffer was full, or fragments could not be put together.',
+  DR_RAW_MODULE: '`relay.mode` is transparent and the native module for it does not load. The member does not start.',
   DR_RAW_RIGHT:
-    'relay.mode is transparent and the right to send with the addresses of clients (CAP_NET_RAW) is missing.',
+    '`relay.mode` is transparent and the right to send with the addresses of clients (CAP_NET_RAW) is missing.',
   DR_RELAY_MTU:
-    'A packet of the size that is sent there does not reach a peer: long messages are lost between the members.',
+    'Packets of the size that this member sends do not reach a peer. Long messages between the members are lost.',
   DR_RELAY_UNREACHABLE: 'The relay port of a peer cannot be reached from here.',
-  DR_PEERS_APART: 'A peer says that it cannot reach a member over the relay link.',
-  DR_RELAY_DUPLICATE: 'Two members publish the same relay address: what is for one goes to the other.',
+  DR_PEERS_APART: 'A peer reports that it cannot reach a member over the relay link.',
+  DR_RELAY_DUPLICATE: 'Two members publish the same relay address. Packets for one go to the other.',
   DR_KEY_MISMATCH:
-    'A member has a farm key that another does not have: they refuse the frames and tokens of each other.',
+    'A member has a farm key that another does not have. They refuse the frames and tokens of each other.',
   DR_KEY_NOT_LOADED: 'The running member has other farm keys than its file.',
-  DR_FORGED: 'Frames or tokens fail their check right now: a key is missing, or somebody tries.',
+  DR_FORGED: 'Frames or tokens fail their check right now: a key is missing, or another host sends forged ones.',
   DR_STORE_UNREACHABLE: 'etcd does not answer from here.',
-  DR_STORE_SLOW: 'etcd is slow: leases are at risk, and a member that dies is replaced late.',
+  DR_STORE_SLOW: 'etcd is slow. Leases are at risk, and the death of a member is detected late.',
   DR_STORE_TXN_OPS: 'etcd takes fewer operations in a transaction than sipfarm writes.',
-  DR_STORE_SPACE: 'The database of etcd is nearly full: when it is, etcd refuses every write.',
+  DR_STORE_SPACE: 'The database of etcd is nearly full. When it is full, etcd refuses every write.',
   DR_STORE_HISTORY: 'etcd keeps a long history: nothing compacts it.',
   DR_STORE_PLAIN:
-    'etcd is spoken to without TLS over a network: who listens there can read and change what members share.',
-  DR_CLOCK:
-    'The clock of this host differs from that of etcd: times in logs and records of the members do not fit together.',
-  DR_THROUGH_SILENT: 'Requests to the VIP stay without an answer, all or some.',
-  DR_THROUGH_SOURCE: 'Answers come from another address than the VIP: clients behind NAT or a firewall never see them.',
-  DR_THROUGH_LONG: 'Long messages get lost on the way through the balancer, short ones do not.',
-  DR_THROUGH_LOCAL: 'The VIP is on the host that asks: the balancer was not looked at.',
-  DR_NOT_READY: 'The running member says that it is not ready.',
-  DR_NOT_RUNNING: 'No running member answers at the admin address: what only it knows was not looked at.',
+    'Members reach etcd without TLS over a network. Anybody on that network can read and change the shared data.',
+  DR_CLOCK: "The clock of this host differs from that of etcd. Times in the members' logs and records do not match.",
+  DR_THROUGH_SILENT: 'Some or all requests to the VIP get no answer.',
+  DR_THROUGH_SOURCE: 'Answers come from another address than the VIP. NATs and firewalls of clients drop them.',
+  DR_THROUGH_LONG: 'Long messages get lost on the way through the balancer; short ones do not.',
+  DR_THROUGH_LOCAL: 'The VIP is on the host of the doctor. The balancer was not tested.',
+  DR_NOT_READY: 'The running member reports that it is not ready.',
+  DR_NOT_RUNNING: 'No running member answers at the admin address. Checks that need its data were left out.',
 } as const;
 
 export type DoctorCode = keyof typeof DOCTOR_CODES;

@@ -14,8 +14,10 @@ function checkBuffers(facts: HostFacts): Finding[] {
   );
   if (low.length === 0) return [];
   const names = low.map(sysctlName);
-  const reason = `sipfarm asks for ${UDP_BUFFER_BYTES} octets per UDP socket; ${low.map((path) => `${sysctlName(path)} allows ${facts.sysctl.get(path)}`).join(', ')}.`;
-  const mend = ['systemctl restart sipfarm    # sockets keep the size they got'];
+  const reason =
+    `sipfarm requests ${UDP_BUFFER_BYTES} octets per UDP socket; ` +
+    `${low.map((path) => `${sysctlName(path)} allows ${facts.sysctl.get(path)}`).join(', ')}.`;
+  const mend = ['systemctl restart sipfarm    # open sockets keep their size'];
   const fixes = low.map((path): Fix => ({ kind: 'sysctl', path, value: String(UDP_BUFFER_BYTES) }));
   return [finding('DR_BUFFER', 'warning', names.join(', '), reason, mend, fixes)];
 }
@@ -23,7 +25,9 @@ function checkBuffers(facts: HostFacts): Finding[] {
 function checkOpenFiles(config: Config, { openFiles }: HostFacts): Finding[] {
   const needed = config.limits.tcpConnections + OWN_FILES;
   if (openFiles === undefined || openFiles.limit >= needed) return [];
-  const reason = `${openFiles.of} may have ${openFiles.limit} files open; limits.tcpConnections ${config.limits.tcpConnections} needs ${needed}.`;
+  const reason =
+    `${openFiles.of} may have ${openFiles.limit} files open; limits.tcpConnections ${config.limits.tcpConnections} ` +
+    `needs ${needed}.`;
   const mend = [
     'mkdir -p /etc/systemd/system/sipfarm.service.d',
     `printf '[Service]\\nLimitNOFILE=${needed}\\n' > /etc/systemd/system/sipfarm.service.d/files.conf`,
@@ -37,7 +41,9 @@ function checkOpenFiles(config: Config, { openFiles }: HostFacts): Finding[] {
 function checkSipModules(facts: HostFacts): Finding[] {
   const loaded = ['nf_nat_sip', 'nf_conntrack_sip'].filter((name) => facts.modules.has(name));
   if (loaded.length === 0) return [];
-  const reason = `${loaded.join(' and ')}: such a gateway rewrites addresses inside SIP messages and opens ports by them. A farm's tokens and answers do not survive that.`;
+  const reason =
+    `${loaded.join(' and ')}: such a gateway rewrites addresses inside SIP messages and opens ports for them. It ` +
+    'damages tokens and misleads answers.';
   const mend = [
     `modprobe -r ${loaded.join(' ')}`,
     `printf 'install %s /bin/false\\n' ${loaded.join(' ')} > /etc/modprobe.d/sipfarm.conf`,
@@ -53,11 +59,15 @@ function checkTracking(config: Config, { sysctl, tracked, untracked }: HostFacts
   if (tracked === 0 || (tracked === undefined && (entries === 0 || untracked === true))) return [];
   const ports = [...new Set(config.listeners.map(({ bind }) => bind.port))].join(', ');
   const limit = sysctl.get('net/netfilter/nf_conntrack_max') ?? 'an unknown number';
-  const what =
+  const state =
     tracked === undefined
-      ? `The connection tracker holds ${entries} entries of ${limit}, and ${untracked === undefined ? 'whether SIP is exempt only root can see' : 'no rule exempts SIP'}`
-      : `The connection tracker of this host holds ${tracked} UDP clients of port ${ports}, ${entries} entries of ${limit} in all`;
-  const reason = `${what}: a rule that rewrites addresses pins a client to what it saw first, and when the table is full new clients are dropped.`;
+      ? `The connection tracker has ${entries} entries of ${limit}, and ` +
+        `${untracked === undefined ? 'only root can read whether SIP is exempt' : 'no rule exempts SIP'}`
+      : `The connection tracker of this host has entries for ${tracked} UDP clients of port ${ports}, ${entries} ` +
+        `entries of ${limit} in all`;
+  const reason =
+    `${state}. A rule that rewrites addresses pins a client to its first target. When the table is full, new clients ` +
+    'are dropped.';
   const mend = [
     'nft add table inet sipfarm',
     "nft 'add chain inet sipfarm in { type filter hook prerouting priority raw; }'",
@@ -89,7 +99,9 @@ function checkPortRange(config: Config, facts: HostFacts): Finding[] {
   const inside = [...portsOf(config)].filter(([port]) => port >= low && port <= high && !isReserved(port, reserved));
   if (inside.length === 0) return [];
   const list = [reserved, ...inside.map(([port]) => String(port))].filter((part) => part !== '').join(',');
-  const reason = `${inside.map(([port, what]) => `${port} (${what})`).join(', ')} is between ${low} and ${high}: any program may be given it for a connection of its own before sipfarm starts.`;
+  const reason =
+    `${inside.map(([port, what]) => `${port} (${what})`).join(', ')} is between ${low} and ${high}. The kernel may ` +
+    "give it to any program's connection before sipfarm starts.";
   const path = 'net/ipv4/ip_local_reserved_ports';
   const about = inside.map(([port]) => port).join(', ');
   return [finding('DR_PORT_RANGE', 'warning', about, reason, [], [{ kind: 'sysctl', path, value: list }])];
@@ -103,7 +115,8 @@ function checkLost({ datagrams: { bufferFull, fragmentsLost } }: HostFacts): Fin
         'DR_UDP_LOST',
         'hint',
         'receive buffers',
-        `${bufferFull} datagrams were dropped since boot because a receive buffer was full, of sipfarm or of another program.`,
+        `Since boot ${bufferFull} datagrams were dropped because a receive buffer of sipfarm or of another program ` +
+          'was full.',
         ["nstat -az UdpRcvbufErrors    # grows under load? then sipfarm's share of the processor is too small"],
       ),
     );
@@ -113,7 +126,8 @@ function checkLost({ datagrams: { bufferFull, fragmentsLost } }: HostFacts): Fin
         'DR_UDP_LOST',
         'hint',
         'fragments',
-        `${fragmentsLost} times since boot the fragments of a packet did not all arrive: a balancer may spread them over the members.`,
+        `Since boot ${fragmentsLost} packets lost some of their fragments. A balancer may spread fragments over ` +
+          'the members.',
         ['nstat -az IpReasmFails    # grows when clients send long messages? then see docs/limits.md on fragments'],
       ),
     );

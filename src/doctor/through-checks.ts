@@ -1,4 +1,4 @@
-// Checks what clients receive: judges the answers that came back through the balancer.
+// Checks the answers that came back through the balancer, as a client receives them.
 
 import { formatEndpoint } from '../base/endpoint.ts';
 import { TRANSPORT_KINDS } from '../packet/transport-kind.ts';
@@ -7,8 +7,9 @@ import { type Asked, LONG, type ThroughFacts } from './through-probe.ts';
 
 const EVERYWHERE = '# on every member: sipfarm doctor';
 
-function share({ sent, answered }: Asked): string {
-  return answered === 0 ? `none of ${sent} was` : `only ${answered} of ${sent} were`;
+/** Returns the subject and verb of a sentence about answers. */
+function share({ sent, answered }: Asked, messages: string): string {
+  return answered === 0 ? `None of ${sent} ${messages} was` : `Only ${answered} of ${sent} ${messages} were`;
 }
 
 function checkShort({ to, udp, tcp }: ThroughFacts): Finding[] {
@@ -22,11 +23,11 @@ function checkShort({ to, udp, tcp }: ThroughFacts): Finding[] {
     const about = `${formatEndpoint(to)} by ${transport}`;
     const why =
       short.answered === 0
-        ? `the balancer does not pass ${transport} on, no member listens, or the answers do not find the way back`
-        : 'the balancer also sends to members that are down, or whose answers do not find the way back';
+        ? `the balancer does not forward ${transport}, no member listens, or the answers are lost`
+        : 'the balancer also sends to members that are down, or whose answers are lost';
     // A farm may have no TCP.
     const severity = kind.reliable && short.answered === 0 && udp.short.answered > 0 ? 'warning' : 'fault';
-    const reason = `Of the requests sent there ${share(short)} answered: ${why}.`;
+    const reason = `${share(short, 'requests')} answered: ${why}.`;
     found.push(finding('DR_THROUGH_SILENT', severity, about, reason, [EVERYWHERE]));
   }
   return found;
@@ -36,15 +37,20 @@ function checkLong({ to, udp, tcp }: ThroughFacts): Finding[] {
   const found: Finding[] = [];
   const place = formatEndpoint(to);
   if (udp.long.answered * udp.short.sent < udp.short.answered * udp.long.sent) {
-    const reason = `Of the messages of ${LONG} octets ${share(udp.long)} answered, of the short ones ${udp.short.answered} of ${udp.short.sent}: on the way, most likely in the balancer, the fragments of a datagram are dropped or go to different members.`;
+    const reason =
+      `${share(udp.long, `messages of ${LONG} octets`)} answered, but ${udp.short.answered} of ${udp.short.sent} ` +
+      'short ones. Fragments of a datagram are dropped or go to different members, most likely in the balancer.';
     const mend = [
-      '# let the balancer keep the fragments of a datagram together (docs/limits.md), or clients with long messages use TCP',
+      '# let the balancer keep the fragments of a datagram together (docs/limits.md), or clients with long ' +
+        'messages use TCP',
       EVERYWHERE,
     ];
     found.push(finding('DR_THROUGH_LONG', 'warning', `${place} by UDP`, reason, mend));
   }
   if (tcp.long.answered < tcp.long.sent) {
-    const reason = `On connections where a short message was answered, of those of ${LONG} octets ${share(tcp.long)}: packets of full size vanish on the way to a member, or between members.`;
+    const reason =
+      `${share(tcp.long, `messages of ${LONG} octets`)} answered, on connections where a short one was. Packets of ` +
+      'full size are lost on the way to a member, or between members.';
     found.push(finding('DR_THROUGH_LONG', 'fault', `${place} by TCP`, reason, [`tracepath ${to.address}`, EVERYWHERE]));
   }
   return found;
@@ -52,7 +58,9 @@ function checkLong({ to, udp, tcp }: ThroughFacts): Finding[] {
 
 function checkSource({ to, strangers }: ThroughFacts): Finding[] {
   if (strangers.length === 0) return [];
-  const reason = `Answers come from ${strangers.join(', ')}, not from the address that was asked: routers and firewalls of clients drop them.`;
+  const reason =
+    `Answers come from ${strangers.join(', ')}, not from the address of the request. NATs and firewalls of clients ` +
+    'drop them.';
   const mend = [
     '# on the members with these addresses: sipfarm doctor',
     '# with direct server return: bind the listeners to the VIP; behind NAT: answer: ingress',
@@ -62,9 +70,10 @@ function checkSource({ to, strangers }: ThroughFacts): Finding[] {
 
 export function checkThrough(facts: ThroughFacts): readonly Finding[] {
   if (facts.isLocal) {
-    const reason = `${facts.to.address} is an address of this host: what is sent there does not leave it, and passes no balancer.`;
+    const reason = `${facts.to.address} is an address of this host. Packets to it stay on the host and pass no balancer.`;
     const mend = [
-      `# on a host where a client could be: sipfarm doctor --through ${formatEndpoint(facts.to)} (no configuration needed)`,
+      `# on a host where a client could be: sipfarm doctor --through ${formatEndpoint(facts.to)} (no configuration ` +
+        'needed)',
     ];
     return [finding('DR_THROUGH_LOCAL', 'warning', formatEndpoint(facts.to), reason, mend)];
   }

@@ -22,17 +22,18 @@ export function checkTransparent(config: Config, { raw, file, member }: HostFact
   if (unitLacks) {
     const mend = [
       'mkdir -p /etc/systemd/system/sipfarm.service.d',
-      "printf '[Service]\\nAmbientCapabilities=CAP_NET_RAW\\nCapabilityBoundingSet=CAP_NET_RAW\\n' > /etc/systemd/system/sipfarm.service.d/transparent.conf",
+      "printf '[Service]\\nAmbientCapabilities=CAP_NET_RAW\\nCapabilityBoundingSet=CAP_NET_RAW\\n' > " +
+        '/etc/systemd/system/sipfarm.service.d/transparent.conf',
       'systemctl daemon-reload',
       'systemctl restart sipfarm',
       ENVELOPE(file),
     ];
     const reason =
-      'The service of systemd does not give sipfarm the right CAP_NET_RAW: it does not start in this mode.';
+      'The systemd unit does not give sipfarm the right CAP_NET_RAW. A member does not start in this mode without it.';
     // A member that was not started by the service, for example by root, has the right.
     found.push(finding('DR_RAW_RIGHT', member ? 'hint' : 'fault', 'sipfarm.service', reason, mend));
   } else if (raw.lacks === 'right' && !member) {
-    const reason = `No raw socket can be opened by who runs the doctor: ${raw.trouble}.`;
+    const reason = `The user of this shell can open no raw socket: ${raw.trouble}.`;
     found.push(finding('DR_RAW_RIGHT', 'hint', 'this shell', reason, ['# as root: sipfarm doctor']));
   }
   return found;

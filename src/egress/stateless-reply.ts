@@ -45,7 +45,8 @@ const NO_HEADERS: readonly string[] = [];
 export const RETRY_AFTER: readonly string[] = ['Retry-After: 5'];
 
 /**
- * To tag of final replies. It is no token: the SIP server may pass the reply on, and the ACK must then reach the server.
+ * To tag of final replies. It is no token: the SIP server may pass the reply on, and the ACK must then reach the
+ * server.
  */
 const FINAL_TAG = randomBytes(8).toString('hex');
 

@@ -30,7 +30,8 @@ export function checkKeys(self: KeyHolder, living: readonly KeyHolder[]): void {
   const names = others.slice(0, MOST_NAMED).map(({ id, keys }) => `${id} (${keys!.join(', ')})`);
   throw new SipfarmError(
     'SF_KEY_MISMATCH',
-    `${self.id} (${self.keys?.join(', ')}) has no farm key in common with the members that live: ` +
-      `${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}. Give it the key they have, or stop them before the farm gets another key`,
+    `${self.id} (${self.keys?.join(', ')}) has no farm key in common with the living members: ` +
+      `${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}. Give it their key, or stop them before the farm ` +
+      'gets another key',
   );
 }

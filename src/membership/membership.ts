@@ -359,7 +359,7 @@ export class Membership {
     const lease = this.#keeper?.lease;
     this.#keeper?.stop();
     this.#phase = 'isolated';
-    log.warn({ why }, 'isolated: going on with the calls and the view that are here, adopting and writing nothing');
+    log.warn({ why }, 'isolated: goes on with its calls and its last view; adopts and writes nothing');
     onIsolated();
     void this.#rejoin(why === 'deadline' ? lease : undefined);
   }

@@ -22,7 +22,7 @@ export interface Order {
   readonly order: OrderKind;
   /** ISO 8601, by the wall clock of the member that received the order; for people. */
   readonly since: string;
-  /** Of a drain, counted from the time the member reads the order. Left out: drain.deadlineSeconds of the member. */
+  /** Drain only; counts from the time the member reads the order. Left out: drain.deadlineSeconds of the member. */
   readonly deadlineSeconds?: number;
   /** Id of the member that received the order. */
   readonly by: string;

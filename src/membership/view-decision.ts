@@ -1,5 +1,5 @@
-// Which view follows from the members, the orders and the suspicions: the decision of the view keeper, without store and
-// time.
+// Which view follows from the members, the orders and the suspicions: the decision of the view keeper, without store
+// and time.
 import { isMember, type MemberLife, nextView, type Seat, takesCalls, type View } from '../ownership/view.ts';
 import type { MemberRecord } from './member-record.ts';
 import type { OrderMap } from './order.ts';
@@ -28,8 +28,8 @@ export function decideView(facts: ViewFacts, drawSeed: () => string): View | und
 }
 
 /**
- * Returns the view to write when the node `id` leaves; undefined when the one in the store is right. A node that may not
- * write the view only removes its own seat.
+ * Returns the view to write when the node `id` leaves; undefined when the one in the store is right. A node that may
+ * not write the view only removes its own seat.
  */
 export function decideWithout(facts: ViewFacts, id: string, drawSeed: () => string): View | undefined {
   const rest = facts.members.filter((record) => record.id !== id);

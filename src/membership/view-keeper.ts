@@ -219,7 +219,7 @@ export class ViewKeeper {
     const view = parseView(entry?.value);
     if (entry && !view && entry.revision !== this.#storedRevision) {
       badEntries.n++;
-      log.error('the view in the store cannot be read; the last good one stays in force');
+      log.error('the view in the store cannot be read; the last valid one stays in force');
     }
     this.#stored = view;
     this.#storedRevision = entry?.revision ?? 0n;

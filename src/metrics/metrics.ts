@@ -126,7 +126,8 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     adopted: counter(
       registry,
       'adopted_calls_total',
-      'Adopted calls of dead members, by reason (need: a packet needed the call; sweep: after the grace) and outcome (see takeover.md).',
+      'Adopted calls of dead members, by reason (need: a packet needed the call; sweep: after the grace) and ' +
+        'outcome (see takeover.md).',
       ['why', 'outcome'],
     ),
     received: counter(registry, 'received_packets_total', 'Packets received from outside, by listener and class.', [
@@ -142,7 +143,8 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     relayed: counter(
       registry,
       'relayed_packets_total',
-      'Packets sent to (direction out) or received from (in) another member over the relay link, in frames. The series of a peer end five minutes after it is gone.',
+      'Packets sent to (direction out) or received from (in) another member over the relay link, in frames. The ' +
+        'series of a peer end five minutes after it is gone.',
       ['direction', 'peer'],
     ),
     relayRefused: counter(
@@ -154,20 +156,23 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     transparent: counter(
       registry,
       'transparent_packets_total',
-      'Packets relayed with their own source address (relay.mode transparent). out: sent, or refused by the system (over the MTU, no buffer) and sent in a frame instead; in: taken, or garbage.',
+      'Packets relayed with their own source address (relay.mode transparent). out: sent, or refused by the system ' +
+        '(over the MTU, no buffer) and sent in a frame instead; in: taken, or garbage.',
       ['direction', 'outcome'],
     ),
     relayHop: histogram(registry, 'relay_hop_seconds', 'Half the round trip of a probe to a peer.', HOP_BUCKETS),
     forgedTokens: counter(
       registry,
       'forged_tokens_total',
-      'Texts that look like a token of this farm and fail its check, by place. Grows when a key is missing here, or tokens are forged.',
+      'Texts that look like a token of this farm and fail its check, by place. Grows when a key is missing here, ' +
+        'or tokens are forged.',
       ['place'],
     ),
     handled: counter(
       registry,
       'handled_messages_total',
-      'Messages handled by the service of this member as their owner. from: client or server; kind: request or response.',
+      'Messages handled by the service of this member as their owner. from: client or server; kind: request or ' +
+        'response.',
       ['from', 'kind'],
     ),
     closedConnections: counter(
@@ -188,7 +193,8 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     batchDatagrams: counter(
       registry,
       'batch_datagrams_total',
-      'Datagrams of these calls, up to 64 each; the first of a wake-up is received singly and not counted. Divided by batch_calls_total: the mean size of a batch, which rises with the load.',
+      'Datagrams of these calls, up to 64 each; the first of each poll is received singly and not counted. Divided ' +
+        'by batch_calls_total: the mean size of a batch, which rises with the load.',
       ['direction'],
     ),
     proxyHeaders: counter(
@@ -216,13 +222,15 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     callRecordWrites: counter(
       registry,
       'call_record_writes_total',
-      'Call records, by result in the store: written, deleted, taken (another member has adopted the call), failed (a commit of many, retried).',
+      'Call records, by result in the store: written, deleted, taken (another member has adopted the call), failed ' +
+        '(a commit of many, retried).',
       ['outcome'],
     ),
     callRecordsDropped: counter(
       registry,
       'call_records_dropped_total',
-      'Call records not written, or written late: queue (the queue is full; written later), size (too long, or refused by the store), room (the memory for records is full).',
+      'Call records not written, or written late: queue (the queue is full; written later), size (too long, or ' +
+        'refused by the store), room (the memory for records is full).',
       ['reason'],
     ),
     evicted: counter(

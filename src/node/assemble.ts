@@ -1,4 +1,5 @@
-// Builds the parts of a node from its configuration, in the order of their dependencies. Nothing is opened and nothing is called back yet.
+// Builds the parts of a node from its configuration, in the order of their dependencies. It opens nothing and calls
+// nothing back.
 import type { Logger } from 'pino';
 import { AdminServer } from '../admin/admin-server.ts';
 import { CallStatus } from '../admin/call-status.ts';
@@ -63,8 +64,9 @@ export interface NodeOptions {
   readonly metrics: Metrics;
   /** 0 to below 1; spreads what members do at one time. Left out: drawn by the system. */
   readonly random?: () => number;
-  /** UDP sockets that the caller has bound, by listener name, and TCP listeners that open no port: the demo's balancer holds both. */
+  /** UDP sockets that the caller has bound, by listener name. The demo's balancer holds them. */
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
+  /** TCP listeners that open no port: the demo's balancer passes their connections on. */
   readonly handedIn?: ReadonlySet<string>;
   /** `none`: no admin server (tests, demo). `asked`: one without a port, for `ask`. Left out: one that listens. */
   readonly admin?: 'none' | 'asked';
@@ -323,7 +325,7 @@ function buildOwner(
   return { answers, service, path, takeoverWiring, exitChoice };
 }
 
-/** What the admin server and the metrics show. */
+/** Builds the status that the admin server and the metrics show. */
 function buildStatus(
   { config, version, clock, store, log, metrics, admin }: NodeOptions,
   hooks: NodeHooks,

@@ -33,7 +33,9 @@ export interface CallRecoveryOptions {
 /** Milliseconds that a stopping member waits for its last records to be written. */
 const FLUSH_MS = 1000;
 
-/** Milliseconds from the reading of the records until all members have the view with this seat, and have finished earlier work. */
+/**
+ * Milliseconds from the read of the records until all members have the view with this seat and finished earlier work.
+ */
 const LATE_ENDS_MS = 5000;
 
 export class CallRecovery {
@@ -89,7 +91,7 @@ export class CallRecovery {
     });
   }
 
-  /** Puts a call into the call table and the journal: by its record it belongs to this member. Not one that has ended here. */
+  /** Adds a call of this member to the call table and the journal, by its record. Not a call that has ended here. */
   take(entry: number, record: CallRecord): void {
     const { calls, clock } = this.#options;
     const confirmed = record.state === 'confirmed';

@@ -1,4 +1,5 @@
-// One member of the farm: starts its parts, passes on the events of the farm to them, drains, and stops. `assemble.ts` builds the parts.
+// One member of the farm: starts its parts, passes on the events of the farm to them, drains, and stops. `assemble.ts`
+// builds the parts.
 import type { Answer, Question } from '../admin/admin-server.ts';
 import type { AdminApi } from '../admin/status.ts';
 import type { Timer } from '../base/clock.ts';
@@ -22,7 +23,10 @@ import { runAll, runInOrder, type Step } from './lifecycle.ts';
 import { type NodePhase, type NodeState, stateOf } from './member-state.ts';
 import { Settings } from './settings.ts';
 
-/** Longest time that a member stays outside for its SIP server's first sign. One that is down must not keep it out: its tokens are honoured with a seat only. */
+/**
+ * Longest wait of a starting member for its SIP server. A server that is down must not keep the member outside: packets
+ * with its tokens reach it only while it has a seat.
+ */
 const FIRST_VERDICT_MS = 3000;
 /** Milliseconds between two sweeps of outlived calls, and between two checks of a drain. */
 const SWEEP_MS = 1000;
@@ -109,9 +113,9 @@ export class FarmNode {
   }
 
   /**
-   * Proves that the member can work, then joins the farm, and only then opens its listeners. Rejects with SF_BIND_FAILED, SF_KEY_MISMATCH,
-   * SF_MEMBER_ID_TAKEN, SF_STORE_*. What was opened is closed again, and with the first two nothing has been written. An address that is lost while
-   * the member joins still ends it later.
+   * Checks that the member can work, then joins the farm, and only then opens its listeners. Rejects with
+   * SF_BIND_FAILED, SF_KEY_MISMATCH, SF_MEMBER_ID_TAKEN, SF_STORE_*, with everything closed again. With the first two
+   * nothing has been written. An address that is lost during the join still ends the member later.
    */
   async start(): Promise<void> {
     try {
@@ -166,16 +170,23 @@ export class FarmNode {
     log.info({ ...routing.identity, role, listeners, relay: formatEndpoint(this.#relayAt) }, 'member started');
   }
 
-  /** Takes no new calls and keeps what it has. Resolves when its calls have ended or the deadline has come: true when none was left. */
+  /**
+   * Takes no new calls and keeps its own. Resolves at the end of the last call, or at the deadline: true if none is
+   * left.
+   */
   async drain(): Promise<boolean> {
     const { clock, log } = this.#options;
     const { service, membership, calls } = this.#parts;
     this.#phase = 'draining';
     service.drain();
-    // A member that has given its calls up needs no seat to end. With one, the others would send it packets of calls that it does not hold.
+    // A member that has given its calls up needs no seat to end. With a seat it would receive packets of calls that it
+    // does not hold.
     if (membership.state !== 'away') {
       await membership.setState('draining').catch((error: unknown) => {
-        log.warn({ err: error }, 'the store does not take our state; the others learn it when our lease ends');
+        log.warn(
+          { err: error },
+          'the store does not accept the state of this member; the others detect its end by its lease',
+        );
       });
     }
     const { deadlineSeconds } = this.#settings.now.drain;
@@ -220,7 +231,7 @@ export class FarmNode {
   /** Answers a question to the admin server, without HTTP. Rejects when there is none. */
   async ask(question: Question): Promise<Answer> {
     const { admin } = this.#parts;
-    if (!admin) throw new SipfarmError('SF_INTERNAL', 'there is no admin server to ask');
+    if (!admin) throw new SipfarmError('SF_INTERNAL', 'there is no admin server');
     return admin.answer(question);
   }
 
@@ -281,11 +292,13 @@ export class FarmNode {
     service.succession.clear();
     this.#options.log.warn(
       { calls: lost },
-      'this member has lost its seat in the view; its calls belong to others now',
+      'this member has lost its seat in the view; other members own its calls now',
     );
   }
 
-  /** What the other members report of the view, as far as they have answered since `wokeAt` (monotonic milliseconds). */
+  /**
+   * Returns the verdict of the members that have answered since `wokeAt` (monotonic milliseconds): see FenceOptions.
+   */
   #witnesses(wokeAt: number): 'seated' | 'newer' | 'too few' {
     const { routing, link } = this.#parts;
     const { members, self, incarnation } = routing.tables;

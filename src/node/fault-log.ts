@@ -39,7 +39,7 @@ export class FaultLog implements Guard {
         frames,
         ...(bytes && { message: bytes.length === 0 ? '' : shown(bytes, start, end) }),
       },
-      'a fault of sipfarm: what was being handled is dropped, the member goes on; told once per place',
+      'a fault of sipfarm: the current packet is dropped, and the member goes on; logged once per place',
     );
   }
 }

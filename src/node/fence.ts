@@ -5,7 +5,9 @@ import type { Logger } from 'pino';
 import type { Clock, Timer } from '../base/clock.ts';
 import { INTERVAL_MS, SILENCE_MS } from '../relay/prober.ts';
 
-/** Peers count the silence from the last answer that they got. It may be one probe older than the last moment of life. */
+/**
+ * Peers count the silence from the last answer that they got. It may be one probe older than the last moment of life.
+ */
 const STOOD_STILL_MS = SILENCE_MS - INTERVAL_MS;
 /** The store decides. Without its answer for this time, ms, the peers decide ... */
 const STORE_MS = 1000;
@@ -20,8 +22,8 @@ export interface FenceOptions {
   /** Returns true after a refusal by a peer with a newer view than this member's. Read per packet. */
   readonly evicted: () => boolean;
   /**
-   * Returns the verdict of the members that have answered a probe sent since `wokeAt`. `seated`: a majority has no newer
-   * view. `newer`: one has a newer view. `too few`: less than a majority has answered.
+   * Returns the verdict of the members that have answered a probe sent since `wokeAt`. `seated`: a majority has no
+   * newer view. `newer`: one has a newer view. `too few`: less than a majority has answered.
    */
   readonly witnesses: (wokeAt: number) => 'seated' | 'newer' | 'too few';
 }
@@ -41,7 +43,7 @@ export class Fence {
     this.#options = options;
   }
 
-  /** True while this member must not act as an owner. Correct from the first moment after a standstill, before any timer has run. */
+  /** True while this member must not act as an owner. Correct right after a standstill, before any timer has run. */
   get up(): boolean {
     return this.stoodStill || this.#options.evicted();
   }
@@ -77,10 +79,7 @@ export class Fence {
       this.#until = Number.NEGATIVE_INFINITY;
       this.#wokeAt = now;
       this.#seatLost = false;
-      log.warn(
-        { stoodStillMs: Math.round(stood) },
-        'this process stood still: fenced until it knows that it has its seat',
-      );
+      log.warn({ stoodStillMs: Math.round(stood) }, 'this process stood still: fenced until it has proof of its seat');
       void this.#ask(now);
     }
     if (this.#wokeAt === undefined) this.#until = now + STOOD_STILL_MS;
@@ -106,8 +105,8 @@ export class Fence {
     void this.#ask(wokeAt);
     if (now - wokeAt < STORE_MS) return;
     const said = this.#options.witnesses(wokeAt);
-    if (said === 'seated') this.#lift('the store is silent; the other members know no newer view');
-    else if (said === 'too few' && now - wokeAt >= NOBODY_MS) this.#lift('nobody answers; the last view counts');
+    if (said === 'seated') this.#lift('the store does not answer; the other members have no newer view');
+    else if (said === 'too few' && now - wokeAt >= NOBODY_MS) this.#lift('no member answers; the last view counts');
   }
 
   #lift(because: string): void {

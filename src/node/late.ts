@@ -1,4 +1,5 @@
-// A part of the node that other parts refer to before it is built. It is set once; reading it earlier is a fault of the composition.
+// A part of the node that other parts refer to before it is built. It is set once. An earlier read is a fault of the
+// composition.
 import { SipfarmError } from '../base/errors.ts';
 
 export class Late<T> {

@@ -9,8 +9,8 @@ export interface Step {
 }
 
 /**
- * Runs the steps one after the other, and ends early once `stopping()`; true when all have run. Rejects with the error of a step; the steps
- * behind it have not run.
+ * Runs the steps one after the other, and ends early once `stopping()`. Resolves to true when all have run. Rejects
+ * with the error of a step; later steps have not run.
  */
 export async function runInOrder(steps: readonly Step[], stopping: () => boolean): Promise<boolean> {
   for (const { run } of steps) {

@@ -1,4 +1,4 @@
-// The state of this member, for people and for the packet path: its own phase, and the administrative state that orders have set.
+// The state of this member, for operators and for the packet path: its own phase, and its administrative state.
 import type { AdminPhase } from '../orders/admin-state.ts';
 
 /** The phase of the process itself. */

@@ -7,8 +7,8 @@ import { type KeyHolder, sharesKey } from '../membership/key-check.ts';
 const MOST_TOLD = 1000;
 
 const REASONS = {
-  keys: 'no farm key in common with this member: it and this member refuse what the other sends',
-  mac: 'frames from the address of this member carry a MAC that no farm key here makes: they are refused',
+  keys: 'no farm key in common with this peer: each side refuses the frames of the other',
+  mac: 'frames from the address of this peer have a MAC of an unknown farm key: they are refused',
 } as const;
 type Reason = keyof typeof REASONS;
 

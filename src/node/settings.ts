@@ -34,7 +34,7 @@ export class Settings {
     return this.#now;
   }
 
-  /** Of the member's own file. */
+  /** The settings of the member's own file. */
   get own(): Config {
     return this.#own;
   }
@@ -70,7 +70,7 @@ export class Settings {
       try {
         this.#cluster = parseClusterSettings(value);
       } catch (error) {
-        log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last good ones stay');
+        log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last valid ones stay');
         return;
       }
       const next = effective(this.#own, this.#cluster);

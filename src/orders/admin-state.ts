@@ -78,14 +78,14 @@ export class AdminState {
     const before = this.#phase;
     if (order?.order === 'ban') {
       this.#phase = 'banned';
-      log.warn({ by: order.by }, 'an operator has banned this member: it has no seat, and waits for sipfarm unban');
+      log.warn({ by: order.by }, 'an operator has banned this member: it has no seat until sipfarm unban');
       this.#publishState('away');
       redirectClients();
       return;
     }
     this.#phase = order ? 'paused' : 'free';
     if (order) log.info({ by: order.by }, 'an operator has paused this member: no new calls until sipfarm resume');
-    else if (before !== 'free') log.info({ before }, 'no order stands any more: this member takes part again');
+    else if (before !== 'free') log.info({ before }, 'no order is in force any more: this member takes part again');
     this.#publishState('active');
   }
 
@@ -106,7 +106,7 @@ export class AdminState {
     const now = clock.now();
     if (this.#phase === 'draining' && calls.quiet(now)) {
       this.#phase = 'drained';
-      log.info('drained: this member stays, and waits for sipfarm resume or its stop');
+      log.info('drained: this member takes no new calls until sipfarm resume');
     } else if (this.#phase === 'draining' && now >= this.#deadline) this.#handOver();
     this.#reportProgress(now);
   }
@@ -126,7 +126,7 @@ export class AdminState {
     this.#handedOver = calls.calls;
     log.warn(
       { calls: this.#handedOver },
-      'drain deadline reached: this member gives its seat up, and its calls to others',
+      'drain deadline reached: this member gives up its seat, and other members take over its calls',
     );
     this.#publishState('away');
     redirectClients();
@@ -158,7 +158,7 @@ export class AdminState {
   #publishState(state: MemberRecordState): void {
     const { log, setState } = this.#options;
     setState(state).catch((error: unknown) => {
-      log.warn({ err: error }, 'the store does not take our state now; it is told again');
+      log.warn({ err: error }, 'the store does not accept the state of this member now; it is sent again');
     });
   }
 }

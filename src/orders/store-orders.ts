@@ -77,7 +77,8 @@ export class StoreOrders implements OrderApi {
       if (present && !kinds.includes(present.order))
         throw new SipfarmError(
           'SF_ORDER_REFUSED',
-          `${id} has another order: ${present.order}; sipfarm ${present.order === 'ban' ? 'unban' : 'resume'} ${id} ends it`,
+          `${id} has another order: ${present.order}; sipfarm ${present.order === 'ban' ? 'unban' : 'resume'} ` +
+            `${id} ends it`,
         );
       lifted = present;
       return undefined;
@@ -93,7 +94,7 @@ export class StoreOrders implements OrderApi {
       if (record && !force)
         throw new SipfarmError(
           'SF_ORDER_REFUSED',
-          `${id} lives: stop it first; --force removes it all the same, and it would come back under another number`,
+          `${id} lives: stop it first; --force removes it nevertheless, and it comes back under another number`,
         );
       const order = await store.get(`orders/${id}`);
       const numbers = (await store.list('numbers/')).filter(({ value }) => parseNumberRecord(value)?.member === id);

@@ -134,8 +134,8 @@ export class Packet {
   }
 
   /**
-   * Sets source, destination, ingress member, hops and second chance from the head of a frame. `listener`: index of this
-   * member's listener of that code, or -1. `epoch`: that of this member's view.
+   * Sets source, destination, ingress member, hops and second chance from the head of a frame. `listener`: index of
+   * this member's listener of that code, or -1. `epoch`: that of this member's view.
    */
   cameRelayed(frame: RelayedHead, listener: number, epoch: number): this {
     this.cameFrom(frame.address, frame.port, frame.connection, false);

@@ -1,16 +1,19 @@
-// The kinds of transport that SIP messages travel by. This is the one table of their properties: no other file compares with a kind's name.
+// The transports of SIP messages. This is the one table of their properties: no other file compares with a kind's name.
 import { SIP_PORT, TLS_PORT } from '../base/endpoint.ts';
 
 export interface TransportKind {
-  /** The transport repeats lost octets and keeps their order: a message is sent once (RFC 3261 17.1.1.2), and a connection leads to the party. */
+  /**
+   * The transport repeats lost octets and keeps their order. A message is sent once (RFC 3261 17.1.1.2), and a
+   * connection leads to the party.
+   */
   readonly reliable: boolean;
   /** The hop is encrypted. */
   readonly secure: boolean;
   /** In a Via (RFC 3261 20.42, RFC 7118 5.2). */
   readonly viaName: string;
-  /** The parameter of a SIP URI that names the kind, with its semicolon; '' for the default of a SIP URI (RFC 3261 19.1.4). */
+  /** Parameter of a SIP URI for this kind, with its semicolon; '' for the default of a SIP URI (RFC 3261 19.1.4). */
   readonly uriParameter: string;
-  /** Prefix of the domain in a question for SRV records (RFC 3263 4.1), and the NAPTR service; '' = none is registered. */
+  /** Prefix of the domain in a query for SRV records (RFC 3263 4.1), and the NAPTR service; '' = none is registered. */
   readonly srvPrefix: string;
   readonly naptrService: string;
   /** Port of a URI that names none (RFC 3261 19.1.2, RFC 7118 8). */

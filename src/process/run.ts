@@ -10,7 +10,7 @@ import { Supervisor } from './systemd.ts';
 import { runHost } from './workers/run-host.ts';
 
 /** Status line for `systemctl status`. */
-const STATUS = 'member of the farm; sipfarm members tells more';
+const STATUS = 'member of the farm; sipfarm members lists all';
 
 /**
  * Runs a member, or several workers, until SIGTERM or SIGINT; a second signal skips the drain. SIGHUP reads the file at

@@ -66,7 +66,9 @@ export class Prober {
     this.#timer?.cancel();
   }
 
-  /** This member has joined, or joined anew. Peers that had no record of it did not answer it: they count as new ones. */
+  /**
+   * This member has joined, or joined anew. Peers that had no record of it did not answer it: they count as new ones.
+   */
   joined(): void {
     const now = this.#options.clock.now();
     for (const peer of this.#options.peers.all()) peer.presume(now);

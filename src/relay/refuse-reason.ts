@@ -4,18 +4,21 @@ export const REFUSE_REASONS = {
   short: 'the datagram ends before the frame does',
   'not-a-frame': 'no PROXY protocol header with the TLV of this farm',
   version:
-    'a frame of an unsupported version, or of an older version than its sender supports: replayed from before an upgrade',
+    'a frame of an unsupported version, or of an older version than its sender supports: replayed from before an ' +
+    'upgrade',
   mac: 'no valid farm key made the MAC: the frame was changed, forged, or is of another farm',
   'not-for-me': 'a frame for another member number, or this member has none yet',
   'other-incarnation':
-    'a datagram for another start of this member: replayed, or its sender has not detected the restart yet; the sender gets a refusal',
+    'a datagram for another start of this member: replayed, or its sender has not detected the restart yet; the ' +
+    'sender gets a refusal',
   replayed: 'a datagram with a sequence number received before, or too old for the window',
   jumped:
     'a datagram whose sequence number is further ahead than possible since the last answer of its sender to a probe',
   'unknown-sender': 'a member that has neither record nor seat',
   'old-incarnation': 'a member that has been replaced by a newer start of itself',
   unproven:
-    'a datagram of a start of its sender that no record or seat has: replayed, or just started; the sender gets a probe',
+    'a datagram of a start of its sender that no record or seat has: replayed, or just started; the sender gets a ' +
+    'probe',
   'no-seat': 'a member that has lost its seat and does not have the new view yet',
   kind: 'a kind of frame that is not defined, or a malformed probe',
   hops: 'relayed more often than the hop limit allows',

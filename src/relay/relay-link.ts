@@ -147,7 +147,7 @@ export class RelayLink {
   /** The peer whose frame was the last one with a newer epoch than this member's view, and that epoch. */
   #newer = 0;
   #newerEpoch = 0;
-  /** The newest epoch in which a peer has refused a frame of this member for want of a seat. */
+  /** The newest epoch in which a peer has refused a frame of this member because it has no seat. */
   #refusedIn = 0;
   #outrunAt = 0;
   #announcedEpoch = 0;
@@ -527,7 +527,7 @@ export class RelayLink {
     }
     if (known && frame.kind === FrameKind.refusal && frame.end - frame.start === REFUSAL_OCTETS) {
       const refused = bytes.readUIntBE(frame.start, REFUSAL_OCTETS);
-      // Of a frame that was bound to the right start of the peer: what is wrong is the sender.
+      // The refused frame was bound to the right incarnation of the peer, so the peer refuses this sender.
       if (frame.senderIncarnation === known.incarnation && this.#peers.isOfNow(known, refused))
         this.#refusedIn = Math.max(this.#refusedIn, frame.epoch);
       this.#peers.corrected(known, frame.senderIncarnation, refused);
@@ -577,7 +577,7 @@ export class RelayLink {
         return;
       case FrameKind.probe:
         this.#prober.onProbe(peer, this.#probe);
-        // One that cannot read the store hears so that it is nobody's owner any more.
+        // The refusal also stops a member that cannot read the store: it is no owner any more.
         if (this.#peers.isSeatless(frame, self.epoch)) this.#refuse('no-seat', '', 0);
         return;
       case FrameKind.made:

@@ -1,5 +1,5 @@
-// The interface of a service: the part of a member that handles the SIP messages this member owns. The node has one,
-// chosen by `service.kind`.
+// The interface of a service: the part of a member that handles the SIP messages this member owns. `service.kind`
+// selects it.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import type { Guard } from '../base/guard.ts';
@@ -53,8 +53,8 @@ export interface Service {
   readonly status: ServiceStatus;
   readonly succession: Succession;
   /**
-   * Takes one message that this member owns, as it came from outside or from a peer. Both arguments are reused after the
-   * call. Never throws, never awaits.
+   * Takes one message that this member owns, as it came from outside or from a peer. Both arguments are reused after
+   * the call. Never throws, never awaits.
    */
   handle(packet: Packet, scan: Scan): void;
   /**
@@ -71,7 +71,7 @@ export interface Service {
   /** Opens its ports. Rejects with SF_BIND_FAILED. */
   start(): Promise<void>;
   /**
-   * Resolves when it is certain whether requests can be served, after `ms` at the latest. To be called after `start`.
+   * Resolves when it is certain whether requests can be served, after `ms` at the latest. Call it after `start`.
    */
   firstVerdict(ms: number): Promise<void>;
   /** This member takes no new calls from now on; those that run go on. */

@@ -93,7 +93,7 @@ export const SCAN_FAULTS = {
   'call-id': { answer: 400, meaning: 'a Call-ID with a blank or a control octet inside (RFC 3261 20.8)' },
   cseq: { answer: 400, meaning: 'CSeq is not a number up to 2^32-1 and a method (RFC 3261 20.16)' },
   via: { answer: 400, meaning: 'a parameter of the top Via breaks the grammar (RFC 3261 20.42)' },
-  'no-via': { answer: 'drop', meaning: 'no Via, or no sent-by to be read in it: there is nowhere to answer to' },
+  'no-via': { answer: 'drop', meaning: 'no Via, or no sent-by to be read in it: no target for an answer' },
   'content-length': { answer: 400, meaning: 'Content-Length is not a number, or two of them differ (RFC 4475 3.3.9)' },
   'content-length-beyond': { answer: 400, meaning: 'Content-Length is larger than what came (RFC 3261 18.3)' },
   'content-length-missing': { answer: 400, meaning: 'no Content-Length on a stream (RFC 3261 18.3)' },

@@ -1,6 +1,6 @@
-// Follows one prefix of etcd by single events: lists at revision R, watches from R+1, and lists again after any fault. It
-// uses the bare watch stream: the resume of etcd3's own Watcher can skip a backlog silently. A new listing is compared
-// with the revisions handed over so far, because the revisions of a restored etcd may have gone back.
+// Follows one prefix of etcd by single events: lists at revision R, watches from R+1, and lists again after any fault.
+// It uses the bare watch stream: the resume of etcd3's own Watcher can skip a backlog silently. A new listing is
+// compared with the revisions handed over so far, because the revisions of a restored etcd may have gone back.
 import type { Etcd3, IWatchResponse } from 'etcd3';
 import type { Clock, Timer } from '../base/clock.ts';
 import { Backoff } from './backoff.ts';

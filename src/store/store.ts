@@ -43,7 +43,9 @@ export interface Lease {
 export type StoreEvent =
   | { readonly type: 'put'; readonly entry: Entry }
   | { readonly type: 'delete'; readonly key: string; readonly revision: bigint }
-  /** With all events up to here the prefix is whole: after the first listing, each batch of changes, and each recovery. */
+  /**
+   * With all events up to here the prefix is whole: after the first listing, each batch of changes, and each recovery.
+   */
   | { readonly type: 'current'; readonly revision: bigint }
   /** The events so far may be out of date, until the next `current`. */
   | { readonly type: 'stale' };

@@ -37,7 +37,9 @@ export class Repeats {
     this.#repeat(key, flow, message, T1_MS, LAST_MS, T1_MS * 2 ** ANSWER_TIMES - 1);
   }
 
-  /** Sends the 2xx of an INVITE now, and again until `stop(key)`, by any transport (RFC 3261 13.3.1.4), 32 s at most. */
+  /**
+   * Sends the 2xx of an INVITE now, and again until `stop(key)`, by any transport (RFC 3261 13.3.1.4), 32 s at most.
+   */
   untilAck(key: string, flow: Readonly<Flow>, message: Buffer): void {
     this.#send(flow, message);
     this.#schedule(key, flow, message, T1_MS, T2_MS, LAST_MS);

@@ -3,7 +3,7 @@
 /** Values of the label `reason` of closed_connections_total. */
 export const CLOSE_REASONS = {
   peer: 'the other side closed it',
-  'half-closed': 'the other side had shut its sending half; its answers have left, or did not come in time',
+  'half-closed': 'the other side had shut its sending half; its answers have left, or were not sent in time',
   error: 'the system reported an error on it',
   framing: 'a framing fault',
   'half-message': 'a message did not end in time',

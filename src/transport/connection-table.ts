@@ -149,7 +149,9 @@ export class ConnectionTable implements ConnectionOwner {
     };
   }
 
-  /** Notes the client that a PROXY header names, and counts its source. Returns false when that closes the connection. */
+  /**
+   * Notes the client that a PROXY header names, and counts its source. Returns false when that closes the connection.
+   */
   #known(connection: Connection, outcome: ProxyOutcome, header: ProxyHeader): boolean {
     if (outcome === 'proxied') {
       connection.remote = { address: header.address, port: header.port };

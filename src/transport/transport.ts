@@ -188,7 +188,8 @@ export class Transport {
         const { code, message } = cause as NodeJS.ErrnoException;
         throw new SipfarmError(
           'SF_BIND_FAILED',
-          `listener ${listener.name}: cannot bind ${listener.transport} ${formatEndpoint(listener.bind)}: ${code ?? message}`,
+          `listener ${listener.name}: cannot bind ${listener.transport} ${formatEndpoint(listener.bind)}: ` +
+            `${code ?? message}`,
           { cause },
         );
       }

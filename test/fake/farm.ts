@@ -48,7 +48,9 @@ export interface FarmOptions {
   readonly relay?: (index: number) => Readonly<Record<string, unknown>>;
   /** More of the section `service`. */
   readonly service?: Readonly<Record<string, unknown>>;
-  /** Of the network's weather, and of the chance in what members do: with `slotSeed`, the same seeds give the same run. */
+  /**
+   * Seed of the network's losses and of the members' random choices. With `slotSeed`, the same seeds give the same run.
+   */
   readonly seed?: number;
   /**
    * Seed of the slots in 32 hexadecimal digits, which decides the owners of Call-IDs; by default the first member draws
@@ -358,7 +360,7 @@ export class FakeFarm {
   readonly members: FakeMember[] = [];
   /** Selects the live member for the next packet; a test can replace it. */
   choose: (live: readonly FakeMember[]) => FakeMember | undefined = (live) => live[this.#turn++ % live.length];
-  /** What members draw their spreads from. */
+  /** Source of the members' random spreads. */
   readonly random: () => number;
   readonly #phones: (() => void)[] = [];
   #turn = 0;

@@ -1,6 +1,6 @@
 // Frequent costly mistakes, made on purpose: calls fail, `sipfarm doctor` names the mistake, its advice is followed
-// literally, it finds nothing more, and the same calls succeed. A run of the doctor takes some two seconds, mostly waits:
-// it runs at the same time as the calls wherever neither can change the result of the other.
+// literally, it finds nothing more, and the same calls succeed. A run of the doctor takes some two seconds, mostly
+// waits. It runs at the same time as the calls where neither can change the result of the other.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
@@ -284,7 +284,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     const [atOthers, atMember] = await Promise.all([faults(1), faults(3), callsFail([3])]);
     assert.deepEqual(atOthers, ['DR_KEY_MISMATCH m3']);
     assert.deepEqual(atMember, ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']);
-    told(found, /^# (bring the same keys to every member)/);
+    told(found, /^# (copy the same keys to every member)/);
     changes.clear();
     reload();
     assert.equal((await type(3, found)).trim(), 'systemctl reload sipfarm');

@@ -25,7 +25,7 @@ export const PROXY = { server: '127.0.0.1:5070', member: '127.0.0.1:5062' } as c
 
 /** By this port of the host's own address a proxy sends what does not go to its member. */
 const PROXY_OUTSIDE_PORT = 5071;
-/** Address of the application server that proxies behind members know. */
+/** Address of the application server in the configuration of the proxies behind members. */
 export const APPLICATION = clientAddress(8);
 
 function start(

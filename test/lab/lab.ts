@@ -421,7 +421,8 @@ export class Lab {
         'net.ipv4.conf.all.arp_ignore=1',
         'net.ipv4.conf.all.arp_announce=2',
         'net.ipv4.conf.all.accept_redirects=0',
-        // The balancer may give a packet for the VIP back to the member that has sent it: its source is the member's own address then.
+        // The balancer may return a packet for the VIP to the member that has sent it. Its source is then the member's
+        // own address.
         'net.ipv4.conf.all.accept_local=1',
         'net.ipv4.conf.eth0.accept_redirects=0',
       ]);

@@ -1,4 +1,5 @@
-// Parties that move in mid call, through the whole laboratory: balancer, farm, and behind each member a Kamailio that calls the callee through the farm.
+// Parties that move during a call, through the whole laboratory: balancer, farm, and a Kamailio behind each member. It
+// calls the callee through the farm.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -56,7 +57,9 @@ const EXPECTED: Readonly<Record<string, unknown>> = {
   'a call through an application server, the owner dead since': true,
   'a callee that answers in another spelling, the owner dead since': [200, true],
 };
-/** Calls with a Route that has been taken off: by one door and three owners; by three doors where each member has an address for clients. */
+/**
+ * Calls whose Route is removed: one address and three owners; three addresses where each member has one for clients.
+ */
 const ROUTED = { nat: 3, dsr: 3, tunnel: 3, none: 9 } as const;
 
 interface Owner {
@@ -86,7 +89,8 @@ async function findCallIds(farm: Farm, count: number): Promise<string[][]> {
   return found;
 }
 
-// Through the sessions of a balancer a member can begin nothing, so nobody could be called who has not registered (clients.test.ts).
+// Not the modes in which a balancer has sessions. A member cannot open one, so it reaches only registered clients
+// (clients.test.ts).
 for (const mode of ['nat', 'dsr', 'tunnel', 'none'] as const)
   describe(`parties that move, in ${mode} mode`, { skip: without(...LAB_TOOLS, 'etcd', 'kamailio') }, () => {
     const expected = { ...EXPECTED, "a Route with a member's address": [ROUTED[mode], []] };
@@ -99,7 +103,7 @@ for (const mode of ['nat', 'dsr', 'tunnel', 'none'] as const)
     const ownedCalls = async (): Promise<number> =>
       (await farm.metrics()).reduce((sum, text) => sum + sumOf(text, 'sipfarm_owned_calls'), 0);
 
-    /** What happens while the movers wait, by their word. */
+    /** Actions while the movers wait, by their word. */
     const WHILE: Readonly<Record<string, (callIds: readonly string[]) => Promise<void>>> = {
       over: async ([callId = '']) => {
         await until(

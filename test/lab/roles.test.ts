@@ -126,6 +126,6 @@ describe('a farm of two with a disabled node and one of role relay', {
         assert.equal(sumOf(text, 'sipfarm_members', { state }), count, state);
     const { stdout } = await farm.command(RELAY, 'members');
     assert.match(stdout, /^m3 .* disabled +active +0 +0\.0 %/m);
-    assert.match(stdout, /^m4 \(asked\) .* relay +active +0 +0\.0 %/m);
+    assert.match(stdout, /^m4 \(contacted\) .* relay +active +0 +0\.0 %/m);
   });
 });

@@ -42,7 +42,7 @@ test('each row about simulated farms runs, and slots move close to the minimum',
 });
 
 for (const compiled of [true, false])
-  test(`packets pass the member in each row, with a generator ${compiled ? 'in its compiled form' : 'in JavaScript'}`, async () => {
+  test(`packets pass the member in each row, with a ${compiled ? 'compiled' : 'JavaScript'} generator`, async () => {
     const rows = Object.keys(MACRO_ROWS) as MacroRow[];
     const result = await runMacro({
       cores: undefined,

@@ -235,7 +235,7 @@ describe('a member with bad input', LIMIT, () => {
     return grown;
   }
 
-  it('decides on every RFC 4475 message in a datagram, whole or cut in two, with one small answer at most', async () => {
+  it('decides on every RFC 4475 message in a datagram, whole or in two, with at most one small answer', async () => {
     const statuses = new Map<string, number>();
     await counted(async () => {
       for (const { name, bytes } of TORTURE) {
@@ -313,7 +313,7 @@ describe('a member with bad input', LIMIT, () => {
     assert.equal(grown('send_errors_total'), 0);
   });
 
-  it('reads a mebibyte of line ends without an answer by UDP and with at most one pong per ping by TCP, and serves afterwards', async () => {
+  it('answers a mebibyte of line ends by no UDP packet and at most one pong per ping by TCP', async () => {
     const MEBIBYTE = 1024 * 1024;
     const grown = await counted(async () => {
       const probe = `OPTIONS sip:${address} SIP/2.0\r\nVia: SIP/2.0/TCP ${client};branch=z9hG4bKlast\r\nMax-Forwards: 70\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:${address}>\r\nCall-ID: last\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n`;

@@ -71,7 +71,7 @@ describe('a program that cannot work in the farm', { skip: withoutEtcd(), timeou
     });
   });
 
-  it('because of a listener address that the host lacks ends six times with SF_BIND_FAILED and exit code 1', async (t) => {
+  it('because the host lacks a listener address ends six times with SF_BIND_FAILED and exit code 1', async (t) => {
     const here = new Place();
     t.after(() => here.remove());
     const listeners = [{ name: 'vip', transport: 'udp', bind: `${MISSING}:5060` }];

@@ -87,7 +87,7 @@ describe('a farm of three processes', LIMIT, () => {
     await second.readyIs(200, programs[1]!);
   });
 
-  it('has taken the seat of a process that stood still for seconds, which comes back with a new incarnation', async () => {
+  it('has taken the seat of a process that stood still for seconds and returns with a new incarnation', async () => {
     const sleeper = programs[2]!;
     const incarnation = await incarnationOf('fe3');
     sleeper.kill('SIGSTOP');

@@ -83,7 +83,7 @@ describe('a running member', LIMIT, () => {
     assert.match(metrics, /^sipfarm_build_info\{version="[^"]+"\} 1$/m);
   });
 
-  it('reports that the SIP server is down: not ready, 503 to new calls, and ready again when the server is back', async (t) => {
+  it('reports a SIP server that is down: not ready, 503 to new calls, ready again with the server', async (t) => {
     const here = place(t);
     const { program, server } = await member(t, here);
     const caller = await phone(t, here);

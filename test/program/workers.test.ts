@@ -207,7 +207,7 @@ describe('a host with two workers', LIMIT, () => {
     assert.equal(sumOf(await here.metrics(), 'sipfarm_worker_starts_total', { worker: '1' }), 2);
   });
 
-  it('drains all workers on SIGTERM to the end of the calls, and then exits with 0 and leaves nothing behind', async (t) => {
+  it('drains all workers on SIGTERM to the end of the calls, exits with 0 and leaves nothing behind', async (t) => {
     const { here, program } = host;
     const pids = (await workersOf(here)).map(({ pid }) => pid);
     const calls = await Promise.all(Array.from({ length: 4 }, async () => (await phone(t, here)).call()));

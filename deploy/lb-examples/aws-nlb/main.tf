@@ -1,6 +1,7 @@
 # Balancer of the farm example: an AWS Network Load Balancer.
 # On the members: balancer.mode nat, answer ingress, advertise 198.51.100.1 (the elastic address below).
-# It hashes addresses and ports and remembers UDP flows for two minutes: clients keep alive more often than that (RFC 5626).
+# It hashes addresses and ports, and stores a UDP flow for two minutes. Clients must send keep-alives more often than
+# that (RFC 5626).
 
 variable "vpc_id" {
   type        = string
@@ -44,14 +45,14 @@ resource "aws_lb_target_group" "sip_5060" {
   target_type = "ip"
   vpc_id      = var.vpc_id
 
-  # The members see the client's own address, so there is no PROXY header to take off.
+  # The members receive the client's own address, without a PROXY header.
   preserve_client_ip = true
   proxy_protocol_v2  = false
 
-  # Calls of a member that leaves may end in this time, s. Its packets that come elsewhere are relayed to it.
+  # Seconds in which calls of a leaving member may end. Other members relay its packets to it.
   deregistration_delay = 60
 
-  # No client is bound to a member: the farm needs no such thing.
+  # No client is bound to a member.
   stickiness {
     type    = "source_ip"
     enabled = false

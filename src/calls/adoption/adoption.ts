@@ -31,8 +31,8 @@ export const ADOPTION_OUTCOMES = {
   refused: 'could not go on: its caller got an error',
   cancelled: 'was cancelled, by its caller or because its server was gone',
   ended: 'could not go on: its parties got a BYE, or a last NOTIFY',
-  'over-already': 'had ended meanwhile, or has begun anew here',
-  'internal-error': 'could not go on for a fault of this member, which its log names: it is forgotten',
+  'over-already': 'had ended in the meantime, or began again here',
+  'internal-error': 'could not go on because of a fault of this member, which its log names: its record is deleted',
   'by-another': 'another member was faster, or the owner is back',
   unreachable: 'the store did not answer',
 } as const;

@@ -55,8 +55,8 @@
 //                   else                                  none                                     none
 //
 // Reasons for the rows of "read": A record that was never written was given up with the seat, and the slot's owner has
-// begun the call anew. A call in doubt whose seat was never lost cannot have been adopted: its write has not reached the
-// store. Another member has adopted a call whose expected record is missing while the sentinel is there.
+// begun the call anew. A call in doubt whose seat was never lost cannot have been adopted: its write has not reached
+// the store. Another member has adopted a call whose expected record is missing while the sentinel is there.
 import type { CallRecordState } from './call-record.ts';
 
 /** The key under which a record is in the store. */

@@ -1,5 +1,5 @@
-// Are this member's records in the store the ones that it holds? Reads them after a join, and checks every 30 s that the
-// store still has them. What the store has lost is written again, slowly.
+// Are this member's records in the store the ones that it holds? Reads them after a join, and checks every 30 s that
+// the store still has them. Lost records are written again, slowly.
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Store } from '../../store/store.ts';
 import { type CallRecord, recordPrefix } from './call-record.ts';

@@ -564,7 +564,10 @@ function afterFinal(state: State, cseqMethod: number, status: number): State | u
   return state === State.subscribed && status === 481 ? State.ended : undefined;
 }
 
-/** The state of an entry that begins with this request. Only a dialog that is confirmed has a re-INVITE (RFC 3261 14), and a BYE ends it. */
+/**
+ * Returns the state of an entry that begins with this request. Only a confirmed dialog has a re-INVITE (RFC 3261 14). A
+ * BYE ends it.
+ */
 function firstState(method: number, inDialog: boolean): State {
   if (method === Method.INVITE) return inDialog ? State.renewing : State.inviting;
   if (method === Method.SUBSCRIBE) return State.subscribing;

@@ -11,7 +11,7 @@ import { mergeMetrics } from './metrics-page.ts';
 type Asked = Pick<Host, 'workers' | 'ready' | 'askAll' | 'askOne'>;
 
 function noWorker(): SipfarmError {
-  return new SipfarmError('SF_NO_WORKER', 'no worker of this host answers now; GET /v1/workers tells how they are');
+  return new SipfarmError('SF_NO_WORKER', 'no worker of this host answers now; GET /v1/workers shows their state');
 }
 
 /** Returns the worker that `?worker=1` selects; undefined when the query selects none. Throws SF_USAGE. */

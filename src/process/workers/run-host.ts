@@ -49,7 +49,7 @@ function forker(config: Config, environment: Environment): (index: number, handl
 function statusOf(host: Host): string {
   const workers = host.workers;
   const up = workers.filter(({ state }) => state === 'started').length;
-  return `${up} of ${workers.length} workers in the farm; sipfarm members tells more`;
+  return `${up} of ${workers.length} workers in the farm; sipfarm members lists all`;
 }
 
 /**

@@ -1,5 +1,5 @@
 // The service `answer`: a small user agent server (RFC 3261 8.2, 13.3) that answers every call, holds it, and ends it.
-// It stands in for a SIP server in demos and tests. It has no media: its SDP takes audio and sends none. Its calls die
+// It replaces a SIP server in demos and tests. It has no media: its SDP accepts audio and sends none. Its calls end
 // with their member.
 import { formatPlace } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
@@ -222,7 +222,8 @@ class AnswerService implements Service {
     const { routing, transport } = this.#parts;
     const { keys, tables } = routing;
     const advertise = (transport.listeners[packet.listener] ?? transport.listeners[0])!.advertise;
-    return `Contact: <sip:${mintToken(keys, TokenKind.dialog, tables.self, 0)}@${formatPlace(advertise)}${TRANSPORT_KINDS[advertise.transport].uriParameter}>`;
+    const token = mintToken(keys, TokenKind.dialog, tables.self, 0);
+    return `Contact: <sip:${token}@${formatPlace(advertise)}${TRANSPORT_KINDS[advertise.transport].uriParameter}>`;
   }
 
   get #slotKey() {

@@ -1,4 +1,5 @@
-// One call that the service `answer` has answered: what a later request of the dialog needs (RFC 3261 12.1.1, 12.2.1.1).
+// One answered call of the service `answer`: the data that later requests of the dialog need (RFC 3261 12.1.1,
+// 12.2.1.1).
 import type { Timer } from '../../base/clock.ts';
 import { formatPlace, isIpv6 } from '../../base/endpoint.ts';
 import type { Advertised } from '../../packet/advertised.ts';

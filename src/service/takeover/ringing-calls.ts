@@ -38,7 +38,7 @@ export interface RingingCall {
   since: number;
   /**
    * End of the ringing. answered: by a 2xx, or shown by an in-dialog request. failed: by a callee's last error, which
-   * went to the caller, or by a BYE. told: by this member; a SUBSCRIBE gets no answer.
+   * went to the caller, or by a BYE. told: by an answer of this member; a SUBSCRIBE gets no answer.
    */
   end: 'none' | 'answered' | 'failed' | 'told';
   cancelled: boolean;
@@ -182,8 +182,8 @@ export class RingingCalls {
   }
 
   /**
-   * Marks the call as answered. With more than one branch, cancels every branch still `ringing` (RFC 3261 16.7 item 10).
-   * The answered branch may be among them, when it is not known; CANCEL has no effect there (RFC 3261 9.2).
+   * Marks the call as answered. With more than one branch, cancels every branch still `ringing` (RFC 3261 16.7 item
+   * 10). The answered branch may be among them, when it is not known; CANCEL has no effect there (RFC 3261 9.2).
    */
   answered(call: RingingCall): void {
     this.#mark(call, 'answered');

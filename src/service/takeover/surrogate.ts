@@ -144,7 +144,8 @@ export class Surrogate {
     const unique = Buffer.alloc(8);
     unique.writeUInt32BE(tables.incarnation, 0);
     unique.writeUInt32BE(++this.#branches >>> 0, 4);
-    const value = `${ours.via.toString('latin1').slice('Via: '.length)}${mintToken(keys, TokenKind.outward, tables.self, 0, unique)}`;
+    const token = mintToken(keys, TokenKind.outward, tables.self, 0, unique);
+    const value = `${ours.via.toString('latin1').slice('Via: '.length)}${token}`;
     const [sentBy = '', branch = ''] = value.slice(value.indexOf(' ') + 1).split(';branch=');
     return { value, branch, sentBy };
   }

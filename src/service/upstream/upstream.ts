@@ -244,7 +244,7 @@ export class Upstream implements Service {
     try {
       this.#probeSocket = await network.connectUdp(this.#server, () => this.#health.refused());
     } catch (error) {
-      log.warn({ err: error }, 'the SIP server cannot be knocked at; tried again with its next lookup');
+      log.warn({ err: error }, 'the SIP server cannot be probed; the next lookup tries again');
       this.#server = undefined;
     }
   }

@@ -231,7 +231,7 @@ describe('a batch', LIMIT, () => {
     await alice.until(4);
   });
 
-  test('ends with its socket: a handler that closes it gets no more, and the descriptor is not read again', async (t) => {
+  test('ends with its socket: a handler that closes it gets no more, and the descriptor is not read', async (t) => {
     let readLate = 0;
     for (const last of [1, 3]) {
       let open = true;

@@ -386,7 +386,7 @@ describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
     assert.deepEqual(table, await store.list('w/'));
   });
 
-  it('logs in with user and password, again after a restart has lost the login, and is refused without them', async () => {
+  it('logs in with user and password, again after a restart lost the login, and is refused without them', async () => {
     const own = await FakeEtcd.start();
     closing.push(() => own.close());
     await own.ctl('user', 'add', 'root:secret');

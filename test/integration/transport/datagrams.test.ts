@@ -21,7 +21,7 @@ function resolvers<T>() {
 describe('UDP listeners', () => {
   for (const [name, network] of networks)
     for (const address of ['127.0.0.1', '::1'])
-      test(`on sockets of ${name} at ${address} accept the largest datagram, and answer from their own port`, async (t) => {
+      test(`on sockets of ${name} at ${address} accept the largest datagram and answer by their port`, async (t) => {
         const bench = makeBench([udp('edge', address, 0)], {}, { network });
         t.after(() => bench.transport.stop());
         await bench.transport.start();

@@ -1,4 +1,5 @@
-// An application server outside: returns each request to the farm as it came, but for its own Via and without its own Route.
+// An application server outside the farm. It returns each request to the farm with its own Via and without its own
+// Route.
 import { Place } from './place.ts';
 import { fresh, headerOf, PORT } from './wire.ts';
 

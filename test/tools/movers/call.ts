@@ -9,7 +9,7 @@ export interface Looks {
   readonly sentBy?: string;
   /** Host and port of the Contact; left out: `sentBy`. */
   readonly contact?: string;
-  /** False: the Via does not ask for the port (RFC 3581). */
+  /** False: the Via has no rport (RFC 3581). */
   readonly rport?: boolean;
   /** The sender is a proxy: Via of the client behind it, and its own Record-Route. */
   readonly below?: string;
@@ -65,7 +65,7 @@ export class Call {
     return below ? `${own}, ${below}` : own;
   }
 
-  /** Sends a request; returns what was sent. Throws unless the answer is 200, which is acknowledged when it is that of an INVITE. */
+  /** Sends a request and returns it. Throws unless the answer is 200. The 200 of an INVITE gets an ACK. */
   async say(place: Place, method: string, looks: Looks = {}): Promise<string> {
     const text = this.text(place, method, looks);
     const final = await place.ask(text);

@@ -1,4 +1,5 @@
-// The party that everybody calls and watches: answers, hangs up, and notifies. One UDP socket that sends all to the farm's door.
+// The party that all others call and subscribe to: answers, hangs up, and notifies. One UDP socket that sends all to
+// the farm's address.
 import { Place } from './place.ts';
 import { answerTo, fresh, headerOf, isInDialog, methodOf, PORT, SPELLINGS, statusOf, uriOf, valuesOf } from './wire.ts';
 
@@ -50,7 +51,10 @@ export class Callee {
     this.#place.send(answerTo(request, status, [`Contact: <sip:callee@${this.#address}:${PORT}>`], spell));
   }
 
-  /** A call for `ring` rings until it is cancelled or accepted; one for `spelled-N` is answered in that spelling of the Vias. */
+  /**
+   * A call for `ring` rings until CANCEL or acceptance. A call for `spelled-N` is answered in that spelling of the
+   * Vias.
+   */
   #take(request: string): void {
     const method = methodOf(request);
     const callId = headerOf(request, 'Call-ID');

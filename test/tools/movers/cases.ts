@@ -1,11 +1,11 @@
-// What parties do in mid call while all members live, case by case. Each returns what was seen.
+// Moves of parties during a call while all members live, case by case. Each case returns its observations.
 import type { Application } from './application.ts';
 import { Call, type Looks } from './call.ts';
 import type { Callee } from './callee.ts';
 import { Place, soon } from './place.ts';
 import { fresh, PORT, type Scene, SPELLINGS, statusOf, valuesOf } from './wire.ts';
 
-/** Parties that are there throughout, and a word with whoever started this program: prints it, and waits until that has acted. */
+/** Parties that all cases share. `pause` prints a word for the parent process, and waits until that has acted. */
 export interface Stage {
   readonly scene: Scene;
   readonly callee: Callee;
@@ -163,7 +163,9 @@ export const proxy = (listens: Place): Looks => ({
 /** Behind a NAT that keeps the port. Answers go to the source address and the port of the Via (RFC 3261 18.2.1). */
 export const unasked = (place: Place): Looks => ({ sentBy: place.at.replace(/^[^:]+/, HOME), rport: false });
 
-/** A subscription with one refresh; who the NOTIFYs came by, whether the refresh came, and the answer to a NOTIFY behind it. */
+/**
+ * Makes a subscription with one refresh. Returns the way of the NOTIFYs, the refresh, and the answer to a later NOTIFY.
+ */
 async function subscription(scene: Scene, callee: Callee, user: string): Promise<unknown> {
   const place = await udp(scene);
   const call = new Call(user);

@@ -1,6 +1,6 @@
-// Parties that move in mid call, in the client's namespace of a laboratory: callers in each of the ways of the field, and a callee that answers,
-// hangs up and notifies. Prints a line of JSON per case: its name, and what was seen. Behind a line with `pause` it waits for SIGUSR2: its parent
-// looks at the farm, or kills the owner of the Call-IDs meanwhile.
+// Parties that move during a call, in the client's namespace of a laboratory: callers of each kind, and a callee that
+// answers, hangs up and notifies. Prints a line of JSON per case: its name and its observations. After a line with
+// `pause` it waits for SIGUSR2: its parent checks the farm, or kills the owner of the Call-IDs meanwhile.
 //
 //   node main.ts SCENE: JSON, see wire.ts
 import { startApplication } from './application.ts';

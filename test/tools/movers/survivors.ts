@@ -1,4 +1,5 @@
-// Calls whose owner dies meanwhile. Each case begins with a Call-ID of that owner, and goes on once another member has adopted the call.
+// Calls whose owner dies meanwhile. Each case begins with a Call-ID of that owner, and goes on when another member has
+// adopted the call.
 import { Call } from './call.ts';
 import { HOME, proxy, type Stage, tcp, udp, unasked } from './cases.ts';
 import { soon } from './place.ts';

@@ -1,6 +1,6 @@
 // SIP messages of the movers as text: the values of headers, answers, and the spellings of a Via that mean the same.
 
-/** The place of everybody, as address:port, and which Call-IDs the farm gives to which of its members. Handed over as JSON. */
+/** Addresses of all parties, as address:port, and the Call-IDs by the member that owns them. Passed as JSON. */
 export interface Scene {
   readonly mode: string;
   /** Clients send here, to port 5060: the VIP, or a member. */

@@ -1,4 +1,5 @@
-// The Terraform module of a plan: its blocks and their values. test/integration/balancer checks its form with terraform.
+// The Terraform module of a plan: its blocks and their values. test/integration/balancer checks its form with
+// terraform.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { renderAwsNlb } from '../../../src/balancer/aws-nlb.ts';

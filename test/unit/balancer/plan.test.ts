@@ -78,7 +78,7 @@ test('the VIP, its ports and the members come from the advertised addresses', ()
   });
 });
 
-test('draining members, members with weight 0 or without listeners, and nodes outside the farm are left out with a note', () => {
+test('members that drain, have weight 0 or no listeners, and nodes outside the farm are left out with a note', () => {
   const outsideFarm = [
     member(5, { role: 'disabled', weight: 0 }),
     member(6, { role: 'relay', weight: 0, listeners: [] }),
@@ -149,7 +149,7 @@ test('a listener that advertises a name is at the VIP of the others or at the gi
   const at = { transport: 'udp', port: 5066, targetPort: 5060 };
   const found = plan(farm((own) => [tcp(`${own}:5060`)]));
   assert.deepEqual([found.plan.vip, found.plan.services], [VIP, [at, { ...at, transport: 'tcp', port: 5060 }]]);
-  assert.throws(() => plan(farm(() => [])), refused(/VIP is not known: give it with --vip/));
+  assert.throws(() => plan(farm(() => [])), refused(/VIP is unknown: give it with --vip/));
   const given = plan(
     farm(() => []),
     { vip: VIP },
@@ -157,7 +157,7 @@ test('a listener that advertises a name is at the VIP of the others or at the gi
   assert.deepEqual([given.plan.services, given.warnings], [[at], []]);
 });
 
-test('a listener for clients with TLS is in the plan of a balancer that ends TLS, and left out of others with a note', () => {
+test('a listener with TLS is in the plan of a balancer that ends TLS, and left out of others with a note', () => {
   const secured = [1, 2].map((k) => member(k, { listeners: [...FARM[k - 1]!.listeners, tls(`10.0.0.1${k}:5062`)] }));
   const plain = [
     { transport: 'udp', port: 5060, targetPort: 5060 },
@@ -222,7 +222,7 @@ test('a given MAC address replaces that of the neighbour table', () => {
 });
 
 test('a name that no member can have is kept out of the file', () => {
-  assert.throws(() => plan([member(1, { id: 'fe1"; drop' })]), refused(/name that no member can have/));
+  assert.throws(() => plan([member(1, { id: 'fe1"; drop' })]), refused(/name of a member is not valid/));
 });
 
 test('the neighbour table is read from the output of ip, and only addresses are accepted', () => {
@@ -287,7 +287,7 @@ test('buckets are distributed by weight', () => {
   assert.ok(shares > 0.73 && shares < 0.77, `${shares}`);
 });
 
-test('the workers of one host are one target with the sum of their weights, for packets to the host or to the VIP', () => {
+test("the workers of one host are one target with the sum of their weights, at the host's address and the VIP", () => {
   const workers = (k: number, count: number, bind: string): MemberSummary[] =>
     Array.from({ length: count }, (_, index) =>
       member(k, {

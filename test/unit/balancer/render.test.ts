@@ -64,7 +64,7 @@ service: { kind: upstream, server: "sip:127.0.0.1:5070", bind: 127.0.0.1:5062 }
     assert.equal(warnings.length, empty.length, warnings.join());
     for (const [i, expected] of empty.entries()) assert.match(warnings[i]!, expected);
     assert.equal(config.balancer.mode, isDirectReturn(kind) ? 'dsr' : 'nat');
-    for (const heading of ['Set-up, in this order', 'What must not be switched on', 'How to see that it works'])
+    for (const heading of ['Set-up, in this order', 'Settings to avoid', 'Checks that it works'])
       assert.ok(readme.includes(`\n## ${heading}\n`), heading);
   });
 

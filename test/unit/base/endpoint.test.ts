@@ -85,7 +85,7 @@ describe('a host with an optional port', () => {
     test(`is not read from ${JSON.stringify(text)}`, () => assert.equal(parseHostPort(text), undefined));
 });
 
-test('an IPv6 literal is told from an IPv4 literal and from a name', () => {
+test('an IPv6 literal differs from an IPv4 literal and from a name', () => {
   for (const address of ['::', '2001:db8::1', '::ffff:192.0.2.1', 'fe80::1%eth0']) assert.equal(isIpv6(address), true);
   for (const address of ['0.0.0.0', '192.0.2.1', 'sip.example.com', '']) assert.equal(isIpv6(address), false);
 });

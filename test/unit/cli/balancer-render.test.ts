@@ -90,10 +90,10 @@ test('--json prints the plan with all options', async (t) => {
 });
 
 test('limits of a kind and unknown facts are printed as warnings to the standard error', async (t) => {
-  assert.match((await ask(t, ['haproxy'])).err, /^warning: UDP 5060 is left out: haproxy carries TCP only/);
+  assert.match((await ask(t, ['haproxy'])).err, /^warning: UDP 5060 is left out: haproxy balances TCP only/);
   const dsr = await ask(t, ['nftables-dsr', '--check', 'none']);
-  assert.match(dsr.err, /warning: the MAC addresses of fe1 are not known/);
-  assert.match(dsr.err, /warning: the balancer's own MAC address is not known/);
+  assert.match(dsr.err, /warning: the MAC addresses of fe1 are unknown/);
+  assert.match(dsr.err, /warning: the balancer's own MAC address is unknown/);
 });
 
 test('a farm without members gives SF_BALANCER_PLAN with exit code 1', async (t) => {

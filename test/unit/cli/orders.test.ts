@@ -103,7 +103,7 @@ describe('drain', () => {
     assert.deepEqual(api.asked, ['drain fe1 600']);
     assert.deepEqual([code, err], [0, []]);
     assert.deepEqual(out, [
-      'fe1: told to drain',
+      'fe1: order given',
       'fe1: 12 calls left, the oldest 3m20s, 9m40s to the deadline',
       'fe1: 1 call left, the oldest 1h1m40s, 1m to the deadline',
       'fe1 has drained: no calls are left',
@@ -119,7 +119,7 @@ describe('drain', () => {
     assert.deepEqual(
       new Set(lines),
       new Set(
-        ['fe1: told to drain', 'fe1: 2 calls left, the oldest 0s, 9s to the deadline', ''].map(
+        ['fe1: order given', 'fe1: 2 calls left, the oldest 0s, 9s to the deadline', ''].map(
           (line) => `\r\x1b[K${line}`,
         ),
       ),
@@ -148,17 +148,17 @@ describe('drain', () => {
   test('ends at the deadline with 1 when calls are left, and with 0 when there are none', async (t) => {
     const { api, run } = await operator(t);
     const some = await run(['drain', 'fe1'], [told(api, { state: 'handed-over', calls: 3 })]);
-    assert.deepEqual([some.code, some.out.at(-1)], [1, 'fe1 has come to its deadline; it hands over 3 calls']);
+    assert.deepEqual([some.code, some.out.at(-1)], [1, 'fe1 has reached its deadline; it hands over 3 calls']);
     const none = await run(['drain', 'fe1'], [told(api, { state: 'handed-over' })]);
     assert.equal(none.code, 0);
     const kept = await run(['drain', 'fe1'], [told(api, { calls: 3, leftSeconds: 0 })]);
     assert.deepEqual(
       [kept.code, kept.out.at(-1)],
-      [1, 'fe1 has come to its deadline, and keeps 3 calls: no other member takes any'],
+      [1, 'fe1 has reached its deadline and keeps 3 calls: no other member takes calls'],
     );
   });
 
-  test('tolerates a member that does not answer for a short time, each time again, and then prints the reason', async (t) => {
+  test('tolerates a member that does not answer for a short time, repeatedly, then prints the reason', async (t) => {
     const { api, run } = await operator(t);
     const { status } = api.orders;
     const silent = async (): Promise<OrderStatus> => {
@@ -172,7 +172,7 @@ describe('drain', () => {
     assert.equal(patient.code, 0);
     const given = await run(['drain', 'fe1'], [silence, ...Array(20).fill(wait)]);
     assert.equal(given.code, 1);
-    assert.match(given.err.join(), /^SF_STORE_UNREACHABLE: says http:\/\/127\.0\.0\.1:\d+: no answer$/);
+    assert.match(given.err.join(), /^SF_STORE_UNREACHABLE: answer of http:\/\/127\.0\.0\.1:\d+: no answer$/);
   });
 
   test('goes on after the operator has stopped the command, and the command prints so', async (t) => {
@@ -199,7 +199,7 @@ describe('drain', () => {
     assert.equal(empty.code, 0);
     api.status = { ...api.status, alive: true, progress: null };
     const unheard = await run(['drain', 'fe1'], [now(api, { alive: false })]);
-    assert.deepEqual([unheard.code, unheard.out.at(-1)], [1, 'fe1 has left the farm before it told of its calls']);
+    assert.deepEqual([unheard.code, unheard.out.at(-1)], [1, 'fe1 left the farm before it reported its calls']);
     api.status = { ...api.status, alive: true };
     const since = '2026-02-02T00:00:00.000Z';
     const other = await run(
@@ -211,14 +211,14 @@ describe('drain', () => {
     api.status = { ...api.status, progress: null };
     const absent = await run(['drain', 'fe1']);
     assert.deepEqual([absent.code, absent.out.at(-1)], [0, 'fe1 is not in the farm: it has no calls']);
-    assert.deepEqual(absent.err, ['warning: fe1 is not in the farm now; it obeys when it comes']);
+    assert.deepEqual(absent.err, ['warning: fe1 is not in the farm now; the order applies when it joins']);
   });
 
   test('prints a warning when no other member takes new calls', async (t) => {
     const { api, run } = await operator(t);
     api.status = { ...api.status, othersTakeCalls: false };
     const { err } = await run(['drain', 'fe1', '--no-wait']);
-    assert.deepEqual(err, ['warning: no other member takes new calls now; fe1 goes on taking them until one does']);
+    assert.deepEqual(err, ['warning: no other member takes new calls now; fe1 takes them until another member does']);
     const banned = await run(['ban', 'fe1']);
     assert.deepEqual(banned.err, ['warning: no other member takes new calls now']);
   });
@@ -238,7 +238,7 @@ test('pause, resume, ban, unban and remove send their own orders', async (t) => 
     'remove fe1 true',
   ]);
   assert.equal(outs.length, 6);
-  assert.equal(outs[1], 'fe1 is free again: pause has ended');
+  assert.equal(outs[1], 'fe1 has no order any more: pause has ended');
   const json = await run(['pause', 'fe1', '--json']);
   assert.equal((JSON.parse(json.out[0]!) as OrderStatus).order?.order, 'pause');
 });

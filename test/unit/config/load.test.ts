@@ -39,13 +39,13 @@ const CASES: readonly Case[] = [
     title: 'an unknown field without a similar one',
     from: 'mode: dsr',
     to: 'mode: dsr, xyzzy: 1',
-    told: [INVALID, '7:24', 'balancer.xyzzy', /known here: mode, probes/],
+    told: [INVALID, '7:24', 'balancer.xyzzy', /valid here: mode, probes/],
   },
   {
     title: 'a field of the etcd store in a memory store',
     from: 'kind: etcd',
     to: 'kind: memory',
-    told: [INVALID, '3:24', 'store.hosts', /known here: kind, leaseSeconds/],
+    told: [INVALID, '3:24', 'store.hosts', /valid here: kind, leaseSeconds/],
   },
   {
     title: 'a missing section',

@@ -85,13 +85,13 @@ for (const [title, changes, field, remedy] of [
     'PROXY headers without a trusted proxy',
     { listeners: [UDP, { ...TCP, proxyProtocol: 'require' }] },
     'listeners.1.proxyProtocol',
-    /name the proxies in balancer\.trusted/,
+    /list the proxies in balancer\.trusted/,
   ],
   [
     'PROXY headers where balancer.trusted only excludes',
     { listeners: [{ ...TCP, proxyProtocol: 'accept' }], balancer: { trusted: ['!10.0.0.1'] } },
     'listeners.0.proxyProtocol',
-    /name the proxies in balancer\.trusted/,
+    /list the proxies in balancer\.trusted/,
   ],
   [
     'direct answers to clients behind a proxy',
@@ -113,7 +113,7 @@ for (const [title, changes, field, remedy] of [
     'a service that advertises a wildcard',
     { service: { ...SERVICE, advertise: '0.0.0.0:5062' } },
     'service.advertise',
-    /the SIP server reaches/,
+    /the SIP server uses/,
   ],
   [
     'a server at the address of the service',

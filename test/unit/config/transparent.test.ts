@@ -24,7 +24,7 @@ test('relay.mode is envelope by default, without transparent ports', () => {
   assert.deepEqual(transparentPorts(config), []);
 });
 
-test("each UDP listener with direct answers in the link's family has a transparent port behind the port of the relay link", () => {
+test("each UDP listener with direct answers in the link's family has a transparent port after the relay link", () => {
   const listeners = `  - { name: tcp, transport: tcp, bind: 198.51.100.1:5060 }
   - { name: edge, transport: udp, bind: 198.51.100.1:5060 }
   - { name: edge6, transport: udp, bind: "[2001:db8::1]:5060" }

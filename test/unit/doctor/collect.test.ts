@@ -212,7 +212,7 @@ test('a raw socket is tried only with relay.mode transparent, and closed', async
   assert.deepEqual(log, ['open 4', 'close']);
 });
 
-test('a raw socket that the system refuses differs from a module that does not load; its rights are unknown without a unit', async () => {
+test('a refused raw socket differs from a module that does not load; rights are unknown without a unit', async () => {
   const transparent = config('10.0.0.11:5064 }', '10.0.0.11:5064, mode: transparent }');
   for (const [trouble, lacks] of [
     ['no raw socket: Operation not permitted', 'right'],

@@ -61,7 +61,7 @@ function got(phone: UdpPhone, status: number, method = 'INVITE'): number {
 }
 
 describe('a call of a dead member with dialogs: shared', () => {
-  test('gets one 500 (repeated) within 10 s of the death, if no callee had its INVITE, and no other member sees the call', async () => {
+  test('gets one 500 (repeated) within 10 s of the death, if no callee had its INVITE', async () => {
     const scene = await ringing({}, () => []);
     const { farm, call, phone, lost } = scene;
     assert.deepEqual(await records(farm), [`${lost.number} trying`]);
@@ -85,7 +85,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     assert.equal(farm.live.flatMap(({ server }) => server.requests).length, before + 1);
   });
 
-  test('becomes a new call at the successor, if no callee had its INVITE and the caller repeats the INVITE', async () => {
+  test('becomes a new call at the successor if no callee had its INVITE and the caller repeats it', async () => {
     const scene = await ringing({}, () => []);
     const { farm, call, callee, servers } = scene;
     await lose(scene);
@@ -100,7 +100,7 @@ describe('a call of a dead member with dialogs: shared', () => {
   });
 
   for (const grace of ['in the grace', 'after it'] as const)
-    test(`rings on; an answer of the callee ${grace} brings 200, ACK, requests of both sides and BYE through, and the record follows`, async () => {
+    test(`rings on; a callee's answer ${grace} brings 200, ACK, both sides' requests, BYE and its record`, async () => {
       const scene = await ringing();
       const { farm, call, callee, servers, lost } = scene;
       assert.deepEqual(await records(farm), [`${lost.number} trying`]);
@@ -132,7 +132,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     });
 
   for (const grace of ['in the grace', 'after it'] as const)
-    test(`rings on; a CANCEL of the caller ${grace} brings 200, one CANCEL to the callee, 487 and its ACK`, async () => {
+    test(`rings on; a caller's CANCEL ${grace} brings 200, one CANCEL to the callee, 487 and its ACK`, async () => {
       const scene = await ringing();
       const { farm, call, callee, phone } = scene;
       await lose(scene);
@@ -188,7 +188,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     }
   });
 
-  test('rings on at two callees; when one answers, the other gets a CANCEL, and the caller gets only the 200', async () => {
+  test('rings on at two callees; when one answers, the other gets a CANCEL, the caller only the 200', async () => {
     const farm = await start({ members: 3, dialogs: 'shared' });
     const callees = [
       new Callee(farm, await farm.phone('192.0.2.9'), 'bob'),
@@ -357,7 +357,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     assert.deepEqual(await records(farm), []);
   });
 
-  test('in a dialog belongs to the member again when that is back after the grace, and the successor no longer counts it', async () => {
+  test('in a dialog belongs to the member again after its late return; the successor does not count it', async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     callee.answer();
@@ -400,7 +400,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     assert.deepEqual([call.final.get('BYE'), await records(farm), adopted(farm, 'need', 'over-already')], [200, [], 1]);
   });
 
-  test('in a dialog that ends at another member before the owner is back within the grace is counted nowhere', async () => {
+  test('in a dialog that ends elsewhere before the owner is back within the grace is counted nowhere', async () => {
     const scene = await ringing();
     const { farm, call, callee, lost } = scene;
     callee.answer();
@@ -419,7 +419,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     assert.deepEqual([back.node.ownedCalls, takeover.node.ownedCalls], [0, 0]);
   });
 
-  test('in a dialog with a re-INVITE before the owner is back within the grace belongs to the owner alone', async () => {
+  test("in a dialog with a re-INVITE before the owner's return within the grace is the owner's alone", async () => {
     const scene = await ringing();
     const { farm, call, callee, lost } = scene;
     callee.answer();
@@ -437,7 +437,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     assert.deepEqual([call.final.get('BYE'), back.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
-  test('in a dialog that ends at its successor after the owner has read its records is gone after the second reading', async () => {
+  test("in a dialog that ends at its successor after the owner's first read is gone after the second", async () => {
     const scene = await ringing();
     const { farm, callee } = scene;
     callee.answer();
@@ -458,7 +458,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     ['before', 0],
     ['after', GRACE_MS + 1000],
   ] as const)
-    test(`that is answered but not yet recorded as answered becomes a dialog when an in-dialog request comes ${when} the adoption`, async () => {
+    test(`that is answered but recorded as ringing becomes a dialog by a request ${when} the adoption`, async () => {
       const scene = await ringing();
       const { farm, call, callee } = scene;
       callee.answer();
@@ -490,7 +490,7 @@ describe('a call of a dead member with dialogs: shared', () => {
     assert.deepEqual([call.final.get('BYE'), takeover.node.ownedCalls, await records(farm)], [200, 0, []]);
   });
 
-  test('goes on at its owner when that is back within the grace in front of its living server, and nothing is adopted', async () => {
+  test('goes on at its owner, without adoption, when that is back within the grace and its server lives', async () => {
     const scene = await ringing();
     const { farm, call, callee, lost } = scene;
     await lose(scene, true);
@@ -506,7 +506,7 @@ describe('a call of a dead member with dialogs: shared', () => {
       assert.equal(adopted(farm, 'sweep', outcome) + adopted(farm, 'need', outcome), 0);
   });
 
-  test("that rings stays with the successor when the owner is back after the grace, and the caller's CANCEL reaches it", async () => {
+  test("that rings stays with the successor after the grace, and the caller's CANCEL reaches it", async () => {
     const scene = await ringing();
     const { farm, call, callee } = scene;
     await lose(scene, true);
@@ -643,7 +643,7 @@ describe('a call of a dead member with dialogs: own', () => {
     assert.equal(asked(callee.phone).filter((method) => method === 'BYE').length, 1);
   });
 
-  test('in a dialog ends after the grace with one BYE to either kind of party, whose CSeq is above all that the server can have used', async () => {
+  test('in a dialog ends after the grace with one BYE; its CSeq is above all that the server has used', async () => {
     const [incoming, outgoing] = [await calledIn(), await calledOut()];
     outgoing.callee.answer();
     await outgoing.farm.pass(WRITTEN_MS);
@@ -756,7 +756,7 @@ describe('the record of a call gives the address of a party', () => {
     assert.deepEqual([asked(before), asked(after)], [[], ['BYE']]);
   });
 
-  test('that is a client by UDP with dialogs: shared: it gets requests of the other side from the successor', async () => {
+  test('that is a client by UDP with dialogs: shared gets requests of the other side by the successor', async () => {
     const farm = await start({ members: 3, dialogs: 'shared', answer: 'ingress' });
     const callee = new Callee(farm, await farm.phone('192.0.2.9'));
     proxies(farm, [callee.uri]);
@@ -776,7 +776,7 @@ describe('the record of a call gives the address of a party', () => {
     assert.deepEqual([asked(before), asked(after)], [[], ['OPTIONS']]);
   });
 
-  test('that is a proxy in front: it gets the BYE of the successor at its Record-Route, whatever its source port was', async () => {
+  test('that is a proxy in front gets the BYE at its Record-Route, not at its source port', async () => {
     const farm = await start({ members: 3, dialogs: 'own', answer: 'ingress' });
     serve(farm);
     const [sends, listens] = [await farm.phone('192.0.2.80', 40_000), await farm.phone('192.0.2.80')];
@@ -792,7 +792,7 @@ describe('the record of a call gives the address of a party', () => {
     assert.deepEqual(listens.got[0]!.all('Route'), ['<sip:192.0.2.80;lr;did=7>']);
   });
 
-  test('that is a client by TCP in the open: it gets the BYE at its Contact when its connection died with the member', async () => {
+  test('that is an open client by TCP gets the BYE at its Contact: its connection died with the member', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     serve(farm);
     const { choose } = farm;
@@ -832,7 +832,7 @@ describe('the record of a call gives the target of a party', () => {
       assert.equal(after.got[0]!.uri, `sip:alice@${NEW}:5060;line=2`);
     });
 
-  test('that has named a new Contact in a request that the server has refused: it gets the BYE at the old one', async () => {
+  test('that has named a new Contact in a request that the server refused gets the BYE at the old one', async () => {
     const { farm, phone, call, lost } = await calledIn();
     const { script } = lost.server;
     lost.server.script = (message) =>
@@ -981,7 +981,7 @@ describe('a client reconnects after its connection has closed', () => {
     );
   });
 
-  test("and after the owner's death the successor sends requests of the other side there with dialogs: shared", async () => {
+  test("and after the owner's death the successor sends the other side's requests there (shared)", async () => {
     const farm = await start({ members: 4, dialogs: 'shared' });
     const callee = new Callee(farm, await farm.phone('192.0.2.9'));
     proxies(farm, [callee.uri]);
@@ -1010,7 +1010,7 @@ describe('a client reconnects after its connection has closed', () => {
     assert.deepEqual([callee.final('OPTIONS'), callee.final('UPDATE')], [200, 200]);
   });
 
-  test("and requests of the server reach it after the owner's sipfarm restarts in front of the living server", async () => {
+  test('and requests of the server reach it after a restart of sipfarm in front of the living server', async () => {
     const { farm, server, call, second, say } = await comesBack(2, 3, 'closed');
     await say(call.fromTag);
     await farm.pass(WRITTEN_MS);

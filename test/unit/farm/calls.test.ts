@@ -132,7 +132,7 @@ describe('calls sprayed over the members, packet by packet', () => {
 
 describe('a relay link that loses and doubles packets', () => {
   for (const seed of [1, 2, 3]) {
-    test(`lets every call complete by the clients' retransmissions at a rate of one in twenty (seed ${seed})`, async () => {
+    test(`lets every call complete by retransmissions at a rate of one in twenty (seed ${seed})`, async () => {
       const farm = await start({ members: 4, seed });
       serve(farm);
       const phone = await farm.phone('192.0.2.7');

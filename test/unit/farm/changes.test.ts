@@ -279,7 +279,7 @@ describe('the store is down', () => {
     assert.ok(calls.every(({ final }) => final.get('BYE') === 200));
   });
 
-  test('one member alone loses it, and its seat: once it has joined anew it asks all others again, before they have answered', async () => {
+  test('one member alone loses it and its seat: after its new join it offers packets to all others again', async () => {
     const farm = await start({ members: 3 });
     await farm.pass(2000, 50);
     const fe2 = farm.member(2);

@@ -122,7 +122,7 @@ describe('when the owner is gone,', () => {
   });
 
   for (const answer of ['direct', 'ingress'] as const)
-    test(`a response to a request through the farm goes past the dead server to the caller (dialogs: shared, answer: ${answer})`, async () => {
+    test(`a response to a request through the farm reaches the caller, not the dead server (${answer})`, async () => {
       const farm = await start({ members: 3, dialogs: 'shared', answer });
       const callee = new Callee(farm, await farm.phone('192.0.2.9'));
       const servers = proxies(farm, [callee.uri]);
@@ -152,7 +152,7 @@ describe('when the owner is gone,', () => {
       );
     });
 
-  test("a response to a request from another port of the server goes to the successor's own server and not to that port", async () => {
+  test("a response to a request from another port of the server goes to the successor's own server", async () => {
     const farm = await start({ members: 3 });
     const phone = await farm.phone('192.0.2.7');
     const lost = farm.member(2);
@@ -166,7 +166,7 @@ describe('when the owner is gone,', () => {
     assert.deepEqual([worker.got.length, farm.ownerOf('worker').server.responses.length], [0, 1]);
   });
 
-  test("an in-dialog request goes to the slot's owner, whose server goes on with the dialog (dialogs: shared)", async () => {
+  test("an in-dialog request goes to the slot's owner, whose server continues the dialog (shared)", async () => {
     const { farm, call, takeover } = await orphaned('shared');
     call.send('INFO');
     await farm.settle();
@@ -195,7 +195,7 @@ describe('when the owner is gone,', () => {
   });
 
   for (const dialogs of ['own', 'shared'] as const)
-    test(`with dialogs: ${dialogs}, an in-dialog ACK ${dialogs === 'own' ? 'is dropped and counted as owner-gone' : "goes to the slot's owner's server"}`, async () => {
+    test(`an in-dialog ACK ${dialogs === 'own' ? 'is dropped' : 'goes to the slot owner'} (${dialogs})`, async () => {
       const { farm, servers, call, takeover } = await orphaned(dialogs);
       const lost = servers[1]!;
       // The caller repeats the ACK, as after a second 200 of the callee.
@@ -273,7 +273,7 @@ describe('when the owner is gone,', () => {
   });
 
   for (const answer of ['direct', 'ingress'] as const)
-    test(`a request to a client by UDP that registered through it leaves by the member that has the request (answer: ${answer})`, async () => {
+    test(`a request to a UDP client that registered there leaves by the present member (${answer})`, async () => {
       const farm = await start({ members: 3, answer });
       const phone = await farm.phone('203.0.113.9', 33333);
       const lost = farm.member(2);
@@ -299,7 +299,7 @@ describe('when the owner is gone,', () => {
       assert.equal(farm.member(3).server.responses.length, 1);
     });
 
-  test('an in-dialog request before the new view is lost on the link, and its retransmission waits for the end of the grace', async () => {
+  test('an in-dialog request before the new view is lost; its retransmission waits for the grace', async () => {
     const farm = await start({ members: 3, dialogs: 'own' });
     serve(farm);
     const phone = await farm.phone('192.0.2.7');

@@ -464,7 +464,7 @@ describe('the guard catches a throw in', () => {
     assert.equal(farm.memory.readAll(`calls/${lost.number}/pending/`).length, 0);
   });
 
-  test('the guard skips a record whose reading throws after a restart, and the records behind it are restored and written', async () => {
+  test('the guard skips a record whose read throws after a restart, and later records are restored', async () => {
     const { farm, servers } = await scene();
     const member = farm.member(1);
     const phone = await farm.phone('192.0.2.7');

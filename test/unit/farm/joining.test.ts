@@ -34,7 +34,7 @@ describe('the view does not change and no call is lost because of a member', () 
       'with another farm key',
       1,
       { keys: (index) => [(index === 4 ? 'cd' : 'ab').repeat(32)] },
-      { code: 'SF_KEY_MISMATCH', message: /^fe4 .* in common with the members that live: fe1 .*, fe2 .*, fe3 / },
+      { code: 'SF_KEY_MISMATCH', message: /^fe4 .* in common with the living members: fe1 .*, fe2 .*, fe3 / },
     ],
     ...(['udp', 'tcp'] as const).map((transport) => {
       const lacking = { name: 'vip', transport, bind: `${MISSING}:5060` };

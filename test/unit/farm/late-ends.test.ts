@@ -1,5 +1,5 @@
-// Dialogs whose messages come while nobody knows them: their member has just lost its seat or got it back, or reads its records yet. Nobody
-// counts such a call when it is over, or a drain would wait for it.
+// Dialogs whose messages arrive while no member holds them: their member has just lost its seat or got it back, or
+// still reads its records. No member may count such a call after its end, or a drain would wait for it.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { GRACE_MS } from '../../../src/calls/adoption/adoption.ts';
@@ -34,7 +34,7 @@ async function talking(): Promise<Scene> {
   return { farm, callee, call, owner };
 }
 
-/** Has the server send the last re-INVITE that it has sent once more, as it does whose answer went past it (RFC 3261 17.1.1.2). */
+/** Lets the server repeat its last re-INVITE, as after an answer that did not reach it (RFC 3261 17.1.1.2). */
 function repeats(server: FakeServer): () => void {
   let last = '';
   const send = server.send.bind(server);
@@ -64,7 +64,7 @@ async function hangUp({ farm, call, callee }: Scene): Promise<void> {
   assert.deepEqual([call.final.get('BYE'), callee.state], [200, 'over']);
 }
 
-/** What the member reads of its records comes with the function that is returned. */
+/** Holds the reads of the member's records until the returned function is called. */
 function holdRecords(store: MemoryStore, number: number): () => void {
   const gate = Promise.withResolvers<void>();
   const page = store.page.bind(store);
@@ -113,7 +113,7 @@ describe('a member that has lost its seat', () => {
       assert.deepEqual([counted(farm), records(farm)], [[0, 0, 0], []]);
     });
 
-  test('and whose call ends elsewhere meanwhile: a re-INVITE that its server repeats yet brings nothing back', async () => {
+  test('and whose call ends elsewhere meanwhile: a repeated re-INVITE of its server restores nothing', async () => {
     const scene = await talking();
     const { farm, owner, call } = scene;
     const repeat = repeats(owner.server);
@@ -176,7 +176,7 @@ describe('a member whose records are not read yet', () => {
     assert.deepEqual([counted(farm), records(farm)], [[0, 0, 0], []]);
   });
 
-  test('and a stranger says BYE: the call is there once its record is read', async () => {
+  test('and a stranger sends BYE: the call is there once its record is read', async () => {
     const scene = await talking();
     const { farm, call } = scene;
     const { back, read } = await reading(scene);
@@ -188,8 +188,8 @@ describe('a member whose records are not read yet', () => {
   });
 });
 
-describe('an heir that has given a dialog back', () => {
-  test('counts it no more when its server repeats a re-INVITE of before', async () => {
+describe('a successor that has given a dialog back', () => {
+  test('no longer counts it when its server repeats an earlier re-INVITE', async () => {
     const scene = await talking();
     const { farm, owner, call } = scene;
     const heirs = farm.members.filter((member) => member !== owner);
@@ -208,7 +208,7 @@ describe('an heir that has given a dialog back', () => {
     assert.deepEqual([counted(farm), records(farm)], [[0, 0, 0], []]);
   });
 
-  test('which it knew by a re-INVITE alone, long after the death, counts it no more', async () => {
+  test('which it held by a re-INVITE alone, long after the death, no longer counts it', async () => {
     const scene = await talking();
     const { farm, owner, call } = scene;
     for (const { key } of farm.memory.readAll(`calls/${owner.number}/`)) farm.memory.apply([{ key, value: undefined }]);

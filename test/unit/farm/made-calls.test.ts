@@ -52,7 +52,7 @@ describe('a request without a token', () => {
       );
     });
 
-    test(`that is an INVITE at member ${at} and replaces the call reaches that server, and so does its CANCEL`, async () => {
+    test(`that is an INVITE at member ${at} and replaces the call reaches that server with its CANCEL`, async () => {
       const { farm, maker, phone, callId } = await made(at);
       const other = farm.callIdOf(farm.member(3), 'replacing');
       bare(phone, 'INVITE', other, [`Replaces: ${callId};to-tag=server;from-tag=bob`], '');

@@ -37,7 +37,7 @@ async function routesAt(farm: FakeFarm, owner: FakeMember, entry: FakeMember, ..
   return owner.server.last.all('Route');
 }
 
-test('a Route with a bound or advertised address of any member is removed, whichever member owns the call', async () => {
+test('a Route with a bound or advertised address of any member is removed by each owner of a call', async () => {
   const farm = await farmOf();
   const [entry] = farm.members;
   for (const owner of farm.members)
@@ -52,7 +52,7 @@ test('a Route to another port of a member or to a foreign host stays', async () 
     assert.deepEqual(await routesAt(farm, farm.member(3), farm.member(1), route), [route]);
 });
 
-test('the address of a departed member no longer names the farm, and the address of a joining member does', async () => {
+test('the address of a departed member no longer names the farm; that of a joining member does', async () => {
   const farm = await farmOf();
   const gone = farm.member(2);
   await farm.drive(gone.node.stop());
@@ -125,7 +125,7 @@ test('a request of a SIP server loses a Route to any member and goes to its Requ
   );
 });
 
-test('a node of role relay removes Routes to members, and members remove Routes to it and to a disabled node', async () => {
+test('a relay node removes Routes to members, and members remove Routes to it and to a disabled node', async () => {
   const farm = await start({ members: 4, roles: { 3: 'relay', 4: 'disabled' } });
   const phone = await farm.phone(PHONE, 5077);
   const node = farm.member(3);

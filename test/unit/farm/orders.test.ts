@@ -8,7 +8,7 @@ import { type Call, invited, serve, start, stopFarms } from './calls.ts';
 
 afterEach(stopFarms);
 
-/** Gives an order through `asked`; null lifts every order. */
+/** Gives an order through the member `asked`; null lifts every order. */
 async function order(
   farm: FakeFarm,
   asked: FakeMember,
@@ -76,7 +76,7 @@ describe('drain', () => {
     assert.equal((await farm.drive(fe1.node.api.orders.status('fe2'))).progress, null);
   });
 
-  test('changes the probe answers of the asked member at once, before the store has answered', async () => {
+  test('changes the probe answers of the receiving member at once, before the store has answered', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const fe1 = farm.member(1);
@@ -100,7 +100,7 @@ describe('drain', () => {
     fe1.store.heal();
   });
 
-  test('hands the remaining calls over at its deadline, gives up the seat, and ends with a new incarnation after resume', async () => {
+  test('hands the calls over at its deadline, gives up the seat, and has a new incarnation after resume', async () => {
     const farm = await start({ members: 3 });
     serve(farm, { shared: true });
     const up = await calls(farm);
@@ -123,7 +123,7 @@ describe('drain', () => {
     assert.ok(up.length > 0);
   });
 
-  test('hands nothing over at the deadline in a whole draining farm, because no member can take over: calls go on to their end', async () => {
+  test('hands nothing over at the deadline when all members drain: calls go on to their end', async () => {
     const farm = await start({ members: 2 });
     serve(farm);
     const up = await calls(farm);
@@ -167,7 +167,7 @@ describe('drain', () => {
     assert.equal(await farm.drive(drained), true);
   });
 
-  test('brings a member that has handed over no seat when it stops, nor its calls when the order ends then', async () => {
+  test("brings a stopping member that has handed over no seat, nor its calls at the order's end", async () => {
     const farm = await start({ members: 3 });
     serve(farm, { shared: true });
     await calls(farm);
@@ -295,7 +295,7 @@ describe('ban', () => {
     assert.equal(fe2.server.requests.length, 0);
   });
 
-  test('of all that live leaves nobody to begin a call: callers get 503, from whichever member', async () => {
+  test('on all living members prevents new calls: callers get 503 from each member', async () => {
     const farm = await start({ members: 3 });
     serve(farm);
     const [fe1, fe2, fe3] = [farm.member(1), farm.member(2), farm.member(3)];

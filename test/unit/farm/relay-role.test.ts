@@ -110,7 +110,7 @@ describe('a node of role relay', () => {
     for (const k of [1, 2, 3]) assert.deepEqual(farm.member(k).server.requests, []);
   });
 
-  it('sends CANCEL, the ACK of an error and retransmissions through the member and with the branch of their INVITE', async () => {
+  it('sends CANCEL, error ACK and retransmissions through the member and with the branch of the INVITE', async () => {
     await start();
     for (let i = 0; i < 20; i++) {
       for (const { left } of farm.members) left.length = 0;

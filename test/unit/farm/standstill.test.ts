@@ -34,7 +34,7 @@ async function withCall(members = 3): Promise<{ farm: FakeFarm; sleeper: FakeMem
 }
 
 describe('a member that stood still for longer than its lease', () => {
-  test('drops all packets that waited for it, gives up its calls, and joins anew', async () => {
+  test('drops all packets that waited for it, gives up its calls, and joins again', async () => {
     const { farm, sleeper, server, call } = await withCall();
     farm.freeze(sleeper);
     const { length } = sleeper.server.requests;
@@ -123,7 +123,7 @@ describe('a member that stood still and still has its seat', () => {
   });
 });
 
-test('a member that has lost its seat and cannot read the store stays fenced while the others have a newer view', async () => {
+test('a member without a seat that cannot read the store stays fenced while others have a newer view', async () => {
   const { farm, sleeper } = await withCall();
   farm.freeze(sleeper);
   // The store is cut from the beginning, because notifications of a watch would wait in its queue.

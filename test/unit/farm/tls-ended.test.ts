@@ -136,7 +136,7 @@ for (const [k, role] of [
   [2, 'member'],
   [3, 'relay'],
 ] as const)
-  test(`a call to a registered client from the server of another node (${role}) has TLS in its headers, and both ends can hang up`, async () => {
+  test(`a call from the server of a ${role} node to a client has TLS; both can hang up`, async () => {
     const farm = await farmOf(3, { roles: { 3: 'relay' } });
     const phone = await tlsPhone(farm, farm.member(1));
     const path = await pathOf(farm, phone, farm.member(1));
@@ -207,7 +207,7 @@ describe('an INVITE of a server', () => {
     assert.deepEqual(lines, ['SIP/2.0/TCP trunk.example.com:5065', '@trunk.example.com:5065;transport=tcp;lr']);
   });
 
-  test('to a TCP target is answered 503 when all TCP listeners have TLS in front, because its Via would be wrong', async () => {
+  test('to a TCP target is answered 503 when all TCP listeners have TLS: its Via would be wrong', async () => {
     const { statuses, lines } = await invite([EDGE, TLS], 'sip:bob@192.0.2.80;transport=tcp');
     assert.deepEqual([statuses, lines], [[503], []]);
   });

@@ -104,7 +104,7 @@ describe('calls in transparent mode', () => {
 });
 
 describe('a stranger that sends to a transparent port', () => {
-  test('is treated like a client: it gets no probe answer, no answer larger than the request, and limited errors', async () => {
+  test('is treated like a client: no probe answer, no answer larger than the request, limited errors', async () => {
     const farm = await start({ members: 1, relay: transparent });
     const [member] = farm.members as [FakeMember];
     const target = { address: member.address, port: TRANSPARENT_PORT };

@@ -19,7 +19,7 @@ function statusOf(text: string | undefined): string | undefined {
 }
 
 describe('a probe from an address of the balancer', () => {
-  test('is answered 200 while the member takes calls and 503 while it does not, although its slot is elsewhere', async (t) => {
+  test('is answered 200 while the member takes calls, else 503, although its slot is elsewhere', async (t) => {
     const farm = await wayFarm(t, { members: 2, probes: PROBES });
     const probe = request('OPTIONS', elsewhere(farm), 'sip:health@198.51.100.1');
     await farm.datagram(1, probe, EDGE, BALANCER);

@@ -55,7 +55,7 @@ describe('between two members that each have the other as owner', () => {
 });
 
 describe('a packet at a transparent port', () => {
-  test('is decided anew: a member that does not own it relays it', async (t) => {
+  test('is decided again: a member that does not own it relays it', async (t) => {
     const farm = await wayFarm(t, { members: TWO, transparent: true });
     const callId = callIdOf(farm.member(1).tables, 2);
     const socket = await farm.network.bindUdp(CLIENT, { onDatagram: () => {}, onSendError: () => {} });

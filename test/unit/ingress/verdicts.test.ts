@@ -287,7 +287,7 @@ describe('a packet of another member’s call', () => {
 });
 
 describe('a forged token', () => {
-  test('ends a response when it is in its branch; in a request it is counted by place and the Call-ID decides', async (t) => {
+  test('ends a response when in its branch; in a request it is counted, and the Call-ID decides', async (t) => {
     const farm = await wayFarm(t, { members: TWO });
     const forged = token(TokenKind.dialog, 1, 0, 0, FOREIGN_KEYS);
     await farm.datagram(1, response(MAGIC_COOKIE + token(TokenKind.outward, 1, 0, 8, FOREIGN_KEYS)));
@@ -298,7 +298,7 @@ describe('a forged token', () => {
   });
 });
 
-test('every packet has exactly one fate and at most one answer, no larger than the packet and only to its source', async (t) => {
+test('every packet has one fate and at most one answer, no larger than the packet and to its source', async (t) => {
   const farm = await wayFarm(t, { members: TWO });
   const fates = (): number => Object.values(farm.member(1).verdicts).reduce((sum, n) => sum + n, 0);
   await fc.assert(

@@ -11,7 +11,9 @@ const { SIPFARM_MODEL_RUNS = '40', SIPFARM_MODEL_AGAIN = '{}' } = process.env;
 const RUNS = Number(SIPFARM_MODEL_RUNS);
 /** Output of fast-check for a failed schedule, in order to run it again: {"seed":1,"path":"0:1"}. */
 const AGAIN: { seed?: number; path?: string } = JSON.parse(SIPFARM_MODEL_AGAIN);
-/** The short run has the same schedules each time, so that a change of the code is judged by itself. A long run draws them. */
+/**
+ * The short run has the same schedules each time, so that only a change of the code changes it. A long run draws them.
+ */
 const SHORT_RUNS = 40;
 const SHORT_SEED = 11;
 const MEMBERS = 3;
@@ -19,8 +21,8 @@ const MOST_MEMBERS = 5;
 /** A decision from before the healing takes effect within this time. */
 const HEALING_MS = 300;
 /**
- * Latest arrival, ms, at a server of what a member decided before its peers refused it: a pause between probes, the probe, its refusal, and the
- * message to the server.
+ * Latest arrival, ms, at a server of a message that a member decided on before its peers refused it: a pause between
+ * probes, the probe, its refusal, and the message to the server.
  */
 const REFUSED_MS = 350;
 /** Calls that begin in one step. */

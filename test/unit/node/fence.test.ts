@@ -100,7 +100,7 @@ describe('the fence', () => {
     assert.equal(fence.up, false);
   });
 
-  test('reads the store again when the first read has failed, because a connection may have died meanwhile', async () => {
+  test('reads the store again after a failed first read, because a connection may have died meanwhile', async () => {
     const { clock, fence, asked, sleep, wake, answer, fail } = fenced();
     sleep();
     wake();

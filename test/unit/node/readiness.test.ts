@@ -49,8 +49,8 @@ describe('readiness', () => {
     assert.deepEqual(reasons({ trouble: 'no answer' }), ['no answer']);
   });
 
-  test('is lost while the member does not know whether it has its seat', () => {
+  test('is lost while it is uncertain whether the member has its seat', () => {
     assert.match(reasons({ stoodStill: true }).join(), /stood still/);
-    assert.match(reasons({ fenced: true }).join(), /have taken its seat/);
+    assert.match(reasons({ fenced: true }).join(), /have removed its seat/);
   });
 });

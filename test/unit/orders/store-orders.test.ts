@@ -40,7 +40,7 @@ function orderApi() {
   return { clock, of, obeyed, routing, stored, put, farm };
 }
 
-describe('an order for the asked member itself', () => {
+describe('an order for the receiving member itself', () => {
   test('takes effect before the store has it', async () => {
     const { of, obeyed, routing } = orderApi();
     routing.before = () => assert.deepEqual(obeyed, ['drain']);

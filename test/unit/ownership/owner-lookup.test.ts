@@ -49,7 +49,7 @@ describe('where no member has a weight', () => {
   const idle = (numbers: readonly number[]) => viewOf(numbers.map((number) => seat(number, { weight: 0 })));
   const invite = request('INVITE', { 'Call-ID': CALL });
 
-  test('a member with a seat keeps a new call, and its service says why it has none', () => {
+  test('a member with a seat keeps a new call, and its service gives the reason of its refusal', () => {
     assert.equal(new Member(buildOwnerTables(idle([1, 2]), 1, 1)).verdict(invite), LOCAL);
   });
 
@@ -82,7 +82,7 @@ describe('a request with a token of the farm', () => {
       assert.equal(one().verdict(make(dialog(1, 2))), LOCAL);
     });
 
-    test(`${place} that is cut, changed or of another farm goes by its Call-ID, and the forgery is counted by place`, () => {
+    test(`${place} that is cut, changed or of another farm is counted; the Call-ID decides`, () => {
       const good = dialog(3);
       const changed = good.slice(0, 8) + (good[8] === 'a' ? 'b' : 'a') + good.slice(9);
       const forgeries = [
@@ -295,7 +295,7 @@ describe('the ACK of a stateless reply', () => {
 describe('a header that names another dialog', () => {
   const named = callIdOf(TABLES, 4);
   for (const header of ['Replaces', 'Join', 'Target-Dialog', 'REPLACES', 'target-dialog']) {
-    test(`${header} brings the request to the owner of that dialog after the owner of its own slot has received it`, () => {
+    test(`${header} brings the request to the owner of that dialog by way of its slot's owner`, () => {
       for (const value of [named, `${named};to-tag=1;from-tag=2`, `${named} \t ;early-only`])
         assert.equal(one().verdict(request('INVITE', { 'Call-ID': OWN_CALL, [header]: value })), relayTo(4), value);
     });
@@ -875,7 +875,7 @@ describe('in a farm of five', () => {
     assert.ok(found > 20, 'slots have moved');
   });
 
-  test('a call is found where it is from every ingress, while some members know of a newer view and do not have it', () => {
+  test('a call is found from every ingress while some members lack a newer view that they have noticed', () => {
     const stale = fc.uniqueArray(fc.integer({ min: 1, max: 5 }), { minLength: 1 });
     let passed = 0;
     fc.assert(

@@ -112,7 +112,7 @@ describe('owner tables', () => {
     assert.deepEqual(previousOwners(built), []);
   });
 
-  test('name the newest other owner with a seat and its last epoch, after any history of joins, drains and leaves', () => {
+  test('name the newest other owner with a seat and its last epoch, after any history of changes', () => {
     const crowd = fc
       .array(fc.constantFrom<'active' | 'draining' | undefined>('active', 'active', 'draining', undefined), {
         minLength: 5,

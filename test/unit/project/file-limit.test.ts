@@ -74,7 +74,7 @@ tests.on('test:pass', ({ name }) => console.log('passed: ' + name));
 tests.on('test:fail', ({ name }) => console.log('failed: ' + name));
 tests.resume();`;
 
-test('the process of a folder that exceeds its time is ended with the file and the name of the hanging test', async (t) => {
+test('the process of a folder that exceeds its time is ended with file and name of the hanging test', async (t) => {
   const place = await mkdtemp(path.join(tmpdir(), 'sipfarm-limit-'));
   t.after(() => rm(place, { recursive: true, force: true }));
   const [quick, hangs, runs] = ['1.test.mjs', '2.test.mjs', 'run.mjs'].map((name) => path.join(place, name));

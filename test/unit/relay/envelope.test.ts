@@ -212,7 +212,7 @@ describe('a relay frame', () => {
     assert.equal(out.sender, 0x0102);
   });
 
-  test('bound to one incarnation is accepted there; nearby incarnations report another incarnation, and others a forged frame', () => {
+  test('bound to one incarnation is accepted there; else the fault is another incarnation or forgery', () => {
     const bytes = encode(sample());
     for (const [own, verdict] of [
       [OWN + 1, 'other-incarnation'],

@@ -342,7 +342,7 @@ describe('members with different views', () => {
     assert.deepEqual(a.newer, [5]);
   });
 
-  test('accept packets of a member without a seat that has the same view, because its balancer still sends to it', async () => {
+  test('accept packets of a member without a seat with the same view: its balancer still sends to it', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     for (const each of [a, b]) {
@@ -430,7 +430,7 @@ describe('members with different views', () => {
     assert.equal(b.refused('replayed'), 0);
   });
 
-  test('accept a restarted member before its record arrives, as soon as it has answered, and refuse its earlier incarnation', async () => {
+  test('accept a restarted member before its record arrives, and refuse its earlier incarnation', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     a.self.incarnation = 2;

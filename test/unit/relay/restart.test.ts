@@ -143,7 +143,7 @@ describe('a restarted member', () => {
     assert.deepEqual(first.link.reachablePeers(), [2]);
   });
 
-  test('sends its refusal to the peer and not to the source of a replayed frame, at most ten times a second', async () => {
+  test('sends its refusal to the peer, not to the source of a replay, at most ten times a second', async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     await send(a, b, 50);
@@ -184,7 +184,7 @@ describe('a restarted member', () => {
     assert.equal(again.packets[0]?.text, 'by TCP');
   });
 
-  test('is accepted with a lower incarnation after its record is gone and the store was restored from a backup', async () => {
+  test('is accepted with a lower incarnation after its record is gone and the store was restored', async () => {
     const [a, b] = [member(1, 9), member(2, 9)];
     await farm(a, b);
     await send(a, b, 1);
@@ -211,7 +211,7 @@ describe('after the store was restored from an older backup', () => {
     return { a, b, before };
   }
 
-  test('captured frames of a higher incarnation are refused, and 51 of 51 frames of the living member are accepted', async () => {
+  test('captured frames of a higher incarnation are refused, and 51 of 51 living frames are accepted', async () => {
     const { a, b, before } = await restored();
     assert.ok(before.length > 10);
     await replay(a, before.slice(-1));

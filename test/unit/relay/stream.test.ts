@@ -43,7 +43,7 @@ function watched(streams: ByteStream[]): Network {
 const overTcp = { connection: 5, listener: 1 };
 
 describe('a message for a connection', () => {
-  test('arrives with its connection, in both directions, although it was sent before the members were connected', async () => {
+  test("arrives with its connection, in both directions, even if sent before the members' connection", async () => {
     const [a, b] = [member(1), member(2)];
     await farm(a, b);
     assert.ok(a.link.relay(2, a.packet('from a', overTcp)));

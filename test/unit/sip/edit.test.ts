@@ -75,7 +75,7 @@ test('any splices give the result of a plain model, and size() returns its lengt
   );
 });
 
-describe('an edit that cannot be made returns undefined, throws nothing, and does not affect the next one, with', () => {
+describe('an impossible edit returns undefined, throws nothing, and does not affect the next one, with', () => {
   const bytes = Buffer.from('0123456789');
   for (const [name, splice] of [
     ['a range before the message', () => edit.insert(1, 'x')],
@@ -224,7 +224,7 @@ describe('the body', () => {
     ['with its length twice', { 'Content-Length': '4', l: '0004' }],
     ['without a length', { 'Content-Length': undefined }],
   ] as const)
-    test(`of a message ${what} is replaced, and Content-Length follows`, () => {
+    test(`in a message ${what} is replaced, and Content-Length follows`, () => {
       const { scan } = scanned(options({ ...headers, 'Content-Type': 'application/sdp' }, undefined, 'body'));
       const after = edit.beginScan(scan).setBody(scan, 'v=0\r\ns=another\r\n').apply()!;
       assert.deepEqual(read(after), [null, 16, 'v=0\r\ns=another\r\n']);

@@ -114,7 +114,7 @@ describe('a comparison', () => {
     assert.equal(isText(octets, 1, 1, ''), true);
   });
 
-  test('of two ranges compares octets and lengths', () => {
+  test('between two ranges covers octets and lengths', () => {
     const [a, b] = [bytes('-abc-'), bytes('abcd')];
     assert.equal(sameOctets(a, 1, 4, b, 0, 3), true);
     assert.equal(sameOctets(a, 1, 4, b, 0, 4), false);

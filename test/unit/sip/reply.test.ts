@@ -95,7 +95,7 @@ test('a request with two Call-ID, CSeq, From and To gets the first of each in it
   assert.equal(scan.cseq, 5);
 });
 
-test('a reply loses extra headers, then its phrase, then long names and the length, then the tag, and is then not sent', () => {
+test('a too long reply loses headers, phrase, long names and length, then the tag; then it is not sent', () => {
   const { scan } = scanned(options());
   const build = (max: number): Buffer | null =>
     buildReply(scan, 503, '', 'tag-of-some-length', source, ['Retry-After: 5'], max);

@@ -304,7 +304,7 @@ test('a message that is cut at any octet is never accepted on a stream', () => {
   assert.equal(scanned(bytes, true).fault, null);
 });
 
-test('a header line of 64 KiB of folds, quotes or signs is scanned like a short one, and that many header lines are refused', () => {
+test('a header line of 64 KiB of folds, quotes or signs is scanned; that many header lines are refused', () => {
   for (const filler of ['\r\n ', '"', ';', ',', '<', '\\', 'a: b\r\n']) {
     const from = `<sip:a@b>;tag=1${filler.repeat(Math.floor(65_000 / filler.length))}`;
     const { fault, scan } = scanned(options({ From: from }));

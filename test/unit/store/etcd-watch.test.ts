@@ -173,7 +173,7 @@ describe('the watch of etcd', () => {
     assert.deepEqual(told, ['a=1@3', 'stale', 'a=1@3']);
   });
 
-  it('sends a progress request on a quiet stream every five seconds, and keeps the stream while answers come', async () => {
+  it('sends a progress request on a quiet stream every five seconds, and keeps a stream with answers', async () => {
     const { streams, told } = await open('a=1@3');
     for (let pulse = 1; pulse <= 10; pulse++) {
       await clock.pass(5000, 1000);

@@ -14,7 +14,7 @@ const increment = (store: MemoryStore, meanwhile: () => Promise<unknown>) => asy
   return [{ key: 'number', value: ((entry?.value as number) ?? 0) + 1, expect: entry?.revision ?? 0n }];
 };
 
-test('a change that another write overtakes is decided anew, on the new value', async () => {
+test('a change that another write overtakes is decided again, on the new value', async () => {
   const store = newStore();
   let overtaken = 0;
   const meanwhile = async (): Promise<void> => {

@@ -260,7 +260,7 @@ describe('an outgoing connection', () => {
     await finished(rig);
   });
 
-  test('is opened even if the remote has connected to the member, because that connection expects no requests', async () => {
+  test('is opened even if the remote has connected here, because that connection expects no requests', async () => {
     const rig = await started();
     const alice = await dialled(rig);
     await write(rig, alice, message());

@@ -284,7 +284,7 @@ describe('the time limit of a header', () => {
     await finished(bench);
   });
 
-  test('ends a connection with a partial header where it is optional; line ends become a ping, and silence may last', async () => {
+  test('ends a connection with a partial optional header; line ends become a ping, silence may last', async () => {
     const bench = await started('accept', WAIT);
     const [silent, ping, half] = [await dialled(bench), await dialled(bench), await dialled(bench)];
     await ping.write('\r\n\r\n');

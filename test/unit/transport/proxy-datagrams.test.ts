@@ -348,7 +348,7 @@ describe('the stored clients', () => {
   });
 });
 
-test('any datagrams from a proxy, with broken and repeated headers, give no packet an address that no complete header names', async () => {
+test('datagrams with broken and repeated headers give a packet only addresses of a complete header', async () => {
   const bench = await started('require');
   const headers = [version2('udp'), simple(ENDS6), local(), Buffer.from(version1()), SIGNATURE, Buffer.from(message())];
   const whole = fc.constantFrom(...headers);

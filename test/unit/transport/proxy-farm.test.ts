@@ -135,7 +135,7 @@ test('a call on a connection through a proxy works with its owner elsewhere', as
   assert.equal(servers[1]?.dialogs.get(call.callId)?.state, 'over');
 });
 
-test('a probe of the proxy itself is answered by the receiving member, but an OPTIONS of a client behind it is no probe', async () => {
+test('the receiving member answers a probe of the proxy, but an OPTIONS of a client behind it is none', async () => {
   const farm = await start('require');
   serve(farm);
   const options = (callId: string): string =>

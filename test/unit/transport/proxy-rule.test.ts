@@ -19,7 +19,7 @@ describe('the outcome of octets that read as', () => {
     ['too-long', true, true, 'too-long'],
     ['nested', true, false, 'nested'],
   ] as const)
-    test(`${reading}, ${trusted ? 'trusted' : 'untrusted'}, ${required ? 'required' : 'accepted'} is ${expected}`, () => {
+    test(`${reading}, ${trusted ? '' : 'un'}trusted, ${required ? 'required' : 'accepted'} is ${expected}`, () => {
       const header = new ProxyHeader();
       header.outcome = 'proxied';
       assert.equal(outcomeOf(reading, header, trusted, required), expected);

@@ -105,7 +105,7 @@ describe('reserve', () => {
     { ...udp('vip', '203.0.113.1'), shared: true },
     { ...tcp('vip', '203.0.113.1'), shared: true },
   ])
-    test(`names a ${bad.shared ? 'shared ' : ''}listener by ${bad.transport} whose address the host lacks, and leaves no socket open`, async () => {
+    test(`names a ${bad.shared ? 'shared ' : ''}${bad.transport} listener with a foreign address`, async () => {
       const { network, transport } = makeBench([udp('edge'), bad]);
       network.hasAddress = (address) => address !== '203.0.113.1';
       await assert.rejects(transport.reserve(), {

@@ -135,7 +135,7 @@ describe('a stage between PROXY header and framer', () => {
     await finished(scene);
   });
 
-  test('closes the connection by a fault, with its reason; the octets count as garbage, and no more are taken', async () => {
+  test('closes the connection with the reason of the fault; its octets are garbage, and no more follow', async () => {
     const scene = await started();
     const { bench } = scene;
     const client = await scene.dial();

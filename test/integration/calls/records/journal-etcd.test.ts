@@ -48,7 +48,7 @@ describe('the journal on etcd', { skip: withoutEtcd() }, () => {
     await etcd?.close();
   });
 
-  test('a call is pending, then a dialog, then deleted; another process finds it; an adopted call is given up', async () => {
+  test('a call is pending, then a dialog, then deleted; another process finds it and may adopt it', async () => {
     const first = journal();
     first.began(35, 'INVITE', 'one', clientLeg('one'));
     first.branched(35, serverLeg('one'));

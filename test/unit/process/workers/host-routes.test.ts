@@ -141,7 +141,7 @@ test('pages with different families, or none, are merged, too', () => {
   );
 });
 
-test('each route of a member is one of the host, too: by itself, by any worker, or by all', async () => {
+test('each route of a member is one of the host, too: answered by the host, by any worker, or by all', async () => {
   const { asked, get } = setUp(
     (question) => (question.url === '/metrics' ? null : json({ owned: 1, heldHere: false, calls: [] })),
     () => json({ owned: 1, heldHere: true, calls: [] }),

@@ -62,7 +62,7 @@ describe('the branch', () => {
     assert.notEqual(branch({}, Direction.inward, sipKey(Buffer.alloc(16, 8))), branch());
   });
 
-  test('of a client without the magic cookie also follows from the whole Via and the Request-URI', () => {
+  test('from a client without the magic cookie also follows from the whole Via and the Request-URI', () => {
     for (const cookieless of ['z9hG4b', 'z9hG4bK', '1']) {
       const old = (more = '', uri?: string): string =>
         branch({ headers: { Via: `SIP/2.0/UDP 192.0.2.1;branch=${cookieless}${more}` }, ...(uri && { uri }) });

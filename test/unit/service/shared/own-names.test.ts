@@ -25,7 +25,7 @@ function has(names: OwnNames, text: string, question: Question): boolean {
 const ours = (names: OwnNames, texts: readonly string[], question: Question = 'has'): string[] =>
   texts.filter((text) => has(names, text, question));
 
-test('a listener address names the farm with its port, and without a port where the transport implies that port', () => {
+test('a listener address names the farm with its port, and without one if the transport implies it', () => {
   const names = new OwnNames(SERVER, [OWN, { host: '192.0.2.1', port: 5061 }, { host: '192.0.2.2', port: 5080 }], []);
   const good = [
     'sip:198.51.100.1:5060;lr',
@@ -38,7 +38,7 @@ test('a listener address names the farm with its port, and without a port where 
   assert.deepEqual(ours(names, [...good, ...secure, ...foreign]), [...good, ...secure]);
 });
 
-test('a configured name without a port names the farm with each listener port, with 5060 or 5061, and without a port', () => {
+test('a configured name without a port names the farm with listener ports, 5060, 5061, and no port', () => {
   const names = new OwnNames(
     SERVER,
     [{ host: '198.51.100.1', port: 5080 }],
@@ -51,7 +51,7 @@ test('a configured name without a port names the farm with each listener port, w
   assert.deepEqual(ours(names, [...ports, 'sip:other.example:5070', ...foreign]), [...ports, 'sip:other.example:5070']);
 });
 
-test('a name that a listener advertises names the farm with its port, whatever address the older field beside it has', () => {
+test('an advertised name names the farm with its port, for each address in the older field', () => {
   const names = new OwnNames(SERVER, [{ host: 'own.example.com', port: 5061 }], []);
   const told = 'sip.example.com:5061;transport=tls';
   names.setRecords([{ listeners: [{ transport: 'tcp', bind: '10.0.0.2:5090', advertise: '10.0.0.2:5091', told }] }]);
@@ -87,7 +87,7 @@ test('new records and new names replace all earlier ones', () => {
   assert.deepEqual(ours(names, all), ['sip:198.51.100.1', 'sip:new.example', 'sip:10.0.0.1']);
 });
 
-test('the listener that faces the SIP server and the other listeners of this node match in any spelling and only by their own port', () => {
+test('the listener for the SIP server and the other ones match in any spelling and only by their port', () => {
   const server = { host: '2001:db8::1', port: 5060 };
   const names = new OwnNames(server, [OWN, { host: '198.51.100.2', port: 5080 }], namesOf('sip.example.com'));
   names.setRecords([{ listeners: [{ transport: 'udp', bind: '10.0.0.2:5060', advertise: '198.51.100.3:5060' }] }]);

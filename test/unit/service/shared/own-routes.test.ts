@@ -17,7 +17,7 @@ function dialogRoute({ number }: FakeMember, host = '198.51.100.1:5060'): string
   return `<sip:${mintToken(KEYS, TokenKind.dialog, number, 0)}@${host};lr>`;
 }
 
-test('a request in the dialog of a dead member loses the two farm values; the Record-Route values behind it get the address of this member', async () => {
+test("a request of a dead member's dialog loses both farm values; later ones get this member's address", async () => {
   const edge = await rig({ dialogs: 'shared' });
   const phone = await edge.farm.phone('192.0.2.7');
   const dead = mintToken(KEYS, TokenKind.dialog, 9, 0);
@@ -194,7 +194,7 @@ describe('a request of the server goes', () => {
     assert.deepEqual(got.all('Route'), []);
   });
 
-  test('by the flow although a foreign Route follows, when the client is behind a NAT and only the flow leads to it', async () => {
+  test('by the flow although a foreign Route follows, when only the flow leads to a client behind a NAT', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const more = { via: 'SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKr', headers: ['Supported: path'] };
@@ -204,7 +204,7 @@ describe('a request of the server goes', () => {
     assert.deepEqual(got.all('Route'), ['<sip:192.0.2.99;lr>']);
   });
 
-  test('by the foreign Route behind a Path, because a proxy in front of the farm added itself (RFC 3327 5.4)', async () => {
+  test('by the foreign Route behind a Path, because a proxy in front added itself (RFC 3327 5.4)', async () => {
     const edge = await rig();
     const sends = await edge.farm.phone('192.0.2.80', 40_001);
     const listens = await edge.farm.phone('192.0.2.80', 5060);

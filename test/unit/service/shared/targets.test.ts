@@ -19,7 +19,7 @@ test('a Contact is taken once, by call, sender and CSeq of its request', () => {
   assert.equal(targets.take(7, 'bob', 2), '<sip:bob@192.0.2.2>');
 });
 
-test('of more than 10,000 Contacts the oldest is forgotten, and a very long one is not kept', () => {
+test('the oldest of more than 10,000 Contacts is forgotten, and a very long one is not kept', () => {
   const targets = new Targets();
   for (let entry = 1; entry <= 10_000; entry++) targets.offer(entry, 'a', 1, 'x');
   targets.offer(1, 'a', 1, 'again');

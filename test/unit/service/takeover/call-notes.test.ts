@@ -1,4 +1,5 @@
-// The notes about calls that are not adopted yet: each is read once, belongs to one call, and makes room for newer ones.
+// The notes about calls that are not adopted yet: each is read once, belongs to one call, and makes room for newer
+// ones.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CallNotes, MAX_NOTED } from '../../../../src/service/takeover/call-notes.ts';

@@ -170,7 +170,7 @@ test('no message is built from a leg of the other kind, without an answer, or wi
   assert.equal(cancelOf({ ...OUT, request: OUT.request.replace(/Via:.*\r\n/, '') }), undefined);
 });
 
-test('a retransmission belongs to the same transaction; a retry with credentials, another caller or another branch does not', () => {
+test('a retransmission belongs to its transaction; credentials, another caller or branch make a new one', () => {
   const sameAfter = (change: (text: string) => string): boolean => isOfTransaction(IN, readLeg(change(IN.request))!);
   const [, sentBy, branch] = /Via: SIP\/2.0\/UDP ([^;]*).*;branch=([^;\r]*)/.exec(IN.request)!;
   assert.deepEqual(

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { Packet } from '../../../../src/packet/packet.ts';
 import { Parked } from '../../../../src/service/takeover/parked-packets.ts';
 
-test('a parked packet comes out unchanged, with its own copy of the octets, and is decided by the view at its release', () => {
+test('a parked packet is released unchanged, as a copy, and is decided by the view at that time', () => {
   const parked = new Parked();
   const packet = new Packet();
   const bytes = Buffer.from('  INVITE');

@@ -1,4 +1,5 @@
-// An adopted call for the tests of this folder: its record, a member that has it now, and what this member sends for it.
+// An adopted call for the tests of this folder: its record, a member that has it now, and what this member sends for
+// it.
 import type { TestContext } from 'node:test';
 import { NO_GUARD } from '../../../../src/base/guard.ts';
 import type { CallRecord, Leg } from '../../../../src/calls/records/call-record.ts';

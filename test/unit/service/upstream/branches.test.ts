@@ -57,7 +57,7 @@ describe('the branch towards the server', () => {
     });
   }
 
-  test('is the same for a CANCEL that spells the Request-URI and the sent-by of its INVITE in another way (RFC 3261 17.2.3)', async () => {
+  test('is the same for a CANCEL with another spelling of Request-URI and sent-by (RFC 3261 17.2.3)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const same = { callId: 'one', cseq: 7 };

@@ -76,7 +76,7 @@ describe('a call of a client', () => {
     assert.equal(edge.member.metrics.callRecordWrites.cell({ outcome: 'deleted' }).n, 1);
   });
 
-  test('has the new flow of a party that moved; a proxy in front that sends from another port does not change the flow', async () => {
+  test('has the new flow of a moved party; another source port of a proxy in front changes no flow', async () => {
     const edge = await rig();
     const { farm, server } = edge;
     const via = {

@@ -16,7 +16,7 @@ for (const [answer, dialogs] of [
 ] as const)
   for (const routed of [true, false])
     for (const straight of [true, false])
-      describe(`a call with answer: ${answer}, where the server ${routed ? 'record-routes' : 'does not record-route'} and sends ${straight ? 'to the VIP' : 'to service.bind'}`, () => {
+      describe(`answer ${answer}, Record-Route ${routed}, by ${straight ? 'the VIP' : 'service.bind'}: a call`, () => {
         test('is acknowledged and ended by the caller, and a second one is ended by the callee', async () => {
           const { farm } = await rig({ answer, dialogs, members: 3 });
           const phone = await farm.phone('192.0.2.7');

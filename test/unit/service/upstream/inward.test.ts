@@ -23,7 +23,7 @@ describe("the client's Via", () => {
     });
   }
 
-  test('gets received, and the source port where it asks for it by rport (RFC 3581)', async () => {
+  test('gets received, and the source port where it has rport (RFC 3581)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const via = 'SIP/2.0/UDP 192.0.2.7:40001;rport;branch=z9hG4bKvia';
@@ -49,7 +49,7 @@ describe("the client's Via", () => {
   });
 });
 
-test('Proxy-Require belongs to the SIP server: it passes in both directions, and so does the 420 with its Unsupported', async () => {
+test('Proxy-Require belongs to the SIP server: it passes both ways, as does the 420 with Unsupported', async () => {
   const edge = await rig();
   const phone = await edge.farm.phone('192.0.2.7');
   const headers = ['Proxy-Require: privacy, sec-agree'];
@@ -117,7 +117,7 @@ describe('a Via with port 0', () => {
     assert.equal(refusal.status, 483);
   });
 
-  test('is answered at its source port when it asks for that by rport (RFC 3581)', async () => {
+  test('is answered at its source port when it has rport (RFC 3581)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7', 40001);
     const via = 'SIP/2.0/UDP 192.0.2.7:0;rport;branch=z9hG4bK0';
@@ -247,7 +247,7 @@ describe('the health check of the server', () => {
     assert.equal(edge.member.node.api.ready().ready, true);
   });
 
-  test('by options reports the server as up after its answer, as down (503 with Retry-After) in silence, then as up again', async () => {
+  test('by options reports the server as up after its answer, as down (503) in silence, then as up', async () => {
     const edge = await rig({
       health: 'options',
       service: { health: { method: 'options', intervalSeconds: 1, failures: 2 } },

@@ -85,7 +85,7 @@ describe('a request of a client', () => {
   });
 });
 
-test("a request of the server with more of the farm's Route values than the limit is answered 400, also when the first has a flow", async () => {
+test('a request of the server with too many Route values of the farm is answered 400, even with a flow', async () => {
   const edge = await rig();
   const phone = await edge.farm.phone('192.0.2.7');
   const register = await inward(edge, phone, from(phone, { method: 'REGISTER', headers: ['Supported: path'] }));

@@ -265,7 +265,7 @@ describe('a client by TCP', () => {
       assert.deepEqual([hears(after), talk.statuses], [true, []]);
     });
 
-    test(`that used TCP only because of the INVITE's size is reached by UDP at its Contact when the connection was at ${name}`, async () => {
+    test(`that used TCP only for the INVITE's size gets UDP at its Contact; lost connection at ${name}`, async () => {
       const talk = await dialog('direct', 3);
       const { farm, member } = talk.rig;
       const other = farm.members.find((each) => each !== member)!;
@@ -278,7 +278,7 @@ describe('a client by TCP', () => {
       assert.deepEqual([hears(phone), talk.statuses], [true, []]);
     });
 
-    test(`behind a NAT with a closed connection gets nothing and the server gets 430 when the connection was at ${name}`, async () => {
+    test(`behind a NAT with a closed connection gets nothing, the server 430; lost connection at ${name}`, async () => {
       const talk = await dialog('direct', 3);
       const { farm, member } = talk.rig;
       const other = farm.members.find((each) => each !== member)!;

@@ -99,7 +99,7 @@ describe('a request of the server without a usable destination', () => {
     assert.equal(got.uri, 'tel:+1-201-555-0123');
   });
 
-  test('is answered at its source port when its Via asks for that by rport, else at the port of the Via', async () => {
+  test('is answered at its source port when its Via has rport, else at the port of the Via', async () => {
     const edge = await rig();
     const worker = await edge.farm.phone('10.0.0.1', 5071);
     const text = fromServer(edge, { method: 'INVITE', uri: 'tel:+1' });
@@ -170,7 +170,7 @@ describe('a request of the server to a TCP target', () => {
   });
 });
 
-describe('a request of the server to a lost flow is answered 430 (RFC 5626 11.4) when the client is behind a NAT', () => {
+describe('a request of the server to a lost flow behind a NAT is answered 430 (RFC 5626 11.4)', () => {
   /**
    * Registers a TCP phone whose connection member `holder` has. Returns the phone and the Path that its server
    * received.
@@ -293,7 +293,7 @@ describe('a request of the server to a domain name', () => {
     assert.equal(dns.questions.length, asked);
   });
 
-  test('goes to one of several equal servers: INVITE and CANCEL of a call to the same one, different calls to both', async () => {
+  test('goes to one of several equal servers: INVITE and CANCEL of a call to the same one', async () => {
     dns.set(
       'SRV',
       '_sip._udp.equal.test',

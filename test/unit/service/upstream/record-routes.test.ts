@@ -47,7 +47,7 @@ describe('an INVITE from a client gets two Record-Route values, the server side 
     assert.deepEqual(tokenIn(edge.member, second), OWNER);
   });
 
-  test('with the public address on the server side when it comes by UDP behind a NAT and asks for rport', async () => {
+  test('with the public address on the server side when it comes by UDP behind a NAT and has rport', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('203.0.113.9', 33333);
     const via = 'SIP/2.0/UDP 192.168.1.5:5060;branch=z9hG4bKnat;rport';
@@ -75,7 +75,7 @@ describe('an INVITE from a client gets two Record-Route values, the server side 
     assert.deepEqual(tokenIn(edge.member, top), OWNER);
   });
 
-  test("with the flow on the server side when two listeners are alike, so that the BYE leaves by the client's listener", async () => {
+  test("with the flow on the server side for two equal listeners: the BYE leaves by the client's", async () => {
     const listeners = [
       { name: 'edge', transport: 'udp', bind: '198.51.100.1:5060' },
       { name: 'edge-b', transport: 'udp', bind: '198.51.100.2:5060' },
@@ -86,7 +86,7 @@ describe('an INVITE from a client gets two Record-Route values, the server side 
     assert.equal(tokenIn(edge.member, invite.all('Record-Route')[0] ?? '').kind, 'datagramFlow');
   });
 
-  test('with the flow at the ingress member on the server side with answer: ingress, also for an open address', async () => {
+  test("with the ingress member's flow on the server side with answer: ingress, also if open", async () => {
     const edge = await rig({ members: 3, answer: 'ingress' });
     const { farm } = edge;
     const phone = await farm.phone('192.0.2.7');
@@ -104,7 +104,7 @@ describe('an INVITE from a client gets two Record-Route values, the server side 
 });
 
 describe('Record-Route', () => {
-  test('is in a NOTIFY outside and inside of a dialog: the first one makes the dialog of a subscription (RFC 6665 4.3)', async () => {
+  test('is in a NOTIFY outside and inside a dialog: the first makes the dialog (RFC 6665 4.3)', async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     for (const toTag of ['', 'bob']) {
@@ -203,7 +203,7 @@ describe('an INVITE from the server gets two Record-Route values, the client sid
     assert.equal(invite.uri, 'sip:bob@192.168.1.5');
   });
 
-  test('with tcp on the client side and the connection on the server side when it goes to a TCP connection', async () => {
+  test('with tcp on the client side and the connection on the server side for a TCP connection', async () => {
     const edge = await rig();
     const phone = await edge.farm.tcpPhone('192.0.2.7');
     const register = await inward(edge, phone, from(phone, { method: 'REGISTER', headers: ['Supported: path'] }));

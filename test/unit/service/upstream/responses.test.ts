@@ -15,7 +15,7 @@ const BRANCH = /z9hG4bKsf[0-9a-v]+/;
 const FLOW = /;sf=(sf[0-9a-v]+)/;
 
 describe('a response of the server', () => {
-  test("loses the farm's Via and goes to the source port when the client asks for rport", async () => {
+  test("loses the farm's Via and goes to the source port when the client's Via has rport", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('203.0.113.9', 33333);
     const via = 'SIP/2.0/UDP 192.168.1.5:5060;branch=z9hG4bKb;rport';
@@ -26,7 +26,7 @@ describe('a response of the server', () => {
     ]);
   });
 
-  test('goes to the port of the Via when the client does not ask for rport (RFC 3261 18.2.2)', async () => {
+  test('goes to the port of the Via when that has no rport (RFC 3261 18.2.2)', async () => {
     const edge = await rig();
     const sender = await edge.farm.phone('192.0.2.7', 40001);
     const listener = await edge.farm.phone('192.0.2.7', 5060);
@@ -261,7 +261,7 @@ describe('a response of a client', () => {
     assert.equal(edge.server.responses.at(-1)?.text, text.replace(line, ''));
   });
 
-  test("goes to the server's source port when the server's Via asks for that by rport", async () => {
+  test("goes to the server's source port when the server's Via has rport", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const worker = await edge.farm.phone('10.0.0.1', 5071);
@@ -277,7 +277,7 @@ describe('a response of a client', () => {
     );
   });
 
-  test("goes to the port of the server's Via when it does not ask for rport (RFC 3261 18.2.2)", async () => {
+  test("goes to the port of the server's Via when that has no rport (RFC 3261 18.2.2)", async () => {
     const edge = await rig();
     const phone = await edge.farm.phone('192.0.2.7');
     const worker = await edge.farm.phone('10.0.0.1', 5071);
