@@ -2,8 +2,8 @@
 // headers of the request with its source address.
 
 import { isIP } from 'node:net';
-import { AddressList } from '../../base/address-list.ts';
 import { SIP_PORT } from '../../base/endpoint.ts';
+import { isPrivate } from '../../base/private-address.ts';
 import { digest, type SipKey, siphash, sipKey } from '../../base/siphash.ts';
 import type { Packet } from '../../packet/packet.ts';
 import { HeaderName } from '../../sip/header-name.ts';
@@ -21,8 +21,6 @@ import { parseUri, Uri } from '../../sip/uri.ts';
 const NAT_SIGNS = ['detect', 'rport', 'never'] as const;
 export type NatSigns = (typeof NAT_SIGNS)[number];
 
-/** Addresses that are reachable only inside their own network (RFC 1918, RFC 6598, RFC 4193). */
-const PRIVATE = new AddressList(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']);
 /** Octets of a host name that are hashed; names are shorter (RFC 1035 2.3.4). */
 const MAX_HOST = 256;
 
@@ -38,7 +36,7 @@ const PUBLIC_KEY: SipKey = sipKey(new Uint8Array(16));
 
 /** Returns whether `address` is private and `from` is not: it then cannot be reached from outside. */
 export function isHidden(address: string, from: string): boolean {
-  return PRIVATE.matches(address) && !PRIVATE.matches(from);
+  return isPrivate(address) && !isPrivate(from);
 }
 
 /** Returns a 31-bit hash of host and port of a URI, case-insensitive; never 0. */
