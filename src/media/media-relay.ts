@@ -34,12 +34,17 @@ export interface LegStatistics {
   readonly lastAt: number;
 }
 
-/** One stream of a session: two legs that face each other. All methods return at once. */
+/** One stream of a party: two legs that face each other. All methods return at once. */
 export interface RelayStream {
-  /** Ports by side. */
+  /** Ports by side. The leg at the inner side has its ports at the address of `StreamOptions.facing`. */
   readonly ports: readonly [LegPorts, LegPorts];
   /** Takes the place that a new offer or answer of this side's party names. */
   expect(side: Side, target: LegTarget): void;
+  /**
+   * Packets from outside leave by the outer leg of `other`, and no longer by the inner leg. undefined: by the inner leg.
+   * For two parties of this relay, whose SIP server has passed on the description of one to the other.
+   */
+  join(other: RelayStream | undefined): void;
   /** Both parties use one port for RTP and RTCP (RFC 5761): the second ports become free. */
   mux(): void;
   /** Statistics of the packets that came from this side. */
@@ -51,8 +56,8 @@ export interface RelayStream {
 export interface StreamOptions {
   /** RTP in clear: its padding is checked, and its RTCP reports are read. */
   readonly clear: boolean;
-  /** One port from the beginning: the offer has a=rtcp-mux-only (RFC 8858). */
-  readonly single: boolean;
+  /** Network of the inner leg: the far party is at the SIP server's side, or is another client. */
+  readonly facing: Side;
   /** A stream of a call that exists already may take ports of the reserve. */
   readonly ofNewCall: boolean;
 }

@@ -1,7 +1,14 @@
 // Writes the addresses of a media relay into a session description. Splices octets: all others stay as they are.
 import { isIpv6 } from '../base/endpoint.ts';
-import type { Edit } from '../sip/edit.ts';
+import type { Piece } from '../sip/edit.ts';
 import { isHeldByAddress, type Sdp, type SdpAddress, type SdpStream } from './sdp.ts';
+
+/** Collects splices of the message that holds the description (sip/edit.ts). */
+export interface Splices {
+  insert(at: number, piece: Piece): unknown;
+  replace(start: number, end: number, piece: Piece): unknown;
+  delete(start: number, end: number): unknown;
+}
 
 /** Where the other party shall send one stream. */
 export interface StreamPorts {
@@ -28,7 +35,7 @@ const CANDIDATE_PRIORITY = 126 * 2 ** 24 + 65_535 * 2 ** 8 + 255;
  * Adds to `edit` the splices that make `sdp` name the relay. Streams without ports, rejected ones and those over other
  * protocols than UDP keep their address. A stream on hold by an address of zeros keeps that, too.
  */
-export function relaySdp(edit: Edit, sdp: Sdp, options: RelayedOptions): void {
+export function relaySdp(edit: Splices, sdp: Sdp, options: RelayedOptions): void {
   const { address, ports, origin, ice } = options;
   const text = `IP${isIpv6(address) ? 6 : 4} ${address}`;
   const replace = (at: SdpAddress): void => void edit.replace(at.start, at.end, text);

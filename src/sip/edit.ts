@@ -151,17 +151,26 @@ export class Edit {
   }
 
   /**
-   * Replaces the body and sets Content-Length (RFC 3261 20.14): the first such header gets the new value, and others
-   * are deleted. Adds the header, and the empty line of a datagram, where they are missing. Content-Type stays.
+   * Sets Content-Length (RFC 3261 20.14): the first such header gets the new value, and others are deleted. Adds the
+   * header where it is missing.
    */
-  setBody(scan: Scan, body: Piece): this {
-    const { bytes, headersStart, headersEnd, bodyStart, end } = scan;
-    if (scan.contentLengthLines === 0) this.appendHeader(scan, `Content-Length: ${body.length}`);
-    else this.replace(scan.contentLengthStart, scan.contentLengthEnd, String(body.length));
+  setContentLength(scan: Scan, octets: number): this {
+    const { bytes, headersStart, headersEnd } = scan;
+    if (scan.contentLengthLines === 0) return this.appendHeader(scan, `Content-Length: ${octets}`);
     if (scan.contentLengthLines > 1)
       for (let at = headersStart; nextHeader(bytes, at, headersEnd, line); at = line.lineEnd)
         if (line.name === HeaderName.CONTENT_LENGTH && line.valueStart !== scan.contentLengthStart)
           this.delete(line.lineStart, line.lineEnd);
+    return this.replace(scan.contentLengthStart, scan.contentLengthEnd, String(octets));
+  }
+
+  /**
+   * Replaces the body and sets Content-Length. Adds the empty line of a datagram where it is missing. Content-Type
+   * stays.
+   */
+  setBody(scan: Scan, body: Piece): this {
+    const { headersEnd, bodyStart, end } = scan;
+    this.setContentLength(scan, body.length);
     if (bodyStart === headersEnd) this.insert(bodyStart, '\r\n');
     return this.replace(bodyStart, end, body);
   }

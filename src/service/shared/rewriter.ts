@@ -43,6 +43,11 @@ export class Rewriter {
     this.#edit.replace(start, end, piece);
   }
 
+  /** Sets the length of the body, after splices in it. */
+  setContentLength(octets: number): void {
+    this.#edit.setContentLength(this.#scan, octets);
+  }
+
   /** Deletes the top Via value. */
   popVia(): this {
     this.#edit.popVia(this.#scan);

@@ -1,0 +1,85 @@
+// A media relay without packets: it hands out ports in order and keeps what the session sets.
+import type { LegPorts, LegTarget, MediaRelay, RelayStream, StreamOptions } from '../../src/media/media-relay.ts';
+import { Side } from '../../src/media/media-relay.ts';
+
+export class FakeRelayStream implements RelayStream {
+  readonly options: StreamOptions;
+  ports: readonly [LegPorts, LegPorts];
+  readonly targets: [LegTarget | undefined, LegTarget | undefined] = [undefined, undefined];
+  joined: RelayStream | undefined;
+  muxed = false;
+  open = true;
+
+  constructor(options: StreamOptions, ports: readonly [LegPorts, LegPorts]) {
+    this.options = options;
+    this.ports = ports;
+  }
+
+  expect(side: Side, target: LegTarget): void {
+    this.targets[side] = target;
+  }
+
+  join(other: RelayStream | undefined): void {
+    this.joined = other;
+  }
+
+  mux(): void {
+    this.muxed = true;
+    const [{ port: outer }, { port: inner }] = this.ports;
+    this.ports = [
+      { port: outer, rtcpPort: outer },
+      { port: inner, rtcpPort: inner },
+    ];
+  }
+
+  statistics(): ReturnType<RelayStream['statistics']> {
+    return { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt: 0 };
+  }
+
+  close(): void {
+    this.open = false;
+  }
+
+  /** Returns the RTP target of a side as `address:port`; '' = none. */
+  to(side: Side): string {
+    const rtp = this.targets[side]?.rtp;
+    return rtp ? `${rtp.address}:${rtp.port}` : '';
+  }
+}
+
+export class FakeRelay implements MediaRelay {
+  readonly streams: FakeRelayStream[] = [];
+  /** Streams that may be open at one time. */
+  most = 100;
+  #next = 10_000;
+
+  open(options: StreamOptions): RelayStream | undefined {
+    if (this.live.length >= this.most) return undefined;
+    const legs = [this.#legs(), this.#legs()] as const;
+    const stream = new FakeRelayStream(options, legs);
+    this.streams.push(stream);
+    return stream;
+  }
+
+  reopen(options: StreamOptions, ports: readonly [LegPorts, LegPorts]): RelayStream | undefined {
+    const stream = new FakeRelayStream(options, ports);
+    this.streams.push(stream);
+    return stream;
+  }
+
+  admits(streams: number): boolean {
+    return this.live.length + streams <= this.most;
+  }
+
+  get live(): FakeRelayStream[] {
+    return this.streams.filter(({ open }) => open);
+  }
+
+  #legs(): LegPorts {
+    const port = this.#next;
+    this.#next += 2;
+    return { port, rtcpPort: port + 1 };
+  }
+}
+
+export { Side };
