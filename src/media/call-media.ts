@@ -47,13 +47,16 @@ interface PartyStream {
 
 export class Party {
   readonly names: PartyName[];
-  /** Network of the inner legs; undefined before the first stream. */
-  facing: Side | undefined;
+  /** Network of the inner legs. */
+  readonly facing: Side;
+  /** Its descriptions pass unchanged. */
+  direct = false;
   /** By the place of the m= line. Bundled m= lines share one (RFC 9143). */
   readonly streams: (PartyStream | undefined)[] = [];
 
-  constructor(name: PartyName) {
+  constructor(name: PartyName, facing: Side) {
     this.names = [name];
+    this.facing = facing;
   }
 }
 
@@ -88,6 +91,12 @@ export class CallMedia {
   rename(call: number, name: PartyName, also: PartyName): void {
     const party = this.find(call, name);
     if (party && !party.names.includes(also) && party.names.length < MAX_PARTIES) party.names.push(also);
+  }
+
+  /** Notes that the descriptions of this party pass unchanged. */
+  leave(call: number, name: PartyName): void {
+    const party = this.#party(call, name, Side.inside);
+    if (party) party.direct = true;
   }
 
   /** Returns true when a stream of the description names an inner leg of this member. */
@@ -132,8 +141,7 @@ export class CallMedia {
     if (known) return known;
     const parties = this.#calls.get(call) ?? [];
     if (parties.length >= MAX_PARTIES) return undefined;
-    const party = new Party(name);
-    party.facing = facing;
+    const party = new Party(name, facing);
     parties.push(party);
     this.#calls.set(call, parties);
     return party;
@@ -145,12 +153,15 @@ export class CallMedia {
     const ports: (LegPorts | undefined)[] = [];
     const opened: PartyStream[] = [];
     const isNew = party.streams.length === 0;
+    party.direct = false;
     for (const [i, each] of sdp.streams.entries()) {
       if (each.port === 0 || each.kind === 'other') {
         // Rejected for good, or not by UDP (RFC 3264 6 and 8.2).
         this.#close(party, party.streams[i]);
         continue;
       }
+      // A request that is sent again by another way names this party's outer leg already.
+      if (side === Side.inside && placeOf(each) === this.#outerPlace(party.streams[i])) continue;
       const stream = this.#stream(party, sdp, i, isNew, opened);
       if (!stream) {
         for (const one of opened) this.#close(party, one);
@@ -161,8 +172,12 @@ export class CallMedia {
       else this.#face(stream, each);
       ports[i] = stream.relayed.ports[far];
     }
-    const address = this.#options.addresses[far === Side.outside ? Side.outside : (party.facing ?? Side.inside)];
+    const address = this.#options.addresses[far === Side.outside ? Side.outside : party.facing];
     return { address, ports };
+  }
+
+  #outerPlace(stream: PartyStream | undefined): string | undefined {
+    return stream && `${this.#options.addresses[Side.outside]} ${stream.relayed.ports[Side.outside].port}`;
   }
 
   /** Returns the party's stream for the m= line `i`; opens it where there is none. Returns undefined without ports. */
@@ -181,7 +196,7 @@ export class CallMedia {
 
   #open(party: Party, { kind }: SdpStream, ofNewCall: boolean): PartyStream | undefined {
     const { relay, addresses } = this.#options;
-    const facing = party.facing ?? Side.inside;
+    const facing = party.facing;
     const relayed = relay.open({ clear: kind === 'rtp', facing, ofNewCall });
     if (!relayed) return undefined;
     const stream: PartyStream = { relayed, mux: [false, false], muxed: false, joined: undefined, joiners: new Set() };
@@ -219,7 +234,7 @@ export class CallMedia {
     if (!stream) return;
     for (const [i, each] of party.streams.entries()) if (each === stream) party.streams[i] = undefined;
     const { addresses } = this.#options;
-    this.#inner.delete(`${addresses[party.facing ?? Side.inside]} ${stream.relayed.ports[Side.inside].port}`);
+    this.#inner.delete(`${addresses[party.facing]} ${stream.relayed.ports[Side.inside].port}`);
     stream.joined?.joiners.delete(stream);
     for (const other of [...stream.joiners]) this.#join(other, undefined);
     stream.relayed.close();

@@ -15,6 +15,7 @@ import type { ForbiddenTargets } from '../egress/forbidden-targets.ts';
 import type { RemoteListeners } from '../egress/remote-listeners.ts';
 import type { StatelessReplies } from '../egress/stateless-reply.ts';
 import type { Locator } from '../locate/locate.ts';
+import type { Anchor } from '../media/anchor.ts';
 import type { MemberRecord } from '../membership/member-record.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import type { Keyring } from '../ownership/keyring.ts';
@@ -98,6 +99,8 @@ export interface ServiceParts {
   /** Left out: no call is recorded. */
   readonly journal?: CallJournal;
   readonly locator: Locator;
+  /** Left out: descriptions of media pass unchanged. */
+  readonly anchor?: Anchor;
   /** Endpoints that no message may leave for. */
   readonly forbidden: ForbiddenTargets;
   readonly handled: CellFamily<'from' | 'kind'>;

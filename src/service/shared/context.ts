@@ -6,6 +6,7 @@ import type { CallJournal } from '../../calls/records/call-journal.ts';
 import type { CallTable } from '../../calls/table/call-table.ts';
 import type { Egress } from '../../egress/egress.ts';
 import type { RemoteListener, RemoteListeners } from '../../egress/remote-listeners.ts';
+import type { Anchor } from '../../media/anchor.ts';
 import type { Cell, CellFamily } from '../../metrics/counters.ts';
 import type { Keyring } from '../../ownership/keyring.ts';
 import type { OwnerTables } from '../../ownership/owner-tables.ts';
@@ -29,6 +30,8 @@ export interface ServiceContext {
   readonly calls: CallTable;
   /** Journal of the recorded calls; undefined when no calls are recorded. */
   readonly journal: CallJournal | undefined;
+  /** Undefined when no media is anchored. */
+  readonly anchor: Anchor | undefined;
   readonly announce: ((owner: number, callKey: number) => void) | undefined;
   readonly drops: Readonly<Record<DropReason, Cell>>;
   readonly handled: CellFamily<'from' | 'kind'>;
@@ -60,6 +63,7 @@ type ContextParts = Pick<
   | 'egress'
   | 'calls'
   | 'journal'
+  | 'anchor'
   | 'announce'
   | 'drops'
   | 'handled'
@@ -73,7 +77,8 @@ export function serviceContext(
   names: OwnNames,
   natSigns: () => NatSigns,
 ): ServiceContext {
-  const { routing, clock, transport, egress, calls, journal, announce, drops, handled, remoteListeners } = parts;
+  const { routing, clock, transport, egress, calls, journal, anchor, announce, drops, handled, remoteListeners } =
+    parts;
   return {
     routing,
     clock,
@@ -81,6 +86,7 @@ export function serviceContext(
     egress,
     calls,
     journal,
+    anchor,
     announce,
     drops,
     handled,

@@ -115,6 +115,11 @@ export class Inward {
     } else if (scan.method === Method.REGISTER) this.#leadBack(packet, scan, traits, back);
     rewriter.countHop();
     rewriter.stampVia(packet.address, packet.port);
+    const source = scan.nextViaStart < 0 ? packet.address : '';
+    if (context.anchor?.requestFromClient(scan, packet.callKey, source, place.nat, rewriter) === false) {
+      answers.answer(packet, scan, 503, RETRY_AFTER);
+      return;
+    }
     const message = rewriter.finish(MAX_DATAGRAM);
     if (!message) {
       answers.answer(packet, scan, 513);
@@ -225,12 +230,13 @@ export class Inward {
     }
     const rewriter = this.#rewriter.begin(scan).popVia();
     if (scan.method === Method.REGISTER) unmarkContacts(scan, rewriter);
+    const key = callKey(context, scan);
+    context.anchor?.responseToClient(scan, key, rewriter);
     const message = rewriter.finish();
     if (!message) {
       context.drops['bad-response'].n++;
       return;
     }
-    const key = callKey(context, scan);
     const entry = entryOf(context, key, false);
     const isTrying = scan.status === 100 && scan.method === Method.INVITE;
     // A client repeats only datagrams.

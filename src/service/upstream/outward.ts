@@ -293,6 +293,11 @@ export class Outward {
     }
     rewriter.countHop();
     rewriter.stampVia(address, port);
+    const key = callKey(context, scan);
+    if (context.anchor?.requestToClient(scan, key, flow.nat, rewriter) === false) {
+      answerServer(scan, 503, address, port);
+      return;
+    }
     const message = rewriter.finish(flow.connection === 0 ? MAX_DATAGRAM : undefined);
     if (!message) {
       answerServer(scan, 513, address, port);
@@ -300,7 +305,6 @@ export class Outward {
     }
     if (!context.egress.send(flow, message)) answerServer(scan, named ? 430 : 503, address, port);
     const inDialog = scan.toTagStart >= 0;
-    const key = callKey(context, scan);
     const entry = entryOf(context, -key, !inDialog);
     const step = noteRequest(context, scan, entry, this.#hop.owner);
     if (!inDialog) noteServerLeg(context, scan, key, step, message, sentBy, flow);
@@ -333,7 +337,9 @@ export class Outward {
       return;
     }
     const named = readWayParameter(context, scan, this.#token, this.#back);
-    const message = this.#rewriter.begin(scan).popVia().finish();
+    const rewriter = this.#rewriter.begin(scan).popVia();
+    context.anchor?.responseFromClient(scan, this.#nextVia, packet.callKey, packet.address, rewriter);
+    const message = rewriter.finish();
     if (!message) {
       context.drops['bad-response'].n++;
       return;

@@ -1,0 +1,193 @@
+// Anchors media: writes the addresses of the media relay into the session descriptions that pass. Descriptions stand in
+// INVITE, ACK, PRACK, UPDATE and their responses (RFC 3261 13.2.1, RFC 3262 5, RFC 3311 5). In doubt a description stays
+// as it is, and is counted.
+import { isPrivate } from '../base/private-address.ts';
+import type { Cell } from '../metrics/counters.ts';
+import { findSdp } from '../sdp/body.ts';
+import { type RelayedOptions, relaySdp, type Splices } from '../sdp/relayed-sdp.ts';
+import { readSdp, type Sdp, type SdpDoubt } from '../sdp/sdp.ts';
+import type { Piece } from '../sip/edit.ts';
+import { Method, type Scan } from '../sip/scan.ts';
+import type { Via } from '../sip/via.ts';
+import { type CallMedia, NO_PORTS, type PartyName, type RelayedPlaces } from './call-media.ts';
+
+/** never: descriptions pass unchanged. nat: those of calls with a client behind a NAT are anchored. always: all are. */
+export type AnchorRule = 'never' | 'nat' | 'always';
+
+/** relayed: the addresses of the relay are in it. direct: the rule leaves it alone. no-ports: the call was refused. */
+type Outcome = 'relayed' | 'direct' | 'no-ports' | SdpDoubt;
+
+export interface AnchorOptions extends Pick<RelayedOptions, 'origin' | 'ice'> {
+  readonly media: CallMedia;
+  readonly rule: () => AnchorRule;
+  readonly outcomes: Readonly<Record<Outcome, Cell>>;
+}
+
+/** Takes the splices of one message (service/shared/rewriter.ts). */
+export interface BodyEditor {
+  replace(start: number, end: number, piece: Piece): void;
+  setContentLength(octets: number): void;
+}
+
+/** Start of the name of a party by its tag, and of one that has none yet, by the branch of the server's request. */
+const TAG = 't';
+const BRANCH = 'b';
+
+/** `call` of all methods: the key of the Call-ID, positive. */
+export class Anchor {
+  readonly #options: AnchorOptions;
+  readonly #splices = new BodySplices();
+
+  constructor(options: AnchorOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Handles a client's request for the SIP server. `source`: address of the client's signalling; '' when a proxy sent
+   * the request. `nat`: the client is behind a NAT. Returns false when no ports are left.
+   */
+  requestFromClient(scan: Scan, call: number, source: string, nat: boolean, editor: BodyEditor): boolean {
+    const sdp = this.#read(scan);
+    return !sdp || this.#fromClient(scan, sdp, call, fromTag(scan), source, nat, editor);
+  }
+
+  /** Handles a response of the SIP server for the client that has sent the request. */
+  responseToClient(scan: Scan, call: number, editor: BodyEditor): void {
+    const sdp = this.#read(scan);
+    if (sdp) this.#toClient(scan, sdp, call, fromTag(scan), false, editor);
+  }
+
+  /** Handles a request of the SIP server for a client. `nat` and result are those of `requestFromClient`. */
+  requestToClient(scan: Scan, call: number, nat: boolean, editor: BodyEditor): boolean {
+    const sdp = this.#read(scan);
+    const { bytes, via } = scan;
+    return !sdp || this.#toClient(scan, sdp, call, toTag(scan) ?? branchName(bytes, via), nat, editor);
+  }
+
+  /**
+   * Handles a client's response for the SIP server. `via`: the server's Via in it. `source`: see `requestFromClient`.
+   * A client that rejects the call loses its ports.
+   */
+  responseFromClient(scan: Scan, via: Via, call: number, source: string, editor: BodyEditor): void {
+    const { media } = this.#options;
+    if (scan.method === Method.INVITE && media.parties(call).length > 0) {
+      const invited = branchName(scan.bytes, via);
+      const tag = toTag(scan);
+      if (scan.status >= 300) media.endParty(call, invited);
+      else if (tag !== undefined) media.rename(call, invited, tag);
+    }
+    const sdp = this.#read(scan);
+    const tag = toTag(scan);
+    if (sdp && tag !== undefined) this.#fromClient(scan, sdp, call, tag, source, false, editor);
+  }
+
+  /** Closes the streams of calls that are over. */
+  sweep(isOver: (call: number) => boolean): void {
+    const { media } = this.#options;
+    for (const call of media.calls) if (isOver(call)) media.endCall(call);
+  }
+
+  #fromClient(
+    scan: Scan,
+    sdp: Sdp,
+    call: number,
+    name: PartyName,
+    source: string,
+    nat: boolean,
+    editor: BodyEditor,
+  ): boolean {
+    const hidden = nat || (source !== '' && sdp.streams.some((each) => isHiddenIn(each.target?.address, source)));
+    if (!this.#anchors(call, name, hidden)) return true;
+    return this.#relay(scan, sdp, editor, this.#options.media.fromClient(call, name, sdp, source));
+  }
+
+  #toClient(scan: Scan, sdp: Sdp, call: number, name: PartyName, nat: boolean, editor: BodyEditor): boolean {
+    const { media } = this.#options;
+    // The client cannot reach an inner leg, so a call whose other party is anchored is anchored here, too.
+    if (!media.namesInner(sdp) && !this.#anchors(call, name, nat)) return true;
+    return this.#relay(scan, sdp, editor, media.toClient(call, name, sdp));
+  }
+
+  /** Decides for a party at its first description, so that offer and answer are handled alike. */
+  #anchors(call: number, name: PartyName, needs: boolean): boolean {
+    const { media, outcomes } = this.#options;
+    const rule = this.#options.rule();
+    const known = media.find(call, name);
+    const anchors = known ? !known.direct : rule === 'always' || (rule === 'nat' && needs);
+    if (anchors) return true;
+    outcomes.direct.n++;
+    if (!known && rule !== 'never') media.leave(call, name);
+    return false;
+  }
+
+  /** Returns the description in the message; undefined when there is none to handle. */
+  #read(scan: Scan): Sdp | undefined {
+    const { bytes, method, contentTypeStart, contentTypeEnd, bodyStart, end } = scan;
+    if (contentTypeStart < 0 || bodyStart >= end || !mayDescribe(method)) return undefined;
+    const at = findSdp(bytes.toString('latin1', contentTypeStart, contentTypeEnd), bytes, bodyStart, end);
+    if (!at) return undefined;
+    const sdp = readSdp(bytes, at.start, at.end);
+    if (typeof sdp !== 'string') return sdp;
+    this.#options.outcomes[sdp].n++;
+    return undefined;
+  }
+
+  #relay(scan: Scan, sdp: Sdp, editor: BodyEditor, places: RelayedPlaces | typeof NO_PORTS): boolean {
+    const { outcomes, origin, ice } = this.#options;
+    if (places === NO_PORTS) {
+      outcomes['no-ports'].n++;
+      return false;
+    }
+    const splices = this.#splices.begin(editor);
+    relaySdp(splices, sdp, { ...places, origin, ice });
+    if (splices.grown !== 0) editor.setContentLength(scan.end - scan.bodyStart + splices.grown);
+    outcomes.relayed.n++;
+    return true;
+  }
+}
+
+/** Passes splices on, and counts by how many octets the body grows. */
+class BodySplices implements Splices {
+  #editor: BodyEditor | undefined;
+  grown = 0;
+
+  begin(editor: BodyEditor): this {
+    this.#editor = editor;
+    this.grown = 0;
+    return this;
+  }
+
+  insert(at: number, piece: Piece): void {
+    this.replace(at, at, piece);
+  }
+
+  replace(start: number, end: number, piece: Piece): void {
+    this.grown += piece.length - (end - start);
+    this.#editor?.replace(start, end, piece);
+  }
+
+  delete(start: number, end: number): void {
+    this.replace(start, end, '');
+  }
+}
+
+function isHiddenIn(address: string | undefined, source: string): boolean {
+  return address !== undefined && address !== source && isPrivate(address) && !isPrivate(source);
+}
+
+/** Returns true for methods whose requests and responses carry offers and answers. */
+function mayDescribe(method: Method): boolean {
+  return method === Method.INVITE || method === Method.ACK || method === Method.PRACK || method === Method.UPDATE;
+}
+
+function fromTag({ bytes, fromTagStart, fromTagEnd }: Scan): PartyName {
+  return TAG + bytes.toString('latin1', fromTagStart, fromTagEnd);
+}
+
+function toTag({ bytes, toTagStart, toTagEnd }: Scan): PartyName | undefined {
+  return toTagStart < 0 ? undefined : TAG + bytes.toString('latin1', toTagStart, toTagEnd);
+}
+
+function branchName(bytes: Buffer, { branchStart, branchEnd }: Via): PartyName {
+  return BRANCH + (branchStart < 0 ? '' : bytes.toString('latin1', branchStart, branchEnd));
+}
