@@ -2,24 +2,35 @@
 // INVITE, ACK, PRACK, UPDATE and their responses (RFC 3261 13.2.1, RFC 3262 5, RFC 3311 5). In doubt a description stays
 // as it is, and is counted.
 import { isPrivate } from '../base/private-address.ts';
-import type { Cell } from '../metrics/counters.ts';
+import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { findSdp } from '../sdp/body.ts';
 import { type RelayedOptions, relaySdp, type Splices } from '../sdp/relayed-sdp.ts';
-import { readSdp, type Sdp, type SdpDoubt } from '../sdp/sdp.ts';
+import { readSdp, SDP_DOUBTS, type Sdp } from '../sdp/sdp.ts';
 import type { Piece } from '../sip/edit.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Via } from '../sip/via.ts';
-import { type CallMedia, NO_PORTS, type PartyName, type RelayedPlaces } from './call-media.ts';
+import { CallMedia, type CallMediaOptions, NO_PORTS, type PartyName, type RelayedPlaces } from './call-media.ts';
 
 /** never: descriptions pass unchanged. nat: those of calls with a client behind a NAT are anchored. always: all are. */
 export type AnchorRule = 'never' | 'nat' | 'always';
 
 /** relayed: the addresses of the relay are in it. direct: the rule leaves it alone. no-ports: the call was refused. */
-type Outcome = 'relayed' | 'direct' | 'no-ports' | SdpDoubt;
+const OUTCOMES = ['relayed', 'direct', NO_PORTS, ...SDP_DOUBTS] as const;
+type Outcome = (typeof OUTCOMES)[number];
 
-export interface AnchorOptions extends Pick<RelayedOptions, 'origin' | 'ice'> {
-  readonly media: CallMedia;
+/** The media relay of a member, its addresses, and how it writes them. */
+export interface MediaPlan extends Pick<RelayedOptions, 'origin' | 'ice'>, CallMediaOptions {
   readonly rule: () => AnchorRule;
+}
+
+/** Builds the anchor of a member. Descriptions are counted in `outcomes`. */
+export function makeAnchor(plan: MediaPlan, outcomes: CellFamily<'outcome'>): Anchor {
+  const cells = Object.fromEntries(OUTCOMES.map((outcome) => [outcome, outcomes.cell({ outcome })]));
+  return new Anchor({ ...plan, media: new CallMedia(plan), outcomes: cells as Record<Outcome, Cell> });
+}
+
+interface AnchorOptions extends Pick<MediaPlan, 'origin' | 'ice' | 'rule'> {
+  readonly media: CallMedia;
   readonly outcomes: Readonly<Record<Outcome, Cell>>;
 }
 

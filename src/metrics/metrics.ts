@@ -43,6 +43,7 @@ export interface Metrics {
   readonly lookups: CellFamily<'result'>;
   readonly callRecordWrites: CellFamily<'outcome'>;
   readonly callRecordsDropped: CellFamily<'reason'>;
+  readonly mediaDescriptions: CellFamily<'outcome'>;
   /** evicted_calls_total */
   readonly evicted: Cell;
   /** bad_store_entries_total */
@@ -232,6 +233,13 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
       'Call records not written, or written late: queue (the queue is full; written later), size (too long, or ' +
         'refused by the store), room (the memory for records is full).',
       ['reason'],
+    ),
+    mediaDescriptions: counter(
+      registry,
+      'media_descriptions_total',
+      'Session descriptions that passed a member with media.anchor, by outcome: relayed (they name the media relay), ' +
+        'direct (the rule leaves them alone), no-ports (a new call was refused), or why they stay as they are.',
+      ['outcome'],
     ),
     evicted: counter(
       registry,

@@ -17,6 +17,7 @@ import { RemoteListeners } from '../egress/remote-listeners.ts';
 import { StatelessReplies } from '../egress/stateless-reply.ts';
 import { dropCells, PacketPath } from '../ingress/packet-path.ts';
 import { Locator, nodeResolver } from '../locate/locate.ts';
+import { type MediaPlan, makeAnchor } from '../media/anchor.ts';
 import type { MemberRecord, MemberRecordState } from '../membership/member-record.ts';
 import { Membership, type MembershipOptions } from '../membership/membership.ts';
 import { type OrderMap, othersTakeCalls } from '../membership/order.ts';
@@ -68,6 +69,8 @@ export interface NodeOptions {
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
   /** TCP listeners that open no port: the demo's balancer passes their connections on. */
   readonly handedIn?: ReadonlySet<string>;
+  /** Left out: descriptions of media pass unchanged. */
+  readonly media?: MediaPlan;
   /** `none`: no admin server (tests, demo). `asked`: one without a port, for `ask`. Left out: one that listens. */
   readonly admin?: 'none' | 'asked';
 }
@@ -261,7 +264,7 @@ function buildSeat(
 
 /** The owner's work: ways out, service, packet path, and the calls of members that are gone. */
 function buildOwner(
-  { config, network, clock, store, log, metrics }: NodeOptions,
+  { config, network, clock, store, log, metrics, media }: NodeOptions,
   { settings, state }: NodeHooks,
   { guarded, guard, drops }: Ground,
   { calls, routing, callRecovery }: Calls,
@@ -279,11 +282,13 @@ function buildOwner(
   const reachable = (member: number): boolean => link.reachable(member);
   const exitChoice = config.role === 'relay' ? new ExitChoice({ routing, remoteListeners, reachable }) : undefined;
   const forbidden = forbiddenTargets(config);
+  const anchor = media && makeAnchor(media, metrics.mediaDescriptions);
   const service = late.service.set(
     makeService(config, {
       ...{ ...guarded, routing, network, transport, egress, remoteListeners, answers, calls, forbidden, drops, fence },
       log: log.child({ room: config.service.kind }),
       ...(exitChoice && { exitChoice }),
+      ...(anchor && { anchor }),
       ...(callRecovery && { journal: callRecovery.journal }),
       locator: new Locator({
         resolver: nodeResolver(config.resolver.servers.map(formatEndpoint)),
@@ -322,7 +327,7 @@ function buildOwner(
       succession: service.succession,
       keeper: callRecovery.journal,
     });
-  return { answers, service, path, takeoverWiring, exitChoice };
+  return { answers, service, path, takeoverWiring, exitChoice, anchor };
 }
 
 /** Builds the status that the admin server and the metrics show. */

@@ -154,9 +154,10 @@ export class FarmNode {
 
   #started(): void {
     const { log, clock, config } = this.#options;
-    const { guarded, calls, fence, transport, routing } = this.#parts;
+    const { guarded, calls, fence, transport, routing, anchor } = this.#parts;
     this.#sweeper = guarded.clock.every(SWEEP_MS, () => {
       calls.sweep(clock.now());
+      anchor?.sweep((call) => calls.isOver(call) && calls.isOver(-call));
       this.#peerSeries.sweep();
     });
     fence.start();

@@ -8,6 +8,7 @@ import type { ByteStream, DatagramSocket, Network } from '../../src/base/network
 import type { RawSocket } from '../../src/base/raw-socket.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/schema.ts';
+import type { MediaPlan } from '../../src/media/anchor.ts';
 import type { CellFamily } from '../../src/metrics/counters.ts';
 import { type Metrics, makeMetrics, makeRegistry } from '../../src/metrics/metrics.ts';
 import { FarmNode } from '../../src/node/farm-node.ts';
@@ -57,6 +58,8 @@ export interface FarmOptions {
    * it.
    */
   readonly slotSeed?: string;
+  /** Media relay of member `index`. By default none: descriptions pass unchanged. */
+  readonly media?: (index: number) => MediaPlan;
   /** The test makes the farm's code throw: a caught throw does not fail the test. */
   readonly throws?: boolean;
 }
@@ -315,6 +318,7 @@ export class FakeMember {
       metrics: this.metrics,
       random: farm.random,
       admin: 'none',
+      ...(options.media && { media: options.media(index) }),
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
     });
   }

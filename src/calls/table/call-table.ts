@@ -202,6 +202,14 @@ export class CallTable {
     return entry === 0 ? undefined : STATE_NAMES[this.#states[entry]!];
   }
 
+  /** Returns true when this member holds no call with this key, or one that has failed or ended. */
+  isOver(key: number): boolean {
+    const entry = this.#find(key);
+    if (entry === 0) return true;
+    const state = this.#states[entry];
+    return state === State.failed || state === State.ended;
+  }
+
   /** Returns the smallest epoch in which an entry that is not over began; 0 when there is none. */
   oldestEpoch(): number {
     let oldest = 0;

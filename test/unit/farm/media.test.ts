@@ -1,0 +1,225 @@
+// Session descriptions on their way through a farm: the addresses that client and SIP server read, in every message
+// that carries an offer or an answer.
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import type { AnchorRule } from '../../../src/media/anchor.ts';
+import type { FakeFarm, FakeMember, UdpPhone } from '../../fake/farm.ts';
+import { FakeRelay, Side } from '../../fake/media-relay.ts';
+import { type Message, request, respond, uriOf } from '../../fake/sip.ts';
+import { start, stopFarms } from './calls.ts';
+import { proxies } from './proxies.ts';
+
+afterEach(stopFarms);
+
+const [WAN, INSIDE] = ['203.0.113.11', '127.0.0.1'];
+const TYPE = 'Content-Type: application/sdp';
+
+const sdp = (address: string, port: number): string =>
+  `v=0\r\no=- 1 1 IN IP4 ${address}\r\ns=-\r\nc=IN IP4 ${address}\r\nt=0 0\r\nm=audio ${port} RTP/AVP 8\r\n`;
+
+/** Returns `address:port` of the first stream; '' without a description. The body has exactly Content-Length octets. */
+function placeIn(message: Message): string {
+  assert.equal(Number(message.one('Content-Length')), message.body.length);
+  if (message.body === '') return '';
+  return `${/^c=IN IP4 (\S+)/m.exec(message.body)?.[1]}:${/^m=audio (\d+)/m.exec(message.body)?.[1]}`;
+}
+
+class Scene {
+  readonly farm: FakeFarm;
+  /** By member number. */
+  readonly relays: Map<number, FakeRelay>;
+  readonly caller: UdpPhone;
+  #branches = 0;
+
+  constructor(farm: FakeFarm, relays: Map<number, FakeRelay>, caller: UdpPhone) {
+    this.farm = farm;
+    this.relays = relays;
+    this.caller = caller;
+  }
+
+  static async open(rule: AnchorRule, members = 3): Promise<Scene> {
+    const relays = new Map<number, FakeRelay>();
+    const media = (index: number) => {
+      const relay = new FakeRelay();
+      relays.set(index, relay);
+      const addresses = [WAN, INSIDE] as const;
+      const sideOf = (address: string) => (/^(?:10|127)\./.test(address) ? Side.inside : Side.outside);
+      return { relay, addresses, sideOf, rule: () => rule, origin: 'keep', ice: 'first' } as const;
+    };
+    const farm = await start({ members, dialogs: 'shared', media });
+    return new Scene(farm, relays, await farm.phone('192.0.2.7'));
+  }
+
+  owner(callId: string): FakeMember {
+    return this.farm.ownerOf(callId);
+  }
+
+  relay(callId: string): FakeRelay {
+    return this.relays.get(this.owner(callId).index)!;
+  }
+
+  /** Sends a request of the caller; `dialog`: the response that has made the dialog. */
+  async send(method: string, callId: string, body: string, dialog?: Message): Promise<void> {
+    const { address, port } = this.caller.at;
+    this.caller.send(
+      request({
+        method,
+        uri: dialog ? uriOf(dialog.one('Contact')) : 'sip:bob@example.org',
+        via: `SIP/2.0/UDP ${address}:${port};branch=z9hG4bKmedia-${++this.#branches}`,
+        callId,
+        cseq: this.#branches,
+        ...(dialog && { toTag: dialog.toTag }),
+        headers: [
+          `Contact: <sip:alice@${address}:${port}>`,
+          ...(dialog?.all('Record-Route').reverse() ?? []).map((route) => `Route: ${route}`),
+          ...(body === '' ? [] : [TYPE]),
+        ],
+        body,
+      }),
+    );
+    await this.farm.settle();
+  }
+
+  /** Answers the server's last request with this body. */
+  async answer(callId: string, status: number, body: string, toTag = 'bob'): Promise<Message> {
+    const { server } = this.owner(callId);
+    const { address, port } = server.at;
+    const headers = [`Contact: <sip:bob@${address}:${port}>`, ...(body === '' ? [] : [TYPE])];
+    server.send(respond(server.last, status, { toTag, headers, body }));
+    await this.farm.settle();
+    return this.caller.got.at(-1)!;
+  }
+}
+
+describe('a call of a client to the SIP server', () => {
+  test('is described to each side with the ports of the member that owns it, whatever member the packets enter', async () => {
+    const scene = await Scene.open('always');
+    for (const id of ['one', 'two', 'three', 'four']) {
+      await scene.send('INVITE', id, sdp('192.0.2.7', 4000));
+      const answered = await scene.answer(id, 200, sdp('10.0.0.99', 5000));
+      const stream = scene.relay(id).live.at(-1)!;
+      assert.equal(placeIn(scene.owner(id).server.last), `${INSIDE}:${stream.ports[Side.inside].port}`);
+      assert.equal(placeIn(answered), `${WAN}:${stream.ports[Side.outside].port}`);
+      assert.deepEqual([stream.to(Side.outside), stream.to(Side.inside)], ['192.0.2.7:4000', '10.0.0.99:5000']);
+    }
+  });
+
+  test('keeps its ports in 18x, 200, ACK, UPDATE and re-INVITE', async () => {
+    const scene = await Scene.open('always');
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));
+    const early = await scene.answer('one', 183, sdp('10.0.0.99', 5000));
+    const answered = await scene.answer('one', 200, sdp('10.0.0.99', 5000));
+    assert.equal(placeIn(early), placeIn(answered));
+    const inside = placeIn(scene.owner('one').server.last);
+    for (const method of ['ACK', 'UPDATE', 'INVITE']) {
+      await scene.send(method, 'one', sdp('192.0.2.7', 4100), answered);
+      assert.deepEqual(
+        [scene.owner('one').server.last.method, placeIn(scene.owner('one').server.last)],
+        [method, inside],
+      );
+      if (method !== 'ACK')
+        assert.equal(placeIn(await scene.answer('one', 200, sdp('10.0.0.99', 5002))), placeIn(answered));
+    }
+    const [stream, ...more] = scene.relay('one').live;
+    assert.deepEqual(
+      [more, stream?.to(Side.outside), stream?.to(Side.inside)],
+      [[], '192.0.2.7:4100', '10.0.0.99:5002'],
+    );
+  });
+
+  test('may have its offer in the 200 and its answer in the ACK', async () => {
+    const scene = await Scene.open('always');
+    await scene.send('INVITE', 'one', '');
+    assert.equal(placeIn(scene.owner('one').server.last), '');
+    const offered = await scene.answer('one', 200, sdp('10.0.0.99', 5000));
+    await scene.send('ACK', 'one', sdp('192.0.2.7', 4000), offered);
+    const [stream] = scene.relay('one').live;
+    assert.equal(placeIn(offered), `${WAN}:${stream?.ports[Side.outside].port}`);
+    assert.equal(placeIn(scene.owner('one').server.last), `${INSIDE}:${stream?.ports[Side.inside].port}`);
+  });
+
+  test('returns its ports a second after it has ended or failed', async () => {
+    const scene = await Scene.open('always');
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));
+    const answered = await scene.answer('one', 200, sdp('10.0.0.99', 5000));
+    await scene.send('ACK', 'one', '', answered);
+    await scene.send('BYE', 'one', '', answered);
+    await scene.answer('one', 200, '');
+    await scene.send('INVITE', 'two', sdp('192.0.2.7', 4000));
+    await scene.answer('two', 486, '');
+    await scene.farm.pass(2000);
+    assert.deepEqual([scene.relay('one').live, scene.relay('two').live], [[], []]);
+    assert.equal(scene.relay('one').streams.length > 0, true);
+  });
+
+  test('is answered 503 with Retry-After when the ports are used up', async () => {
+    const scene = await Scene.open('always', 1);
+    scene.relay('one').most = 1;
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));
+    await scene.send('INVITE', 'two', sdp('192.0.2.7', 4000));
+    const refused = scene.caller.got.at(-1)!;
+    assert.deepEqual([refused.callId, refused.status, refused.all('Retry-After').length], ['two', 503, 1]);
+    assert.equal(scene.owner('one').server.last.callId, 'one');
+  });
+
+  test('passes unchanged in doubt, and is counted', async () => {
+    const scene = await Scene.open('always', 1);
+    const body = sdp('media.example.org', 4000);
+    await scene.send('INVITE', 'one', body);
+    assert.equal(scene.owner('one').server.last.body, body);
+    const { mediaDescriptions } = scene.owner('one').metrics;
+    assert.equal(mediaDescriptions.cell({ outcome: 'host-name' }).n, 1);
+  });
+});
+
+describe('with media.anchor nat', () => {
+  test('a client with a private address in its description is anchored, and one with its own is not', async () => {
+    const scene = await Scene.open('nat');
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));
+    assert.equal(placeIn(scene.owner('one').server.last), '192.0.2.7:4000');
+    assert.equal(placeIn(await scene.answer('one', 200, sdp('10.0.0.99', 5000))), '10.0.0.99:5000');
+    await scene.send('INVITE', 'two', sdp('192.168.1.7', 4000));
+    const [stream] = scene.relay('two').live;
+    assert.equal(placeIn(scene.owner('two').server.last), `${INSIDE}:${stream?.ports[Side.inside].port}`);
+    assert.equal(placeIn(await scene.answer('two', 200, sdp('10.0.0.99', 5000))), `${WAN}:${stream?.ports[0].port}`);
+  });
+});
+
+describe('a call from client to client through a proxy', () => {
+  for (const [rule, from] of [
+    ['always', '192.0.2.7'],
+    ['nat', '192.168.1.7'],
+  ] as const)
+    test(`passes the relay once, between the two outer legs (media.anchor ${rule})`, async () => {
+      const scene = await Scene.open(rule);
+      const callee = await scene.farm.phone('192.0.2.9');
+      proxies(scene.farm, ['sip:bob@192.0.2.9:5060']);
+      await scene.send('INVITE', 'one', sdp(from, 4000));
+      const invite = callee.got.at(-1)!;
+      callee.send(
+        respond(invite, 200, {
+          toTag: 'bob',
+          headers: ['Contact: <sip:bob@192.0.2.9:5060>', TYPE],
+          body: sdp('192.0.2.9', 6000),
+        }),
+      );
+      await scene.farm.settle();
+      const [alice, bob, ...more] = scene.relay('one').live;
+      assert.equal(more.length, 0);
+      assert.equal(placeIn(invite), `${WAN}:${bob?.ports[Side.outside].port}`);
+      assert.equal(placeIn(scene.caller.got.at(-1)!), `${WAN}:${alice?.ports[Side.outside].port}`);
+      assert.deepEqual([alice?.joined, bob?.joined], [bob, alice]);
+      assert.deepEqual([alice?.to(Side.outside), bob?.to(Side.outside)], [`${from}:4000`, '192.0.2.9:6000']);
+    });
+
+  test('returns the ports of a callee that refuses', async () => {
+    const scene = await Scene.open('always');
+    const callee = await scene.farm.phone('192.0.2.9');
+    proxies(scene.farm, ['sip:bob@192.0.2.9:5060', 'sip:carol@192.0.2.8:5060']);
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));
+    assert.equal(scene.relay('one').live.length, 3);
+    callee.send(respond(callee.got.at(-1)!, 486, { toTag: 'bob' }));
+    await scene.farm.settle();
+    assert.equal(scene.relay('one').live.length, 2);
+  });
+});
