@@ -1,6 +1,7 @@
 // Anchors media: writes the addresses of the media relay into the session descriptions that pass. Descriptions stand in
 // INVITE, ACK, PRACK, UPDATE and their responses (RFC 3261 13.2.1, RFC 3262 5, RFC 3311 5). In doubt a description stays
 // as it is, and is counted.
+import type { Logger } from 'pino';
 import { isPrivate } from '../base/private-address.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { findSdp } from '../sdp/body.ts';
@@ -9,7 +10,15 @@ import { readSdp, SDP_DOUBTS, type Sdp } from '../sdp/sdp.ts';
 import type { Piece } from '../sip/edit.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Via } from '../sip/via.ts';
-import { CallMedia, type CallMediaOptions, NO_PORTS, type PartyName, type RelayedPlaces } from './call-media.ts';
+import {
+  CallMedia,
+  type CallMediaOptions,
+  NO_PORTS,
+  type PartyName,
+  type RelayedPlaces,
+  type StreamStatistics,
+} from './call-media.ts';
+import type { LegStatistics } from './media-relay.ts';
 
 /** never: descriptions pass unchanged. nat: those of calls with a client behind a NAT are anchored. always: all are. */
 export type AnchorRule = 'never' | 'nat' | 'always';
@@ -24,13 +33,13 @@ export interface MediaPlan extends Pick<RelayedOptions, 'origin' | 'ice'>, CallM
 }
 
 /** Builds the anchor of a member. Descriptions are counted in `outcomes`. */
-export function makeAnchor(plan: MediaPlan, outcomes: CellFamily<'outcome'>): Anchor {
+export function makeAnchor(plan: MediaPlan, log: Logger, outcomes: CellFamily<'outcome'>): Anchor {
   const cells = Object.fromEntries(OUTCOMES.map((outcome) => [outcome, outcomes.cell({ outcome })]));
-  return new Anchor({ ...plan, media: new CallMedia(plan), outcomes: cells as Record<Outcome, Cell> });
+  return new Anchor({ ...plan, log, outcomes: cells as Record<Outcome, Cell> });
 }
 
-interface AnchorOptions extends Pick<MediaPlan, 'origin' | 'ice' | 'rule'> {
-  readonly media: CallMedia;
+interface AnchorOptions extends MediaPlan {
+  readonly log: Logger;
   readonly outcomes: Readonly<Record<Outcome, Cell>>;
 }
 
@@ -47,10 +56,14 @@ const BRANCH = 'b';
 /** `call` of all methods: the key of the Call-ID, positive. */
 export class Anchor {
   readonly #options: AnchorOptions;
+  readonly #media: CallMedia;
+  /** Call-IDs by their keys, for the log. */
+  readonly #callIds = new Map<number, string>();
   readonly #splices = new BodySplices();
 
   constructor(options: AnchorOptions) {
     this.#options = options;
+    this.#media = new CallMedia(options, (call, name, streams) => this.#ended(call, name, streams));
   }
 
   /**
@@ -80,21 +93,20 @@ export class Anchor {
    * A client that rejects the call loses its ports.
    */
   responseFromClient(scan: Scan, via: Via, call: number, source: string, editor: BodyEditor): void {
-    const { media } = this.#options;
+    const media = this.#media;
+    const tag = toTag(scan);
     if (scan.method === Method.INVITE && media.parties(call).length > 0) {
       const invited = branchName(scan.bytes, via);
-      const tag = toTag(scan);
       if (scan.status >= 300) media.endParty(call, invited);
       else if (tag !== undefined) media.rename(call, invited, tag);
     }
     const sdp = this.#read(scan);
-    const tag = toTag(scan);
     if (sdp && tag !== undefined) this.#fromClient(scan, sdp, call, tag, source, false, editor);
   }
 
   /** Closes the streams of calls that are over. */
   sweep(isOver: (call: number) => boolean): void {
-    const { media } = this.#options;
+    const media = this.#media;
     for (const call of media.calls) if (isOver(call)) media.endCall(call);
   }
 
@@ -109,19 +121,20 @@ export class Anchor {
   ): boolean {
     const hidden = nat || (source !== '' && sdp.streams.some((each) => isHiddenIn(each.target?.address, source)));
     if (!this.#anchors(call, name, hidden)) return true;
-    return this.#relay(scan, sdp, editor, this.#options.media.fromClient(call, name, sdp, source));
+    return this.#relay(scan, sdp, call, editor, this.#media.fromClient(call, name, sdp, source));
   }
 
   #toClient(scan: Scan, sdp: Sdp, call: number, name: PartyName, nat: boolean, editor: BodyEditor): boolean {
-    const { media } = this.#options;
+    const media = this.#media;
     // The client cannot reach an inner leg, so a call whose other party is anchored is anchored here, too.
     if (!media.namesInner(sdp) && !this.#anchors(call, name, nat)) return true;
-    return this.#relay(scan, sdp, editor, media.toClient(call, name, sdp));
+    return this.#relay(scan, sdp, call, editor, media.toClient(call, name, sdp));
   }
 
   /** Decides for a party at its first description, so that offer and answer are handled alike. */
   #anchors(call: number, name: PartyName, needs: boolean): boolean {
-    const { media, outcomes } = this.#options;
+    const { outcomes } = this.#options;
+    const media = this.#media;
     const rule = this.#options.rule();
     const known = media.find(call, name);
     const anchors = known ? !known.direct : rule === 'always' || (rule === 'nat' && needs);
@@ -133,8 +146,9 @@ export class Anchor {
 
   /** Returns the description in the message; undefined when there is none to handle. */
   #read(scan: Scan): Sdp | undefined {
-    const { bytes, method, contentTypeStart, contentTypeEnd, bodyStart, end } = scan;
-    if (contentTypeStart < 0 || bodyStart >= end || !mayDescribe(method)) return undefined;
+    const { bytes, method, status, contentTypeStart, contentTypeEnd, bodyStart, end } = scan;
+    // A refusal may describe what its sender supports (RFC 3261 21.4.26): that is no answer.
+    if (contentTypeStart < 0 || bodyStart >= end || status >= 300 || !mayDescribe(method)) return undefined;
     const at = findSdp(bytes.toString('latin1', contentTypeStart, contentTypeEnd), bytes, bodyStart, end);
     if (!at) return undefined;
     const sdp = readSdp(bytes, at.start, at.end);
@@ -143,7 +157,7 @@ export class Anchor {
     return undefined;
   }
 
-  #relay(scan: Scan, sdp: Sdp, editor: BodyEditor, places: RelayedPlaces | typeof NO_PORTS): boolean {
+  #relay(scan: Scan, sdp: Sdp, call: number, editor: BodyEditor, places: RelayedPlaces | typeof NO_PORTS): boolean {
     const { outcomes, origin, ice } = this.#options;
     if (places === NO_PORTS) {
       outcomes['no-ports'].n++;
@@ -153,7 +167,16 @@ export class Anchor {
     relaySdp(splices, sdp, { ...places, origin, ice });
     if (splices.grown !== 0) editor.setContentLength(scan.end - scan.bodyStart + splices.grown);
     outcomes.relayed.n++;
+    if (!this.#callIds.has(call))
+      this.#callIds.set(call, scan.bytes.toString('latin1', scan.callIdStart, scan.callIdEnd));
     return true;
+  }
+
+  #ended(call: number, name: PartyName, streams: readonly StreamStatistics[]): void {
+    const callId = this.#callIds.get(call);
+    if (this.#media.parties(call).length === 0) this.#callIds.delete(call);
+    const counts = streams.map(([client, server]) => ({ client: summary(client), server: summary(server) }));
+    this.#options.log.info({ callId, party: name.slice(1), streams: counts }, 'media of a party has ended');
   }
 }
 
@@ -180,6 +203,11 @@ class BodySplices implements Splices {
   delete(start: number, end: number): void {
     this.replace(start, end, '');
   }
+}
+
+/** Returns the counts for the log. */
+function summary({ packets, octets, foreign, lost, jitter }: LegStatistics): object {
+  return { packets, octets, foreign, ...(lost >= 0 && { lost, jitter }) };
 }
 
 function isHiddenIn(address: string | undefined, source: string): boolean {

@@ -11,8 +11,14 @@
 // server that passes on the description of one client to another names an inner leg: the packets of the two clients
 // then pass once, from outer leg to outer leg.
 import type { Sdp, SdpStream } from '../sdp/sdp.ts';
-import type { LegPorts, LegTarget, MediaRelay, RelayStream } from './media-relay.ts';
-import { Side } from './media-relay.ts';
+import {
+  type LegPorts,
+  type LegStatistics,
+  type LegTarget,
+  type MediaRelay,
+  type RelayStream,
+  Side,
+} from './media-relay.ts';
 
 /** Parties of one Call-ID: a proxy behind this member may fork a call to so many clients at once. */
 const MAX_PARTIES = 64;
@@ -33,6 +39,11 @@ export interface CallMediaOptions {
   /** Returns the side at which media for this address leaves. */
   readonly sideOf: (address: string) => Side;
 }
+
+/** Counts of one stream, by side. */
+export type StreamStatistics = readonly [LegStatistics, LegStatistics];
+/** Receives the counts of a party's streams when the party has ended. */
+export type OnEnded = (call: number, name: PartyName, streams: readonly StreamStatistics[]) => void;
 
 interface PartyStream {
   readonly relayed: RelayStream;
@@ -69,8 +80,11 @@ export class CallMedia {
   /** Streams by the place of their inner leg, `address port`. */
   readonly #inner = new Map<string, PartyStream>();
 
-  constructor(options: CallMediaOptions) {
+  readonly #onEnded: OnEnded;
+
+  constructor(options: CallMediaOptions, onEnded: OnEnded = () => {}) {
     this.#options = options;
+    this.#onEnded = onEnded;
   }
 
   /** Keys of the calls with parties. */
@@ -126,9 +140,14 @@ export class CallMedia {
     const parties = this.#calls.get(call);
     const party = this.find(call, name);
     if (!parties || !party) return;
-    for (const stream of new Set(party.streams)) this.#close(party, stream);
+    const streams = [...new Set(party.streams)].filter((stream) => stream !== undefined);
+    const counts = streams.map(
+      ({ relayed }): StreamStatistics => [relayed.statistics(Side.outside), relayed.statistics(Side.inside)],
+    );
+    for (const stream of streams) this.#close(party, stream);
     parties.splice(parties.indexOf(party), 1);
     if (parties.length === 0) this.#calls.delete(call);
+    if (!party.direct) this.#onEnded(call, party.names.at(-1)!, counts);
   }
 
   /** Closes the streams of all parties of the call. */

@@ -282,7 +282,7 @@ function buildOwner(
   const reachable = (member: number): boolean => link.reachable(member);
   const exitChoice = config.role === 'relay' ? new ExitChoice({ routing, remoteListeners, reachable }) : undefined;
   const forbidden = forbiddenTargets(config);
-  const anchor = media && makeAnchor(media, metrics.mediaDescriptions);
+  const anchor = media && makeAnchor(media, log.child({ room: 'media' }), metrics.mediaDescriptions);
   const service = late.service.set(
     makeService(config, {
       ...{ ...guarded, routing, network, transport, egress, remoteListeners, answers, calls, forbidden, drops, fence },

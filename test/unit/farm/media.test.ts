@@ -162,6 +162,14 @@ describe('a call of a client to the SIP server', () => {
     assert.equal(scene.owner('one').server.last.callId, 'one');
   });
 
+  test('passes a description in a refusal on: it is no answer', async () => {
+    const scene = await Scene.open('always', 1);
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));
+    const refused = await scene.answer('one', 488, sdp('10.0.0.99', 0));
+    assert.equal(placeIn(refused), '10.0.0.99:0');
+    assert.equal(scene.relay('one').live.length, 1, 'until the call is over');
+  });
+
   test('passes unchanged in doubt, and is counted', async () => {
     const scene = await Scene.open('always', 1);
     const body = sdp('media.example.org', 4000);

@@ -187,6 +187,19 @@ describe('a call between two clients through the SIP server', () => {
   });
 });
 
+test('the counts of a party are handed over once, when it ends; a direct one has none', () => {
+  const ended: unknown[] = [];
+  const counting = new CallMedia(
+    { relay, addresses: [WAN, INSIDE], sideOf: () => Side.inside },
+    (call, name, streams) => ended.push([call, name, streams.length]),
+  );
+  counting.fromClient(CALL, 'a', sdp('192.0.2.7', audio(4000), video(4002), audio(4002)), '');
+  counting.leave(CALL, 'b');
+  counting.endCall(CALL);
+  counting.endCall(CALL);
+  assert.deepEqual(ended, [[CALL, 'a', 2]]);
+});
+
 describe('without ports', () => {
   test('a description is refused, and takes none of the ports that were left', () => {
     relay.most = 1;
