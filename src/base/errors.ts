@@ -24,6 +24,9 @@ export const ERRORS = {
     'transport.batch is on, and this host does not support it. Possible reasons: koffi is not installed, the ' +
     'platform is not 64-bit Linux, a check of the system calls failed. The message names the reason. With auto the ' +
     'member runs without batches.',
+  SF_MEDIA_UNAVAILABLE:
+    'A media relay is configured, and this host does not support it. Possible reasons: koffi is not installed, the ' +
+    'platform is not 64-bit Linux, the thread of the relay did not start. The message names the reason.',
   SF_STORE_UNREACHABLE: 'The store did not answer while the member started. Check store.hosts; the member retries.',
   SF_STORE_CONFLICT:
     'A transaction in the store failed because another member wrote first. The caller retries. The error is shown ' +

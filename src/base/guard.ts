@@ -4,7 +4,7 @@
 import type { Clock } from './clock.ts';
 
 /** Source of the work that failed. */
-export type PacketEntrance = 'datagram' | 'connection' | 'relay' | 'server' | 'timer' | 'records';
+export type PacketEntrance = 'datagram' | 'connection' | 'relay' | 'server' | 'media' | 'timer' | 'records';
 
 export interface Guard {
   /** Records `error`, thrown during the work on `bytes[start..end)`, if any. That packet ends there. Never throws. */

@@ -1,7 +1,7 @@
 // Opens the sockets of this host, with batch I/O for UDP: another implementation of the seam for transport and relay.
 import dgram from 'node:dgram';
 import net from 'node:net';
-import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import {
   checkDscp,
   type DatagramHandlers,
@@ -12,10 +12,10 @@ import {
   UDP_BUFFER_BYTES,
 } from '../base/network.ts';
 import { type BatchCells, BatchSocket, BatchTurn } from './batch-socket.ts';
-import { ADDRESS6, C } from './layout.ts';
+import { bindUdpDescriptor, setDscp } from './bound-descriptor.ts';
+import { C } from './layout.ts';
 import type { Libc } from './libc.ts';
 import { NativeBlock } from './native-block.ts';
-import { Destinations, familyAndPort, sockaddrOctets } from './socket-address.ts';
 import { makeSystemError } from './system-error.ts';
 
 export interface BatchNetworkOptions {
@@ -59,7 +59,7 @@ export async function openBatchSocket(
 ): Promise<DatagramSocket & { readonly intact: boolean }> {
   const ipv6 = net.isIPv6(local.address);
   checkDscp(wanted.dscp);
-  const fd = boundDescriptor(turn, local, ipv6, wanted.reusePort === true);
+  const fd = bindUdpDescriptor(turn, local, wanted.reusePort === true);
   const socket = dgram.createSocket({ type: ipv6 ? 'udp6' : 'udp4' });
   try {
     await listen(socket, fd);
@@ -76,7 +76,7 @@ export async function openBatchSocket(
     granted = {
       receiveBufferBytes: socket.getRecvBufferSize(),
       sendBufferBytes: socket.getSendBufferSize(),
-      dscp: mark(turn.libc, fd, ipv6, wanted.dscp),
+      dscp: dscpOf(turn.libc, fd, ipv6, wanted.dscp),
     };
   } catch (error) {
     socket.close();
@@ -87,13 +87,10 @@ export async function openBatchSocket(
   return new BatchSocket({ turn, socket, fd, local: { address, port }, granted, ipv6, handlers });
 }
 
-/** Sets the DSCP, the upper six bits of the octet (RFC 2474 3). Returns whether it is set. */
-function mark(libc: Libc, fd: number, ipv6: boolean, dscp: number | undefined): GrantedOptions['dscp'] {
+/** Sets the DSCP. Returns whether it is set. */
+function dscpOf(libc: Libc, fd: number, ipv6: boolean, dscp: number | undefined): GrantedOptions['dscp'] {
   if (dscp === undefined) return 'default';
-  const value = new NativeBlock(libc, 4);
-  value.words[0] = dscp << 2;
-  const [level, option] = ipv6 ? [C.IPPROTO_IPV6, C.IPV6_TCLASS] : [C.IPPROTO_IP, C.IP_TOS];
-  return libc.setsockopt(fd, level, option, value.address, 4) === 0 ? 'set' : 'not-set';
+  return setDscp(libc, fd, ipv6, dscp) ? 'set' : 'not-set';
 }
 
 /**
@@ -114,25 +111,4 @@ function listen(socket: dgram.Socket, fd: number): Promise<void> {
       resolve();
     });
   });
-}
-
-/** Returns the descriptor of a new bound UDP socket. The caller must close it. Throws the system's error. */
-function boundDescriptor({ libc, zones }: BatchTurn, local: Endpoint, ipv6: boolean, reusePort: boolean): number {
-  const bind = `bind ${formatEndpoint(local)}`;
-  const destination = new Destinations(ipv6, zones).find(local.address);
-  if (!destination) throw makeSystemError(C.EINVAL, bind);
-  const type = C.SOCK_DGRAM | C.SOCK_NONBLOCK | C.SOCK_CLOEXEC;
-  const fd = libc.socket(ipv6 ? C.AF_INET6 : C.AF_INET, type, 0);
-  if (fd < 0) throw makeSystemError(libc.errno(), 'socket');
-  const memory = new NativeBlock(libc, ADDRESS6.octets);
-  memory.words[0] = 1;
-  const enable = (level: number, option: number): boolean =>
-    libc.setsockopt(fd, level, option, memory.address, 4) === 0;
-  const options =
-    (!ipv6 || enable(C.IPPROTO_IPV6, C.IPV6_V6ONLY)) && (!reusePort || enable(C.SOL_SOCKET, C.SO_REUSEPORT));
-  memory.words.set([familyAndPort(ipv6, local.port), ...destination]);
-  if (options && libc.bind(fd, memory.address, sockaddrOctets(ipv6)) === 0) return fd;
-  const error = makeSystemError(libc.errno(), bind);
-  libc.close(fd);
-  throw error;
 }

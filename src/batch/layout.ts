@@ -1,5 +1,6 @@
-// Layouts of the arguments of recvmmsg(2) and sendmmsg(2) on 64-bit little-endian Linux. They are the same on x64 and
-// arm64, glibc and musl. All offsets are octets. A test compares them with a C compiler's.
+// Layouts of the arguments of recvmmsg(2), sendmmsg(2) and epoll_wait(2) on 64-bit little-endian Linux. They are the
+// same on x64 and arm64, glibc and musl, unless their comment names a difference. All offsets are octets. A test compares
+// them with a C compiler's.
 
 /** struct mmsghdr: a msghdr, then the number of octets received or sent. */
 export const MESSAGE = {
@@ -23,7 +24,13 @@ export const ADDRESS4 = { octets: 16, family: 0, port: 2, address: 4 } as const;
 /** struct sockaddr_in6. */
 export const ADDRESS6 = { octets: 28, family: 0, port: 2, flow: 4, address: 8, scope: 24 } as const;
 
-/** Constants of <sys/socket.h>, <netinet/in.h> and <errno.h>, the same on x64 and arm64. */
+/** struct epoll_event, packed on x64 only. `data` is 64 bits; this program uses the lower 32. */
+export const EPOLL_EVENT =
+  process.arch === 'x64'
+    ? ({ octets: 12, events: 0, data: 4 } as const)
+    : ({ octets: 16, events: 0, data: 8 } as const);
+
+/** Constants of <sys/socket.h>, <sys/epoll.h>, <netinet/in.h> and <errno.h>, the same on x64 and arm64. */
 export const C = {
   AF_UNIX: 1,
   AF_INET: 2,
@@ -33,6 +40,7 @@ export const C = {
   SOCK_CLOEXEC: 0o2000000,
   SOL_SOCKET: 1,
   SO_REUSEADDR: 2,
+  SO_RCVBUF: 8,
   SO_REUSEPORT: 15,
   IPPROTO_IP: 0,
   IP_TOS: 1,
@@ -40,9 +48,17 @@ export const C = {
   IPV6_TCLASS: 67,
   IPV6_V6ONLY: 26,
   MSG_DONTWAIT: 0x40,
+  EPOLL_CLOEXEC: 0o2000000,
+  EPOLL_CTL_ADD: 1,
+  EPOLL_CTL_DEL: 2,
+  EPOLLIN: 1,
+  EFD_CLOEXEC: 0o2000000,
+  EFD_NONBLOCK: 0o4000,
   EINTR: 4,
   EAGAIN: 11,
   EINVAL: 22,
   EMSGSIZE: 90,
+  EADDRINUSE: 98,
+  ECONNREFUSED: 111,
   ENOBUFS: 105,
 } as const;

@@ -1,10 +1,13 @@
-// Loads the few C functions of batch I/O through koffi. koffi is an optional dependency, so its absence is a normal
+// Loads the few C functions of batch I/O and of the media relay through koffi. koffi is an optional dependency, so its absence is a normal
 // case.
 import { createRequire } from 'node:module';
 import { endianness } from 'node:os';
 
 /** An address in memory of this process; 0n is NULL. The memory there must not move: see `NativeBlock`. */
 export type Address = bigint;
+
+/** The same as a number, which is exact: addresses of a process have 47 bits. Calls with it allocate nothing. */
+type PlainAddress = number;
 
 /** Each function returns what its manual page describes. After -1, `errno` has the reason. */
 export interface Libc {
@@ -15,6 +18,28 @@ export interface Libc {
   close(fd: number): number;
   recvmmsg(fd: number, messages: Address, count: number, flags: number, timeout: Address): number;
   sendmmsg(fd: number, messages: Address, count: number, flags: number): number;
+  recvfrom(
+    fd: number,
+    bytes: PlainAddress,
+    octets: number,
+    flags: number,
+    name: PlainAddress,
+    nameOctets: PlainAddress,
+  ): number;
+  sendto(
+    fd: number,
+    bytes: PlainAddress,
+    octets: number,
+    flags: number,
+    name: PlainAddress,
+    nameOctets: number,
+  ): number;
+  epoll_create1(flags: number): number;
+  epoll_ctl(epoll: number, operation: number, fd: number, event: PlainAddress): number;
+  epoll_wait(epoll: number, events: PlainAddress, most: number, ms: number): number;
+  eventfd(value: number, flags: number): number;
+  read(fd: number, bytes: PlainAddress, octets: number): number;
+  write(fd: number, bytes: PlainAddress, octets: number): number;
   if_nametoindex(name: string): number;
   /** Returns 0 when there is no such interface; else its name is at `room`. */
   if_indextoname(index: number, room: Address): number | bigint;
@@ -38,6 +63,14 @@ const DEFINITIONS = {
   close: 'int close(int)',
   recvmmsg: 'int recvmmsg(int, uintptr_t, unsigned int, int, uintptr_t)',
   sendmmsg: 'int sendmmsg(int, uintptr_t, unsigned int, int)',
+  recvfrom: 'intptr_t recvfrom(int, uintptr_t, size_t, int, uintptr_t, uintptr_t)',
+  sendto: 'intptr_t sendto(int, uintptr_t, size_t, int, uintptr_t, uint32_t)',
+  epoll_create1: 'int epoll_create1(int)',
+  epoll_ctl: 'int epoll_ctl(int, int, int, uintptr_t)',
+  epoll_wait: 'int epoll_wait(int, uintptr_t, int, int)',
+  eventfd: 'int eventfd(unsigned int, int)',
+  read: 'intptr_t read(int, uintptr_t, size_t)',
+  write: 'intptr_t write(int, uintptr_t, size_t)',
   if_nametoindex: 'unsigned int if_nametoindex(const char *)',
   if_indextoname: 'uintptr_t if_indextoname(unsigned int, uintptr_t)',
 } as const;

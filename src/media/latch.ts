@@ -107,6 +107,11 @@ export class Latch {
     this.port = expected.port;
   }
 
+  /** Notes a packet of the locked source, which the caller has recognized. */
+  passed(now: number): void {
+    this.#passedAt = now;
+  }
+
   /**
    * Decides about a checked packet from `address:port`. `now` is monotonic, ms. Allocates nothing. `bytes` is read only
    * for RTP.

@@ -31,6 +31,14 @@ export interface PortAllocatorOptions {
   readonly reservedPairs: number;
   /** Returns an integer from 0 to `below` - 1. */
   readonly random: (below: number) => number;
+  /** Times of the last packet to each resting port, by index, written by others. Left out: by `heard` only. */
+  readonly heardAt?: Float64Array;
+}
+
+/** Returns the range without an odd first and an even last port, which have no other half. */
+export function evenRange(first: number, last: number): { readonly first: number; readonly ports: number } {
+  const even = first + (first % 2);
+  return { first: even, ports: Math.max(last + (last % 2) - even, 0) };
 }
 
 /** No port: the range has none that is free. */
@@ -54,11 +62,12 @@ export class PortAllocator {
 
   constructor(options: PortAllocatorOptions) {
     this.#options = options;
-    this.#first = options.first + (options.first % 2);
-    const ports = Math.max(options.last + (options.last % 2) - this.#first, 0);
+    const { first, ports } = evenRange(options.first, options.last);
+    this.#first = first;
     this.#state = new Uint8Array(ports);
     this.#until = new Float64Array(ports);
-    this.#heardAt = new Float64Array(ports).fill(Number.NEGATIVE_INFINITY);
+    this.#heardAt = options.heardAt ?? new Float64Array(ports);
+    this.#heardAt.fill(Number.NEGATIVE_INFINITY);
     this.#pairs = new IndexSet(ports / 2);
     this.#halves = new IndexSet(ports / 2);
     this.#resting = new IndexQueue(ports);

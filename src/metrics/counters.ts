@@ -26,13 +26,19 @@ export class CellFamily<L extends string> {
   }
 
   cell(labels: Record<L, string>): Cell {
-    const key = this.definition.labels.map((label) => labels[label]).join('\0');
+    const key = this.#keyOf(labels);
     let entry = this.#cells.get(key);
     if (!entry) {
       entry = { cell: { n: 0 }, labels };
       this.#cells.set(key, entry);
     }
     return entry.cell;
+  }
+
+  /** Exports a value that another part counts: `read` is called on scrape. It takes the place of a cell. */
+  show(labels: Record<L, string>, read: () => number): void {
+    const cell = Object.defineProperty({ n: 0 }, 'n', { get: read });
+    this.#cells.set(this.#keyOf(labels), { cell, labels });
   }
 
   /**
@@ -45,6 +51,10 @@ export class CellFamily<L extends string> {
 
   *entries(): Iterable<{ readonly labels: Record<L, string>; readonly value: number }> {
     for (const { cell, labels } of this.#cells.values()) yield { labels, value: cell.n };
+  }
+
+  #keyOf(labels: Record<L, string>): string {
+    return this.definition.labels.map((label) => labels[label]).join('\0');
   }
 }
 

@@ -18,6 +18,7 @@ interface Sources {
   upstreamUp: () => boolean;
   callRecords: () => number;
   callRecordQueue: () => number;
+  mediaPorts: () => Iterable<{ readonly labels: Record<'side' | 'state', string>; readonly value: number }>;
 }
 
 export interface Metrics {
@@ -48,6 +49,9 @@ export interface Metrics {
   readonly evicted: Cell;
   /** bad_store_entries_total */
   readonly badEntries: Cell;
+  readonly mediaPackets: CellFamily<'way' | 'outcome'>;
+  readonly mediaOctets: CellFamily<'way'>;
+  readonly mediaLatches: CellFamily<'way'>;
 }
 
 export interface MetricsOptions {
@@ -83,6 +87,13 @@ function makeGauges(registry: Registry, sources: Sources): void {
   single('call_records', 'Calls whose records this member keeps.', () => sources.callRecords());
   single('call_record_queue', 'Calls whose records wait to be written. Grows while the store is slow or down.', () =>
     sources.callRecordQueue(),
+  );
+  gauge(
+    registry,
+    'media_ports',
+    'Media ports by side and state: free, used, resting (late packets of the last stream may come), foreign (another program has it). No series without a media relay.',
+    ['side', 'state'],
+    () => sources.mediaPorts(),
   );
 }
 
@@ -120,6 +131,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     upstreamUp: () => false,
     callRecords: () => 0,
     callRecordQueue: () => 0,
+    mediaPorts: () => [],
   };
   const metrics: Metrics = {
     registry,
@@ -249,6 +261,24 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     ).cell({}),
     badEntries: counter(registry, 'bad_store_entries_total', 'Entries of the store that could not be read.', []).cell(
       {},
+    ),
+    mediaPackets: counter(
+      registry,
+      'media_packets_total',
+      'Packets that came to media ports, by way (user: the relay in user space) and outcome: forwarded, learning (its source is not known yet), foreign (of another source than the party), garbage (no RTP, RTCP, STUN or DTLS), late (the stream has ended), no-target (the other party has no allowed place), send-error, internal-error.',
+      ['way', 'outcome'],
+    ),
+    mediaOctets: counter(
+      registry,
+      'media_octets_total',
+      'Octets of the forwarded media packets, without UDP headers.',
+      ['way'],
+    ),
+    mediaLatches: counter(
+      registry,
+      'media_latches_total',
+      'Sources that a media port has locked: one per port, party and offer.',
+      ['way'],
     ),
   };
   makeGauges(registry, sources);

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ADDRESS4, ADDRESS6, C, MESSAGE, VECTOR } from '../../../src/batch/layout.ts';
+import { ADDRESS4, ADDRESS6, C, EPOLL_EVENT, MESSAGE, VECTOR } from '../../../src/batch/layout.ts';
 
 const WANTED: Readonly<Record<string, number>> = {
   'sizeof(struct mmsghdr)': MESSAGE.octets,
@@ -30,6 +30,9 @@ const WANTED: Readonly<Record<string, number>> = {
   'offsetof(struct sockaddr_in6, sin6_flowinfo)': ADDRESS6.flow,
   'offsetof(struct sockaddr_in6, sin6_addr)': ADDRESS6.address,
   'offsetof(struct sockaddr_in6, sin6_scope_id)': ADDRESS6.scope,
+  'sizeof(struct epoll_event)': EPOLL_EVENT.octets,
+  'offsetof(struct epoll_event, events)': EPOLL_EVENT.events,
+  'offsetof(struct epoll_event, data)': EPOLL_EVENT.data,
   ...C,
 };
 
@@ -38,6 +41,8 @@ const PROGRAM = `#define _GNU_SOURCE
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 int main(void) {

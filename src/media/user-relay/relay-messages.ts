@@ -1,0 +1,62 @@
+// Messages from the main thread to the thread of the relay. A port is named by its index (relay-memory.ts).
+import type { Endpoint } from '../../base/endpoint.ts';
+import type { ExpectedSource } from '../latch.ts';
+import type { Side } from '../media-relay.ts';
+
+/** One socket of a stream. */
+interface PortOpening {
+  /** Index of the port. */
+  readonly port: number;
+  /** The port's number in UDP. */
+  readonly number: number;
+  readonly fd: number;
+  readonly side: Side;
+  /** Index of the port at the other side: what comes to one leaves by the other. */
+  readonly facing: number;
+}
+
+export type RelayMessage =
+  | { readonly kind: 'open'; readonly stream: number; readonly clear: boolean; readonly ports: readonly PortOpening[] }
+  /** undefined: the party expects no media. */
+  | { readonly kind: 'expect'; readonly port: number; readonly source: ExpectedSource | undefined }
+  /** The ports rest: their packets are late. */
+  | { readonly kind: 'rest'; readonly ports: readonly number[] }
+  /** The thread closes the descriptor. */
+  | { readonly kind: 'close'; readonly port: number }
+  | { readonly kind: 'stop' };
+
+/** Message from the thread. `fault`: a packet made the program throw. */
+export type ThreadMessage = { readonly kind: 'ready' } | { readonly kind: 'fault'; readonly error: unknown };
+
+/** The same for the whole life of the thread. */
+export interface ThreadData {
+  readonly buffer: SharedArrayBuffer;
+  readonly ports: number;
+  /** Descriptors. */
+  readonly epoll: number;
+  readonly wake: number;
+  /** Milliseconds from the system's monotonic clock to that of the main thread. */
+  readonly offsetMs: number;
+  readonly targets: TargetRules;
+}
+
+/** Facts that decide where media may go. */
+export interface TargetRules {
+  /** Own address and port range of each side. */
+  readonly sides: readonly [MediaRange, MediaRange];
+  /** Endpoints of this node that are no media ports: admin, relay link, listeners. */
+  readonly own: readonly Endpoint[];
+}
+
+export interface MediaRange {
+  readonly address: string;
+  /** The first and the last port, both included. */
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Returns the time of the system's monotonic clock, ms: the same in every thread, other than performance.now(). */
+export function monotonicMs(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1000 + nanoseconds / 1e6;
+}

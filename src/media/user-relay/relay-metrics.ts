@@ -1,0 +1,19 @@
+// Exports the counts of the relay in user space. The thread counts in shared memory, which is read on scrape.
+import type { Metrics } from '../../metrics/metrics.ts';
+import { Side } from '../media-relay.ts';
+import { Outcome } from './relay-memory.ts';
+import type { UserRelay } from './user-relay.ts';
+
+const WAY = 'user';
+
+export function showRelay(metrics: Metrics, relay: Pick<UserRelay, 'total' | 'ports'>): void {
+  const { mediaPackets, mediaOctets, mediaLatches, sources } = metrics;
+  for (const outcome of Object.keys(Outcome) as (keyof typeof Outcome)[])
+    mediaPackets.show({ way: WAY, outcome }, () => relay.total(outcome));
+  mediaOctets.show({ way: WAY }, () => relay.total('octets'));
+  mediaLatches.show({ way: WAY }, () => relay.total('latches'));
+  sources.mediaPorts = () =>
+    Object.entries(Side).flatMap(([side, index]) =>
+      Object.entries(relay.ports(index)).map(([state, value]) => ({ labels: { side, state }, value })),
+    );
+}

@@ -1,0 +1,120 @@
+// One stream of the relay in user space, as its session has it: sends messages to the thread and reads the counts.
+import type { ExpectedSource } from '../latch.ts';
+import { type LegPorts, type LegStatistics, type LegTarget, type RelayStream, Side } from '../media-relay.ts';
+import { CELLS, Cell, type RelayMemory } from './relay-memory.ts';
+import type { RelayMessage } from './relay-messages.ts';
+import { numbersOf, type SidePorts } from './side-ports.ts';
+
+const NO_STATISTICS: LegStatistics = {
+  packets: 0,
+  octets: 0,
+  foreign: 0,
+  lost: -1,
+  jitter: -1,
+  latched: false,
+  lastAt: 0,
+};
+
+export interface UserStreamOptions {
+  readonly number: number;
+  readonly clear: boolean;
+  readonly ports: readonly [LegPorts, LegPorts];
+  readonly sides: readonly [SidePorts, SidePorts];
+  readonly memory: RelayMemory;
+  readonly post: (message: RelayMessage) => void;
+}
+
+export class UserStream implements RelayStream {
+  readonly #options: UserStreamOptions;
+  #ports: readonly [LegPorts, LegPorts];
+  /** Statistics at the end, by side. */
+  #last: readonly [LegStatistics, LegStatistics] | undefined;
+
+  constructor(options: UserStreamOptions) {
+    const { number, clear, ports, sides, post } = options;
+    this.#options = options;
+    this.#ports = ports;
+    const openings = [Side.outside, Side.inside].flatMap((side) => {
+      const facing = numbersOf(ports[1 - side]!).map((port) => sides[1 - side]!.indexOf(port));
+      return numbersOf(ports[side]).map((port, i) => ({
+        port: sides[side].indexOf(port),
+        number: port,
+        fd: sides[side].descriptor(port),
+        side,
+        facing: facing[i]!,
+      }));
+    });
+    post({ kind: 'open', stream: number, clear, ports: openings });
+  }
+
+  get ports(): readonly [LegPorts, LegPorts] {
+    return this.#ports;
+  }
+
+  expect(side: Side, { rtp, rtcp }: LegTarget): void {
+    if (this.#last) return;
+    const { port, rtcpPort } = this.#ports[side];
+    this.#expect(side, port, rtp);
+    if (rtcpPort !== port) this.#expect(side, rtcpPort, rtcp);
+  }
+
+  mux(): void {
+    if (this.#last) return;
+    this.#rest(({ port, rtcpPort }) => (port === rtcpPort ? [] : [rtcpPort]));
+    this.#ports = this.#ports.map(({ port }) => ({ port, rtcpPort: port })) as [LegPorts, LegPorts];
+  }
+
+  statistics(side: Side): LegStatistics {
+    if (this.#last) return this.#last[side];
+    const ports = this.#ports[side];
+    const rtp = this.#read(side, ports.port);
+    if (ports.port === ports.rtcpPort) return rtp;
+    const rtcp = this.#read(side, ports.rtcpPort);
+    return {
+      packets: rtp.packets + rtcp.packets,
+      octets: rtp.octets + rtcp.octets,
+      foreign: rtp.foreign + rtcp.foreign,
+      lost: rtcp.lost < 0 ? rtp.lost : rtcp.lost,
+      jitter: rtcp.jitter < 0 ? rtp.jitter : rtcp.jitter,
+      latched: rtp.latched,
+      lastAt: Math.max(rtp.lastAt, rtcp.lastAt),
+    };
+  }
+
+  close(): void {
+    if (this.#last) return;
+    this.#last = [this.statistics(Side.outside), this.statistics(Side.inside)];
+    this.#rest(numbersOf);
+  }
+
+  #expect(side: Side, port: number, source: ExpectedSource | undefined): void {
+    this.#options.post({ kind: 'expect', port: this.#options.sides[side].indexOf(port), source });
+  }
+
+  /** Lets the chosen ports of both legs rest. */
+  #rest(choose: (ports: LegPorts) => readonly number[]): void {
+    const { sides, post } = this.#options;
+    const chosen = [Side.outside, Side.inside].map((side) => ({ side: sides[side], ports: choose(this.#ports[side]) }));
+    const indexes = chosen.flatMap(({ side, ports }) => ports.map((port) => side.indexOf(port)));
+    if (indexes.length === 0) return;
+    post({ kind: 'rest', ports: indexes });
+    for (const { side, ports } of chosen) side.release(ports);
+  }
+
+  #read(side: Side, port: number): LegStatistics {
+    const { sides, memory, number } = this.#options;
+    const { cells } = memory;
+    const at = sides[side].indexOf(port) * CELLS;
+    // The thread has not read the message yet.
+    if (cells[at + Cell.stream] !== number) return NO_STATISTICS;
+    return {
+      packets: cells[at + Cell.packets]!,
+      octets: cells[at + Cell.octets]!,
+      foreign: cells[at + Cell.foreign]!,
+      lost: cells[at + Cell.lost]!,
+      jitter: cells[at + Cell.jitter]!,
+      latched: cells[at + Cell.latched] === 1,
+      lastAt: cells[at + Cell.lastAt]!,
+    };
+  }
+}
