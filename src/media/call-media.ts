@@ -213,12 +213,12 @@ export class CallMedia {
     return stream;
   }
 
-  #open(party: Party, { kind }: SdpStream, ofNewCall: boolean): PartyStream | undefined {
+  #open(party: Party, { kind, muxOnly: single }: SdpStream, ofNewCall: boolean): PartyStream | undefined {
     const { relay, addresses } = this.#options;
     const facing = party.facing;
-    const relayed = relay.open({ clear: kind === 'rtp', facing, ofNewCall });
+    const relayed = relay.open({ clear: kind === 'rtp', single, facing, ofNewCall });
     if (!relayed) return undefined;
-    const stream: PartyStream = { relayed, mux: [false, false], muxed: false, joined: undefined, joiners: new Set() };
+    const stream: PartyStream = { relayed, mux: [false, false], muxed: single, joined: undefined, joiners: new Set() };
     this.#inner.set(`${addresses[facing]} ${relayed.ports[Side.inside].port}`, stream);
     return stream;
   }

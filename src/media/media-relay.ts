@@ -56,6 +56,8 @@ export interface RelayStream {
 export interface StreamOptions {
   /** RTP in clear: its padding is checked, and its RTCP reports are read. */
   readonly clear: boolean;
+  /** One port from the beginning: the offer has a=rtcp-mux-only (RFC 8858). */
+  readonly single: boolean;
   /** Network of the inner leg: the far party is at the SIP server's side, or is another client. */
   readonly facing: Side;
   /** A stream of a call that exists already may take ports of the reserve. */

@@ -53,6 +53,8 @@ export interface SdpStream {
   readonly rtcp: SdpRtcp | undefined;
   /** The stream offers or accepts one port for RTP and RTCP (RFC 5761). */
   readonly mux: boolean;
+  /** The stream has no second port for RTCP: a=rtcp-mux-only (RFC 8858). */
+  readonly muxOnly: boolean;
   /** Offset of the first a=candidate line (RFC 8839 5.1); -1 = none. */
   readonly candidatesAt: number;
   /** The candidates have a component 2, for RTCP. */
@@ -144,8 +146,10 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
           if (stream.candidatesAt < 0) stream.candidatesAt = at;
           stream.rtcpCandidates ||= RTCP_CANDIDATE.test(text);
         }
-      } else if (stream && (text === 'rtcp-mux' || text === 'rtcp-mux-only')) stream.mux = true;
-      else if (stream) stream.rtcp ??= rtcpOf(text, textAt);
+      } else if (stream && (text === 'rtcp-mux' || text === 'rtcp-mux-only')) {
+        stream.mux = true;
+        stream.muxOnly ||= text === 'rtcp-mux-only';
+      } else if (stream) stream.rtcp ??= rtcpOf(text, textAt);
     }
   }
   if (streams.length === 0) return 'no-stream';
@@ -175,6 +179,7 @@ function streamOf(text: string, textAt: number, next: number): Draft<SdpStream> 
     target: undefined,
     rtcp: undefined,
     mux: false,
+    muxOnly: false,
     candidatesAt: -1,
     rtcpCandidates: false,
   };

@@ -33,7 +33,7 @@ interface Port {
   readonly side: Side;
   /** undefined: the port rests. */
   latch: Latch | undefined;
-  readonly facing: number;
+  facing: number;
   readonly clear: boolean;
 }
 
@@ -109,6 +109,12 @@ export class PortTable {
         return;
       case 'expect':
         this.#expect(message.port, message.source);
+        return;
+      case 'join':
+        for (const { port, facing } of message.ports) {
+          const known = this.#ports[port];
+          if (known) known.facing = facing;
+        }
         return;
       case 'rest':
         for (const port of message.ports) {

@@ -19,6 +19,8 @@ export type RelayMessage =
   | { readonly kind: 'open'; readonly stream: number; readonly clear: boolean; readonly ports: readonly PortOpening[] }
   /** undefined: the party expects no media. */
   | { readonly kind: 'expect'; readonly port: number; readonly source: ExpectedSource | undefined }
+  /** What comes to a port leaves by another one from now on. */
+  | { readonly kind: 'join'; readonly ports: readonly Pick<PortOpening, 'port' | 'facing'>[] }
   /** The ports rest: their packets are late. */
   | { readonly kind: 'rest'; readonly ports: readonly number[] }
   /** The thread closes the descriptor. */

@@ -107,7 +107,7 @@ export class UserRelay implements MediaRelay {
     if (!this.#thread || (options.ofNewCall && !this.admits(1))) return undefined;
     const outside = this.#sides[Side.outside].take(options.single);
     if (!outside) return undefined;
-    const inside = this.#sides[Side.inside].take(options.single);
+    const inside = this.#sides[options.facing].take(options.single);
     if (!inside) {
       this.#sides[Side.outside].release(numbersOf(outside));
       return undefined;
@@ -117,7 +117,7 @@ export class UserRelay implements MediaRelay {
 
   reopen(options: StreamOptions, ports: readonly [LegPorts, LegPorts]): RelayStream | undefined {
     if (!this.#thread || !this.#sides[Side.outside].claim(ports[Side.outside])) return undefined;
-    if (!this.#sides[Side.inside].claim(ports[Side.inside])) {
+    if (!this.#sides[options.facing].claim(ports[Side.inside])) {
       this.#sides[Side.outside].release(numbersOf(ports[Side.outside]));
       return undefined;
     }
@@ -212,12 +212,13 @@ export class UserRelay implements MediaRelay {
     }
   }
 
-  #stream({ clear }: StreamOptions, ports: readonly [LegPorts, LegPorts]): RelayStream {
+  #stream({ clear, facing }: StreamOptions, ports: readonly [LegPorts, LegPorts]): RelayStream {
     return new UserStream({
       number: ++this.#streams,
       clear,
       ports,
-      sides: this.#sides,
+      facing,
+      sides: [this.#sides[Side.outside], this.#sides[facing]],
       memory: this.#memory,
       post: (message) => this.#post(message),
     });

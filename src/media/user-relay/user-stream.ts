@@ -19,6 +19,9 @@ export interface UserStreamOptions {
   readonly number: number;
   readonly clear: boolean;
   readonly ports: readonly [LegPorts, LegPorts];
+  /** Network of the inner leg. */
+  readonly facing: Side;
+  /** Ports of the two legs: those of the outside, and those of the network that the inner leg faces. */
   readonly sides: readonly [SidePorts, SidePorts];
   readonly memory: RelayMemory;
   readonly post: (message: RelayMessage) => void;
@@ -31,17 +34,17 @@ export class UserStream implements RelayStream {
   #last: readonly [LegStatistics, LegStatistics] | undefined;
 
   constructor(options: UserStreamOptions) {
-    const { number, clear, ports, sides, post } = options;
+    const { number, clear, ports, facing, sides, post } = options;
     this.#options = options;
     this.#ports = ports;
     const openings = [Side.outside, Side.inside].flatMap((side) => {
-      const facing = numbersOf(ports[1 - side]!).map((port) => sides[1 - side]!.indexOf(port));
+      const opposite = numbersOf(ports[1 - side]!).map((port) => sides[1 - side]!.indexOf(port));
       return numbersOf(ports[side]).map((port, i) => ({
         port: sides[side].indexOf(port),
         number: port,
         fd: sides[side].descriptor(port),
-        side,
-        facing: facing[i]!,
+        side: side === Side.outside ? side : facing,
+        facing: opposite[i]!,
       }));
     });
     post({ kind: 'open', stream: number, clear, ports: openings });
@@ -56,6 +59,23 @@ export class UserStream implements RelayStream {
     const { port, rtcpPort } = this.#ports[side];
     this.#expect(side, port, rtp);
     if (rtcpPort !== port) this.#expect(side, rtcpPort, rtcp);
+  }
+
+  join(other: RelayStream | undefined): void {
+    if (this.#last) return;
+    const { sides, post } = this.#options;
+    const joined = other instanceof UserStream ? other : undefined;
+    const to = joined ? joined.ports[Side.outside] : this.#ports[Side.inside];
+    const toSide = sides[joined ? Side.outside : Side.inside];
+    const { port, rtcpPort } = this.#ports[Side.outside];
+    const pair = (from: number, facing: number) => ({
+      port: sides[Side.outside].indexOf(from),
+      facing: toSide.indexOf(facing),
+    });
+    post({
+      kind: 'join',
+      ports: port === rtcpPort ? [pair(port, to.port)] : [pair(port, to.port), pair(rtcpPort, to.rtcpPort)],
+    });
   }
 
   mux(): void {

@@ -15,7 +15,7 @@ import { until } from '../../fake/until.ts';
 import { skip } from '../batch/networks.ts';
 
 const { outside, inside } = Side;
-const AUDIO: StreamOptions = { clear: true, single: false, ofNewCall: true };
+const AUDIO: StreamOptions = { clear: true, single: false, facing: Side.inside, ofNewCall: true };
 const OUTSIDE = '127.0.59.1';
 const INSIDE = '127.0.59.2';
 
@@ -193,6 +193,31 @@ describe('the relay in user space', { skip }, () => {
     assert.equal(server.received[4], hex(rtp(5), INSIDE, stream.ports[inside].port));
   });
 
+  test('sends the packets of joined clients from outer leg to outer leg, until they are parted', async () => {
+    const relay = await makeRelay();
+    const [alice, bob, server] = [await Party.at(OUTSIDE), await Party.at(OUTSIDE), await Party.at(INSIDE)];
+    const [one, other] = [await call(relay, alice, server), await call(relay, bob, server)];
+    one.join(other);
+    other.join(one);
+    await pass(relay, one, alice, bob, outside);
+    await pass(relay, other, bob, alice, outside);
+    assert.deepEqual(bob.received, [hex(rtp(9999), OUTSIDE, other.ports[outside].port)]);
+    assert.deepEqual(alice.received, [hex(rtp(9999), OUTSIDE, one.ports[outside].port)]);
+    one.join(undefined);
+    await pass(relay, one, alice, server, outside);
+    assert.deepEqual(server.received, [hex(rtp(9999), INSIDE, one.ports[inside].port)]);
+    assert.equal(bob.received.length, 1);
+  });
+
+  test('has both legs at the outside address for a client that is called by another one there', async () => {
+    const relay = await makeRelay();
+    const [alice, bob] = [await Party.at(OUTSIDE), await Party.at(OUTSIDE)];
+    const stream = await call(relay, bob, alice, { facing: outside });
+    await pass(relay, stream, bob, alice, outside);
+    assert.deepEqual(alice.received, [hex(rtp(9999), OUTSIDE, stream.ports[inside].port)]);
+    assert.equal(relay.ports(outside).used, 4);
+  });
+
   test('counts late packets of a stream that has ended, and sends none on', async () => {
     const relay = await makeRelay();
     const [client, server] = [await Party.at('127.0.59.3'), await Party.at('127.0.59.4')];
@@ -242,7 +267,7 @@ describe('the relay in user space', { skip }, () => {
         const side = { address: '127.0.59.6', first: 20000, last: 20999 };
         const clock = { now: () => performance.now(), every: () => ({ cancel() {} }) };
         const relay = await UserRelay.start({ sides: [side, side], own: [], restMs: 1, reservedPairs: 0, clock });
-        console.log(relay.open({ clear: true, single: false, ofNewCall: true }).ports.length);
+        console.log(relay.open({ clear: true, single: false, facing: 1, ofNewCall: true }).ports.length);
         ${end}
       })`;
       const { stdout } = await promisify(execFile)(process.execPath, ['-e', program], {

@@ -14,7 +14,7 @@ test('the metrics have the counts of the relay at the time of the scrape, zeros 
   thread.run();
   system.foreign.add(`${OUTSIDE} 20008`);
   stream.close();
-  assert.ok(relay.open({ clear: true, single: false, ofNewCall: true }));
+  assert.ok(relay.open({ clear: true, single: false, facing: Side.inside, ofNewCall: true }));
   const lines = (await metrics.registry.metrics()).split('\n').filter((line) => line.startsWith('sipfarm_media'));
   const wanted = [
     'sipfarm_media_packets_total{way="user",outcome="forwarded"} 2',

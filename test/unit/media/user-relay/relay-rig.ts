@@ -13,7 +13,7 @@ export const CLIENT = '192.0.2.7';
 export const SERVER = '10.0.0.9';
 export const REST_MS = 5000;
 
-export const AUDIO: StreamOptions = { clear: true, single: false, ofNewCall: true };
+export const AUDIO: StreamOptions = { clear: true, single: false, facing: Side.inside, ofNewCall: true };
 
 /** Statistics of a leg to which nothing has come. */
 export const NOBODY = { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt: 0 };

@@ -25,6 +25,7 @@ function made() {
       { port: 20_000, rtcpPort: 20_001 },
       { port: 30_000, rtcpPort: 30_001 },
     ],
+    facing: Side.inside,
     sides: [side(20_000, 0), side(30_000, 10)],
     memory,
     post: (message) => posted.push(message),
