@@ -32,7 +32,7 @@ function placeOf(text: string): { readonly rtp: Endpoint & { readonly signalling
 }
 
 const ports = Array.from({ length: Number(streams) }, () => {
-  const stream = relay.open({ clear: true, single: false, ofNewCall: true });
+  const stream = relay.open({ clear: true, single: false, facing: 1, ofNewCall: true });
   if (!stream) throw new Error('no ports are left');
   stream.expect(Side.outside, placeOf(from));
   stream.expect(Side.inside, placeOf(to));

@@ -28,6 +28,7 @@ import type {
   OwnerAnswer,
   OwnerMember,
   PeerSummary,
+  PortsApi,
   Readiness,
 } from './status.ts';
 
@@ -47,6 +48,7 @@ export interface MemberStatusOptions {
   readonly fence: { readonly up: boolean; readonly stoodStill: boolean };
   readonly orders: () => OrderMap;
   readonly orderApi: OrderApi;
+  readonly ports: PortsApi;
   /** Present on a node that sends through members. */
   readonly exitChoice?: { readonly open: boolean };
 }
@@ -60,10 +62,12 @@ const PUT_ATTEMPTS = 5;
 export class MemberStatus implements AdminApi {
   readonly #of: MemberStatusOptions;
   readonly orders: OrderApi;
+  readonly ports: PortsApi;
 
   constructor(options: MemberStatusOptions) {
     this.#of = options;
     this.orders = options.orderApi;
+    this.ports = options.ports;
   }
 
   /**

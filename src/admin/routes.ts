@@ -3,6 +3,7 @@
 import { SipfarmError } from '../base/errors.ts';
 import { isInteger, isObject, isOneOf } from '../base/guards.ts';
 import { parseClusterSettings } from '../config/live.ts';
+import { mergeReports, type PortsReport } from '../media/port-status.ts';
 import { MAX_DEADLINE_SECONDS, ORDER_KINDS } from '../membership/order.ts';
 import type { OrderRequest } from '../orders/order-status.ts';
 import type { AdminApi, CallList, OwnerReport } from './status.ts';
@@ -164,7 +165,14 @@ const ORDERS: readonly AdminRoute[] = [
   },
 ];
 
-export const ADMIN_ROUTES: readonly AdminRoute[] = [...HEALTH, ...FARM, ...CALLS, ...CONFIG, ...ORDERS];
+const joinPorts: Join = (answers) => mergeReports(answers as readonly PortsReport[]);
+
+const PORTS: readonly AdminRoute[] = [
+  { method: 'GET', path: '/v1/ports', merge: () => joinPorts, answer: ({ api }) => api.ports.report() },
+  { method: 'POST', path: '/v1/ports/refresh', merge: () => joinPorts, answer: ({ api }) => api.ports.refresh() },
+];
+
+export const ADMIN_ROUTES: readonly AdminRoute[] = [...HEALTH, ...FARM, ...CALLS, ...CONFIG, ...ORDERS, ...PORTS];
 
 /** Sums the owned calls of all workers, and merges their lists, oldest first. */
 function mergeCalls({ limit, all }: AdminRequest['query']): 'one' | Join {

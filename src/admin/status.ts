@@ -1,6 +1,7 @@
 // Interface between the admin server and the running node. The node implements it; tests pass a plain object.
 
 import type { ClusterSettings } from '../config/schema.ts';
+import type { PortsReport } from '../media/port-status.ts';
 import type { OrderKind } from '../membership/order.ts';
 import type { OrderApi } from '../orders/order-status.ts';
 import type { SeatRole, SeatState, View } from '../ownership/view.ts';
@@ -150,9 +151,17 @@ export interface OwnerReport extends OwnerAnswer {
   readonly recordKnown: boolean;
 }
 
+/** The media ports. Never rejects because of the store: without it the report has no claims. */
+export interface PortsApi {
+  report(): Promise<PortsReport>;
+  /** Reads the addresses of the host again, then reports. */
+  refresh(): Promise<PortsReport>;
+}
+
 /** Methods that return a promise may read the store. All others answer from tables in memory. */
 export interface AdminApi {
   readonly orders: OrderApi;
+  readonly ports: PortsApi;
   ready(): Readiness;
   farm(): FarmSummary;
   members(): readonly MemberSummary[];

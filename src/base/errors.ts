@@ -50,6 +50,12 @@ export const ERRORS = {
     'relay.mode is transparent, and this host cannot send transparently. Either the optional native module ' +
     'raw-socket is not built for the running Node.js, or the capability CAP_NET_RAW is missing. The message prints ' +
     'the commands. relay.mode envelope needs neither.',
+  SF_MEDIA_PLAN:
+    'The address plan of the media relay does not fit the settings: media.wan is missing, or set where it may not be. The message names the field and the remedy.',
+  SF_MEDIA_ADDRESS:
+    'media.bind or media.inside is no address of this host. Add it to an interface, or change the field.',
+  SF_MEDIA_PORTS:
+    'With media.plan single-ip another member has claimed some of these media ports. The message names that member and a free range. Change media.ports of one of the two.',
   SF_DECODE_FAILED: 'The text is neither a token, a branch with a token, nor a relay frame in hexadecimal.',
   SF_BALANCER_PLAN:
     'The members do not fit behind one balancer of this kind, or data about them is missing. The message names the ' +

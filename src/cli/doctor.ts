@@ -3,10 +3,10 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { systemClock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
+import { localAddresses } from '../base/local-addresses.ts';
 import { nodeNetwork } from '../base/network.ts';
 import { type AdminAddress, type Environment, loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
@@ -97,9 +97,9 @@ async function examine(
 
 /** Makes the checks from outside once. */
 async function examineThrough(to: Endpoint): Promise<readonly Finding[]> {
-  const own = Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address));
+  const own = localAddresses();
   const nonce = randomBytes(8).toString('hex');
-  const isLocal = (address: string): boolean => own.includes(address);
+  const isLocal = (address: string): boolean => own.has(address);
   return diagnoseThrough(await askThrough({ network: nodeNetwork, clock: systemClock, nonce, isLocal }, to));
 }
 

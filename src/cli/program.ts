@@ -1,13 +1,12 @@
 // Defines the command line of `sipfarm`. Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr: code, colon,
 // message.
 import { existsSync, readFileSync } from 'node:fs';
-import { SocketAddress } from 'node:net';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { decode } from '../admin/decode.ts';
 import { MAX_LISTED_CALLS } from '../admin/routes.ts';
 import type { AbsentSummary, CallList, FarmSummary, MemberSummary, OwnerReport } from '../admin/status.ts';
 import type { BalancerKind } from '../balancer/render.ts';
-import { type Endpoint, isIpv6, parseEndpoint } from '../base/endpoint.ts';
+import { type Endpoint, parseEndpoint } from '../base/endpoint.ts';
 import { SipfarmError } from '../base/errors.ts';
 import {
   type AdminAddress,
@@ -22,11 +21,14 @@ import { ConfigError } from '../config/problems.ts';
 import type { ClusterSettings } from '../config/schema.ts';
 import { Secret } from '../config/secret.ts';
 import type { DemoOptions } from '../demo/demo.ts';
+import type { PortsReport } from '../media/port-status.ts';
 import { type Keyring, keyring } from '../ownership/keyring.ts';
 import { AdminClient } from './admin-client.ts';
+import { etcdUrl, integer, vipAddress } from './arguments.ts';
 import { addRenderOptions, planFor, type RenderOptions, showFiles } from './balancer-render.ts';
 import type { DoctorOptions } from './doctor.ts';
 import { addOrderCommands, OrderCommands, type OrderDeps } from './orders.ts';
+import { showPorts } from './ports.ts';
 import { showCalls, showDecoded, showMembers, showOwner, summarizeConfig } from './summary.ts';
 import { printable } from './table.ts';
 
@@ -57,27 +59,6 @@ interface ConfigOption {
 interface AskOptions extends ConfigOption {
   readonly admin?: string;
   readonly json?: boolean;
-}
-
-function integer(lowest: number, highest: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (/^\d{1,9}$/.test(text) && value >= lowest && value <= highest) return value;
-    throw new InvalidArgumentError(`it must be a whole number from ${lowest} to ${highest}`);
-  };
-}
-
-function vipAddress(text: string): Endpoint {
-  const vip = parseEndpoint(text, 5060);
-  if (!vip || vip.port === 0) throw new InvalidArgumentError('it must be an IP address, with a port or without');
-  // Uses the notation of sockets: one IPv6 address has many texts.
-  const family = isIpv6(vip.address) ? 'ipv6' : 'ipv4';
-  return { address: new SocketAddress({ address: vip.address, family }).address, port: vip.port };
-}
-
-function etcdUrl(text: string): string {
-  if (/^https?:\/\/[^\s@]+$/.test(text) && URL.canParse(text)) return text;
-  throw new InvalidArgumentError('it must be a URL like http://127.0.0.1:2379');
 }
 
 /**
@@ -168,6 +149,15 @@ class Commands {
   async owner(callId: string, options: AskOptions): Promise<void> {
     const answer = (await this.#ask(options).get(`/v1/owner?callId=${encodeURIComponent(callId)}`)) as OwnerReport;
     this.#show(options, answer, showOwner);
+  }
+
+  async ports(options: AskOptions & { readonly refresh?: boolean }): Promise<void> {
+    const client = this.#ask(options);
+    const report = (await (options.refresh
+      ? client.post('/v1/ports/refresh', {})
+      : client.get('/v1/ports'))) as PortsReport;
+    this.#show(options, report, showPorts);
+    this.failed = report.own.some(({ trouble }) => trouble !== null);
   }
 
   async doctor(
@@ -278,6 +268,9 @@ function addCommands(program: Command, commands: Commands, deps: ProgramDeps): v
   asking(
     program.command('owner').description('show the owner of a Call-ID, and its call record').argument('<call-id>'),
   ).action((callId: string, options) => commands.owner(callId, options));
+  asking(program.command('ports').description('show the media ports of this host, and the claims of the farm'))
+    .option('--refresh', 'let the member read the addresses of its host again')
+    .action((options) => commands.ports(options));
   asking(
     program
       .command('doctor')

@@ -33,6 +33,12 @@ function showService(service: ServiceConfig): string {
   return `${kind} ${target} from ${place(bind, formatEndpoint(advertise))}, dialogs ${dialogs}`;
 }
 
+function showMedia({ media }: Config): string {
+  const { anchor, plan, bind, wan, inside, ports } = media!;
+  const told = wan === undefined ? '' : `, clients are told ${wan}`;
+  return `anchor ${anchor}, ${plan}: ${bind}${told}, inside ${inside}, ports ${ports.first}-${ports.last}`;
+}
+
 /** Returns the effective configuration in a dozen lines. */
 export function summarizeConfig(config: Config): string {
   const { store, service, balancer, relay, names } = config;
@@ -55,6 +61,7 @@ export function summarizeConfig(config: Config): string {
       `${name}: udp ${formatEndpoint(port)}, packets that other members relay unchanged`,
     ]),
     ['service', showService(service)],
+    ...(config.media ? [['media', showMedia(config)] as [string, string]] : []),
     ['admin', `${formatEndpoint(config.admin.bind)}${config.admin.token ? ', with a token' : ''}`],
     ['log', config.log.level],
   ]);

@@ -1,5 +1,6 @@
 // Decides which settings may change while a member runs: by SIGHUP, or by the cluster-wide settings in the store.
 import { isDeepStrictEqual } from 'node:util';
+import { LIVE_MEDIA_FIELDS } from './media-section.ts';
 import { ConfigError, complaints, fieldText } from './problems.ts';
 import { type ClusterSettings, type Config, clusterSchema, clusterSections } from './schema.ts';
 import { Secret } from './secret.ts';
@@ -17,12 +18,13 @@ const LIVE_FIELDS: readonly string[] = [
   'ownership',
   'drain',
   'log.level',
+  ...LIVE_MEDIA_FIELDS.map((name) => `media.${name}`),
 ];
 
 /** Parts of a live section that need a restart: open connections were framed by the old value. */
 const RESTART_FIELDS: readonly string[] = ['limits.messageBytes'];
 
-const SECTIONS = ['log', 'balancer', 'limits', 'drain', 'ownership'] as const;
+const SECTIONS = ['log', 'balancer', 'limits', 'drain', 'ownership', 'media'] as const;
 
 const under = (field: string, section: string): boolean =>
   field === section || field.startsWith(`${section}.`) || field.startsWith(`${section}[`);
@@ -63,7 +65,10 @@ export function effective(config: Config, cluster: ClusterSettings): Config {
       return [section, { ...own, ...defined(cluster[section]), ...defined(config.given[section]) }];
     }),
   );
-  return { ...config, ...clusterSections.parse(merged) };
+  const { media: shared, ...sections } = clusterSections.parse(merged);
+  if (!config.media) return { ...config, ...sections };
+  const { bind, inside, ports } = config.media;
+  return { ...config, ...sections, media: { ...shared, bind, inside, ports } };
 }
 
 function defined(section: object | undefined): object {
@@ -87,8 +92,8 @@ function isSection(value: unknown): value is Record<string, unknown> {
     value !== null &&
     !Array.isArray(value) &&
     !(value instanceof Secret) &&
-    // An address with its port is one field in the file.
-    !('port' in value)
+    // An address with its port is one field in the file, and so is a range.
+    !('port' in value || 'first' in value)
   );
 }
 

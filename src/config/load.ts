@@ -8,6 +8,7 @@ import { type Document, isMap, isNode, isScalar, LineCounter, type Node, type Pa
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, SipfarmError } from '../base/errors.ts';
 import { isReliable } from '../packet/transport-kind.ts';
+import { clusterFieldsOf } from './media-section.ts';
 import { ConfigError, complaints, type FieldPath, fieldText, type Problem } from './problems.ts';
 import {
   adminSchema,
@@ -149,9 +150,10 @@ function parseYaml(file: string, text: string): { document: Document; places: Pl
 
 /** Returns the cluster-wide fields that the file sets. */
 function givenOf(value: Plain): ClusterSettings {
-  const { log, balancer, limits, drain, ownership } = value as ClusterSettings;
+  const { log, balancer, limits, drain, ownership, media } = value as ClusterSettings;
   const probes = balancer?.probes;
-  const sections = { log, balancer: probes && { probes }, limits, drain, ownership };
+  const shared = media && clusterFieldsOf(media);
+  const sections = { log, balancer: probes && { probes }, limits, drain, ownership, media: shared };
   return clusterSchema.parse(Object.fromEntries(Object.entries(sections).filter(([, section]) => section)));
 }
 

@@ -8,6 +8,14 @@ import { listenerCode } from '../base/listener-code.ts';
 import { type Advertised, advertisedBy } from '../packet/advertised.ts';
 import { advertisedKinds, isReliable, LISTENER_KINDS } from '../packet/transport-kind.ts';
 import { advertised, endpoint, farmName, hostUrl, network, secret } from './fields.ts';
+import {
+  type MediaClusterSettings,
+  type MediaConfig,
+  mediaClusterSection,
+  mediaFaults,
+  mediaSection,
+  settleMedia,
+} from './media-section.ts';
 import type { Secret } from './secret.ts';
 import { answerService, endpointsOf, type ServiceConfig, settleService, upstreamService } from './service-section.ts';
 import { answersDirect, transparentPortFaults } from './transparent-ports.ts';
@@ -372,6 +380,9 @@ const shape = z.strictObject({
   service: z
     .discriminatedUnion('kind', [upstreamService, answerService])
     .describe('Handling of a packet by its owner.'),
+  media: mediaSection
+    .optional()
+    .describe('The media relay of calls. Left out: media does not pass this member, and SDP stays as it is.'),
   resolver: resolver.prefault({}).describe('How names are looked up.'),
   limits: limits.prefault({}).describe('Bounds for the resources that clients can use.'),
   ownership: ownership.prefault({}).describe('Times and records of calls.'),
@@ -397,6 +408,7 @@ export interface ClusterSettings {
   limits?: Partial<Limits> | undefined;
   drain?: Partial<Parsed['drain']> | undefined;
   ownership?: Partial<Parsed['ownership']> | undefined;
+  media?: MediaClusterSettings | undefined;
 }
 
 /** Position of a member among the workers of a host. */
@@ -408,7 +420,8 @@ interface WorkerPlace {
 }
 
 /** The configuration of one member, with every default filled in. */
-export interface Config extends Omit<Parsed, 'member' | 'role' | 'listeners' | 'service' | 'keys' | 'keyFile'> {
+export interface Config
+  extends Omit<Parsed, 'member' | 'role' | 'listeners' | 'service' | 'media' | 'keys' | 'keyFile'> {
   readonly member: string;
   /** The role in force: `auto` has been replaced. */
   readonly role: Role;
@@ -416,6 +429,7 @@ export interface Config extends Omit<Parsed, 'member' | 'role' | 'listeners' | '
   readonly roleChosenBecause: string;
   readonly listeners: readonly ListenerConfig[];
   readonly service: ServiceConfig;
+  readonly media?: MediaConfig | undefined;
   /** From `keys` or `keyFile`, never empty, 64 hexadecimal digits each. The first key signs. */
   readonly keys: readonly Secret[];
   /** Fields of this member's own file that also exist cluster-wide. They win over the store. */
@@ -439,6 +453,7 @@ export const clusterSchema = z.strictObject({
   limits: withoutDefaults(limits),
   drain: withoutDefaults(drain),
   ownership: withoutDefaults(ownership),
+  media: withoutDefaults(mediaClusterSection),
 }) as unknown as z.ZodType<ClusterSettings>;
 
 /** Sections that may also come from the store, with every default filled in. */
@@ -448,6 +463,7 @@ export const clusterSections = z.strictObject({
   limits: shape.shape.limits,
   drain: shape.shape.drain,
   ownership: shape.shape.ownership,
+  media: mediaClusterSection.prefault({}),
 });
 
 type Complain = (path: readonly (string | number)[], message: string) => void;
@@ -609,6 +625,7 @@ export const configSchema = shape.superRefine((config, context) => {
   checkStore(config, complain);
   checkSections(config, complain);
   checkWorkers(config, complain);
+  for (const { path, message } of mediaFaults(config)) complain(path, message);
   if (config.keys && config.keyFile) complain(['keyFile'], 'is set together with keys; leave one of them out');
 });
 
@@ -639,6 +656,7 @@ export function settle(
       answer: answersDirect(entry, parsed.balancer.mode) ? 'direct' : 'ingress',
     })),
     service: settleService(parsed.service),
+    media: parsed.media && settleMedia(parsed.media, parsed.service),
     keys,
     given,
   };

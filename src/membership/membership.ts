@@ -9,7 +9,7 @@ import { within } from '../base/within.ts';
 import type { Cell } from '../metrics/counters.ts';
 import { type MemberLife, takesCalls, type View } from '../ownership/view.ts';
 import { Backoff } from '../store/backoff.ts';
-import type { Lease, Store } from '../store/store.ts';
+import type { Lease, Store, Write } from '../store/store.ts';
 import { update } from '../store/update.ts';
 import { isGone, type LeaseEnd, LeaseKeeper } from './lease.ts';
 import {
@@ -205,6 +205,16 @@ export class Membership {
     const lease = this.#keeper?.lease;
     if (this.isolated || !lease) return;
     await this.#options.store.commit([value === undefined ? { key, value } : { key, value, lease }]);
+  }
+
+  /**
+   * Commits the writes that `writes` makes of this member's lease. Resolves to undefined while isolated, without a
+   * commit. Resolves and rejects otherwise as Store.commit does.
+   */
+  async commit(writes: (lease: Lease) => readonly Write[]): Promise<boolean | undefined> {
+    const lease = this.#keeper?.lease;
+    if (this.isolated || !lease) return undefined;
+    return this.#options.store.commit(writes(lease));
   }
 
   /**

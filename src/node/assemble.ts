@@ -18,6 +18,7 @@ import { StatelessReplies } from '../egress/stateless-reply.ts';
 import { dropCells, PacketPath } from '../ingress/packet-path.ts';
 import { Locator, nodeResolver } from '../locate/locate.ts';
 import { type MediaPlan, makeAnchor } from '../media/anchor.ts';
+import type { LocalAddresses } from '../media/plan.ts';
 import type { MemberRecord, MemberRecordState } from '../membership/member-record.ts';
 import { Membership, type MembershipOptions } from '../membership/membership.ts';
 import { type OrderMap, othersTakeCalls } from '../membership/order.ts';
@@ -48,6 +49,7 @@ import {
   transportsOf,
 } from './from-config.ts';
 import { Late } from './late.ts';
+import { buildMedia } from './media-part.ts';
 import { type NodeState, redirectsClients } from './member-state.ts';
 import { feedMetrics } from './metric-sources.ts';
 import { RefusedPeers } from './refused-peers.ts';
@@ -71,6 +73,8 @@ export interface NodeOptions {
   readonly handedIn?: ReadonlySet<string>;
   /** Left out: descriptions of media pass unchanged. */
   readonly media?: MediaPlan;
+  /** Reads the addresses of this host, for the media relay. Left out: those of the system. */
+  readonly localAddresses?: () => LocalAddresses;
   /** `none`: no admin server (tests, demo). `asked`: one without a port, for `ask`. Left out: one that listens. */
   readonly admin?: 'none' | 'asked';
 }
@@ -109,8 +113,9 @@ export function assemble(options: NodeOptions, hooks: NodeHooks) {
   const waysIn = buildWaysIn(options, hooks, ground, calls, late);
   const seat = buildSeat(options, hooks, calls, waysIn, late);
   const owner = buildOwner(options, hooks, ground, calls, waysIn, seat, late);
-  const status = buildStatus(options, hooks, calls, waysIn, seat, owner, late);
-  return { ...ground, ...calls, ...waysIn, ...seat, ...owner, ...status };
+  const media = buildMedia(options, { ...pick(hooks, 'settings', 'view'), membership: seat.membership });
+  const status = buildStatus(options, hooks, calls, waysIn, seat, owner, media, late);
+  return { ...ground, ...calls, ...waysIn, ...seat, ...owner, media: media.ports, ...status };
 }
 
 type Lates = {
@@ -338,6 +343,7 @@ function buildStatus(
   { link, transport }: WaysIn,
   { fence, adminState }: Seat,
   { service, exitChoice }: Owner,
+  media: Media,
   late: Lates,
 ) {
   const farm = pick(hooks, 'view', 'records', 'orders');
@@ -353,6 +359,7 @@ function buildStatus(
       identity: () => routing.identity,
       callStatus: new CallStatus({ store, routing, callRecovery }),
       orderApi: orders,
+      ports: media.status,
       ...(exitChoice && { exitChoice }),
     }),
   );
@@ -401,3 +408,4 @@ type Calls = ReturnType<typeof buildCalls>;
 type WaysIn = ReturnType<typeof buildWaysIn>;
 type Seat = ReturnType<typeof buildSeat>;
 type Owner = ReturnType<typeof buildOwner>;
+type Media = ReturnType<typeof buildMedia>;

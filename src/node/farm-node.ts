@@ -114,8 +114,8 @@ export class FarmNode {
 
   /**
    * Checks that the member can work, then joins the farm, and only then opens its listeners. Rejects with
-   * SF_BIND_FAILED, SF_KEY_MISMATCH, SF_MEMBER_ID_TAKEN, SF_STORE_*, with everything closed again. With the first two
-   * nothing has been written. An address that is lost during the join still ends the member later.
+   * SF_BIND_FAILED, SF_KEY_MISMATCH, SF_MEMBER_ID_TAKEN, SF_MEDIA_*, SF_STORE_*, with everything closed again. With the
+   * first two nothing has been written. An address that is lost during the join still ends the member later.
    */
   async start(): Promise<void> {
     try {
@@ -127,7 +127,7 @@ export class FarmNode {
   }
 
   #startSteps(): readonly Step[] {
-    const { admin, link, service, transport, membership } = this.#parts;
+    const { admin, link, service, transport, membership, media } = this.#parts;
     const openAdmin = async (): Promise<void> => {
       if (this.#options.admin !== 'asked') this.#adminAt = await admin?.start();
     };
@@ -138,6 +138,12 @@ export class FarmNode {
       this.#become(await membership.join());
       this.#settings.follow(this.#options.store);
     };
+    const startMedia = async (): Promise<void> => {
+      if (!this.#options.config.media) return;
+      // Its public address may be a cluster-wide setting.
+      await this.#settings.followed;
+      await media.start();
+    };
     return [
       { name: 'admin', run: openAdmin },
       { name: 'relay', run: openLink },
@@ -146,6 +152,7 @@ export class FarmNode {
       // So that the record with which the member joins shows whether its service can serve.
       { name: 'first verdict', run: () => service.firstVerdict(FIRST_VERDICT_MS) },
       { name: 'join', run: join },
+      { name: 'media', run: startMedia },
       // A member without a view would own every packet that it gets, and a call could have two owners.
       { name: 'seat', run: () => this.#seated.promise },
       { name: 'listeners', run: () => transport.start() },
@@ -209,12 +216,13 @@ export class FarmNode {
   async stop(): Promise<void> {
     this.#phase = 'stopping';
     this.#seated.resolve();
-    const { fence, adminState, ramp, takeoverWiring } = this.#parts;
+    const { fence, adminState, ramp, takeoverWiring, media } = this.#parts;
     const { transport, callRecovery, membership, service, link, admin } = this.#parts;
     this.#sweeper?.cancel();
     fence.stop();
     adminState.stop();
     ramp.stop();
+    media.stop();
     this.#settings.close();
     takeoverWiring?.stop();
     const steps: readonly Step[] = [
@@ -246,12 +254,13 @@ export class FarmNode {
   }
 
   #apply(config: Config, before: Config): void {
-    const { routing, limits, calls, callRecovery, service, answers } = this.#parts;
+    const { routing, limits, calls, callRecovery, service, answers, media } = this.#parts;
     routing.keys = keyring(config.keys.map((key) => key.reveal()));
     Object.assign(limits, transportLimits(config), { messageBytes: limits.messageBytes });
     calls.setLifetimes(config.ownership);
     callRecovery?.journal.setMode(config.ownership.records);
     service.apply(config);
+    void media.refresh();
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
       answers.limits = errorLimits(config);
     setLogLevel(this.#options.log, config.log.level);
@@ -317,6 +326,7 @@ export class FarmNode {
     this.#become(identity);
     this.#parts.fence.rejoined();
     this.#parts.adminState.rejoined();
+    this.#parts.media.rejoined();
     if (this.#phase === 'isolated') this.#phase = 'active';
     this.#options.log.info(identity, 'joined again');
   }

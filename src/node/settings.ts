@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import { AddressList } from '../base/address-list.ts';
 import { type Changes, effective, liveDiff, parseClusterSettings } from '../config/live.ts';
+import { withLiveMedia } from '../config/media-section.ts';
 import type { ClusterSettings, Config } from '../config/schema.ts';
 import type { PrefixWatch, Store } from '../store/store.ts';
 
@@ -20,6 +21,7 @@ export class Settings {
   #probes: AddressList;
   #trusted: AddressList;
   #watch: PrefixWatch | undefined;
+  readonly #followed = Promise.withResolvers<void>();
 
   constructor(options: SettingsOptions) {
     this.#options = options;
@@ -49,6 +51,11 @@ export class Settings {
     return this.#trusted;
   }
 
+  /** Resolves when the cluster-wide settings have been read for the first time, or at `close`. */
+  get followed(): Promise<void> {
+    return this.#followed.promise;
+  }
+
   /** Takes a new file: applies the fields that may change live, and returns those that need a restart. */
   reload(config: Config): Changes {
     const before = this.#own;
@@ -57,7 +64,9 @@ export class Settings {
     const { weight, names, keys, given, log, drain, ownership } = config;
     const balancer = { ...config.balancer, mode: before.balancer.mode };
     const limits = { ...config.limits, messageBytes: before.limits.messageBytes };
+    const media = before.media && config.media && withLiveMedia(before.media, config.media);
     this.#own = { ...before, weight, names, keys, given, log, drain, ownership, balancer, limits };
+    if (media) this.#own = { ...this.#own, media };
     this.#apply(effective(this.#own, this.#cluster));
     return changes;
   }
@@ -71,17 +80,20 @@ export class Settings {
         this.#cluster = parseClusterSettings(value);
       } catch (error) {
         log.error({ err: error }, 'the cluster-wide settings in the store are not valid; the last valid ones stay');
+        this.#followed.resolve();
         return;
       }
       const next = effective(this.#own, this.#cluster);
       const { live } = liveDiff(this.#now, next);
       this.#apply(next);
       if (live.length > 0) log.info({ changed: live }, 'cluster-wide settings applied');
+      this.#followed.resolve();
     });
   }
 
   close(): void {
     this.#watch?.close();
+    this.#followed.resolve();
   }
 
   #apply(next: Config): void {

@@ -127,6 +127,16 @@ test('a wrong request is refused with a code', async (t) => {
   }
 });
 
+test('the report of the media ports is returned, after a new reading of the addresses if that is requested', async (t) => {
+  const { api, ask } = await start(t);
+  api.portsReport = { ...api.portsReport, warnings: ['one'] };
+  assert.deepEqual((await ask('/v1/ports')).json(), api.portsReport);
+  assert.deepEqual(api.asked, []);
+  const refreshed = await ask('/v1/ports/refresh', { method: 'POST', headers: JSON_TYPE, body: '{}' });
+  assert.deepEqual(refreshed.json(), api.portsReport);
+  assert.deepEqual(api.asked, ['refresh ports']);
+});
+
 test('cluster-wide settings are checked and then stored', async (t) => {
   const { api, ask } = await start(t);
   const put = (body: string, headers: Record<string, string> = JSON_TYPE): Promise<Answer> =>

@@ -3,6 +3,7 @@ import { decode } from '../../../src/admin/decode.ts';
 import type { AdminApi, CallSummary, Readiness } from '../../../src/admin/status.ts';
 import { SipfarmError } from '../../../src/base/errors.ts';
 import type { ClusterSettings } from '../../../src/config/schema.ts';
+import type { PortsReport } from '../../../src/media/port-status.ts';
 import type { OrderStatus } from '../../../src/orders/order-status.ts';
 
 export interface FakeApi extends AdminApi {
@@ -12,7 +13,8 @@ export interface FakeApi extends AdminApi {
   records: CallSummary[];
   /** Status of fe1; every other member is unknown. */
   status: OrderStatus;
-  /** Requests that the order API received. */
+  portsReport: PortsReport;
+  /** Requests that the order API and the API of the media ports received. */
   readonly asked: string[];
 }
 
@@ -27,7 +29,15 @@ export function newFakeApi(): FakeApi {
     storeDown: false,
     records: [],
     status: { member: 'fe1', order: null, alive: true, seated: true, progress: null, othersTakeCalls: true },
+    portsReport: { own: [], claims: [], capacity: null, warnings: [] },
     asked: [],
+    ports: {
+      report: async () => api.portsReport,
+      refresh: async () => {
+        api.asked.push('refresh ports');
+        return api.portsReport;
+      },
+    },
     orders: {
       all: () => [api.status],
       status: async (id) => known(id),

@@ -273,9 +273,12 @@ describe('the cluster-wide settings', () => {
   });
 
   test('are complete with the defaults of the file', () => {
-    const { log, balancer, limits, drain, ownership } = parsed({ balancer: undefined });
-    const filled = clusterSections.parse({ log: {}, balancer: {}, limits: {}, drain: {}, ownership: {} });
-    assert.deepEqual(filled, { log, balancer, limits, drain, ownership });
+    const { log, balancer, limits, drain, ownership, media } = parsed({
+      ...{ balancer: undefined, media: { bind: '10.0.0.11' } },
+    });
+    const { bind: _bind, ports: _ports, ...shared } = media!;
+    const filled = clusterSections.parse({ log: {}, balancer: {}, limits: {}, drain: {}, ownership: {}, media: {} });
+    assert.deepEqual(filled, { log, balancer, limits, drain, ownership, media: shared });
   });
 });
 

@@ -18,6 +18,7 @@ for (const [path, least] of [
   ['README.md', 3],
   ['docs/operations.md', 1],
   ['docs/workers.md', 1],
+  ['docs/media.md', 3],
 ] as const) {
   const samples = blocks(page(path), 'yaml');
 

@@ -79,6 +79,23 @@ test('a call is on this host when any worker has it', async () => {
   assert.deepEqual((await get('/v1/owner?callId=a&worker=0')).value, { callId: 'a', slot: 1, heldHere: false });
 });
 
+test('the media ports of all workers are in one report, and all read their addresses again', async () => {
+  const report = (member: string) => () => json({ own: [{ member }], claims: [], capacity: null, warnings: [] });
+  const { get, admin, asked } = setUp(report('fe1.0'), report('fe1.1'));
+  const both = { own: [{ member: 'fe1.0' }, { member: 'fe1.1' }], claims: [], capacity: null, warnings: [] };
+  assert.deepEqual((await get('/v1/ports')).value, both);
+  asked.length = 0;
+  const { body } = await admin.answer({ method: 'POST', url: '/v1/ports/refresh', body: '{}' });
+  assert.deepEqual(JSON.parse(body), both);
+  assert.deepEqual(
+    asked.map(([worker, { method }]) => [worker, method]),
+    [
+      [0, 'POST'],
+      [1, 'POST'],
+    ],
+  );
+});
+
 test('other requests and changes go to one worker unchanged, and its answer returns unchanged', async () => {
   const { admin, asked } = setUp(() => ({ status: 409, type: 'application/json', body: '{"error":{}}' }));
   const answer = await admin.answer({ method: 'PUT', url: '/v1/config', body: '{"log":{"level":"debug"}}' });

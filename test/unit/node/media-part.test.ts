@@ -1,0 +1,135 @@
+// The media ports of a whole node: its claim between join and seat, cluster-wide addresses, reload, and a lost lease.
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { workerConfig } from '../../../src/config/workers.ts';
+import { FarmNode } from '../../../src/node/farm-node.ts';
+import { planSettings } from '../../../src/node/media-part.ts';
+import { NodeRig, nodeConfig } from './node-rig.ts';
+
+const SERVICE = { kind: 'upstream', server: 'sip:10.0.0.1:5070', bind: '10.0.0.1:5062', health: { method: 'none' } };
+const MULTI = { plan: 'multi-ip', bind: '10.0.0.1', wan: '203.0.113.11' };
+const SINGLE = { plan: 'single-ip', bind: '10.0.0.1' };
+const configOf = (media: object, more: object = {}) =>
+  nodeConfig({ service: SERVICE, media, log: { level: 'silent' }, ...more });
+
+let rig: NodeRig;
+let node: FarmNode;
+let local: Set<string>;
+
+beforeEach(() => {
+  rig = new NodeRig();
+  local = new Set(['10.0.0.1']);
+});
+afterEach(async () => {
+  await rig.drive(node.stop());
+  assert.deepEqual([rig.ports, rig.clock.timers], [[], 0], 'no port and no timer is left');
+});
+
+function start(media: object): Promise<void> {
+  node = new FarmNode(rig.options(configOf(media), { localAddresses: () => local }));
+  return rig.drive(node.start());
+}
+const put = (key: string, value: unknown): void => void rig.memory.apply([{ key, value }]);
+const claim = (): unknown => rig.memory.read('ports/fe1')?.value;
+const claimOf = (plan: string, advertised: string) => ({
+  ...{ v: 1, host: 'fe1', plan, bind: '10.0.0.1', advertised, first: 10_000, last: 19_999 },
+});
+
+describe('a start', () => {
+  test('claims the ports after the member has joined, and before it has a seat', async () => {
+    await start(MULTI);
+    assert.deepEqual(claim(), claimOf('multi-ip', '203.0.113.11'));
+    const [join, ports, seat] = ['write members/fe1', 'write ports/fe1', 'write view'].map((effect) =>
+      rig.effects.indexOf(effect),
+    );
+    assert.ok(join! < ports! && ports! > 0 && seat! > 0, rig.effects.join());
+    const { own } = await node.api.ports.report();
+    assert.deepEqual([own[0]?.advertised, own[0]?.inside, own[0]?.trouble], ['203.0.113.11', '10.0.0.1', null]);
+  });
+
+  test('takes the one public address of the farm from the cluster-wide settings', async () => {
+    put('config', { media: { wan: '203.0.113.10' } });
+    await start(SINGLE);
+    assert.deepEqual(claim(), claimOf('single-ip', '203.0.113.10'));
+  });
+
+  test('is refused without that address, and for ports of another member; the member then leaves the farm', async () => {
+    await assert.rejects(start(SINGLE), { code: 'SF_MEDIA_PLAN' });
+    put('config', { media: { wan: '203.0.113.10' } });
+    put('ports/fe2', { ...claimOf('single-ip', '203.0.113.10'), host: 'fe2' });
+    await assert.rejects(start(SINGLE), { code: 'SF_MEDIA_PORTS', message: /of fe2.*20000-29999 is free/ });
+    assert.deepEqual([claim(), rig.memory.read('members/fe1')], [undefined, undefined]);
+  });
+
+  test('is refused for a plan that the cluster-wide settings make wrong', async () => {
+    put('config', { media: { plan: 'single-ip', wan: '203.0.113.10' } });
+    await assert.rejects(start({ bind: '10.0.0.1', wan: '203.0.113.11' }), {
+      code: 'SF_MEDIA_PLAN',
+      message: /media\.wan is set in the file of this member/,
+    });
+  });
+
+  test('of a node without the section claims nothing', async () => {
+    node = new FarmNode(rig.options());
+    await rig.drive(node.start());
+    assert.deepEqual(rig.memory.readAll('ports'), []);
+    assert.deepEqual((await node.api.ports.refresh()).own, []);
+  });
+});
+
+describe('a running node', () => {
+  test('reads the local addresses again when its file is read again', async () => {
+    await start(MULTI);
+    local.clear();
+    node.reload(configOf(MULTI));
+    await rig.pass(10);
+    assert.equal((await node.api.ports.report()).own[0]?.trouble?.code, 'SF_MEDIA_ADDRESS');
+  });
+
+  test('shows a changed address of its file, and of the cluster-wide settings', async () => {
+    await start(MULTI);
+    node.reload(configOf({ ...MULTI, wan: '203.0.113.12' }));
+    await rig.pass(10);
+    assert.deepEqual(claim(), claimOf('multi-ip', '203.0.113.12'));
+  });
+
+  test('follows a changed cluster-wide address', async () => {
+    put('config', { media: { wan: '203.0.113.10' } });
+    await start(SINGLE);
+    put('config', { media: { wan: '203.0.113.20' } });
+    await rig.pass(10);
+    assert.deepEqual(claim(), claimOf('single-ip', '203.0.113.20'));
+  });
+
+  test('claims its ports again with the next lease, when the store has lost the old one', async () => {
+    await start(MULTI);
+    rig.memory.down();
+    await rig.pass(20_000, 100);
+    rig.memory.apply([
+      { key: 'members/fe1', value: undefined },
+      { key: 'ports/fe1', value: undefined },
+    ]);
+    rig.memory.up();
+    await rig.pass(20_000, 100);
+    assert.equal(node.state, 'active');
+    assert.deepEqual(claim(), claimOf('multi-ip', '203.0.113.11'));
+  });
+
+  test('gives its ports up when it leaves', async () => {
+    await start(MULTI);
+    await rig.drive(node.stop());
+    assert.equal(claim(), undefined);
+  });
+});
+
+test('each worker has its part of the range, and the name of its host', async () => {
+  const config = configOf(MULTI, { workers: 2, store: { kind: 'etcd', hosts: ['http://10.0.0.254:2379'] } });
+  const { worker } = planSettings(workerConfig(config, 1))!;
+  assert.deepEqual(worker, { index: 1, count: 2 });
+  node = new FarmNode(rig.options(workerConfig(config, 1), { localAddresses: () => local }));
+  await rig.drive(node.start());
+  assert.deepEqual(rig.memory.read('ports/fe1.1')?.value, {
+    ...claimOf('multi-ip', '203.0.113.11'),
+    ...{ first: 15_000, last: 19_999 },
+  });
+});
