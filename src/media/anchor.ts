@@ -28,17 +28,18 @@ const OUTCOMES = ['relayed', 'direct', NO_PORTS, ...SDP_DOUBTS] as const;
 type Outcome = (typeof OUTCOMES)[number];
 
 /** The media relay of a member, its addresses, and how it writes them. */
-export interface MediaPlan extends Pick<RelayedOptions, 'origin' | 'ice'>, CallMediaOptions {
-  readonly rule: () => AnchorRule;
+export interface AnchorParts extends CallMediaOptions {
+  /** The settings in force. */
+  readonly settings: () => Pick<RelayedOptions, 'origin' | 'ice'> & { readonly anchor: AnchorRule };
 }
 
 /** Builds the anchor of a member. Descriptions are counted in `outcomes`. */
-export function makeAnchor(plan: MediaPlan, log: Logger, outcomes: CellFamily<'outcome'>): Anchor {
+export function makeAnchor(parts: AnchorParts, log: Logger, outcomes: CellFamily<'outcome'>): Anchor {
   const cells = Object.fromEntries(OUTCOMES.map((outcome) => [outcome, outcomes.cell({ outcome })]));
-  return new Anchor({ ...plan, log, outcomes: cells as Record<Outcome, Cell> });
+  return new Anchor({ ...parts, log, outcomes: cells as Record<Outcome, Cell> });
 }
 
-interface AnchorOptions extends MediaPlan {
+interface AnchorOptions extends AnchorParts {
   readonly log: Logger;
   readonly outcomes: Readonly<Record<Outcome, Cell>>;
 }
@@ -104,6 +105,11 @@ export class Anchor {
     if (sdp && tag !== undefined) this.#fromClient(scan, sdp, call, tag, source, false, editor);
   }
 
+  /** Closes the streams of all calls. */
+  clear(): void {
+    this.sweep(() => true);
+  }
+
   /** Closes the streams of calls that are over. */
   sweep(isOver: (call: number) => boolean): void {
     const media = this.#media;
@@ -135,7 +141,7 @@ export class Anchor {
   #anchors(call: number, name: PartyName, needs: boolean): boolean {
     const { outcomes } = this.#options;
     const media = this.#media;
-    const rule = this.#options.rule();
+    const { anchor: rule } = this.#options.settings();
     const known = media.find(call, name);
     const anchors = known ? !known.direct : rule === 'always' || (rule === 'nat' && needs);
     if (anchors) return true;
@@ -158,7 +164,8 @@ export class Anchor {
   }
 
   #relay(scan: Scan, sdp: Sdp, call: number, editor: BodyEditor, places: RelayedPlaces | typeof NO_PORTS): boolean {
-    const { outcomes, origin, ice } = this.#options;
+    const { outcomes, settings } = this.#options;
+    const { origin, ice } = settings();
     if (places === NO_PORTS) {
       outcomes['no-ports'].n++;
       return false;

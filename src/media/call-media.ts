@@ -34,8 +34,8 @@ export interface RelayedPlaces {
 
 export interface CallMediaOptions {
   readonly relay: MediaRelay;
-  /** Addresses for descriptions, by side. */
-  readonly addresses: readonly [string, string];
+  /** Returns the addresses for descriptions, by side. */
+  readonly addresses: () => readonly [string, string];
   /** Returns the side at which media for this address leaves. */
   readonly sideOf: (address: string) => Side;
 }
@@ -47,6 +47,8 @@ export type OnEnded = (call: number, name: PartyName, streams: readonly StreamSt
 
 interface PartyStream {
   readonly relayed: RelayStream;
+  /** Places of its legs in descriptions, by side: `address port`. */
+  readonly places: readonly [string, string];
   /** The last descriptions had a=rtcp-mux, by side. */
   readonly mux: [boolean, boolean];
   muxed: boolean;
@@ -180,7 +182,7 @@ export class CallMedia {
         continue;
       }
       // A request that is sent again by another way names this party's outer leg already.
-      if (side === Side.inside && placeOf(each) === this.#outerPlace(party.streams[i])) continue;
+      if (side === Side.inside && placeOf(each) === party.streams[i]?.places[Side.outside]) continue;
       const stream = this.#stream(party, sdp, i, isNew, opened);
       if (!stream) {
         for (const one of opened) this.#close(party, one);
@@ -191,12 +193,8 @@ export class CallMedia {
       else this.#face(stream, each);
       ports[i] = stream.relayed.ports[far];
     }
-    const address = this.#options.addresses[far === Side.outside ? Side.outside : party.facing];
+    const address = this.#options.addresses()[far === Side.outside ? Side.outside : party.facing];
     return { address, ports };
-  }
-
-  #outerPlace(stream: PartyStream | undefined): string | undefined {
-    return stream && `${this.#options.addresses[Side.outside]} ${stream.relayed.ports[Side.outside].port}`;
   }
 
   /** Returns the party's stream for the m= line `i`; opens it where there is none. Returns undefined without ports. */
@@ -218,8 +216,18 @@ export class CallMedia {
     const facing = party.facing;
     const relayed = relay.open({ clear: kind === 'rtp', single, facing, ofNewCall });
     if (!relayed) return undefined;
-    const stream: PartyStream = { relayed, mux: [false, false], muxed: single, joined: undefined, joiners: new Set() };
-    this.#inner.set(`${addresses[facing]} ${relayed.ports[Side.inside].port}`, stream);
+    const places = [addresses()[Side.outside], addresses()[facing]].map(
+      (address, side) => `${address} ${relayed.ports[side]!.port}`,
+    ) as [string, string];
+    const stream: PartyStream = {
+      relayed,
+      places,
+      mux: [false, false],
+      muxed: single,
+      joined: undefined,
+      joiners: new Set(),
+    };
+    this.#inner.set(places[Side.inside], stream);
     return stream;
   }
 
@@ -252,8 +260,7 @@ export class CallMedia {
   #close(party: Party, stream: PartyStream | undefined): void {
     if (!stream) return;
     for (const [i, each] of party.streams.entries()) if (each === stream) party.streams[i] = undefined;
-    const { addresses } = this.#options;
-    this.#inner.delete(`${addresses[party.facing]} ${stream.relayed.ports[Side.inside].port}`);
+    this.#inner.delete(stream.places[Side.inside]);
     stream.joined?.joiners.delete(stream);
     for (const other of [...stream.joiners]) this.#join(other, undefined);
     stream.relayed.close();

@@ -8,6 +8,7 @@
 // Bind and advertised address are two fields everywhere.
 
 import { isIpv6 } from '../base/endpoint.ts';
+import { isPrivate } from '../base/private-address.ts';
 import {
   type MediaConfig,
   NO_OWN_WAN_UNDER_MULTI_IP,
@@ -15,6 +16,7 @@ import {
   partOf,
 } from '../config/media-section.ts';
 import { isLoopback } from '../config/schema.ts';
+import { Side } from './media-relay.ts';
 
 export interface MediaPlan {
   readonly kind: MediaConfig['plan'];
@@ -67,6 +69,17 @@ export function planMedia(settings: PlanSettings, local: LocalAddresses): MediaP
         message: `media.${field} ${address} is no address of this host; add it to an interface, or change media.${field}`,
       };
   return { kind, bind, advertised, inside, ...part };
+}
+
+/**
+ * Returns the side at which media for this address leaves. A loopback address inside reaches only this host. Otherwise
+ * private addresses are on one side, and public ones on the other.
+ */
+export function sideOf({ bind, inside }: Pick<MediaPlan, 'bind' | 'inside'>, address: string): Side {
+  if (address === inside) return Side.inside;
+  if (address === bind) return Side.outside;
+  if (isLoopback(inside)) return isLoopback(address) ? Side.inside : Side.outside;
+  return isPrivate(address) === isPrivate(inside) ? Side.inside : Side.outside;
 }
 
 export function isFault(plan: MediaPlan | PlanFault): plan is PlanFault {

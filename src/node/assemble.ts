@@ -17,7 +17,6 @@ import { RemoteListeners } from '../egress/remote-listeners.ts';
 import { StatelessReplies } from '../egress/stateless-reply.ts';
 import { dropCells, PacketPath } from '../ingress/packet-path.ts';
 import { Locator, nodeResolver } from '../locate/locate.ts';
-import { type MediaPlan, makeAnchor } from '../media/anchor.ts';
 import type { LocalAddresses } from '../media/plan.ts';
 import type { MemberRecord, MemberRecordState } from '../membership/member-record.ts';
 import { Membership, type MembershipOptions } from '../membership/membership.ts';
@@ -49,7 +48,7 @@ import {
   transportsOf,
 } from './from-config.ts';
 import { Late } from './late.ts';
-import { buildMedia } from './media-part.ts';
+import { MediaPart, type StartRelay } from './media-part.ts';
 import { type NodeState, redirectsClients } from './member-state.ts';
 import { feedMetrics } from './metric-sources.ts';
 import { RefusedPeers } from './refused-peers.ts';
@@ -71,10 +70,10 @@ export interface NodeOptions {
   readonly sockets?: ReadonlyMap<string, DatagramSocket>;
   /** TCP listeners that open no port: the demo's balancer passes their connections on. */
   readonly handedIn?: ReadonlySet<string>;
-  /** Left out: descriptions of media pass unchanged. */
-  readonly media?: MediaPlan;
   /** Reads the addresses of this host, for the media relay. Left out: those of the system. */
   readonly localAddresses?: () => LocalAddresses;
+  /** Starts the media relay. Left out: the one in user space. */
+  readonly startRelay?: StartRelay;
   /** `none`: no admin server (tests, demo). `asked`: one without a port, for `ask`. Left out: one that listens. */
   readonly admin?: 'none' | 'asked';
 }
@@ -112,10 +111,11 @@ export function assemble(options: NodeOptions, hooks: NodeHooks) {
   const calls = buildCalls(options, ground, late);
   const waysIn = buildWaysIn(options, hooks, ground, calls, late);
   const seat = buildSeat(options, hooks, calls, waysIn, late);
-  const owner = buildOwner(options, hooks, ground, calls, waysIn, seat, late);
-  const media = buildMedia(options, { ...pick(hooks, 'settings', 'view'), membership: seat.membership });
+  const around = { ...pick(hooks, 'settings', 'view'), membership: seat.membership };
+  const media = new MediaPart({ ...options, guard: ground.guard }, around);
+  const owner = buildOwner(options, hooks, ground, calls, waysIn, seat, media, late);
   const status = buildStatus(options, hooks, calls, waysIn, seat, owner, media, late);
-  return { ...ground, ...calls, ...waysIn, ...seat, ...owner, media: media.ports, ...status };
+  return { ...ground, ...calls, ...waysIn, ...seat, ...owner, media, ...status };
 }
 
 type Lates = {
@@ -269,12 +269,13 @@ function buildSeat(
 
 /** The owner's work: ways out, service, packet path, and the calls of members that are gone. */
 function buildOwner(
-  { config, network, clock, store, log, metrics, media }: NodeOptions,
+  { config, network, clock, store, log, metrics }: NodeOptions,
   { settings, state }: NodeHooks,
   { guarded, guard, drops }: Ground,
   { calls, routing, callRecovery }: Calls,
   { transport, remoteListeners, link }: WaysIn,
   { fence, membership, publish }: Seat,
+  { anchor }: MediaPart,
   late: Lates,
 ) {
   const egress = new Egress(transport, link, routing, remoteListeners);
@@ -287,7 +288,6 @@ function buildOwner(
   const reachable = (member: number): boolean => link.reachable(member);
   const exitChoice = config.role === 'relay' ? new ExitChoice({ routing, remoteListeners, reachable }) : undefined;
   const forbidden = forbiddenTargets(config);
-  const anchor = media && makeAnchor(media, log.child({ room: 'media' }), metrics.mediaDescriptions);
   const service = late.service.set(
     makeService(config, {
       ...{ ...guarded, routing, network, transport, egress, remoteListeners, answers, calls, forbidden, drops, fence },
@@ -332,7 +332,7 @@ function buildOwner(
       succession: service.succession,
       keeper: callRecovery.journal,
     });
-  return { answers, service, path, takeoverWiring, exitChoice, anchor };
+  return { answers, service, path, takeoverWiring, exitChoice };
 }
 
 /** Builds the status that the admin server and the metrics show. */
@@ -343,7 +343,7 @@ function buildStatus(
   { link, transport }: WaysIn,
   { fence, adminState }: Seat,
   { service, exitChoice }: Owner,
-  media: Media,
+  media: MediaPart,
   late: Lates,
 ) {
   const farm = pick(hooks, 'view', 'records', 'orders');
@@ -408,4 +408,3 @@ type Calls = ReturnType<typeof buildCalls>;
 type WaysIn = ReturnType<typeof buildWaysIn>;
 type Seat = ReturnType<typeof buildSeat>;
 type Owner = ReturnType<typeof buildOwner>;
-type Media = ReturnType<typeof buildMedia>;

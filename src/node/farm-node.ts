@@ -161,10 +161,10 @@ export class FarmNode {
 
   #started(): void {
     const { log, clock, config } = this.#options;
-    const { guarded, calls, fence, transport, routing, anchor } = this.#parts;
+    const { guarded, calls, fence, transport, routing, media } = this.#parts;
     this.#sweeper = guarded.clock.every(SWEEP_MS, () => {
       calls.sweep(clock.now());
-      anchor?.sweep((call) => calls.isOver(call) && calls.isOver(-call));
+      media.anchor?.sweep((call) => calls.isOver(call) && calls.isOver(-call));
       this.#peerSeries.sweep();
     });
     fence.start();
@@ -216,13 +216,12 @@ export class FarmNode {
   async stop(): Promise<void> {
     this.#phase = 'stopping';
     this.#seated.resolve();
-    const { fence, adminState, ramp, takeoverWiring, media } = this.#parts;
-    const { transport, callRecovery, membership, service, link, admin } = this.#parts;
+    const { fence, adminState, ramp, takeoverWiring } = this.#parts;
+    const { transport, callRecovery, membership, service, media, link, admin } = this.#parts;
     this.#sweeper?.cancel();
     fence.stop();
     adminState.stop();
     ramp.stop();
-    media.stop();
     this.#settings.close();
     takeoverWiring?.stop();
     const steps: readonly Step[] = [
@@ -231,6 +230,7 @@ export class FarmNode {
       { name: 'records', run: () => callRecovery?.stop() },
       { name: 'seat', run: () => membership.leave() },
       { name: 'service', run: () => service.stop() },
+      { name: 'media', run: () => media.stop() },
       { name: 'relay', run: () => link.stop() },
       { name: 'admin', run: () => admin?.stop() },
     ];
@@ -260,7 +260,7 @@ export class FarmNode {
     calls.setLifetimes(config.ownership);
     callRecovery?.journal.setMode(config.ownership.records);
     service.apply(config);
-    void media.refresh();
+    void media.ports.refresh();
     if (before.limits.errorAnswersPerSecond !== config.limits.errorAnswersPerSecond)
       answers.limits = errorLimits(config);
     setLogLevel(this.#options.log, config.log.level);
@@ -326,7 +326,7 @@ export class FarmNode {
     this.#become(identity);
     this.#parts.fence.rejoined();
     this.#parts.adminState.rejoined();
-    this.#parts.media.rejoined();
+    this.#parts.media.ports.rejoined();
     if (this.#phase === 'isolated') this.#phase = 'active';
     this.#options.log.info(identity, 'joined again');
   }

@@ -116,6 +116,14 @@ export function errorLimits({ limits }: Config): ErrorLimits {
 
 /** Returns the endpoints that requests of the SIP server must not reach: the farm's own ports and the store. */
 export function forbiddenTargets(config: Config): ForbiddenTargets {
+  return new ForbiddenTargets(
+    config.role === 'relay' ? undefined : config.listeners.map(({ bind }) => bind),
+    ownEndpoints(config),
+  );
+}
+
+/** Returns the endpoints of this node and of the store that no client may reach through the farm. */
+export function ownEndpoints(config: Config): readonly Endpoint[] {
   const { admin, relay, store } = config;
   const service = endpointsOf(config.service);
   const hosts = store.kind === 'etcd' ? store.hosts.map((host) => new URL(host)) : [];
@@ -123,10 +131,7 @@ export function forbiddenTargets(config: Config): ForbiddenTargets {
   const ofWorkers = config.worker?.ownPorts ?? [];
   const ports = transparentPorts(config).map(({ at: port }) => port);
   const ownPorts = [admin.bind, relay.bind, service.bind, service.advertise, ...ofWorkers, ...ports, ...etcd];
-  return new ForbiddenTargets(
-    config.role === 'relay' ? undefined : config.listeners.map(({ bind }) => bind),
-    ownPorts.filter((ownPort) => ownPort !== undefined),
-  );
+  return ownPorts.filter((ownPort) => ownPort !== undefined);
 }
 
 /** Returns the address families of the listeners; both for a node that sends through members. */

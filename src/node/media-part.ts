@@ -1,15 +1,33 @@
-// The media relay of a member, as far as it stands beside the calls: address plan, claim of the ports, report.
+// The media relay of a member: address plan, claim of the ports, the relay itself, and the anchor that writes its
+// addresses into the descriptions.
 import type { Logger } from 'pino';
-import type { Clock } from '../base/clock.ts';
+import type { Clock, Timer } from '../base/clock.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import type { Guard } from '../base/guard.ts';
 import { localAddresses } from '../base/local-addresses.ts';
 import type { Config } from '../config/schema.ts';
+import { type Anchor, makeAnchor } from '../media/anchor.ts';
 import { MediaPorts } from '../media/media-ports.ts';
-import type { LocalAddresses, PlanSettings } from '../media/plan.ts';
+import { type MediaRelay, Side } from '../media/media-relay.ts';
+import { type LocalAddresses, type PlanSettings, sideOf } from '../media/plan.ts';
 import { PortClaims, sizeOf } from '../media/port-claims.ts';
 import { PortStatus } from '../media/port-status.ts';
+import { showRelay } from '../media/user-relay/relay-metrics.ts';
+import { UserRelay, type UserRelayOptions } from '../media/user-relay/user-relay.ts';
 import type { Membership } from '../membership/membership.ts';
+import type { Metrics } from '../metrics/metrics.ts';
 import type { View } from '../ownership/view.ts';
 import type { Store } from '../store/store.ts';
+import { ownEndpoints } from './from-config.ts';
+
+/** A relay whose thread has ended is started again after this time, ms. */
+const RESTART_MS = 1000;
+/** The last of 32 pairs is for streams of calls that run already. */
+const RESERVED_SHARE = 32;
+
+/** A relay in service. */
+export type RunningRelay = MediaRelay & Pick<UserRelay, 'total' | 'ports' | 'stop'>;
+export type StartRelay = (options: UserRelayOptions) => Promise<RunningRelay>;
 
 /** Returns the settings of the address plan; undefined without a section `media`. */
 export function planSettings(config: Config): PlanSettings | undefined {
@@ -29,8 +47,11 @@ interface MediaPartOptions {
   readonly clock: Clock;
   readonly store: Store;
   readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly guard: Guard;
   readonly random?: (() => number) | undefined;
   readonly localAddresses?: (() => LocalAddresses) | undefined;
+  readonly startRelay?: StartRelay | undefined;
 }
 
 /** What the part reads of the running node. */
@@ -40,23 +61,118 @@ interface AroundMedia {
   readonly membership: Pick<Membership, 'commit'>;
 }
 
-export function buildMedia(options: MediaPartOptions, { settings, view, membership }: AroundMedia) {
-  const { config, clock, store, log, random = Math.random, localAddresses: local = localAddresses } = options;
-  const { member } = config;
-  const ports = new MediaPorts({
-    ...{ clock, random, local },
-    log: log.child({ room: 'media' }),
-    settings: () => planSettings(settings.now),
-    claims: new PortClaims({
-      ...{ store, member, host: hostOf(config) },
-      commit: (writes) => membership.commit(writes),
-      hostPorts: config.media ? sizeOf(config.media.ports) : 0,
-    }),
-  });
-  const status = new PortStatus({
-    ...{ member, ports, store },
-    members: () => (view()?.seats ?? []).filter(({ role = 'member' }) => role === 'member').map(({ id }) => id),
-    counts: () => null,
-  });
-  return { ports, status };
+export class MediaPart {
+  readonly ports: MediaPorts;
+  readonly status: PortStatus;
+  /** undefined without a section `media`. */
+  readonly anchor: Anchor | undefined;
+  readonly #options: MediaPartOptions;
+  readonly #settings: AroundMedia['settings'];
+  readonly #log: Logger;
+  #relay: RunningRelay | undefined;
+  #restart: Timer | undefined;
+  #stopped = false;
+
+  constructor(options: MediaPartOptions, { settings, view, membership }: AroundMedia) {
+    const { config, clock, store, metrics, random = Math.random, localAddresses: local = localAddresses } = options;
+    const { member } = config;
+    this.#options = options;
+    this.#settings = settings;
+    this.#log = options.log.child({ room: 'media' });
+    this.ports = new MediaPorts({
+      ...{ clock, random, local, log: this.#log },
+      settings: () => planSettings(settings.now),
+      claims: new PortClaims({
+        ...{ store, member, host: hostOf(config) },
+        commit: (writes) => membership.commit(writes),
+        hostPorts: config.media ? sizeOf(config.media.ports) : 0,
+      }),
+    });
+    this.status = new PortStatus({
+      ...{ member, store, ports: this.ports },
+      members: () => (view()?.seats ?? []).filter(({ role = 'member' }) => role === 'member').map(({ id }) => id),
+      counts: () => {
+        const relay = this.#relay;
+        return relay ? { outside: relay.ports(Side.outside), inside: relay.ports(Side.inside) } : null;
+      },
+    });
+    const { media } = config;
+    if (!media) return;
+    const { ports } = this;
+    const parts = {
+      relay: this.#seam(),
+      addresses: () => {
+        const { advertised, inside } = ports.plan ?? { advertised: media.bind, inside: media.inside };
+        return [advertised, inside] as const;
+      },
+      sideOf: (address: string) => sideOf(ports.plan ?? media, address),
+      settings: () => settings.now.media ?? media,
+    };
+    this.anchor = makeAnchor(parts, this.#log, metrics.mediaDescriptions);
+  }
+
+  /** Proves the plan, claims the ports and starts the relay. Rejects with SF_MEDIA_* and SF_STORE_REFUSED. */
+  async start(): Promise<void> {
+    await this.ports.start();
+    await this.#startRelay();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#restart?.cancel();
+    this.ports.stop();
+    this.anchor?.clear();
+    await this.#relay?.stop();
+  }
+
+  /** The relay as sessions have it: without one, or while the plan has a fault, no stream can be opened. */
+  #seam(): MediaRelay {
+    const usable = (): RunningRelay | undefined => (this.ports.trouble ? undefined : this.#relay);
+    return {
+      open: (options) => (options.ofNewCall ? usable() : this.#relay)?.open(options),
+      reopen: (options, ports) => this.#relay?.reopen(options, ports),
+      admits: (streams) => usable()?.admits(streams) ?? false,
+    };
+  }
+
+  async #startRelay(): Promise<void> {
+    const { plan } = this.ports;
+    const { config, clock, guard, metrics, startRelay = (options) => UserRelay.start(options) } = this.#options;
+    // Cluster-wide settings are in force by now.
+    const { media } = this.#settings.now;
+    if (!plan || !media || this.#stopped) return;
+    const { first, last, bind, inside } = plan;
+    const relay = await startRelay({
+      sides: [
+        { address: bind, first, last },
+        { address: inside, first, last },
+      ],
+      own: ownMediaEndpoints(config),
+      dscp: media.dscp,
+      restMs: media.restSeconds * 1000,
+      reservedPairs: Math.ceil((last + 1 - first) / 2 / RESERVED_SHARE),
+      ...{ clock, guard, log: this.#log },
+      onFailure: () => this.#fail(),
+    });
+    this.#relay = relay;
+    showRelay(metrics, relay);
+  }
+
+  /** The streams of the thread are gone: the calls go on without media until they describe it again. */
+  #fail(): void {
+    this.#relay = undefined;
+    this.anchor?.clear();
+    if (this.#stopped) return;
+    this.#restart = this.#options.clock.after(RESTART_MS, () => {
+      this.#startRelay().catch((error: unknown) => {
+        this.#log.error({ err: error }, 'the media relay cannot be started again');
+        this.#fail();
+      });
+    });
+  }
+}
+
+/** Returns the endpoints of this node to which no media may be sent. */
+function ownMediaEndpoints(config: Config): readonly Endpoint[] {
+  return [...ownEndpoints(config), ...config.listeners.map(({ bind }) => bind)];
 }

@@ -8,10 +8,10 @@ import type { ByteStream, DatagramSocket, Network } from '../../src/base/network
 import type { RawSocket } from '../../src/base/raw-socket.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/schema.ts';
-import type { MediaPlan } from '../../src/media/anchor.ts';
 import type { CellFamily } from '../../src/metrics/counters.ts';
 import { type Metrics, makeMetrics, makeRegistry } from '../../src/metrics/metrics.ts';
 import { FarmNode } from '../../src/node/farm-node.ts';
+import type { RunningRelay } from '../../src/node/media-part.ts';
 import { DROP_REASONS, type DropReason } from '../../src/packet/verdict.ts';
 import { MemoryFarm, type MemoryStore } from '../../src/store/memory-store.ts';
 import { FakeClock } from './clock.ts';
@@ -58,8 +58,8 @@ export interface FarmOptions {
    * it.
    */
   readonly slotSeed?: string;
-  /** Media relay of member `index`. By default none: descriptions pass unchanged. */
-  readonly media?: (index: number) => MediaPlan;
+  /** Section `media` of member `index`, and its relay. By default none: descriptions pass unchanged. */
+  readonly media?: (index: number) => { readonly section: object; readonly relay: RunningRelay };
   /** The test makes the farm's code throw: a caught throw does not fail the test. */
   readonly throws?: boolean;
 }
@@ -279,6 +279,7 @@ export class FakeMember {
       { name: 'edge-tcp', transport: 'tcp', bind: own, ...options.listener },
       ...(options.listeners?.(index) ?? []),
     ];
+    const media = options.media?.(index);
     const { config } = parseConfig(
       'test',
       JSON.stringify({
@@ -301,6 +302,7 @@ export class FakeMember {
         },
         resolver: { servers: options.resolver ?? [] },
         log: { level: 'error' },
+        ...(media && { media: media.section }),
         ...options.config,
       }),
       {},
@@ -318,7 +320,7 @@ export class FakeMember {
       metrics: this.metrics,
       random: farm.random,
       admin: 'none',
-      ...(options.media && { media: options.media(index) }),
+      ...(media && { localAddresses: () => ({ has: () => true }), startRelay: () => Promise.resolve(media.relay) }),
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
     });
   }

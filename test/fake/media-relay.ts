@@ -1,6 +1,7 @@
 // A media relay without packets: it hands out ports in order and keeps what the session sets.
-import type { LegPorts, LegTarget, MediaRelay, RelayStream, StreamOptions } from '../../src/media/media-relay.ts';
+import type { LegPorts, LegTarget, RelayStream, StreamOptions } from '../../src/media/media-relay.ts';
 import { Side } from '../../src/media/media-relay.ts';
+import type { RunningRelay } from '../../src/node/media-part.ts';
 
 export class FakeRelayStream implements RelayStream {
   readonly options: StreamOptions;
@@ -47,7 +48,7 @@ export class FakeRelayStream implements RelayStream {
   }
 }
 
-export class FakeRelay implements MediaRelay {
+export class FakeRelay implements RunningRelay {
   readonly streams: FakeRelayStream[] = [];
   /** Streams that may be open at one time. */
   most = 100;
@@ -70,6 +71,17 @@ export class FakeRelay implements MediaRelay {
   admits(streams: number): boolean {
     return this.live.length + streams <= this.most;
   }
+
+  total(): number {
+    return 0;
+  }
+
+  ports(): ReturnType<RunningRelay['ports']> {
+    const used = 4 * this.live.length;
+    return { free: 4 * this.most - used, used, resting: 0, foreign: 0 };
+  }
+
+  async stop(): Promise<void> {}
 
   get live(): FakeRelayStream[] {
     return this.streams.filter(({ open }) => open);

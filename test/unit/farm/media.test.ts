@@ -11,7 +11,7 @@ import { proxies } from './proxies.ts';
 
 afterEach(stopFarms);
 
-const [WAN, INSIDE] = ['203.0.113.11', '127.0.0.1'];
+const WAN = '203.0.113.11';
 const TYPE = 'Content-Type: application/sdp';
 
 const sdp = (address: string, port: number): string =>
@@ -42,9 +42,8 @@ class Scene {
     const media = (index: number) => {
       const relay = new FakeRelay();
       relays.set(index, relay);
-      const addresses = [WAN, INSIDE] as const;
-      const sideOf = (address: string) => (/^(?:10|127)\./.test(address) ? Side.inside : Side.outside);
-      return { relay, addresses, sideOf, rule: () => rule, origin: 'keep', ice: 'first' } as const;
+      const bind = `10.0.0.${index}`;
+      return { relay, section: { anchor: rule, plan: 'multi-ip', bind, wan: WAN, inside: bind } };
     };
     const farm = await start({ members, dialogs: 'shared', media });
     return new Scene(farm, relays, await farm.phone('192.0.2.7'));
@@ -98,7 +97,10 @@ describe('a call of a client to the SIP server', () => {
       await scene.send('INVITE', id, sdp('192.0.2.7', 4000));
       const answered = await scene.answer(id, 200, sdp('10.0.0.99', 5000));
       const stream = scene.relay(id).live.at(-1)!;
-      assert.equal(placeIn(scene.owner(id).server.last), `${INSIDE}:${stream.ports[Side.inside].port}`);
+      assert.equal(
+        placeIn(scene.owner(id).server.last),
+        `${scene.owner(id).address}:${stream.ports[Side.inside].port}`,
+      );
       assert.equal(placeIn(answered), `${WAN}:${stream.ports[Side.outside].port}`);
       assert.deepEqual([stream.to(Side.outside), stream.to(Side.inside)], ['192.0.2.7:4000', '10.0.0.99:5000']);
     }
@@ -135,7 +137,10 @@ describe('a call of a client to the SIP server', () => {
     await scene.send('ACK', 'one', sdp('192.0.2.7', 4000), offered);
     const [stream] = scene.relay('one').live;
     assert.equal(placeIn(offered), `${WAN}:${stream?.ports[Side.outside].port}`);
-    assert.equal(placeIn(scene.owner('one').server.last), `${INSIDE}:${stream?.ports[Side.inside].port}`);
+    assert.equal(
+      placeIn(scene.owner('one').server.last),
+      `${scene.owner('one').address}:${stream?.ports[Side.inside].port}`,
+    );
   });
 
   test('returns its ports a second after it has ended or failed', async () => {
@@ -188,7 +193,10 @@ describe('with media.anchor nat', () => {
     assert.equal(placeIn(await scene.answer('one', 200, sdp('10.0.0.99', 5000))), '10.0.0.99:5000');
     await scene.send('INVITE', 'two', sdp('192.168.1.7', 4000));
     const [stream] = scene.relay('two').live;
-    assert.equal(placeIn(scene.owner('two').server.last), `${INSIDE}:${stream?.ports[Side.inside].port}`);
+    assert.equal(
+      placeIn(scene.owner('two').server.last),
+      `${scene.owner('two').address}:${stream?.ports[Side.inside].port}`,
+    );
     assert.equal(placeIn(await scene.answer('two', 200, sdp('10.0.0.99', 5000))), `${WAN}:${stream?.ports[0].port}`);
   });
 });

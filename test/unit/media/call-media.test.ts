@@ -26,7 +26,7 @@ beforeEach(() => {
   relay = new FakeRelay();
   media = new CallMedia({
     relay,
-    addresses: [WAN, INSIDE],
+    addresses: () => [WAN, INSIDE],
     sideOf: (address) => (address.startsWith('127.') ? Side.inside : Side.outside),
   });
 });
@@ -190,7 +190,7 @@ describe('a call between two clients through the SIP server', () => {
 test('the counts of a party are handed over once, when it ends; a direct one has none', () => {
   const ended: unknown[] = [];
   const counting = new CallMedia(
-    { relay, addresses: [WAN, INSIDE], sideOf: () => Side.inside },
+    { relay, addresses: () => [WAN, INSIDE], sideOf: () => Side.inside },
     (call, name, streams) => ended.push([call, name, streams.length]),
   );
   counting.fromClient(CALL, 'a', sdp('192.0.2.7', audio(4000), video(4002), audio(4002)), '');
