@@ -2,7 +2,9 @@
 // connection stays at one member by a hash. There are two forms: address rewriting (nftables-nat) and direct server
 // return (nftables-dsr).
 import { isIpv6 } from '../base/endpoint.ts';
+import { rangeText } from '../media/port-claims.ts';
 import { isReliable } from '../packet/transport-kind.ts';
+import { isMapped, type PlannedMedia } from './media.ts';
 import { type BalancerPlan, buckets, type PlannedMember, smallWeights } from './plan.ts';
 
 /** Buckets of the hash for TCP connections. More buckets spread more evenly and make a longer file. */
@@ -47,13 +49,60 @@ function replaced(family: string, name: string): string {
   return `table ${family} ${name}\ndelete table ${family} ${name}`;
 }
 
+/** Returns rules with a comment above them; nothing without rules. */
+function commented(comment: string, rules: readonly string[]): string {
+  return rules.length === 0 ? '' : `\n    # ${comment}\n${rules.map((rule) => `    ${rule}`).join('\n')}`;
+}
+
+/** Returns the rules that rewrite the destination of media; the ports stay. */
+function mediaIn(mapped: readonly PlannedMedia[], ip: Words['ip']): string {
+  const inward = mapped.map(
+    (one) => `${ip} daddr ${one.outer} udp dport ${rangeText(one)} notrack ${ip} daddr set ${one.local} counter accept`,
+  );
+  const answers = mapped.map((one) => `${ip} saddr ${one.local} udp sport ${rangeText(one)} notrack`);
+  return commented('Media: each range of ports belongs to one member.', [...inward, ...answers]);
+}
+
+/** Returns the rules that rewrite the source of media; the ports stay. */
+function mediaOut(mapped: readonly PlannedMedia[], ip: Words['ip']): string {
+  const outward = mapped.map(
+    (one) => `${ip} saddr ${one.local} udp sport ${rangeText(one)} ${ip} saddr set ${one.outer} counter`,
+  );
+  return commented('Media leaves with the public address of its member.', outward);
+}
+
+/** Returns the rules that send media on to the MAC address of its member. */
+function mediaForward(inward: readonly PlannedMedia[], ip: Words['ip'], forward: string): string {
+  const rules = inward.map((one) => {
+    const change = isMapped(one) ? `${ip} daddr set ${one.local} ` : '';
+    return `${ip} daddr ${one.outer} udp dport ${rangeText(one)} ${change}${forward} ${macOf(one)} counter fwd to $out`;
+  });
+  return commented('Media: each range of ports belongs to one member.', rules);
+}
+
+/** Names the sources that another device must rewrite, because media of direct server return does not come back here. */
+function mediaReturn(media: readonly PlannedMedia[]): string {
+  const sources = media
+    .filter(isMapped)
+    .map((one) => `#   ${one.id}: ${one.local}, UDP ${rangeText(one)} -> ${one.outer}\n`);
+  if (sources.length === 0) return '';
+  return `# Media does not come back through this host. The router of the members rewrites its source, same ports:\n${sources.join('')}`;
+}
+
+/** Names the hosts whose media needs no rule. */
+function unmapped(media: readonly PlannedMedia[]): string {
+  const own = media.filter((one) => !isMapped(one)).map((one) => `${one.id} ${one.outer} ${rangeText(one)}`);
+  return own.length === 0 ? '' : `# Media with an address of its own passes unchanged: ${own.join(', ')}.\n`;
+}
+
 /**
  * Returns rules for stateless NAT: they rewrite the destination inward and the source outward. The client's address
  * stays.
  */
 export function renderNftablesNat(plan: BalancerPlan): string {
   const { ip, table } = words(plan);
-  const { members, services } = plan;
+  const { members, services, media = [] } = plan;
+  const mapped = media.filter(isMapped);
   const target = (member: PlannedMember): string => member.address;
   const datagrams = round(members, target);
   const way = services.map(({ transport, port, targetPort }) => {
@@ -78,7 +127,7 @@ export function renderNftablesNat(plan: BalancerPlan): string {
 # Balancer of the farm ${plan.farm} by address rewriting without a session table.
 # On the members: balancer.mode nat, answer direct.
 # Needs net.ipv4.ip_forward=1 (IPv6: net.ipv6.conf.all.forwarding=1); the members' default route is this host.
-
+${unmapped(media)}
 define vip = ${plan.vip}
 # Members: ${members.map(({ id, address }) => `${id} ${address}`).join(', ')}.
 define members = { ${members.map(({ address }) => address).join(', ')} }
@@ -98,7 +147,7 @@ ${
     # ${BUCKETS} buckets. A member that comes or goes moves only its own share of them.
 ${way.join('\n')}
     # Packets from the members' SIP ports: answers and new requests.
-${answers.join('\n')}
+${answers.join('\n')}${mediaIn(mapped, ip)}
   }
 
   chain out {
@@ -110,14 +159,14 @@ ${back.join('\n')}${
     # Later fragments of large answers have no port.
     ip saddr $members ip protocol udp ip frag-off & 0x1fff != 0 ip saddr set $vip counter`
     : ''
-}
+}${mediaOut(mapped, ip)}
   }
 }
 `;
 }
 
 /** Returns a placeholder for an unknown MAC address. nft refuses the file and names the placeholder. */
-function macOf({ id, mac }: PlannedMember): string {
+function macOf({ id, mac }: Pick<PlannedMember, 'id' | 'mac'>): string {
   return mac ?? `MAC-OF-${id}`;
 }
 
@@ -127,12 +176,17 @@ function macOf({ id, mac }: PlannedMember): string {
  */
 export function renderNftablesDsr(plan: BalancerPlan): string {
   const { ip, table } = words(plan);
-  const { members, services, device, outDevice, balancerMac } = plan;
+  const { members, services, device, outDevice, balancerMac, media = [] } = plan;
   const datagrams = round(members, macOf);
   const forward = `ether saddr set $balancer ether daddr set`;
+  const macs = new Map(members.map((member) => [member.id, member.mac]));
+  const inward = media
+    .filter((one) => one.plan !== 'direct')
+    .map((one) => ({ ...one, mac: one.mac ?? macs.get(one.id) ?? null }));
+  const others = inward.filter(({ id }) => !macs.has(id)).map(({ id, local, mac }) => ({ id, address: local, mac }));
   const unknown = [
     ...(balancerMac === null ? ['this host (--balancer-mac, `ip link show`)'] : []),
-    ...members
+    ...[...members, ...others]
       .filter(({ mac }) => mac === null)
       .map(({ id, address }) => `${id} (--mac ${id}=..., \`ip neigh show ${address}\`)`),
   ];
@@ -151,7 +205,7 @@ export function renderNftablesDsr(plan: BalancerPlan): string {
 # Balancer of the farm ${plan.farm} by direct server return.
 # On the members: balancer.mode dsr, answer direct, the VIP on lo.
 # Balancer and members share one segment with no router between. Only this host answers ARP for the VIP.
-${missing}
+${mediaReturn(media)}${missing}
 define vip = ${plan.vip}
 define in = "${device}"
 define out = "${outDevice}"
@@ -171,7 +225,7 @@ ${
     : ''
 }    # UDP: round robin, one number for each unit of weight. TCP: by a hash of the client's address and port into
     # ${BUCKETS} buckets. A member that comes or goes moves only its own share of them.
-${way.join('\n')}
+${way.join('\n')}${mediaForward(inward, ip, forward)}
   }
 }
 `;

@@ -7,8 +7,10 @@ import { type Endpoint, formatEndpoint, isIpv6, isWildcard, parseEndpoint } from
 import { SipfarmError } from '../base/errors.ts';
 import { fnv1a, mix32, rendezvousScore } from '../base/rendezvous.ts';
 import { isLoopback } from '../config/schema.ts';
+import type { PortClaim } from '../media/port-claims.ts';
 import { type Advertised, advertisedIn } from '../packet/advertised.ts';
 import { isReliable, type ListenerKind, TRANSPORT_KINDS } from '../packet/transport-kind.ts';
+import { mediaOf, mediaWarnings, type PlannedMedia } from './media.ts';
 
 export interface PlannedMember {
   readonly id: string;
@@ -53,6 +55,8 @@ export interface BalancerPlan {
   readonly outDevice: string;
   /** MAC address of the balancer's `outDevice`; null: not known. */
   readonly balancerMac: string | null;
+  /** Media ports by host. Left out: no member has claimed any. */
+  readonly media?: readonly PlannedMedia[];
 }
 
 export interface PlanOptions {
@@ -74,6 +78,8 @@ export interface PlanOptions {
   readonly directReturn: boolean;
   /** True: the balancer can end TLS. Left out: it cannot, and listeners that clients reach by TLS are left out. */
   readonly endsTls?: boolean;
+  /** Claims of media ports by all members. */
+  readonly claims?: readonly PortClaim[];
 }
 
 export interface Planned {
@@ -284,6 +290,11 @@ export function planBalancer(farm: string, members: readonly MemberSummary[], op
     );
   const check = options.check === undefined ? findCheck(all, vip) : options.check;
   const device = options.device ?? 'eth0';
+  const { macs, neighbours } = options;
+  const macOf = (id: string, address: string): string | null => macs?.get(id) ?? neighbours?.get(address) ?? null;
+  const media = mediaOf(options.claims ?? [], vip, macOf);
+  const udpPorts = services.filter(({ transport }) => !isReliable(transport)).map(({ port }) => port);
+  warnings.push(...mediaWarnings(media, { vip, udpPorts, directReturn: options.directReturn }));
   return {
     plan: {
       farm,
@@ -292,12 +303,13 @@ export function planBalancer(farm: string, members: readonly MemberSummary[], op
       members: all.map((candidate) => {
         const { id, weight } = candidate.member;
         const address = ownAddress(candidate, vip, options.addresses?.get(id));
-        return { id, address, weight, mac: options.macs?.get(id) ?? options.neighbours?.get(address) ?? null };
+        return { id, address, weight, mac: macOf(id, address) };
       }),
       check,
       device,
       outDevice: options.outDevice ?? device,
       balancerMac: options.balancerMac ?? null,
+      ...(media.length > 0 && { media }),
     },
     warnings,
   };

@@ -8,6 +8,7 @@ import { renderEnvoy } from './envoy.ts';
 import { renderHaproxy } from './haproxy.ts';
 import { renderIpvsadm, renderKeepalived } from './ipvs.ts';
 import { renderCilium, renderMetallb, renderService } from './kubernetes.ts';
+import { mediaNote } from './media.ts';
 import { renderNftablesDsr, renderNftablesNat } from './nftables.ts';
 import { renderNginx } from './nginx-stream.ts';
 import type { BalancerPlan } from './plan.ts';
@@ -20,23 +21,34 @@ interface Kind {
   /** True: its file configures the end of TLS. */
   readonly endsTls?: boolean;
   readonly files: Readonly<Record<string, (plan: BalancerPlan) => string>>;
+  /** File for the media rules as comments, and the mark of a comment. Left out: the kind carries media. */
+  readonly note?: readonly [file: string, mark: string];
 }
 
 const KIND_TABLE = {
   'nftables-nat': { directReturn: false, files: { 'sipfarm.nft': renderNftablesNat } },
   'nftables-dsr': { directReturn: true, files: { 'sipfarm.nft': renderNftablesDsr } },
-  ipvs: { directReturn: true, files: { 'ipvsadm.rules': renderIpvsadm, 'keepalived.conf': renderKeepalived } },
-  haproxy: { directReturn: false, tcpOnly: true, endsTls: true, files: { 'haproxy.cfg': renderHaproxy } },
-  'nginx-stream': { directReturn: false, files: { 'nginx.conf': renderNginx } },
-  envoy: { directReturn: false, files: { 'envoy.yaml': renderEnvoy } },
-  'aws-nlb': { directReturn: false, files: { 'main.tf': renderAwsNlb } },
+  ipvs: {
+    directReturn: true,
+    files: { 'ipvsadm.rules': renderIpvsadm, 'keepalived.conf': renderKeepalived },
+    note: ['keepalived.conf', '#'],
+  },
+  haproxy: {
+    ...{ directReturn: false, tcpOnly: true, endsTls: true },
+    files: { 'haproxy.cfg': renderHaproxy },
+    note: ['haproxy.cfg', '#'],
+  },
+  'nginx-stream': { directReturn: false, files: { 'nginx.conf': renderNginx }, note: ['nginx.conf', '#'] },
+  envoy: { directReturn: false, files: { 'envoy.yaml': renderEnvoy }, note: ['envoy.yaml', '#'] },
+  'aws-nlb': { directReturn: false, files: { 'main.tf': renderAwsNlb }, note: ['main.tf', '#'] },
   kubernetes: {
     directReturn: false,
     files: { 'service.yaml': renderService, 'metallb.yaml': renderMetallb, 'cilium.yaml': renderCilium },
+    note: ['service.yaml', '#'],
   },
-  serveriron: { directReturn: true, files: { 'serveriron.cfg': renderServerIron } },
-  alteon: { directReturn: true, files: { 'alteon.cfg': renderAlteon } },
-  bigip: { directReturn: true, files: { 'bigip.conf': renderBigIp } },
+  serveriron: { directReturn: true, files: { 'serveriron.cfg': renderServerIron }, note: ['serveriron.cfg', '!'] },
+  alteon: { directReturn: true, files: { 'alteon.cfg': renderAlteon }, note: ['alteon.cfg', '/*'] },
+  bigip: { directReturn: true, files: { 'bigip.conf': renderBigIp }, note: ['bigip.conf', '#'] },
 } as const satisfies Readonly<Record<string, Kind>>;
 
 export type BalancerKind = keyof typeof KIND_TABLE;
@@ -54,6 +66,12 @@ export function canEndTls(kind: BalancerKind): boolean {
   return endsTls;
 }
 
+/** Returns whether the files of this kind carry media that is mapped to members. */
+export function carriesMedia(kind: BalancerKind): boolean {
+  const { note }: Kind = KIND_TABLE[kind];
+  return note === undefined;
+}
+
 export interface RenderedFile {
   readonly name: string;
   readonly text: string;
@@ -63,11 +81,14 @@ export interface RenderedFile {
  * Returns the files of `kind` for this farm. Throws SF_BALANCER_PLAN when the kind cannot carry its services.
  */
 export function renderBalancer(kind: BalancerKind, plan: BalancerPlan): readonly RenderedFile[] {
-  const { files, tcpOnly }: Kind = KIND_TABLE[kind];
+  const { files, tcpOnly, note }: Kind = KIND_TABLE[kind];
   if (tcpOnly && plan.services.every(({ transport }) => !isReliable(transport)))
     throw new SipfarmError(
       'SF_BALANCER_PLAN',
       `${kind} balances TCP only, and the members have no TCP listener at the VIP`,
     );
-  return Object.entries(files).map(([name, render]) => ({ name, text: render(plan) }));
+  return Object.entries(files).map(([name, render]) => {
+    const comment = note?.[0] === name ? mediaNote(plan.media ?? [], note[1]) : '';
+    return { name, text: comment + render(plan) };
+  });
 }

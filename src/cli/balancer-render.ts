@@ -3,10 +3,19 @@
 import { isIP } from 'node:net';
 import { Argument, type Command, InvalidArgumentError } from 'commander';
 import type { MemberSummary } from '../admin/status.ts';
+import { isMapped } from '../balancer/media.ts';
 import { askNeighbours, isMac } from '../balancer/neighbours.ts';
 import { type BalancerPlan, type HealthCheck, type Planned, planBalancer } from '../balancer/plan.ts';
-import { BALANCER_KINDS, type BalancerKind, canEndTls, isDirectReturn, renderBalancer } from '../balancer/render.ts';
+import {
+  BALANCER_KINDS,
+  type BalancerKind,
+  canEndTls,
+  carriesMedia,
+  isDirectReturn,
+  renderBalancer,
+} from '../balancer/render.ts';
 import { SipfarmError } from '../base/errors.ts';
+import type { PortClaim } from '../media/port-claims.ts';
 import { isReliable } from '../packet/transport-kind.ts';
 
 export interface RenderOptions {
@@ -85,12 +94,14 @@ export function planFor(
   members: readonly MemberSummary[],
   options: RenderOptions,
   neighbours: () => ReadonlyMap<string, string> = askNeighbours,
+  claims: readonly PortClaim[] = [],
 ): Planned {
   const { vip, port, check, mac, address, balancerMac, device, outDevice } = options;
   if (!/^[a-z0-9-]{1,32}$/.test(farm)) throw new SipfarmError('SF_BALANCER_PLAN', 'the name of the farm is not valid');
   const { plan, warnings } = planBalancer(farm, members, {
     directReturn: isDirectReturn(kind),
     endsTls: canEndTls(kind),
+    claims,
     ...(kind === 'nftables-dsr' && { neighbours: neighbours() }),
     ...(vip !== undefined && { vip }),
     ...(port !== undefined && { port }),
@@ -107,7 +118,11 @@ export function planFor(
 /** Returns warnings of missing data, and of services that this kind does not carry. */
 function lacking(kind: BalancerKind, plan: BalancerPlan, checkIsFound: boolean): string[] {
   const found: string[] = [];
-  const unknown = plan.members.filter((member) => member.mac === null).map(({ id }) => id);
+  const media = plan.media ?? [];
+  const missing = [...plan.members, ...media.filter((one) => one.plan !== 'direct' && !isPlanned(one.id, plan))];
+  const unknown = missing.filter(({ mac }) => mac === null).map(({ id }) => id);
+  if (media.some(isMapped) && !carriesMedia(kind))
+    found.push(`media is left out: ${kind} maps no ranges of UDP ports; its file says what to do`);
   if (kind === 'nftables-dsr' && unknown.length > 0)
     found.push(`the MAC addresses of ${unknown.join(', ')} are unknown: give them with --mac ID=MAC`);
   if (kind === 'nftables-dsr' && plan.balancerMac === null)
@@ -121,6 +136,8 @@ function lacking(kind: BalancerKind, plan: BalancerPlan, checkIsFound: boolean):
     found.push(`UDP ${udp.join(', ')} is left out: haproxy balances TCP only; add nftables or IPVS for UDP`);
   return found;
 }
+
+const isPlanned = (id: string, { members }: BalancerPlan): boolean => members.some((member) => member.id === id);
 
 /** Returns the text to print: a single file alone, several files each under a line with its name. */
 export function showFiles(kind: BalancerKind, plan: Planned['plan'], file: string | undefined): string {

@@ -175,7 +175,9 @@ class Commands {
     const client = this.#ask(options);
     const { farm } = (await client.get('/v1/farm')) as FarmSummary;
     const { members } = (await client.get('/v1/members')) as { readonly members: readonly MemberSummary[] };
-    const { plan, warnings } = planFor(kind, farm, members, options);
+    const { claims } = (await client.get('/v1/ports')) as PortsReport;
+    if (!claims) this.#deps.err('warning: the store does not answer: media is left out');
+    const { plan, warnings } = planFor(kind, farm, members, options, undefined, claims ?? []);
     for (const warning of warnings) this.#deps.err(`warning: ${printable(warning)}`);
     this.#show(options, plan, () => showFiles(kind, plan, options.file));
   }

@@ -47,7 +47,7 @@ const serviceOf = (plan: typeof EXAMPLE): [Service, Slice] => documents(renderSe
 for (const [title, plan] of Object.entries(FARMS))
   test(`a Service without selector has the ports of the VIP, and its slice those of all members, for ${title}`, () => {
     const [{ metadata, spec }, slice] = serviceOf(plan);
-    const family = title === 'IPv6' ? 'IPv6' : 'IPv4';
+    const family = plan.vip.includes(':') ? 'IPv6' : 'IPv4';
     assert.deepEqual(
       spec.ports.map(({ name, protocol, port, targetPort }) => [name, protocol, port, targetPort]),
       plan.services.map(({ transport, port, targetPort }) => [

@@ -1,4 +1,5 @@
 // Farms for tests of the balancers' configurations.
+import type { PlannedMedia } from '../../../src/balancer/media.ts';
 import type { BalancerPlan, PlannedMember } from '../../../src/balancer/plan.ts';
 import { type BalancerKind, renderBalancer } from '../../../src/balancer/render.ts';
 
@@ -25,6 +26,22 @@ export const EXAMPLE: BalancerPlan = {
   balancerMac: '00:00:5e:00:53:01',
 };
 
+/** Media ports of fe<k>, mapped from a public address of its own. */
+export const media = (k: number, given: Partial<PlannedMedia> = {}): PlannedMedia => ({
+  id: `fe${k}`,
+  plan: 'multi-ip',
+  outer: `203.0.113.1${k}`,
+  local: `10.0.0.1${k}`,
+  first: 10_000,
+  last: 19_999,
+  mac: `00:00:5e:00:53:1${k}`,
+  ...given,
+});
+
+/** The same of one public address for all: each host has its own range. */
+export const sharedMedia = (k: number, given: Partial<PlannedMedia> = {}): PlannedMedia =>
+  media(k, { plan: 'single-ip', outer: '198.51.100.1', first: 10_000 * k, last: 10_000 * k + 9999, ...given });
+
 const named = <Name extends string>(farms: Readonly<Record<Name, BalancerPlan>>) => farms;
 
 /** The example, and farms that differ from it in one way each. */
@@ -48,6 +65,18 @@ export const FARMS = named({
     ...EXAMPLE,
     services: [...EXAMPLE.services, { transport: 'udp', port: 5080, targetPort: 5080 }],
     check: { kind: 'tcp', port: 5070 },
+  },
+  'media at own addresses': {
+    ...EXAMPLE,
+    media: [1, 2].map((k) => media(k, { plan: 'direct', local: `203.0.113.1${k}` })),
+  },
+  'media mapped address to address': { ...EXAMPLE, media: [1, 2, 3, 4].map((k) => media(k)) },
+  'media mapped range to member': { ...EXAMPLE, media: [1, 2, 3, 4].map((k) => sharedMedia(k)) },
+  'media over IPv6': {
+    ...EXAMPLE,
+    vip: '2001:db8::1',
+    members: [1, 2].map((k) => frontend(k, { address: `2001:db8::1${k}` })),
+    media: [1, 2].map((k) => media(k, { outer: `2001:db8:1::${k}`, local: `2001:db8::1${k}` })),
   },
   IPv6: {
     ...EXAMPLE,

@@ -96,6 +96,22 @@ test('limits of a kind and unknown facts are printed as warnings to the standard
   assert.match(dsr.err, /warning: the balancer's own MAC address is unknown/);
 });
 
+test('media is planned from the claims of all members, with a warning where a kind or the store has no answer', async (t) => {
+  const api = newFakeApi();
+  const own = { member: 'fe1', host: 'fe1', bind: '10.0.0.11', first: 10_000, last: 19_999 };
+  const claims = [{ ...own, plan: 'multi-ip', advertised: '203.0.113.11' } as const];
+  api.portsReport = { ...api.portsReport, claims };
+  const nat = await ask(t, ['nftables-nat'], api);
+  assert.match(nat.out, /ip daddr 203\.0\.113\.11 udp dport 10000-19999 notrack ip daddr set 10\.0\.0\.11/);
+  assert.equal(nat.err, '');
+  assert.match((await ask(t, ['nftables-dsr'], api)).err, /the MAC addresses of fe1 are not known/);
+  const haproxy = await ask(t, ['haproxy'], api);
+  assert.match(haproxy.err, /media is left out: haproxy maps no ranges of UDP ports/);
+  assert.match(haproxy.out, /^# fe1: UDP 203\.0\.113\.11, ports 10000-19999 -> 10\.0\.0\.11/m);
+  api.portsReport = { ...api.portsReport, claims: null };
+  assert.match((await ask(t, ['nftables-nat'], api)).err, /the store does not answer: media is left out/);
+});
+
 test('a farm without members gives SF_BALANCER_PLAN with exit code 1', async (t) => {
   const { code, err, out } = await ask(t, ['envoy'], { ...newFakeApi(), members: () => [] });
   assert.deepEqual([code, out], [1, '']);
