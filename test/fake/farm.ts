@@ -319,6 +319,8 @@ export class FakeMember {
       log: pino({ level: 'error' }, { write: (line: string) => this.#noteFault(JSON.parse(line)) }),
       metrics: this.metrics,
       random: farm.random,
+      // A farm of the fake network has any address that its configuration names.
+      localAddresses: () => ({ has: () => true }),
       admin: 'none',
       ...(media && { localAddresses: () => ({ has: () => true }), startRelay: () => Promise.resolve(media.relay) }),
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),

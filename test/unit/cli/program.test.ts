@@ -110,6 +110,15 @@ test('check of a valid file shows the settings in force', async (t) => {
   assert.ok(!out.includes(KEY));
 });
 
+test('check shows the media relay, if there is one', async (t) => {
+  const media = 'media: { plan: multi-ip, bind: 10.0.0.11, wan: 203.0.113.11 }\n';
+  const { out } = await run(['check', '-c', file(t, FILE + media)]);
+  const shown =
+    /^media +anchor never, multi-ip: 10\.0\.0\.11, clients are told 203\.0\.113\.11, inside 127\.0\.0\.1, ports 10000-19999$/m;
+  assert.match(out, shown);
+  assert.doesNotMatch((await run(['check', '-c', file(t, FILE)])).out, /^media/m);
+});
+
 test('check shows the advertised addresses and the names of the farm', async (t) => {
   const listeners = `
   - { name: edge, transport: udp, bind: 10.0.0.11:5060, advertise: sip.example.com }

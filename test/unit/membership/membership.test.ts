@@ -801,6 +801,19 @@ describe('one membership', () => {
     assert.equal(farm.read('drains/fe1'), undefined);
   });
 
+  it('commits writes with its lease, reports a failed expectation, and commits none while it is isolated', async () => {
+    const membership = await join();
+    const key = 'ports/fe1';
+    const commit = (value: number, expect: bigint) => membership.commit((lease) => [{ key, value, expect, lease }]);
+    assert.equal(await commit(1, 0n), true);
+    assert.equal(await commit(2, 0n), false);
+    assert.equal(farm.read(key)?.value, 1);
+    await membership.leave();
+    assert.equal(farm.read(key), undefined, 'it ends with the lease');
+    assert.equal(await membership.commit(() => [{ key, value: 3 }]), undefined);
+    assert.equal(farm.read(key), undefined);
+  });
+
   it('confirms its seat by the store, and reports the loss before it returns', async () => {
     const lost: (boolean | undefined)[] = [];
     const membership = await join(open(() => void lost.push(membership.isolated)));

@@ -53,6 +53,27 @@ describe('a start', () => {
     assert.deepEqual(claim(), claimOf('single-ip', '203.0.113.10'));
   });
 
+  test('waits for the cluster-wide settings', async () => {
+    put('config', { media: { wan: '203.0.113.10' } });
+    const watch = rig.store.watch.bind(rig.store);
+    rig.store.watch = (prefix, onChange, onStale) => {
+      if (prefix !== 'config') return watch(prefix, onChange, onStale);
+      return watch(prefix, (entries) => void rig.clock.after(5000, () => onChange(entries)), onStale);
+    };
+    await start(SINGLE);
+    assert.deepEqual(claim(), claimOf('single-ip', '203.0.113.10'));
+  });
+
+  test('can be ended while it waits for them', async () => {
+    rig.store.watch = () => ({ close: () => {} });
+    node = new FarmNode(rig.options(configOf(MULTI), { localAddresses: () => local }));
+    const starting = node.start();
+    await rig.pass(1000);
+    await rig.drive(node.stop());
+    await rig.drive(starting);
+    assert.equal(claim(), undefined);
+  });
+
   test('is refused without that address, and for ports of another member; the member then leaves the farm', async () => {
     await assert.rejects(start(SINGLE), { code: 'SF_MEDIA_PLAN' });
     put('config', { media: { wan: '203.0.113.10' } });
@@ -86,11 +107,13 @@ describe('a running node', () => {
     assert.equal((await node.api.ports.report()).own[0]?.trouble?.code, 'SF_MEDIA_ADDRESS');
   });
 
-  test('shows a changed address of its file, and of the cluster-wide settings', async () => {
+  test('shows a changed address of its file, and reports what needs a restart at each reload', async () => {
     await start(MULTI);
-    node.reload(configOf({ ...MULTI, wan: '203.0.113.12' }));
+    const changed = configOf({ ...MULTI, wan: '203.0.113.12', dscp: 0 });
+    assert.deepEqual(node.reload(changed), { live: ['media.wan'], restart: ['media.dscp'] });
     await rig.pass(10);
     assert.deepEqual(claim(), claimOf('multi-ip', '203.0.113.12'));
+    assert.deepEqual(node.reload(changed), { live: [], restart: ['media.dscp'] });
   });
 
   test('follows a changed cluster-wide address', async () => {
