@@ -23,7 +23,7 @@ export interface OwnPorts extends Omit<MediaPlan, 'kind'> {
   readonly trouble: PortTrouble | null;
 }
 
-/** What the plan of the answering member can carry in the whole farm. A stream takes two ports at the public address. */
+/** What the plan of the answering member can carry in the whole farm. */
 export interface PortCapacity {
   readonly ports: number;
   readonly claimed: number;
@@ -67,7 +67,7 @@ export class PortStatus {
     return {
       own: [{ member, plan: kind, ...addresses, counts: counts(), trouble: trouble ?? null }],
       claims,
-      capacity: claims && capacityOf(kind, claims),
+      capacity: claims && capacityOf(plan, claims),
       warnings: claims ? portWarnings(plan, claims, members()) : ['the store does not answer: no claims are known'],
     };
   }
@@ -98,11 +98,18 @@ export function mergeReports(reports: readonly PortsReport[]): PortsReport {
   };
 }
 
-/** Returns what claims of this kind of plan carry; with single-ip all members share one public address. */
-export function capacityOf(kind: MediaPlan['kind'], claims: readonly PortClaim[]): PortCapacity {
+/**
+ * Returns what claims of this kind of plan carry; with single-ip all members share one public address. A stream takes two
+ * ports at each side. Both sides take them of one range where they have one address.
+ */
+export function capacityOf(
+  { kind, bind, inside }: Pick<MediaPlan, 'kind' | 'bind' | 'inside'>,
+  claims: readonly PortClaim[],
+): PortCapacity {
+  const perStream = bind === inside ? 4 : 2;
   const claimed = claims.filter(({ plan }) => plan === kind).reduce((sum, claim) => sum + sizeOf(claim), 0);
   const ports = kind === 'single-ip' ? sizeOf(SINGLE_IP_PORTS) : claimed;
-  return { ports, claimed, audioCalls: Math.floor(ports / 2), videoCalls: Math.floor(ports / 4) };
+  return { ports, claimed, audioCalls: Math.floor(ports / perStream), videoCalls: Math.floor(ports / perStream / 2) };
 }
 
 /** Returns the faults of the farm's plans that one member alone cannot see. */

@@ -93,13 +93,18 @@ describe('the report', () => {
 
 test('one public address carries 64,000 ports for the whole farm; with own addresses each member adds its range', () => {
   const single = [claim(1, 10_000, 19_999), claim(2, 20_000, 29_999)];
-  assert.deepEqual(capacityOf('single-ip', single), {
+  assert.deepEqual(capacityOf(PLAN, single), {
     ...{ ports: 64_000, claimed: 20_000, audioCalls: 32_000, videoCalls: 16_000 },
   });
   const multi = single.map((one) => ({ ...one, plan: 'multi-ip' as const }));
-  assert.deepEqual(capacityOf('multi-ip', [...multi, claim(3, 30_000, 39_999)]), {
+  assert.deepEqual(capacityOf({ ...PLAN, kind: 'multi-ip' }, [...multi, claim(3, 30_000, 39_999)]), {
     ...{ ports: 20_000, claimed: 20_000, audioCalls: 10_000, videoCalls: 5000 },
   });
+});
+
+test('one address for both sides carries half of the calls', () => {
+  const { audioCalls, videoCalls } = capacityOf({ ...PLAN, inside: PLAN.bind }, []);
+  assert.deepEqual([audioCalls, videoCalls], [16_000, 8000]);
 });
 
 describe('a warning', () => {
