@@ -30,7 +30,7 @@ export interface LegStatistics {
   readonly jitter: number;
   /** The source is locked. */
   readonly latched: boolean;
-  /** Monotonic time of the last packet that was forwarded, ms; 0 = none. */
+  /** Monotonic time of the last packet of the party, ms; 0 = none. */
   readonly lastAt: number;
 }
 

@@ -17,7 +17,7 @@ import type { Side } from '../media-relay.ts';
 import { readRtcpReport } from '../rtcp-report.ts';
 import type { MediaTargets } from './media-targets.ts';
 import { CELLS, Cell, type RelayMemory, Total } from './relay-memory.ts';
-import type { RelayMessage, TargetRules } from './relay-messages.ts';
+import type { FacingPorts, PortOpening, RelayMessage, TargetRules } from './relay-messages.ts';
 
 /** Longer than any datagram (RFC 768), so none is cut. */
 export const ROOM_OCTETS = 65_536;
@@ -28,12 +28,16 @@ const NAME_WORDS = NAME_OCTETS / 4;
 export const NONE = -1;
 
 interface Port {
+  readonly index: number;
   readonly fd: number;
   readonly number: number;
   readonly side: Side;
   /** undefined: the port rests. */
   latch: Latch | undefined;
-  facing: number;
+  /** The port by which its packets leave. A port that rests sends nothing, whatever faces it. */
+  facing: Port | undefined;
+  /** After rtcp-mux: the port that has taken its place. */
+  into: Port | undefined;
   readonly clear: boolean;
 }
 
@@ -89,38 +93,23 @@ export class PortTable {
     return sockaddrOctets(this.#ipv6[this.#ports[port]!.side]!);
   }
 
-  /** Returns the party of a port as text; '' = none. */
-  partyOf(port: number): string {
-    const at = port * NAME_WORDS;
-    if (this.#names.words[at] === 0) return '';
-    const address = this.#sources[this.#ports[port]!.side]!.text(this.#names.words, at);
-    return `${address} ${portOf(this.#names.words[at]!)}`;
-  }
-
   /** Follows a message about ports. */
   apply(message: RelayMessage): void {
     switch (message.kind) {
       case 'open':
-        for (const { port, ...opening } of message.ports) {
-          this.#ports[port] = { ...opening, clear: message.clear, latch: new Latch() };
-          this.#memory.begin(port, message.stream);
-          this.#send(port, '', 0);
-        }
+        this.#open(message.ports, message.clear, message.stream);
         return;
       case 'expect':
         this.#expect(message.port, message.source);
         return;
       case 'join':
-        for (const { port, facing } of message.ports) {
-          const known = this.#ports[port];
-          if (known) known.facing = facing;
-        }
+        this.#face(message.ports);
+        return;
+      case 'mux':
+        for (const { port, into } of message.ports) this.#rest(port, this.#ports[into]);
         return;
       case 'rest':
-        for (const port of message.ports) {
-          const known = this.#ports[port];
-          if (known) known.latch = undefined;
-        }
+        for (const port of message.ports) this.#rest(port, undefined);
         return;
       case 'close':
         this.#ports[message.port] = undefined;
@@ -157,14 +146,37 @@ export class PortTable {
       cells[at + Cell.lost] = this.#report.lost;
       cells[at + Cell.jitter] = this.#report.jitter;
     }
-    if (this.#names.words[port.facing * NAME_WORDS] === 0) {
-      totals[Total['no-target']]!++;
-      return NONE;
-    }
     cells[at + Cell.packets]!++;
     cells[at + Cell.octets]! += octets;
     cells[at + Cell.lastAt] = now;
-    return port.facing;
+    const facing = port.facing?.into ?? port.facing;
+    if (facing?.latch && this.#names.words[facing.index * NAME_WORDS] !== 0) return facing.index;
+    totals[Total['no-target']]!++;
+    return NONE;
+  }
+
+  #open(openings: readonly PortOpening[], clear: boolean, stream: number): void {
+    for (const { port: index, number, fd, side } of openings) {
+      const latch = new Latch();
+      this.#ports[index] = { index, number, fd, side, clear, latch, facing: undefined, into: undefined };
+      this.#memory.begin(index, stream);
+      this.#send(index, '', 0);
+    }
+    this.#face(openings);
+  }
+
+  #face(pairs: readonly FacingPorts[]): void {
+    for (const { port, facing } of pairs) {
+      const known = this.#ports[port];
+      if (known) known.facing = this.#ports[facing];
+    }
+  }
+
+  #rest(index: number, into: Port | undefined): void {
+    const port = this.#ports[index];
+    if (!port) return;
+    port.latch = undefined;
+    port.into = into;
   }
 
   /** Returns true when the source is the party of the port, octet for octet. */

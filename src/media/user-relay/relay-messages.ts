@@ -3,16 +3,18 @@ import type { Endpoint } from '../../base/endpoint.ts';
 import type { ExpectedSource } from '../latch.ts';
 import type { Side } from '../media-relay.ts';
 
-/** One socket of a stream. */
-interface PortOpening {
-  /** Index of the port. */
+/** What comes to one port leaves by the other. */
+export interface FacingPorts {
   readonly port: number;
+  readonly facing: number;
+}
+
+/** One socket of a stream. */
+export interface PortOpening extends FacingPorts {
   /** The port's number in UDP. */
   readonly number: number;
   readonly fd: number;
   readonly side: Side;
-  /** Index of the port at the other side: what comes to one leaves by the other. */
-  readonly facing: number;
 }
 
 export type RelayMessage =
@@ -20,7 +22,9 @@ export type RelayMessage =
   /** undefined: the party expects no media. */
   | { readonly kind: 'expect'; readonly port: number; readonly source: ExpectedSource | undefined }
   /** What comes to a port leaves by another one from now on. */
-  | { readonly kind: 'join'; readonly ports: readonly Pick<PortOpening, 'port' | 'facing'>[] }
+  | { readonly kind: 'join'; readonly ports: readonly FacingPorts[] }
+  /** A port rests, and another one takes its place. */
+  | { readonly kind: 'mux'; readonly ports: readonly { readonly port: number; readonly into: number }[] }
   /** The ports rest: their packets are late. */
   | { readonly kind: 'rest'; readonly ports: readonly number[] }
   /** The thread closes the descriptor. */

@@ -104,7 +104,7 @@ export class UserRelay implements MediaRelay {
   }
 
   open(options: StreamOptions): RelayStream | undefined {
-    if (!this.#thread || (options.ofNewCall && !this.admits(1))) return undefined;
+    if (!this.#thread || (options.ofNewCall && !this.#admits(1, options.facing))) return undefined;
     const outside = this.#sides[Side.outside].take(options.single);
     if (!outside) return undefined;
     const inside = this.#sides[options.facing].take(options.single);
@@ -125,11 +125,7 @@ export class UserRelay implements MediaRelay {
   }
 
   admits(streams: number): boolean {
-    const now = this.#options.clock.now();
-    const [outside, inside] = this.#sides;
-    if (!this.#thread) return false;
-    if (outside === inside) return outside.allocator.admits(2 * streams, now);
-    return outside.allocator.admits(streams, now) && inside.allocator.admits(streams, now);
+    return this.#thread !== undefined && this.#admits(streams, Side.inside);
   }
 
   /** Returns a count of the whole relay. */
@@ -176,6 +172,14 @@ export class UserRelay implements MediaRelay {
         onFailure(error);
       },
     });
+  }
+
+  /** Returns true when streams with inner legs at `facing` leave the reserve untouched. */
+  #admits(streams: number, facing: Side): boolean {
+    const now = this.#options.clock.now();
+    const [outer, inner] = [this.#sides[Side.outside].allocator, this.#sides[facing].allocator];
+    if (outer === inner) return outer.admits(2 * streams, now);
+    return outer.admits(streams, now) && inner.admits(streams, now);
   }
 
   #sideOf(side: Side, { first, ports }: Range, firstIndex: number): SidePorts {

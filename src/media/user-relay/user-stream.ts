@@ -5,6 +5,8 @@ import { CELLS, Cell, type RelayMemory } from './relay-memory.ts';
 import type { RelayMessage } from './relay-messages.ts';
 import { numbersOf, type SidePorts } from './side-ports.ts';
 
+const LEGS = [Side.outside, Side.inside] as const;
+
 const NO_STATISTICS: LegStatistics = {
   packets: 0,
   octets: 0,
@@ -37,7 +39,7 @@ export class UserStream implements RelayStream {
     const { number, clear, ports, facing, sides, post } = options;
     this.#options = options;
     this.#ports = ports;
-    const openings = [Side.outside, Side.inside].flatMap((side) => {
+    const openings = LEGS.flatMap((side) => {
       const opposite = numbersOf(ports[1 - side]!).map((port) => sides[1 - side]!.indexOf(port));
       return numbersOf(ports[side]).map((port, i) => ({
         port: sides[side].indexOf(port),
@@ -64,7 +66,8 @@ export class UserStream implements RelayStream {
   join(other: RelayStream | undefined): void {
     if (this.#last) return;
     const { sides, post } = this.#options;
-    const joined = other instanceof UserStream ? other : undefined;
+    // The ports of a closed stream may belong to another one.
+    const joined = other instanceof UserStream && !other.#last ? other : undefined;
     const to = joined ? joined.ports[Side.outside] : this.#ports[Side.inside];
     const toSide = sides[joined ? Side.outside : Side.inside];
     const { port, rtcpPort } = this.#ports[Side.outside];
@@ -80,7 +83,16 @@ export class UserStream implements RelayStream {
 
   mux(): void {
     if (this.#last) return;
-    this.#rest(({ port, rtcpPort }) => (port === rtcpPort ? [] : [rtcpPort]));
+    const { sides, post } = this.#options;
+    const pairs = LEGS.map((leg) => ({ side: sides[leg], ...this.#ports[leg] })).filter(
+      ({ port, rtcpPort }) => port !== rtcpPort,
+    );
+    if (pairs.length === 0) return;
+    post({
+      kind: 'mux',
+      ports: pairs.map(({ side, port, rtcpPort }) => ({ port: side.indexOf(rtcpPort), into: side.indexOf(port) })),
+    });
+    for (const { side, rtcpPort } of pairs) side.release([rtcpPort]);
     this.#ports = this.#ports.map(({ port }) => ({ port, rtcpPort: port })) as [LegPorts, LegPorts];
   }
 
@@ -104,21 +116,16 @@ export class UserStream implements RelayStream {
   close(): void {
     if (this.#last) return;
     this.#last = [this.statistics(Side.outside), this.statistics(Side.inside)];
-    this.#rest(numbersOf);
+    const { sides, post } = this.#options;
+    post({
+      kind: 'rest',
+      ports: LEGS.flatMap((leg) => numbersOf(this.#ports[leg]).map((port) => sides[leg].indexOf(port))),
+    });
+    for (const leg of LEGS) sides[leg].release(numbersOf(this.#ports[leg]));
   }
 
   #expect(side: Side, port: number, source: ExpectedSource | undefined): void {
     this.#options.post({ kind: 'expect', port: this.#options.sides[side].indexOf(port), source });
-  }
-
-  /** Lets the chosen ports of both legs rest. */
-  #rest(choose: (ports: LegPorts) => readonly number[]): void {
-    const { sides, post } = this.#options;
-    const chosen = [Side.outside, Side.inside].map((side) => ({ side: sides[side], ports: choose(this.#ports[side]) }));
-    const indexes = chosen.flatMap(({ side, ports }) => ports.map((port) => side.indexOf(port)));
-    if (indexes.length === 0) return;
-    post({ kind: 'rest', ports: indexes });
-    for (const { side, ports } of chosen) side.release(ports);
   }
 
   #read(side: Side, port: number): LegStatistics {

@@ -50,6 +50,8 @@ export class FakeSystem {
   readonly sent: Datagram[] = [];
   /** Places that another program has. */
   readonly foreign = new Set<string>();
+  /** Options of sockets, in the order of their setting. */
+  readonly options: { readonly option: number; readonly value: number }[] = [];
   /** Errors of the next calls by name. */
   readonly refusals: { call: string; errno: number }[] = [];
   readonly #sockets = new Map<number, Socket>();
@@ -96,7 +98,10 @@ export class FakeSystem {
     socket: () => this.#refused('socket') ?? this.#open(),
     epoll_create1: () => this.#open(),
     eventfd: () => this.#open(),
-    setsockopt: () => 0,
+    setsockopt: (_fd, _level, option, value) => {
+      this.options.push({ option, value: this.#at(Number(value), 4).readUInt32LE(0) });
+      return 0;
+    },
     bind: (fd, name, octets) => {
       const place = placeOf(this.#at(Number(name), octets));
       if (this.foreign.has(place) || this.places.includes(place)) return this.#fail(C.EADDRINUSE);

@@ -87,16 +87,15 @@ describe('the ports of the relay', () => {
   });
 
   test('that are used up at one side refuse a stream, and cost the other side nothing', async () => {
-    const { relay, system } = await relayRig({
+    const { relay } = await relayRig({
       sides: [
         { address: OUTSIDE, first: 20_000, last: 20_009 },
         { address: INSIDE, first: 30_000, last: 30_001 },
       ],
     });
     openCall(relay);
-    assert.equal(relay.open(AUDIO), undefined);
+    for (const ofNewCall of [true, false]) assert.equal(relay.open({ ...AUDIO, ofNewCall }), undefined);
     assert.equal(relay.ports(outside).used, 2);
-    assert.ok(system.places.length >= 4);
   });
 
   test('of the reserve are for streams of calls that exist', async () => {
@@ -106,6 +105,24 @@ describe('the ports of the relay', () => {
     assert.ok(!relay.admits(1));
     assert.equal(relay.open(AUDIO), undefined);
     assert.ok(relay.open({ ...AUDIO, ofNewCall: false }));
+  });
+
+  test('of the reserve are counted twice for a stream with both legs outside', async () => {
+    const { relay } = await relayRig({ reservedPairs: 4 });
+    assert.equal(relay.open({ ...AUDIO, facing: outside }), undefined);
+    assert.ok(relay.open(AUDIO));
+  });
+
+  test('have the DSCP of the configuration, or none', async () => {
+    for (const [dscp, wanted] of [
+      [46, [184, 184, 184, 184]],
+      [undefined, []],
+    ] as const) {
+      const { relay, system } = await relayRig(dscp === undefined ? {} : { dscp });
+      openCall(relay);
+      const marks = system.options.filter(({ option }) => option === C.IP_TOS).map(({ value }) => value);
+      assert.deepEqual(marks, wanted);
+    }
   });
 
   test('come from one range when both sides have the same', async () => {

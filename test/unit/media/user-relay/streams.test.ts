@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Side } from '../../../../src/media/media-relay.ts';
 import {
+  AUDIO,
   CLIENT,
   INSIDE,
   NOBODY,
@@ -140,6 +141,25 @@ describe('a stream', () => {
     );
   });
 
+  test('keeps its party after a new offer with the same place, while the party sends', async () => {
+    const { relay, system, thread, clock } = await relayRig();
+    const stream = openCall(relay);
+    const place = { rtp: { address: CLIENT, port: 4000, signalling: '' }, rtcp: undefined };
+    const deliver = (port: number, sequence: number): void => {
+      system.deliver(`${CLIENT} ${port}`, `${OUTSIDE} 20000`, rtp(sequence));
+      thread.run();
+    };
+    deliver(4000, 1);
+    clock.advance(10_000);
+    deliver(4000, 2);
+    stream.expect(outside, place);
+    for (let sequence = 1; sequence < 9; sequence++) deliver(4444, sequence);
+    assert.equal(system.sent.length, 2);
+    clock.advance(10_000);
+    for (let sequence = 1; sequence < 9; sequence++) deliver(4444, sequence);
+    assert.ok(system.sent.length > 2, 'after its silence');
+  });
+
   test('joins a party of IPv6 and one of IPv4', async () => {
     const { relay, system, thread } = await relayRig({
       sides: [
@@ -160,6 +180,52 @@ describe('a stream', () => {
       new Set([`${INSIDE} 30000 > ${SERVER} 5000`, '2001:db8::1 20000 > 2001:db8::7 4000']),
     );
     assert.equal(ways.length, 4);
+  });
+
+  test('keeps the time of a party whose packets have no target: the other one has put it on hold', async () => {
+    const { relay, system, thread, clock } = await relayRig();
+    const stream = openCall(relay);
+    stream.expect(inside, { rtp: { address: '0.0.0.0', port: 5000, signalling: '' }, rtcp: undefined });
+    system.deliver(`${CLIENT} 4000`, `${OUTSIDE} 20000`, rtp(1));
+    thread.run();
+    assert.deepEqual(system.sent, []);
+    assert.equal(stream.statistics(outside).lastAt, clock.now());
+  });
+
+  test('sends RTCP of a joined stream to the one port that the other has since rtcp-mux', async () => {
+    const { relay, system, thread } = await relayRig();
+    const [one, other] = [openCall(relay), openCall(relay)];
+    one.join(other);
+    other.mux();
+    system.deliver(`${CLIENT} 4001`, `${OUTSIDE} 20001`, rtcp(0, 0));
+    thread.run();
+    assert.deepEqual(
+      system.sent.map(({ from, to }) => [from, to]),
+      [[`${OUTSIDE} ${other.ports[outside].port}`, `${CLIENT} 4000`]],
+    );
+  });
+
+  test('does not send to the next stream on the ports of one that was joined and has ended', async () => {
+    const rig = await relayRig({ restMs: 500 });
+    const { relay, system, thread, clock } = rig;
+    const [one, other] = [openCall(relay), openCall(relay)];
+    const { ports } = other;
+    one.join(other);
+    other.close();
+    thread.run();
+    clock.advance(500);
+    const next = relay.reopen(AUDIO, ports)!;
+    next.expect(outside, { rtp: { address: CLIENT, port: 6000, signalling: '' }, rtcp: undefined });
+    system.deliver(`${CLIENT} 4000`, `${OUTSIDE} ${one.ports[outside].port}`, rtp(1));
+    thread.run();
+    assert.deepEqual([system.sent, totals(rig)], [[], { latches: 1, 'no-target': 1 }]);
+    one.join(other);
+    system.deliver(`${CLIENT} 4000`, `${OUTSIDE} ${one.ports[outside].port}`, rtp(2));
+    thread.run();
+    assert.deepEqual(
+      system.sent.map(({ to }) => to),
+      [`${SERVER} 5000`],
+    );
   });
 
   test('forwards nothing after its end, whenever its packets have arrived', async () => {

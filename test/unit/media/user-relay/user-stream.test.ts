@@ -86,7 +86,13 @@ describe('a stream of the relay in user space', () => {
     stream.close();
     stream.close();
     assert.deepEqual(posted.slice(1), [
-      { kind: 'rest', ports: [1, 11] },
+      {
+        kind: 'mux',
+        ports: [
+          { port: 1, into: 0 },
+          { port: 11, into: 10 },
+        ],
+      },
       { kind: 'rest', ports: [0, 10] },
     ]);
     assert.deepEqual(released, [20_001, 30_001, 20_000, 30_000]);
