@@ -11,7 +11,7 @@ export interface Splices {
 }
 
 /** Where the other party shall send one stream. */
-export interface StreamPorts {
+interface StreamPorts {
   readonly port: number;
   /** Port for RTCP; `port` itself with rtcp-mux. */
   readonly rtcpPort: number;

@@ -35,7 +35,7 @@ export interface SdpAddress {
  * What travels on a stream's ports. rtp: RTP in clear. secure: SRTP or DTLS-SRTP, whose RTP header is readable.
  * datagram: any other protocol over UDP. other: not over UDP, or unknown.
  */
-export type StreamKind = 'rtp' | 'secure' | 'datagram' | 'other';
+type StreamKind = 'rtp' | 'secure' | 'datagram' | 'other';
 
 export interface SdpStream {
   readonly kind: StreamKind;
@@ -61,7 +61,7 @@ export interface SdpStream {
   readonly rtcpCandidates: boolean;
 }
 
-export interface SdpRtcp {
+interface SdpRtcp {
   readonly port: number;
   readonly portStart: number;
   readonly portEnd: number;
