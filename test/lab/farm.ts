@@ -54,6 +54,8 @@ export interface FarmOptions {
   readonly shared?: boolean;
   /** Address:port of a callee: each member gets its own Kamailio, which calls every user there, through the farm. */
   readonly proxiesTo?: string;
+  /** True: the test itself starts a SIP server behind each member, at 127.0.0.1:5070. */
+  readonly bare?: boolean;
   /** Number of etcd servers; one by default. */
   readonly etcd?: 1 | 3;
   /** Environment of member k, in addition to that of this process. */
@@ -125,11 +127,11 @@ export class Farm {
   /** Starts member k, with its SIP server, and waits until it is ready. */
   async startMember(k: number): Promise<void> {
     const host: Host = `m${k}`;
-    const { shared, proxiesTo, env } = this.#options;
+    const { shared, bare, proxiesTo, env } = this.#options;
     if (proxiesTo !== undefined && !this.#proxies.has(k)) {
       this.#proxies.add(k);
       await startProxy(this.lab, k, proxiesTo);
-    } else if (!shared && proxiesTo === undefined && !this.servers.has(k)) {
+    } else if (!shared && !bare && proxiesTo === undefined && !this.servers.has(k)) {
       const server = { name: `server-${k}`, host, scenario: 'uas', load: true, ...OWN_SERVER } as const;
       this.servers.set(k, Sipp.start(this.lab, server));
     }
@@ -262,6 +264,6 @@ export class Farm {
     const common = { server: `sip:${SHARED_SERVER}:${SHARED_PORT}`, bind: `${memberAddress(k)}:5062` };
     if (shared) return { ...common, dialogs: 'shared', health: { method: 'options' } };
     const own = { server: `sip:${OWN_SERVER.address}:${OWN_SERVER.port}`, bind: '127.0.0.1:5062' };
-    return { ...own, dialogs: 'own', health: { method: 'keepalive' } };
+    return { ...own, dialogs: 'own', health: { method: this.#options.bare ? 'none' : 'keepalive' } };
   }
 }

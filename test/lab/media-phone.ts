@@ -18,6 +18,8 @@ export interface PhoneOptions {
   readonly callId?: string;
   /** RTP packets to send, one each 20 ms. */
   readonly packets: number;
+  /** Place from which a stranger sends as many packets to the same place. */
+  readonly stranger?: string;
 }
 
 /** RTP packets of one source, in the order of their arrival. */
@@ -100,9 +102,24 @@ class Media {
     return descriptionOf(this.#options.described ?? address, port);
   }
 
+  async #intrude(from: string): Promise<void> {
+    const socket = await open(place(from));
+    const { address, port } = place(this.to);
+    for (let i = 0; i < this.#options.packets; i++) {
+      socket.send(
+        Buffer.concat([Buffer.from('800000000000000053545247', 'hex'), Buffer.from('stranger')]),
+        port,
+        address,
+      );
+      await pause(INTERVAL_MS);
+    }
+    socket.close();
+  }
+
   /** Sends all packets, and an RTCP receiver report (RFC 3550 6.4.2) for each fifty. */
   async send(): Promise<void> {
-    const { packets, role } = this.#options;
+    const { packets, role, stranger } = this.#options;
+    const intrusion = stranger === undefined ? undefined : this.#intrude(stranger);
     for (let i = 0; i < packets; i++) {
       const { address, port } = place(this.to);
       const packet = Buffer.alloc(RTP_HEADER, 0);
@@ -114,6 +131,7 @@ class Media {
       if (i % 50 === 0) this.#rtcp.send(Buffer.from('80c9000143414c4c', 'hex'), port + 1, address);
       await pause(INTERVAL_MS);
     }
+    await intrusion;
     await pause(T1_MS);
   }
 
