@@ -73,16 +73,6 @@ export const mediaSection = z.strictObject({
     .describe(
       'Seconds between the end of a stream and the next use of its ports. A larger value keeps late packets of one call out of another, and needs more ports.',
     ),
-  idleSeconds: z
-    .int()
-    .min(0)
-    .max(86_400)
-    .default(60)
-    .describe('Seconds without a media packet from either side after which a call counts as idle. 0: never.'),
-  idle: z
-    .enum(['end', 'keep'])
-    .default('end')
-    .describe('Treatment of an idle call: `end` sends BYE to both sides, `keep` leaves it.'),
   dscp: z
     .int()
     .min(0)
@@ -105,7 +95,7 @@ export const mediaSection = z.strictObject({
 export const mediaClusterSection = mediaSection.omit({ bind: true, inside: true, ports: true });
 
 /** Fields of the section that apply without a restart. */
-export const LIVE_MEDIA_FIELDS = ['anchor', 'wan', 'idleSeconds', 'idle', 'origin', 'ice'] as const;
+export const LIVE_MEDIA_FIELDS = ['anchor', 'wan', 'origin', 'ice'] as const;
 
 /** The section as it stands in the file, every default filled in. */
 export type ParsedMedia = z.output<typeof mediaSection>;

@@ -25,7 +25,7 @@ test('all fields but bind have a default, and inside is the address of service.b
     bind: '10.0.0.11',
     inside: '127.0.0.1',
     ports: { first: 10_000, last: 19_999 },
-    ...{ restSeconds: 15, idleSeconds: 60, idle: 'end', dscp: 46, origin: 'keep', ice: 'first' },
+    ...{ restSeconds: 15, dscp: 46, origin: 'keep', ice: 'first' },
   });
   assert.equal(mediaOf('bind: 10.0.0.11, inside: 10.0.0.11').inside, '10.0.0.11');
 });
@@ -74,13 +74,13 @@ describe('a fault is refused at its field:', () => {
 
 describe('cluster-wide values', () => {
   test('apply where the file has none, and the file wins field by field', () => {
-    const own = load(withMedia('bind: 10.0.0.11, wan: 203.0.113.11, idleSeconds: 5')).config;
+    const own = load(withMedia('bind: 10.0.0.11, wan: 203.0.113.11, dscp: 5')).config;
     const cluster = parseClusterSettings({
-      media: { anchor: 'nat', plan: 'multi-ip', wan: '203.0.113.99', idleSeconds: 7 },
+      media: { anchor: 'nat', plan: 'multi-ip', wan: '203.0.113.99', dscp: 7 },
     });
-    const { anchor, plan, wan, idleSeconds, restSeconds } = effective(own, cluster).media!;
-    assert.deepEqual([anchor, plan, wan, idleSeconds, restSeconds], ['nat', 'multi-ip', '203.0.113.11', 5, 15]);
-    assert.deepEqual(own.given.media, { wan: '203.0.113.11', idleSeconds: 5 });
+    const { anchor, plan, wan, dscp, restSeconds } = effective(own, cluster).media!;
+    assert.deepEqual([anchor, plan, wan, dscp, restSeconds], ['nat', 'multi-ip', '203.0.113.11', 5, 15]);
+    assert.deepEqual(own.given.media, { wan: '203.0.113.11', dscp: 5 });
   });
 
   test('leave addresses and ports of the member alone, and end when they are deleted', () => {
