@@ -101,7 +101,7 @@ static void run(char *line, int from, int sink) {
     if (n) heard = now;
     received += n;
     way = n > way ? 0 : way - n;
-    if (window - way < BATCH / 2 && now > heard && now - heard > 200000000u) {
+    if (window - way < BATCH / 2 && now > heard && now - heard > 500000000u) {
       /* What has not come for so long was lost on its way. */
       lost += way;
       way = 0;

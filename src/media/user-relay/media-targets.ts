@@ -14,8 +14,8 @@ export class MediaTargets {
     // Loopback and link-local places are for a side whose own address is there.
     const forbidden = (side: Side): ForbiddenTargets => new ForbiddenTargets([{ ...sides[side], port: 0 }], own);
     this.#forbidden = [forbidden(Side.outside), forbidden(Side.inside)];
-    this.#ranges = sides.map((range) => ({ ...range, list: new AddressList([range.address]) }));
-    this.#inside = new AddressList([sides[Side.inside].address]);
+    this.#ranges = sides.map((range) => ({ ...range, list: listOf(range) }));
+    this.#inside = this.#ranges[Side.inside]!.list;
   }
 
   /**
@@ -30,4 +30,9 @@ export class MediaTargets {
     }
     return !this.#ranges.some(({ list, first, last }) => port >= first && port <= last && list.matches(address));
   }
+}
+
+/** Returns the addresses that lead to the ports of a range. */
+function listOf({ address, advertised }: MediaRange): AddressList {
+  return new AddressList(advertised === undefined ? [address] : [address, advertised]);
 }

@@ -3,6 +3,7 @@
 import { C, EPOLL_EVENT } from '../../batch/layout.ts';
 import type { Libc } from '../../batch/libc.ts';
 import { NativeBlock } from '../../batch/native-block.ts';
+import { systemError } from '../../batch/system-error.ts';
 import { NONE, type PortTable, ROOM_OCTETS } from './port-table.ts';
 import { type RelayMemory, Total } from './relay-memory.ts';
 import type { RelayMessage } from './relay-messages.ts';
@@ -57,10 +58,11 @@ export class RelayLoop {
     this.#watch(options.wake, WAKE);
   }
 
-  /** Waits for packets or messages and handles them. Returns false after the message `stop`. */
+  /** Waits for packets or messages and handles them. Returns false after the message `stop`. Throws when it cannot wait. */
   turn(): boolean {
     const { libc, epoll, memory, now } = this.#options;
     const count = libc.epoll_wait(epoll, this.#eventsAddress, MOST_EVENTS, WAIT_MS);
+    if (count < 0 && libc.errno() !== C.EINTR) throw systemError(libc.errno(), 'epoll_wait');
     // First the messages: they are older than the packets, or as old.
     if (Atomics.exchange(memory.waiting, 0, 0) === 1) this.#takeMessages();
     const time = now();
@@ -102,11 +104,11 @@ export class RelayLoop {
     }
   }
 
-  /** A socket that fails again and again would keep the loop busy: it is not watched any more. */
+  /** Most errors end with the call that reports them. A descriptor that is no socket would keep the loop busy. */
   #refused(fd: number): void {
     const { libc, epoll } = this.#options;
     const errno = libc.errno();
-    if (errno === C.EAGAIN || errno === C.EINTR || errno === C.ECONNREFUSED) return;
+    if (errno !== C.EBADF && errno !== C.ENOTSOCK && errno !== C.EINVAL) return;
     libc.epoll_ctl(epoll, C.EPOLL_CTL_DEL, fd, Number(this.#small.address));
   }
 

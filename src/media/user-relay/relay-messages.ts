@@ -32,7 +32,7 @@ export type RelayMessage =
   | { readonly kind: 'stop' };
 
 /** Message from the thread. `fault`: a packet made the program throw. */
-export type ThreadMessage = { readonly kind: 'ready' } | { readonly kind: 'fault'; readonly error: unknown };
+export type ThreadMessage = { readonly kind: 'ready' } | { readonly kind: 'fault'; readonly error: Error };
 
 /** The same for the whole life of the thread. */
 export interface ThreadData {
@@ -56,6 +56,8 @@ export interface TargetRules {
 
 export interface MediaRange {
   readonly address: string;
+  /** Address that descriptions show, where a NAT makes it another one. */
+  readonly advertised?: string;
   /** The first and the last port, both included. */
   readonly first: number;
   readonly last: number;

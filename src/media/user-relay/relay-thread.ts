@@ -29,8 +29,15 @@ const loop = new RelayLoop({
   now: () => performance.now() + offset,
   nextMessage: () => receiveMessageOnPort(main)?.message as RelayMessage | undefined,
   onFault(error) {
-    if (faults++ < MOST_FAULTS) send({ kind: 'fault', error });
+    if (faults++ < MOST_FAULTS) send({ kind: 'fault', error: plainError(error) });
   },
 });
+
+/** Returns an error that a message can carry, whatever was thrown. */
+function plainError(error: unknown): Error {
+  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
+  return Object.assign(new Error(message), { name, stack });
+}
+
 send({ kind: 'ready' });
 while (loop.turn());

@@ -168,6 +168,7 @@ export class UserRelay implements MediaRelay {
       onEnd: (error) => {
         if (!this.#thread) return;
         this.#thread = undefined;
+        this.#sweep.cancel();
         log.error({ code: 'SF_INTERNAL', error: error.message }, 'the thread of the media relay has ended');
         onFailure(error);
       },

@@ -8,7 +8,7 @@ const OWN_PORT = 20_000;
 
 const targets = new MediaTargets({
   sides: [
-    { address: '198.51.100.1', first: 20_000, last: 29_999 },
+    { address: '198.51.100.1', advertised: '203.0.113.1', first: 20_000, last: 29_999 },
     { address: '127.0.0.9', first: 30_000, last: 39_999 },
   ],
   own: [{ address: '198.51.100.1', port: 5060 }],
@@ -30,6 +30,8 @@ const CASES: readonly (readonly [string, Side, string, number, boolean])[] = [
   ['another port at its address', outside, '198.51.100.1', 4000, true],
   ['a media port of the same side', outside, '198.51.100.1', 20_002, false],
   ['the last media port', outside, '198.51.100.1', 29_999, false],
+  ['a media port at the advertised address', outside, '203.0.113.1', 20_002, false],
+  ['the port of another member at that address', outside, '203.0.113.1', 30_002, true],
   ['a media port of the other side', inside, '198.51.100.1', 20_002, false],
   ['an inside port, of another call through the SIP server', inside, '127.0.0.9', 30_000, true],
   ['the number of a media port elsewhere', outside, '192.0.2.7', 20_002, true],
