@@ -101,6 +101,11 @@ export class SidePorts {
   /** Closes every socket. Only without the thread. */
   closeAll(): void {
     for (const fd of this.#fds) if (fd !== NO_DESCRIPTOR) this.#options.close(fd);
+    this.forgetAll();
+  }
+
+  /** Forgets every socket: the thread has closed them. */
+  forgetAll(): void {
     this.#fds.fill(NO_DESCRIPTOR);
     this.#idle.clear();
   }

@@ -140,16 +140,24 @@ export class UserRelay implements MediaRelay {
 
   /** Closes every socket and resolves when the thread has ended. */
   async stop(): Promise<void> {
-    this.#sweep.cancel();
     const thread = this.#thread;
     if (thread) {
       this.#post({ kind: 'stop' });
       this.#thread = undefined;
       await thread.join();
-    } else for (const side of this.#sides) side.closeAll();
+      // The thread has closed them.
+      for (const side of this.#sides) side.forgetAll();
+    }
+    this.#close();
+  }
+
+  /** Closes what the thread has left open. */
+  #close(): void {
+    this.#sweep.cancel();
+    for (const side of this.#sides) side.closeAll();
     const { epoll, wake } = this.#descriptors;
-    for (const fd of [epoll, wake]) this.#libc.close(fd);
-    // No second stop may close what others have opened since.
+    // No second call may close what others have opened since.
+    for (const fd of [epoll, wake]) if (fd >= 0) this.#libc.close(fd);
     this.#descriptors.epoll = this.#descriptors.wake = -1;
   }
 
@@ -168,7 +176,8 @@ export class UserRelay implements MediaRelay {
       onEnd: (error) => {
         if (!this.#thread) return;
         this.#thread = undefined;
-        this.#sweep.cancel();
+        // The relay that is started instead needs the ports.
+        this.#close();
         log.error({ code: 'SF_INTERNAL', error: error.message }, 'the thread of the media relay has ended');
         onFailure(error);
       },

@@ -55,12 +55,13 @@ describe('the relay', () => {
     assert.ok(!relay.admits(1));
   });
 
-  test('reports the end of its thread, opens no stream then, and still closes everything', async () => {
+  test('reports the end of its thread, opens no stream then, and has closed everything for a new relay', async () => {
     const { relay, system, thread, failures, log } = await relayRig();
     openCall(relay);
     thread.die();
     assert.deepEqual([failures.length, relay.open(AUDIO), relay.admits(1)], [1, undefined, false]);
     assert.match(log.join(), /SF_INTERNAL.*out of memory/);
+    assert.equal(system.descriptors, 0);
     await relay.stop();
     assert.equal(system.descriptors, 0);
   });
