@@ -1,23 +1,17 @@
 // Runs `sipfarm doctor`: collects facts, runs the checks, shows findings. With --fix it makes the safe fixes after
 // confirmation.
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createInterface } from 'node:readline/promises';
-import { systemClock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
-import { localAddresses } from '../base/local-addresses.ts';
-import { nodeNetwork } from '../base/network.ts';
 import { type AdminAddress, type Environment, loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
 import type { Config } from '../config/schema.ts';
-import { collectFacts, type HostAccess } from '../doctor/collect.ts';
+import { collectFacts } from '../doctor/collect.ts';
 import { diagnose, diagnoseProblems, diagnoseThrough, isWell } from '../doctor/doctor.ts';
 import { commandOf, type Finding, type Fix, fixesOf } from '../doctor/finding.ts';
 import { askThrough } from '../doctor/through-probe.ts';
 import { openStore } from '../process/open-store.ts';
-import type { Store } from '../store/store.ts';
 import { AdminClient } from './admin-client.ts';
+import { type DoctorHost, thisHost } from './doctor-host.ts';
 import { printable } from './table.ts';
 
 export interface DoctorOptions {
@@ -33,74 +27,31 @@ export interface DoctorOptions {
   readonly yes?: boolean;
 }
 
-/** Milliseconds that a program or page may take. */
-const PATIENCE_MS = 5000;
-const MAX_OUTPUT = 16 * 1024 * 1024;
-
-function runProgramText(command: string, args: readonly string[]): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const child = spawn(command, [...args], { stdio: ['ignore', 'pipe', 'ignore'], timeout: PATIENCE_MS });
-    let text = '';
-    child.stdout.setEncoding('utf8').on('data', (part: string) => {
-      text += part;
-      if (text.length > MAX_OUTPUT) child.kill('SIGKILL');
-    });
-    child.once('error', () => resolve(undefined));
-    child.once('close', (code) => resolve(code === 0 ? text : undefined));
-  });
-}
-
-function orUndefined<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
-}
-
-function hostAccess(client: AdminClient, store: Store | undefined): HostAccess {
-  return {
-    network: nodeNetwork,
-    clock: systemClock,
-    store,
-    readFile: (path) => orUndefined(() => readFileSync(path, 'utf8')),
-    listFiles: (path) => orUndefined(() => readdirSync(path)) ?? [],
-    run: runProgramText,
-    ask: (path) => client.getText(path).catch(() => undefined),
-    fetchPage: async (url) => {
-      try {
-        const response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(PATIENCE_MS) });
-        return { text: await response.text(), date: response.headers.get('date') };
-      } catch {
-        return undefined;
-      }
-    },
-  };
-}
-
 /** Makes all checks once. Rejects with SF_CONFIG_SECRET when a certificate or key of the store cannot be read. */
 async function examine(
   path: string,
   config: Config,
   warnings: readonly string[],
   admin: AdminAddress | undefined,
+  host: DoctorHost,
 ): Promise<readonly Finding[]> {
   const store = config.store.kind === 'memory' ? undefined : openStore(config, () => {});
   const { bind, token } = config.admin;
   const client = new AdminClient(admin ?? { bind, ...(token && { token }) });
   try {
-    return diagnose(config, warnings, await collectFacts(config, hostAccess(client, store), path));
+    const ask = (page: string): Promise<string | undefined> => client.getText(page).catch(() => undefined);
+    return diagnose(config, warnings, await collectFacts(config, { ...host, store, ask }, path));
   } finally {
     await store?.close();
   }
 }
 
 /** Makes the checks from outside once. */
-async function examineThrough(to: Endpoint): Promise<readonly Finding[]> {
-  const own = localAddresses();
+async function examineThrough(to: Endpoint, { network, clock, ownAddresses }: DoctorHost): Promise<readonly Finding[]> {
+  const own = ownAddresses();
   const nonce = randomBytes(8).toString('hex');
-  const isLocal = (address: string): boolean => own.has(address);
-  return diagnoseThrough(await askThrough({ network: nodeNetwork, clock: systemClock, nonce, isLocal }, to));
+  const isLocal = (address: string): boolean => own.includes(address);
+  return diagnoseThrough(await askThrough({ network, clock, nonce, isLocal }, to));
 }
 
 function plural(count: number, word: string): string {
@@ -123,34 +74,25 @@ function showFindings(findings: readonly Finding[]): string {
   return [...blocks, sum].join('\n\n');
 }
 
-async function apply(fix: Fix): Promise<string | undefined> {
+/** Makes one fix. Returns the reason when the system refuses it. */
+async function apply(fix: Fix, host: DoctorHost): Promise<string | undefined> {
   if (fix.kind === 'sysctl') {
     try {
-      writeFileSync(`/proc/sys/${fix.path}`, fix.value);
+      host.writeFile(`/proc/sys/${fix.path}`, fix.value);
       return undefined;
     } catch (error) {
       return (error as NodeJS.ErrnoException).code ?? String(error);
     }
   }
-  const done = await runProgramText('ip', ['addr', 'add', `${fix.address}/${fix.prefix}`, 'dev', 'lo']);
+  const done = await host.run('ip', ['addr', 'add', `${fix.address}/${fix.prefix}`, 'dev', 'lo']);
   return done === undefined ? 'ip refused' : undefined;
-}
-
-/** Asks the operator on the terminal; without a terminal the answer is no. */
-async function askYesNo(question: string): Promise<boolean> {
-  if (!process.stdin.isTTY) return false;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
-  } finally {
-    terminal.close();
-  }
 }
 
 /** Makes the safe fixes in order, and reports each. Returns true when at least one was tried. */
 async function mend(
   findings: readonly Finding[],
   options: DoctorOptions,
+  host: DoctorHost,
   report: (text: string) => void,
 ): Promise<boolean> {
   const fixes = fixesOf(findings);
@@ -161,12 +103,12 @@ async function mend(
   report(
     `These commands are safe. The next boot undoes them:\n${fixes.map((fix) => `  ${commandOf(fix)}`).join('\n')}`,
   );
-  if (!options.yes && !(await askYesNo('Run them?'))) {
+  if (!options.yes && !(await host.confirm('Run them?'))) {
     report('Nothing was changed.');
     return false;
   }
   for (const fix of fixes) {
-    const fault = await apply(fix);
+    const fault = await apply(fix, host);
     report(`${fault === undefined ? 'done  ' : 'FAILED'} ${commandOf(fix)}${fault === undefined ? '' : ` (${fault})`}`);
     // Later fixes depend on this one: an address must not be added before the kernel stops answering ARP requests for
     // it.
@@ -184,6 +126,7 @@ export async function runDoctor(
   environment: Environment,
   out: (text: string) => void,
   err: (text: string) => void,
+  host: DoctorHost = thisHost,
 ): Promise<boolean> {
   const show = (findings: readonly Finding[]): boolean => {
     const ok = isWell(findings);
@@ -201,14 +144,15 @@ export async function runDoctor(
   // Timers of the clock do not keep the process alive.
   const alive = setInterval(() => {}, 60_000);
   try {
-    if (options.through) return show(await examineThrough(options.through));
+    if (options.through) return show(await examineThrough(options.through, host));
     const { config, warnings } = loadConfig(options.path, environment);
-    const findings = await examine(options.path, config, warnings, options.admin);
+    const check = (): Promise<readonly Finding[]> => examine(options.path, config, warnings, options.admin, host);
+    const findings = await check();
     if (!options.fix) return show(findings);
     if (!options.json) show(findings);
     // With --json the standard output has one JSON text: the remaining findings.
-    if (!(await mend(findings, options, err))) return options.json ? show(findings) : isWell(findings);
-    return show(await examine(options.path, config, warnings, options.admin));
+    if (!(await mend(findings, options, host, err))) return options.json ? show(findings) : isWell(findings);
+    return show(await check());
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return show(diagnoseProblems(options.path, error.problems));

@@ -144,7 +144,7 @@ export class MediaPart {
     const { first, last, bind, inside } = plan;
     const relay = await startRelay({
       sides: [
-        { address: bind, first, last },
+        { address: bind, first, last, advertised: plan.advertised },
         { address: inside, first, last },
       ],
       own: ownMediaEndpoints(config),

@@ -26,18 +26,20 @@ export async function runNode(loaded: Loaded, path: string, version: string, env
     member.reload(() => loadConfig(path, environment).config);
     supervisor.ready(STATUS);
   };
+  const ended = new AbortController();
   process.on('SIGHUP', reload);
   try {
-    const stop = firstSignal();
+    const stop = firstSignal(ended.signal);
     await Promise.race([node.start().then(() => supervisor.ready(STATUS)), stop]);
     await stop;
     supervisor.stopping(config.drain.deadlineSeconds);
     log.info('stopping: no new calls from now on; a second signal skips the drain');
-    await Promise.race([node.drain(), firstSignal()]);
+    await Promise.race([node.drain(), firstSignal(ended.signal)]);
   } finally {
     process.off('SIGHUP', reload);
     await member.close();
     supervisor.close();
+    ended.abort();
   }
 }
 

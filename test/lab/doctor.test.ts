@@ -92,14 +92,17 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     return one()!;
   }
 
-  async function isSilent(k: number): Promise<void> {
-    let left: string[] = [];
+  /** Waits until the doctor at member k finds exactly these faults. A member that joins again changes them for a moment. */
+  async function hasFaults(k: number, expected: readonly string[]): Promise<void> {
+    let found: string[] = [];
     const ask = async (): Promise<boolean> => {
-      left = await faults(k);
-      return left.length === 0;
+      found = await faults(k);
+      return found.join() === expected.join();
     };
-    await until(ask, () => `the doctor still finds ${left.join('; ')}`, 30);
+    await until(ask, () => `the doctor at m${k} finds ${found.join('; ')}; expected: ${expected.join('; ')}`, 30);
   }
+
+  const isSilent = (k: number): Promise<void> => hasFaults(k, []);
 
   async function shell(host: Host, script: string): Promise<string> {
     const { code, stdout, stderr } = await lab.run(host, 'bash', ['-ec', script]);
@@ -150,8 +153,15 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
   }
 
   async function callsFail(pool: readonly number[] | undefined, options: Partial<SippOptions> = {}): Promise<void> {
-    const { exit, successful } = await call(pool, { timeoutSeconds: FAILING, ...options });
-    assert.ok(exit !== 0 && successful < CALLS, 'the mistake does no harm');
+    // While a member joins again, others have its slots, and the mistake does no harm.
+    await until(
+      async () => {
+        const { exit, successful } = await call(pool, { timeoutSeconds: FAILING, ...options });
+        return exit !== 0 && successful < CALLS;
+      },
+      () => 'the mistake does no harm',
+      30,
+    );
   }
 
   async function callsSucceed(pool: readonly number[] | undefined, options: Partial<SippOptions> = {}): Promise<void> {
@@ -281,9 +291,11 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     changes.set(3, (config) => ({ ...config, keys: [randomBytes(32).toString('hex')] }));
     reload();
     const found = await find(1, 'DR_KEY_MISMATCH');
-    const [atOthers, atMember] = await Promise.all([faults(1), faults(3), callsFail([3])]);
-    assert.deepEqual(atOthers, ['DR_KEY_MISMATCH m3']);
-    assert.deepEqual(atMember, ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']);
+    await Promise.all([
+      hasFaults(1, ['DR_KEY_MISMATCH m3']),
+      hasFaults(3, ['DR_KEY_MISMATCH m1', 'DR_KEY_MISMATCH m2']),
+      callsFail([3]),
+    ]);
     told(found, /^# (copy the same keys to every member)/);
     changes.clear();
     reload();
@@ -295,7 +307,8 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
   it(
     'finds a relay port that is blocked in one direction: packets for the member behind it are lost',
     LIMIT,
-    async () => {
+    async (t) => {
+      t.after(() => shell('m3', 'nft delete table inet filter || true'));
       const drop = `ip saddr ${memberAddress(1)} meta l4proto { tcp, udp } th dport 5064 drop`;
       await shell('m3', `nft 'table inet filter { chain input { type filter hook input priority 0; ${drop}; }; }'`);
       let found = (await Promise.all([find(1, 'DR_RELAY_UNREACHABLE'), callsFail([1])]))[0];
@@ -307,11 +320,10 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
       await until(unanswered, () => `the doctor does not see that datagrams are lost: ${found.reason}`);
       assert.equal(found.about, `m3 (${memberAddress(3)}:5064)`);
       assert.match(found.reason, /does not answer TCP.*does not answer the probes/);
-      assert.deepEqual(await faults(3), [`DR_RELAY_UNREACHABLE m1 (${memberAddress(1)}:5064)`]);
+      await hasFaults(3, [`DR_RELAY_UNREACHABLE m1 (${memberAddress(1)}:5064)`]);
       await shell('m3', told(found, /^# on m3: (nft .*)$/));
       await Promise.all([1, 3].map(isSilent));
       await callsSucceed([1]);
-      await shell('m3', 'nft delete table inet filter');
     },
   );
 

@@ -319,7 +319,7 @@ describe('the commands for a running member', LIMIT, () => {
   it('list the members, as a table and as JSON', async () => {
     const table = await here.sipfarm('members');
     assert.equal(table.code, 0, table.err);
-    assert.match(table.out, /^MEMBER .*VERSION\nfe1 \(asked\) +1 +1 +member +active +100 +100\.0 % /);
+    assert.match(table.out, /^MEMBER .*VERSION\nfe1 \(contacted\) +1 +1 +member +active +100 +100\.0 % /);
     const byAddress = await sipfarm(['members', '--json', '--admin', `${here.address}:8060`]);
     assert.equal(byAddress.code, 0, byAddress.err);
     const [only, ...more] = JSON.parse(byAddress.out) as MemberSummary[];

@@ -6,6 +6,7 @@ import { describe, type TestContext, test } from 'node:test';
 import type { Answer } from '../../../../src/admin/admin-server.ts';
 import type { HostMessage, WorkerMessage } from '../../../../src/process/workers/messages.ts';
 import { type HostChannel, processChannel, runWorker } from '../../../../src/process/workers/worker.ts';
+import { OwnSignals } from './own-signals.ts';
 
 /** An address of this file alone. */
 const ADDRESS = '127.0.58.1';
@@ -195,30 +196,19 @@ describe('a worker that has not started', LIMIT, () => {
   });
 });
 
-describe('a signal', LIMIT, () => {
-  const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
-  /** Returns the listeners that a worker has added, as one function. */
-  function send(signal: (typeof SIGNALS)[number], before: ReadonlySet<unknown>): void {
-    const own = process.listeners(signal).filter((listener) => !before.has(listener));
-    assert.equal(own.length, 1, signal);
-    for (const listener of own) listener(signal);
-  }
-
-  test('to all processes of a terminal does not end a worker, and SIGTERM to it alone drains it', async (t) => {
-    const before = new Set<unknown>(SIGNALS.flatMap((signal) => process.listeners(signal)));
+test(
+  'a signal to all processes of a terminal does not end a worker, and SIGTERM to it alone drains it',
+  LIMIT,
+  async (t) => {
+    const signals = new OwnSignals();
     const { host, ended } = await started(t);
-    for (const signal of ['SIGINT', 'SIGHUP'] as const) send(signal, before);
+    for (const signal of ['SIGINT', 'SIGHUP'] as const) signals.send(signal);
     assert.equal(await host.ready(), true);
-    send('SIGTERM', before);
+    signals.send('SIGTERM');
     assert.equal(await ended, true);
-    for (const signal of SIGNALS)
-      assert.deepEqual(
-        process.listeners(signal).filter((listener) => !before.has(listener)),
-        [],
-        signal,
-      );
-  });
-});
+    assert.deepEqual(signals.left, []);
+  },
+);
 
 test('a process that was not forked has no channel to a host', () => {
   assert.throws(processChannel, { code: 'SF_USAGE' });
