@@ -104,7 +104,7 @@ test('media is planned from the claims of all members, with a warning where a ki
   const nat = await ask(t, ['nftables-nat'], api);
   assert.match(nat.out, /ip daddr 203\.0\.113\.11 udp dport 10000-19999 notrack ip daddr set 10\.0\.0\.11/);
   assert.equal(nat.err, '');
-  assert.match((await ask(t, ['nftables-dsr'], api)).err, /the MAC addresses of fe1 are not known/);
+  assert.match((await ask(t, ['nftables-dsr'], api)).err, /the MAC addresses of fe1 are unknown/);
   const haproxy = await ask(t, ['haproxy'], api);
   assert.match(haproxy.err, /media is left out: haproxy maps no ranges of UDP ports/);
   assert.match(haproxy.out, /^# fe1: UDP 203\.0\.113\.11, ports 10000-19999 -> 10\.0\.0\.11/m);
