@@ -4,6 +4,7 @@
 import { formatEndpoint } from '../base/endpoint.ts';
 import type { CallJournal } from '../calls/records/call-journal.ts';
 import { type CallRecord, parseCallRecord, recordKey } from '../calls/records/call-record.ts';
+import type { MediaRecord } from '../calls/records/media-record.ts';
 import { recordPages } from '../calls/records/record-pages.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import { CallHash, hashCallIdText } from '../ownership/slots.ts';
@@ -92,7 +93,7 @@ export class CallStatus {
   }
 
   #summary(owner: number, record: CallRecord): CallSummary {
-    const { callId, state, method, since, incarnation, epoch, legs } = record;
+    const { callId, state, method, since, incarnation, epoch, legs, media } = record;
     const first = legs[0]?.request ?? '';
     return {
       callId,
@@ -109,8 +110,22 @@ export class CallStatus {
         remote: flow.address === '' ? `connection ${flow.connection}` : formatEndpoint(flow),
         answered: answer !== undefined,
       })),
+      ...(media && { media: mediaSummary(media) }),
     };
   }
+}
+
+/** Returns the relayed streams of the parties that have some. */
+function mediaSummary(media: MediaRecord): NonNullable<CallSummary['media']> {
+  return media.flatMap(({ names, streams }) => {
+    const own = streams.filter((stream) => stream !== null && typeof stream !== 'number');
+    const shown = own.map(({ ports, shown: [address], targets: [target] }) => ({
+      public: formatEndpoint({ address, port: ports[0] }),
+      target: target ? formatEndpoint(target) : '',
+    }));
+    // The first character of a name is its kind.
+    return shown.length === 0 ? [] : [{ party: names.at(-1)!.slice(1), streams: shown }];
+  });
 }
 
 function chunks(numbers: readonly number[]): number[][] {

@@ -127,6 +127,18 @@ export interface CallSummary {
   readonly from: string;
   readonly to: string;
   readonly legs: readonly CallLegSummary[];
+  /** The parties whose media the owner relays. Left out: none. */
+  readonly media?: readonly CallMediaSummary[];
+}
+
+interface CallMediaSummary {
+  /** Tag of the party; before it has one, the branch of the request that invites it. */
+  readonly party: string;
+  readonly streams: readonly {
+    /** `ip:port` that descriptions show to the party, and the one that its description names; '' = none. */
+    readonly public: string;
+    readonly target: string;
+  }[];
 }
 
 interface CallLegSummary {

@@ -131,18 +131,27 @@ function showLegs({ legs }: CallSummary): string {
   return legs.map(({ from, remote, answered }) => `${from} ${remote}${answered ? ' answered' : ''}`).join(', ');
 }
 
+/** Returns for each relayed stream the public port of the party and the place in its description. */
+function showStreams({ media = [] }: CallSummary): string {
+  return media
+    .flatMap(({ streams }) => streams.map(({ public: port, target }) => `${port} for ${target || 'nobody'}`))
+    .join(', ');
+}
+
 function ownerOf({ owner, incarnation, epoch }: CallSummary): string {
   return `${owner.id || 'no seat'} (number ${owner.number}), incarnation ${incarnation}, epoch ${epoch}`;
 }
 
 /** Returns one line per call. */
 export function showCalls({ calls, more }: CallList): string {
+  const relayed = calls.some(({ media }) => media);
   const headings = ['CALL-ID', 'METHOD', 'STATE', 'SINCE', 'OWNER', 'FROM', 'TO', 'LEGS'];
+  if (relayed) headings.push('MEDIA');
   const rows = calls.map((call) => {
     const { callId, method, state, since, owner, from, to } = call;
     return [callId, method, state, since, owner.id || String(owner.number), from, to]
       .map(clipped)
-      .concat(showLegs(call));
+      .concat(showLegs(call), relayed ? [showStreams(call)] : []);
   });
   return [table(headings, rows), ...(more ? ['There are more: --limit shows them.'] : [])].join('\n');
 }
@@ -156,6 +165,7 @@ function showRecord({ record, recordKnown }: OwnerReport): [string, string][] {
     ['from', from],
     ['to', to],
     ['legs', showLegs(record)],
+    ...(record.media ? [['media', showStreams(record)] as [string, string]] : []),
   ];
 }
 

@@ -3,6 +3,7 @@
 // as it is, and is counted.
 import type { Logger } from 'pino';
 import { isPrivate } from '../base/private-address.ts';
+import type { MediaRecord } from '../calls/records/media-record.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { findSdp } from '../sdp/body.ts';
 import { type RelayedOptions, relaySdp, type Splices } from '../sdp/relayed-sdp.ts';
@@ -10,15 +11,9 @@ import { readSdp, SDP_DOUBTS, type Sdp } from '../sdp/sdp.ts';
 import type { Piece } from '../sip/edit.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Via } from '../sip/via.ts';
-import {
-  CallMedia,
-  type CallMediaOptions,
-  NO_PORTS,
-  type PartyName,
-  type RelayedPlaces,
-  type StreamStatistics,
-} from './call-media.ts';
+import { CallMedia, type CallMediaOptions, NO_PORTS, type RelayedPlaces, type StreamStatistics } from './call-media.ts';
 import type { LegStatistics } from './media-relay.ts';
+import type { PartyName } from './party.ts';
 
 /** never: descriptions pass unchanged. nat: those of calls with a client behind a NAT are anchored. always: all are. */
 export type AnchorRule = 'never' | 'nat' | 'always';
@@ -103,6 +98,20 @@ export class Anchor {
     }
     const sdp = this.#read(scan);
     if (sdp && tag !== undefined) this.#fromClient(scan, sdp, call, tag, source, false, editor);
+  }
+
+  /** Returns the media of the call for its record; undefined when none is relayed. */
+  record(call: number): MediaRecord | undefined {
+    return this.#media.record(call);
+  }
+
+  /** Opens the streams of a call by its record, on their ports. Logs the ports that are not free. */
+  restore(call: number, callId: string, record: MediaRecord): void {
+    const failed = this.#media.restore(call, record);
+    if (this.#media.parties(call).length > 0) this.#callIds.set(call, callId);
+    const { log } = this.#options;
+    for (const { ports } of failed)
+      log.warn({ callId, ports }, 'ports of a call are not free: the stream has no media until it is described again');
   }
 
   /** Closes the streams of all calls. */

@@ -10,21 +10,25 @@
 // Every description is handled alike, offer or answer, in any order (RFC 3264). A repeated one changes nothing. A SIP
 // server that passes on the description of one client to another names an inner leg: the packets of the two clients
 // then pass once, from outer leg to outer leg.
+import type { MediaRecord, StreamRecord } from '../calls/records/media-record.ts';
 import type { Sdp, SdpStream } from '../sdp/sdp.ts';
+import { type LegPorts, type LegStatistics, type LegTarget, type MediaRelay, Side } from './media-relay.ts';
 import {
-  type LegPorts,
-  type LegStatistics,
-  type LegTarget,
-  type MediaRelay,
-  type RelayStream,
-  Side,
-} from './media-relay.ts';
+  AwaitedStreams,
+  NOWHERE,
+  newStream,
+  Party,
+  type PartyName,
+  type PartyStream,
+  placeText,
+  portsOf,
+  recordedTarget,
+  recordOfParties,
+  sameTarget,
+} from './party.ts';
 
 /** Parties of one Call-ID: a proxy behind this member may fork a call to so many clients at once. */
 const MAX_PARTIES = 64;
-
-/** Identifies a party within its call: its tag, or, before it has one, the transaction that invites it. */
-export type PartyName = string;
 
 /** Ports to write into the description, by the place of the stream; undefined leaves the stream as it is. */
 export interface RelayedPlaces {
@@ -38,40 +42,14 @@ export interface CallMediaOptions {
   readonly addresses: () => readonly [string, string];
   /** Returns the side at which media for this address leaves. */
   readonly sideOf: (address: string) => Side;
+  /** Called when a description has changed the media of a call, by the key of its Call-ID (`record`). */
+  readonly onChanged?: (call: number) => void;
 }
 
 /** Counts of one stream, by side. */
 export type StreamStatistics = readonly [LegStatistics, LegStatistics];
 /** Receives the counts of a party's streams when the party has ended. */
 export type OnEnded = (call: number, name: PartyName, streams: readonly StreamStatistics[]) => void;
-
-interface PartyStream {
-  readonly relayed: RelayStream;
-  /** Places of its legs in descriptions, by side: `address port`. */
-  readonly places: readonly [string, string];
-  /** The last descriptions had a=rtcp-mux, by side. */
-  readonly mux: [boolean, boolean];
-  muxed: boolean;
-  /** The stream of the party whose inner leg the last description for this party has named. */
-  joined: PartyStream | undefined;
-  /** The streams that are joined to this one. */
-  readonly joiners: Set<PartyStream>;
-}
-
-export class Party {
-  readonly names: PartyName[];
-  /** Network of the inner legs. */
-  readonly facing: Side;
-  /** Its descriptions pass unchanged. */
-  direct = false;
-  /** By the place of the m= line. Bundled m= lines share one (RFC 9143). */
-  readonly streams: (PartyStream | undefined)[] = [];
-
-  constructor(name: PartyName, facing: Side) {
-    this.names = [name];
-    this.facing = facing;
-  }
-}
 
 /** A description that cannot be relayed: the ports are used up, or the call has too many parties. */
 export const NO_PORTS = 'no-ports';
@@ -81,6 +59,9 @@ export class CallMedia {
   readonly #calls = new Map<number, Party[]>();
   /** Streams by the place of their inner leg, `address port`. */
   readonly #inner = new Map<string, PartyStream>();
+  readonly #awaited = new AwaitedStreams();
+  /** Calls whose media has changed since the last report. */
+  readonly #changed = new Set<number>();
 
   readonly #onEnded: OnEnded;
 
@@ -106,7 +87,10 @@ export class CallMedia {
   /** Adds a name to the party `name`, if there is one: the tag of its first response. Each fork adds one. */
   rename(call: number, name: PartyName, also: PartyName): void {
     const party = this.find(call, name);
-    if (party && !party.names.includes(also) && party.names.length < MAX_PARTIES) party.names.push(also);
+    if (!party || party.names.includes(also) || party.names.length >= MAX_PARTIES) return;
+    party.names.push(also);
+    this.#changed.add(call);
+    this.#report();
   }
 
   /** Notes that the descriptions of this party pass unchanged. */
@@ -139,22 +123,29 @@ export class CallMedia {
 
   /** Closes the streams of the party with this name. */
   endParty(call: number, name: PartyName): void {
-    const parties = this.#calls.get(call);
     const party = this.find(call, name);
-    if (!parties || !party) return;
+    if (party) this.#end(party);
+    this.#report();
+  }
+
+  /** Closes the streams of all parties of the call. */
+  endCall(call: number): void {
+    for (const party of [...this.parties(call)]) this.#end(party);
+    this.#changed.delete(call);
+    this.#report();
+  }
+
+  #end(party: Party): void {
+    const { call, names, direct } = party;
     const streams = [...new Set(party.streams)].filter((stream) => stream !== undefined);
     const counts = streams.map(
       ({ relayed }): StreamStatistics => [relayed.statistics(Side.outside), relayed.statistics(Side.inside)],
     );
     for (const stream of streams) this.#close(party, stream);
+    const parties = this.#calls.get(call)!;
     parties.splice(parties.indexOf(party), 1);
     if (parties.length === 0) this.#calls.delete(call);
-    if (!party.direct) this.#onEnded(call, party.names.at(-1)!, counts);
-  }
-
-  /** Closes the streams of all parties of the call. */
-  endCall(call: number): void {
-    for (const { names } of [...this.parties(call)]) this.endParty(call, names[0]!);
+    if (!direct) this.#onEnded(call, names.at(-1)!, counts);
   }
 
   #party(call: number, name: PartyName, facing: Side): Party | undefined {
@@ -162,18 +153,79 @@ export class CallMedia {
     if (known) return known;
     const parties = this.#calls.get(call) ?? [];
     if (parties.length >= MAX_PARTIES) return undefined;
-    const party = new Party(name, facing);
+    const party = new Party(call, name, facing);
     parties.push(party);
     this.#calls.set(call, parties);
     return party;
   }
 
+  /** Returns the media of the call for its record; undefined when there is none. */
+  record(call: number): MediaRecord | undefined {
+    const parties = this.#calls.get(call);
+    return parties && recordOfParties(parties);
+  }
+
+  /**
+   * Opens the streams of a record on their ports again, with their targets. Parties that are known stay as they are.
+   * Returns the streams whose ports are not free: they have no media until they are described again.
+   */
+  restore(call: number, record: MediaRecord): readonly StreamRecord[] {
+    const failed: StreamRecord[] = [];
+    for (const { names, facing, direct = false, streams } of record) {
+      if (names.some((name) => this.find(call, name))) continue;
+      const party = this.#party(call, names[0]!, facing);
+      if (!party) break;
+      party.names.push(...names.slice(1));
+      party.direct = direct;
+      for (const [i, each] of streams.entries()) {
+        if (typeof each === 'number') party.streams[i] = party.streams[each];
+        else party.streams[i] = each ? this.#reopen(party, each) : undefined;
+        if (each && typeof each === 'object' && !party.streams[i]) failed.push(each);
+      }
+    }
+    // The record is as it was read.
+    this.#changed.clear();
+    return failed;
+  }
+
+  #reopen(party: Party, record: StreamRecord): PartyStream | undefined {
+    const { shown, clear, mux, joined } = record;
+    const [outer] = portsOf(record);
+    const options = { clear, single: outer.port === outer.rtcpPort, facing: party.facing, ofNewCall: false };
+    const relayed = this.#options.relay.reopen(options, portsOf(record));
+    if (!relayed) return undefined;
+    const stream = newStream(party.call, relayed, clear, shown);
+    for (const side of [Side.outside, Side.inside]) {
+      stream.mux[side] = mux[side];
+      this.#aim(stream, side, recordedTarget(record, side));
+    }
+    const place = stream.places[Side.inside];
+    this.#inner.set(place, stream);
+    const other = joined && this.#inner.get(placeText(joined));
+    if (other) this.#join(stream, other);
+    else if (joined) this.#awaited.add(stream, placeText(joined));
+    for (const waiting of this.#awaited.of(place)) this.#join(waiting, stream);
+    return stream;
+  }
+
+  #report(): void {
+    for (const call of this.#changed) this.#options.onChanged?.(call);
+    this.#changed.clear();
+  }
+
   /** Takes a description that came from `side`. */
   #take(party: Party, sdp: Sdp, side: Side, signalling: string): RelayedPlaces | typeof NO_PORTS {
+    const places = this.#place(party, sdp, side, signalling);
+    this.#report();
+    return places;
+  }
+
+  #place(party: Party, sdp: Sdp, side: Side, signalling: string): RelayedPlaces | typeof NO_PORTS {
     const far = side === Side.outside ? Side.inside : Side.outside;
     const ports: (LegPorts | undefined)[] = [];
     const opened: PartyStream[] = [];
     const isNew = party.streams.length === 0;
+    if (party.direct) this.#changed.add(party.call);
     party.direct = false;
     for (const [i, each] of sdp.streams.entries()) {
       if (each.port === 0 || each.kind === 'other') {
@@ -189,7 +241,7 @@ export class CallMedia {
         return NO_PORTS;
       }
       this.#settle(stream, each, side);
-      if (side === Side.outside) stream.relayed.expect(Side.outside, targetOf(each, signalling));
+      if (side === Side.outside) this.#aim(stream, Side.outside, targetOf(each, signalling));
       else this.#face(stream, each);
       ports[i] = stream.relayed.ports[far];
     }
@@ -216,23 +268,15 @@ export class CallMedia {
     const facing = party.facing;
     const relayed = relay.open({ clear: kind === 'rtp', single, facing, ofNewCall });
     if (!relayed) return undefined;
-    const places = [addresses()[Side.outside], addresses()[facing]].map(
-      (address, side) => `${address} ${relayed.ports[side]!.port}`,
-    ) as [string, string];
-    const stream: PartyStream = {
-      relayed,
-      places,
-      mux: [false, false],
-      muxed: single,
-      joined: undefined,
-      joiners: new Set(),
-    };
-    this.#inner.set(places[Side.inside], stream);
+    const stream = newStream(party.call, relayed, kind === 'rtp', [addresses()[Side.outside], addresses()[facing]]);
+    this.#inner.set(stream.places[Side.inside], stream);
+    this.#changed.add(party.call);
     return stream;
   }
 
   /** Notes a=rtcp-mux. Once both sides have it, one port is enough (RFC 5761 5.1.1). */
   #settle(stream: PartyStream, { mux }: SdpStream, side: Side): void {
+    if (stream.mux[side] !== mux) this.#changed.add(stream.call);
     stream.mux[side] = mux;
     if (stream.muxed || !stream.mux[0] || !stream.mux[1]) return;
     stream.muxed = true;
@@ -244,13 +288,23 @@ export class CallMedia {
     const other = this.#inner.get(placeOf(each));
     const joined = other === stream ? undefined : other;
     const before = stream.joined;
+    this.#awaited.delete(stream);
     if (before && before !== joined && before.joined === stream) this.#join(before, undefined);
     if (joined || before) this.#join(stream, joined);
     if (joined && !joined.joined) this.#join(joined, stream);
-    stream.relayed.expect(Side.inside, joined ? NOWHERE : targetOf(each, ''));
+    this.#aim(stream, Side.inside, joined ? NOWHERE : targetOf(each, ''));
+  }
+
+  /** Sets the target of a leg. The relay gets one that is repeated, too: it may open the latch. */
+  #aim(stream: PartyStream, side: Side, target: LegTarget): void {
+    if (!sameTarget(stream.targets[side], target)) this.#changed.add(stream.call);
+    stream.targets[side] = target;
+    stream.relayed.expect(side, target);
   }
 
   #join(stream: PartyStream, other: PartyStream | undefined): void {
+    this.#awaited.delete(stream);
+    if (stream.joined !== other) this.#changed.add(stream.call);
     stream.joined?.joiners.delete(stream);
     other?.joiners.add(stream);
     stream.joined = other;
@@ -259,6 +313,8 @@ export class CallMedia {
 
   #close(party: Party, stream: PartyStream | undefined): void {
     if (!stream) return;
+    this.#changed.add(stream.call);
+    this.#awaited.delete(stream);
     for (const [i, each] of party.streams.entries()) if (each === stream) party.streams[i] = undefined;
     this.#inner.delete(stream.places[Side.inside]);
     stream.joined?.joiners.delete(stream);
@@ -266,8 +322,6 @@ export class CallMedia {
     stream.relayed.close();
   }
 }
-
-const NOWHERE: LegTarget = { rtp: undefined, rtcp: undefined };
 
 /** Returns `address port` of the stream's RTP. */
 function placeOf({ target, port }: SdpStream): string {

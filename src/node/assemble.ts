@@ -106,13 +106,14 @@ export function assemble(options: NodeOptions, hooks: NodeHooks) {
     fence: new Late<Fence>('the fence'),
     recovery: new Late<CallRecovery>('the call recovery'),
     service: new Late<Service>('the service'),
+    media: new Late<MediaPart>('the media part'),
     api: new Late<AdminApi>('the admin API'),
   };
   const calls = buildCalls(options, ground, late);
   const waysIn = buildWaysIn(options, hooks, ground, calls, late);
   const seat = buildSeat(options, hooks, calls, waysIn, late);
-  const around = { ...pick(hooks, 'settings', 'view'), membership: seat.membership };
-  const media = new MediaPart({ ...options, guard: ground.guard }, around);
+  const around = { ...pick(hooks, 'settings', 'view'), ...pick(seat, 'membership'), ...pick(calls, 'callRecovery') };
+  const media = late.media.set(new MediaPart({ ...options, guard: ground.guard }, around));
   const owner = buildOwner(options, hooks, ground, calls, waysIn, seat, media, late);
   const status = buildStatus(options, hooks, calls, waysIn, seat, owner, media, late);
   return { ...ground, ...calls, ...waysIn, ...seat, ...owner, media, ...status };
@@ -125,6 +126,7 @@ type Lates = {
   readonly fence: Late<Fence>;
   readonly recovery: Late<CallRecovery>;
   readonly service: Late<Service>;
+  readonly media: Late<MediaPart>;
   readonly api: Late<AdminApi>;
 };
 
@@ -155,7 +157,11 @@ function buildCalls({ config, clock, log, metrics, store }: NodeOptions, { guard
       mode: config.ownership.records,
       isolated: () => late.membership.it.isolated || late.fence.it.up,
       hasEnded: (entry, record) => late.service.it.succession.hasEnded(entry, record),
-      onFound: (entry, record) => late.service.it.succession.recovered(entry, record),
+      onFound: (entry, record) => {
+        late.service.it.succession.recovered(entry, record);
+        late.media.it.restore(entry, record);
+      },
+      mediaOf: (entry) => late.media.it.anchor?.record(Math.abs(entry)),
       confirmSeat: () => late.membership.it.confirmSeat(),
     }),
   );

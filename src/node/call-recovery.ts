@@ -5,6 +5,7 @@ import type { Guard } from '../base/guard.ts';
 import { within } from '../base/within.ts';
 import { CallJournal, type RecordsMode } from '../calls/records/call-journal.ts';
 import type { CallRecord } from '../calls/records/call-record.ts';
+import type { MediaRecord } from '../calls/records/media-record.ts';
 import { lifeOfRecord } from '../calls/records/record-life.ts';
 import type { CallTable } from '../calls/table/call-table.ts';
 import type { Metrics } from '../metrics/metrics.ts';
@@ -26,6 +27,8 @@ export interface CallRecoveryOptions {
   readonly hasEnded: (entry: number, record: CallRecord) => boolean;
   /** Called for each call that was read from its record. */
   readonly onFound: (entry: number, record: CallRecord) => void;
+  /** Returns the media of the call that this member relays now. */
+  readonly mediaOf: (entry: number) => MediaRecord | undefined;
   /** Reads from the store whether this member has its seat. */
   readonly confirmSeat: () => Promise<boolean>;
 }
@@ -43,6 +46,7 @@ export class CallRecovery {
   readonly #options: CallRecoveryOptions;
   /** Incarnation whose records have been read. */
   #readAs = 0;
+  #unread = true;
   /** Reads the records once more. */
   #again: Timer | undefined;
   #stopped = false;
@@ -59,12 +63,18 @@ export class CallRecovery {
       self: () => ({ ...routing.identity, epoch: routing.tables.epoch }),
       mayWrite: () => !options.isolated(),
       stillSeated: options.confirmSeat,
+      mediaOf: options.mediaOf,
       onTaken: (entry) => calls.forget(entry),
       writes: metrics.callRecordWrites,
       dropped: metrics.callRecordsDropped,
     });
     metrics.sources.callRecords = () => this.journal.size;
     metrics.sources.callRecordQueue = () => this.journal.waiting;
+  }
+
+  /** True until this process has read its records once: calls that are not known here may have ports of this member. */
+  get unread(): boolean {
+    return this.#unread;
   }
 
   /** Called after each join. Under a new incarnation it reads which calls still belong to this member. */
@@ -83,6 +93,7 @@ export class CallRecovery {
       }
     };
     void this.journal.regain(take).then(() => {
+      if (!this.journal.reading) this.#unread = false;
       if (found === 0 || this.#stopped) return;
       log.info({ calls: found }, 'calls found again in the store');
       // Until all others had the view with this member, such calls may have ended elsewhere.

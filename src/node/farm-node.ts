@@ -161,10 +161,11 @@ export class FarmNode {
 
   #started(): void {
     const { log, clock, config } = this.#options;
-    const { guarded, calls, fence, transport, routing, media } = this.#parts;
+    const { guarded, calls, fence, transport, routing, media, callRecovery } = this.#parts;
     this.#sweeper = guarded.clock.every(SWEEP_MS, () => {
       calls.sweep(clock.now());
-      media.anchor?.sweep((call) => calls.isOver(call) && calls.isOver(-call));
+      // While records are to be read, a call without an entry may be this member's: its media goes on until then.
+      if (!callRecovery?.journal.reading) media.anchor?.sweep((call) => calls.isOver(call) && calls.isOver(-call));
       this.#peerSeries.sweep();
     });
     fence.start();

@@ -5,6 +5,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Guard } from '../base/guard.ts';
 import { localAddresses } from '../base/local-addresses.ts';
+import type { CallRecord } from '../calls/records/call-record.ts';
 import type { Config } from '../config/schema.ts';
 import { type Anchor, makeAnchor } from '../media/anchor.ts';
 import { MediaPorts } from '../media/media-ports.ts';
@@ -18,6 +19,7 @@ import type { Membership } from '../membership/membership.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { View } from '../ownership/view.ts';
 import type { Store } from '../store/store.ts';
+import type { CallRecovery } from './call-recovery.ts';
 import { ownEndpoints } from './from-config.ts';
 
 /** A relay whose thread has ended is started again after this time, ms. */
@@ -59,6 +61,10 @@ interface AroundMedia {
   readonly settings: { readonly now: Config };
   readonly view: () => View | undefined;
   readonly membership: Pick<Membership, 'commit'>;
+  /** The calls of this member by their records; undefined when none are recorded. */
+  readonly callRecovery:
+    | (Pick<CallRecovery, 'unread'> & { readonly journal: Pick<CallRecovery['journal'], 'mediaChanged'> })
+    | undefined;
 }
 
 export class MediaPart {
@@ -69,15 +75,19 @@ export class MediaPart {
   readonly #options: MediaPartOptions;
   readonly #settings: AroundMedia['settings'];
   readonly #log: Logger;
+  readonly #callRecovery: AroundMedia['callRecovery'];
   #relay: RunningRelay | undefined;
+  /** Records that were read before the relay was in service, by the key of the Call-ID. */
+  readonly #early = new Map<number, CallRecord>();
   #restart: Timer | undefined;
   #stopped = false;
 
-  constructor(options: MediaPartOptions, { settings, view, membership }: AroundMedia) {
+  constructor(options: MediaPartOptions, { settings, view, membership, callRecovery }: AroundMedia) {
     const { config, clock, store, metrics, random = Math.random, localAddresses: local = localAddresses } = options;
     const { member } = config;
     this.#options = options;
     this.#settings = settings;
+    this.#callRecovery = callRecovery;
     this.#log = options.log.child({ room: 'media' });
     this.ports = new MediaPorts({
       ...{ clock, random, local, log: this.#log },
@@ -107,6 +117,7 @@ export class MediaPart {
       },
       sideOf: (address: string) => sideOf(ports.plan ?? media, address),
       settings: () => settings.now.media ?? media,
+      onChanged: (call: number) => callRecovery?.journal.mediaChanged(call),
     };
     this.anchor = makeAnchor(parts, this.#log, metrics.mediaDescriptions);
   }
@@ -117,6 +128,14 @@ export class MediaPart {
     await this.#startRelay();
   }
 
+  /** Takes the ports of a call back by its record. At once, or before the relay opens any other. */
+  restore(entry: number, record: CallRecord): void {
+    const call = Math.abs(entry);
+    if (!record.media || !this.anchor) return;
+    if (this.#relay) this.anchor.restore(call, record.callId, record.media);
+    else this.#early.set(call, record);
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#restart?.cancel();
@@ -125,9 +144,13 @@ export class MediaPart {
     await this.#relay?.stop();
   }
 
-  /** The relay as sessions have it: without one, or while the plan has a fault, no stream can be opened. */
+  /**
+   * The relay as sessions have it. New calls open no stream without a relay, while the plan has a fault, and until the
+   * records have been read: a port that is free now may be that of a living call.
+   */
   #seam(): MediaRelay {
-    const usable = (): RunningRelay | undefined => (this.ports.trouble ? undefined : this.#relay);
+    const usable = (): RunningRelay | undefined =>
+      this.ports.trouble || this.#callRecovery?.unread ? undefined : this.#relay;
     return {
       open: (options) => (options.ofNewCall ? usable() : this.#relay)?.open(options),
       reopen: (options, ports) => this.#relay?.reopen(options, ports),
@@ -155,7 +178,19 @@ export class MediaPart {
       onFailure: () => this.#fail(),
     });
     this.#relay = relay;
+    this.#restoreEarly();
     showRelay(metrics, relay);
+  }
+
+  #restoreEarly(): void {
+    for (const [call, record] of this.#early) {
+      try {
+        this.restore(call, record);
+      } catch (error) {
+        this.#options.guard.caught('records', error);
+      }
+    }
+    this.#early.clear();
   }
 
   /** The streams of the thread are gone: the calls go on without media until they describe it again. */

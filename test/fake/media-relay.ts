@@ -52,17 +52,20 @@ export class FakeRelay implements RunningRelay {
   readonly streams: FakeRelayStream[] = [];
   /** Streams that may be open at one time. */
   most = 100;
+  /** Ports of other programs. */
+  readonly foreign = new Set<number>();
   #next = 10_000;
 
   open(options: StreamOptions): RelayStream | undefined {
     if (this.live.length >= this.most) return undefined;
-    const legs = [this.#legs(), this.#legs()] as const;
+    const legs = [this.#legs(options.single), this.#legs(options.single)] as const;
     const stream = new FakeRelayStream(options, legs);
     this.streams.push(stream);
     return stream;
   }
 
   reopen(options: StreamOptions, ports: readonly [LegPorts, LegPorts]): RelayStream | undefined {
+    if (ports.some(({ port }) => this.#isUsed(port))) return undefined;
     const stream = new FakeRelayStream(options, ports);
     this.streams.push(stream);
     return stream;
@@ -87,10 +90,15 @@ export class FakeRelay implements RunningRelay {
     return this.streams.filter(({ open }) => open);
   }
 
-  #legs(): LegPorts {
+  #legs(single: boolean): LegPorts {
+    while (this.#isUsed(this.#next)) this.#next += 2;
     const port = this.#next;
     this.#next += 2;
-    return { port, rtcpPort: port + 1 };
+    return { port, rtcpPort: single ? port : port + 1 };
+  }
+
+  #isUsed(port: number): boolean {
+    return this.foreign.has(port) || this.live.some(({ ports }) => ports.some((leg) => leg.port === port));
   }
 }
 

@@ -42,8 +42,8 @@ export class Claim {
     return this.#options.store.commit(left.flatMap((each) => this.#writes(each))).catch(() => undefined);
   }
 
-  /** Returns the record as it is written under this member's number. */
-  own({ record }: StoredRecord): CallRecord {
+  /** Returns the record as it is written under this member's number: without the media, whose ports are not its own. */
+  own({ record: { media: _, ...record } }: StoredRecord): CallRecord {
     const { incarnation, epoch } = this.#options.self();
     return { ...record, incarnation, epoch };
   }

@@ -21,7 +21,7 @@ import type { CapturedLeg } from './tracked-call.ts';
 /** none: no records. dialogs: of confirmed calls only. calls: of those that ring, too. */
 export type RecordsMode = 'none' | 'dialogs' | 'calls';
 
-export interface JournalOptions extends WriterOptions, Pick<HeldOptions, 'onTaken' | 'dropped'> {
+export interface JournalOptions extends WriterOptions, Pick<HeldOptions, 'onTaken' | 'dropped' | 'mediaOf'> {
   readonly mode: RecordsMode;
   /** False while this member may write nothing (it is isolated, or has not joined). */
   readonly mayWrite: () => boolean;
@@ -176,6 +176,20 @@ export class CallJournal {
     this.#held.setContact(tracked, leg, contact);
     tracked.apply('changed');
     this.#held.wait(tracked);
+  }
+
+  /**
+   * The media of the calls under this key of a Call-ID has changed. Causes a write of a confirmed call. The record of
+   * one that rings is written anyway when it is answered.
+   */
+  mediaChanged(key: number): void {
+    for (const entry of [key, -key]) {
+      if (this.#held.get(entry)?.open) continue;
+      const tracked = this.#held.take(entry);
+      if (!tracked || tracked.gone) continue;
+      tracked.apply('changed');
+      this.#held.wait(tracked);
+    }
   }
 
   /** The call has failed, ended, or been forgotten. */

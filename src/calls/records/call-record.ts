@@ -6,6 +6,7 @@
 // keys of their own, because they cannot wait as long as dialogs.
 import { isInteger, isList, isObject, isOneOf, isText } from '../../base/guards.ts';
 import type { Way } from '../../packet/flow.ts';
+import { type MediaRecord, parseMediaRecord } from './media-record.ts';
 
 /** trying: no answer yet; early: it rings (a provisional answer with a To tag); confirmed: a dialog. */
 export const RECORD_STATES = ['trying', 'early', 'confirmed'] as const;
@@ -49,6 +50,8 @@ export interface CallRecord {
   /** ISO 8601, the owner's wall clock; for people. */
   readonly since: string;
   readonly legs: readonly Leg[];
+  /** Left out: the owner relays no media of the call. */
+  readonly media?: MediaRecord;
 }
 
 /** Maximum of legs. Further branches of a forking proxy are not recorded; they end by their own timers. */
@@ -78,16 +81,20 @@ export function parseRecordKey(key: string): { readonly owner: number; readonly 
   return Number.isSafeInteger(entry) ? { owner: Number(match[1]), entry } : undefined;
 }
 
-/** Returns the record; undefined when `value` has a wrong shape or breaks a bound. Unknown fields are left out. */
+/**
+ * Returns the record; undefined when `value` has a wrong shape or breaks a bound. Unknown fields are left out, and media
+ * of a wrong shape: the call goes on without it.
+ */
 export function parseCallRecord(value: unknown): CallRecord | undefined {
   if (!isObject(value)) return undefined;
-  const { v, state, method, callId, incarnation, epoch, since, legs } = value;
+  const { v, state, method, callId, incarnation, epoch, since, legs, media } = value;
   if (v !== 1 || !isOneOf(state, RECORD_STATES) || !isOneOf(method, RECORD_METHODS)) return undefined;
   if (!isText(callId, MAX_CALL_ID) || !isText(since, 40) || !isList(legs, MAX_LEGS)) return undefined;
   if (!isInteger(incarnation, 1, 16_777_215) || !isInteger(epoch, 0, MAX_EPOCH)) return undefined;
   const parsed = legs.map(parseLeg);
   if (parsed.length === 0 || !parsed.every((leg) => leg !== undefined)) return undefined;
-  return { v, state, method, callId, incarnation, epoch, since, legs: parsed };
+  const relayed = parseMediaRecord(media);
+  return { v, state, method, callId, incarnation, epoch, since, legs: parsed, ...(relayed && { media: relayed }) };
 }
 
 function parseLeg(value: unknown): Leg | undefined {

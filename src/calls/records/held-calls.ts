@@ -13,6 +13,7 @@ import {
   storedAt,
   valueOfPacked,
 } from './durability.ts';
+import type { MediaRecord } from './media-record.ts';
 import { PackedCalls } from './packed-calls.ts';
 import type { RecordBody } from './record-octets.ts';
 import { recordOf, TrackedCall } from './tracked-call.ts';
@@ -25,6 +26,8 @@ export interface HeldOptions {
   readonly self: () => { readonly incarnation: number; readonly epoch: number };
   /** Another member has adopted this call; it is forgotten here. */
   readonly onTaken: (entry: number) => void;
+  /** Returns the media of the call that this member relays now. The journal keeps no copy of it. */
+  readonly mediaOf: (entry: number) => MediaRecord | undefined;
   readonly dropped: CellFamily<'reason'>;
 }
 
@@ -90,12 +93,14 @@ export class HeldCalls {
   /** Returns the record of a call as it would be written now; undefined when there is none. */
   recordOf(entry: number): CallRecord | undefined {
     const tracked = this.#tracked.get(entry);
-    return tracked ? tracked.record(this.#options.self().incarnation) : this.packedRecord(entry);
+    const { self, mediaOf } = this.#options;
+    return tracked ? tracked.record(self().incarnation, mediaOf(entry)) : this.packedRecord(entry);
   }
 
   packedRecord(entry: number): CallRecord | undefined {
     const body = this.packed.read(entry);
-    return body && recordOf(body, 'confirmed', this.#options.self().incarnation);
+    const { self, mediaOf } = this.#options;
+    return body && recordOf(body, 'confirmed', self().incarnation, mediaOf(entry));
   }
 
   /** Yields the calls that are not over: resting ones, oldest first, then changing ones. They may change meanwhile. */

@@ -7,6 +7,7 @@ import { type Cell, type CellFamily, cellsBy } from '../../metrics/counters.ts';
 import { MAX_COMMIT_OCTETS, MAX_WRITES, type Store, type Write } from '../../store/store.ts';
 import { recordKey, recordPrefix } from './call-record.ts';
 import { planOf, Stored, storedOf, wantedOf, writingOf } from './durability.ts';
+import { type MediaRecord, mediaOctets } from './media-record.ts';
 import type { TrackedCall } from './tracked-call.ts';
 
 export interface WriterOptions {
@@ -17,6 +18,8 @@ export interface WriterOptions {
   readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
   /** Reads from the store whether this incarnation still has its seat. Rejects when the store does not answer. */
   readonly stillSeated: () => Promise<boolean>;
+  /** Returns the media of the call that this member relays now. */
+  readonly mediaOf: (entry: number) => MediaRecord | undefined;
   readonly writes: CellFamily<'outcome'>;
   readonly guard: Guard;
 }
@@ -68,14 +71,15 @@ export class RecordWriter {
     let writes = 1;
     let octets = 0;
     for (const tracked of ready) {
-      const size = tracked.octets * JSON_FACTOR + JSON_OCTETS;
+      const media = this.#options.mediaOf(tracked.entry);
+      const size = tracked.octets * JSON_FACTOR + JSON_OCTETS + mediaOctets(media);
       const full = writes + 2 > MAX_WRITES || (moves.length > 0 && octets + size > MAX_COMMIT_OCTETS / 2);
       if (full || moves.length >= most) break;
       ready.delete(tracked);
       tracked.apply('picked');
       let move: PendingWrite | undefined;
       try {
-        move = this.#writeOf(tracked, pending);
+        move = this.#writeOf(tracked, pending, media);
       } catch (error) {
         // This record is not written until its call changes; the others are written.
         this.#options.guard.caught('records', error);
@@ -154,7 +158,7 @@ export class RecordWriter {
    * Returns the writes for a call, none for a call that must be read first; undefined when no write is needed.
    * `writePending`: calls that ring are written, too.
    */
-  #writeOf(tracked: TrackedCall, writePending: boolean): PendingWrite | undefined {
+  #writeOf(tracked: TrackedCall, writePending: boolean, media: MediaRecord | undefined): PendingWrite | undefined {
     const { durability } = tracked;
     const plan = planOf(durability, writePending);
     if (plan === 'none') return undefined;
@@ -165,7 +169,7 @@ export class RecordWriter {
     if (plan === 'delete')
       return { tracked, writes: [removal(storedOf(durability) === Stored.pending ? pending : dialog)] };
     const [key, other] = wantedOf(durability) === Stored.pending ? [pending, dialog] : [dialog, pending];
-    const value = tracked.record(this.#options.self().incarnation);
+    const value = tracked.record(this.#options.self().incarnation, media);
     if (plan === 'put') return { tracked, writes: [{ key, value }] };
     if (plan === 'putOver') return { tracked, writes: [{ key, value }, removal(other)] };
     if (plan === 'replace') return { tracked, writes: [{ key, value, expect: 'present' }] };

@@ -15,6 +15,7 @@ import {
   writingOf,
 } from './durability.ts';
 import { type CapturedMessage, legText, topBranch, type Vias, withContact, withoutVia } from './leg-text.ts';
+import type { MediaRecord } from './media-record.ts';
 import type { RecordBody } from './record-octets.ts';
 
 /** A leg as the packet path supplies it. */
@@ -169,10 +170,13 @@ export class TrackedCall {
     return { method, callId, since, epoch, legs: this.#plainLegs() };
   }
 
-  /** Returns the record of the call, written by this incarnation of its owner; undefined when the call is over. */
-  record(incarnation: number): CallRecord | undefined {
+  /**
+   * Returns the record of the call, written by this incarnation of its owner, with this media; undefined when the call
+   * is over.
+   */
+  record(incarnation: number, media: MediaRecord | undefined): CallRecord | undefined {
     const { state } = this;
-    return state === 'gone' ? undefined : recordOf(this.body, state, incarnation);
+    return state === 'gone' ? undefined : recordOf(this.body, state, incarnation, media);
   }
 
   #vias(leg: TrackedLeg): Vias {
@@ -191,10 +195,16 @@ export class TrackedCall {
   }
 }
 
-/** Returns the record with this body for a call in `state`. */
-export function recordOf(body: RecordBody, state: CallRecordState, incarnation: number): CallRecord {
-  const { method, callId, since, epoch, legs } = body;
-  return { v: 1, state, method, callId, incarnation, epoch, since: new Date(since).toISOString(), legs };
+/** Returns the record with this body and media for a call in `state`. */
+export function recordOf(
+  body: RecordBody,
+  state: CallRecordState,
+  incarnation: number,
+  media: MediaRecord | undefined,
+): CallRecord {
+  const { method, callId, since: begun, epoch, legs } = body;
+  const since = new Date(begun).toISOString();
+  return { v: 1, state, method, callId, incarnation, epoch, since, legs, ...(media && { media }) };
 }
 
 function lengthOf(text: string | CapturedMessage | undefined): number {

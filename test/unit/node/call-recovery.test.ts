@@ -60,6 +60,7 @@ beforeEach(() => {
       found.push(entry);
       onFound();
     },
+    mediaOf: () => undefined,
     confirmSeat: async () => true,
   });
   memory.apply([{ key: `calls/${SELF}/mark`, value: { v: 1 } }]);

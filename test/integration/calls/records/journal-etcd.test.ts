@@ -29,6 +29,7 @@ describe('the journal on etcd', { skip: withoutEtcd() }, () => {
       mayWrite: () => true,
       stillSeated: async () => seated,
       onTaken: (entry) => void taken.push(entry),
+      mediaOf: () => undefined,
       writes: new CellFamily({ name: 'writes', help: '', labels: ['outcome'] }),
       dropped: new CellFamily({ name: 'dropped', help: '', labels: ['reason'] }),
     });

@@ -30,6 +30,7 @@ function rig() {
       guard: { caught: (entrance, error) => void caught.push(`${entrance}: ${(error as Error).message}`) },
       self: () => self,
       onTaken: (entry) => void taken.push(entry),
+      mediaOf: () => undefined,
       dropped: new CellFamily({ name: 'dropped', help: '', labels: ['reason'] }),
     },
     () => counts.worked++,

@@ -5,6 +5,7 @@ import { NO_GUARD } from '../../../../src/base/guard.ts';
 import { CallJournal, type RecordsMode } from '../../../../src/calls/records/call-journal.ts';
 import { type CallRecord, parseCallRecord, parseRecordKey } from '../../../../src/calls/records/call-record.ts';
 import type { CapturedMessage } from '../../../../src/calls/records/leg-text.ts';
+import type { MediaRecord } from '../../../../src/calls/records/media-record.ts';
 import type { CapturedLeg } from '../../../../src/calls/records/tracked-call.ts';
 import { CellFamily } from '../../../../src/metrics/counters.ts';
 import { emptyWay } from '../../../../src/packet/flow.ts';
@@ -58,6 +59,8 @@ export class JournalRig implements Faults {
   readonly taken: number[] = [];
   /** Number of writes for each key of a call. */
   readonly writes = new Map<number, number>();
+  /** Media that is relayed now, by entry. */
+  readonly media = new Map<number, MediaRecord>();
   readonly self = { number: SELF, incarnation: 5, epoch: 9 };
   commits = 0;
   fault: Fault = 'none';
@@ -83,6 +86,7 @@ export class JournalRig implements Faults {
         return this.seated;
       },
       onTaken: (entry) => void this.taken.push(entry),
+      mediaOf: (entry) => this.media.get(entry),
       writes: this.outcomes,
       dropped: this.dropped,
     });

@@ -35,6 +35,7 @@ export class PartsRig implements Faults {
       {
         ...{ clock: this.clock, guard, self },
         onTaken: (entry) => void this.taken.push(entry),
+        mediaOf: () => undefined,
         dropped: new CellFamily({ name: 'dropped', help: '', labels: ['reason'] }),
       },
       () => this.work(),
@@ -45,6 +46,7 @@ export class PartsRig implements Faults {
       store: faultyStore(this),
       log: pino({ level: 'silent' }),
       stillSeated: async () => this.seated,
+      mediaOf: () => undefined,
       writes: new CellFamily({ name: 'writes', help: '', labels: ['outcome'] }),
     });
   }
