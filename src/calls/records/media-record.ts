@@ -56,14 +56,18 @@ export interface PartyRecord {
 /** The media of one call, by party. */
 export type MediaRecord = readonly PartyRecord[];
 
-/** Octets of a party and of a stream in JSON at most, for the size of a commit. Addresses of IPv6 need them. */
-const PARTY_OCTETS = 200;
-const STREAM_OCTETS = 600;
+/** Octets of a party without its names, of a name without its text, and of a stream with the longest addresses. */
+const PARTY_OCTETS = 60;
+const NAME_OCTETS = 3;
+const STREAM_OCTETS = 900;
 
-/** Returns an upper estimate of the octets in JSON. */
+/** Returns an estimate of the octets in JSON that is rather too high. */
 export function mediaOctets(media: MediaRecord | undefined): number {
   let octets = 0;
-  for (const { streams } of media ?? []) octets += PARTY_OCTETS + streams.length * STREAM_OCTETS;
+  for (const { names, streams } of media ?? []) {
+    octets += PARTY_OCTETS + streams.length * STREAM_OCTETS;
+    for (const name of names) octets += NAME_OCTETS + name.length;
+  }
   return octets;
 }
 

@@ -92,6 +92,28 @@ describe('a call', () => {
     });
   });
 
+  test('is shown with the public port and the target of each relayed stream, and without parties that have none', async () => {
+    const stream = {
+      ports: [10_000, 10_001, 10_002, 10_003],
+      shown: ['203.0.113.11', '10.0.0.1'],
+      clear: true,
+      mux: [false, false],
+      targets: [{ address: '192.0.2.7', port: 4000 }, null],
+    } as const;
+    const six = { ...stream, shown: ['2001:db8::7', '::1'], targets: [null, null] } as const;
+    const media = [
+      { names: ['bz9hG4bK1', 'tbob'], facing: 1, streams: [null, stream, 1, six] },
+      { names: ['tcarol'], facing: 1, direct: true, streams: [] },
+    ] as const;
+    const { status } = rig(new Map([[7, { ...recordOf('one'), media }]]));
+    const [call] = (await status.list(1, false)).calls;
+    const streams = [
+      { public: '203.0.113.11:10000', target: '192.0.2.7:4000' },
+      { public: '[2001:db8::7]:10000', target: '' },
+    ];
+    assert.deepEqual(call?.media, [{ party: 'bob', streams }]);
+  });
+
   const PARTIES = [
     {
       title: 'the URI of the first From and To',

@@ -1,5 +1,6 @@
 // Calls whose media is relayed, in a whole farm: the caller, its descriptions, and the fake relay of each member.
 import assert from 'node:assert/strict';
+import { type CallRecord, parseCallRecord } from '../../../src/calls/records/call-record.ts';
 import type { AnchorRule } from '../../../src/media/anchor.ts';
 import type { FakeFarm, FakeMember, UdpPhone } from '../../fake/farm.ts';
 import { FakeRelay } from '../../fake/media-relay.ts';
@@ -24,9 +25,12 @@ export class Scene {
   /** By member number. */
   readonly relays: Map<number, FakeRelay>;
   readonly caller: UdpPhone;
+  /** Ports that other programs have when a member starts. */
+  readonly foreign: Set<number>;
   #branches = 0;
 
-  constructor(farm: FakeFarm, relays: Map<number, FakeRelay>, caller: UdpPhone) {
+  constructor(farm: FakeFarm, relays: Map<number, FakeRelay>, caller: UdpPhone, foreign: Set<number>) {
+    this.foreign = foreign;
     this.farm = farm;
     this.relays = relays;
     this.caller = caller;
@@ -34,14 +38,16 @@ export class Scene {
 
   static async open(rule: AnchorRule, members = 3): Promise<Scene> {
     const relays = new Map<number, FakeRelay>();
+    const foreign = new Set<number>();
     const media = (index: number) => {
       const relay = new FakeRelay();
+      for (const port of foreign) relay.foreign.add(port);
       relays.set(index, relay);
       const bind = `10.0.0.${index}`;
       return { relay, section: { anchor: rule, plan: 'multi-ip', bind, wan: WAN, inside: bind } };
     };
     const farm = await start({ members, dialogs: 'shared', media });
-    return new Scene(farm, relays, await farm.phone('192.0.2.7'));
+    return new Scene(farm, relays, await farm.phone('192.0.2.7'), foreign);
   }
 
   owner(callId: string): FakeMember {
@@ -50,6 +56,19 @@ export class Scene {
 
   relay(callId: string): FakeRelay {
     return this.relays.get(this.owner(callId).index)!;
+  }
+
+  /** Kills the owner of the call, and starts it again in front of its living server. */
+  async restart(callId: string): Promise<void> {
+    const owner = this.owner(callId);
+    await this.farm.kill(owner, { serverLives: true });
+    await this.farm.add(owner.index);
+  }
+
+  /** Returns the record of the call in the store; undefined when there is none. */
+  record(callId: string): CallRecord | undefined {
+    const values = this.farm.memory.readAll('calls/').map(({ value }) => parseCallRecord(value));
+    return values.find((record) => record?.callId === callId);
   }
 
   /** Sends a request of the caller; `dialog`: the response that has made the dialog. */

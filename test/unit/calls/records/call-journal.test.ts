@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { parseRecordKey, recordKey } from '../../../../src/calls/records/call-record.ts';
+import type { MediaRecord } from '../../../../src/calls/records/media-record.ts';
 import { clientLeg, type Fault, JournalRig, ok, SELF, serverLeg } from './journal-rig.ts';
 
 /** Longer than the first write and some retries. */
@@ -535,4 +536,78 @@ test("the store finally has exactly this member's calls, whatever happens to cal
     }),
     { numRuns: 200, examples: [[BEGUN_ANEW_WITHOUT_THE_SEAT]] },
   );
+});
+
+describe('the media of a call', () => {
+  const media = (port: number): MediaRecord => [
+    {
+      names: ['ta'],
+      facing: 1,
+      streams: [
+        {
+          ports: [port, port + 1, port + 2, port + 3],
+          shown: ['203.0.113.11', '10.0.0.1'],
+          clear: true,
+          mux: [false, false],
+          targets: [null, null],
+        },
+      ],
+    },
+  ];
+
+  test('stands in the writes that are due anyway, and its changes while the call rings cause none', async () => {
+    const rig = new JournalRig();
+    rig.media.set(77, media(10_000));
+    rig.journal.began(77, 'INVITE', 'call', clientLeg('call'));
+    rig.journal.mediaChanged(77);
+    await rig.clock.pass(SOON_MS);
+    assert.deepEqual(rig.stored().get(77)?.media, media(10_000));
+    rig.media.set(77, media(20_000));
+    rig.journal.mediaChanged(77);
+    await rig.clock.pass(SOON_MS);
+    assert.equal(rig.writes.get(77), 1);
+    rig.journal.answered(77, '', ok('call'), true);
+    rig.journal.mediaChanged(77);
+    await rig.clock.pass(SOON_MS);
+    assert.deepEqual([rig.stored().get(77)?.media, rig.writes.get(77)], [media(20_000), 2]);
+  });
+
+  test('is written once more when it changes later, for a call of the server, too', async () => {
+    for (const entry of [77, -77]) {
+      const rig = new JournalRig();
+      await talking(rig, entry);
+      assert.equal(rig.stored().get(entry)?.media, undefined);
+      rig.media.set(entry, media(10_000));
+      rig.journal.mediaChanged(77);
+      await rig.clock.pass(SOON_MS);
+      assert.deepEqual([rig.stored().get(entry)?.media, rig.writes.get(entry)], [media(10_000), 2]);
+      assert.deepEqual(rig.journal.recordOf(entry)?.media, media(10_000), 'also when the call rests');
+      rig.journal.over(entry);
+      rig.journal.mediaChanged(77);
+      await rig.clock.pass(SOON_MS);
+      assert.equal(rig.stored().size, 0);
+    }
+  });
+
+  test('is that of the moment when it is written: a store that was down gets the last one alone', async () => {
+    const rig = new JournalRig();
+    await talking(rig, 77);
+    rig.fault = 'unheard';
+    for (const port of [10_000, 20_000]) {
+      rig.media.set(77, media(port));
+      rig.journal.mediaChanged(77);
+      await rig.clock.pass(SOON_MS);
+    }
+    rig.fault = 'none';
+    await rig.clock.pass(SURELY_MS);
+    assert.deepEqual([rig.stored().get(77)?.media, rig.writes.get(77)], [media(20_000), 2]);
+  });
+
+  test('of a call without a record is not written', async () => {
+    const rig = new JournalRig();
+    rig.media.set(77, media(10_000));
+    rig.journal.mediaChanged(77);
+    await rig.clock.pass(SOON_MS);
+    assert.deepEqual([rig.stored().size, rig.commits], [0, 0]);
+  });
 });

@@ -40,6 +40,12 @@ test('a record is read as it was written', () => {
   assert.deepEqual(parseCallRecord(JSON.parse(JSON.stringify(RECORD))), RECORD);
 });
 
+test('a record with media of a wrong shape is read without it', () => {
+  const media = [{ names: ['ta'], facing: 1, streams: [null] }];
+  assert.deepEqual(parseCallRecord({ ...RECORD, media })?.media, media);
+  assert.deepEqual(parseCallRecord({ ...RECORD, media: [{ ...media[0], facing: 7 }] }), RECORD);
+});
+
 test('a key has owner and call, with negative numbers for calls of servers', () => {
   const entries = fc.integer({ min: -Number.MAX_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER });
   const owners = fc.integer({ min: 1, max: 65_535 });
