@@ -109,9 +109,9 @@ export class Anchor {
   restore(call: number, callId: string, record: MediaRecord): void {
     const failed = this.#media.restore(call, record);
     if (this.#media.parties(call).length > 0) this.#callIds.set(call, callId);
-    const { log } = this.#options;
-    for (const { ports } of failed)
-      log.warn({ callId, ports }, 'ports of a call are not free: the stream has no media until it is described again');
+    if (failed.length === 0) return;
+    const ports = failed.map((stream) => stream.ports);
+    this.#options.log.warn({ callId, ports }, 'media ports are not free: no media until the call describes it again');
   }
 
   /** Closes the streams of all calls. */

@@ -164,8 +164,10 @@ export class FarmNode {
     const { guarded, calls, fence, transport, routing, media, callRecovery } = this.#parts;
     this.#sweeper = guarded.clock.every(SWEEP_MS, () => {
       calls.sweep(clock.now());
-      // While records are to be read, a call without an entry may be this member's: its media goes on until then.
-      if (!callRecovery?.journal.reading) media.anchor?.sweep((call) => calls.isOver(call) && calls.isOver(-call));
+      // While records are to be read, a call that is not in the table may be this member's all the same.
+      const isGone = (call: number): boolean => !calls.has(call) && !calls.has(-call);
+      const reading = callRecovery?.journal.reading === true;
+      media.anchor?.sweep((call) => calls.isOver(call) && calls.isOver(-call) && !(reading && isGone(call)));
       this.#peerSeries.sweep();
     });
     fence.start();

@@ -2,6 +2,7 @@
 // seat keeps them until its records are read.
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
+import type { MemoryStore } from '../../../src/store/memory-store.ts';
 import { type FakeRelayStream, Side } from '../../fake/media-relay.ts';
 import { type Message, respond } from '../../fake/sip.ts';
 import { stopFarms } from './calls.ts';
@@ -15,6 +16,16 @@ const WRITTEN_MS = 200;
 const SWEPT_MS = 2000;
 
 const portsOf = (streams: readonly FakeRelayStream[]) => streams.map(({ ports }) => ports);
+
+/** Changes the stores of the members that start from now on. */
+function eachStore({ farm: { memory } }: Scene, change: (store: MemoryStore) => void): void {
+  const open = memory.open.bind(memory);
+  memory.open = () => {
+    const store = open();
+    change(store);
+    return store;
+  };
+}
 
 /** Makes an answered call of the caller to the SIP server of the member that owns it. */
 async function talk(scene: Scene, callId: string): Promise<Message> {
@@ -48,6 +59,35 @@ describe('a member that restarts in front of its living server', () => {
     await scene.answer('one', 200, '');
     await scene.farm.pass(SWEPT_MS);
     assert.deepEqual(scene.relay('one').live, []);
+  });
+
+  test('has them also when its records are read before its relay runs', async () => {
+    const scene = await Scene.open('always', 1);
+    await talk(scene, 'one');
+    const before = portsOf(scene.relay('one').live);
+    let readAt = 0;
+    let relayAt = 0;
+    eachStore(scene, (store) => {
+      const [watch, page, commit] = [store.watch.bind(store), store.page.bind(store), store.commit.bind(store)];
+      // The relay starts after the cluster-wide settings and the claim of the ports.
+      store.watch = (prefix, onChange, onStale) => {
+        if (prefix !== 'config') return watch(prefix, onChange, onStale);
+        return watch(prefix, (entries) => void scene.farm.clock.after(2000, () => onChange(entries)), onStale);
+      };
+      store.page = (...args) => {
+        readAt = scene.farm.clock.now();
+        return page(...args);
+      };
+      store.commit = (writes, ...rest) => {
+        if (writes.some(({ key }) => key.startsWith('ports/'))) relayAt = scene.farm.clock.now();
+        return commit(writes, ...rest);
+      };
+    });
+    await scene.restart('one');
+    assert.ok(readAt < relayAt);
+    await scene.send('INVITE', 'two', sdp('192.0.2.7', 4000));
+    assert.deepEqual(portsOf(scene.relay('one').live.slice(0, 1)), before);
+    assert.equal(scene.relay('one').live.length, 2);
   });
 
   test('joins the two clients of a call again', async () => {
@@ -85,17 +125,13 @@ describe('a member that restarts in front of its living server', () => {
     await talk(scene, 'one');
     const before = portsOf(scene.relay('one').live);
     const read = Promise.withResolvers<void>();
-    const { memory } = scene.farm;
-    const open = memory.open.bind(memory);
-    memory.open = () => {
-      const store = open();
+    eachStore(scene, (store) => {
       const page = store.page.bind(store);
       store.page = async (...args) => {
         if (args[0].startsWith('calls/')) await read.promise;
         return page(...args);
       };
-      return store;
-    };
+    });
     await scene.restart('one');
     await scene.send('INVITE', 'two', sdp('192.0.2.7', 4000));
     const refused = scene.caller.got.at(-1)!;
@@ -106,6 +142,23 @@ describe('a member that restarts in front of its living server', () => {
     assert.equal(scene.owner('three').server.last.callId, 'three');
     assert.deepEqual(portsOf(scene.relay('one').live.slice(0, 1)), before);
     assert.equal(scene.relay('one').live.length, 2);
+  });
+
+  test('frees the ports of a call that ends while its records are read once more', async () => {
+    const scene = await Scene.open('always', 1);
+    const answered = await talk(scene, 'one');
+    let readings = 0;
+    eachStore(scene, (store) => {
+      const page = store.page.bind(store);
+      store.page = (...args) =>
+        args[0].startsWith('calls/') && ++readings === 2 ? new Promise(() => {}) : page(...args);
+    });
+    await scene.restart('one');
+    await scene.farm.until(() => readings === 2, 'the records are read again', 10_000);
+    await scene.send('BYE', 'one', '', answered);
+    await scene.answer('one', 200, '');
+    await scene.farm.pass(SWEPT_MS);
+    assert.deepEqual([scene.relay('one').streams.length, scene.relay('one').live], [1, []]);
   });
 });
 

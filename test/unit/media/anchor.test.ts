@@ -1,0 +1,44 @@
+// The anchor and call records: what an operator sees of a call whose ports are gone. The descriptions that it rewrites
+// are in test/unit/farm/media.test.ts.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { pino } from 'pino';
+import type { MediaRecord } from '../../../src/calls/records/media-record.ts';
+import { makeAnchor } from '../../../src/media/anchor.ts';
+import { CellFamily } from '../../../src/metrics/counters.ts';
+import { FakeRelay, Side } from '../../fake/media-relay.ts';
+
+const stream = (port: number) =>
+  ({
+    ports: [port, port + 1, port + 2, port + 3],
+    shown: ['203.0.113.11', '10.0.0.1'],
+    clear: true,
+    mux: [false, false],
+    targets: [null, null],
+  }) as const;
+
+test('ports of a record that are not free are logged with the call, in one line', () => {
+  const lines: { readonly callId: string; readonly ports: unknown }[] = [];
+  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line)) });
+  const relay = new FakeRelay();
+  relay.foreign.add(10_000).add(10_006);
+  const anchor = makeAnchor(
+    {
+      relay,
+      addresses: () => ['203.0.113.11', '10.0.0.1'],
+      sideOf: () => Side.inside,
+      settings: () => ({ anchor: 'always', origin: 'keep', ice: 'first' }),
+    },
+    log,
+    new CellFamily({ name: 'descriptions', help: '', labels: ['outcome'] }),
+  );
+  const record: MediaRecord = [{ names: ['ta'], facing: 1, streams: [stream(10_000), stream(10_004), stream(10_008)] }];
+  anchor.restore(1, 'one', record);
+  anchor.restore(2, 'two', [{ names: ['ta'], facing: 1, streams: [stream(10_012)] }]);
+  const logged = lines.map(({ callId, ports }) => ({ callId, ports }));
+  assert.deepEqual(logged, [{ callId: 'one', ports: [stream(10_000).ports, stream(10_004).ports] }]);
+  assert.deepEqual(
+    relay.live.map(({ ports }) => ports[Side.outside].port),
+    [10_008, 10_012],
+  );
+});
