@@ -197,7 +197,7 @@ export class Farm {
         return texts.every((text) => sumOf(text, 'sipfarm_members', { state: 'active' }) === count);
       },
       () => `the members do not agree on ${count}: ${[...this.#members.keys()].map((k) => this.logTail(k)).join('\n')}`,
-      30,
+      60,
     );
   }
 
