@@ -172,6 +172,9 @@ export class MediaPart {
     });
     this.#relay = relay;
     showRelay(metrics, relay);
+    const { kind, advertised } = plan;
+    const where = { plan: kind, bind, advertised, inside, ports: `${first}-${last}` };
+    this.#log.info(where, 'media relay started');
   }
 
   /** The streams of the thread are gone: the calls go on without media until they describe it again. */
