@@ -15,6 +15,7 @@ import type {
   BoundFacts,
   HostFacts,
   InterfaceFacts,
+  MediaFacts,
   MemberFacts,
   PathFacts,
   RawFacts,
@@ -264,6 +265,27 @@ function seenPeers(value: unknown): readonly SeenPeer[] {
   });
 }
 
+function mediaFacts(value: unknown): readonly MediaFacts[] {
+  const { own } = (value ?? {}) as { readonly own?: unknown };
+  if (!Array.isArray(own)) return [];
+  return (own as (Record<string, unknown> | null)[]).flatMap((each) => {
+    const { member, bind, inside, trouble, counts } = each ?? {};
+    if (typeof member !== 'string') return [];
+    const { message = '' } = (trouble ?? {}) as { readonly message?: unknown };
+    const ofSides = (counts ?? {}) as { readonly outside?: unknown; readonly inside?: unknown };
+    const sides = [
+      [bind, ofSides.outside],
+      [inside, ofSides.inside],
+    ].flatMap(([address, states]) => {
+      const numbers = Object.values(states ?? {}).filter((count) => typeof count === 'number');
+      const { free } = (states ?? {}) as { readonly free?: unknown };
+      if (typeof address !== 'string' || typeof free !== 'number') return [];
+      return [{ address, free, all: numbers.reduce((sum, count) => sum + count, 0) }];
+    });
+    return [{ member, trouble: String(message), sides }];
+  });
+}
+
 /** Reads the counters of the running member that rise when keys differ, and its limit of open files. */
 async function forgedNow(
   access: HostAccess,
@@ -289,6 +311,7 @@ async function askMember(
     ready: readiness.ready,
     reasons: isStrings(readiness.reasons) ? readiness.reasons : [],
     peers: seenPeers(parseJson(await access.ask('/v1/peers'))),
+    media: mediaFacts(parseJson(await access.ask('/v1/ports'))),
     forgedFrames: after.frames - before.frames,
     forgedTokens: after.tokens - before.tokens,
   };

@@ -69,10 +69,20 @@ export interface SeenPeer extends Pick<PeerInfo, 'id'> {
   readonly misses: readonly string[];
 }
 
+/** Media ports of one member of this host (`/v1/ports`). */
+export interface MediaFacts {
+  readonly member: string;
+  /** Why it opens no new streams; '' = it does. */
+  readonly trouble: string;
+  /** Address and ports of each side; empty while no relay counts them. */
+  readonly sides: readonly { readonly address: string; readonly free: number; readonly all: number }[];
+}
+
 export interface MemberFacts {
   readonly ready: boolean;
   readonly reasons: readonly string[];
   readonly peers: readonly SeenPeer[];
+  readonly media: readonly MediaFacts[];
   /** Frames and tokens that failed their check while the doctor watched. */
   readonly forgedFrames: number;
   readonly forgedTokens: number;

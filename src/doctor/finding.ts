@@ -64,6 +64,8 @@ export const DOCTOR_CODES = {
   DR_THROUGH_SOURCE: 'Answers come from another address than the VIP. NATs and firewalls of clients drop them.',
   DR_THROUGH_LONG: 'Long messages get lost on the way through the balancer; short ones do not.',
   DR_THROUGH_LOCAL: 'The VIP is on the host of the doctor. The balancer was not tested.',
+  DR_MEDIA_TROUBLE: 'The media relay of this member opens no new streams. New calls with media are answered 503.',
+  DR_MEDIA_PORTS: 'Few media ports are free. New calls are answered 503 before the last ones are gone.',
   DR_NOT_READY: 'The running member reports that it is not ready.',
   DR_NOT_RUNNING: 'No running member answers at the admin address. Checks that need its data were left out.',
 } as const;

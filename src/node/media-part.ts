@@ -24,6 +24,8 @@ import { ownEndpoints } from './from-config.ts';
 
 /** A relay whose thread has ended is started again after this time, ms. */
 const RESTART_MS = 1000;
+/** Time between two log lines about missing ports, ms. */
+const SILENT_MS = 60_000;
 /** The last of 32 pairs is for streams of calls that run already. */
 const RESERVED_SHARE = 32;
 
@@ -81,6 +83,7 @@ export class MediaPart {
   readonly #early = new Map<number, CallRecord>();
   #restart: Timer | undefined;
   #stopped = false;
+  #silentUntil = 0;
 
   constructor(options: MediaPartOptions, { settings, view, membership, callRecovery }: AroundMedia) {
     const { config, clock, store, metrics, random = Math.random, localAddresses: local = localAddresses } = options;
@@ -152,10 +155,23 @@ export class MediaPart {
     const usable = (): RunningRelay | undefined =>
       this.ports.trouble || this.#callRecovery?.unread ? undefined : this.#relay;
     return {
-      open: (options) => (options.ofNewCall ? usable() : this.#relay)?.open(options),
+      open: (options) => {
+        const stream = (options.ofNewCall ? usable() : this.#relay)?.open(options);
+        if (!stream) this.#noteShortage();
+        return stream;
+      },
       reopen: (options, ports) => this.#relay?.reopen(options, ports),
       admits: (streams) => usable()?.admits(streams) ?? false,
     };
+  }
+
+  /** Logs at most once a minute that calls get no ports. */
+  #noteShortage(): void {
+    const now = this.#options.clock.now();
+    if (now < this.#silentUntil) return;
+    this.#silentUntil = now + SILENT_MS;
+    const ports = this.#relay && { outside: this.#relay.ports(Side.outside), inside: this.#relay.ports(Side.inside) };
+    this.#log.warn({ ports }, 'no media ports for a new stream; new calls are answered 503');
   }
 
   async #startRelay(): Promise<void> {
@@ -180,6 +196,9 @@ export class MediaPart {
     this.#relay = relay;
     this.#restoreEarly();
     showRelay(metrics, relay);
+    const { kind, advertised } = plan;
+    const where = { plan: kind, bind, advertised, inside, ports: `${first}-${last}` };
+    this.#log.info(where, 'media relay started');
   }
 
   #restoreEarly(): void {

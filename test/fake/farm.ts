@@ -322,7 +322,7 @@ export class FakeMember {
       // A farm of the fake network has any address that its configuration names.
       localAddresses: () => ({ has: () => true }),
       admin: 'none',
-      ...(media && { localAddresses: () => ({ has: () => true }), startRelay: () => Promise.resolve(media.relay) }),
+      ...(media && { startRelay: () => Promise.resolve(media.relay) }),
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
     });
   }

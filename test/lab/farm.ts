@@ -197,7 +197,7 @@ export class Farm {
         return texts.every((text) => sumOf(text, 'sipfarm_members', { state: 'active' }) === count);
       },
       () => `the members do not agree on ${count}: ${[...this.#members.keys()].map((k) => this.logTail(k)).join('\n')}`,
-      30,
+      60,
     );
   }
 
@@ -214,10 +214,20 @@ export class Farm {
     return { status: Number(/^HTTP\/1\.[01] (\d{3})/.exec(stdout)?.[1] ?? 0), body: stdout.slice(end + 4) };
   }
 
-  /** Returns /metrics of every running member. */
+  /** Returns /metrics of every running member. Waits for a member that is slow to answer. */
   async metrics(): Promise<string[]> {
     const running = [...this.#members].filter(([, child]) => child.exitCode === null && child.signalCode === null);
-    return Promise.all(running.map(async ([k]) => (await this.get(k, '/metrics')).body));
+    return Promise.all(
+      running.map(async ([k, child]) => {
+        let answer = { status: 0, body: '' };
+        const asked = async (): Promise<boolean> => {
+          answer = await this.get(k, '/metrics');
+          return answer.status === 200 || child.exitCode !== null || child.signalCode !== null;
+        };
+        await until(asked, () => `member ${k} shows no metrics: ${this.logTail(k)}`, 30);
+        return answer.body;
+      }),
+    );
   }
 
   etcdctl(...args: readonly string[]): Promise<Finished> {

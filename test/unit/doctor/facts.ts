@@ -103,6 +103,7 @@ export function facts(given: Partial<HostFacts> = {}): HostFacts {
       ready: true,
       reasons: [],
       peers: [{ id: 'fe2', relay: '10.0.0.12:5064', ...PEER }],
+      media: [],
       forgedFrames: 0,
       forgedTokens: 0,
     },

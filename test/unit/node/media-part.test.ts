@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { workerConfig } from '../../../src/config/workers.ts';
+import type { UserRelayOptions } from '../../../src/media/user-relay/user-relay.ts';
 import { FarmNode } from '../../../src/node/farm-node.ts';
-import { planSettings } from '../../../src/node/media-part.ts';
+import { planSettings, type StartRelay } from '../../../src/node/media-part.ts';
+import { FakeRelay } from '../../fake/media-relay.ts';
 import { NodeRig, nodeConfig } from './node-rig.ts';
 
 const SERVICE = { kind: 'upstream', server: 'sip:10.0.0.1:5070', bind: '10.0.0.1:5062', health: { method: 'none' } };
@@ -15,18 +17,32 @@ const configOf = (media: object, more: object = {}) =>
 let rig: NodeRig;
 let node: FarmNode;
 let local: Set<string>;
+/** Relays that the node has started, with their options. */
+let relays: { readonly relay: FakeRelay; readonly options: UserRelayOptions; stopped: boolean }[];
+
+const startRelay: StartRelay = async (options) => {
+  const relay = new FakeRelay();
+  const entry = { relay, options, stopped: false };
+  relay.stop = async () => {
+    entry.stopped = true;
+  };
+  relays.push(entry);
+  return relay;
+};
 
 beforeEach(() => {
   rig = new NodeRig();
+  relays = [];
   local = new Set(['10.0.0.1']);
 });
 afterEach(async () => {
   await rig.drive(node.stop());
   assert.deepEqual([rig.ports, rig.clock.timers], [[], 0], 'no port and no timer is left');
+  assert.ok(relays.every(({ stopped }, i) => stopped || i < relays.length - 1));
 });
 
 function start(media: object): Promise<void> {
-  node = new FarmNode(rig.options(configOf(media), { localAddresses: () => local }));
+  node = new FarmNode(rig.options(configOf(media), { localAddresses: () => local, startRelay }));
   return rig.drive(node.start());
 }
 const put = (key: string, value: unknown): void => void rig.memory.apply([{ key, value }]);
@@ -66,7 +82,7 @@ describe('a start', () => {
 
   test('can be ended while it waits for them', async () => {
     rig.store.watch = () => ({ close: () => {} });
-    node = new FarmNode(rig.options(configOf(MULTI), { localAddresses: () => local }));
+    node = new FarmNode(rig.options(configOf(MULTI), { localAddresses: () => local, startRelay }));
     const starting = node.start();
     await rig.pass(1000);
     await rig.drive(node.stop());
@@ -149,10 +165,52 @@ test('each worker has its part of the range, and the name of its host', async ()
   const config = configOf(MULTI, { workers: 2, store: { kind: 'etcd', hosts: ['http://10.0.0.254:2379'] } });
   const { worker } = planSettings(workerConfig(config, 1))!;
   assert.deepEqual(worker, { index: 1, count: 2 });
-  node = new FarmNode(rig.options(workerConfig(config, 1), { localAddresses: () => local }));
+  node = new FarmNode(rig.options(workerConfig(config, 1), { localAddresses: () => local, startRelay }));
   await rig.drive(node.start());
   assert.deepEqual(rig.memory.read('ports/fe1.1')?.value, {
     ...claimOf('multi-ip', '203.0.113.11'),
     ...{ first: 15_000, last: 19_999 },
+  });
+});
+
+describe('the relay of a running node', () => {
+  test('has the addresses, ports and settings of the plan, cluster-wide ones included', async () => {
+    put('config', { media: { restSeconds: 3 } });
+    await start({ ...MULTI, inside: '127.0.0.1', ports: '10000-10063', dscp: 10 });
+    const { sides, dscp, restMs, reservedPairs } = relays[0]!.options;
+    assert.deepEqual(sides, [
+      { address: '10.0.0.1', first: 10_000, last: 10_063, advertised: '203.0.113.11' },
+      { address: '127.0.0.1', first: 10_000, last: 10_063 },
+    ]);
+    assert.deepEqual([dscp, restMs, reservedPairs], [10, 3000, 1]);
+  });
+
+  test('may send no media to the ports of the node', async () => {
+    await start(MULTI);
+    const own = relays[0]!.options.own.map(({ address, port }) => `${address}:${port}`);
+    for (const each of ['10.0.0.1:5062', '10.0.0.1:5064']) assert.ok(own.includes(each), each);
+  });
+
+  test('is started again a second after its thread has ended', async () => {
+    await start(MULTI);
+    relays[0]!.options.onFailure(new Error('a fault'));
+    assert.equal((await node.api.ports.report()).own[0]?.counts, null);
+    await rig.pass(1000);
+    assert.equal(relays.length, 2);
+    assert.notEqual((await node.api.ports.report()).own[0]?.counts, null);
+  });
+
+  test('is not started again once the node stops', async () => {
+    await start(MULTI);
+    await rig.drive(node.stop());
+    relays[0]!.options.onFailure(new Error('a fault'));
+    await rig.pass(5000);
+    assert.equal(relays.length, 1);
+  });
+
+  test('ends the start of the node when it cannot start', async () => {
+    const refusing = { localAddresses: () => local, startRelay: () => Promise.reject(new Error('no koffi')) };
+    node = new FarmNode(rig.options(configOf(MULTI), refusing));
+    await assert.rejects(rig.drive(node.start()), /no koffi/);
   });
 });
