@@ -165,10 +165,10 @@ export class MediaPart {
     };
   }
 
-  /** Logs at most once a minute that calls get no ports. */
+  /** Logs at most once a minute that calls get no ports. Not while they only have to wait for the records. */
   #noteShortage(): void {
     const now = this.#options.clock.now();
-    if (now < this.#silentUntil) return;
+    if (now < this.#silentUntil || this.#callRecovery?.unread) return;
     this.#silentUntil = now + SILENT_MS;
     const ports = this.#relay && { outside: this.#relay.ports(Side.outside), inside: this.#relay.ports(Side.inside) };
     this.#log.warn({ ports }, 'no media ports for a new stream; new calls are answered 503');
