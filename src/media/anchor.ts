@@ -12,7 +12,7 @@ import type { Piece } from '../sip/edit.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Via } from '../sip/via.ts';
 import { CallMedia, type CallMediaOptions, NO_PORTS, type RelayedPlaces, type StreamStatistics } from './call-media.ts';
-import type { LegStatistics } from './media-relay.ts';
+import { type LegStatistics, Side } from './media-relay.ts';
 import type { PartyName } from './party.ts';
 
 /** never: descriptions pass unchanged. nat: those of calls with a client behind a NAT are anchored. always: all are. */
@@ -68,11 +68,15 @@ export class Anchor {
    */
   requestFromClient(scan: Scan, call: number, source: string, nat: boolean, editor: BodyEditor): boolean {
     const sdp = this.#read(scan);
-    return !sdp || this.#fromClient(scan, sdp, call, fromTag(scan), source, nat, editor);
+    if (!sdp) return true;
+    const name = fromTag(scan);
+    if (isRefusable(scan)) this.#media.offered(call, name, Side.outside, scan.cseq);
+    return this.#fromClient(scan, sdp, call, name, source, nat, editor);
   }
 
   /** Handles a response of the SIP server for the client that has sent the request. */
   responseToClient(scan: Scan, call: number, editor: BodyEditor): void {
+    if (scan.status >= 300 && isRefusable(scan)) this.#media.refused(call, fromTag(scan), Side.outside, scan.cseq);
     const sdp = this.#read(scan);
     if (sdp) this.#toClient(scan, sdp, call, fromTag(scan), false, editor);
   }
@@ -80,8 +84,10 @@ export class Anchor {
   /** Handles a request of the SIP server for a client. `nat` and result are those of `requestFromClient`. */
   requestToClient(scan: Scan, call: number, nat: boolean, editor: BodyEditor): boolean {
     const sdp = this.#read(scan);
-    const { bytes, via } = scan;
-    return !sdp || this.#toClient(scan, sdp, call, toTag(scan) ?? branchName(bytes, via), nat, editor);
+    if (!sdp) return true;
+    const name = toTag(scan) ?? branchName(scan.bytes, scan.via);
+    if (isRefusable(scan)) this.#media.offered(call, name, Side.inside, scan.cseq);
+    return this.#toClient(scan, sdp, call, name, nat, editor);
   }
 
   /**
@@ -96,8 +102,10 @@ export class Anchor {
       if (scan.status >= 300) media.endParty(call, invited);
       else if (tag !== undefined) media.rename(call, invited, tag);
     }
+    if (tag === undefined) return;
+    if (scan.status >= 300 && isRefusable(scan)) media.refused(call, tag, Side.inside, scan.cseq);
     const sdp = this.#read(scan);
-    if (sdp && tag !== undefined) this.#fromClient(scan, sdp, call, tag, source, false, editor);
+    if (sdp) this.#fromClient(scan, sdp, call, tag, source, false, editor);
   }
 
   /** Returns the media of the call for its record; undefined when none is relayed. */
@@ -228,6 +236,11 @@ function summary({ packets, octets, foreign, lost, jitter }: LegStatistics): obj
 
 function isHiddenIn(address: string | undefined, source: string): boolean {
   return address !== undefined && address !== source && isPrivate(address) && !isPrivate(source);
+}
+
+/** Returns true for a method whose refused offer leaves the session as it was (RFC 3261 14.1, RFC 3311 5.3). */
+function isRefusable({ method }: Scan): boolean {
+  return method === Method.INVITE || method === Method.UPDATE;
 }
 
 /** Returns true for methods whose requests and responses carry offers and answers. */

@@ -121,6 +121,36 @@ export class CallMedia {
     return party ? this.#take(party, sdp, Side.inside, '') : NO_PORTS;
   }
 
+  /**
+   * Keeps where the streams of the party lead, before an offer within the dialog changes it. The request with the offer
+   * comes from `side` and has this CSeq number; a repeated one changes nothing.
+   */
+  offered(call: number, name: PartyName, side: Side, cseq: number): void {
+    const party = this.find(call, name);
+    if (!party || (party.offer?.cseq === cseq && party.offer.side === side)) return;
+    const streams = [...new Set(party.streams)].filter((stream) => stream !== undefined);
+    const before = streams.map((stream) => ({ stream, target: stream.targets[side], joined: stream.joined }));
+    party.offer = { cseq, side, before };
+  }
+
+  /** The request with this offer was refused: the session stays as it was before (RFC 3261 14.1). */
+  refused(call: number, name: PartyName, side: Side, cseq: number): void {
+    const party = this.find(call, name);
+    if (!party?.offer || party.offer.cseq !== cseq || party.offer.side !== side) return;
+    for (const { stream, target, joined } of party.offer.before) {
+      if (!party.streams.includes(stream)) continue;
+      // The other party may have ended meanwhile.
+      const other = joined && this.#inner.get(joined.places[Side.inside]);
+      if (side === Side.inside && stream.joined !== other) {
+        this.#join(stream, other);
+        if (other && !other.joined) this.#join(other, stream);
+      }
+      this.#aim(stream, side, target);
+    }
+    party.offer = undefined;
+    this.#report();
+  }
+
   /** Closes the streams of the party with this name. */
   endParty(call: number, name: PartyName): void {
     const party = this.find(call, name);

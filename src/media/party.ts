@@ -35,6 +35,18 @@ export interface PartyStream {
   awaits: string | undefined;
 }
 
+/** An offer within the dialog, and where the streams led before it. */
+export interface Offer {
+  readonly cseq: number;
+  /** Side that the offer came from. */
+  readonly side: Side;
+  readonly before: readonly {
+    readonly stream: PartyStream;
+    readonly target: LegTarget;
+    readonly joined: PartyStream | undefined;
+  }[];
+}
+
 export class Party {
   readonly call: number;
   readonly names: PartyName[];
@@ -44,6 +56,8 @@ export class Party {
   direct = false;
   /** By the place of the m= line. Bundled m= lines share one (RFC 9143). */
   readonly streams: (PartyStream | undefined)[] = [];
+  /** The last offer within the dialog. */
+  offer: Offer | undefined;
 
   constructor(call: number, name: PartyName, facing: Side) {
     this.call = call;

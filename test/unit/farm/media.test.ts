@@ -63,6 +63,18 @@ describe('a call of a client to the SIP server', () => {
     );
   });
 
+  test('keeps its place when a re-INVITE with another one is refused', async () => {
+    const scene = await Scene.open('always');
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));
+    const answered = await scene.answer('one', 200, sdp('10.0.0.99', 5000));
+    await scene.send('ACK', 'one', '', answered);
+    const [stream] = scene.relay('one').live;
+    await scene.send('INVITE', 'one', sdp('192.0.2.7', 4100), answered);
+    assert.equal(stream?.to(Side.outside), '192.0.2.7:4100');
+    await scene.answer('one', 488, '');
+    assert.equal(stream?.to(Side.outside), '192.0.2.7:4000');
+  });
+
   test('returns its ports a second after it has ended or failed', async () => {
     const scene = await Scene.open('always');
     await scene.send('INVITE', 'one', sdp('192.0.2.7', 4000));

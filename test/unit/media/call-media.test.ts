@@ -130,6 +130,53 @@ describe('a call of a client to the SIP server', () => {
   });
 });
 
+describe('a refused offer', () => {
+  const targets = (): string[] => [only().to(Side.outside), only().to(Side.inside)];
+  beforeEach(() => {
+    offer('a', sdp('192.0.2.7', audio(4000)));
+    answer('a', sdp(SERVER, audio(5000)));
+  });
+
+  test('of a client leaves its target as it was, also when it was sent twice', () => {
+    for (let i = 0; i < 2; i++) {
+      media.offered(CALL, 'a', Side.outside, 2);
+      offer('a', sdp('192.0.2.7', audio(4444)));
+    }
+    assert.deepEqual(targets(), ['192.0.2.7:4444', `${SERVER}:5000`]);
+    media.refused(CALL, 'a', Side.outside, 2);
+    assert.deepEqual(targets(), ['192.0.2.7:4000', `${SERVER}:5000`]);
+  });
+
+  test('of the server leaves the place that the client sends to', () => {
+    media.offered(CALL, 'a', Side.inside, 7);
+    answer('a', sdp(SERVER, audio(5555)));
+    media.refused(CALL, 'a', Side.inside, 7);
+    assert.deepEqual(targets(), ['192.0.2.7:4000', `${SERVER}:5000`]);
+  });
+
+  test('of another number or from the other side changes nothing, and one that was accepted stays', () => {
+    media.offered(CALL, 'a', Side.outside, 2);
+    offer('a', sdp('192.0.2.7', audio(4444)));
+    media.refused(CALL, 'a', Side.outside, 1);
+    media.refused(CALL, 'a', Side.inside, 2);
+    media.offered(CALL, 'a', Side.outside, 3);
+    media.refused(CALL, 'a', Side.outside, 3);
+    media.refused(CALL, 'a', Side.outside, 3);
+    assert.deepEqual(targets(), ['192.0.2.7:4444', `${SERVER}:5000`]);
+  });
+
+  test('that would have parted two clients leaves them joined', () => {
+    answer('b', named(offer('a', sdp('192.0.2.7', audio(4000)))));
+    answer('a', named(offer('b', sdp('192.0.2.9', audio(6000)))));
+    const [a, b] = relay.streams as [FakeRelayStream, FakeRelayStream];
+    media.offered(CALL, 'a', Side.inside, 2);
+    answer('a', sdp(SERVER, audio(5555)));
+    assert.equal(a.joined, undefined);
+    media.refused(CALL, 'a', Side.inside, 2);
+    assert.deepEqual([a.joined, b.joined, a.to(Side.inside)], [b, a, '']);
+  });
+});
+
 describe('a call between two clients through the SIP server', () => {
   /** a calls; its INVITE leaves to b as transaction `branch`. Returns the streams of a and b. */
   function ring(branch = 'z9hG4bK1'): [FakeRelayStream, FakeRelayStream] {
