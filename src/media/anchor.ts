@@ -45,6 +45,8 @@ export interface BodyEditor {
   setContentLength(octets: number): void;
 }
 
+/** Calls that one sweep looks at. */
+const MAX_SWEPT = 20_000;
 /** Start of the name of a party by its tag, and of one that has none yet, by the branch of the server's request. */
 const TAG = 't';
 const BRANCH = 'b';
@@ -56,6 +58,8 @@ export class Anchor {
   /** Call-IDs by their keys, for the log. */
   readonly #callIds = new Map<number, string>();
   readonly #splices = new BodySplices();
+  /** Place of the sweep in the calls. */
+  #cursor: Iterator<number> | undefined;
 
   constructor(options: AnchorOptions) {
     this.#options = options;
@@ -124,13 +128,21 @@ export class Anchor {
 
   /** Closes the streams of all calls. */
   clear(): void {
-    this.sweep(() => true);
+    for (const call of this.#media.calls) this.#media.endCall(call);
   }
 
-  /** Closes the streams of calls that are over. */
+  /** Closes the streams of calls that are over. Looks at the next 20,000 calls: some milliseconds. */
   sweep(isOver: (call: number) => boolean): void {
     const media = this.#media;
-    for (const call of media.calls) if (isOver(call)) media.endCall(call);
+    this.#cursor ??= media.calls[Symbol.iterator]();
+    for (let i = 0; i < MAX_SWEPT; i++) {
+      const { value, done } = this.#cursor.next();
+      if (done) {
+        this.#cursor = undefined;
+        return;
+      }
+      if (isOver(value)) media.endCall(value);
+    }
   }
 
   #fromClient(
