@@ -15,6 +15,7 @@ export const SDP_DOUBTS = [
   'bad-media-line',
   'bad-connection',
   'no-connection',
+  'two-rtcp',
   'port-series',
   'host-name',
   'multicast',
@@ -132,8 +133,10 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
       if (!address) return 'bad-connection';
       if (MULTICAST.test(address.address)) return 'multicast';
       if (!LITERAL.test(address.address)) return 'host-name';
-      if (stream) stream.connection ??= address;
-      else connection ??= address;
+      // A second one is for multicast alone (RFC 8866 5.7). Readers may take either.
+      if (stream ? stream.connection : connection) return 'bad-connection';
+      if (stream) stream.connection = address;
+      else connection = address;
     } else if (type === 'm') {
       if (streams.length === MAX_STREAMS) return 'many-streams';
       const read = streamOf(text, textAt, next);
@@ -149,7 +152,11 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
       } else if (stream && (text === 'rtcp-mux' || text === 'rtcp-mux-only')) {
         stream.mux = true;
         stream.muxOnly ||= text === 'rtcp-mux-only';
-      } else if (stream) stream.rtcp ??= rtcpOf(text, textAt);
+      } else if (stream) {
+        const rtcp = rtcpOf(text, textAt);
+        if (rtcp && stream.rtcp) return 'two-rtcp';
+        stream.rtcp ??= rtcp;
+      }
     }
   }
   if (streams.length === 0) return 'no-stream';

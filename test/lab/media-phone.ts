@@ -18,6 +18,8 @@ export interface PhoneOptions {
   readonly callId?: string;
   /** RTP packets to send, one each 20 ms. */
   readonly packets: number;
+  /** Sends only once RTP has come. */
+  readonly patient?: boolean;
   /** Place from which a stranger sends as many packets to the same place. */
   readonly stranger?: string;
 }
@@ -118,7 +120,8 @@ class Media {
 
   /** Sends all packets, and an RTCP receiver report (RFC 3550 6.4.2) for each fifty. */
   async send(): Promise<void> {
-    const { packets, role, stranger } = this.#options;
+    const { packets, role, stranger, patient } = this.#options;
+    while (patient && this.#heard.size === 0) await pause(INTERVAL_MS);
     const intrusion = stranger === undefined ? undefined : this.#intrude(stranger);
     for (let i = 0; i < packets; i++) {
       const { address, port } = place(this.to);

@@ -36,6 +36,8 @@ export interface SippOptions {
   readonly pauseMs?: number;
   /** An injection file (-inf). */
   readonly users?: string;
+  /** Port of RTP at `address`. `echo`: SIPp sends back what comes there. */
+  readonly media?: { readonly port: number; readonly echo?: boolean };
   /** Seconds after which the run is stopped. */
   readonly timeoutSeconds?: number;
   /** True: a load run, in which 180 and 200 may overtake each other. False: any unexpected message fails the call. */
@@ -103,6 +105,8 @@ export class Sipp {
       ...(options.rate === undefined ? [] : ['-r', String(options.rate)]),
       ...(options.pauseMs === undefined ? [] : ['-d', String(options.pauseMs)]),
       ...(options.users === undefined ? [] : ['-inf', options.users]),
+      ...(options.media === undefined ? [] : ['-mi', options.address, '-mp', String(options.media.port)]),
+      ...(options.media?.echo ? ['-rtp_echo'] : []),
       ...(isClient ? ['-timeout', `${options.timeoutSeconds ?? 60}s`, '-timeout_error'] : []),
       ...(isClient && !options.load ? [] : ['-rtcheck', 'loose']),
       ...(options.load ? ['-default_behaviors', 'all,-abortunexp'] : []),
