@@ -77,7 +77,8 @@ export class MediaFarm {
       () => `no call works: ${caller.result().errors}`,
     );
     for (const k of restart) await this.#restart(k);
-    assert.equal(caller.result().exit, null, 'all calls have ended before the last member was back');
+    const { exit, errors } = caller.result();
+    assert.equal(exit, null, `the caller has ended before the last member was back: ${errors}`);
     return caller.done;
   }
 
