@@ -6,7 +6,9 @@ const MEDIA = /^m=[^ ]+ +(\d+) +([^ ]+)/;
 const CONNECTION = /^c=IN +IP[46] +([^ /]+)/;
 const RTCP = /^a=rtcp:(\d+)(?: IN IP[46] (\S+))?$/;
 const ICE =
-  /^a=(?:candidate|end-of-candidates|ice-lite|ice-mismatch|ice-options|ice-pacing|ice-pwd|ice-ufrag|remote-candidates)[:\r]?/;
+  /^a=(?:candidate|end-of-candidates|ice-lite|ice-mismatch|ice-options|ice-pacing|ice-pwd|ice-ufrag|remote-candidates)(?::|$)/;
+/** Longer attributes pass unread. */
+const LONG_LINE = 1024 + 'a='.length;
 const ZEROS = /^[0.:]+$/;
 
 /** Returns true when an address and a port are the relay's. */
@@ -53,6 +55,9 @@ export function assertRelayed(before: string, after: string, isRelay: IsRelay): 
       assert.deepEqual([lines[0], addresses], [given[i]!.lines[0], addressesOf(given[i]!, givenSession)]);
       continue;
     }
+    // It had the place of a leg before and keeps it: the description comes by another way again.
+    if (lines.join() === given[i]!.lines.join() && addresses.every((address) => isRelay(address, Number(port))))
+      continue;
     assert.ok(addresses.length > 0, `no address holds for ${lines[0]}`);
     for (const address of addresses)
       assert.ok(ZEROS.test(address) || isRelay(address, Number(port)), `${lines[0]} leads to ${address}`);
@@ -81,8 +86,8 @@ const blank = (line: string): string =>
  * lines of ICE are missing.
  */
 export function assertUntouched(before: string, after: string, isRelay: IsRelay, withoutIce: boolean): void {
-  const isKept = (line: string): boolean => !withoutIce || !ICE.test(line);
-  const [given, made] = [before.split('\n').filter(isKept), after.split('\n')];
+  const isKept = (line: string): boolean => !withoutIce || line.length > LONG_LINE || !ICE.test(line);
+  const [given, made] = [before.split('\n').filter((line) => isKept(line.replace(/\r$/, ''))), after.split('\n')];
   let at = 0;
   for (const line of made) {
     const added =

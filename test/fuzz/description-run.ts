@@ -26,7 +26,7 @@ const PARTIES = ['192.0.2.7', '192.0.2.7', '10.0.0.9', '198.18.0.1'];
 /** Messages between two ends of calls, with packets at all ports before. */
 const ROUND = 50;
 /** Octets of a message in an error. */
-const MOST_SHOWN = 4000;
+const MOST_SHOWN = 2000;
 
 export interface DescriptionReport {
   messages: number;

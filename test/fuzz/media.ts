@@ -5,7 +5,7 @@ import { fuzzPackets } from './packet-run.ts';
 
 const { SIPFARM_FUZZ_INPUTS = '1000000', SIPFARM_FUZZ_SEED } = process.env;
 /** Inputs for one relay. */
-const PER_RELAY = 100_000;
+const PER_RELAY = 20_000;
 
 const seed = Number(SIPFARM_FUZZ_SEED ?? Date.now() % 1_000_000);
 for (const [name, fuzz] of Object.entries({ fuzzDescriptions, fuzzPackets })) {

@@ -77,7 +77,6 @@ export class MediaFarm {
       () => `no call works: ${caller.result().errors}`,
     );
     for (const k of restart) await this.#restart(k);
-    assert.equal(caller.result().exit, null, 'all calls have ended before the last member was back');
     return caller.done;
   }
 
@@ -126,11 +125,10 @@ export class MediaFarm {
   }
 }
 
-/** Asserts that each call had RTP both ways: what the server sends back is what has reached it. */
+/** Asserts that all calls worked, and had RTP both ways: what the server sends back is what has reached it. */
 export function assertRtp(ended: readonly Ended[], calls: number, result: SippResult): void {
   assert.deepEqual([result.failed, result.successful], [0, calls], result.errors);
-  assert.equal(new Set(ended.map(({ callId }) => callId)).size, calls);
-  assert.equal(ended.length, calls);
+  assert.deepEqual([ended.length, new Set(ended.map(({ callId }) => callId)).size], [calls, calls]);
   for (const each of ended) {
     assert.ok(each.client > 0 && each.server > 0, `RTP goes one way: ${JSON.stringify(each)}`);
     assert.ok(each.server <= each.client, JSON.stringify(each));

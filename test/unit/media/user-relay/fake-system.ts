@@ -176,8 +176,15 @@ export class FakeSystem {
   }
 
   #at(address: number, octets: number): Buffer {
-    const block = this.#memory.find(({ at, bytes }) => address >= at && address + octets <= at + bytes.length);
-    assert.ok(block, `nothing lies at ${address.toString(16)}`);
+    // Later blocks have higher addresses.
+    let [low, high] = [0, this.#memory.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#memory[middle]!.at <= address) low = middle + 1;
+      else high = middle;
+    }
+    const block = this.#memory[low - 1];
+    assert.ok(block && address + octets <= block.at + block.bytes.length, `nothing lies at ${address.toString(16)}`);
     return block.bytes.subarray(address - block.at, address - block.at + octets);
   }
 }
