@@ -48,7 +48,7 @@ export class Etcd {
   }
 
   #data(host: EtcdHost): string {
-    return join(this.#lab.dir, `etcd-${host}`);
+    return join(this.#lab.memory, `etcd-${host}`);
   }
 
   signal(host: EtcdHost, signal: NodeJS.Signals): void {

@@ -41,6 +41,8 @@ const ROUTER = '10.0.0.2';
 /** Names of namespaces: sf<pid>n<count>-<host>, so that those of a dead process can be found. */
 const NAME = /^sf(\d+)n\d+-[a-z0-9]+$/;
 const DIRECTORY = /^sipfarm-lab-sf(\d+)n\d+-/;
+/** The file system in memory of every Linux. */
+const MEMORY = '/dev/shm';
 
 export interface Finished {
   readonly code: number | null;
@@ -106,15 +108,17 @@ function removeLeftovers(): void {
     return pid > 0 && pid !== process.pid && !isAlive(pid);
   };
   for (const name of netns()) if (isLeft(NAME.exec(name))) removeNamespace(name);
-  for (const name of readdirSync(tmpdir())) {
-    if (isLeft(DIRECTORY.exec(name))) rmSync(join(tmpdir(), name), { recursive: true, force: true });
-  }
+  for (const folder of new Set([tmpdir(), MEMORY]))
+    for (const name of readdirSync(folder))
+      if (isLeft(DIRECTORY.exec(name))) rmSync(join(folder, name), { recursive: true, force: true });
 }
 
 /** One laboratory. `Lab.open()` makes it, `close()` removes it. */
 export class Lab {
   /** Directory of logs and files of this laboratory; removed by `close()` unless SIPFARM_LAB_KEEP is set. */
   readonly dir: string;
+  /** Directory in memory, for the data of etcd: a disk that stands still for seconds ends every lease. */
+  readonly memory: string;
   readonly #name: string;
   readonly #keep: boolean;
   readonly #children = new Set<ChildProcess>();
@@ -126,6 +130,7 @@ export class Lab {
     const { SIPFARM_LAB_KEEP } = process.env;
     this.#keep = SIPFARM_LAB_KEEP !== undefined;
     this.dir = mkdtempSync(join(tmpdir(), this.#keep ? 'sipfarm-kept-' : `sipfarm-lab-${this.#name}-`));
+    this.memory = mkdtempSync(join(MEMORY, `sipfarm-lab-${this.#name}-`));
   }
 
   /**
@@ -296,6 +301,7 @@ export class Lab {
     if (!open.delete(this)) return;
     for (const child of this.#children) child.kill('SIGKILL');
     for (const host of HOSTS) removeNamespace(this.ns(host));
+    rmSync(this.memory, { recursive: true, force: true });
     if (!this.#keep) rmSync(this.dir, { recursive: true, force: true });
   }
 

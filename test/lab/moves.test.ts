@@ -69,7 +69,13 @@ interface Owner {
 }
 
 async function ownerOf(farm: Farm, k: number, callId: string): Promise<Owner> {
-  const { body } = await farm.get(k, `/v1/owner?callId=${encodeURIComponent(callId)}`);
+  let body = '';
+  // On a busy machine an answer may take longer than the request waits.
+  const asked = async (): Promise<boolean> => {
+    ({ body } = await farm.get(k, `/v1/owner?callId=${encodeURIComponent(callId)}`));
+    return body !== '';
+  };
+  await until(asked, () => `member ${k} does not answer: ${farm.logTail(k)}`);
   return JSON.parse(body) as Owner;
 }
 
