@@ -13,18 +13,19 @@ const COOKIE_OCTETS = 7;
 const BRANCH_OCTETS = 46;
 
 /**
- * Records that a client's request began the call `entry` and left for the server as `message`. `own`: octets of the
- * farm's lines on top.
+ * Records that a client's request began the call `entry` and left for the server as `message`. `tail`: octets behind
+ * its last header line. `own`: octets of the farm's lines on top.
  */
 export function noteClientLeg(
   context: ServiceContext,
   scan: Scan,
   entry: number,
   message: Buffer,
+  tail: number,
   own: number,
   flow: Readonly<Way>,
 ): void {
-  const request = capturedMessageOf(scan, message, own);
+  const request = capturedMessageOf(message, tail, own);
   const { journal } = context;
   // A re-INVITE makes no record where there is one, or may be one that is not read yet: that one has all legs.
   if (!journal || (scan.toTagStart >= 0 && (journal.reading || journal.has(entry)))) return;
@@ -38,8 +39,8 @@ export function noteClientLeg(
 
 /**
  * Records a server's request outside of a dialog that left as `message`, with the Via of `sentBy` on top. It adds a leg
- * to the client's call under its Call-ID (`key`), or begins a call of the server. `step`: its effect on the server's
- * call in the call table.
+ * to the client's call under its Call-ID (`key`), or begins a call of the server. `tail`: see `noteClientLeg`. `step`:
+ * its effect on the server's call in the call table.
  */
 export function noteServerLeg(
   context: ServiceContext,
@@ -47,6 +48,7 @@ export function noteServerLeg(
   key: number,
   step: Step,
   message: Buffer,
+  tail: number,
   sentBy: SentBy,
   flow: Readonly<Way>,
 ): void {
@@ -57,29 +59,30 @@ export function noteServerLeg(
   const entry = journal.has(key) ? key : -key;
   const began = entry < 0 && step === Step.began;
   if (!began && !journal.lacks(entry, branch)) return;
-  const leg = { from: 'server', flow: { ...flow }, request: capturedMessageOf(scan, message, 0), branch } as const;
+  const leg = { from: 'server', flow: { ...flow }, request: capturedMessageOf(message, tail, 0), branch } as const;
   if (began) journal.began(entry, recordMethod(scan), callIdOf(scan), leg);
   else journal.branched(entry, leg);
 }
 
-/** Records a server's response that left for the client as `message`. */
+/** Records a server's response that left for the client as `message`. `tail`: see `noteClientLeg`. */
 export function noteServerResponse(
   context: ServiceContext,
   scan: Scan,
   entry: number,
   step: Step,
   message: Buffer,
+  tail: number,
 ): void {
   const { journal } = context;
   if (!journal) return;
-  if (step === Step.confirmed) journal.answered(entry, '', capturedMessageOf(scan, message, 0), true);
+  if (step === Step.confirmed) journal.answered(entry, '', capturedMessageOf(message, tail, 0), true);
   else if (step === Step.over) journal.over(entry);
   else if (isRinging(scan)) journal.rings(entry);
 }
 
 /**
  * Records a client's response that left for the server as `message`. `entry`: key of the call in the call table. `key`:
- * key of its Call-ID.
+ * key of its Call-ID. `tail`: see `noteClientLeg`.
  */
 export function noteClientResponse(
   context: ServiceContext,
@@ -88,6 +91,7 @@ export function noteClientResponse(
   entry: number,
   step: Step,
   message: Buffer,
+  tail: number,
 ): void {
   const { journal } = context;
   if (!journal) return;
@@ -96,7 +100,7 @@ export function noteClientResponse(
     // A client's call is confirmed by the response to the client (noteServerResponse), not by its outgoing leg. When
     // that leg has no entry of its own, as in some re-INVITEs, `entry` is the client's and this 2xx confirms the call.
     const own = !journal.has(key);
-    journal.answered(own ? -key : key, branchOf(scan), capturedMessageOf(scan, message, 0), own || entry === key);
+    journal.answered(own ? -key : key, branchOf(scan), capturedMessageOf(message, tail, 0), own || entry === key);
   } else if (isRinging(scan)) journal.rings(-key);
 }
 
@@ -110,10 +114,11 @@ export function noteOrphanResponse(
   entry: number,
   step: Step,
   message: Buffer,
+  tail: number,
 ): void {
   if (step === Step.confirmed)
-    context.journal?.answered(entry, branchOf(scan), capturedMessageOf(scan, message, 0), false);
-  noteServerResponse(context, scan, entry, step, message);
+    context.journal?.answered(entry, branchOf(scan), capturedMessageOf(message, tail, 0), false);
+  noteServerResponse(context, scan, entry, step, message, tail);
 }
 
 const LF = 0x0a;
@@ -123,14 +128,10 @@ function behindStartLine(message: Buffer): number {
   return message.indexOf(LF) + 1;
 }
 
-/**
- * Captures `message`: the message of `scan` after edits that all lie before the end of its headers. `own`: octets of
- * the farm's lines on top.
- */
-function capturedMessageOf(scan: Scan, message: Buffer, own: number): CapturedMessage {
+/** Captures `message`. `tail`: octets behind its last header line. `own`: octets of the farm's lines on top. */
+function capturedMessageOf(message: Buffer, tail: number, own: number): CapturedMessage {
   const startLineEnd = behindStartLine(message);
-  const headersEnd = message.length - (scan.end - scan.headersEnd);
-  return { message, startLineEnd, headersStart: startLineEnd + own, headersEnd };
+  return { message, startLineEnd, headersStart: startLineEnd + own, headersEnd: message.length - tail };
 }
 
 function isRinging(scan: Scan): boolean {

@@ -17,12 +17,15 @@ export class Rewriter {
   readonly #branchValue = new Uint8Array(8);
   /** The message of this rewrite. */
   #scan = new Scan();
+  /** Octets of the new message behind its last header line: the empty line and the body. Valid until `begin`. */
+  tail = 0;
   /** Lines of the farm that `finish` puts on top. */
   readonly top = new TopHeaders();
 
   /** Clears the previous rewrite and starts one of the message in `scan`, which must stay unchanged until `finish`. */
   begin(scan: Scan): this {
     this.#scan = scan;
+    this.tail = scan.end - scan.headersEnd;
     this.#edit.beginScan(scan);
     this.top.reset();
     return this;
@@ -45,6 +48,7 @@ export class Rewriter {
 
   /** Sets the length of the body, after splices in it. */
   setContentLength(octets: number): void {
+    this.tail = this.#scan.bodyStart - this.#scan.headersEnd + octets;
     this.#edit.setContentLength(this.#scan, octets);
   }
 

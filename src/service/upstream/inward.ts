@@ -133,7 +133,7 @@ export class Inward {
     // A dialog of a dead member already has a record. The record comes here by adoption, or stays with the member if it
     // returns.
     if (packet.orphan && inDialog) takeover.beganFor(packet.owner, entry);
-    else noteClientLeg(context, scan, entry, message, top.length, back);
+    else noteClientLeg(context, scan, entry, message, rewriter.tail, top.length, back);
   }
 
   /**
@@ -250,7 +250,7 @@ export class Inward {
         noteMove(context, key, entry, scan.bytes.toString('latin1', scan.fromTagStart, scan.fromTagEnd), back);
       noteTargets(context, scan, entry);
     }
-    noteServerResponse(context, scan, entry, step, message);
+    noteServerResponse(context, scan, entry, step, message, rewriter.tail);
   }
 
   #toClient(way: Readonly<Way>, message: Buffer): void {

@@ -307,7 +307,7 @@ export class Outward {
     const inDialog = scan.toTagStart >= 0;
     const entry = entryOf(context, -key, !inDialog);
     const step = noteRequest(context, scan, entry, this.#hop.owner);
-    if (!inDialog) noteServerLeg(context, scan, key, step, message, sentBy, flow);
+    if (!inDialog) noteServerLeg(context, scan, key, step, message, rewriter.tail, sentBy, flow);
   }
 
   /** Returns the way back to a server's port that is not its own endpoint. */
@@ -354,7 +354,7 @@ export class Outward {
       if (entry < 0) this.#announce(packet);
     } else if (step === Step.none && refreshesTarget(scan) && acceptedInTable(context, scan, entry))
       noteTargets(context, scan, entry);
-    noteClientResponse(context, scan, packet.callKey, entry, step, message);
+    noteClientResponse(context, scan, packet.callKey, entry, step, message, rewriter.tail);
   }
 
   /**
@@ -400,7 +400,7 @@ export class Outward {
     if (!message) return false;
     if (!context.egress.send(this.#back, message)) context.drops['flow-lost'].n++;
     const entry = entryOf(context, packet.callKey, false);
-    noteOrphanResponse(context, scan, entry, noteResponse(context, scan, entry), message);
+    noteOrphanResponse(context, scan, entry, noteResponse(context, scan, entry), message, rewriter.tail);
     return true;
   }
 

@@ -235,6 +235,35 @@ describe('a member that has lost its seat', () => {
   });
 });
 
+test('a record has all headers of its messages, whether the description becomes shorter or longer', async () => {
+  const scene = await Scene.open('always', 3, { ice: 'remove', origin: 'replace' });
+  const candidate = 'a=candidate:1 1 UDP 2130706431 192.0.2.7 4000 typ host\r\n';
+  const long = 'o=- 1 1 IN IP4 2.2.2.2\r\n';
+  for (const [id, offer, answer] of [
+    ['shorter', sdp('192.0.2.7', 4000) + candidate.repeat(20), sdp('10.0.0.99', 5000) + candidate.repeat(20)],
+    ['longer', sdp('2.2.2.2', 4000).replace(/o=.*\r\n/, long), sdp('1.1.1.1', 5000)],
+  ] as const) {
+    await scene.send('INVITE', id, offer);
+    await scene.answer(id, 200, answer);
+    await scene.farm.pass(WRITTEN_MS);
+    const [leg] = scene.record(id)!.legs;
+    for (const [text, contact] of [
+      [leg?.request, /^Contact: <sip:alice@.*\r\n$/m],
+      [leg?.answer, /^Contact: <sip:bob@.*\r\n$/m],
+    ] as const) {
+      const lines = text?.split('\r\n').slice(1, -1) ?? [];
+      assert.ok(
+        lines.some((line) => contact.test(`${line}\r\n`)),
+        text,
+      );
+      assert.deepEqual(
+        lines.filter((line) => !/^[A-Za-z-]+: /.test(line)),
+        [],
+      );
+    }
+  }
+});
+
 test('the owner shows the public port and the target of each party', async () => {
   const scene = await Scene.open('always', 1);
   await talk(scene, 'one');

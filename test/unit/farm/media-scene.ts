@@ -36,7 +36,7 @@ export class Scene {
     this.caller = caller;
   }
 
-  static async open(rule: AnchorRule, members = 3): Promise<Scene> {
+  static async open(rule: AnchorRule, members = 3, more: object = {}): Promise<Scene> {
     const relays = new Map<number, FakeRelay>();
     const foreign = new Set<number>();
     const media = (index: number) => {
@@ -44,7 +44,7 @@ export class Scene {
       for (const port of foreign) relay.foreign.add(port);
       relays.set(index, relay);
       const bind = `10.0.0.${index}`;
-      return { relay, section: { anchor: rule, plan: 'multi-ip', bind, wan: WAN, inside: bind } };
+      return { relay, section: { anchor: rule, plan: 'multi-ip', bind, wan: WAN, inside: bind, ...more } };
     };
     const farm = await start({ members, dialogs: 'shared', media });
     return new Scene(farm, relays, await farm.phone('192.0.2.7'), foreign);

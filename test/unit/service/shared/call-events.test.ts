@@ -14,6 +14,7 @@ import {
   noteServerResponse,
 } from '../../../../src/service/shared/call-events.ts';
 import type { ServiceContext } from '../../../../src/service/shared/context.ts';
+import type { Scan } from '../../../../src/sip/scan.ts';
 import { JournalRig } from '../../calls/records/journal-rig.ts';
 import { request, response, token } from '../../ownership/lookups.ts';
 import { contextRig, scanOf } from './context-rig.ts';
@@ -37,13 +38,17 @@ async function rigOf(t: TestContext): Promise<Rig> {
   return { journal, context: (await contextRig(t, journal)).context };
 }
 
+/** Octets behind the last header line: these messages leave with their bodies unchanged. */
+const tailOf = ({ end, headersEnd }: Scan): number => end - headersEnd;
+
 /** Notes a client's request, which leaves with OWN on top. */
 function clientRequest(context: ServiceContext, method = 'INVITE', changes: Record<string, string> = {}): void {
   const bytes = request(method, { From: ALICE, ...changes });
   const lines = bytes.indexOf('\r\n') + 2;
   const message = Buffer.concat([bytes.subarray(0, lines), Buffer.from(OWN), bytes.subarray(lines)]);
   const flow = { ...CLIENT };
-  noteClientLeg(context, scanOf(bytes), KEY, message, OWN.length, flow);
+  const scan = scanOf(bytes);
+  noteClientLeg(context, scan, KEY, message, tailOf(scan), OWN.length, flow);
   flow.port = 1; // The caller uses its object again.
 }
 
@@ -60,7 +65,8 @@ function serverRequest(context: ServiceContext, number: number, step: Step = Ste
   const via = `${sentBy.via}${branch(number).slice(MAGIC_COOKIE.length)}\r\n`;
   const message = Buffer.concat([bytes.subarray(0, lines), Buffer.from(via), bytes.subarray(lines)]);
   const flow = { ...CALLEE };
-  noteServerLeg(context, scanOf(bytes), KEY, step, message, sentBy, flow);
+  const scan = scanOf(bytes);
+  noteServerLeg(context, scan, KEY, step, message, tailOf(scan), sentBy, flow);
   flow.port = 1;
 }
 
@@ -171,7 +177,7 @@ describe("a server's response", () => {
       const rig = await rigOf(t);
       clientRequest(rig.context);
       const { scan, message } = answer(status, 1, { To: to });
-      noteServerResponse(rig.context, scan, KEY, step, message);
+      noteServerResponse(rig.context, scan, KEY, step, message, tailOf(scan));
       assert.equal(rig.journal.recordOf(KEY)?.state, state);
     });
 
@@ -180,10 +186,10 @@ describe("a server's response", () => {
     clientRequest(rig.context);
     serverRequest(rig.context, 1, Step.none);
     const other = answer(180, 1, { CSeq: '2 UPDATE' });
-    noteServerResponse(rig.context, other.scan, KEY, Step.none, other.message);
+    noteServerResponse(rig.context, other.scan, KEY, Step.none, other.message, tailOf(other.scan));
     assert.equal(rig.journal.recordOf(KEY)?.state, 'trying');
     const { scan, message } = answer(200);
-    noteServerResponse(rig.context, scan, KEY, Step.confirmed, message);
+    noteServerResponse(rig.context, scan, KEY, Step.confirmed, message, tailOf(scan));
     const [client, server] = legs(rig, KEY);
     assert.match(client!.answer!, /^SIP\/2.0 200 Fine\r\nFrom/);
     assert.equal(server!.answer, undefined);
@@ -195,7 +201,7 @@ describe("a client's response", () => {
     const rig = await rigOf(t);
     for (const number of [1, 2]) serverRequest(rig.context, number, number === 1 ? Step.began : Step.none);
     const { scan, message } = answer(200, 2);
-    noteClientResponse(rig.context, scan, KEY, -KEY, Step.confirmed, message);
+    noteClientResponse(rig.context, scan, KEY, -KEY, Step.confirmed, message, tailOf(scan));
     assert.equal(rig.journal.recordOf(-KEY)?.state, 'confirmed');
     assert.deepEqual(
       legs(rig, -KEY).map(({ answer: text }) => text !== undefined),
@@ -208,10 +214,10 @@ describe("a client's response", () => {
     clientRequest(rig.context);
     serverRequest(rig.context, 1, Step.none);
     const { scan, message } = answer(200);
-    noteClientResponse(rig.context, scan, KEY, -KEY, Step.confirmed, message);
+    noteClientResponse(rig.context, scan, KEY, -KEY, Step.confirmed, message, tailOf(scan));
     assert.equal(rig.journal.recordOf(KEY)?.state, 'trying');
     assert.ok(legs(rig, KEY)[1]!.answer);
-    noteServerResponse(rig.context, scan, KEY, Step.confirmed, message);
+    noteServerResponse(rig.context, scan, KEY, Step.confirmed, message, tailOf(scan));
     assert.equal(rig.journal.recordOf(KEY)?.state, 'confirmed');
   });
 
@@ -220,7 +226,7 @@ describe("a client's response", () => {
     clientRequest(rig.context);
     serverRequest(rig.context, 1, Step.none);
     const { scan, message } = answer(200);
-    noteClientResponse(rig.context, scan, KEY, KEY, Step.confirmed, message);
+    noteClientResponse(rig.context, scan, KEY, KEY, Step.confirmed, message, tailOf(scan));
     assert.equal(rig.journal.recordOf(KEY)?.state, 'confirmed');
   });
 
@@ -228,10 +234,10 @@ describe("a client's response", () => {
     const rig = await rigOf(t);
     serverRequest(rig.context, 1);
     const rings = answer(180);
-    noteClientResponse(rig.context, rings.scan, KEY, -KEY, Step.none, rings.message);
+    noteClientResponse(rig.context, rings.scan, KEY, -KEY, Step.none, rings.message, tailOf(rings.scan));
     assert.equal(rig.journal.recordOf(-KEY)?.state, 'early');
     const fails = answer(486);
-    noteClientResponse(rig.context, fails.scan, KEY, -KEY, Step.over, fails.message);
+    noteClientResponse(rig.context, fails.scan, KEY, -KEY, Step.over, fails.message, tailOf(fails.scan));
     assert.equal(rig.journal.has(-KEY), false);
   });
 });
@@ -241,7 +247,7 @@ test("a response past a dead proxy answers both legs and confirms the client's c
   clientRequest(rig.context);
   serverRequest(rig.context, 1, Step.none);
   const { scan, message } = answer(200);
-  noteOrphanResponse(rig.context, scan, KEY, Step.confirmed, message);
+  noteOrphanResponse(rig.context, scan, KEY, Step.confirmed, message, tailOf(scan));
   const record = rig.journal.recordOf(KEY)!;
   assert.equal(record.state, 'confirmed');
   assert.ok(record.legs.every(({ answer: text }) => text?.startsWith('SIP/2.0 200')));
@@ -252,7 +258,7 @@ test('without a journal, no event has an effect', async (t) => {
   const { scan, message } = answer(200);
   clientRequest(context);
   serverRequest(context, 1);
-  noteServerResponse(context, scan, KEY, Step.confirmed, message);
-  noteClientResponse(context, scan, KEY, KEY, Step.confirmed, message);
-  noteOrphanResponse(context, scan, KEY, Step.confirmed, message);
+  noteServerResponse(context, scan, KEY, Step.confirmed, message, tailOf(scan));
+  noteClientResponse(context, scan, KEY, KEY, Step.confirmed, message, tailOf(scan));
+  noteOrphanResponse(context, scan, KEY, Step.confirmed, message, tailOf(scan));
 });
