@@ -8,3 +8,8 @@ const PRIVATE = new AddressList(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16'
 export function isPrivate(address: string): boolean {
   return PRIVATE.matches(address);
 }
+
+/** Returns whether `address` is private and `from` is not: it then cannot be reached from outside. */
+export function isHidden(address: string, from: string): boolean {
+  return isPrivate(address) && !isPrivate(from);
+}

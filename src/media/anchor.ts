@@ -2,7 +2,7 @@
 // INVITE, ACK, PRACK, UPDATE and their responses (RFC 3261 13.2.1, RFC 3262 5, RFC 3311 5). In doubt a description stays
 // as it is, and is counted.
 import type { Logger } from 'pino';
-import { isPrivate } from '../base/private-address.ts';
+import { isHidden } from '../base/private-address.ts';
 import type { MediaRecord } from '../calls/records/media-record.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { findSdp } from '../sdp/body.ts';
@@ -154,7 +154,8 @@ export class Anchor {
     nat: boolean,
     editor: BodyEditor,
   ): boolean {
-    const hidden = nat || (source !== '' && sdp.streams.some((each) => isHiddenIn(each.target?.address, source)));
+    const hidden =
+      nat || (source !== '' && sdp.streams.some(({ target }) => target && isHidden(target.address, source)));
     if (!this.#anchors(call, name, hidden)) return true;
     return this.#relay(scan, sdp, call, editor, this.#media.fromClient(call, name, sdp, source));
   }
@@ -244,10 +245,6 @@ class BodySplices implements Splices {
 /** Returns the counts for the log. */
 function summary({ packets, octets, foreign, lost, jitter }: LegStatistics): object {
   return { packets, octets, foreign, ...(lost >= 0 && { lost, jitter }) };
-}
-
-function isHiddenIn(address: string | undefined, source: string): boolean {
-  return address !== undefined && address !== source && isPrivate(address) && !isPrivate(source);
 }
 
 /** Returns true for a method whose refused offer leaves the session as it was (RFC 3261 14.1, RFC 3311 5.3). */

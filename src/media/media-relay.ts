@@ -69,6 +69,4 @@ export interface MediaRelay {
   open(options: StreamOptions): RelayStream | undefined;
   /** Opens a stream of a restarted process on the ports of its record. Returns undefined when one is not free. */
   reopen(options: StreamOptions, ports: readonly [LegPorts, LegPorts]): RelayStream | undefined;
-  /** Returns true while new calls may take streams. */
-  admits(streams: number): boolean;
 }

@@ -12,7 +12,7 @@ import { MediaPorts } from '../media/media-ports.ts';
 import { type MediaRelay, Side } from '../media/media-relay.ts';
 import { type LocalAddresses, type PlanSettings, sideOf } from '../media/plan.ts';
 import { PortClaims, sizeOf } from '../media/port-claims.ts';
-import { PortStatus } from '../media/port-status.ts';
+import { type PortCounts, PortStatus } from '../media/port-status.ts';
 import { showRelay } from '../media/user-relay/relay-metrics.ts';
 import { UserRelay, type UserRelayOptions } from '../media/user-relay/user-relay.ts';
 import type { Membership } from '../membership/membership.ts';
@@ -104,10 +104,7 @@ export class MediaPart {
     this.status = new PortStatus({
       ...{ member, store, ports: this.ports },
       members: () => (view()?.seats ?? []).filter(({ role = 'member' }) => role === 'member').map(({ id }) => id),
-      counts: () => {
-        const relay = this.#relay;
-        return relay ? { outside: relay.ports(Side.outside), inside: relay.ports(Side.inside) } : null;
-      },
+      counts: () => this.#counts(),
     });
     const { media } = config;
     if (!media) return;
@@ -161,8 +158,13 @@ export class MediaPart {
         return stream;
       },
       reopen: (options, ports) => this.#relay?.reopen(options, ports),
-      admits: (streams) => usable()?.admits(streams) ?? false,
     };
+  }
+
+  /** Returns null while there is no relay. */
+  #counts(): PortCounts | null {
+    const relay = this.#relay;
+    return relay ? { outside: relay.ports(Side.outside), inside: relay.ports(Side.inside) } : null;
   }
 
   /** Logs at most once a minute that calls get no ports. Not while they only have to wait for the records. */
@@ -170,8 +172,7 @@ export class MediaPart {
     const now = this.#options.clock.now();
     if (now < this.#silentUntil || this.#callRecovery?.unread) return;
     this.#silentUntil = now + SILENT_MS;
-    const ports = this.#relay && { outside: this.#relay.ports(Side.outside), inside: this.#relay.ports(Side.inside) };
-    this.#log.warn({ ports }, 'no media ports for a new stream; new calls are answered 503');
+    this.#log.warn({ ports: this.#counts() }, 'no media ports for a new stream; new calls are answered 503');
   }
 
   async #startRelay(): Promise<void> {
@@ -193,6 +194,8 @@ export class MediaPart {
       ...{ clock, guard, log: this.#log },
       onFailure: () => this.#fail(),
     });
+    // The node may have stopped meanwhile, and has not stopped this relay.
+    if (this.#stopped) return relay.stop();
     this.#relay = relay;
     this.#restoreEarly();
     showRelay(metrics, relay);

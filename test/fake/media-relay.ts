@@ -71,10 +71,6 @@ export class FakeRelay implements RunningRelay {
     return stream;
   }
 
-  admits(streams: number): boolean {
-    return this.live.length + streams <= this.most;
-  }
-
   total(): number {
     return 0;
   }

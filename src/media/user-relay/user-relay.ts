@@ -104,7 +104,7 @@ export class UserRelay implements MediaRelay {
   }
 
   open(options: StreamOptions): RelayStream | undefined {
-    if (!this.#thread || (options.ofNewCall && !this.#admits(1, options.facing))) return undefined;
+    if (!this.#thread || (options.ofNewCall && !this.#admits(options.facing))) return undefined;
     const outside = this.#sides[Side.outside].take(options.single);
     if (!outside) return undefined;
     const inside = this.#sides[options.facing].take(options.single);
@@ -122,10 +122,6 @@ export class UserRelay implements MediaRelay {
       return undefined;
     }
     return this.#stream(options, ports);
-  }
-
-  admits(streams: number): boolean {
-    return this.#thread !== undefined && this.#admits(streams, Side.inside);
   }
 
   /** Returns a count of the whole relay. */
@@ -184,12 +180,11 @@ export class UserRelay implements MediaRelay {
     });
   }
 
-  /** Returns true when streams with inner legs at `facing` leave the reserve untouched. */
-  #admits(streams: number, facing: Side): boolean {
+  /** Returns true when a stream with its inner leg at `facing` leaves the reserve untouched. */
+  #admits(facing: Side): boolean {
     const now = this.#options.clock.now();
     const [outer, inner] = [this.#sides[Side.outside].allocator, this.#sides[facing].allocator];
-    if (outer === inner) return outer.admits(2 * streams, now);
-    return outer.admits(streams, now) && inner.admits(streams, now);
+    return outer === inner ? outer.admits(2, now) : outer.admits(1, now) && inner.admits(1, now);
   }
 
   #sideOf(side: Side, { first, ports }: Range, firstIndex: number): SidePorts {

@@ -3,7 +3,7 @@
 
 import { isIP } from 'node:net';
 import { SIP_PORT } from '../../base/endpoint.ts';
-import { isPrivate } from '../../base/private-address.ts';
+import { isHidden } from '../../base/private-address.ts';
 import { digest, type SipKey, siphash, sipKey } from '../../base/siphash.ts';
 import type { Packet } from '../../packet/packet.ts';
 import { HeaderName } from '../../sip/header-name.ts';
@@ -33,11 +33,6 @@ const block = Buffer.alloc(MAX_HOST + 2);
  * gives an attacker no advantage.
  */
 const PUBLIC_KEY: SipKey = sipKey(new Uint8Array(16));
-
-/** Returns whether `address` is private and `from` is not: it then cannot be reached from outside. */
-export function isHidden(address: string, from: string): boolean {
-  return isPrivate(address) && !isPrivate(from);
-}
 
 /** Returns a 31-bit hash of host and port of a URI, case-insensitive; never 0. */
 export function targetHash(bytes: Buffer, of: Uri): number {

@@ -1,13 +1,14 @@
 // Determines the next hop of a request of the SIP server. Reads Route, Request-URI and the recorded way to the party,
 // and decides by the table in onward.ts.
 import { SIP_PORT } from '../../base/endpoint.ts';
+import { isHidden } from '../../base/private-address.ts';
 import type { ForbiddenTargets } from '../../egress/forbidden-targets.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Scan } from '../../sip/scan.ts';
 import { parseUri, Scheme, Uri } from '../../sip/uri.ts';
 import { callKey, type ServiceContext } from '../shared/context.ts';
 import { RouteReading, takeOutwardRoutes } from '../shared/own-routes.ts';
-import { isHidden, targetHash } from '../shared/place.ts';
+import { targetHash } from '../shared/place.ts';
 import type { Rewriter } from '../shared/rewriter.ts';
 import { takeTargetFlow } from './contact-flow.ts';
 import { type FlowState, type Hop, ONWARD, type Onward } from './onward.ts';

@@ -208,6 +208,24 @@ describe('the relay of a running node', () => {
     assert.equal(relays.length, 1);
   });
 
+  test('is stopped when it has started after the stop of the node', async () => {
+    const started = Promise.withResolvers<void>();
+    const slow: StartRelay = async (options) => {
+      await started.promise;
+      return startRelay(options);
+    };
+    node = new FarmNode(rig.options(configOf(MULTI), { localAddresses: () => local, startRelay: slow }));
+    const starting = node.start();
+    await rig.pass(1000);
+    await rig.drive(node.stop());
+    started.resolve();
+    await rig.drive(starting);
+    assert.deepEqual(
+      relays.map(({ stopped }) => stopped),
+      [true],
+    );
+  });
+
   test('ends the start of the node when it cannot start', async () => {
     const refusing = { localAddresses: () => local, startRelay: () => Promise.reject(new Error('no koffi')) };
     node = new FarmNode(rig.options(configOf(MULTI), refusing));

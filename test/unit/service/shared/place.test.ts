@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { sipKey } from '../../../../src/base/siphash.ts';
-import { isHidden, type NatSigns, Place, tagHash, targetHash } from '../../../../src/service/shared/place.ts';
+import { type NatSigns, Place, tagHash, targetHash } from '../../../../src/service/shared/place.ts';
 import { parseUri, Uri } from '../../../../src/sip/uri.ts';
 import { request } from '../../ownership/lookups.ts';
 import { packetOf, scanOf } from './context-rig.ts';
@@ -160,11 +160,4 @@ test('the hash of a tag depends on the tag and on the key, and is 0 only without
   assert.notEqual(tagHash(key, bytes, 0, 2), tagHash(key, bytes, 1, 3));
   assert.notEqual(tagHash(key, bytes, 0, 2), tagHash(other, bytes, 0, 2));
   assert.notEqual(tagHash(key, bytes, 0, 0), 0);
-});
-
-test('an address is hidden when it is private and the other end is not', () => {
-  for (const address of ['10.1.2.3', '172.16.0.1', '172.31.255.1', '192.168.0.1', '100.64.0.1', 'fd00::1'])
-    assert.deepEqual([isHidden(address, SOURCE), isHidden(address, '10.0.0.1')], [true, false], address);
-  for (const address of ['172.32.0.1', '100.128.0.1', '192.0.2.9', '2001:db8::1', 'pc.example'])
-    assert.equal(isHidden(address, SOURCE), false, address);
 });
