@@ -6,21 +6,12 @@ import { mediaOctets, parseMediaRecord } from '../../../src/calls/records/media-
 import { CallMedia, NO_PORTS, type RelayedPlaces } from '../../../src/media/call-media.ts';
 import { readSdp, type Sdp } from '../../../src/sdp/sdp.ts';
 import { FakeRelay, Side } from '../../fake/media-relay.ts';
+import { audio, named, sdp } from './descriptions.ts';
 
 const [WAN, INSIDE, SERVER] = ['203.0.113.11', '127.0.0.1', '127.0.0.2'];
 const [ONE, TWO] = [7, 8];
 
-function sdp(address: string, ...media: string[]): Sdp {
-  const bytes = Buffer.from(`v=0\r\no=- 1 1 IN IP4 ${address}\r\ns=-\r\nc=IN IP4 ${address}\r\n${media.join('')}`);
-  const read = readSdp(bytes, 0, bytes.length);
-  assert.ok(typeof read !== 'string', String(read));
-  return read;
-}
-
-const audio = (port: number, ...lines: string[]): string =>
-  [`m=audio ${port} RTP/AVP 8`, ...lines].map((each) => `${each}\r\n`).join('');
 const secure = (port: number): string => `m=video ${port} RTP/SAVP 96\r\n`;
-const named = ({ address, ports }: RelayedPlaces): Sdp => sdp(address, ...ports.map((each) => audio(each?.port ?? 0)));
 
 /** A session on a relay of its own, as a process has it. */
 class Session {

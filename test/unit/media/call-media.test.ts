@@ -2,21 +2,13 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import { CallMedia, NO_PORTS, type RelayedPlaces } from '../../../src/media/call-media.ts';
-import { readSdp, type Sdp } from '../../../src/sdp/sdp.ts';
+import type { Sdp } from '../../../src/sdp/sdp.ts';
 import { FakeRelay, type FakeRelayStream, Side } from '../../fake/media-relay.ts';
+import { audio, named, sdp } from './descriptions.ts';
 
 const [WAN, INSIDE, SERVER] = ['203.0.113.11', '127.0.0.1', '127.0.0.2'];
 const CALL = 7;
 
-function sdp(address: string, ...media: string[]): Sdp {
-  const bytes = Buffer.from(`v=0\r\no=- 1 1 IN IP4 ${address}\r\ns=-\r\nc=IN IP4 ${address}\r\n${media.join('')}`);
-  const read = readSdp(bytes, 0, bytes.length);
-  assert.ok(typeof read !== 'string', String(read));
-  return read;
-}
-
-const audio = (port: number, ...lines: string[]): string =>
-  [`m=audio ${port} RTP/AVP 8`, ...lines].map((each) => `${each}\r\n`).join('');
 const video = (port: number): string => `m=video ${port} RTP/AVP 96\r\n`;
 
 let relay: FakeRelay;
@@ -43,8 +35,6 @@ const only = (): FakeRelayStream => {
   assert.equal(relay.live.length, 1);
   return relay.live[0]!;
 };
-/** Returns the description that the reader of these places gets. */
-const named = ({ address, ports }: RelayedPlaces): Sdp => sdp(address, ...ports.map((each) => audio(each?.port ?? 0)));
 
 describe('a call of a client to the SIP server', () => {
   test('has one port for each side, and leads to the place that each has named', () => {

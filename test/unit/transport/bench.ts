@@ -1,5 +1,6 @@
 // Shared parts of the transport tests: a transport that records its events, and messages.
 
+import assert from 'node:assert/strict';
 import { AddressList } from '../../../src/base/address-list.ts';
 import type { DatagramSocket, Network } from '../../../src/base/network.ts';
 import { type Cell, CellFamily } from '../../../src/metrics/counters.ts';
@@ -157,4 +158,23 @@ export function message(callId = 'a84b4c76e66710', body = '', method = 'INVITE')
     `From: <sip:alice@example.com>;tag=1928301774\r\nTo: <sip:bob@example.com>\r\nCall-ID: ${callId}\r\n` +
     `CSeq: 314159 ${method}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   );
+}
+
+interface Got {
+  readonly text: string;
+  readonly from: string;
+}
+
+/** A client at `address` that sends datagrams and records received ones. */
+export async function udpClient(network: FakeNetwork, address: string, port = 5060) {
+  const got: Got[] = [];
+  const socket = await network.bindUdp(
+    { address, port },
+    {
+      onDatagram: (bytes, from, fromPort) => got.push({ text: bytes.toString('latin1'), from: `${from} ${fromPort}` }),
+      onSendError: (error) => assert.fail(error),
+    },
+  );
+  const send = (text: string | Buffer, to = VIP): void => socket.send(Buffer.from(text as string, 'latin1'), to, 5060);
+  return { got, send };
 }

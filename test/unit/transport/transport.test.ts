@@ -8,26 +8,7 @@ import { nodeNetwork } from '../../../src/base/network.ts';
 import type { ListenerConfig } from '../../../src/transport/transport.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork, type FakeStream } from '../../fake/network.ts';
-import { type Bench, makeBench, message, tcp, udp, VIP } from './bench.ts';
-
-interface Got {
-  readonly text: string;
-  readonly from: string;
-}
-
-/** A client at `address` that sends datagrams and records received ones. */
-async function client(network: FakeNetwork, address: string, port = 5060) {
-  const got: Got[] = [];
-  const socket = await network.bindUdp(
-    { address, port },
-    {
-      onDatagram: (bytes, from, fromPort) => got.push({ text: bytes.toString('latin1'), from: `${from} ${fromPort}` }),
-      onSendError: (error) => assert.fail(error),
-    },
-  );
-  const send = (text: string | Buffer, to = VIP): void => socket.send(Buffer.from(text as string, 'latin1'), to, 5060);
-  return { got, send };
-}
+import { type Bench, makeBench, message, tcp, udp, udpClient, VIP } from './bench.ts';
 
 function resolvers<T>() {
   let resolve: (value: T) => void = () => {};
@@ -98,7 +79,7 @@ describe('listeners', () => {
     const shared = await network.bindUdp({ address: VIP, port: 5060 }, { onDatagram() {}, onSendError() {} });
     const bench = makeBench([udp('edge')], {}, { network, sockets: new Map([['edge', shared]]) });
     await bench.transport.start();
-    const alice = await client(network, '192.0.2.9');
+    const alice = await udpClient(network, '192.0.2.9');
     bench.onPacket = () => bench.transport.sendDatagram(0, Buffer.from('answer'), '192.0.2.9', 5060);
     bench.transport.inject(0, Buffer.from(message()), '192.0.2.9', 5060);
     await bench.transport.stop();

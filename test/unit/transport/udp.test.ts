@@ -8,26 +8,7 @@ import { DEFAULT_LIMITS } from '../../../src/transport/limits.ts';
 import { UdpListener, type UdpListenerOptions } from '../../../src/transport/udp.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
-import { message, VIP } from './bench.ts';
-
-interface Got {
-  readonly text: string;
-  readonly from: string;
-}
-
-/** A client at `address` that sends datagrams and records received ones. */
-async function client(network: FakeNetwork, address: string, port = 5060) {
-  const got: Got[] = [];
-  const socket = await network.bindUdp(
-    { address, port },
-    {
-      onDatagram: (bytes, from, fromPort) => got.push({ text: bytes.toString('latin1'), from: `${from} ${fromPort}` }),
-      onSendError: (error) => assert.fail(error),
-    },
-  );
-  const send = (text: string | Buffer, to = VIP): void => socket.send(Buffer.from(text as string, 'latin1'), to, 5060);
-  return { got, send };
-}
+import { message, udpClient, VIP } from './bench.ts';
 
 /** A bound and open listener with its counters. Its packets are copied, because the listener reuses one. */
 async function listener(options: Partial<UdpListenerOptions> = {}, network = newNetwork()) {
@@ -65,7 +46,7 @@ describe('a datagram', () => {
     const network = newNetwork();
     const inner = await listener({ bind: { address: '10.0.0.11', port: 5060 } }, network);
     const edge = await listener({ listener: 1 }, network);
-    (await client(network, '192.0.2.9', 40_123)).send(message());
+    (await udpClient(network, '192.0.2.9', 40_123)).send(message());
     await network.settle();
     assert.deepEqual([inner.counts(), edge.counts(), edge.packets.length], [{}, { sip: 1 }, 1]);
     const { packet, text } = edge.packets[0]!;
@@ -77,7 +58,7 @@ describe('a datagram', () => {
 
   test('loses the line ends before its start line', async () => {
     const { network, packets } = await listener();
-    (await client(network, '192.0.2.9')).send(`\r\n\r\n${message()}`);
+    (await udpClient(network, '192.0.2.9')).send(`\r\n\r\n${message()}`);
     await network.settle();
     assert.equal(packets[0]?.text, message());
   });
@@ -92,7 +73,7 @@ describe('a datagram', () => {
         packet.orphan = true;
       },
     });
-    const alice = await client(network, '192.0.2.9');
+    const alice = await udpClient(network, '192.0.2.9');
     alice.send(message('one'));
     alice.send(message('two'));
     await network.settle();
@@ -104,7 +85,7 @@ describe('a datagram', () => {
 
   test('that is a keep-alive or garbage is only counted', async () => {
     const { network, packets, counts } = await listener();
-    const alice = await client(network, '192.0.2.9');
+    const alice = await udpClient(network, '192.0.2.9');
     for (const octets of ['\r\n\r\n', '', '\0\0', '\x80rtp', '\0\0\0\0\0']) alice.send(octets);
     await network.settle();
     assert.deepEqual(counts(), { keepalive: 3, garbage: 2 });
@@ -114,7 +95,7 @@ describe('a datagram', () => {
 
   test('that is a STUN request is answered when the answer is no larger', async () => {
     const { network, counts } = await listener();
-    const alice = await client(network, '192.0.2.9');
+    const alice = await udpClient(network, '192.0.2.9');
     const bare = Buffer.from('000100002112a4420102030405060708090a0b0c', 'hex');
     const padded = Buffer.concat([bare, Buffer.from('8022000841414141414141410000', 'hex').subarray(0, 12)]);
     padded.writeUInt16BE(12, 2);
@@ -161,8 +142,8 @@ describe('an answer', () => {
         { address: '2001:db8::1', port: 5060 },
       ].map((bind) => listener({ bind }, network)),
     );
-    const alice = await client(network, '192.0.2.9');
-    const bob = await client(network, '2001:db8::9');
+    const alice = await udpClient(network, '192.0.2.9');
+    const bob = await udpClient(network, '2001:db8::9');
     other!.udp.send(Buffer.from('one'), '192.0.2.9', 5060);
     edge!.udp.send(Buffer.from('two'), '192.0.2.9', 5060);
     six!.udp.send(Buffer.from('six'), '2001:db8::9', 5060);
@@ -231,7 +212,7 @@ describe('the socket', () => {
     udp.receive(Buffer.from(message()), '192.0.2.9', 5060);
     assert.deepEqual([packets[0]?.packet.localAddress, packets[0]?.packet.localPort], [VIP, 5070]);
     await udp.close();
-    const alice = await client(network, '192.0.2.9');
+    const alice = await udpClient(network, '192.0.2.9');
     given.send(Buffer.from('still open'), '192.0.2.9', 5060);
     await network.settle();
     assert.deepEqual(alice.got, [{ text: 'still open', from: `${VIP} 5070` }]);
