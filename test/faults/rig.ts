@@ -304,7 +304,8 @@ export class Rig {
     assert.deepEqual(twice.map((call) => `${call.callId}: ${by(call)}`).slice(0, 5), []);
     const writers = this.writers();
     const taken = calls.filter(({ callId }) => hasReturned(writers.get(callId) ?? []));
-    assert.deepEqual(taken.map(({ callId }) => `${callId}: records by ${writers.get(callId)}`).slice(0, 5), []);
+    const writersOf = ({ callId }: History): string => `${callId}: records by ${writers.get(callId)}`;
+    assert.deepEqual([...taken.map(writersOf).slice(0, 5), ...this.describe(taken)], []);
   }
 
   /**
