@@ -68,7 +68,15 @@ export async function assertDeath(
     const mine = calls.filter((call) => rig.owners().get(call.callId)?.[0] === 2 && phase(call, at) === each);
     return `${each} there ${mine.length}`;
   });
-  rig.tell(t, 'host death', calls, ...phases, `noticed after ${noticed.toFixed(2)} s`, await rig.left());
+  rig.tell(
+    t,
+    'host death',
+    calls,
+    ...phases,
+    `noticed after ${noticed.toFixed(2)} s`,
+    rig.adoptions(),
+    await rig.left(),
+  );
   assertSurvived(rig, calls, at, noticed);
   rig.assertOnce(settled(calls, at, dead));
   assert.ok(noticed < LEASE, `noticed after ${noticed} s: by the end of the lease, not by probes`);
@@ -132,7 +140,14 @@ export async function assertStandstill(
   calls: readonly History[],
 ): Promise<void> {
   const seconds = ((woke - at) / 1000).toFixed(1);
-  rig.tell(t, `stopped for ${seconds} s`, calls, `noticed after ${noticed.toFixed(2)} s`, await rig.left());
+  rig.tell(
+    t,
+    `stopped for ${seconds} s`,
+    calls,
+    `noticed after ${noticed.toFixed(2)} s`,
+    rig.adoptions(),
+    await rig.left(),
+  );
   rig.assertOnce(settled(calls, at, dead));
   assertSurvived(rig, calls, at, noticed);
 }

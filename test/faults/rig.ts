@@ -12,6 +12,7 @@ import { Lab } from '../lab/lab.ts';
 import { Sipp } from '../lab/sipp.ts';
 import { until } from '../lab/until.ts';
 import { fate, type History, histories, type Leg, legs, type Sight, sights } from './histories.ts';
+import { hasReturned, recordOwners } from './record-owners.ts';
 
 /** Tools that every case needs. */
 export const FAULT_TOOLS = ['etcd', 'etcdctl', 'kamailio'] as const;
@@ -308,30 +309,25 @@ export class Rig {
     assert.deepEqual([...taken.map(writersOf).slice(0, 5), ...this.describe(taken)], []);
   }
 
-  /**
-   * Returns the members that had the record of a call one after the other, by Call-ID: the event logs show adoption or
-   * writing. A member that deletes the record has ended or returned the call, and any member may have it afterwards.
-   */
+  /** Returns the members that had the record of each call, by Call-ID (`recordOwners`). */
   writers(): Map<string, number[]> {
-    const lines = this.members.flatMap((k) =>
+    const events = this.members.flatMap((k) =>
       this.logged(k)
         .filter(({ msg, callId }) => callId !== undefined && (msg === 'call record written' || msg === 'call adopted'))
-        // The time of the write itself, because a member that stood still has the answer later.
-        .map(({ time, tookMs, callId, msg, state }) => {
-          const isDeleted = msg === 'call record written' && state === 'gone';
-          return { k, at: Date.parse(time) - (tookMs ?? 0), callId: callId!, isDeleted };
+        .map(({ time, tookMs = 0, callId, msg, state }) => {
+          const what = msg === 'call adopted' ? 'adopted' : state === 'gone' ? 'deleted' : 'written';
+          return { callId, event: { k, at: Date.parse(time) - tookMs, what } as const };
         }),
     );
-    lines.sort((a, b) => a.at - b.at);
-    const writers = new Map<string, number[]>();
-    for (const { k, callId, isDeleted } of lines) {
-      const known = writers.get(callId) ?? [];
-      // A returned record stays in the list, so that it is reported.
-      if (hasReturned(known)) continue;
-      if (known.at(-1) !== k) known.push(k);
-      writers.set(callId, isDeleted && !hasReturned(known) ? [] : known);
-    }
-    return writers;
+    const calls = Map.groupBy(events, ({ callId }) => callId!);
+    return new Map([...calls].map(([callId, own]) => [callId, recordOwners(own.map(({ event }) => event))]));
+  }
+
+  /** Returns the number of adoptions so far by the number of the earlier owner, for the test's output. */
+  adoptions(): string {
+    const lines = this.members.flatMap((k) => this.logged(k).filter(({ msg }) => msg === 'call adopted'));
+    const counts = Map.groupBy(lines, ({ from }) => from);
+    return `adopted ${[...counts].map(([from, { length }]) => `${length} of number ${from}`).join(', ') || 'none'}`;
   }
 
   /** Returns the last messages of a call at both ends, and the events of the members' logs. */
@@ -397,7 +393,6 @@ export interface LogLine {
   readonly outcome?: string;
   readonly state?: string;
   readonly tookMs?: number;
+  /** Number of the earlier owner of an adopted call. */
+  readonly from?: number;
 }
-
-/** True when a member occurs twice: it went on after another one had taken the call. */
-const hasReturned = (writers: readonly number[]): boolean => new Set(writers).size < writers.length;
