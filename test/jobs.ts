@@ -7,8 +7,8 @@ export interface Job {
   readonly name: string;
   /** Absolute paths. Several files run through test/folder.ts. */
   readonly files: readonly string[];
-  /** `free ports`: two such jobs never run at the same time. `host`: no other job runs at the same time. */
-  readonly alone?: 'free ports' | 'host';
+  /** Two such jobs never run at the same time: they look for free ports. */
+  readonly alone?: boolean;
 }
 
 export const root = join(import.meta.dirname, '..');
@@ -18,7 +18,7 @@ const FILES = {
   unit: ['test/unit/**/*.test.ts'],
   program: ['test/program/**/*.test.ts'],
   /** The files with the longest waits begin first. */
-  lab: ['test/lab/{balancer-files,doctor}.test.ts', 'test/lab/**/*.test.ts', 'test/faults/short.test.ts'],
+  lab: ['test/lab/{farm,doctor,balancer-files,moves}.test.ts', 'test/lab/**/*.test.ts', 'test/faults/short.test.ts'],
   integration: ['test/integration/**/*.test.ts'],
 } as const;
 export type Part = keyof typeof FILES;
@@ -27,17 +27,14 @@ export const isPart = (name: string): name is Part => Object.hasOwn(FILES, name)
 /** Unit test files that need a process of their own, with the reason. */
 export const OWN_PROCESS: ReadonlyMap<string, string> = new Map([]);
 
+/** Rooms with few files that take long: random schedules, and worker processes that start and end. They begin first. */
+const LONG_ROOMS: readonly string[] = ['model', 'process'];
+
 /** Files in one process at most. A greater folder takes several processes, so that both cores have work to the end. */
 const MOST = 12;
 
 /** Returns the room of a unit test: the folder below test/unit. */
 const roomOf = (file: string): string => file.split(sep)[2]!;
-
-/** Files that measure or load the whole host, so that another test beside them would make calls fail. */
-const WHOLE_HOST: readonly string[] = [
-  // 100 calls per second by each of four transports.
-  join('test', 'lab', 'farm.test.ts'),
-];
 
 /**
  * Returns the job of one file. Tests of test/program look for free ports and start programs on them, so another one
@@ -45,8 +42,7 @@ const WHOLE_HOST: readonly string[] = [
  */
 function own(file: string): Job {
   const job = { name: file, files: [join(root, file)] };
-  if (WHOLE_HOST.includes(file)) return { ...job, alone: 'host' };
-  return dirname(file) === join('test', 'program') ? { ...job, alone: 'free ports' } : job;
+  return dirname(file) === join('test', 'program') ? { ...job, alone: true } : job;
 }
 
 function unitJobs(files: readonly string[]): Job[] {
@@ -62,8 +58,10 @@ function unitJobs(files: readonly string[]): Job[] {
     }));
   });
   const alone = files.filter((file) => OWN_PROCESS.has(file)).map(own);
-  // The greatest jobs begin first, so that none of them is left for one core alone at the end.
-  return [...jobs, ...alone].sort((a, b) => b.files.length - a.files.length);
+  // The longest jobs begin first, so that none of them is left for one core alone at the end.
+  const length = ({ name, files }: Job): number =>
+    LONG_ROOMS.some((room) => name === `unit/${room}`) ? MOST + 1 : files.length;
+  return [...jobs, ...alone].sort((a, b) => length(b) - length(a));
 }
 
 /** Returns the jobs of a part, for the files whose path contains one of `wanted`; no entry means all. */

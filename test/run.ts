@@ -1,5 +1,5 @@
 // `npm test`: checks for the tools of the laboratory (installs them with apt where it may), builds, checks style and
-// types, then runs all tests, two processes at a time. With CI=true a missing tool is a failure. `npm test -- PATH...`
+// types, then runs all tests, three processes at a time. With CI=true a missing tool is a failure. `npm test -- PATH...`
 // runs only the test files whose path contains a PATH. `node test/run.ts PART [PATH...]` runs one part: `unit` needs no
 // tool and no build; the others need them, but check neither style nor types.
 import { spawnSync } from 'node:child_process';
@@ -46,8 +46,8 @@ const TOOLS: readonly Tool[] = [
 /** Compiles the module raw-socket; needed only when that does not load. */
 const COMPILER: Tool = { name: 'g++', apt: 'g++', tests: 'transparent relay' };
 
-/** Number of processes of tests at the same time. */
-const LANES = 2;
+/** Number of processes of tests at the same time: a third works while others wait for a timer or a process. */
+const LANES = 3;
 /** Time limit of the whole run, ms, which takes seven minutes on two cores. */
 const RUN_TIMEOUT = 25 * 60_000;
 const POLICY = '/usr/sbin/policy-rc.d';

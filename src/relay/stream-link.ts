@@ -39,6 +39,9 @@ export const TLS_OPTIONS = {
   secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
 } as const;
 
+/** It has no secret: each connection has its key by `pskCallback`. */
+const CONTEXT = tls.createSecureContext(TLS_OPTIONS);
+
 /** A peer and the endpoint of its relay link. A change of incarnation or endpoint makes a new connection. */
 export interface StreamPeer {
   readonly number: number;
@@ -114,7 +117,6 @@ function onceClosed(link: Link, onClosed: () => void): void {
 
 export class StreamLink {
   readonly #options: StreamOptions;
-  readonly #context = tls.createSecureContext(TLS_OPTIONS);
   readonly #lines = new Map<number, Line>();
   /** Accepted connections whose handshake is not complete. */
   readonly #unproven = new Set<Link>();
@@ -260,7 +262,7 @@ export class StreamLink {
     const { primary } = keys();
     const raw = network.connectTcp(line.peer.relay, this.#from);
     const secure = tls.connect({
-      ...TLS_OPTIONS,
+      secureContext: CONTEXT,
       socket: raw,
       pskCallback: () => ({ psk: primary.psk, identity: pskIdentity(primary, own) }),
       // There is no certificate: the cipher suite proves the key.
@@ -332,7 +334,7 @@ export class StreamLink {
       {
         ...TLS_OPTIONS,
         isServer: true,
-        secureContext: this.#context,
+        secureContext: CONTEXT,
         pskCallback: (_socket: unknown, identity: string) => {
           const match = /^sipfarm\/([0-9a-f]{16})\/(\d{1,5})$/.exec(identity);
           claimed = Number(match?.[2] ?? 0);
