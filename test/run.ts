@@ -39,7 +39,13 @@ const TOOLS: readonly Tool[] = [
   },
   { name: 'baresip', apt: 'baresip-core', tests: 'SIP.js and baresip as clients' },
   { name: 'haproxy', apt: 'haproxy', tests: 'what balancer render writes for haproxy' },
-  { name: 'nginx', apt: 'nginx-light libnginx-mod-stream', tests: 'what balancer render writes for nginx-stream' },
+  { name: 'nginx', apt: 'nginx-light', tests: 'what balancer render writes for nginx-stream' },
+  {
+    name: 'nginx-stream',
+    apt: 'libnginx-mod-stream',
+    file: '/etc/nginx/modules-enabled/*stream*',
+    tests: 'what balancer render writes for nginx-stream',
+  },
   { name: 'keepalived', apt: 'keepalived', tests: 'what balancer render writes for ipvs' },
 ];
 

@@ -125,7 +125,7 @@ describe('the demo', () => {
   it('carries calls by UDP and by TCP, shares them among three members, and ends at Ctrl-C', needsSipp, async (t) => {
     const { program, port } = await demo(t, []);
     const admin = adminPort(program);
-    assert.match(program.stdout, new RegExp(`^A farm of 3 members .* at 127\\.0\\.0\\.1:${port}, UDP and TCP\\.`));
+    assert.match(program.stdout, new RegExp(`^A farm of 3 members .* at 127\\.0\\.0\\.1:${port}, UDP and TCP\\.`, 'm'));
     assert.ok(program.stdout.includes(`sipp ${ADDRESS}:${port} -sn uac -m 100`));
     await makeCalls(t, port);
     await makeCalls(t, port, '-t', 't1');
@@ -151,7 +151,7 @@ describe('the demo', () => {
     await makeCalls(t, port);
     await assertShared(program, 5, CALLS);
     const alone = await demo(t, ['--members', '1']);
-    assert.match(alone.program.stdout, /^A farm of 1 member behind/);
+    assert.match(alone.program.stdout, /^A farm of 1 member behind/m);
     await makeCalls(t, alone.port);
     await alone.program.until(() => scores(alone.program.stdout).get('fe1')?.calls === CALLS, 'lacks calls');
     assert.equal(scores(alone.program.stdout).get('fe1')?.relayed, 0);
