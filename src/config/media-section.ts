@@ -58,7 +58,7 @@ export const mediaSection = z.strictObject({
   inside: ipLiteral
     .optional()
     .describe(
-      'Local address of the media ports towards the SIP server; SDP shows it to the server. Default: the address of service.bind. It may be bind: then both sides take ports of one range.',
+      'Local address of the media ports towards the SIP server; SDP shows it to the server. Default: the address of service.bind; with service.kind answer that of media.bind. It may be bind: then both sides take ports of one range.',
     ),
   ports: portRange
     .prefault('10000-19999')
@@ -156,8 +156,6 @@ interface Fault {
 export function mediaFaults(config: Around): Fault[] {
   const { media, service, workers } = config;
   if (!media) return [];
-  if (service.kind !== 'upstream')
-    return [{ path: ['media'], message: `is set, and service.kind is ${service.kind}: it has no media; leave it out` }];
   const { plan, wan, bind, inside, ports } = media;
   const faults: Fault[] = [];
   const complain = (field: string, message: string): void => void faults.push({ path: ['media', field], message });
@@ -165,11 +163,12 @@ export function mediaFaults(config: Around): Fault[] {
   if (plan === 'multi-ip' && wan === undefined) complain('wan', NO_OWN_WAN_UNDER_MULTI_IP);
   if (wan !== undefined && isIpv6(wan) !== isIpv6(bind))
     complain('wan', 'has another address family than media.bind: the two are mapped one to one');
-  if (inside === undefined && isWildcard(service.bind.address))
+  const towardsServer = endpointsOf(service).bind?.address ?? bind;
+  if (inside === undefined && isWildcard(towardsServer))
     complain('inside', 'is not set, and service.bind is a wildcard; write the address that the SIP server reaches');
   const { first, last } = partOf(ports, workers - 1, workers);
   if (last < first) complain('ports', `has no two ports for each of ${workers} workers; widen it`);
-  const taken = ownUdpPorts(config).find(({ at }) => isIn(ports, at, [bind, inside ?? service.bind.address]));
+  const taken = ownUdpPorts(config).find(({ at }) => isIn(ports, at, [bind, inside ?? towardsServer]));
   if (taken) complain('ports', `contains ${formatEndpoint(taken.at)}, which is ${taken.what}; move one of the two`);
   return faults;
 }

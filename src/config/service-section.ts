@@ -100,7 +100,10 @@ export const upstreamService = z.strictObject({
 export const answerService = z.strictObject({
   kind: z
     .literal('answer')
-    .describe('Answers every call itself, for tests and demos. Without media: it takes audio and sends none.'),
+    .describe(
+      'Answers every call itself, for tests and demos. With a section `media` it sends the audio of anchored calls ' +
+        'back; else it takes audio and sends none.',
+    ),
   holdSeconds: z
     .int()
     .min(0)

@@ -112,6 +112,11 @@ export class Anchor {
     if (sdp) this.#fromClient(scan, sdp, call, tag, source, false, editor);
   }
 
+  /** Returns true when a stream of the description names an inner leg of this member. */
+  namesInner(sdp: Sdp): boolean {
+    return this.#media.namesInner(sdp);
+  }
+
   /** Returns the media of the call for its record; undefined when none is relayed. */
   record(call: number): MediaRecord | undefined {
     return this.#media.record(call);

@@ -315,8 +315,8 @@ export class CallMedia {
 
   /** Directs what the party sends: to the place that the server names, or to the party whose inner leg it names. */
   #face(stream: PartyStream, each: SdpStream): void {
-    const other = this.#inner.get(placeOf(each));
-    const joined = other === stream ? undefined : other;
+    // A server that sends the description of a party back to it joins the stream to itself: an echo.
+    const joined = this.#inner.get(placeOf(each));
     const before = stream.joined;
     this.#awaited.delete(stream);
     if (before && before !== joined && before.joined === stream) this.#join(before, undefined);

@@ -121,3 +121,27 @@ describe('calls between two clients through the proxy behind a member, with medi
     assert.equal(await packets(farm, 'learning'), 2 + 1);
   });
 });
+
+describe('a call that the service answer takes, with media.anchor always', {
+  skip: without(...LAB_TOOLS, 'etcd'),
+}, () => {
+  it('sends the caller its own packets back, by the address and the ports of the relay', LIMIT, async (t) => {
+    const PACKETS = 50;
+    const lab = Lab.open('nat', [1]);
+    t.after(() => lab.close());
+    await PLAN.prepare(lab);
+    const section = withMedia(PLAN, 'multi-ip', { inside: undefined });
+    const adjust = (k: number, config: object): object => ({ ...section(k, config), service: { kind: 'answer' } });
+    const farm = await Farm.start(lab, { bare: true, members: [1], adjust });
+    const caller = await MediaPhone.start(lab, 'c', {
+      ...{ role: 'caller', callId: 'echo', packets: PACKETS },
+      ...{ sip: `${clientAddress(0)}:5060`, rtp: `${clientAddress(0)}:6000`, to: `${VIP}:5060` },
+    });
+    const { place, heard, rtcp } = await caller.ended();
+    assert.match(place, /^198\.51\.100\.101:20\d{3}$/);
+    const sequences = Array.from({ length: PACKETS }, (_, i) => i);
+    assert.deepEqual(heard, [{ from: place, sequences, payload: 'caller 0' }]);
+    assert.deepEqual(rtcp, [place.replace(/\d+$/, (port) => String(Number(port) + 1))]);
+    assert.equal(await packets(farm, 'forwarded'), PACKETS + 1);
+  });
+});

@@ -1,10 +1,11 @@
 // The service `answer`: a small user agent server (RFC 3261 8.2, 13.3) that answers every call, holds it, and ends it.
-// It replaces a SIP server in demos and tests. It has no media: its SDP accepts audio and sends none. Its calls end
-// with their member.
+// It replaces a SIP server in demos and tests. With a media relay it sends the caller's own media back (echo.ts), else
+// its SDP accepts audio and sends none. Its calls end with their member.
 import { formatPlace } from '../../base/endpoint.ts';
 import { SipfarmError } from '../../base/errors.ts';
 import type { AdoptionOutcome } from '../../calls/adoption/adoption.ts';
 import { returnFlow } from '../../egress/return-flow.ts';
+import { RETRY_AFTER } from '../../egress/stateless-reply.ts';
 import type { Cell } from '../../metrics/counters.ts';
 import { MAGIC_COOKIE, mintToken, TokenKind } from '../../ownership/token.ts';
 import { emptyFlow, type Flow } from '../../packet/flow.ts';
@@ -17,6 +18,7 @@ import { Repeats } from '../../transaction/retransmit.ts';
 import type { Service, ServiceFactory, ServiceParts, ServiceStatus, Succession } from '../service.ts';
 import { tagHash } from '../shared/place.ts';
 import { AnsweredCall, callOf, contactOf, headerLines, inactiveAudio, withBody } from './answered-call.ts';
+import { Echo } from './echo.ts';
 
 /** Calls at one time; a call more is answered 486. */
 const MAX_CALLS = 10_000;
@@ -31,6 +33,8 @@ interface AnswerOptions extends ServiceParts {
 class AnswerService implements Service {
   readonly #parts: AnswerOptions;
   readonly #repeats: Repeats;
+  /** undefined without a media relay. */
+  readonly #echo: Echo | undefined;
   readonly #requests: Cell;
   readonly #responses: Cell;
   /** Answered calls that are not over, by Call-ID and From tag. */
@@ -45,6 +49,7 @@ class AnswerService implements Service {
     this.#parts = options;
     this.#requests = options.handled.cell({ from: 'client', kind: 'request' });
     this.#responses = options.handled.cell({ from: 'client', kind: 'response' });
+    this.#echo = options.anchor && new Echo(options.anchor);
     this.#repeats = new Repeats(options.clock, (flow, message) => this.#send(flow, message));
   }
 
@@ -151,6 +156,13 @@ class AnswerService implements Service {
       return;
     }
     if (!this.#fillFlow(packet, scan)) return;
+    const source = scan.nextViaStart < 0 ? packet.address : '';
+    const silent = inactiveAudio(packet.localAddress);
+    const body = this.#echo ? this.#echo.describe(scan, packet.callKey, source, silent) : silent;
+    if (body === undefined) {
+      this.#answer(packet, scan, 503, RETRY_AFTER);
+      return;
+    }
     const own = this.#contact(packet);
     const routes = headerLines(scan, HeaderName.RECORD_ROUTE);
     const tag = packet.callKey.toString(36);
@@ -158,7 +170,8 @@ class AnswerService implements Service {
     const headers = [...routes, own, ALLOW, 'Content-Type: application/sdp'];
     const plain = buildReply(scan, 200, '', tag, packet, headers, Number.POSITIVE_INFINITY);
     if (!ringing || !plain) return;
-    const answer = withBody(plain, inactiveAudio(packet.localAddress));
+    const described = withBody(plain, body);
+    const answer = this.#echo?.shown(described, packet.callKey) ?? described;
     if (!known) {
       this.#answered++;
       this.#send(this.#flow, ringing);

@@ -35,6 +35,11 @@ test('an address has one text, however it is written', () => {
   assert.deepEqual([bind, wan], ['fd00::11', '2001:db8::11']);
 });
 
+test('with the service answer both sides take ports of the same address', () => {
+  const text = GOOD.replace(/service: .*/, 'service: { kind: answer }');
+  assert.equal(mediaOf('bind: 10.0.0.11', text).inside, '10.0.0.11');
+});
+
 describe('a fault is refused at its field:', () => {
   for (const [media, field, remedy, text] of [
     ['anchor: nat', 'media.bind', /is missing/],
@@ -55,7 +60,6 @@ describe('a fault is refused at its field:', () => {
     ['bind: 10.0.0.12, ports: 5000-5999', 'media.ports', /contains 127\.0\.0\.1:5062, which is service\.bind/],
     ['bind: 10.0.0.12, inside: 10.0.0.12, ports: 5000-5999', 'media.ports', /0\.0\.0\.0:5062/, WILDCARD],
     ['bind: 10.0.0.11, ports: 5066-5999', 'media.ports', /relay/, changed('member: fe1', 'member: fe1\nworkers: 3')],
-    ['bind: 10.0.0.11', 'media', /service\.kind is answer/, GOOD.replace(/service: .*/, 'service: { kind: answer }')],
     ['bind: 10.0.0.11, dscp: 64', 'media.dscp', /at most 63/],
     ['bind: 10.0.0.11, ancor: nat', 'media.ancor', /did you mean anchor\?/],
   ] as const)
