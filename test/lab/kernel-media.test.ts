@@ -16,6 +16,9 @@ const PROGRAM = join(import.meta.dirname, 'media-host.ts');
 /** First octets of RTP, RTCP and STUN. */
 const [RTP, RTCP, STUN] = ['\x80\x00', '\x80\xc8', '\x00\x01'];
 
+/** Addresses of the member's host. */
+const OWN = [memberAddress(1), memberAddress6(1)];
+
 /** The program on one host. */
 class Remote {
   readonly #ask: (op: Op, options?: object) => Promise<unknown>;
@@ -34,7 +37,7 @@ class Remote {
 
   bind = (at: Endpoint): Promise<unknown> => this.#ask('bind', { at });
   send = (from: Endpoint, to: Endpoint, ...texts: string[]): Promise<unknown> => this.#ask('send', { from, to, texts });
-  start = (member: string): Promise<unknown> => this.#ask('start', { member });
+  start = (member: string): Promise<unknown> => this.#ask('start', { member, addresses: OWN });
   add = (name: string, path: KernelPath): Promise<unknown> => this.#ask('add', { name, path });
   remove = (name: string): Promise<unknown> => this.#ask('remove', { name });
   stop = (): Promise<unknown> => this.#ask('stop');
@@ -65,8 +68,6 @@ describe('media paths in the kernel', { skip: without('namespaces', 'ip', 'nft')
 
   before(async () => {
     lab = Lab.open('none');
-    await sh('m1', 'echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding');
-    await sh('m1', 'echo 1 > /proc/sys/net/ipv6/conf/all/forwarding');
     // Strict: the paths need no weaker source check than the sockets.
     await sh('m1', 'for f in all eth0; do echo 1 > /proc/sys/net/ipv4/conf/$f/rp_filter; done');
     [client, relay, far] = await Promise.all([
@@ -74,6 +75,11 @@ describe('media paths in the kernel', { skip: without('namespaces', 'ip', 'nft')
       Remote.start(lab, 'm1'),
       Remote.start(lab, 'm2'),
     ]);
+    const lack = 'net/ipv4/conf/eth0/forwarding is not 1, net/ipv6/conf/eth0/force_forwarding is not 1';
+    const lackBefore = 'net/ipv4/conf/eth0/forwarding is not 1, net/ipv6/conf/all/forwarding is not 1';
+    assert.ok([lack, lackBefore].includes(`${await relay.start('fe-1.lab_x')}`));
+    await sh('m1', 'echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding');
+    await sh('m1', 'cd /proc/sys/net/ipv6/conf; echo 1 > eth0/force_forwarding || echo 1 > all/forwarding');
     assert.equal(await relay.start('fe-1.lab_x'), '');
   }, LIMIT);
   after(() => lab?.close());

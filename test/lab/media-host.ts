@@ -3,11 +3,11 @@
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
-import { networkInterfaces } from 'node:os';
 import { createInterface } from 'node:readline';
 import { pino } from 'pino';
 import { systemClock } from '../../src/base/clock.ts';
 import type { Endpoint } from '../../src/base/endpoint.ts';
+import { kernelHost } from '../../src/media/kernel/host.ts';
 import type { KernelPath } from '../../src/media/kernel/kernel-path.ts';
 import { KernelPaths, type PathHandle } from '../../src/media/kernel/kernel-paths.ts';
 import { NftShell } from '../../src/media/kernel/nft.ts';
@@ -27,10 +27,6 @@ const handles = new Map<string, PathHandle>();
 const failed: string[] = [];
 let paths: KernelPaths | undefined;
 
-function isLocal(address: string): boolean {
-  return Object.values(networkInterfaces()).some((all) => all?.some((each) => each.address === address));
-}
-
 const OPS = {
   async bind({ at }: { at: Endpoint }): Promise<void> {
     const socket = dgram.createSocket(at.address.includes(':') ? 'udp6' : 'udp4');
@@ -48,11 +44,20 @@ const OPS = {
       );
   },
   received: () => received,
-  async start({ member }: { member: string }): Promise<string> {
+  async start({ member, addresses }: { member: string; addresses: readonly string[] }): Promise<string> {
     const clock = systemClock;
     const log = pino({ enabled: false });
     const openNft = (): NftShell => new NftShell(clock);
-    const started = await KernelPaths.start({ member, capacity: 1024, dscp: 46, isLocal, clock, log, openNft });
+    const started = await KernelPaths.start({
+      member,
+      capacity: 1024,
+      dscp: 46,
+      addresses,
+      host: kernelHost(clock),
+      clock,
+      log,
+      openNft,
+    });
     if (typeof started === 'string') return started;
     paths = started;
     return '';

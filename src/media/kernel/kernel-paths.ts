@@ -7,6 +7,7 @@
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { CounterReader } from './counter-reader.ts';
+import type { KernelHost } from './host.ts';
 import { FAMILIES, type KernelPath, type PathRefusal, refusalOf } from './kernel-path.ts';
 import type { Nft } from './nft.ts';
 import { type Count, changeText, listCounters, makeTable, removeTable, tableName } from './nft-table.ts';
@@ -19,8 +20,9 @@ export interface KernelPathsOptions {
   readonly capacity: number;
   /** Code point of the packets that leave. Left out: that of the party. */
   readonly dscp?: number;
-  /** Returns true for an address of this host. */
-  readonly isLocal: (address: string) => boolean;
+  /** Local addresses of the media ports. */
+  readonly addresses: readonly string[];
+  readonly host: KernelHost;
   readonly clock: Clock;
   readonly log: Logger;
   /** Opens a process that runs nft. Called twice: for changes, and for counters. */
@@ -96,15 +98,17 @@ export class KernelPaths {
   #left: Entry[] = [];
 
   /**
-   * Makes the table of this member, in place of one that a crash has left. Returns the reason where nft cannot: it is
-   * missing, or the right CAP_NET_ADMIN is.
+   * Makes the table of this member, in place of one that a crash has left. Returns the reason where there can be no
+   * paths: nft or the right CAP_NET_ADMIN is missing, or the host does not forward.
    */
   static async start(options: KernelPathsOptions): Promise<KernelPaths | string> {
     const paths = new KernelPaths(options);
-    const fault = await paths.#makeTable();
-    if (fault === '') return paths;
+    const lack = options.host.lacks(options.addresses);
+    // The table that a crash has left ends in either case.
+    const fault = lack === '' ? await paths.#makeTable() : await paths.#nft.run('-f -', removeTable(paths.#table));
+    if (fault === '' && lack === '') return paths;
     paths.#close();
-    return fault;
+    return lack === '' ? fault : lack;
   }
 
   private constructor(options: KernelPathsOptions) {
@@ -127,7 +131,7 @@ export class KernelPaths {
    */
   add(path: KernelPath, onFailed: (reason: string) => void): PathHandle | AddRefusal {
     if (this.#state !== 'ready' || this.#options.clock.now() < this.#notBefore) return 'unavailable';
-    const refusal = refusalOf(path, this.#options.isLocal);
+    const refusal = refusalOf(path, (address) => this.#options.host.isLocal(address));
     if (refusal) return refusal;
     if (!this.#proven && this.#ledger.size >= this.#trials) return 'unproven';
     const entry = this.#ledger.add(path, onFailed);

@@ -18,6 +18,8 @@ function path(k: number): KernelPath {
   };
 }
 
+const HOST = { isLocal: (address: string) => address === '10.0.0.11', lacks: () => '' };
+
 /** An nft with the counters that the test sets. */
 class FakeNft {
   /** Transactions in order, each with its time. */
@@ -67,11 +69,11 @@ async function rig(changes: Partial<KernelPathsOptions> = {}) {
   const clock = new FakeClock();
   const nft = new FakeNft(clock);
   const log = pino({ enabled: false });
-  const isLocal = (address: string): boolean => address === '10.0.0.11';
   const started = await KernelPaths.start({
     member: 'fe1',
     capacity: 8,
-    isLocal,
+    addresses: ['198.51.100.1', '10.0.0.11'],
+    host: HOST,
     clock,
     log,
     openNft: nft.open,
@@ -128,8 +130,19 @@ describe('paths in the kernel', () => {
     const nft = new FakeNft(clock);
     nft.fault = 'Operation not permitted';
     const log = pino({ enabled: false });
-    const options = { member: 'fe1', capacity: 8, isLocal: () => false, clock, log, openNft: nft.open };
+    const options = { member: 'fe1', capacity: 8, addresses: [], host: HOST, clock, log, openNft: nft.open };
     assert.equal(await KernelPaths.start(options), 'Operation not permitted');
+    assert.equal(nft.closed, 2);
+  });
+
+  it('are not there on a host that does not forward, and no table is left', async () => {
+    const clock = new FakeClock();
+    const nft = new FakeNft(clock);
+    const host = { ...HOST, lacks: (addresses: readonly string[]) => `${addresses}: off` };
+    const log = pino({ enabled: false });
+    const options = { member: 'fe1', capacity: 8, addresses: ['10.0.0.11'], host, clock, log, openNft: nft.open };
+    assert.equal(await KernelPaths.start(options), '10.0.0.11: off');
+    assert.equal(nft.runs.at(-1)?.text, 'add table inet sipfarm_media_fe1\ndelete table inet sipfarm_media_fe1\n');
     assert.equal(nft.closed, 2);
   });
 
