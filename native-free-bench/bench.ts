@@ -9,6 +9,7 @@ import { MACRO_ROWS, type MacroRow, runMacro } from './macro.ts';
 import type { MicroOptions, MicroSamples } from './micro.ts';
 import { moveToOwnNetwork } from './own-network.ts';
 import { type CpuProfile, ownTimes } from './profile.ts';
+import { runRtpKernel } from './rtp-kernel.ts';
 import type { ScaleOptions, ScaleResult } from './scale.ts';
 import { compare, figure, type Row, showFigure, table } from './statistics.ts';
 
@@ -17,7 +18,7 @@ const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds 
 
   --quick           fewer and shorter rounds: under a minute
   --scale           farms of 3 to 1,000 simulated members instead
-  --only PART,...   micro, macro, calls: these parts only
+  --only PART,...   micro, macro, calls, rtp-kernel: these parts only
   --rounds N        rounds of every row
   --json FILE       writes the run to FILE, to be a baseline later
   --baseline FILE   compares with such a file (native-free-bench/baseline.json is in the repository)
@@ -136,7 +137,7 @@ async function main(): Promise<void> {
     await profile(values.profile, cores);
     return;
   }
-  const parts = values.scale ? [] : (only?.split(',') ?? ['micro', 'calls', 'macro']);
+  const parts = values.scale ? [] : (only?.split(',') ?? ['micro', 'calls', 'macro', 'rtp-kernel']);
   const rounds = Number(values.rounds ?? (quick ? 3 : 7));
   const rows: Row[] = [];
   const notes: string[] = [];
@@ -161,6 +162,11 @@ async function main(): Promise<void> {
   }
   if (parts.includes('macro')) {
     const result = await runMacro({ cores, rounds, ms: quick ? 200 : 1000, latencyRate: 20_000, progress });
+    rows.push(...result.rows);
+    notes.push(...result.notes);
+  }
+  if (parts.includes('rtp-kernel')) {
+    const result = await runRtpKernel({ cores, rounds: Math.min(rounds, 5), ms: quick ? 200 : 1000, progress });
     rows.push(...result.rows);
     notes.push(...result.notes);
   }

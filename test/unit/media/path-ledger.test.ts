@@ -136,6 +136,7 @@ describe('the ledger of paths', () => {
     assert.deepEqual([all, live], [[first, second], [second]]);
     ledger.changed(changes);
     ledger.remove(second);
+    read();
     assert.deepEqual([ledger.isEmpty, ledger.size, ledger.hasChanges], [true, 0, false]);
     add(3);
     assert.deepEqual(numbers(), { add: [1], stop: [], forget: [] });
