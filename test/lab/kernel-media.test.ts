@@ -179,6 +179,18 @@ describe('media paths in the kernel', { skip: without('namespaces', 'ip', 'nft')
     }, 10);
   });
 
+  it('keep their source where the host rewrites the sources of what it passes on', LIMIT, async () => {
+    const { a, outer, inner, b } = await call();
+    await nft('add table ip masked { chain out { type nat hook postrouting priority 100; masquerade; }; }');
+    await until(async () => (await relay.add('masked', { from: a, at: outer, by: inner, to: b })) === '', 10);
+    await forwarded({ a, outer, b });
+    await nft('delete table ip masked');
+    assert.deepEqual(
+      [...new Set((await far.received(b, 1)).map(({ from }) => from))],
+      [`${inner.address} ${inner.port}`],
+    );
+  });
+
   it(
     'of two members on one host do not disturb each other, and a crash leaves nothing after the next start',
     LIMIT,
