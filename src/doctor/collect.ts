@@ -17,7 +17,6 @@ import type {
   InterfaceFacts,
   MediaFacts,
   MemberFacts,
-  OffloadWish,
   PathFacts,
   RawFacts,
   RouteFacts,
@@ -374,16 +373,8 @@ async function tryRaw(access: HostAccess, config: Config): Promise<RawFacts | un
   }
 }
 
-/**
- * Collects all facts in some three seconds. Never rejects. `file`: path of the configuration. `offload`: left out
- * without media.
- */
-export async function collectFacts(
-  config: Config,
-  access: HostAccess,
-  file: string,
-  offload?: OffloadWish,
-): Promise<HostFacts> {
+/** Collects all facts in some three seconds. Never rejects. `file`: path of the configuration. */
+export async function collectFacts(config: Config, access: HostAccess, file: string): Promise<HostFacts> {
   const links = (parseJson(await access.run('ip', ['-j', '-d', 'addr', 'show'])) ?? []) as readonly IpLink[];
   const interfaces = links.map(interfaceOf);
   const mtuOf = new Map(links.map(({ ifname = '', mtu = 65_535 }) => [ifname, mtu]));
@@ -430,7 +421,7 @@ export async function collectFacts(
     keys: keyring(config.keys.map((key) => key.reveal())).all.map(keyName),
     store,
     raw: await tryRaw(access, config),
-    offload: await tryOffload(access.run, offload),
+    offload: await tryOffload(access.run, config.media),
     member: member?.facts,
   };
 }

@@ -98,14 +98,12 @@ export interface RawFacts {
   readonly unitRights: string | undefined;
 }
 
-/** Values of `media.offload`, and the local addresses of the media ports, the one towards the clients first. */
-export interface OffloadWish {
-  readonly mode: 'auto' | 'on' | 'off';
-  readonly addresses: readonly string[];
-}
-
 /** Facts of this host for the media relay in the kernel. */
-export interface OffloadFacts extends OffloadWish {
+export interface OffloadFacts {
+  /** `media.offload`. */
+  readonly mode: 'auto' | 'on';
+  /** Local addresses of the media ports, the one towards the clients first. */
+  readonly addresses: readonly string[];
   /** refused: a trial of the table of a member failed. */
   readonly nft: 'usable' | 'missing' | 'refused';
   /** See `RawFacts`. */

@@ -88,10 +88,10 @@ function checkSources({ addresses }: OffloadFacts, { interfaces, sysctl, default
     });
 }
 
-/** Returns the findings about `media.offload`; none when it is off. */
+/** Returns the findings about `media.offload`; none without its facts. */
 export function checkOffload(facts: HostFacts): Finding[] {
   const { offload } = facts;
-  if (!offload || offload.mode === 'off') return [];
+  if (!offload) return [];
   const severity = offload.mode === 'on' ? 'fault' : 'hint';
   return [
     ...checkNft(offload, severity),

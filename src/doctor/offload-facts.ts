@@ -1,6 +1,8 @@
 // Collects the facts for the media relay in the kernel: nft, rights, and packet filters against it.
+
+import type { MediaConfig } from '../config/media-section.ts';
 import { makeTable, tableName } from '../media/kernel/nft-table.ts';
-import type { OffloadFacts, OffloadWish } from './facts.ts';
+import type { OffloadFacts } from './facts.ts';
 
 /** Returns the standard output of a program that exits with success. */
 type Run = (command: string, args: readonly string[]) => Promise<string | undefined>;
@@ -24,9 +26,13 @@ function droppingChains(ruleset: string): readonly string[] {
   return found;
 }
 
-/** Collects what the media relay in the kernel needs; undefined when it is off. */
-export async function tryOffload(run: Run, wish: OffloadWish | undefined): Promise<OffloadFacts | undefined> {
-  if (!wish || wish.mode === 'off') return undefined;
+/** Collects what the media relay in the kernel needs; undefined when it is off, or there is none. */
+export async function tryOffload(
+  run: Run,
+  media: Pick<MediaConfig, 'offload' | 'bind' | 'inside'> | undefined,
+): Promise<OffloadFacts | undefined> {
+  if (!media || media.offload === 'off') return undefined;
+  const { offload: mode, bind, inside } = media;
   // nft checks the whole table, and changes nothing.
   const trial = makeTable({ name: tableName('doctor'), capacity: 1024 });
   const [version, tried, ruleset, unitRights] = await Promise.all([
@@ -36,5 +42,5 @@ export async function tryOffload(run: Run, wish: OffloadWish | undefined): Promi
     readUnitRights(run),
   ]);
   const nft = version === undefined ? 'missing' : tried === undefined ? 'refused' : 'usable';
-  return { ...wish, nft, unitRights, dropping: droppingChains(ruleset ?? '') };
+  return { mode, addresses: [bind, inside], nft, unitRights, dropping: droppingChains(ruleset ?? '') };
 }

@@ -80,6 +80,14 @@ export class FakeRelay implements RunningRelay {
     return { free: 4 * this.most - used, used, resting: 0, foreign: 0 };
   }
 
+  wayOf(port: number): 'user' | undefined {
+    return this.live.some(({ ports: [outer] }) => outer.port === port) ? 'user' : undefined;
+  }
+
+  get ways(): RunningRelay['ways'] {
+    return { user: this.live.length, kernel: 0 };
+  }
+
   async stop(): Promise<void> {}
 
   get live(): FakeRelayStream[] {

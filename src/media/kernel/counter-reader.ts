@@ -5,7 +5,7 @@ const ELEMENT = /"val":\s*(\d+),\s*"counter":\s*\{\s*"packets":\s*(\d+),\s*"byte
 /** Characters of the longest element. */
 const LONGEST = 200;
 
-/** Octets include the IP header. */
+/** Octets include the headers of IP and UDP. */
 export type OnCounter = (number: number, packets: number, octets: number) => void;
 
 export class CounterReader {

@@ -1,5 +1,6 @@
 // The kernel's settings without which it passes on no packets of a path. Pure.
 import { isIpv6 } from '../../base/endpoint.ts';
+import { LOOPBACK } from './kernel-path.ts';
 
 export interface HostInterface {
   readonly name: string;
@@ -15,8 +16,12 @@ interface Setting {
   readonly value: string;
 }
 
-/** Returns the interfaces on which packets for an address arrive: its own one, or each one for an address on lo. */
+/**
+ * Returns the interfaces on which packets for an address arrive: its own one, or each one for an address on lo; none for
+ * a loopback address, whose packets stay on this host.
+ */
 export function arrivalsOf(address: string, interfaces: readonly HostInterface[]): readonly string[] {
+  if (LOOPBACK.matches(address)) return [];
   const own = interfaces.filter((each) => !each.inner && each.addresses.some((one) => one.address === address));
   const all = own.length > 0 ? own : interfaces.filter(({ inner, up }) => !inner && up);
   return all.map(({ name }) => name);

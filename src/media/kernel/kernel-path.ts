@@ -28,7 +28,7 @@ export type Family = (typeof FAMILIES)[number];
  */
 export type PathRefusal = 'families' | 'loopback' | 'link-local' | 'wildcard' | 'local';
 
-const LOOPBACK = new AddressList(['127.0.0.0/8', '::1/128']);
+export const LOOPBACK = new AddressList(['127.0.0.0/8', '::1/128']);
 const LINK_LOCAL = new AddressList(['169.254.0.0/16', 'fe80::/10']);
 
 /** Returns the reason against this path; undefined when the kernel can forward it. */

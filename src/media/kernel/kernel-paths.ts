@@ -27,10 +27,12 @@ export interface KernelPathsOptions {
   readonly log: Logger;
   /** Opens a process that runs nft. Called twice: for changes, and for counters. */
   readonly openNft: () => Nft;
+  /** Called after each reading of the counters. */
+  readonly onCounted?: () => void;
 }
 
-/** Packets that the kernel has forwarded, and their octets with IP headers. */
-interface PathCounts {
+/** Packets that the kernel has forwarded, and their octets without the headers of IP and UDP. */
+export interface PathCounts {
   readonly packets: number;
   readonly octets: number;
 }
@@ -51,6 +53,8 @@ export interface PathHandle {
    * stay as they are.
    */
   readonly counts: PathCounts;
+  /** Resolves when the counts are final. Never rejects. */
+  readonly final: Promise<void>;
   /**
    * Takes the path out of the kernel; may be called again. Once the promise has resolved, no packet that arrives is
    * forwarded by this path: it reaches the socket of `at`. A packet that has arrived before may leave microseconds
@@ -111,6 +115,12 @@ export class KernelPaths {
     return lack === '' ? fault : lack;
   }
 
+  /** Deletes the table that a crash of this member has left, where nft can do it. Closes `nft`. */
+  static async removeTable(member: string, nft: Nft): Promise<void> {
+    await nft.run('-f -', removeTable(tableName(member)));
+    nft.close();
+  }
+
   private constructor(options: KernelPathsOptions) {
     this.#options = options;
     this.#table = tableName(options.member);
@@ -122,6 +132,11 @@ export class KernelPaths {
   /** Paths in the kernel, or on their way into it. */
   get size(): number {
     return this.#ledger.size;
+  }
+
+  /** Counts of all paths since the start, as of the last reading. */
+  get total(): PathCounts {
+    return this.#ledger.total;
   }
 
   /**
@@ -142,6 +157,7 @@ export class KernelPaths {
       get counts() {
         return { packets: entry.packets, octets: entry.octets };
       },
+      final: entry.final.promise,
       remove: () => {
         this.#ledger.remove(entry);
         this.#batchLater();
@@ -150,12 +166,14 @@ export class KernelPaths {
     };
   }
 
-  /** Removes the table. All packets reach the sockets afterwards. Never rejects. */
+  /** Reads the counters for the last time and removes the table. All packets reach the sockets afterwards. Never rejects. */
   async stop(): Promise<void> {
     if (this.#state === 'closed') return;
+    const counts = this.#state === 'ready' && !this.#ledger.isEmpty;
     this.#state = 'closed';
     for (const timer of [this.#batch, this.#reading, this.#retry]) timer?.cancel();
     await this.#running;
+    if (counts) await this.#readLast();
     const fault = await this.#nft.run('-f -', removeTable(this.#table));
     if (fault !== '') {
       const mend = `nft delete table inet ${this.#table}`;
@@ -213,6 +231,12 @@ export class KernelPaths {
     });
   }
 
+  async #readLast(): Promise<void> {
+    this.#ledger.beginReading();
+    await this.#list('left', (...of) => this.#ledger.left(...of));
+    this.#options.onCounted?.();
+  }
+
   async #read(): Promise<void> {
     const ledger = this.#ledger;
     const onLeft = (number: number, packets: number, octets: number): void => {
@@ -232,6 +256,7 @@ export class KernelPaths {
     else {
       ledger.endReading();
       if (!this.#proven) this.#trials++;
+      this.#options.onCounted?.();
     }
   }
 

@@ -7,7 +7,7 @@
 //    stopping    yes                  the end of its transaction
 //    counted     no                   the next reading of the counters, which are final then
 //    gone        no, or not known after `clear`
-import { arrivalKey, departureKey, type KernelPath } from './kernel-path.ts';
+import { arrivalKey, departureKey, familyOf, type KernelPath } from './kernel-path.ts';
 import type { Changes } from './nft-table.ts';
 import { NumberPool } from './number-pool.ts';
 
@@ -17,10 +17,12 @@ export interface Entry {
   readonly onFailed: (reason: string) => void;
   /** Resolves when no packet takes this path any more. */
   readonly stopped: PromiseWithResolvers<void>;
+  /** Resolves when its counts change no more. */
+  readonly final: PromiseWithResolvers<void>;
   state: 'queued' | 'forwarding' | 'stopping' | 'counted' | 'gone';
   /** Readings that had begun before it was added: its number may be that of another path in them. */
   readonly readings: number;
-  /** Packets and octets that have left. */
+  /** Packets that have left, and their octets without the headers of IP and UDP. */
   packets: number;
   octets: number;
   /** Packets that have come. Read only of paths that stand still. */
@@ -40,6 +42,8 @@ export interface EntryChanges extends Changes {
 const LOST = 25;
 /** Changes of a kind in one transaction. Their text takes this process a millisecond. */
 const MOST = 500;
+/** Octets of the headers of IP and UDP, by family. */
+const HEADERS = { 4: 28, 6: 48 } as const;
 
 export class PathLedger {
   readonly #capacity: number;
@@ -56,6 +60,8 @@ export class PathLedger {
   #final = new Set<Entry>();
   #readings = 0;
   #forwarding = 0;
+  /** Packets that all paths have forwarded since the start, and their octets as in `Entry`. */
+  readonly total = { packets: 0, octets: 0 };
 
   constructor(capacity: number) {
     this.#capacity = capacity;
@@ -87,6 +93,7 @@ export class PathLedger {
       number,
       onFailed,
       stopped: Promise.withResolvers<void>(),
+      final: Promise.withResolvers<void>(),
       state: 'queued',
       readings: this.#readings,
       packets: 0,
@@ -140,7 +147,10 @@ export class PathLedger {
   clear(): { readonly all: readonly Entry[]; readonly live: readonly Entry[] } {
     const all = [...this.#byNumber.values()];
     const live = all.filter(({ state }) => state === 'queued' || state === 'forwarding');
-    for (const entry of all) entry.state = 'gone';
+    for (const entry of all) {
+      entry.state = 'gone';
+      entry.final.resolve();
+    }
     for (const each of [this.#byNumber, this.#arrivals, this.#departures]) each.clear();
     for (const each of [this.#queued, this.#stopping, this.#counted, this.#forgotten, this.#final]) each.clear();
     this.#numbers = new NumberPool(this.#capacity);
@@ -155,13 +165,16 @@ export class PathLedger {
     this.#counted = new Set();
   }
 
-  /** Takes the counter of the packets that have left by the path of this number. */
+  /** Takes the counter of the packets that have left by the path of this number. `octets` include all headers. */
   left(number: number, packets: number, octets: number): void {
     const entry = this.#read(number);
     if (!entry) return;
+    const payload = octets - packets * HEADERS[familyOf(entry.path)];
+    this.total.packets += packets - entry.packets;
+    this.total.octets += payload - entry.octets;
     entry.still = packets === entry.packets;
     entry.packets = packets;
-    entry.octets = octets;
+    entry.octets = payload;
   }
 
   /** Takes the counter of the packets that have come to the path of this number. */
@@ -209,6 +222,7 @@ export class PathLedger {
   #release(entry: Entry): void {
     if (!this.#holds(entry)) return;
     entry.state = 'gone';
+    entry.final.resolve();
     this.#byNumber.delete(entry.number);
     this.#arrivals.delete(arrivalKey(entry.path));
     this.#departures.delete(departureKey(entry.path));

@@ -11,6 +11,7 @@ import { commandsIn, config, ETH0, facts, LO_WITH_VIP, shown, sysctls } from './
 const ETH1 = { name: 'eth1', inner: false, up: true, addresses: [{ address: '2001:db8::1', prefix: 64 }] };
 const USABLE = { nft: 'usable', unitRights: 'cap_net_admin', dropping: [] } as const;
 const WISH = { mode: 'on', addresses: ['10.0.0.11'] } as const;
+const MEDIA = { offload: 'on', bind: '198.51.100.1', inside: '10.0.0.11' } as const;
 const FORWARDS = { all: { forwarding: 0 }, eth0: { forwarding: 1 } };
 
 const check = (given: Partial<OffloadFacts>, conf: Parameters<typeof sysctls>[0] = {}, six: object = {}) =>
@@ -28,7 +29,7 @@ describe('the media relay in the kernel', () => {
     ['has all it needs', {}, {}, []],
     ['has no nft', { nft: 'missing' }, {}, ['fault DR_OFFLOAD_NFT nft']],
     ['has no nft, and user space is as good', { nft: 'missing', mode: 'auto' }, {}, ['hint DR_OFFLOAD_NFT nft']],
-    ['is off, whatever it lacks', { nft: 'missing', mode: 'off' }, { eth0: { forwarding: 0 } }, []],
+    ['has its inner ports on loopback', { addresses: ['127.0.0.1'] }, { eth0: { forwarding: 0 } }, []],
     ['has another right', { unitRights: 'cap_net_raw' }, {}, [rights]],
     ['has no right', { unitRights: '', nft: 'refused' }, {}, [rights]],
     ['is checked by a user without the right', { nft: 'refused' }, {}, ['hint DR_OFFLOAD_RIGHT this shell']],
@@ -123,10 +124,15 @@ table ip filter {
     ],
   ] as const)
     it(`are those of a host ${title}`, async () =>
-      assert.deepEqual(await tryOffload(host(answers), WISH), { ...WISH, ...expected }));
+      assert.deepEqual(await tryOffload(host(answers), MEDIA), {
+        ...{ mode: 'on', addresses: ['198.51.100.1', '10.0.0.11'] },
+        ...expected,
+      }));
 
-  it('are not collected when it is off', async () =>
-    assert.equal(await tryOffload(host({}), { mode: 'off', addresses: [] }), undefined));
+  it('are not collected when it is off, or without media', async () => {
+    assert.equal(await tryOffload(host({}), { ...MEDIA, offload: 'off' }), undefined);
+    assert.equal(await tryOffload(host({}), undefined), undefined);
+  });
 
   it('have the rights of a unit that is there', async () => {
     const unit = (state: string) => host({ systemctl: `LoadState=${state}\nAmbientCapabilities=cap_net_admin\n` });

@@ -5,8 +5,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { KernelPath } from '../../../src/media/kernel/kernel-path.ts';
 import { KernelPaths, type KernelPathsOptions, type PathHandle } from '../../../src/media/kernel/kernel-paths.ts';
-import type { Nft } from '../../../src/media/kernel/nft.ts';
 import { FakeClock } from '../../fake/clock.ts';
+import { FakeNft } from '../../fake/nft.ts';
 
 /** The path of the k-th call. */
 function path(k: number): KernelPath {
@@ -19,51 +19,6 @@ function path(k: number): KernelPath {
 }
 
 const HOST = { isLocal: (address: string) => address === '10.0.0.11', lacks: () => '' };
-
-/** An nft with the counters that the test sets. */
-class FakeNft {
-  /** Transactions in order, each with its time. */
-  readonly runs: { readonly at: number; readonly text: string }[] = [];
-  /** Fault of the next transactions; '' = none. */
-  fault = '';
-  /** Counters by number. */
-  left = new Map<number, number>();
-  came = new Map<number, number>();
-  /** Transactions wait while true. */
-  slow = false;
-  underway = 0;
-  most = 0;
-  closed = 0;
-  readonly #clock: FakeClock;
-  #waiting: (() => void)[] = [];
-
-  constructor(clock: FakeClock) {
-    this.#clock = clock;
-  }
-
-  go(): void {
-    this.slow = false;
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-
-  open = (): Nft => ({
-    run: async (args, text, onOutput) => {
-      if (args.startsWith('-n -j list')) {
-        const counters = args.endsWith('by_port4') ? this.left : args.endsWith('to_port4') ? this.came : new Map();
-        for (const [number, packets] of counters)
-          onOutput?.(`{"val": ${number}, "counter": {"packets": ${packets}, "bytes": ${packets * 200}}}`);
-        return '';
-      }
-      this.runs.push({ at: this.#clock.now(), text });
-      this.most = Math.max(this.most, ++this.underway);
-      const { fault } = this;
-      if (this.slow) await new Promise<void>((resolve) => void this.#waiting.push(resolve));
-      this.underway--;
-      return fault;
-    },
-    close: () => void this.closed++,
-  });
-}
 
 async function rig(changes: Partial<KernelPathsOptions> = {}) {
   const clock = new FakeClock();
@@ -205,12 +160,29 @@ describe('paths in the kernel', () => {
     const handle = add(1);
     nft.left.set(2, 100);
     await pass(5100, 100);
-    assert.deepEqual(handle.counts, { packets: 100, octets: 20_000 });
+    assert.deepEqual(handle.counts, { packets: 100, octets: 17_200 });
     await Promise.all([handle.remove(), pass(100)]);
     nft.left.set(2, 130);
     await pass(5100, 100);
-    assert.deepEqual(handle.counts, { packets: 130, octets: 26_000 });
+    assert.deepEqual(handle.counts, { packets: 130, octets: 22_360 });
     assert.match(nft.runs.at(-1)?.text ?? '', /delete element inet sipfarm_media_fe1 by_port4 \{ 2 \}/);
+  });
+
+  it('are counted once more at the stop, and in all, also those that have ended', async () => {
+    let readings = 0;
+    const { nft, paths, pass, add, prove } = await rig({ onCounted: () => void readings++ });
+    const [one, two] = [await prove(), add(1)];
+    nft.left.set(2, 100);
+    await pass(5100, 100);
+    await Promise.all([two.remove(), pass(100)]);
+    const final = Promise.all([one.final, two.final]).then(() => {});
+    assert.equal(await isResolved(final), false);
+    assert.deepEqual([paths.total, readings], [{ packets: 101, octets: 17_372 }, 2]);
+    nft.left.set(1, 11).set(2, 130);
+    await paths.stop();
+    assert.equal(await isResolved(final), true);
+    assert.deepEqual([one.counts.packets, two.counts.packets, readings], [11, 130, 3]);
+    assert.equal(paths.total.packets, 141);
   });
 
   it('wait for the first one to forward a packet; one more may come with each second without any', async () => {
@@ -277,6 +249,16 @@ describe('paths in the kernel', () => {
       paths.add({ ...path(1), to: { address: '10.0.0.11', port: 5000 } }, () => {}),
       'local',
     );
+  });
+
+  it('of a crash end without a new table where media stays in user space', async () => {
+    const nft = new FakeNft(new FakeClock());
+    await KernelPaths.removeTable('fe1', nft.open());
+    assert.deepEqual(
+      nft.runs.map(({ text }) => text),
+      ['add table inet sipfarm_media_fe1\ndelete table inet sipfarm_media_fe1\n'],
+    );
+    assert.equal(nft.closed, 1);
   });
 
   it('end with their table, after the transaction on its way, and with no timer', async () => {
