@@ -54,6 +54,8 @@ export interface RelayStream {
   statistics(side: Side): LegStatistics;
   /** Forwards nothing more. The ports rest. */
   close(): void;
+  /** After `close`: resolves when the statistics change no more, some seconds later at the most. Never rejects. */
+  readonly final: Promise<unknown>;
 }
 
 export interface StreamOptions {

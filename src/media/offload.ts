@@ -27,8 +27,10 @@ export interface RelayPort {
 
 const TICK_MS = 200;
 const NO_LOCKS: Locks = { own: 0, far: 0 };
-/** Refusals that may pass by themselves. */
-const PASSING: readonly AddRefusal[] = ['taken', 'full', 'unproven', 'unavailable'];
+/** Refusals that pass with the next reading of the counters. */
+const SHORT: readonly AddRefusal[] = ['taken', 'unproven'];
+/** Other refusals that may pass. */
+const LONG: readonly AddRefusal[] = ['full', 'unavailable'];
 
 export class Offload {
   readonly #paths: Pick<KernelPaths, 'add'>;
@@ -143,6 +145,8 @@ export class OffloadPort implements OffloadFacts {
   release(): void {
     this.#leave();
     for (const port of [...this.#incoming]) port.#leave();
+    this.#tries = 0;
+    this.notBefore = Number.NEGATIVE_INFINITY;
   }
 
   close(): void {
@@ -170,8 +174,9 @@ export class OffloadPort implements OffloadFacts {
     this.tried = locks;
     const added = this.#paths.add({ from, at: port.at, by: facing.at, to }, () => this.#leave());
     if (typeof added === 'string') {
-      this.barred = !PASSING.includes(added);
-      this.notBefore = now + pauseAfter(++this.#tries);
+      this.barred = ![...SHORT, ...LONG].includes(added);
+      this.#tries = SHORT.includes(added) ? 1 : this.#tries + 1;
+      this.notBefore = now + pauseAfter(this.#tries);
       return;
     }
     port.hold(true);

@@ -1,66 +1,26 @@
 // Media paths in the kernel, with real packets: a client, a member's host that forwards, and a far party.
 import assert from 'node:assert/strict';
-import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { Endpoint } from '../../src/base/endpoint.ts';
-import type { KernelPath } from '../../src/media/kernel/kernel-path.ts';
 import { until } from '../fake/until.ts';
 import { clientAddress, clientAddress6, type Host, Lab, memberAddress, memberAddress6 } from './lab.ts';
-import { connect, type Op, type Received } from './media-host.ts';
+import type { Received } from './media-host.ts';
+import { MediaHost } from './media-hosts.ts';
 import { without } from './missing.ts';
 
 const LIMIT = { timeout: 90_000 };
-const PROGRAM = join(import.meta.dirname, 'media-host.ts');
 /** First octets of RTP, RTCP and STUN. */
 const [RTP, RTCP, STUN] = ['\x80\x00', '\x80\xc8', '\x00\x01'];
 
 /** Addresses of the member's host. */
 const OWN = [memberAddress(1), memberAddress6(1)];
 
-/** The program on one host. */
-class Remote {
-  readonly #ask: (op: Op, options?: object) => Promise<unknown>;
-  readonly process: ChildProcess;
-
-  private constructor(ask: (op: Op, options?: object) => Promise<unknown>, process: ChildProcess) {
-    this.#ask = ask;
-    this.process = process;
-  }
-
-  static async start(lab: Lab, host: Host, name: string = host): Promise<Remote> {
-    const path = join(lab.dir, `${name}.sock`);
-    const process = lab.exec(host, globalThis.process.execPath, [PROGRAM, path], name);
-    return new Remote(await connect(path), process);
-  }
-
-  bind = (at: Endpoint): Promise<unknown> => this.#ask('bind', { at });
-  send = (from: Endpoint, to: Endpoint, ...texts: string[]): Promise<unknown> => this.#ask('send', { from, to, texts });
-  start = (member: string): Promise<unknown> => this.#ask('start', { member, addresses: OWN });
-  add = (name: string, path: KernelPath): Promise<unknown> => this.#ask('add', { name, path });
-  remove = (name: string): Promise<unknown> => this.#ask('remove', { name });
-  stop = (): Promise<unknown> => this.#ask('stop');
-  counts = (name: string): Promise<unknown> => this.#ask('counts', { name });
-  failed = (): Promise<unknown> => this.#ask('failed');
-
-  /** Waits until so many datagrams have come to `at`. Returns all of them. */
-  async received(at: Endpoint, number: number): Promise<Received[]> {
-    let found: Received[] = [];
-    await until(async () => {
-      const all = (await this.#ask('received')) as Received[];
-      found = all.filter((each) => each.at === `${at.address} ${at.port}`);
-      return found.length >= number;
-    }, 10);
-    return found;
-  }
-}
-
 describe('media paths in the kernel', { skip: without('namespaces', 'ip', 'nft') }, () => {
   let lab: Lab;
-  let client: Remote;
-  let relay: Remote;
-  let far: Remote;
+  let client: MediaHost;
+  let relay: MediaHost;
+  let far: MediaHost;
 
   const nft = async (...args: string[]): Promise<string> => (await lab.run('m1', 'nft', args)).stdout;
   const nftOfClient = (line: string): Promise<unknown> => lab.run('c', 'nft', [line]);
@@ -71,16 +31,16 @@ describe('media paths in the kernel', { skip: without('namespaces', 'ip', 'nft')
     // Strict: the paths need no weaker source check than the sockets.
     await sh('m1', 'for f in all eth0; do echo 1 > /proc/sys/net/ipv4/conf/$f/rp_filter; done');
     [client, relay, far] = await Promise.all([
-      Remote.start(lab, 'c'),
-      Remote.start(lab, 'm1'),
-      Remote.start(lab, 'm2'),
+      MediaHost.start(lab, 'c'),
+      MediaHost.start(lab, 'm1'),
+      MediaHost.start(lab, 'm2'),
     ]);
     const lack = 'net/ipv4/conf/eth0/forwarding is not 1, net/ipv6/conf/eth0/force_forwarding is not 1';
     const lackBefore = 'net/ipv4/conf/eth0/forwarding is not 1, net/ipv6/conf/all/forwarding is not 1';
-    assert.ok([lack, lackBefore].includes(`${await relay.start('fe-1.lab_x')}`));
+    assert.ok([lack, lackBefore].includes(`${await relay.start('fe-1.lab_x', OWN)}`));
     await sh('m1', 'echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding');
     await sh('m1', 'cd /proc/sys/net/ipv6/conf; echo 1 > eth0/force_forwarding || echo 1 > all/forwarding');
-    assert.equal(await relay.start('fe-1.lab_x'), '');
+    assert.equal(await relay.start('fe-1.lab_x', OWN), '');
   }, LIMIT);
   after(() => lab?.close());
 
@@ -196,16 +156,16 @@ describe('media paths in the kernel', { skip: without('namespaces', 'ip', 'nft')
     LIMIT,
     async () => {
       const { a, outer, inner, b } = await call();
-      const other = await Remote.start(lab, 'm1', 'other');
-      assert.equal(await other.start('fe-2.lab_x'), '');
+      const other = await MediaHost.start(lab, 'm1', 'other');
+      assert.equal(await other.start('fe-2.lab_x', OWN), '');
       assert.equal(await other.add('crash', { from: a, at: outer, by: inner, to: b }), '');
       await forwarded({ a, outer, b });
       assert.match(await nft('list', 'tables'), /sipfarm_media_fe-1.lab_x\n.*sipfarm_media_fe-2.lab_x/);
 
       other.process.kill('SIGKILL');
       await once(other.process, 'exit');
-      const successor = await Remote.start(lab, 'm1', 'successor');
-      assert.equal(await successor.start('fe-2.lab_x'), '');
+      const successor = await MediaHost.start(lab, 'm1', 'successor');
+      assert.equal(await successor.start('fe-2.lab_x', OWN), '');
       const before = (await relay.received(outer, 0)).length;
       await client.send(a, outer, `${RTP}after the crash`);
       await relay.received(outer, before + 1);
@@ -243,8 +203,8 @@ describe('media paths in the kernel', { skip: without('namespaces', 'ip', 'nft')
 
   it('are given up when a filter of this host drops what is forwarded', LIMIT, async () => {
     const { a, outer, inner, b } = await call();
-    const guarded = await Remote.start(lab, 'm1', 'guarded');
-    assert.equal(await guarded.start('fe-3'), '');
+    const guarded = await MediaHost.start(lab, 'm1', 'guarded');
+    assert.equal(await guarded.start('fe-3', OWN), '');
     await nft('add table inet strict { chain f { type filter hook forward priority 0; policy drop; }; }');
     assert.equal(await guarded.add('dropped', { from: a, at: outer, by: inner, to: b }), '');
     await until(async () => {

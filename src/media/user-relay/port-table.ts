@@ -179,7 +179,6 @@ export class PortTable {
     if (!port) return;
     port.latch = undefined;
     port.into = into;
-    this.#memory.unlock(index);
   }
 
   /** Returns true when the source is the party of the port, octet for octet. */

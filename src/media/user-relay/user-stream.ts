@@ -134,6 +134,10 @@ export class UserStream implements RelayStream {
     };
   }
 
+  get final(): Promise<unknown> {
+    return Promise.all((this.#offloaded ?? []).map(({ final }) => final));
+  }
+
   /** Reads the statistics of user space. */
   #read(side: Side): LegStatistics {
     const ports = this.#ports[side];

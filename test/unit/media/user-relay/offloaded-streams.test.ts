@@ -12,6 +12,8 @@ import { FakeClock } from '../../../fake/clock.ts';
 import { AUDIO, CLIENT, INSIDE, OUTSIDE, openCall, type RelayRig, relayRig, rtcp, rtp, SERVER } from './relay-rig.ts';
 
 const { outside, inside } = Side;
+/** Shorter than the time between two closings of sockets, so that the thread need not close them. */
+const REST_MS = 500;
 const CLIENTS = `${CLIENT}:4000 > ${OUTSIDE}:20000, ${INSIDE}:30000 > ${SERVER}:5000`;
 const SERVERS = `${SERVER}:5000 > ${INSIDE}:30000, ${OUTSIDE}:20000 > ${CLIENT}:4000`;
 
@@ -80,7 +82,7 @@ async function rig(): Promise<Rig> {
   const paths = new FakePaths();
   const clock = new FakeClock();
   const offload = new Offload(paths, clock);
-  const made = await relayRig({ offload, clock });
+  const made = await relayRig({ offload, clock, restMs: REST_MS });
   const { system, thread, relay } = made;
   const deliver = (from: string, to: string, sequence: number): void => {
     system.deliver(from, to, rtp(sequence));
@@ -123,10 +125,12 @@ describe('the RTP of a stream', () => {
   });
 
   test('comes back before a new offer counts, and goes in again from the new place', async () => {
-    const { paths, call, client, tick } = await rig();
+    const { paths, thread, call, client, tick } = await rig();
     const stream = call();
     stream.expect(outside, place(4444));
     assert.deepEqual(paths.texts, []);
+    thread.run();
+    assert.equal(stream.statistics(outside).latched, false);
     client(2, 4444);
     tick();
     assert.deepEqual(paths.texts, [], 'the kernel may still forward');
@@ -206,10 +210,29 @@ describe('the RTP of a stream', () => {
     assert.deepEqual([paths.texts, relay.wayOf(20_000)], [[], undefined]);
   });
 
+  test('goes into no path while the thread has not read that a stream has ended, or begun', async () => {
+    const { paths, relay, call, client, tick } = await rig();
+    const one = call();
+    const other = openCall(relay);
+    other.expect(outside, place(4100));
+    client(1, 4100, other.ports[outside].port);
+    other.join(one);
+    one.close();
+    tick();
+    assert.deepEqual(paths.texts, [], 'to the port of the old stream');
+    await paths.change();
+    tick(REST_MS);
+    assert.ok(relay.reopen(AUDIO, one.ports));
+    tick();
+    assert.deepEqual(paths.texts, [], 'with the sources of the old stream');
+  });
+
   test('is tried again ever later where the kernel cannot take it now, and not at all where it never can', async () => {
     for (const [refusal, tries] of [
       // Two ports at 0.2, 1.2, 3.2 and 7.2 s.
       ['unavailable', 8],
+      // Every second.
+      ['taken', 22],
       ['loopback', 2],
     ] as const) {
       const { paths, call, client, server, tick } = await rig();
@@ -298,8 +321,18 @@ describe('the RTP of a stream', () => {
     await paths.change();
     client(2);
     assert.equal(stream.statistics(outside).packets, 262);
+    clock.advance(200);
     stream.close();
-    assert.equal(stream.statistics(outside).packets, 262);
+    let isFinal = false;
+    void stream.final.then(() => {
+      isFinal = true;
+    });
+    await paths.change();
+    assert.equal(isFinal, false);
+    paths.all.at(-1)!.counts.packets = 7;
+    for (const { final } of paths.all) final.resolve();
+    await paths.change();
+    assert.deepEqual([isFinal, stream.statistics(outside).packets], [true, 269]);
   });
 });
 
