@@ -26,6 +26,8 @@ export interface RelayPort {
 }
 
 const TICK_MS = 200;
+/** Tries in one tick, also those that are refused. They take this process a millisecond or two. */
+const MOST_TRIES = 500;
 const NO_LOCKS: Locks = { own: 0, far: 0 };
 /** Refusals that pass with the next reading of the counters. */
 const SHORT: readonly AddRefusal[] = ['taken', 'unproven'];
@@ -43,7 +45,8 @@ export class Offload {
     this.#clock = clock;
     this.#ticks = clock.every(TICK_MS, () => {
       const now = clock.now();
-      for (const port of this.#ports.values()) port.step(now);
+      let tries = 0;
+      for (const port of this.#ports.values()) if (port.step(now, tries < MOST_TRIES)) tries++;
     });
   }
 
@@ -126,14 +129,17 @@ export class OffloadPort implements OffloadFacts {
     return Promise.all([...this.#counting].map((path) => path.final));
   }
 
-  step(now: number): void {
+  /** Makes the next step; adds no path unless `mayAdd`. Returns true when it has tried to add one. */
+  step(now: number, mayAdd: boolean): boolean {
     const step = nextStep(this, now);
-    if (step === 'add') this.#add(now);
-    else if (step === 'remove') {
+    if (step === 'remove') {
       this.#leave();
       // A party that was silent may be so again.
       this.notBefore = now + pauseAfter(++this.#tries);
     }
+    if (step !== 'add' || !mayAdd) return false;
+    this.#add(now);
+    return true;
   }
 
   /** Ends the path of this port: it is about to face another one. */
