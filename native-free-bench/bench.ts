@@ -10,6 +10,7 @@ import type { MicroOptions, MicroSamples } from './micro.ts';
 import { moveToOwnNetwork } from './own-network.ts';
 import { type CpuProfile, ownTimes } from './profile.ts';
 import { runRtp } from './rtp.ts';
+import { runRtpKernel } from './rtp-kernel.ts';
 import type { ScaleOptions, ScaleResult } from './scale.ts';
 import { compare, figure, type Row, showFigure, table } from './statistics.ts';
 
@@ -18,7 +19,7 @@ const USAGE = `npm run bench -- [--quick] [--scale] [--only PART,...] [--rounds 
 
   --quick           fewer and shorter rounds: under a minute
   --scale           farms of 3 to 1,000 simulated members instead
-  --only PART,...   micro, macro, calls, rtp: these parts only
+  --only PART,...   micro, macro, calls, rtp, rtp-kernel: these parts only
   --rounds N        rounds of every row
   --json FILE       writes the run to FILE, to be a baseline later
   --baseline FILE   compares with such a file (native-free-bench/baseline.json is in the repository)
@@ -137,7 +138,7 @@ async function main(): Promise<void> {
     await profile(values.profile, cores);
     return;
   }
-  const parts = values.scale ? [] : (only?.split(',') ?? ['micro', 'calls', 'macro', 'rtp']);
+  const parts = values.scale ? [] : (only?.split(',') ?? ['micro', 'calls', 'macro', 'rtp', 'rtp-kernel']);
   const rounds = Number(values.rounds ?? (quick ? 3 : 7));
   const rows: Row[] = [];
   const notes: string[] = [];
@@ -167,6 +168,11 @@ async function main(): Promise<void> {
   }
   if (parts.includes('rtp')) {
     const result = await runRtp({ cores, rounds, ms: quick ? 200 : 1000, progress });
+    rows.push(...result.rows);
+    notes.push(...result.notes);
+  }
+  if (parts.includes('rtp-kernel')) {
+    const result = await runRtpKernel({ cores, rounds: Math.min(rounds, 5), ms: quick ? 200 : 1000, progress });
     rows.push(...result.rows);
     notes.push(...result.notes);
   }

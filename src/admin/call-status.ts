@@ -6,6 +6,7 @@ import type { CallJournal } from '../calls/records/call-journal.ts';
 import { type CallRecord, parseCallRecord, recordKey } from '../calls/records/call-record.ts';
 import type { MediaRecord } from '../calls/records/media-record.ts';
 import { recordPages } from '../calls/records/record-pages.ts';
+import type { Way } from '../media/media-relay.ts';
 import type { OwnerTables } from '../ownership/owner-tables.ts';
 import { CallHash, hashCallIdText } from '../ownership/slots.ts';
 import { HeaderName } from '../sip/header-name.ts';
@@ -19,6 +20,8 @@ export interface CallStatusOptions {
   readonly routing: { readonly tables: OwnerTables; readonly identity: { readonly number: number } };
   /** undefined when no calls are recorded. */
   readonly callRecovery: { readonly journal: CallJournal } | undefined;
+  /** Returns the way of the stream of this member with this outer port; undefined when there is none. */
+  readonly wayOf: (port: number) => Way | undefined;
 }
 
 /** Members whose keys are read at the same time. */
@@ -94,13 +97,15 @@ export class CallStatus {
 
   #summary(owner: number, record: CallRecord): CallSummary {
     const { callId, state, method, since, incarnation, epoch, legs, media } = record;
+    const { routing, wayOf } = this.#of;
+    const isOwn = owner === routing.identity.number;
     const first = legs[0]?.request ?? '';
     return {
       callId,
       state,
       method,
       since,
-      owner: { number: owner, id: this.#of.routing.tables.seats.get(owner)?.id ?? '' },
+      owner: { number: owner, id: routing.tables.seats.get(owner)?.id ?? '' },
       incarnation,
       epoch,
       from: uriIn(first, HeaderName.FROM),
@@ -110,19 +115,23 @@ export class CallStatus {
         remote: flow.address === '' ? `connection ${flow.connection}` : formatEndpoint(flow),
         answered: answer !== undefined,
       })),
-      ...(media && { media: mediaSummary(media) }),
+      ...(media && { media: mediaSummary(media, isOwn ? wayOf : () => undefined) }),
     };
   }
 }
 
 /** Returns the relayed streams of the parties that have some. */
-function mediaSummary(media: MediaRecord): NonNullable<CallSummary['media']> {
+function mediaSummary(media: MediaRecord, wayOf: CallStatusOptions['wayOf']): NonNullable<CallSummary['media']> {
   return media.flatMap(({ names, streams }) => {
     const own = streams.filter((stream) => stream !== null && typeof stream !== 'number');
-    const shown = own.map(({ ports, shown: [address], targets: [target] }) => ({
-      public: formatEndpoint({ address, port: ports[0] }),
-      target: target ? formatEndpoint(target) : '',
-    }));
+    const shown = own.map(({ ports: [port], shown: [address], targets: [target] }) => {
+      const way = wayOf(port);
+      return {
+        public: formatEndpoint({ address, port }),
+        target: target ? formatEndpoint(target) : '',
+        ...(way && { way }),
+      };
+    });
     // The first character of a name is its kind.
     return shown.length === 0 ? [] : [{ party: names.at(-1)!.slice(1), streams: shown }];
   });

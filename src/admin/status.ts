@@ -1,6 +1,7 @@
 // Interface between the admin server and the running node. The node implements it; tests pass a plain object.
 
 import type { ClusterSettings } from '../config/schema.ts';
+import type { Way } from '../media/media-relay.ts';
 import type { PortsReport } from '../media/port-status.ts';
 import type { OrderKind } from '../membership/order.ts';
 import type { OrderApi } from '../orders/order-status.ts';
@@ -138,6 +139,8 @@ interface CallMediaSummary {
     /** `ip:port` that descriptions show to the party, and the one that its description names; '' = none. */
     readonly public: string;
     readonly target: string;
+    /** Forwarder of its packets. Left out: another member has the call. */
+    readonly way?: Way;
   }[];
 }
 

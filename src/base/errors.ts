@@ -27,6 +27,8 @@ export const ERRORS = {
   SF_MEDIA_UNAVAILABLE:
     'A media relay is configured, and this host does not support it. Possible reasons: koffi is not installed, the ' +
     'platform is not 64-bit Linux, the thread of the relay did not start. The message names the reason.',
+  SF_MEDIA_OFFLOAD:
+    'media.offload is on, and the kernel of this host cannot forward media: nft or the right CAP_NET_ADMIN is missing, or the host does not forward. The message names the reason; `sipfarm doctor` shows the remedy. With auto the member starts, and relays in user space.',
   SF_STORE_UNREACHABLE: 'The store did not answer while the member started. Check store.hosts; the member retries.',
   SF_STORE_CONFLICT:
     'A transaction in the store failed because another member wrote first. The caller retries. The error is shown ' +

@@ -131,10 +131,12 @@ function showLegs({ legs }: CallSummary): string {
   return legs.map(({ from, remote, answered }) => `${from} ${remote}${answered ? ' answered' : ''}`).join(', ');
 }
 
-/** Returns for each relayed stream the public port of the party and the place in its description. */
+/** Returns for each relayed stream the public port of the party, the place in its description, and its way if known. */
 function showStreams({ media = [] }: CallSummary): string {
   return media
-    .flatMap(({ streams }) => streams.map(({ public: port, target }) => `${port} for ${target || 'nobody'}`))
+    .flatMap(({ streams }) =>
+      streams.map(({ public: port, target, way }) => `${port} for ${target || 'nobody'}${way ? ` (${way})` : ''}`),
+    )
     .join(', ');
 }
 

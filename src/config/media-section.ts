@@ -79,6 +79,12 @@ export const mediaSection = z.strictObject({
     .max(63)
     .default(46)
     .describe('Differentiated services code point of media packets (RFC 2474). 46 is expedited forwarding (RFC 3246).'),
+  offload: z
+    .enum(['auto', 'on', 'off'])
+    .default('auto')
+    .describe(
+      'Forwarding of RTP by the kernel, with nftables: `auto` where this host can do it, else in user space; `on` the member does not start where it cannot; `off` all in user space. It needs nft, CAP_NET_ADMIN and forwarding (see media.md).',
+    ),
   origin: z
     .enum(['keep', 'replace'])
     .default('keep')

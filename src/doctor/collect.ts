@@ -25,6 +25,7 @@ import type {
   StoreHostFacts,
 } from './facts.ts';
 import { leastOf, sumOf } from './metrics-text.ts';
+import { readUnitRights, tryOffload } from './offload-facts.ts';
 import { MAX_PACKET, probePath } from './path-probe.ts';
 
 /** Sources of the doctor's facts. Every method returns undefined, or an empty list, when a fact cannot be obtained. */
@@ -53,7 +54,8 @@ const SYSCTLS = [
   'net/netfilter/nf_conntrack_count',
   'net/netfilter/nf_conntrack_max',
 ];
-const PER_INTERFACE = ['arp_ignore', 'arp_announce', 'rp_filter'];
+const PER_INTERFACE = ['arp_ignore', 'arp_announce', 'rp_filter', 'forwarding'];
+const PER_INTERFACE6 = ['forwarding', 'force_forwarding', 'accept_ra'];
 /** A file in a later folder replaces one of the same name: sysctl.d(5). */
 const SYSCTL_FOLDERS = ['/usr/lib/sysctl.d', '/usr/local/lib/sysctl.d', '/run/sysctl.d', '/etc/sysctl.d'];
 const READS = 9;
@@ -131,7 +133,10 @@ async function tryAddress(access: HostAccess, address: string): Promise<BoundFac
 
 function readSysctls(access: HostAccess, interfaces: readonly InterfaceFacts[]): Map<string, string> {
   const devices = ['all', ...interfaces.map(({ name }) => name)];
-  const paths = devices.flatMap((device) => PER_INTERFACE.map((name) => `net/ipv4/conf/${device}/${name}`));
+  const paths = devices.flatMap((device) => [
+    ...PER_INTERFACE.map((name) => `net/ipv4/conf/${device}/${name}`),
+    ...PER_INTERFACE6.map((name) => `net/ipv6/conf/${device}/${name}`),
+  ]);
   const found = new Map<string, string>();
   for (const path of [...SYSCTLS, ...paths]) {
     const value = access.readFile(`/proc/sys/${path}`)?.trim();
@@ -355,10 +360,10 @@ async function findRoutes(
   return found;
 }
 
-async function tryRaw({ network, run }: HostAccess, config: Config): Promise<RawFacts | undefined> {
+async function tryRaw(access: HostAccess, config: Config): Promise<RawFacts | undefined> {
+  const { network } = access;
   if (config.relay.mode !== 'transparent') return undefined;
-  const shown = await run('systemctl', ['show', 'sipfarm', '-p', 'LoadState', '-p', 'AmbientCapabilities']);
-  const unitRights = shown?.includes('LoadState=loaded') ? /^AmbientCapabilities=(.*)$/m.exec(shown)?.[1] : undefined;
+  const unitRights = await readUnitRights(access.run);
   try {
     network.openRaw?.(isIpv6(config.relay.bind.address)).close();
     return { trouble: undefined, lacks: undefined, unitRights };
@@ -416,6 +421,7 @@ export async function collectFacts(config: Config, access: HostAccess, file: str
     keys: keyring(config.keys.map((key) => key.reveal())).all.map(keyName),
     store,
     raw: await tryRaw(access, config),
+    offload: await tryOffload(access.run, config.media),
     member: member?.facts,
   };
 }

@@ -8,6 +8,7 @@ import { checkFarm } from './farm-checks.ts';
 import { type Finding, finding, type Severity } from './finding.ts';
 import { checkKernel } from './kernel-checks.ts';
 import { checkMedia } from './media-checks.ts';
+import { checkOffload } from './offload-checks.ts';
 import { checkThrough } from './through-checks.ts';
 import type { ThroughFacts } from './through-probe.ts';
 import { checkTransparent } from './transparent-checks.ts';
@@ -33,6 +34,7 @@ export function diagnose(config: Config, warnings: readonly string[], facts: Hos
     ...checkAddresses(config, facts),
     ...checkKernel(config, facts),
     ...checkTransparent(config, facts),
+    ...checkOffload(facts),
     ...checkFarm(config, facts),
     ...checkMedia(facts),
     ...ofConfig,

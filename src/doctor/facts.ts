@@ -98,6 +98,20 @@ export interface RawFacts {
   readonly unitRights: string | undefined;
 }
 
+/** Facts of this host for the media relay in the kernel. */
+export interface OffloadFacts {
+  /** `media.offload`. */
+  readonly mode: 'auto' | 'on';
+  /** Local addresses of the media ports, the one towards the clients first. */
+  readonly addresses: readonly string[];
+  /** refused: a trial of the table of a member failed. */
+  readonly nft: 'usable' | 'missing' | 'refused';
+  /** See `RawFacts`. */
+  readonly unitRights: string | undefined;
+  /** Chains that drop what is passed on by default, as family, table and name. */
+  readonly dropping: readonly string[];
+}
+
 export interface HostFacts {
   /** Path of the configuration file. */
   readonly file: string;
@@ -131,6 +145,8 @@ export interface HostFacts {
   readonly store: StoreFacts | undefined;
   /** undefined with relay.mode envelope. */
   readonly raw: RawFacts | undefined;
+  /** undefined without media. */
+  readonly offload: OffloadFacts | undefined;
   /** undefined when no running member answers. */
   readonly member: MemberFacts | undefined;
 }

@@ -43,6 +43,14 @@ export const DOCTOR_CODES = {
   DR_RAW_MODULE: '`relay.mode` is transparent and the native module for it does not load. The member does not start.',
   DR_RAW_RIGHT:
     '`relay.mode` is transparent and the right to send with the addresses of clients (CAP_NET_RAW) is missing.',
+  DR_OFFLOAD_NFT: '`media.offload` is not off, and there is no program nft. All media is relayed in user space.',
+  DR_OFFLOAD_RIGHT:
+    '`media.offload` is not off, and the right to change packet filters (CAP_NET_ADMIN) is missing. All media is ' +
+    'relayed in user space.',
+  DR_OFFLOAD_FORWARDING:
+    '`media.offload` is not off, and this host passes on no packets. All media is relayed in user space.',
+  DR_OFFLOAD_FILTER: '`media.offload` is not off, and a packet filter drops by default what this host passes on.',
+  DR_OFFLOAD_SOURCE: 'The strict source check may drop media that arrives on another interface than its route back.',
   DR_RELAY_MTU:
     'Packets of the size that this member sends do not reach a peer. Long messages between the members are lost.',
   DR_RELAY_UNREACHABLE: 'The relay port of a peer cannot be reached from here.',

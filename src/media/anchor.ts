@@ -11,8 +11,8 @@ import { readSdp, SDP_DOUBTS, type Sdp } from '../sdp/sdp.ts';
 import type { Piece } from '../sip/edit.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Via } from '../sip/via.ts';
-import { CallMedia, type CallMediaOptions, NO_PORTS, type RelayedPlaces, type StreamStatistics } from './call-media.ts';
-import { type LegStatistics, Side } from './media-relay.ts';
+import { CallMedia, type CallMediaOptions, NO_PORTS, type RelayedPlaces } from './call-media.ts';
+import { type LegStatistics, type RelayStream, Side } from './media-relay.ts';
 import type { PartyName } from './party.ts';
 
 /** never: descriptions pass unchanged. nat: those of calls with a client behind a NAT are anchored. always: all are. */
@@ -63,7 +63,7 @@ export class Anchor {
 
   constructor(options: AnchorOptions) {
     this.#options = options;
-    this.#media = new CallMedia(options, (call, name, streams) => this.#ended(call, name, streams));
+    this.#media = new CallMedia(options, (call, name, streams) => void this.#ended(call, name, streams));
   }
 
   /**
@@ -214,10 +214,15 @@ export class Anchor {
     return true;
   }
 
-  #ended(call: number, name: PartyName, streams: readonly StreamStatistics[]): void {
+  /** Logs the counts of the party when they are final. Never rejects. */
+  async #ended(call: number, name: PartyName, streams: readonly RelayStream[]): Promise<void> {
     const callId = this.#callIds.get(call);
     if (this.#media.parties(call).length === 0) this.#callIds.delete(call);
-    const counts = streams.map(([client, server]) => ({ client: summary(client), server: summary(server) }));
+    await Promise.all(streams.map(({ final }) => final));
+    const counts = streams.map((stream) => ({
+      client: summary(stream.statistics(Side.outside)),
+      server: summary(stream.statistics(Side.inside)),
+    }));
     this.#options.log.info({ callId, party: name.slice(1), streams: counts }, 'media of a party has ended');
   }
 }

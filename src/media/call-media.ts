@@ -12,7 +12,7 @@
 // then pass once, from outer leg to outer leg.
 import type { MediaRecord, StreamRecord } from '../calls/records/media-record.ts';
 import type { Sdp, SdpStream } from '../sdp/sdp.ts';
-import { type LegPorts, type LegStatistics, type LegTarget, type MediaRelay, Side } from './media-relay.ts';
+import { type LegPorts, type LegTarget, type MediaRelay, type RelayStream, Side } from './media-relay.ts';
 import {
   AwaitedStreams,
   NOWHERE,
@@ -46,10 +46,8 @@ export interface CallMediaOptions {
   readonly onChanged?: (call: number) => void;
 }
 
-/** Counts of one stream, by side. */
-export type StreamStatistics = readonly [LegStatistics, LegStatistics];
-/** Receives the counts of a party's streams when the party has ended. */
-export type OnEnded = (call: number, name: PartyName, streams: readonly StreamStatistics[]) => void;
+/** Receives the closed streams of a party that has ended. */
+export type OnEnded = (call: number, name: PartyName, streams: readonly RelayStream[]) => void;
 
 /** A description that cannot be relayed: the ports are used up, or the call has too many parties. */
 export const NO_PORTS = 'no-ports';
@@ -168,14 +166,13 @@ export class CallMedia {
   #end(party: Party): void {
     const { call, names, direct } = party;
     const streams = [...new Set(party.streams)].filter((stream) => stream !== undefined);
-    const counts = streams.map(
-      ({ relayed }): StreamStatistics => [relayed.statistics(Side.outside), relayed.statistics(Side.inside)],
-    );
     for (const stream of streams) this.#close(party, stream);
     const parties = this.#calls.get(call)!;
     parties.splice(parties.indexOf(party), 1);
     if (parties.length === 0) this.#calls.delete(call);
-    if (!direct) this.#onEnded(call, names.at(-1)!, counts);
+    if (direct) return;
+    const relayed = streams.map((stream) => stream.relayed);
+    this.#onEnded(call, names.at(-1)!, relayed);
   }
 
   #party(call: number, name: PartyName, facing: Side): Party | undefined {

@@ -73,7 +73,7 @@ export class Latch {
   #expected: ExpectedSource | undefined;
   #locked = false;
   #renewed = false;
-  /** Time of the last packet that passed. */
+  /** Time of the last packet that passed. In future for ever: packets of the locked source pass unseen. */
   #passedAt = Number.NEGATIVE_INFINITY;
   #candidate = '';
   #candidatePort = 0;
@@ -109,7 +109,15 @@ export class Latch {
 
   /** Notes a packet of the locked source, which the caller has recognized. */
   passed(now: number): void {
-    this.#passedAt = now;
+    if (now > this.#passedAt) this.#passedAt = now;
+  }
+
+  /**
+   * Held: the kernel forwards the packets of the locked source, so its silence here means nothing, and no other source
+   * of the same offer is let in. Its silence is measured from the end of the hold on.
+   */
+  hold(held: boolean, now: number): void {
+    this.#passedAt = held ? Number.POSITIVE_INFINITY : now;
   }
 
   /**
@@ -119,7 +127,7 @@ export class Latch {
   take(kind: MediaKind, bytes: Uint8Array, address: string, port: number, now: number): LatchOutcome {
     if (this.#locked) {
       if (port === this.port && address === this.address) {
-        this.#passedAt = now;
+        this.passed(now);
         return LatchOutcome.pass;
       }
       if (!this.#renewed || now - this.#passedAt < SILENCE_MS) return LatchOutcome.foreign;

@@ -6,6 +6,9 @@ import type { ExpectedSource } from './latch.ts';
 export const Side = { outside: 0, inside: 1 } as const;
 export type Side = (typeof Side)[keyof typeof Side];
 
+/** The forwarder of packets: the thread of the relay in user space, or the kernel. */
+export type Way = 'user' | 'kernel';
+
 /** Ports of one leg of a stream. */
 export interface LegPorts {
   readonly port: number;
@@ -51,6 +54,8 @@ export interface RelayStream {
   statistics(side: Side): LegStatistics;
   /** Forwards nothing more. The ports rest. */
   close(): void;
+  /** After `close`: resolves when the statistics change no more, some seconds later at the most. Never rejects. */
+  readonly final: Promise<unknown>;
 }
 
 export interface StreamOptions {

@@ -19,6 +19,7 @@ interface Sources {
   callRecords: () => number;
   callRecordQueue: () => number;
   mediaPorts: () => Iterable<{ readonly labels: Record<'side' | 'state', string>; readonly value: number }>;
+  mediaStreams: () => Iterable<{ readonly labels: Record<'way', string>; readonly value: number }>;
 }
 
 export interface Metrics {
@@ -95,6 +96,13 @@ function makeGauges(registry: Registry, sources: Sources): void {
     ['side', 'state'],
     () => sources.mediaPorts(),
   );
+  gauge(
+    registry,
+    'media_streams',
+    'Open streams of media by way: kernel (the kernel forwards the packets of one party at least), user (all others). No series without a media relay.',
+    ['way'],
+    () => sources.mediaStreams(),
+  );
 }
 
 function makeProcessGauges(registry: Registry, version: string): void {
@@ -132,6 +140,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     callRecords: () => 0,
     callRecordQueue: () => 0,
     mediaPorts: () => [],
+    mediaStreams: () => [],
   };
   const metrics: Metrics = {
     registry,
@@ -265,7 +274,7 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
     mediaPackets: counter(
       registry,
       'media_packets_total',
-      'Packets that came to media ports, by way (user: the relay in user space) and outcome: forwarded, learning (its source is not known yet), foreign (of another source than the party), garbage (no RTP, RTCP, STUN or DTLS), late (the stream has ended), no-target (the other party has no allowed place), send-error, internal-error.',
+      'Packets that came to media ports, by way (user: the relay in user space; kernel: RTP that the kernel has forwarded, as of the last reading of its counters) and outcome: forwarded, learning (its source is not known yet), foreign (of another source than the party), garbage (no RTP, RTCP, STUN or DTLS), late (the stream has ended), no-target (the other party has no allowed place), send-error, internal-error.',
       ['way', 'outcome'],
     ),
     mediaOctets: counter(

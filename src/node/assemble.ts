@@ -18,6 +18,7 @@ import { StatelessReplies } from '../egress/stateless-reply.ts';
 import { dropCells, PacketPath } from '../ingress/packet-path.ts';
 import { Locator, nodeResolver } from '../locate/locate.ts';
 import type { LocalAddresses } from '../media/plan.ts';
+import type { KernelAccess } from '../media/start-offload.ts';
 import type { MemberRecord, MemberRecordState } from '../membership/member-record.ts';
 import { Membership, type MembershipOptions } from '../membership/membership.ts';
 import { type OrderMap, othersTakeCalls } from '../membership/order.ts';
@@ -74,6 +75,8 @@ export interface NodeOptions {
   readonly localAddresses?: () => LocalAddresses;
   /** Starts the media relay. Left out: the one in user space. */
   readonly startRelay?: StartRelay;
+  /** Access to the kernel for the media relay. Left out: by nft of this host. */
+  readonly kernel?: KernelAccess;
   /** `none`: no admin server (tests, demo). `asked`: one without a port, for `ask`. Left out: one that listens. */
   readonly admin?: 'none' | 'asked';
 }
@@ -363,7 +366,7 @@ function buildStatus(
       config: () => hooks.settings.now,
       state: hooks.state,
       identity: () => routing.identity,
-      callStatus: new CallStatus({ store, routing, callRecovery }),
+      callStatus: new CallStatus({ store, routing, callRecovery, wayOf: (port) => media.wayOf(port) }),
       orderApi: orders,
       ports: media.status,
       ...(exitChoice && { exitChoice }),

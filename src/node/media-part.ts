@@ -9,10 +9,11 @@ import type { CallRecord } from '../calls/records/call-record.ts';
 import type { Config } from '../config/schema.ts';
 import { type Anchor, makeAnchor } from '../media/anchor.ts';
 import { MediaPorts } from '../media/media-ports.ts';
-import { type MediaRelay, Side } from '../media/media-relay.ts';
+import { type MediaRelay, Side, type Way } from '../media/media-relay.ts';
 import { type LocalAddresses, type PlanSettings, sideOf } from '../media/plan.ts';
 import { PortClaims, sizeOf } from '../media/port-claims.ts';
 import { type PortCounts, PortStatus } from '../media/port-status.ts';
+import { type KernelAccess, type RunningOffload, startOffload } from '../media/start-offload.ts';
 import { showRelay } from '../media/user-relay/relay-metrics.ts';
 import { UserRelay, type UserRelayOptions } from '../media/user-relay/user-relay.ts';
 import type { Membership } from '../membership/membership.ts';
@@ -26,11 +27,13 @@ import { ownEndpoints } from './from-config.ts';
 const RESTART_MS = 1000;
 /** Time between two log lines about missing ports, ms. */
 const SILENT_MS = 60_000;
+/** Counts without paths in the kernel. */
+const NOTHING = { packets: 0, octets: 0 };
 /** The last of 32 pairs is for streams of calls that run already. */
 const RESERVED_SHARE = 32;
 
 /** A relay in service. */
-export type RunningRelay = MediaRelay & Pick<UserRelay, 'total' | 'ports' | 'stop'>;
+export type RunningRelay = MediaRelay & Pick<UserRelay, 'total' | 'ports' | 'ways' | 'wayOf' | 'stop'>;
 export type StartRelay = (options: UserRelayOptions) => Promise<RunningRelay>;
 
 /** Returns the settings of the address plan; undefined without a section `media`. */
@@ -56,6 +59,7 @@ interface MediaPartOptions {
   readonly random?: (() => number) | undefined;
   readonly localAddresses?: (() => LocalAddresses) | undefined;
   readonly startRelay?: StartRelay | undefined;
+  readonly kernel?: KernelAccess | undefined;
 }
 
 /** What the part reads of the running node. */
@@ -79,6 +83,8 @@ export class MediaPart {
   readonly #log: Logger;
   readonly #callRecovery: AroundMedia['callRecovery'];
   #relay: RunningRelay | undefined;
+  /** Only with paths in the kernel. */
+  #kernel: RunningOffload | undefined;
   /** Records that were read before the relay was in service, by the key of the Call-ID. */
   readonly #early = new Map<number, CallRecord>();
   #restart: Timer | undefined;
@@ -125,7 +131,13 @@ export class MediaPart {
   /** Proves the plan, claims the ports and starts the relay. Rejects with SF_MEDIA_* and SF_STORE_REFUSED. */
   async start(): Promise<void> {
     await this.ports.start();
+    await this.#startOffload();
     await this.#startRelay();
+  }
+
+  /** Returns the way of the packets of the stream with this outer port; undefined when there is no such stream. */
+  wayOf(port: number): Way | undefined {
+    return this.#relay?.wayOf(port);
   }
 
   /** Takes the ports of a call back by its record. At once, or before the relay opens any other. */
@@ -141,6 +153,7 @@ export class MediaPart {
     this.#restart?.cancel();
     this.ports.stop();
     this.anchor?.clear();
+    await this.#kernel?.stop();
     await this.#relay?.stop();
   }
 
@@ -175,6 +188,22 @@ export class MediaPart {
     this.#log.warn({ ports: this.#counts() }, 'no media ports for a new stream; new calls are answered 503');
   }
 
+  async #startOffload(): Promise<void> {
+    const { plan } = this.ports;
+    const { config, clock, kernel } = this.#options;
+    const { media } = this.#settings.now;
+    if (!plan || !media || this.#stopped) return;
+    const { member } = config;
+    const { offload: mode, dscp } = media;
+    const addresses = [plan.bind, plan.inside];
+    const log = this.#log;
+    const started = await startOffload({ mode, member, ports: 2 * sizeOf(plan), dscp, addresses, clock, log, kernel });
+    if (typeof started === 'string') this.#log.info({ reason: started }, 'all media is relayed in user space');
+    // The node may have stopped meanwhile.
+    else if (this.#stopped) await started.stop();
+    else this.#kernel = started;
+  }
+
   async #startRelay(): Promise<void> {
     const { plan } = this.ports;
     const { config, clock, guard, metrics, startRelay = (options) => UserRelay.start(options) } = this.#options;
@@ -191,14 +220,14 @@ export class MediaPart {
       dscp: media.dscp,
       restMs: media.restSeconds * 1000,
       reservedPairs: Math.ceil((last + 1 - first) / 2 / RESERVED_SHARE),
-      ...{ clock, guard, log: this.#log },
+      ...{ clock, guard, log: this.#log, offload: this.#kernel?.offload },
       onFailure: () => this.#fail(),
     });
     // The node may have stopped meanwhile, and has not stopped this relay.
     if (this.#stopped) return relay.stop();
     this.#relay = relay;
     this.#restoreEarly();
-    showRelay(metrics, relay);
+    showRelay(metrics, relay, () => this.#kernel?.total ?? NOTHING);
     const { kind, advertised } = plan;
     const where = { plan: kind, bind, advertised, inside, ports: `${first}-${last}` };
     this.#log.info(where, 'media relay started');

@@ -17,6 +17,7 @@ import { MemoryFarm, type MemoryStore } from '../../src/store/memory-store.ts';
 import { FakeClock } from './clock.ts';
 import { Ice, IcyClock, IcyStore } from './ice.ts';
 import { FakeNetwork, seededRandom } from './network.ts';
+import { NO_KERNEL } from './nft.ts';
 import { Message } from './sip.ts';
 
 export const VIP: Endpoint = { address: '198.51.100.1', port: 5060 };
@@ -322,7 +323,7 @@ export class FakeMember {
       // A farm of the fake network has any address that its configuration names.
       localAddresses: () => ({ has: () => true }),
       admin: 'none',
-      ...(media && { startRelay: () => Promise.resolve(media.relay) }),
+      ...(media && { startRelay: () => Promise.resolve(media.relay), kernel: NO_KERNEL }),
       ...(this.role === 'member' && { handedIn: new Set(['edge-tcp']), sockets: new Map([['edge', this.#at(vip)]]) }),
     });
   }

@@ -1,5 +1,5 @@
 // A media relay without packets: it hands out ports in order and keeps what the session sets.
-import type { LegPorts, LegTarget, RelayStream, StreamOptions } from '../../src/media/media-relay.ts';
+import type { LegPorts, LegStatistics, LegTarget, RelayStream, StreamOptions } from '../../src/media/media-relay.ts';
 import { Side } from '../../src/media/media-relay.ts';
 import type { RunningRelay } from '../../src/node/media-part.ts';
 
@@ -10,6 +10,9 @@ export class FakeRelayStream implements RelayStream {
   joined: RelayStream | undefined;
   muxed = false;
   open = true;
+  /** Statistics of both sides, and when they are final. */
+  counts: Partial<LegStatistics> = {};
+  final: Promise<unknown> = Promise.resolve();
 
   constructor(options: StreamOptions, ports: readonly [LegPorts, LegPorts]) {
     this.options = options;
@@ -34,7 +37,7 @@ export class FakeRelayStream implements RelayStream {
   }
 
   statistics(): ReturnType<RelayStream['statistics']> {
-    return { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt: 0 };
+    return { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt: 0, ...this.counts };
   }
 
   close(): void {
@@ -78,6 +81,14 @@ export class FakeRelay implements RunningRelay {
   ports(): ReturnType<RunningRelay['ports']> {
     const used = 4 * this.live.length;
     return { free: 4 * this.most - used, used, resting: 0, foreign: 0 };
+  }
+
+  wayOf(port: number): 'user' | undefined {
+    return this.live.some(({ ports: [outer] }) => outer.port === port) ? 'user' : undefined;
+  }
+
+  get ways(): RunningRelay['ways'] {
+    return { user: this.live.length, kernel: 0 };
   }
 
   async stop(): Promise<void> {}

@@ -16,14 +16,13 @@ import { MediaKind, mediaKind } from '../media-packet.ts';
 import type { Side } from '../media-relay.ts';
 import { readRtcpReport } from '../rtcp-report.ts';
 import type { MediaTargets } from './media-targets.ts';
-import { CELLS, Cell, type RelayMemory, Total } from './relay-memory.ts';
+import { CELLS, Cell, NAME_WORDS, type RelayMemory, Total } from './relay-memory.ts';
 import type { FacingPorts, PortOpening, RelayMessage, TargetRules } from './relay-messages.ts';
 
 /** Longer than any datagram (RFC 768), so none is cut. */
 export const ROOM_OCTETS = 65_536;
 /** Octets for either kind of sockaddr. */
-const NAME_OCTETS = 32;
-const NAME_WORDS = NAME_OCTETS / 4;
+const NAME_OCTETS = 4 * NAME_WORDS;
 /** No port, no descriptor. */
 export const NONE = -1;
 
@@ -93,14 +92,17 @@ export class PortTable {
     return sockaddrOctets(this.#ipv6[this.#ports[port]!.side]!);
   }
 
-  /** Follows a message about ports. */
-  apply(message: RelayMessage): void {
+  /** Follows a message about ports. `now` is monotonic, ms. */
+  apply(message: RelayMessage, now: number): void {
     switch (message.kind) {
       case 'open':
         this.#open(message.ports, message.clear, message.stream);
         return;
       case 'expect':
         this.#expect(message.port, message.source);
+        return;
+      case 'hold':
+        this.#ports[message.port]?.latch?.hold(message.held, now);
         return;
       case 'join':
         this.#face(message.ports);
@@ -200,8 +202,8 @@ export class PortTable {
     const outcome = allowed ? latch.take(kind, this.room.octets, address, from, now) : LatchOutcome.foreign;
     if (outcome === LatchOutcome.pass) {
       totals[Total.latches]!++;
-      cells[index * CELLS + Cell.latched] = 1;
       this.#send(index, latch.address, latch.port);
+      this.#memory.lock(index, this.#names.words.subarray(index * NAME_WORDS, (index + 1) * NAME_WORDS));
       return true;
     }
     const foreign = outcome === LatchOutcome.foreign;
@@ -217,7 +219,7 @@ export class PortTable {
     if (!source) port.latch = new Latch();
     else port.latch.expect(source);
     const { latch } = port;
-    this.#memory.cells[index * CELLS + Cell.latched] = Number(latch.locked);
+    if (!latch.locked) this.#memory.unlock(index);
     const allowed = this.#targets.allows(port.side, latch.address, latch.port, port.number);
     this.#send(index, allowed ? latch.address : '', latch.port);
   }

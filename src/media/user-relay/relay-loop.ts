@@ -63,9 +63,9 @@ export class RelayLoop {
     const { libc, epoll, memory, now } = this.#options;
     const count = libc.epoll_wait(epoll, this.#eventsAddress, MOST_EVENTS, WAIT_MS);
     if (count < 0 && libc.errno() !== C.EINTR) throw systemError(libc.errno(), 'epoll_wait');
-    // First the messages: they are older than the packets, or as old.
-    if (Atomics.exchange(memory.waiting, 0, 0) === 1) this.#takeMessages();
     const time = now();
+    // First the messages: they are older than the packets, or as old.
+    if (Atomics.exchange(memory.waiting, 0, 0) === 1) this.#takeMessages(time);
     const { words } = this.#events;
     for (let i = 0; i < count; i++) {
       const port = words[i * STRIDE + DATA]!;
@@ -112,27 +112,27 @@ export class RelayLoop {
     libc.epoll_ctl(epoll, C.EPOLL_CTL_DEL, fd, Number(this.#small.address));
   }
 
-  #takeMessages(): void {
+  #takeMessages(now: number): void {
     const { libc, wake, nextMessage, onFault } = this.#options;
     libc.read(wake, Number(this.#small.address), 8);
     for (let message = nextMessage(); message && this.#running; message = nextMessage()) {
       try {
-        this.#apply(message);
+        this.#apply(message, now);
       } catch (error) {
         onFault(error);
       }
     }
   }
 
-  #apply(message: RelayMessage): void {
+  #apply(message: RelayMessage, now: number): void {
     const { libc, table, memory } = this.#options;
     // A socket that was open since the last stream is watched already: the second addition fails and changes nothing.
     if (message.kind === 'open') {
-      table.apply(message);
+      table.apply(message, now);
       for (const { port, fd } of message.ports) this.#watch(fd, port);
     } else if (message.kind === 'close') {
       const fd = table.descriptor(message.port);
-      table.apply(message);
+      table.apply(message, now);
       if (fd !== NONE) libc.close(fd);
       Atomics.store(memory.held, message.port, 0);
     } else if (message.kind === 'stop') {
@@ -140,10 +140,10 @@ export class RelayLoop {
         const fd = table.descriptor(port);
         if (fd !== NONE) libc.close(fd);
       }
-      table.apply(message);
+      table.apply(message, now);
       memory.held.fill(0);
       this.#running = false;
-    } else table.apply(message);
+    } else table.apply(message, now);
   }
 
   #watch(fd: number, data: number): void {

@@ -21,6 +21,8 @@ export type RelayMessage =
   | { readonly kind: 'open'; readonly stream: number; readonly clear: boolean; readonly ports: readonly PortOpening[] }
   /** undefined: the party expects no media. */
   | { readonly kind: 'expect'; readonly port: number; readonly source: ExpectedSource | undefined }
+  /** See `Latch.hold`. */
+  | { readonly kind: 'hold'; readonly port: number; readonly held: boolean }
   /** What comes to a port leaves by another one from now on. */
   | { readonly kind: 'join'; readonly ports: readonly FacingPorts[] }
   /** A port rests, and another one takes its place. */

@@ -14,8 +14,17 @@ import { bindUdpDescriptor, setDscp, setReceiveBuffer } from '../../batch/bound-
 import { C } from '../../batch/layout.ts';
 import { type Libc, loadLibc } from '../../batch/libc.ts';
 import { NativeBlock } from '../../batch/native-block.ts';
+import { SourceNames } from '../../batch/socket-address.ts';
 import { Zones } from '../../batch/zones.ts';
-import { type LegPorts, type MediaRelay, type RelayStream, Side, type StreamOptions } from '../media-relay.ts';
+import {
+  type LegPorts,
+  type MediaRelay,
+  type RelayStream,
+  Side,
+  type StreamOptions,
+  type Way,
+} from '../media-relay.ts';
+import type { Offload } from '../offload.ts';
 import { evenRange, PortAllocator, type PortState } from '../port-allocator.ts';
 import { RelayMemory, Total } from './relay-memory.ts';
 import { type MediaRange, monotonicMs, type RelayMessage, type ThreadData } from './relay-messages.ts';
@@ -34,6 +43,8 @@ export interface UserRelayOptions {
   readonly restMs: number;
   /** Pairs of each side that new calls may not take. */
   readonly reservedPairs: number;
+  /** Moves the packets of locked parties into the kernel. Left out: all stay in user space. */
+  readonly offload?: Offload | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   readonly guard: Guard;
@@ -62,7 +73,10 @@ export class UserRelay implements MediaRelay {
   readonly #one: NativeBlock;
   readonly #sweep: Timer;
   #thread: ThreadHandle | undefined;
-  #streams = 0;
+  #opened = 0;
+  /** Open streams by their outer port. */
+  readonly #streams = new Map<number, UserStream>();
+  readonly #names: readonly [SourceNames, SourceNames];
 
   /** Starts the thread. Rejects with SF_MEDIA_UNAVAILABLE where koffi is missing or the system is another one. */
   static async start(options: UserRelayOptions): Promise<UserRelay> {
@@ -90,6 +104,10 @@ export class UserRelay implements MediaRelay {
     const [outside, inside] = sides.map(({ first, last }) => evenRange(first, last)) as [Range, Range];
     const one = isOneRange(sides);
     this.#memory = new RelayMemory(outside.ports + (one ? 0 : inside.ports));
+    this.#names = sides.map(({ address }) => new SourceNames(isIpv6(address), this.#zones)) as [
+      SourceNames,
+      SourceNames,
+    ];
     const first = this.#sideOf(Side.outside, outside, 0);
     this.#sides = [first, one ? first : this.#sideOf(Side.inside, inside, outside.ports)];
     this.#one = new NativeBlock(libc, 8);
@@ -132,6 +150,17 @@ export class UserRelay implements MediaRelay {
   /** Ports of a side by their state. */
   ports(side: Side): Readonly<Record<PortState, number>> {
     return this.#sides[side].allocator.counts;
+  }
+
+  /** Returns the way of the packets of the stream with this outer port; undefined when there is no such stream. */
+  wayOf(port: number): Way | undefined {
+    return this.#streams.get(port)?.way;
+  }
+
+  /** Open streams by their way. */
+  get ways(): Readonly<Record<Way, number>> {
+    const kernel = [...this.#streams.values()].filter(({ way }) => way === 'kernel').length;
+    return { user: this.#streams.size - kernel, kernel };
   }
 
   /** Closes every socket and resolves when the thread has ended. */
@@ -222,15 +251,23 @@ export class UserRelay implements MediaRelay {
   }
 
   #stream({ clear, facing }: StreamOptions, ports: readonly [LegPorts, LegPorts]): RelayStream {
-    return new UserStream({
-      number: ++this.#streams,
+    const at = this.#options.sides;
+    const outerPort = ports[Side.outside].port;
+    const stream = new UserStream({
+      number: ++this.#opened,
       clear,
       ports,
       facing,
       sides: [this.#sides[Side.outside], this.#sides[facing]],
       memory: this.#memory,
       post: (message) => this.#post(message),
+      offload: this.#options.offload,
+      addresses: [at[Side.outside].address, at[facing].address],
+      names: [this.#names[Side.outside], this.#names[facing]],
+      onClosed: () => this.#streams.delete(outerPort),
     });
+    this.#streams.set(outerPort, stream);
+    return stream;
   }
 
   #post(message: RelayMessage): void {

@@ -1,9 +1,12 @@
 // One stream of the relay in user space, as its session has it: sends messages to the thread and reads the counts.
+import type { SourceNames } from '../../batch/socket-address.ts';
 import type { ExpectedSource } from '../latch.ts';
-import { type LegPorts, type LegStatistics, type LegTarget, type RelayStream, Side } from '../media-relay.ts';
+import { type LegPorts, type LegStatistics, type LegTarget, type RelayStream, Side, type Way } from '../media-relay.ts';
+import type { Offload, OffloadPort } from '../offload.ts';
 import { CELLS, Cell, type RelayMemory } from './relay-memory.ts';
 import type { RelayMessage } from './relay-messages.ts';
 import { numbersOf, type SidePorts } from './side-ports.ts';
+import { StreamPort } from './stream-port.ts';
 
 const LEGS = [Side.outside, Side.inside] as const;
 
@@ -27,16 +30,25 @@ export interface UserStreamOptions {
   readonly sides: readonly [SidePorts, SidePorts];
   readonly memory: RelayMemory;
   readonly post: (message: RelayMessage) => void;
+  /** undefined: all packets stay in user space. */
+  readonly offload: Offload | undefined;
+  /** Own address of each leg, and the texts of its sources. */
+  readonly addresses: readonly [string, string];
+  readonly names: readonly [SourceNames, SourceNames];
+  readonly onClosed: () => void;
 }
 
 export class UserStream implements RelayStream {
   readonly #options: UserStreamOptions;
   #ports: readonly [LegPorts, LegPorts];
-  /** Statistics at the end, by side. */
+  /** RTP ports of the legs, and their state in the offload. */
+  readonly #rtp: readonly [StreamPort, StreamPort];
+  readonly #offloaded: readonly [OffloadPort, OffloadPort] | undefined;
+  /** Statistics of user space at the end, by side. */
   #last: readonly [LegStatistics, LegStatistics] | undefined;
 
   constructor(options: UserStreamOptions) {
-    const { number, clear, ports, facing, sides, post } = options;
+    const { number, clear, ports, facing, sides, post, offload } = options;
     this.#options = options;
     this.#ports = ports;
     const openings = LEGS.flatMap((side) => {
@@ -50,6 +62,16 @@ export class UserStream implements RelayStream {
       }));
     });
     post({ kind: 'open', stream: number, clear, ports: openings });
+    const [outer, inner] = [this.#portOf(Side.outside), this.#portOf(Side.inside)];
+    outer.facing = inner;
+    inner.facing = outer;
+    this.#rtp = [outer, inner];
+    this.#offloaded = offload && [offload.follow(outer), offload.follow(inner)];
+  }
+
+  /** kernel: it forwards the packets of one leg at least. */
+  get way(): Way {
+    return this.#offloaded?.some(({ state }) => state === 'kernel') ? 'kernel' : 'user';
   }
 
   get ports(): readonly [LegPorts, LegPorts] {
@@ -59,6 +81,7 @@ export class UserStream implements RelayStream {
   expect(side: Side, { rtp, rtcp }: LegTarget): void {
     if (this.#last) return;
     const { port, rtcpPort } = this.#ports[side];
+    this.#offloaded?.[side].release();
     this.#expect(side, port, rtp);
     if (rtcpPort !== port) this.#expect(side, rtcpPort, rtcp);
   }
@@ -68,6 +91,8 @@ export class UserStream implements RelayStream {
     const { sides, post } = this.#options;
     // The ports of a closed stream may belong to another one.
     const joined = other instanceof UserStream && !other.#last ? other : undefined;
+    this.#offloaded?.[Side.outside].redirect();
+    this.#rtp[Side.outside].facing = joined ? joined.#rtp[Side.outside] : this.#rtp[Side.inside];
     const to = joined ? joined.ports[Side.outside] : this.#ports[Side.inside];
     const toSide = sides[joined ? Side.outside : Side.inside];
     const { port, rtcpPort } = this.#ports[Side.outside];
@@ -97,11 +122,28 @@ export class UserStream implements RelayStream {
   }
 
   statistics(side: Side): LegStatistics {
-    if (this.#last) return this.#last[side];
+    const seen = this.#last?.[side] ?? this.#read(side);
+    const port = this.#offloaded?.[side];
+    if (!port) return seen;
+    const { packets, octets } = port.counts;
+    return {
+      ...seen,
+      packets: seen.packets + packets,
+      octets: seen.octets + octets,
+      lastAt: Math.max(seen.lastAt, port.lastAt),
+    };
+  }
+
+  get final(): Promise<unknown> {
+    return Promise.all((this.#offloaded ?? []).map(({ final }) => final));
+  }
+
+  /** Reads the statistics of user space. */
+  #read(side: Side): LegStatistics {
     const ports = this.#ports[side];
-    const rtp = this.#read(side, ports.port);
+    const rtp = this.#readPort(side, ports.port);
     if (ports.port === ports.rtcpPort) return rtp;
-    const rtcp = this.#read(side, ports.rtcpPort);
+    const rtcp = this.#readPort(side, ports.rtcpPort);
     return {
       packets: rtp.packets + rtcp.packets,
       octets: rtp.octets + rtcp.octets,
@@ -115,20 +157,29 @@ export class UserStream implements RelayStream {
 
   close(): void {
     if (this.#last) return;
-    this.#last = [this.statistics(Side.outside), this.statistics(Side.inside)];
-    const { sides, post } = this.#options;
+    const { sides, post, offload, onClosed } = this.#options;
+    for (const port of this.#offloaded ?? []) offload?.close(port);
+    this.#last = [this.#read(Side.outside), this.#read(Side.inside)];
     post({
       kind: 'rest',
       ports: LEGS.flatMap((leg) => numbersOf(this.#ports[leg]).map((port) => sides[leg].indexOf(port))),
     });
     for (const leg of LEGS) sides[leg].release(numbersOf(this.#ports[leg]));
+    onClosed();
   }
 
   #expect(side: Side, port: number, source: ExpectedSource | undefined): void {
     this.#options.post({ kind: 'expect', port: this.#options.sides[side].indexOf(port), source });
   }
 
-  #read(side: Side, port: number): LegStatistics {
+  #portOf(side: Side): StreamPort {
+    const { number: stream, sides, memory, addresses, names, post } = this.#options;
+    const { port } = this.#ports[side];
+    const at = { address: addresses[side], port };
+    return new StreamPort({ stream, index: sides[side].indexOf(port), at, memory, names: names[side], post });
+  }
+
+  #readPort(side: Side, port: number): LegStatistics {
     const { sides, memory, number } = this.#options;
     const { cells } = memory;
     const at = sides[side].indexOf(port) * CELLS;
@@ -140,7 +191,7 @@ export class UserStream implements RelayStream {
       foreign: cells[at + Cell.foreign]!,
       lost: cells[at + Cell.lost]!,
       jitter: cells[at + Cell.jitter]!,
-      latched: cells[at + Cell.latched] === 1,
+      latched: memory.lockOf(sides[side].indexOf(port)) !== 0,
       lastAt: cells[at + Cell.lastAt]!,
     };
   }

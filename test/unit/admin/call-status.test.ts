@@ -42,6 +42,9 @@ function entryOf(callId: string): number {
   return hash.key;
 }
 
+/** Ways of the streams of member 1 by their outer ports. */
+const WAYS = new Map<number, 'kernel'>([[10_000, 'kernel']]);
+
 /** Returns the calls as member 1 sees them, which holds `own`. `reads` has the keys that were read in the store. */
 function rig(own: ReadonlyMap<number, CallRecord> = new Map()) {
   const memory = new MemoryFarm(new FakeClock());
@@ -59,7 +62,8 @@ function rig(own: ReadonlyMap<number, CallRecord> = new Map()) {
     },
   } as unknown as CallJournal;
   const routing = { tables: TABLES, identity: { number: SELF } };
-  const status = new CallStatus({ store, routing, callRecovery: { journal } });
+  const wayOf = (port: number) => WAYS.get(port);
+  const status = new CallStatus({ store, routing, callRecovery: { journal }, wayOf });
   /** Stores a record under the number of `owner`. */
   const put = (owner: number, record: CallRecord, entry = entryOf(record.callId)): void =>
     void memory.apply([{ key: recordKey(owner, record.state, entry), value: record }]);
@@ -100,18 +104,27 @@ describe('a call', () => {
       mux: [false, false],
       targets: [{ address: '192.0.2.7', port: 4000 }, null],
     } as const;
-    const six = { ...stream, shown: ['2001:db8::7', '::1'], targets: [null, null] } as const;
+    const six = {
+      ...stream,
+      ports: [10_004, 10_004, 10_006, 10_006],
+      shown: ['2001:db8::7', '::1'],
+      targets: [null, null],
+    } as const;
     const media = [
       { names: ['bz9hG4bK1', 'tbob'], facing: 1, streams: [null, stream, 1, six] },
       { names: ['tcarol'], facing: 1, direct: true, streams: [] },
     ] as const;
-    const { status } = rig(new Map([[7, { ...recordOf('one'), media }]]));
+    const { status, put } = rig(new Map([[7, { ...recordOf('one'), media }]]));
     const [call] = (await status.list(1, false)).calls;
-    const streams = [
-      { public: '203.0.113.11:10000', target: '192.0.2.7:4000' },
-      { public: '[2001:db8::7]:10000', target: '' },
+    const streams = (way: object) => [
+      { public: '203.0.113.11:10000', target: '192.0.2.7:4000', ...way },
+      { public: '[2001:db8::7]:10004', target: '' },
     ];
-    assert.deepEqual(call?.media, [{ party: 'bob', streams }]);
+    assert.deepEqual(call?.media, [{ party: 'bob', streams: streams({ way: 'kernel' }) }]);
+    // The ways of other members are not known here.
+    put(2, { ...recordOf('two', 'confirmed'), media });
+    const [other] = (await status.list(1, true)).calls;
+    assert.deepEqual(other?.media, [{ party: 'bob', streams: streams({}) }]);
   });
 
   const PARTIES = [
@@ -171,7 +184,7 @@ describe('the list', () => {
 
   test('of a node without records is empty, and without the store there is none of all members', async () => {
     const { store, routing } = rig();
-    const status = new CallStatus({ store, routing, callRecovery: undefined });
+    const status = new CallStatus({ store, routing, callRecovery: undefined, wayOf: () => undefined });
     assert.deepEqual(await status.list(10, false), { calls: [], more: false });
     store.cut();
     await assert.rejects(status.list(10, true), { code: 'SF_STORE_UNREACHABLE' });

@@ -286,7 +286,7 @@ test('calls are listed without anything that a terminal would execute', async (t
 
 test('calls whose media is relayed are listed with the port and the target of each party', async (t) => {
   const { api, address } = await admin(t);
-  const streams = [{ public: '203.0.113.11:10000', target: '192.0.2.7:4000' }];
+  const streams = [{ public: '203.0.113.11:10000', target: '192.0.2.7:4000', way: 'kernel' as const }];
   const nobody = [{ public: '203.0.113.11:10002', target: '' }];
   const media = [
     { party: 'a', streams },
@@ -295,7 +295,7 @@ test('calls whose media is relayed are listed with the port and the target of ea
   api.records.push({ ...callOf('one'), media }, callOf('two'));
   const { out } = await run(['calls', '--admin', address]);
   assert.match(out, /LEGS +MEDIA$/m);
-  assert.match(out, /^one .*5060 +203.0.113.11:10000 for 192.0.2.7:4000, 203.0.113.11:10002 for nobody$/m);
+  assert.match(out, /^one .*5060 +203.0.113.11:10000 for 192.0.2.7:4000 \(kernel\), 203.0.113.11:10002 for nobody$/m);
   assert.match(out, /^two .*5060$/m);
   assert.match((await run(['owner', 'one', '--admin', address])).out, /^media +203.0.113.11:10000 for 192.0.2.7:4000/m);
   assert.doesNotMatch((await run(['owner', 'two', '--admin', address])).out, /^media/m);

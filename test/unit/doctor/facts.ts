@@ -99,6 +99,7 @@ export function facts(given: Partial<HostFacts> = {}): HostFacts {
     keys: [OWN_KEY],
     store: { trouble: undefined, medianMs: 2, slowestMs: 9, takesLarge: true, hosts: [] },
     raw: undefined,
+    offload: undefined,
     member: {
       ready: true,
       reasons: [],

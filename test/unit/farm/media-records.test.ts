@@ -269,6 +269,6 @@ test('the owner shows the public port and the target of each party', async () =>
   await talk(scene, 'one');
   const { calls } = await scene.farm.drive(scene.owner('one').node.api.callList(10, false));
   const [stream] = scene.relay('one').live;
-  const shown = { public: `${WAN}:${stream?.ports[Side.outside].port}`, target: '192.0.2.7:4000' };
+  const shown = { public: `${WAN}:${stream?.ports[Side.outside].port}`, target: '192.0.2.7:4000', way: 'user' };
   assert.deepEqual(calls[0]?.media, [{ party: 'from', streams: [shown] }]);
 });

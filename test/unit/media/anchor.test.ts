@@ -2,6 +2,7 @@
 // are in test/unit/farm/media.test.ts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { MediaRecord } from '../../../src/calls/records/media-record.ts';
 import { type AnchorParts, makeAnchor } from '../../../src/media/anchor.ts';
@@ -56,5 +57,27 @@ test('ports of a record that are not free are logged with the call, in one line'
   assert.deepEqual(
     relay.live.map(({ ports }) => ports[Side.outside].port),
     [10_008, 10_012],
+  );
+});
+
+test('the counts of a party that has ended are logged when they are final', async () => {
+  const lines: { readonly callId: string; readonly streams: unknown }[] = [];
+  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line)) });
+  const relay = new FakeRelay();
+  const anchor = makeAnchor(parts(relay), log, descriptions());
+  anchor.restore(1, 'one', [{ names: ['ta'], facing: 1, streams: [stream(10_000)] }]);
+  const [relayed] = relay.streams;
+  const counted = Promise.withResolvers<void>();
+  Object.assign(relayed!, { counts: { packets: 5, octets: 860 }, final: counted.promise });
+  anchor.clear();
+  await turn();
+  assert.deepEqual(lines, []);
+  relayed!.counts = { packets: 250, octets: 43_000 };
+  counted.resolve();
+  await turn();
+  const counts = { packets: 250, octets: 43_000, foreign: 0 };
+  assert.deepEqual(
+    lines.map(({ callId, streams }) => ({ callId, streams })),
+    [{ callId: 'one', streams: [{ client: counts, server: counts }] }],
   );
 });

@@ -173,6 +173,32 @@ describe('a latch', () => {
     assert.deepEqual(one.stream('203.0.113.7:62000', 1), ['pass']);
   });
 
+  test('stays with its source while it is held, and measures the silence from the end of that on', () => {
+    const { latch, expect, take, pass } = rig();
+    const stranger = (): string => take('203.0.113.7:4444', rtp(1));
+    assert.equal(take('203.0.113.7:4000', rtp(1)), 'pass');
+    latch.hold(true, 1000);
+    pass(60_000);
+    expect('203.0.113.7:4000');
+    assert.equal(stranger(), 'foreign');
+    assert.equal(take('203.0.113.7:4000', rtp(2)), 'pass', 'RTCP, or packets that the kernel leaves');
+    pass(60_000);
+    assert.equal(stranger(), 'foreign');
+    latch.hold(false, 121_000);
+    pass(499);
+    assert.equal(stranger(), 'foreign');
+    pass(1);
+    assert.equal(stranger(), 'learning');
+  });
+
+  test('takes another place of a new offer while it is held', () => {
+    const { latch, expect, take } = rig();
+    assert.equal(take('203.0.113.7:4000', rtp(1)), 'pass');
+    latch.hold(true, 1000);
+    expect('203.0.113.7:5000');
+    assert.deepEqual([take('203.0.113.7:4000', rtp(2)), take('203.0.113.7:5000', rtp(1))], ['learning', 'pass']);
+  });
+
   test('follows a NAT that has a new port, after a new offer of the same place and silence of the old port', () => {
     const one = rig('10.0.0.7:4000');
     one.stream('203.0.113.7:62000', 5);

@@ -6,6 +6,7 @@ import type { UserRelayOptions } from '../../../src/media/user-relay/user-relay.
 import { FarmNode } from '../../../src/node/farm-node.ts';
 import { planSettings, type StartRelay } from '../../../src/node/media-part.ts';
 import { FakeRelay } from '../../fake/media-relay.ts';
+import { FakeNft } from '../../fake/nft.ts';
 import { NodeRig, nodeConfig } from './node-rig.ts';
 
 const SERVICE = { kind: 'upstream', server: 'sip:10.0.0.1:5070', bind: '10.0.0.1:5062', health: { method: 'none' } };
@@ -230,5 +231,63 @@ describe('the relay of a running node', () => {
     const refusing = { localAddresses: () => local, startRelay: () => Promise.reject(new Error('no koffi')) };
     node = new FarmNode(rig.options(configOf(MULTI), refusing));
     await assert.rejects(rig.drive(node.start()), /no koffi/);
+  });
+});
+
+describe('the media of a node in the kernel', () => {
+  const REMOVAL = 'add table inet sipfarm_media_fe1\ndelete table inet sipfarm_media_fe1\n';
+  let nft: FakeNft;
+  let lack: string;
+  beforeEach(() => {
+    nft = new FakeNft(rig.clock);
+    lack = '';
+  });
+  const texts = (): string[] => nft.runs.map(({ text }) => text);
+
+  function startWith(media: object): Promise<void> {
+    const kernel = { host: { isLocal: () => false, lacks: () => lack }, openNft: nft.open };
+    node = new FarmNode(
+      rig.options(configOf({ ...MULTI, ...media }), { localAddresses: () => local, startRelay, kernel }),
+    );
+    return rig.drive(node.start());
+  }
+
+  test('has a table from the start to the stop, made before the relay has started', async () => {
+    const seen: number[] = [];
+    const { open } = nft;
+    nft.open = () => {
+      seen.push(relays.length);
+      return open();
+    };
+    await startWith({ dscp: 10, ports: '10000-10063' });
+    assert.deepEqual(seen, [0, 0]);
+    assert.ok(relays[0]!.options.offload);
+    assert.ok(texts()[0]!.startsWith(REMOVAL) && /size 256;.*dscp set 10 /s.test(texts()[0]!), texts()[0]);
+    await rig.drive(node.stop());
+    assert.deepEqual(texts().slice(1), [REMOVAL]);
+  });
+
+  test('stays in user space with auto where nft fails, or the host does not forward', async () => {
+    nft.fault = 'Operation not permitted';
+    await startWith({});
+    assert.deepEqual([relays.length, relays[0]!.options.offload], [1, undefined]);
+    await rig.drive(node.stop());
+    nft.fault = '';
+    lack = 'net/ipv4/conf/eth0/forwarding is not 1';
+    await startWith({});
+    assert.equal(relays[1]!.options.offload, undefined);
+    assert.equal(texts().at(-1), REMOVAL, 'the table of a crash');
+  });
+
+  test('ends the start with on', async () => {
+    lack = 'net/ipv4/conf/eth0/forwarding is not 1';
+    const refused = { code: 'SF_MEDIA_OFFLOAD', message: /eth0\/forwarding is not 1/ };
+    await assert.rejects(startWith({ offload: 'on' }), refused);
+    assert.equal(relays.length, 0);
+  });
+
+  test('has no table with off, also none of a crash', async () => {
+    await startWith({ offload: 'off' });
+    assert.deepEqual([texts(), relays[0]!.options.offload], [[REMOVAL], undefined]);
   });
 });

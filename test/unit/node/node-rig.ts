@@ -10,6 +10,7 @@ import { DROP_REASONS } from '../../../src/packet/verdict.ts';
 import { MemoryFarm, type MemoryStore } from '../../../src/store/memory-store.ts';
 import { FakeClock } from '../../fake/clock.ts';
 import { FakeNetwork } from '../../fake/network.ts';
+import { NO_KERNEL } from '../../fake/nft.ts';
 
 export const SECRET = 'ab'.repeat(32);
 export const EDGE: Endpoint = { address: '198.51.100.1', port: 5060 };
@@ -58,6 +59,7 @@ export class NodeRig {
     return {
       ...{ config, version: 'test', network: this.#noting(), clock, store, metrics, random: () => 0, admin: 'none' },
       log: pino({ level: 'silent' }),
+      kernel: NO_KERNEL,
       ...more,
     };
   }

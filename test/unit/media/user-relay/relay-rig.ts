@@ -29,8 +29,10 @@ export interface RelayRig {
 }
 
 /** Starts a relay with ports 20000 to 20009 outside and 30000 to 30009 inside, which draws the first free pair. */
-export async function relayRig(changes: Partial<UserRelayOptions> = {}): Promise<RelayRig> {
-  const clock = new FakeClock();
+export async function relayRig(
+  changes: Partial<UserRelayOptions> & { readonly clock?: FakeClock } = {},
+): Promise<RelayRig> {
+  const { clock = new FakeClock() } = changes;
   const system = new FakeSystem();
   const thread = new FakeThread(system, () => clock.now());
   const [faults, failures, log]: [unknown[], Error[], string[]] = [[], [], []];

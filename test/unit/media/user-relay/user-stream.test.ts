@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { SourceNames } from '../../../../src/batch/socket-address.ts';
 import { Side } from '../../../../src/media/media-relay.ts';
-import { CELLS, Cell, RelayMemory } from '../../../../src/media/user-relay/relay-memory.ts';
+import { CELLS, Cell, NAME_WORDS, RelayMemory } from '../../../../src/media/user-relay/relay-memory.ts';
 import type { RelayMessage } from '../../../../src/media/user-relay/relay-messages.ts';
 import type { SidePorts } from '../../../../src/media/user-relay/side-ports.ts';
 import { UserStream } from '../../../../src/media/user-relay/user-stream.ts';
+import { zones } from './fake-system.ts';
 import { NOBODY } from './relay-rig.ts';
 
 /** A stream with ports 20000 and 20001 outside (indexes 0, 1) and 30000 and 30001 inside (indexes 10, 11). */
@@ -29,6 +31,10 @@ function made() {
     sides: [side(20_000, 0), side(30_000, 10)],
     memory,
     post: (message) => posted.push(message),
+    offload: undefined,
+    addresses: ['198.51.100.1', '10.0.0.1'],
+    names: [new SourceNames(false, zones), new SourceNames(false, zones)],
+    onClosed: () => {},
   });
   const count = (index: number, values: Partial<Record<keyof typeof Cell, number>>): void => {
     memory.begin(index, 7);
@@ -55,11 +61,12 @@ describe('a stream of the relay in user space', () => {
   });
 
   test('adds the packets of RTP and RTCP, with the report that came by RTCP, or by RTP', () => {
-    const { stream, count } = made();
-    count(0, { packets: 5, octets: 500, foreign: 1, lost: 1, jitter: 2, latched: 1, lastAt: 90 });
+    const { stream, memory, count } = made();
+    count(0, { packets: 5, octets: 500, foreign: 1, lost: 1, jitter: 2, lastAt: 90 });
+    memory.lock(0, new Uint32Array(NAME_WORDS));
     const rtp = { packets: 5, octets: 500, foreign: 1, lost: 1, jitter: 2, latched: true, lastAt: 90 };
     assert.deepEqual(stream.statistics(Side.outside), rtp);
-    count(1, { packets: 2, octets: 60, foreign: 3, lost: 8, jitter: 9, latched: 0, lastAt: 95 });
+    count(1, { packets: 2, octets: 60, foreign: 3, lost: 8, jitter: 9, lastAt: 95 });
     const both = { packets: 7, octets: 560, foreign: 4, lost: 8, jitter: 9, latched: true, lastAt: 95 };
     assert.deepEqual(stream.statistics(Side.outside), both);
   });
