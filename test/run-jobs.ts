@@ -6,9 +6,9 @@ import { limitFiles } from './file-limit.ts';
 import { type Job, root } from './jobs.ts';
 
 /** Time after which a test or suite without its own limit counts as hanging, ms. */
-const TEST_TIMEOUT = 4 * 60_000;
+const TEST_TIMEOUT = 6 * 60_000;
 /** Time after which a process of test files counts as hanging, ms. */
-const PROCESS_TIMEOUT = 5 * 60_000;
+const PROCESS_TIMEOUT = 10 * 60_000;
 /** Number of the slowest files that a summary lists. */
 const SLOWEST = 12;
 /** Farms of fake members make much garbage: with a young generation of 128 MiB they take a sixth less time. */

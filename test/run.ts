@@ -1,12 +1,14 @@
 // `npm test`: checks for the tools of the laboratory (installs them with apt where it may), builds, checks style and
-// types, then runs all tests, three processes at a time. With CI=true a missing tool is a failure. `npm test -- PATH...`
-// runs only the test files whose path contains a PATH. `node test/run.ts PART [PATH...]` runs one part: `unit` needs no
-// tool and no build; the others need them, but check neither style nor types.
+// types, then runs all tests, two or three processes at a time. With CI=true a missing tool is a failure.
+// `npm test -- PATH...` runs only the test files whose path contains a PATH. `node test/run.ts PART [PATH...]` runs one
+// part: `unit` needs no tool and no build; the others need them, but check neither style nor types.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { spec } from 'node:test/reporters';
+import { setTimeout as wait } from 'node:timers/promises';
 import { isPart as isNamed, type Job, jobsOf, type Part } from './jobs.ts';
 import { runJobs, Tally } from './run-jobs.ts';
 
@@ -53,7 +55,9 @@ const TOOLS: readonly Tool[] = [
 const COMPILER: Tool = { name: 'g++', apt: 'g++', tests: 'transparent relay' };
 
 /** Number of processes of tests at the same time: a third works while others wait for a timer or a process. */
-const LANES = 3;
+const LANES = { idle: 3, busy: 2 } as const;
+/** Time for which the load of the machine is measured, ms. */
+const SAMPLE_MS = 500;
 /** Time limit of the whole run, ms, which takes seven minutes on two cores. */
 const RUN_TIMEOUT = 25 * 60_000;
 const POLICY = '/usr/sbin/policy-rc.d';
@@ -161,6 +165,14 @@ function step(title: string, script: string): void {
   process.exit(1);
 }
 
+/** Returns whether other programs take half of the machine's processor time. */
+async function isBusy(): Promise<boolean> {
+  const idle = (): number => cpus().reduce((sum, { times }) => sum + times.idle, 0);
+  const before = idle();
+  await wait(SAMPLE_MS);
+  return idle() - before < (cpus().length * SAMPLE_MS) / 2;
+}
+
 /**
  * Runs the jobs of each part, one part after the other, and yields the events. Sets the exit code to 1 unless all
  * succeed.
@@ -168,9 +180,10 @@ function step(title: string, script: string): void {
 async function* runTests(parts: readonly (readonly Job[])[]) {
   process.exitCode = 1;
   const tally = new Tally();
+  const lanes = (await isBusy()) ? LANES.busy : LANES.idle;
   for (const jobs of parts) {
-    say(`${jobs.flatMap(({ files }) => files).length} test files in ${jobs.length} processes, ${LANES} at a time`);
-    yield* runJobs(jobs, LANES, tally, say);
+    say(`${jobs.flatMap(({ files }) => files).length} test files in ${jobs.length} processes, ${lanes} at a time`);
+    yield* runJobs(jobs, lanes, tally, say);
   }
   for (const line of tally.lines()) say(line);
   if (tally.good) process.exitCode = 0;

@@ -15,7 +15,7 @@ describe('a farm of three with proxies and three servers of etcd', {
       rig = await Rig.start();
       both = await dieAndStandStill(rig, { rate: 50, kinds: SHORT });
     },
-    { timeout: 120_000 },
+    { timeout: 240_000 },
   );
   after(() => rig?.close());
 

@@ -27,7 +27,7 @@ import { until } from './until.ts';
 const EXAMPLES = join(import.meta.dirname, '..', '..', 'deploy', 'lb-examples');
 const CALLERS = join(import.meta.dirname, '..', 'tools', 'tls-callers.ts');
 const NEEDS = without(...LAB_TOOLS, 'etcd', 'etcdctl');
-const LIMIT = { timeout: 90_000 };
+const LIMIT = { timeout: 240_000 };
 /**
  * Enough calls for each of four members to get three fifths of its share in all but one of a million farms: five
  * standard deviations.

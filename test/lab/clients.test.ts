@@ -14,7 +14,7 @@ import { LAB_TOOLS, without } from './missing.ts';
 const PROGRAM = join(import.meta.dirname, '..', 'tools', 'agents.ts');
 const NEEDS = [...LAB_TOOLS, 'etcd', 'kamailio', 'kamailio-presence', 'baresip'];
 /** Upper limit of the set-up, even if each step of a client waits in vain, ms. */
-const LIMIT = { timeout: 100_000 };
+const LIMIT = { timeout: 240_000 };
 
 type Pair = readonly [Place, Place];
 

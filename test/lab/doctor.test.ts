@@ -20,7 +20,7 @@ const CALLS = 20;
 const RATE = 100;
 /** Seconds after which a failing run is stopped; a successful one takes one. */
 const FAILING = 2;
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 240_000 };
 /**
  * Replacements for systemctl, which records its arguments because systemd is not in a namespace, and for sysctl, which
  * minimal hosts lack.
@@ -100,7 +100,7 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
       found = await faults(k);
       return found.join() === expected.join();
     };
-    await until(ask, () => `the doctor at m${k} finds ${found.join('; ')}; expected: ${expected.join('; ')}`, 30);
+    await until(ask, () => `the doctor at m${k} finds ${found.join('; ')}; expected: ${expected.join('; ')}`, 60);
   }
 
   const isSilent = (k: number): Promise<void> => hasFaults(k, []);

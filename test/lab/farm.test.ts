@@ -15,7 +15,7 @@ import { ALL_WAYS, assertGood, client, eachCallOnce, itCarries, type Outcome, ru
 import { until } from './until.ts';
 
 /** Upper limit of a set-up or test while the farm works, ms. */
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 240_000 };
 const NEEDS = [...LAB_TOOLS, 'etcd', 'etcdctl'];
 /** 100 calls per second and all other kinds, for the three modes that differ most; the others get fewer calls. */
 const FULL = { calls: 1000, others: 50, seconds: 10 };

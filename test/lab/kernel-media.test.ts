@@ -9,7 +9,7 @@ import type { Received } from './media-host.ts';
 import { MediaHost } from './media-hosts.ts';
 import { without } from './missing.ts';
 
-const LIMIT = { timeout: 90_000 };
+const LIMIT = { timeout: 240_000 };
 /** First octets of RTP, RTCP and STUN. */
 const [RTP, RTCP, STUN] = ['\x80\x00', '\x80\xc8', '\x00\x01'];
 

@@ -12,7 +12,7 @@ import { nft, PLANS, shell, withMedia } from './media-plans.ts';
 import { LAB_TOOLS, without } from './missing.ts';
 import { until } from './until.ts';
 
-const LIMIT = { timeout: 90_000 };
+const LIMIT = { timeout: 240_000 };
 const PLAN = PLANS['multi-ip']!;
 
 /** Returns the sum of a count of media packets over all members. */

@@ -26,7 +26,6 @@ export class MediaPhone {
     await until(
       () => phone.#text.startsWith('ready'),
       () => 'a phone has not started',
-      30,
     );
     return phone;
   }

@@ -1,5 +1,8 @@
 // The three address plans of media in a laboratory: the section `media` of each member, and the rules of the balancer.
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Farm } from './farm.ts';
 import { BACK, FRONT, type Host, type Lab, MEMBERS, type Mode, memberAddress } from './lab.ts';
 
 export const MEMBERS_USED = [1, 2, 3] as const;
@@ -93,3 +96,24 @@ export const withMedia =
     ...config,
     media: { anchor: 'always', plan, inside: '127.0.0.1', ...section(k), ...media },
   });
+
+/** Starts members with a plan. Its cluster-wide settings are in the store before one of them starts. */
+export async function startWithPlan(
+  lab: Lab,
+  { cluster }: Plan,
+  adjust: NonNullable<Farm['adjust']>,
+  members: readonly number[],
+): Promise<Farm> {
+  if (!cluster) return Farm.start(lab, { bare: true, members, adjust });
+  const farm = await Farm.start(lab, { bare: true, members: [4], adjust: (_, config) => config });
+  const file = join(lab.dir, 'cluster.yaml');
+  writeFileSync(file, JSON.stringify(cluster));
+  const put = await farm.command(4, 'config', 'put', file);
+  assert.equal(put.code, 0, put.stderr);
+  farm.adjust = adjust;
+  farm.signal(4, 'SIGTERM');
+  await farm.ended(4);
+  await Promise.all(members.map((k) => farm.startMember(k)));
+  await farm.seesMembers(members.length);
+  return farm;
+}

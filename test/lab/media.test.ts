@@ -1,21 +1,19 @@
 // Calls with RTP through a farm, in each address plan: the addresses in the descriptions, and every packet at both ends.
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { Farm, sumOf } from './farm.ts';
+import { type Farm, sumOf } from './farm.ts';
 import { clientAddress, Lab, VIP } from './lab.ts';
 import { MediaPhone } from './media-phones.ts';
-import { MEMBERS_USED, PLANS, withMedia } from './media-plans.ts';
+import { MEMBERS_USED, PLANS, startWithPlan, withMedia } from './media-plans.ts';
 import { LAB_TOOLS, without } from './missing.ts';
 import { until } from './until.ts';
 
-const LIMIT = { timeout: 90_000 };
+const LIMIT = { timeout: 240_000 };
 const PACKETS = 100;
 const SEQUENCES = Array.from({ length: PACKETS }, (_, i) => i);
 
 for (const [plan, given] of Object.entries(PLANS)) {
-  const { mode, cluster, place, prepare } = given;
+  const { mode, place, prepare } = given;
   describe(`media with plan ${plan} behind a balancer in mode ${mode}`, { skip: without(...LAB_TOOLS) }, () => {
     let lab: Lab;
     let farm: Farm;
@@ -23,20 +21,7 @@ for (const [plan, given] of Object.entries(PLANS)) {
     before(async () => {
       lab = Lab.open(mode);
       await prepare(lab);
-      const adjust = withMedia(given, plan, {});
-      if (cluster) {
-        // The setting must be there before a member starts with this plan.
-        farm = await Farm.start(lab, { bare: true, members: [4], adjust: (_, config) => config });
-        const file = join(lab.dir, 'cluster.yaml');
-        writeFileSync(file, JSON.stringify(cluster));
-        const put = await farm.command(4, 'config', 'put', file);
-        assert.equal(put.code, 0, put.stderr);
-        farm.adjust = adjust;
-        farm.signal(4, 'SIGTERM');
-        await farm.ended(4);
-        await Promise.all(MEMBERS_USED.map((k) => farm.startMember(k)));
-        await farm.seesMembers(3);
-      } else farm = await Farm.start(lab, { bare: true, adjust });
+      farm = await startWithPlan(lab, given, withMedia(given, plan, {}), MEMBERS_USED);
     }, LIMIT);
     after(() => lab?.close());
 

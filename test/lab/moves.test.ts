@@ -13,7 +13,7 @@ import { LAB_TOOLS, without } from './missing.ts';
 import { until } from './until.ts';
 
 const PROGRAM = join(import.meta.dirname, '..', 'tools', 'movers', 'main.ts');
-const LIMIT = { timeout: 180_000 };
+const LIMIT = { timeout: 240_000 };
 const MEMBERS = [1, 2, 3] as const;
 /** The member that dies. */
 const VICTIM = 3;

@@ -14,7 +14,7 @@ const TOOL = join(import.meta.dirname, '..', 'tools', 'probe.ts');
 const PROBES = 20;
 const MEMBERS = [1, 2, 3] as const;
 /** Upper limit of a set-up or test while the farm works, ms. */
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 240_000 };
 
 for (const mode of ['nat', 'dsr'] as const) {
   describe(`probes of the balancer in ${mode} mode`, { skip: without(...LAB_TOOLS, 'etcd', 'etcdctl') }, () => {

@@ -20,7 +20,7 @@ const RELAY = 4;
  */
 const KINDS = ['hangup', 'invite'] as const;
 /** Upper limit of the set-up, ms. */
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 240_000 };
 
 function roleOf(k: number, config: LabConfig): object {
   if (k === DISABLED) return { ...config, role: 'disabled' };

@@ -96,7 +96,6 @@ export async function eachCallOnce(farm: Farm, calls: number): Promise<number[]>
   await until(
     () => sum(({ created }) => created) === calls && sum(({ successful }) => successful) === calls,
     () => `the servers had other calls than ${calls} good ones: ${JSON.stringify(results(), null, 1)}`,
-    10,
   );
   assert.equal(
     sum(({ failed }) => failed),

@@ -10,7 +10,7 @@ import { LAB_TOOLS, without } from './missing.ts';
 import { Sipp, type SippOptions, type SippResult } from './sipp.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'bin', 'sipfarm.js');
-const LIMIT = { timeout: 90_000 };
+const LIMIT = { timeout: 240_000 };
 const MEMBERS = [1, 2, 3];
 /** Transparent ports of the listeners edge and edge6, the first and the third, after the port of the relay link. */
 const TRANSPARENT_PORT = 5065;

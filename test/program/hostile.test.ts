@@ -35,7 +35,7 @@ const GROWTH = 300 * 1024 * 1024;
 const LASTING_GROWTH = 200 * 1024 * 1024;
 /** Datagrams sent at once, which must fit in the receive buffer of the system. */
 const BATCH = 100;
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 240_000 };
 /**
  * RFC 4475 messages that the member answers itself. All others go to the SIP server, or are responses or ACKs without
  * an answer.

@@ -10,7 +10,7 @@ import { Phone, SipServer } from './sip-peers.ts';
 /** A documentation address (RFC 5737), which no host has. */
 const MISSING = '192.0.2.1';
 
-describe('a program that cannot work in the farm', { skip: withoutEtcd(), timeout: 120_000 }, () => {
+describe('a program that cannot work in the farm', { skip: withoutEtcd(), timeout: 240_000 }, () => {
   let etcd: FakeEtcd;
   const first = new Place();
   const second = new Place();

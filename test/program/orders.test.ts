@@ -8,7 +8,7 @@ import { until } from '../lab/until.ts';
 import { Place, Program, type Ran } from './program.ts';
 import { Phone, SipServer } from './sip-peers.ts';
 
-const LIMIT = { timeout: 90_000, skip: without('etcd', 'etcdctl') };
+const LIMIT = { timeout: 240_000, skip: without('etcd', 'etcdctl') };
 
 describe('a farm of three processes', LIMIT, () => {
   const places = [new Place(), new Place(), new Place()] as const;

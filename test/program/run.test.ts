@@ -14,7 +14,7 @@ import { Place, Program, sipfarm, written } from './program.ts';
 import { headerLines, Phone, SipServer, statusOf, udpSocket } from './sip-peers.ts';
 
 /** Upper limit of a working program, ms. */
-const LIMIT = { timeout: 90_000 };
+const LIMIT = { timeout: 240_000 };
 const keys: string[] = [];
 
 function place(t: TestContext): Place {

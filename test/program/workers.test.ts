@@ -12,7 +12,7 @@ import { until } from '../lab/until.ts';
 import { type LogLine, Place, Program } from './program.ts';
 import { Phone, SipServer, udpSocket } from './sip-peers.ts';
 
-const LIMIT = { timeout: 90_000, skip: without('etcd', 'etcdctl') };
+const LIMIT = { timeout: 240_000, skip: without('etcd', 'etcdctl') };
 
 interface WorkerAnswer {
   readonly worker: number;

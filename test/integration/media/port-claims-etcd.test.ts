@@ -14,7 +14,7 @@ const plan = (first: number, last: number): MediaPlan => ({
   ...{ first, last },
 });
 
-describe('claims of media ports on etcd', { skip: withoutEtcd(), timeout: 60_000 }, () => {
+describe('claims of media ports on etcd', { skip: withoutEtcd(), timeout: 240_000 }, () => {
   let etcd: FakeEtcd;
   let stores: EtcdStore[] = [];
   let leases: Lease[] = [];

@@ -10,7 +10,7 @@ import { Member } from '../../unit/membership/farm.ts';
 
 const LEASE_SECONDS = 2;
 
-describe('membership on etcd', { skip: withoutEtcd(), timeout: 60_000 }, () => {
+describe('membership on etcd', { skip: withoutEtcd(), timeout: 240_000 }, () => {
   let etcd: FakeEtcd;
   let hold: NodeJS.Timeout;
   const members: Member[] = [];

@@ -19,7 +19,7 @@ import { until } from '../../fake/until.ts';
 
 const coded = (code: string) => (error: { code?: string }) => error.code === code;
 
-describe('the etcd store', { skip: withoutEtcd(), timeout: 60_000 }, () => {
+describe('the etcd store', { skip: withoutEtcd(), timeout: 240_000 }, () => {
   let etcd: FakeEtcd;
   let hold: NodeJS.Timeout;
   const closing: (() => Promise<void>)[] = [];
