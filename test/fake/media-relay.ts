@@ -10,6 +10,8 @@ export class FakeRelayStream implements RelayStream {
   joined: RelayStream | undefined;
   muxed = false;
   open = true;
+  /** Monotonic time of the last packet, by side. */
+  readonly lastAt: [number, number] = [0, 0];
 
   constructor(options: StreamOptions, ports: readonly [LegPorts, LegPorts]) {
     this.options = options;
@@ -33,8 +35,9 @@ export class FakeRelayStream implements RelayStream {
     ];
   }
 
-  statistics(): ReturnType<RelayStream['statistics']> {
-    return { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt: 0 };
+  statistics(side: Side = Side.outside): ReturnType<RelayStream['statistics']> {
+    const lastAt = this.lastAt[side];
+    return { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt };
   }
 
   close(): void {
