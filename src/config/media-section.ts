@@ -95,13 +95,27 @@ export const mediaSection = z.strictObject({
     .describe(
       'Candidates of ICE (RFC 8839) in SDP: `first` puts the relay in front of them, `remove` takes them out, so that all media passes the relay.',
     ),
+  idleSeconds: z
+    .int()
+    .min(0)
+    .max(86_400)
+    .default(0)
+    .describe(
+      'Seconds without any media packet of a confirmed call after which media.onIdle applies. Calls on hold do not count. 0: never. Phones that suppress silence send RTCP every five seconds or so: use 60 or more.',
+    ),
+  onIdle: z
+    .enum(['log', 'end'])
+    .default('log')
+    .describe(
+      'Handling of a call without media packets: `log` writes one log line, `end` also sends BYE to both ends. `end` needs ownership.records.',
+    ),
 });
 
 /** The fields that may also be set cluster-wide, with every default. */
 export const mediaClusterSection = mediaSection.omit({ bind: true, inside: true, ports: true });
 
 /** Fields of the section that apply without a restart. */
-export const LIVE_MEDIA_FIELDS = ['anchor', 'wan', 'origin', 'ice'] as const;
+export const LIVE_MEDIA_FIELDS = ['anchor', 'wan', 'origin', 'ice', 'idleSeconds', 'onIdle'] as const;
 
 /** The section as it stands in the file, every default filled in. */
 export type ParsedMedia = z.output<typeof mediaSection>;

@@ -3,15 +3,16 @@
 // as it is, and is counted.
 import type { Logger } from 'pino';
 import { isHidden } from '../base/private-address.ts';
-import type { MediaRecord } from '../calls/records/media-record.ts';
+import { BY_TAG, type MediaRecord } from '../calls/records/media-record.ts';
 import type { Cell, CellFamily } from '../metrics/counters.ts';
 import { findSdp } from '../sdp/body.ts';
 import { type RelayedOptions, relaySdp, type Splices } from '../sdp/relayed-sdp.ts';
 import { readSdp, SDP_DOUBTS, type Sdp } from '../sdp/sdp.ts';
-import type { Piece } from '../sip/edit.ts';
+import { Edit, type Piece } from '../sip/edit.ts';
 import { Method, type Scan } from '../sip/scan.ts';
 import type { Via } from '../sip/via.ts';
 import { CallMedia, type CallMediaOptions, NO_PORTS, type RelayedPlaces } from './call-media.ts';
+import { Description } from './description.ts';
 import { type LegStatistics, type RelayStream, Side } from './media-relay.ts';
 import type { PartyName } from './party.ts';
 
@@ -26,6 +27,8 @@ type Outcome = (typeof OUTCOMES)[number];
 export interface AnchorParts extends CallMediaOptions {
   /** The settings in force. */
   readonly settings: () => Pick<RelayedOptions, 'origin' | 'ice'> & { readonly anchor: AnchorRule };
+  /** Keeps the last descriptions, so that another member can offer them again. Left out: it does not. */
+  readonly describes?: boolean;
 }
 
 /** Builds the anchor of a member. Descriptions are counted in `outcomes`. */
@@ -47,8 +50,7 @@ export interface BodyEditor {
 
 /** Calls that one sweep looks at. */
 const MAX_SWEPT = 20_000;
-/** Start of the name of a party by its tag, and of one that has none yet, by the branch of the server's request. */
-const TAG = 't';
+/** Start of the name of a party that has no tag yet: by the branch of the server's request. */
 const BRANCH = 'b';
 
 /** `call` of all methods: the key of the Call-ID, positive. */
@@ -131,6 +133,46 @@ export class Anchor {
     this.#options.log.warn({ callId, ports }, 'media ports are not free: no media until the call describes it again');
   }
 
+  /**
+   * Returns the last description for a reader of a party (`partyOf`), with the ports of this member. outside: the party
+   * reads it. inside: it is the party's own, for the SIP server. Returns undefined when there is none.
+   */
+  offer(call: number, name: PartyName, reader: Side): string | undefined {
+    const offer = this.#media.offer(call, name, reader);
+    if (!offer) return undefined;
+    const bytes = Buffer.from(offer.text, 'latin1');
+    const sdp = readSdp(bytes, 0, bytes.length);
+    if (typeof sdp === 'string') return undefined;
+    const { origin, ice } = this.#options.settings();
+    const edit = new Edit().begin(bytes, 0, bytes.length);
+    relaySdp(edit, sdp, { ...offer.places, origin, ice, rejects: true });
+    return edit.apply()?.toString('latin1');
+  }
+
+  /** Takes the answer to such an offer. `source`: address of the reader's signalling. */
+  answered(scan: Scan, call: number, name: PartyName, reader: Side, source: string): void {
+    const sdp = this.#read(scan);
+    if (!sdp) return;
+    const description = this.#description(scan, sdp);
+    if (reader === Side.outside) this.#media.fromClient(call, name, sdp, source, description);
+    else this.#media.toClient(call, name, sdp, description);
+  }
+
+  /** The readers of the call's descriptions have the ports of this member, or will not get them. */
+  told(call: number): void {
+    this.#media.told(call);
+  }
+
+  /** Keys of the calls with parties. */
+  get calls(): Iterable<number> {
+    return this.#media.calls;
+  }
+
+  /** See `CallMedia.lastPacketAt`. */
+  lastPacketAt(call: number): number | undefined {
+    return this.#media.lastPacketAt(call);
+  }
+
   /** Closes the streams of all calls. */
   clear(): void {
     for (const call of this.#media.calls) this.#media.endCall(call);
@@ -162,14 +204,19 @@ export class Anchor {
     const hidden =
       nat || (source !== '' && sdp.streams.some(({ target }) => target && isHidden(target.address, source)));
     if (!this.#anchors(call, name, hidden)) return true;
-    return this.#relay(scan, sdp, call, editor, this.#media.fromClient(call, name, sdp, source));
+    const places = this.#media.fromClient(call, name, sdp, source, this.#description(scan, sdp));
+    return this.#relay(scan, sdp, call, editor, places);
   }
 
   #toClient(scan: Scan, sdp: Sdp, call: number, name: PartyName, nat: boolean, editor: BodyEditor): boolean {
     const media = this.#media;
     // The client cannot reach an inner leg, so a call whose other party is anchored is anchored here, too.
     if (!media.namesInner(sdp) && !this.#anchors(call, name, nat)) return true;
-    return this.#relay(scan, sdp, call, editor, media.toClient(call, name, sdp));
+    return this.#relay(scan, sdp, call, editor, media.toClient(call, name, sdp, this.#description(scan, sdp)));
+  }
+
+  #description({ bytes }: Scan, sdp: Sdp): Description | undefined {
+    return this.#options.describes ? Description.of(bytes, sdp) : undefined;
   }
 
   /** Decides for a party at its first description, so that offer and answer are handled alike. */
@@ -268,11 +315,11 @@ function mayDescribe(method: Method): boolean {
 }
 
 function fromTag({ bytes, fromTagStart, fromTagEnd }: Scan): PartyName {
-  return TAG + bytes.toString('latin1', fromTagStart, fromTagEnd);
+  return BY_TAG + bytes.toString('latin1', fromTagStart, fromTagEnd);
 }
 
 function toTag({ bytes, toTagStart, toTagEnd }: Scan): PartyName | undefined {
-  return toTagStart < 0 ? undefined : TAG + bytes.toString('latin1', toTagStart, toTagEnd);
+  return toTagStart < 0 ? undefined : BY_TAG + bytes.toString('latin1', toTagStart, toTagEnd);
 }
 
 function branchName(bytes: Buffer, { branchStart, branchEnd }: Via): PartyName {

@@ -11,21 +11,11 @@
 // server that passes on the description of one client to another names an inner leg: the packets of the two clients
 // then pass once, from outer leg to outer leg.
 import type { MediaRecord, StreamRecord } from '../calls/records/media-record.ts';
-import type { Sdp, SdpStream } from '../sdp/sdp.ts';
-import { type LegPorts, type LegTarget, type MediaRelay, type RelayStream, Side } from './media-relay.ts';
-import {
-  AwaitedStreams,
-  NOWHERE,
-  newStream,
-  Party,
-  type PartyName,
-  type PartyStream,
-  placeText,
-  portsOf,
-  recordedTarget,
-  recordOfParties,
-  sameTarget,
-} from './party.ts';
+import type { Sdp } from '../sdp/sdp.ts';
+import type { Description } from './description.ts';
+import { type LegPorts, type RelayStream, Side } from './media-relay.ts';
+import { isRecorded, Party, type PartyName, type PartyStream, recordOfParties } from './party.ts';
+import { PartyStreams, type PartyStreamsOptions, placeOf, targetOf } from './party-streams.ts';
 
 /** Parties of one Call-ID: a proxy behind this member may fork a call to so many clients at once. */
 const MAX_PARTIES = 64;
@@ -34,12 +24,13 @@ const MAX_PARTIES = 64;
 export interface RelayedPlaces {
   readonly address: string;
   readonly ports: readonly (LegPorts | undefined)[];
+  /** Address for o= where it is replaced; left out: `address`. */
+  readonly originAddress?: string;
+  /** Added to the version in o=; left out: nothing. */
+  readonly raised?: number;
 }
 
-export interface CallMediaOptions {
-  readonly relay: MediaRelay;
-  /** Returns the addresses for descriptions, by side. */
-  readonly addresses: () => readonly [string, string];
+export interface CallMediaOptions extends PartyStreamsOptions {
   /** Returns the side at which media for this address leaves. */
   readonly sideOf: (address: string) => Side;
   /** Called when a description has changed the media of a call, by the key of its Call-ID (`record`). */
@@ -55,9 +46,7 @@ export const NO_PORTS = 'no-ports';
 export class CallMedia {
   readonly #options: CallMediaOptions;
   readonly #calls = new Map<number, Party[]>();
-  /** Streams by the place of their inner leg, `address port`. */
-  readonly #inner = new Map<string, PartyStream>();
-  readonly #awaited = new AwaitedStreams();
+  readonly #streams: PartyStreams;
   /** Calls whose media has changed since the last report. */
   readonly #changed = new Set<number>();
 
@@ -66,6 +55,7 @@ export class CallMedia {
   constructor(options: CallMediaOptions, onEnded: OnEnded = () => {}) {
     this.#options = options;
     this.#onEnded = onEnded;
+    this.#streams = new PartyStreams(options, (call) => this.#changed.add(call));
   }
 
   /** Keys of the calls with parties. */
@@ -99,24 +89,30 @@ export class CallMedia {
 
   /** Returns true when a stream of the description names an inner leg of this member. */
   namesInner(sdp: Sdp): boolean {
-    return sdp.streams.some((stream) => this.#inner.has(placeOf(stream)));
+    return this.#streams.namesInner(sdp);
   }
 
   /**
    * Takes the description of a client. `signalling`: address that its signalling came from; '' = unknown. Returns the
-   * places for the SIP server.
+   * places for the SIP server. `description`: kept for the record; left out: none.
    */
-  fromClient(call: number, name: PartyName, sdp: Sdp, signalling: string): RelayedPlaces | typeof NO_PORTS {
+  fromClient(
+    call: number,
+    name: PartyName,
+    sdp: Sdp,
+    signalling: string,
+    description?: Description,
+  ): RelayedPlaces | typeof NO_PORTS {
     const party = this.#party(call, name, Side.inside);
-    return party ? this.#take(party, sdp, Side.outside, signalling) : NO_PORTS;
+    return party ? this.#take(party, sdp, Side.outside, signalling, description) : NO_PORTS;
   }
 
   /** Takes a description of the SIP server for a client. Returns the places for that client. */
-  toClient(call: number, name: PartyName, sdp: Sdp): RelayedPlaces | typeof NO_PORTS {
+  toClient(call: number, name: PartyName, sdp: Sdp, description?: Description): RelayedPlaces | typeof NO_PORTS {
     const target = sdp.streams.find(({ port }) => port !== 0)?.target?.address;
     const facing = target === undefined || this.namesInner(sdp) ? Side.inside : this.#options.sideOf(target);
     const party = this.#party(call, name, facing);
-    return party ? this.#take(party, sdp, Side.inside, '') : NO_PORTS;
+    return party ? this.#take(party, sdp, Side.inside, '', description) : NO_PORTS;
   }
 
   /**
@@ -128,7 +124,7 @@ export class CallMedia {
     if (!party || (party.offer?.cseq === cseq && party.offer.side === side)) return;
     const streams = [...new Set(party.streams)].filter((stream) => stream !== undefined);
     const before = streams.map((stream) => ({ stream, target: stream.targets[side], joined: stream.joined }));
-    party.offer = { cseq, side, before };
+    party.offer = { cseq, side, before, description: party.descriptions[farOf(side)] };
   }
 
   /** The request with this offer was refused: the session stays as it was before (RFC 3261 14.1). */
@@ -138,13 +134,14 @@ export class CallMedia {
     for (const { stream, target, joined } of party.offer.before) {
       if (!party.streams.includes(stream)) continue;
       // The other party may have ended meanwhile.
-      const other = joined && this.#inner.get(joined.places[Side.inside]);
+      const other = this.#streams.living(joined);
       if (side === Side.inside && stream.joined !== other) {
-        this.#join(stream, other);
-        if (other && !other.joined) this.#join(other, stream);
+        this.#streams.join(stream, other);
+        if (other && !other.joined) this.#streams.join(other, stream);
       }
-      this.#aim(stream, side, target);
+      this.#streams.aim(stream, side, target);
     }
+    if (party.describe(farOf(side), party.offer.description)) this.#changed.add(call);
     party.offer = undefined;
     this.#report();
   }
@@ -166,7 +163,7 @@ export class CallMedia {
   #end(party: Party): void {
     const { call, names, direct } = party;
     const streams = [...new Set(party.streams)].filter((stream) => stream !== undefined);
-    for (const stream of streams) this.#close(party, stream);
+    for (const stream of streams) this.#streams.close(party, stream);
     const parties = this.#calls.get(call)!;
     parties.splice(parties.indexOf(party), 1);
     if (parties.length === 0) this.#calls.delete(call);
@@ -186,6 +183,23 @@ export class CallMedia {
     return party;
   }
 
+  /**
+   * Returns the monotonic time of the last packet of any stream of the call, or at which the last stream was opened.
+   * Streams of other calls that are joined to them count, too. Returns undefined while one is on hold, and without
+   * streams.
+   */
+  lastPacketAt(call: number): number | undefined {
+    const own = this.parties(call).flatMap((party) => party.streams.filter((stream) => stream !== undefined));
+    const streams = own.flatMap((stream) => (stream.joined ? [stream, stream.joined] : [stream]));
+    if (streams.length === 0 || streams.some(({ held }) => held[0] || held[1])) return undefined;
+    const times = streams.flatMap(({ relayed, openedAt }) => [
+      openedAt,
+      relayed.statistics(Side.outside).lastAt,
+      relayed.statistics(Side.inside).lastAt,
+    ]);
+    return Math.max(...times);
+  }
+
   /** Returns the media of the call for its record; undefined when there is none. */
   record(call: number): MediaRecord | undefined {
     const parties = this.#calls.get(call);
@@ -193,46 +207,50 @@ export class CallMedia {
   }
 
   /**
-   * Opens the streams of a record on their ports again, with their targets. Parties that are known stay as they are.
-   * Returns the streams whose ports are not free: they have no media until they are described again.
+   * Opens the streams of a record with their targets, on their ports; where these are lost, on ports of this member.
+   * Parties that are known stay as they are. Returns the streams whose ports are not free: they have no media until they
+   * are described again.
    */
   restore(call: number, record: MediaRecord): readonly StreamRecord[] {
     const failed: StreamRecord[] = [];
-    for (const { names, facing, direct = false, streams } of record) {
-      if (names.some((name) => this.find(call, name))) continue;
-      const party = this.#party(call, names[0]!, facing);
+    for (const each of record) {
+      if (each.names.some((name) => this.find(call, name))) continue;
+      const party = this.#party(call, each.names[0]!, each.facing);
       if (!party) break;
-      party.names.push(...names.slice(1));
-      party.direct = direct;
-      for (const [i, each] of streams.entries()) {
-        if (typeof each === 'number') party.streams[i] = party.streams[each];
-        else party.streams[i] = each ? this.#reopen(party, each) : undefined;
-        if (each && typeof each === 'object' && !party.streams[i]) failed.push(each);
-      }
+      party.take(each);
+      failed.push(...this.#streams.restore(party, each));
     }
-    // The record is as it was read.
-    this.#changed.clear();
+    // A record whose ports are not lost is as it was read.
+    if (!record.some(({ lost }) => lost)) this.#changed.clear();
+    else if (failed.length > 0) this.endCall(call);
+    else this.#streams.joinLost((name) => this.find(call, name), record);
+    this.#report();
     return failed;
   }
 
-  #reopen(party: Party, record: StreamRecord): PartyStream | undefined {
-    const { shown, clear, mux, joined } = record;
-    const [outer] = portsOf(record);
-    const options = { clear, single: outer.port === outer.rtcpPort, facing: party.facing, ofNewCall: false };
-    const relayed = this.#options.relay.reopen(options, portsOf(record));
-    if (!relayed) return undefined;
-    const stream = newStream(party.call, relayed, clear, shown);
-    for (const side of [Side.outside, Side.inside]) {
-      stream.mux[side] = mux[side];
-      this.#aim(stream, side, recordedTarget(record, side));
+  /**
+   * Returns the last description for a reader of the party, and the places that it gets now; undefined when there is
+   * none. The streams that the party has no more are rejected.
+   */
+  offer(
+    call: number,
+    name: PartyName,
+    reader: Side,
+  ): { readonly text: string; readonly places: RelayedPlaces } | undefined {
+    const party = this.find(call, name);
+    const description = party?.descriptions[reader];
+    if (!party || !description || !party.streams.some((stream) => stream)) return undefined;
+    const ports = party.streams.map((stream) => stream?.relayed.ports[reader]);
+    return { text: description.text, places: this.#placesFor(party, reader, ports) };
+  }
+
+  /** The readers of the call's descriptions have the ports of this member, or will not get them. */
+  told(call: number): void {
+    for (const party of this.parties(call)) {
+      if (party.untold) this.#changed.add(call);
+      party.untold = false;
     }
-    const place = stream.places[Side.inside];
-    this.#inner.set(place, stream);
-    const other = joined && this.#inner.get(placeText(joined));
-    if (other) this.#join(stream, other);
-    else if (joined) this.#awaited.add(stream, placeText(joined));
-    for (const waiting of this.#awaited.of(place)) this.#join(waiting, stream);
-    return stream;
+    this.#report();
   }
 
   #report(): void {
@@ -241,14 +259,24 @@ export class CallMedia {
   }
 
   /** Takes a description that came from `side`. */
-  #take(party: Party, sdp: Sdp, side: Side, signalling: string): RelayedPlaces | typeof NO_PORTS {
+  #take(
+    party: Party,
+    sdp: Sdp,
+    side: Side,
+    signalling: string,
+    description: Description | undefined,
+  ): RelayedPlaces | typeof NO_PORTS {
     const places = this.#place(party, sdp, side, signalling);
+    // A request that is sent again by another way has the places of this member already.
+    const isDescribed = places !== NO_PORTS && places.ports.some((each) => each);
+    if (isDescribed && party.describe(farOf(side), description) && isRecorded(party, farOf(side)))
+      this.#changed.add(party.call);
     this.#report();
     return places;
   }
 
   #place(party: Party, sdp: Sdp, side: Side, signalling: string): RelayedPlaces | typeof NO_PORTS {
-    const far = side === Side.outside ? Side.inside : Side.outside;
+    const far = farOf(side);
     const ports: (LegPorts | undefined)[] = [];
     const opened: PartyStream[] = [];
     const isNew = party.streams.length === 0;
@@ -257,23 +285,33 @@ export class CallMedia {
     for (const [i, each] of sdp.streams.entries()) {
       if (each.port === 0 || each.kind === 'other') {
         // Rejected for good, or not by UDP (RFC 3264 6 and 8.2).
-        this.#close(party, party.streams[i]);
+        this.#streams.close(party, party.streams[i]);
         continue;
       }
       // A request that is sent again by another way names this party's outer leg already.
       if (side === Side.inside && placeOf(each) === party.streams[i]?.places[Side.outside]) continue;
       const stream = this.#stream(party, sdp, i, isNew, opened);
       if (!stream) {
-        for (const one of opened) this.#close(party, one);
+        for (const one of opened) this.#streams.close(party, one);
         return NO_PORTS;
       }
-      this.#settle(stream, each, side);
-      if (side === Side.outside) this.#aim(stream, Side.outside, targetOf(each, signalling));
-      else this.#face(stream, each);
+      this.#streams.settle(stream, each, side);
+      if (side === Side.outside) this.#streams.aim(stream, Side.outside, targetOf(each, signalling));
+      else this.#streams.face(stream, each);
       ports[i] = stream.relayed.ports[far];
     }
-    const address = this.#options.addresses()[far === Side.outside ? Side.outside : party.facing];
-    return { address, ports };
+    return this.#placesFor(party, far, ports);
+  }
+
+  #placesFor({ facing, raised, origins }: Party, reader: Side, ports: RelayedPlaces['ports']): RelayedPlaces {
+    const address = this.#options.addresses()[reader === Side.outside ? Side.outside : facing];
+    // A request that is sent again by another way has the version for its reader already.
+    const raises = raised[reader] > 0 && ports.some((each) => each);
+    return {
+      ...{ address, ports },
+      ...(raises && { raised: raised[reader] }),
+      ...(origins && { originAddress: origins[reader] }),
+    };
   }
 
   /** Returns the party's stream for the m= line `i`; opens it where there is none. Returns undefined without ports. */
@@ -281,86 +319,16 @@ export class CallMedia {
     const each = sdp.streams[i]!;
     const known = party.streams[i];
     if (known && !(known.muxed && !each.mux)) return known;
-    if (known) this.#close(party, known);
+    if (known) this.#streams.close(party, known);
     const place = placeOf(each);
     const twin = sdp.streams.findIndex((other, at) => at < i && placeOf(other) === place && party.streams[at]);
-    const stream = twin >= 0 ? party.streams[twin]! : this.#open(party, each, isNew);
+    const stream = twin >= 0 ? party.streams[twin]! : this.#streams.open(party, each, isNew);
     if (stream && twin < 0) opened.push(stream);
     party.streams[i] = stream;
     return stream;
   }
-
-  #open(party: Party, { kind, muxOnly: single }: SdpStream, ofNewCall: boolean): PartyStream | undefined {
-    const { relay, addresses } = this.#options;
-    const facing = party.facing;
-    const relayed = relay.open({ clear: kind === 'rtp', single, facing, ofNewCall });
-    if (!relayed) return undefined;
-    const stream = newStream(party.call, relayed, kind === 'rtp', [addresses()[Side.outside], addresses()[facing]]);
-    this.#inner.set(stream.places[Side.inside], stream);
-    this.#changed.add(party.call);
-    return stream;
-  }
-
-  /** Notes a=rtcp-mux. Once both sides have it, one port is enough (RFC 5761 5.1.1). */
-  #settle(stream: PartyStream, { mux }: SdpStream, side: Side): void {
-    if (stream.mux[side] !== mux) this.#changed.add(stream.call);
-    stream.mux[side] = mux;
-    if (stream.muxed || !stream.mux[0] || !stream.mux[1]) return;
-    stream.muxed = true;
-    stream.relayed.mux();
-  }
-
-  /** Directs what the party sends: to the place that the server names, or to the party whose inner leg it names. */
-  #face(stream: PartyStream, each: SdpStream): void {
-    // A server that sends the description of a party back to it joins the stream to itself: an echo.
-    const joined = this.#inner.get(placeOf(each));
-    const before = stream.joined;
-    this.#awaited.delete(stream);
-    if (before && before !== joined && before.joined === stream) this.#join(before, undefined);
-    if (joined || before) this.#join(stream, joined);
-    if (joined && !joined.joined) this.#join(joined, stream);
-    this.#aim(stream, Side.inside, joined ? NOWHERE : targetOf(each, ''));
-  }
-
-  /** Sets the target of a leg. The relay gets one that is repeated, too: it may open the latch. */
-  #aim(stream: PartyStream, side: Side, target: LegTarget): void {
-    if (!sameTarget(stream.targets[side], target)) this.#changed.add(stream.call);
-    stream.targets[side] = target;
-    stream.relayed.expect(side, target);
-  }
-
-  #join(stream: PartyStream, other: PartyStream | undefined): void {
-    this.#awaited.delete(stream);
-    if (stream.joined !== other) this.#changed.add(stream.call);
-    stream.joined?.joiners.delete(stream);
-    other?.joiners.add(stream);
-    stream.joined = other;
-    stream.relayed.join(other?.relayed);
-  }
-
-  #close(party: Party, stream: PartyStream | undefined): void {
-    if (!stream) return;
-    this.#changed.add(stream.call);
-    this.#awaited.delete(stream);
-    for (const [i, each] of party.streams.entries()) if (each === stream) party.streams[i] = undefined;
-    this.#inner.delete(stream.places[Side.inside]);
-    stream.joined?.joiners.delete(stream);
-    for (const other of [...stream.joiners]) this.#join(other, undefined);
-    stream.relayed.close();
-  }
 }
 
-/** Returns `address port` of the stream's RTP. */
-function placeOf({ target, port }: SdpStream): string {
-  return `${target?.address ?? ''} ${port}`;
-}
-
-/** Returns where the stream's party expects packets: RTCP at the next port, at a=rtcp, or at the same with a=rtcp-mux. */
-function targetOf({ target, port, rtcp, mux }: SdpStream, signalling: string): LegTarget {
-  if (!target) return NOWHERE;
-  const { address } = target;
-  const rtp = { address, port, signalling };
-  if (mux) return { rtp, rtcp: rtp };
-  const to = rtcp ? { address: rtcp.address?.address ?? address, port: rtcp.port } : { address, port: port + 1 };
-  return { rtp, rtcp: { ...to, signalling } };
+function farOf(side: Side): Side {
+  return side === Side.outside ? Side.inside : Side.outside;
 }

@@ -1,4 +1,6 @@
 // A party of a call whose media is relayed, and its streams: in memory, and in the call's record.
+
+import { MAX_PACKED } from '../calls/records/description-text.ts';
 import {
   MAX_PARTY_NAME,
   MAX_RECORDED_NAMES,
@@ -10,6 +12,7 @@ import {
   type StreamRecord,
   type TargetRecord,
 } from '../calls/records/media-record.ts';
+import { Description } from './description.ts';
 import type { ExpectedSource } from './latch.ts';
 import { type LegPorts, type LegTarget, type RelayStream, Side } from './media-relay.ts';
 
@@ -25,6 +28,10 @@ export interface PartyStream {
   /** The last descriptions had a=rtcp-mux, by side. */
   readonly mux: [boolean, boolean];
   muxed: boolean;
+  /** The last descriptions put the stream on hold, by side. */
+  readonly held: [boolean, boolean];
+  /** Monotonic time at which it was opened, ms. */
+  readonly openedAt: number;
   /** By side. */
   readonly targets: [LegTarget, LegTarget];
   /** The stream of the party whose inner leg the last description for this party has named. */
@@ -35,11 +42,19 @@ export interface PartyStream {
   awaits: string | undefined;
 }
 
+/**
+ * Added to a version in o= that may have risen since the record was written, so that the sum exceeds it. Where the
+ * versions rise with each change alone, the record has the last one.
+ */
+const LEAP = 65_536;
+
 /** An offer within the dialog, and where the streams led before it. */
 export interface Offer {
   readonly cseq: number;
   /** Side that the offer came from. */
   readonly side: Side;
+  /** The last description of the reader at the other side before it. */
+  readonly description: Description | undefined;
   readonly before: readonly {
     readonly stream: PartyStream;
     readonly target: LegTarget;
@@ -58,11 +73,51 @@ export class Party {
   readonly streams: (PartyStream | undefined)[] = [];
   /** The last offer within the dialog. */
   offer: Offer | undefined;
+  /** Its readers have the ports of another member. */
+  untold = false;
+  /** By the side of the reader: the last description; undefined when it is not kept. */
+  readonly descriptions: [Description | undefined, Description | undefined] = [undefined, undefined];
+  /** By the side of the reader: added to the versions in o=, because members have changed descriptions. */
+  readonly raised: [number, number] = [0, 0];
+  /** By the side of the reader: the version in o= has risen without a change. */
+  readonly restless: [boolean, boolean] = [false, false];
+  /** By the side of the reader: the address in o= where it is replaced; undefined: that of this member. */
+  origins: readonly [string, string] | undefined;
 
   constructor(call: number, name: PartyName, facing: Side) {
     this.call = call;
     this.names = [name];
     this.facing = facing;
+  }
+
+  /**
+   * Takes what its record has apart from the streams. Of a record whose ports are lost, the next descriptions are
+   * changed ones for their readers (RFC 3264 8).
+   */
+  take(record: PartyRecord): void {
+    const { names, direct, lost, untold, descriptions, raised, restless, origins, streams } = record;
+    this.names.push(...names.slice(1));
+    this.direct = direct === true;
+    this.untold = (lost ?? untold) === true;
+    const first = streams.find((each) => typeof each === 'object' && each !== null) as StreamRecord | undefined;
+    this.origins = origins ?? (lost && first?.shown);
+    for (const reader of [Side.outside, Side.inside]) {
+      const packed = descriptions?.[reader];
+      this.descriptions[reader] = packed ? Description.unpacked(packed) : undefined;
+      this.restless[reader] = restless?.[reader] ?? false;
+      this.raised[reader] = (raised?.[reader] ?? 0) + (lost ? (this.restless[reader] ? LEAP : 1) : 0);
+    }
+  }
+
+  /** Takes the last description for a reader. Returns true when the record changes. */
+  describe(reader: Side, description: Description | undefined): boolean {
+    const before = this.descriptions[reader];
+    this.descriptions[reader] = description;
+    if (!before || !description) return before !== description;
+    const difference = description.differenceTo(before);
+    if (difference !== 'version' || this.restless[reader]) return difference === 'content';
+    this.restless[reader] = true;
+    return true;
   }
 }
 
@@ -74,6 +129,7 @@ export function newStream(
   relayed: RelayStream,
   clear: boolean,
   shown: readonly [string, string],
+  openedAt = 0,
 ): PartyStream {
   const [outer, inner] = relayed.ports;
   return {
@@ -82,6 +138,8 @@ export function newStream(
     clear,
     places: [`${shown[0]} ${outer.port}`, `${shown[1]} ${inner.port}`],
     mux: [false, false],
+    held: [false, false],
+    openedAt,
     muxed: outer.port === outer.rtcpPort,
     targets: [NOWHERE, NOWHERE],
     joined: undefined,
@@ -153,13 +211,20 @@ export function placeText({ address, port }: PlaceRecord): string {
   return `${address} ${port}`;
 }
 
-function partyRecord({ names, facing, direct, streams }: Party): PartyRecord {
+function partyRecord(party: Party): PartyRecord {
+  const { names, facing, direct, untold, raised, restless, origins, streams } = party;
   const recorded = streams.slice(0, MAX_RECORDED_STREAMS);
+  const descriptions = [packedOf(party, Side.outside), packedOf(party, Side.inside)] as const;
   return {
     // The first name is that of the INVITE, the others are of the forks below it.
     names: [names[0]!, ...names.slice(1).slice(1 - MAX_RECORDED_NAMES)],
     facing,
     ...(direct && { direct }),
+    ...(untold && { untold }),
+    ...(descriptions.some((each) => each !== null) && { descriptions }),
+    ...(raised.some((each) => each > 0) && { raised: [...raised] }),
+    ...(restless.some((each) => each) && { restless: [...restless] }),
+    ...(origins && { origins }),
     streams: Array.from(recorded, (stream, at) => {
       const first = stream ? recorded.indexOf(stream) : at;
       return first < at ? first : stream ? streamRecord(stream) : null;
@@ -167,7 +232,22 @@ function partyRecord({ names, facing, direct, streams }: Party): PartyRecord {
   };
 }
 
-function streamRecord({ relayed, places, clear, mux, targets, joined, awaits }: PartyStream): StreamRecord {
+/** Returns whether the record has the description for a reader. What another party of the call reads is that party's. */
+export function isRecorded({ call, streams }: Party, reader: Side): boolean {
+  const isJoined = (stream: PartyStream | undefined): boolean =>
+    stream !== undefined && [...stream.joiners].some((joiner) => joiner.call === call);
+  return reader === Side.outside || !streams.some(isJoined);
+}
+
+/** Returns the last description for a reader; null when it is not recorded. */
+function packedOf(party: Party, reader: Side): string | null {
+  const { descriptions } = party;
+  if (!isRecorded(party, reader)) return null;
+  const packed = descriptions[reader]?.packed;
+  return packed === undefined || packed.length > MAX_PACKED ? null : packed;
+}
+
+function streamRecord({ relayed, places, clear, mux, held, targets, joined, awaits }: PartyStream): StreamRecord {
   const [outer, inner] = relayed.ports;
   const other = joined?.places[Side.inside] ?? awaits;
   return {
@@ -175,6 +255,7 @@ function streamRecord({ relayed, places, clear, mux, targets, joined, awaits }: 
     shown: [addressIn(places[0]), addressIn(places[1])],
     clear,
     mux: [...mux],
+    ...(held.some((each) => each) && { held: [...held] as const }),
     targets: [targetRecord(targets[0], mux[0]), targetRecord(targets[1], mux[1])],
     ...(other !== undefined && { joined: placeIn(other) }),
   };

@@ -46,6 +46,8 @@ export interface Metrics {
   readonly callRecordWrites: CellFamily<'outcome'>;
   readonly callRecordsDropped: CellFamily<'reason'>;
   readonly mediaDescriptions: CellFamily<'outcome'>;
+  readonly reanchored: CellFamily<'outcome'>;
+  readonly idleCalls: CellFamily<'outcome'>;
   /** evicted_calls_total */
   readonly evicted: Cell;
   /** bad_store_entries_total */
@@ -260,6 +262,18 @@ export function makeMetrics(registry: Registry, options: MetricsOptions): Metric
       'media_descriptions_total',
       'Session descriptions that passed a member with media.anchor, by outcome: relayed (they name the media relay), ' +
         'direct (the rule leaves them alone), no-ports (a new call was refused), or why they stay as they are.',
+      ['outcome'],
+    ),
+    reanchored: counter(
+      registry,
+      'media_reanchored_total',
+      'Re-INVITEs by which this member gives the readers of adopted calls its media ports, by outcome: answered, refused, glare (491 each time), no-answer, gone (481), no-offer (no description is recorded, or no ports were free), no-way (no flow, or no CSeq numbers).',
+      ['outcome'],
+    ),
+    idleCalls: counter(
+      registry,
+      'media_idle_calls_total',
+      'Calls without a media packet for media.idleSeconds, by outcome: logged (once per silence), ended (media.onIdle).',
       ['outcome'],
     ),
     evicted: counter(

@@ -311,7 +311,7 @@ function buildOwner(
         families: familiesOf(config),
         lookups: metrics.lookups,
       }),
-      ...pick(metrics, 'handled', 'sendErrors'),
+      ...pick(metrics, 'handled', 'sendErrors', 'reanchored', 'idleCalls'),
       announce: (owner, callKey) => link.announce(owner, callKey),
       again: (packet) => path.relayed(packet),
       onHealth: publish,

@@ -94,12 +94,20 @@ export class CallRecovery {
     };
     void this.journal.regain(take).then(() => {
       if (!this.journal.reading) this.#unread = false;
-      if (found === 0 || this.#stopped) return;
-      log.info({ calls: found }, 'calls found again in the store');
-      // Until all others had the view with this member, such calls may have ended elsewhere.
+      if (this.#stopped) return;
+      if (found > 0) log.info({ calls: found }, 'calls found again in the store');
+      // Until all others had the view with this member, such calls may have ended elsewhere. Members that have adopted
+      // calls hand some of them over when they have that view.
       this.#again?.cancel();
-      this.#again = clock.after(LATE_ENDS_MS, () => void this.journal.regain(take));
+      this.#again = clock.after(LATE_ENDS_MS, () => {
+        if (found > 0 || this.#hasSeat()) void this.journal.regain(take);
+      });
     });
+  }
+
+  #hasSeat(): boolean {
+    const { identity, tables } = this.#options.routing;
+    return tables.seats.get(identity.number)?.incarnation === identity.incarnation;
   }
 
   /** Adds a call of this member to the call table and the journal, by its record. Not a call that has ended here. */

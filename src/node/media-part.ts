@@ -117,12 +117,14 @@ export class MediaPart {
     const { ports } = this;
     const parts = {
       relay: this.#seam(),
+      now: () => clock.now(),
       addresses: () => {
         const { advertised, inside } = ports.plan ?? { advertised: media.bind, inside: media.inside };
         return [advertised, inside] as const;
       },
       sideOf: (address: string) => sideOf(ports.plan ?? media, address),
       settings: () => settings.now.media ?? media,
+      describes: config.service.kind === 'upstream' && config.service.dialogs === 'shared',
       onChanged: (call: number) => callRecovery?.journal.mediaChanged(call),
     };
     this.anchor = makeAnchor(parts, this.#log, metrics.mediaDescriptions);

@@ -39,6 +39,7 @@ export class TakeoverWiring {
     this.#adoption = new Adoption({
       ...options,
       successor: guardedSuccessor(options),
+      asTaken: (record) => succession.asTaken(record),
       self: () => ({ ...routing.identity, epoch: routing.tables.epoch }),
       owns: (callId) => this.#owns(callId),
       mayAdopt: () => !membership.isolated && !fence.up && routing.tables.seats.has(routing.identity.number),

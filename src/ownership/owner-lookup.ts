@@ -110,11 +110,11 @@ export class OwnerLookup {
       this.#forged.branch.n++;
       return drop('forged-token');
     }
-    if (token.kind === TokenKind.outward) return this.#toMember(token.member, packet);
+    if (token.kind === TokenKind.outward) return this.#toMember(token.member, packet, false);
     if (token.kind !== TokenKind.transaction) return drop('forged-token');
     const { tables } = this.#routing;
     const incarnation = token.member === tables.self ? tables.incarnation : tables.seats.get(token.member)?.incarnation;
-    return incarnation === token.incarnation ? this.#toMember(token.member, packet) : drop('stale-token');
+    return incarnation === token.incarnation ? this.#toMember(token.member, packet, false) : drop('stale-token');
   }
 
   #request(scan: Scan, packet: Packet): Verdict {
@@ -228,15 +228,22 @@ export class OwnerLookup {
     hashCallId(this.#routing.tables.slotKey, bytes, scan.namedDialogStart, end, this.#hash);
   }
 
-  /** Routes to a member that a token names. When it has no seat any more, the slot's owner takes its place. */
-  #toMember(member: number, packet: Packet): Verdict {
+  /**
+   * Routes to a member that a token names. When it has no seat any more, the member that holds the dialog takes its
+   * place, else the slot's owner.
+   */
+  #toMember(member: number, packet: Packet, isRequest = true): Verdict {
     const { tables } = this.#routing;
     if (member === tables.self) return LOCAL;
     if (tables.seats.has(member)) return packet.hops >= HOP_LIMIT ? LOCAL : relayTo(member);
     packet.orphan = true;
     packet.owner = member;
     const owner = tables.slots[packet.slot]!;
-    return owner === tables.self || owner === 0 || packet.hops >= HOP_LIMIT ? LOCAL : relayTo(owner);
+    if (owner === 0 || packet.hops >= HOP_LIMIT) return LOCAL;
+    if (!isRequest || tables.outsideFarm) return owner === tables.self ? LOCAL : relayTo(owner);
+    // The slot may have moved since a member has adopted the dialog.
+    const { callKey, slot } = packet;
+    return this.#isHere(callKey, slot, packet) || this.#hasMade(callKey) ? LOCAL : this.#toSlot(slot, packet);
   }
 
   #toSlot(slot: number, packet: Packet): Verdict {

@@ -26,7 +26,7 @@ export const DROP_REASONS = {
 export type DropReason = keyof typeof DROP_REASONS;
 
 /** Status codes that a member answers itself, statelessly. */
-export type ReplyStatus = 100 | 200 | 400 | 405 | 430 | 481 | 482 | 483 | 500 | 501 | 503 | 505 | 513;
+export type ReplyStatus = 100 | 200 | 400 | 405 | 430 | 481 | 482 | 483 | 491 | 500 | 501 | 503 | 505 | 513;
 
 export type Verdict =
   | { readonly kind: 'local' }

@@ -24,6 +24,12 @@ export interface RelayedOptions {
   readonly ports: readonly (StreamPorts | undefined)[];
   /** Whether the address of o= is replaced. */
   readonly origin: 'keep' | 'replace';
+  /** Address for o=; left out: `address`. A session keeps the one that it began with (RFC 3264 8). */
+  readonly originAddress?: string;
+  /** Added to the version in o=: the changes that its reader got from members. Left out: 0. */
+  readonly raised?: number;
+  /** True: a stream without ports is rejected. Left out: it stays as it is. */
+  readonly rejects?: boolean;
   /** `first`: the relay's candidates are put in front of the others. `remove`: all lines of ICE go (RFC 8839). */
   readonly ice: 'first' | 'remove';
 }
@@ -36,18 +42,24 @@ const CANDIDATE_PRIORITY = 126 * 2 ** 24 + 65_535 * 2 ** 8 + 255;
  * protocols than UDP keep their address. A stream on hold by an address of zeros keeps that, too.
  */
 export function relaySdp(edit: Splices, sdp: Sdp, options: RelayedOptions): void {
-  const { address, ports, origin, ice } = options;
-  const text = `IP${isIpv6(address) ? 6 : 4} ${address}`;
+  const { address, ports, origin, originAddress = address, raised = 0, rejects = false, ice } = options;
+  const text = addressText(address);
   const replace = (at: SdpAddress): void => void edit.replace(at.start, at.end, text);
-  if (origin === 'replace' && sdp.origin) replace(sdp.origin);
+  if (origin === 'replace' && sdp.origin) edit.replace(sdp.origin.start, sdp.origin.end, addressText(originAddress));
+  if (raised > 0 && sdp.version) {
+    const { start, end, value } = sdp.version;
+    edit.replace(start, end, String(value + BigInt(raised)));
+  }
+  const rejected = (stream: SdpStream, i: number): boolean => rejects && !ports[i] && stream.kind !== 'other';
   // The session's address is replaced where it holds for no stream that keeps its own place.
-  const shared = sdp.streams.filter((stream) => !stream.connection && stream.port !== 0);
+  const shared = sdp.streams.filter((stream, i) => !stream.connection && stream.port !== 0 && !rejected(stream, i));
   const moves = (stream: SdpStream): boolean => ports[sdp.streams.indexOf(stream)] !== undefined && stream.port !== 0;
   const held = sdp.streams.some((stream) => !stream.connection && isHeldByAddress(stream));
   const whole = sdp.connection !== undefined && !held && shared.every(moves);
   if (whole && shared.length > 0) replace(sdp.connection);
   for (const [i, stream] of sdp.streams.entries()) {
     const its = ports[i];
+    if (rejected(stream, i)) edit.replace(stream.portStart, stream.portEnd, '0');
     if (!its || stream.port === 0) continue;
     edit.replace(stream.portStart, stream.portEnd, String(its.port));
     if (!isHeldByAddress(stream)) {
@@ -63,6 +75,10 @@ export function relaySdp(edit: Splices, sdp: Sdp, options: RelayedOptions): void
   }
   if (ice === 'remove')
     for (let i = 0; i < sdp.iceLines.length; i += 2) edit.delete(sdp.iceLines[i]!, sdp.iceLines[i + 1]!);
+}
+
+function addressText(address: string): string {
+  return `IP${isIpv6(address) ? 6 : 4} ${address}`;
 }
 
 /** Returns `text` as a line that is inserted at `at`. */

@@ -56,6 +56,8 @@ export interface SdpStream {
   readonly mux: boolean;
   /** The stream has no second port for RTCP: a=rtcp-mux-only (RFC 8858). */
   readonly muxOnly: boolean;
+  /** The direction is not a=sendrecv, or the address is one of zeros: one party may send nothing (RFC 3264 8.4). */
+  readonly held: boolean;
   /** Offset of the first a=candidate line (RFC 8839 5.1); -1 = none. */
   readonly candidatesAt: number;
   /** The candidates have a component 2, for RTCP. */
@@ -70,8 +72,12 @@ interface SdpRtcp {
 }
 
 export interface Sdp {
+  /** Start of the description. */
+  readonly start: number;
   /** The address of o=; undefined where it cannot be read. */
   readonly origin: SdpAddress | undefined;
+  /** The version in o= (RFC 8866 5.2); undefined where it is no number. */
+  readonly version: SdpVersion | undefined;
   /** The c= line of the session. */
   readonly connection: SdpAddress | undefined;
   readonly streams: readonly SdpStream[];
@@ -85,14 +91,22 @@ export interface Sdp {
   readonly iceLines: readonly number[];
 }
 
+interface SdpVersion {
+  readonly value: bigint;
+  readonly start: number;
+  readonly end: number;
+}
+
 type Draft<T> = { -readonly [K in keyof T]: T[K] };
 
 const ADDRESS = /^IN +(IP([46]) +([^ /]+))(?:\/[\d/]+)? *$/d;
 const ORIGIN = /^[^ ]+ +[^ ]+ +[^ ]+ +IN +(IP([46]) +([^ ]+)) *$/d;
+const VERSION = /^[^ ]+ +[^ ]+ +(\d{1,20}) /d;
 const MEDIA = /^[^ ]+ +(\d{1,5})(\/\d+)? +([^ ]+)(?: |$)/d;
 const RTCP = /^rtcp:(\d{1,5})(?: +IN +(IP([46]) +([^ ]+)))? *$/d;
 const ICE =
   /^(?:candidate|end-of-candidates|ice-lite|ice-mismatch|ice-options|ice-pacing|ice-pwd|ice-ufrag|remote-candidates)(?::|$)/;
+const DIRECTION = /^(?:sendrecv|sendonly|recvonly|inactive)$/;
 const RTCP_CANDIDATE = /^candidate:[^ ]+ +2 /;
 /** 224.0.0.0/4 and ff00::/8 (RFC 5771, RFC 4291 2.7). */
 const MULTICAST = /^(?:22[4-9]|23\d)\.|^ff[0-9a-f]{2}:/i;
@@ -110,7 +124,9 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
   const streams: Draft<SdpStream>[] = [];
   const iceLines: number[] = [];
   let origin: SdpAddress | undefined;
+  let version: SdpVersion | undefined;
   let connection: SdpAddress | undefined;
+  let held = false;
   for (let at = start, next = at; at < end; at = next) {
     const lf = bytes.indexOf(LF, at);
     next = lf < 0 || lf >= end ? end : lf + 1;
@@ -127,8 +143,10 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
       return 'long-line';
     }
     const text = bytes.toString('latin1', textAt, textEnd);
-    if (type === 'o') origin ??= addressOf(ORIGIN.exec(text), 1, textAt);
-    else if (type === 'c') {
+    if (type === 'o') {
+      origin ??= addressOf(ORIGIN.exec(text), 1, textAt);
+      version ??= versionOf(text, textAt);
+    } else if (type === 'c') {
       const address = addressOf(ADDRESS.exec(text), 1, textAt);
       if (!address) return 'bad-connection';
       if (MULTICAST.test(address.address)) return 'multicast';
@@ -139,7 +157,7 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
       else connection = address;
     } else if (type === 'm') {
       if (streams.length === MAX_STREAMS) return 'many-streams';
-      const read = streamOf(text, textAt, next);
+      const read = streamOf(text, textAt, next, held);
       if (typeof read === 'string') return read;
       streams.push(read);
     } else if (type === 'a') {
@@ -149,6 +167,9 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
           if (stream.candidatesAt < 0) stream.candidatesAt = at;
           stream.rtcpCandidates ||= RTCP_CANDIDATE.test(text);
         }
+      } else if (DIRECTION.test(text)) {
+        if (stream) stream.held = text !== 'sendrecv';
+        else held = text !== 'sendrecv';
       } else if (stream && (text === 'rtcp-mux' || text === 'rtcp-mux-only')) {
         stream.mux = true;
         stream.muxOnly ||= text === 'rtcp-mux-only';
@@ -162,15 +183,24 @@ export function readSdp(bytes: Buffer, start: number, end: number): Sdp | SdpDou
   if (streams.length === 0) return 'no-stream';
   for (const stream of streams) {
     stream.target = stream.connection ?? connection;
+    stream.held ||= isHeldByAddress(stream);
     if (!stream.target && stream.port !== 0 && stream.kind !== 'other') return 'no-connection';
   }
   const lf = bytes.indexOf(LF, start);
   const eol = lf > start && lf < end && bytes[lf - 1] !== CR ? '\n' : '\r\n';
-  return { origin, connection, streams, eol, cut: bytes[end - 1] !== LF, end, iceLines };
+  return { start, origin, version, connection, streams, eol, cut: bytes[end - 1] !== LF, end, iceLines };
 }
 
-/** Reads an m= line (RFC 8866 5.14). `next`: where the next line begins. */
-function streamOf(text: string, textAt: number, next: number): Draft<SdpStream> | SdpDoubt {
+/** Reads the version of an o= line. Returns undefined when it is no number. */
+function versionOf(text: string, textAt: number): SdpVersion | undefined {
+  const match = VERSION.exec(text);
+  if (!match) return undefined;
+  const [start, end] = match.indices![1]!;
+  return { value: BigInt(match[1]!), start: textAt + start, end: textAt + end };
+}
+
+/** Reads an m= line (RFC 8866 5.14). `next`: where the next line begins. `held`: direction of the session. */
+function streamOf(text: string, textAt: number, next: number, held: boolean): Draft<SdpStream> | SdpDoubt {
   const match = MEDIA.exec(text);
   const port = Number(match?.[1]);
   if (!match || port > 0xffff) return 'bad-media-line';
@@ -187,6 +217,7 @@ function streamOf(text: string, textAt: number, next: number): Draft<SdpStream> 
     rtcp: undefined,
     mux: false,
     muxOnly: false,
+    held,
     candidatesAt: -1,
     rtcpCandidates: false,
   };

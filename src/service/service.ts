@@ -30,6 +30,8 @@ import type { Transport } from '../transport/transport.ts';
 export interface Succession extends Successor {
   /** Returns true when the call of this record has ended here before the record was read. */
   hasEnded(entry: number, record: CallRecord): boolean;
+  /** Returns the record of a gone member's call as this member has it once it has adopted the call. */
+  asTaken(record: CallRecord): CallRecord;
   /** A call that this member has read again from its own record. */
   recovered(entry: number, record: CallRecord): void;
   /** Hands in the adoption, where calls of members that are gone are found. Once, before the first packet. */
@@ -105,6 +107,8 @@ export interface ServiceParts {
   readonly forbidden: ForbiddenTargets;
   readonly handled: CellFamily<'from' | 'kind'>;
   readonly sendErrors: CellFamily<'listener'>;
+  readonly reanchored: CellFamily<'outcome'>;
+  readonly idleCalls: CellFamily<'outcome'>;
   readonly drops: Readonly<Record<DropReason, Cell>>;
   /** Up while this member must not act as owner. Left out: it never is. */
   readonly fence?: { readonly up: boolean };

@@ -13,6 +13,8 @@ export class FakeRelayStream implements RelayStream {
   /** Statistics of both sides, and when they are final. */
   counts: Partial<LegStatistics> = {};
   final: Promise<unknown> = Promise.resolve();
+  /** Monotonic time of the last packet, by side. */
+  readonly lastAt: [number, number] = [0, 0];
 
   constructor(options: StreamOptions, ports: readonly [LegPorts, LegPorts]) {
     this.options = options;
@@ -36,8 +38,9 @@ export class FakeRelayStream implements RelayStream {
     ];
   }
 
-  statistics(): ReturnType<RelayStream['statistics']> {
-    return { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt: 0, ...this.counts };
+  statistics(side: Side = Side.outside): ReturnType<RelayStream['statistics']> {
+    const lastAt = this.lastAt[side];
+    return { packets: 0, octets: 0, foreign: 0, lost: -1, jitter: -1, latched: false, lastAt, ...this.counts };
   }
 
   close(): void {

@@ -40,6 +40,8 @@ export interface PhoneReport {
   readonly heard: readonly Heard[];
   /** Sources of RTCP. */
   readonly rtcp: readonly string[];
+  /** Longest time between two RTP packets, ms. */
+  readonly gapMs: number;
 }
 
 const INTERVAL_MS = 20;
@@ -84,6 +86,9 @@ class Media {
   readonly #rtcp: dgram.Socket;
   readonly #heard = new Map<string, Heard>();
   readonly #rtcpFrom = new Set<string>();
+  #lastAt = 0;
+  #gapMs = 0;
+  #sends = false;
   to = '';
 
   private constructor(options: PhoneOptions, rtp: dgram.Socket, rtcp: dgram.Socket) {
@@ -118,9 +123,18 @@ class Media {
     socket.close();
   }
 
+  /** Takes a re-INVITE: sends where it says. Returns the answer. */
+  reinvited(invite: Message, contact: string): string {
+    this.to = placeIn(invite.body);
+    const headers = [`Contact: ${contact}`, 'Content-Type: application/sdp'];
+    return respond(invite, 200, { headers, body: this.description });
+  }
+
   /** Sends all packets, and an RTCP receiver report (RFC 3550 6.4.2) for each fifty. */
   async send(): Promise<void> {
     const { packets, role, stranger, patient } = this.#options;
+    if (this.#sends) return;
+    this.#sends = true;
     while (patient && this.#heard.size === 0) await pause(INTERVAL_MS);
     const intrusion = stranger === undefined ? undefined : this.#intrude(stranger);
     for (let i = 0; i < packets; i++) {
@@ -139,7 +153,8 @@ class Media {
   }
 
   report(status: number): PhoneReport {
-    return { status, place: this.to, heard: [...this.#heard.values()], rtcp: [...this.#rtcpFrom] };
+    const gapMs = Math.round(this.#gapMs);
+    return { status, place: this.to, heard: [...this.#heard.values()], rtcp: [...this.#rtcpFrom], gapMs };
   }
 
   close(): void {
@@ -151,6 +166,9 @@ class Media {
     const payload = bytes.toString('latin1', RTP_HEADER);
     const known = this.#heard.get(from) ?? { from, sequences: [], payload };
     known.sequences.push(bytes.readUInt16BE(2));
+    const now = performance.now();
+    if (this.#lastAt > 0) this.#gapMs = Math.max(this.#gapMs, now - this.#lastAt);
+    this.#lastAt = now;
     this.#heard.set(from, known);
   }
 }
@@ -193,6 +211,11 @@ async function call(options: PhoneOptions, media: Media): Promise<PhoneReport> {
     if (!over) throw new Error(`no answer to ${method}`);
     return over;
   };
+  socket.on('message', (bytes, { address, port }) => {
+    const message = new Message(bytes.toString('latin1'));
+    if (message.status === 0 && message.method === 'INVITE')
+      socket.send(media.reinvited(message, `<sip:caller@${sip}>`), port, address);
+  });
   try {
     const answer = await final('INVITE', send('INVITE', undefined, media.description));
     if (answer.status >= 300) return media.report(answer.status);

@@ -11,13 +11,18 @@ const PHONE = join(import.meta.dirname, 'media-phone.ts');
 
 /** A phone in its own process. */
 export class MediaPhone {
-  readonly #child: ChildProcess;
+  /** Its end: all of its output has come. */
+  readonly #closed: Promise<unknown>;
   #text = '';
+  #errors = '';
 
   private constructor(child: ChildProcess) {
-    this.#child = child;
+    this.#closed = once(child, 'close');
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.#text += text;
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#errors += text;
     });
   }
 
@@ -37,9 +42,9 @@ export class MediaPhone {
   }
 
   async ended(): Promise<PhoneReport> {
-    if (this.#child.exitCode === null) await once(this.#child, 'exit');
+    await this.#closed;
     const { report } = this;
-    assert.ok(report, this.#text);
+    assert.ok(report, this.#text + this.#errors);
     return report;
   }
 }

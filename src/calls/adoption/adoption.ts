@@ -14,11 +14,12 @@ import { RateLimit } from '../../base/rate-limit.ts';
 import type { CellFamily } from '../../metrics/counters.ts';
 import { type CallRecord, recordKey } from '../records/call-record.ts';
 import { storedRecord } from '../records/record-pages.ts';
-import { Claim, type ClaimOptions } from './claim.ts';
+import { Claim, type ClaimOptions, type GivenBack } from './claim.ts';
 import { DeadMembers, type KnownRecord, type LeftCall } from './dead-members.ts';
 import { Pauses } from './pauses.ts';
 import { Sweep } from './sweep.ts';
 
+export type { GivenBack } from './claim.ts';
 export { GRACE_MS, type LeftCall, RECORDS } from './dead-members.ts';
 
 /** need: a packet needed the call. sweep: the sweep found its record. */
@@ -189,6 +190,11 @@ export class Adoption {
     if (left?.owner === owner && concerns(left.record)) this.supersede(left);
     this.#wanted.add(callKey);
     void this.#deleteDialog(owner, callKey, concerns).finally(() => this.#wanted.delete(callKey));
+  }
+
+  /** Writes records of confirmed calls under the number of that member, which is back and reads them soon. */
+  giveBack(owner: number, given: readonly GivenBack[]): void {
+    void this.#claim.giveBack(owner, given);
   }
 
   /** Cancels all timers. Store operations under way are not cancelled. */

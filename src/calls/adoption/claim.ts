@@ -12,7 +12,18 @@ export interface ClaimOptions {
   readonly self: () => { readonly number: number; readonly incarnation: number; readonly epoch: number };
   /** False while this member may not adopt. */
   readonly mayAdopt: () => boolean;
+  /** Returns the record as the member has it once it has adopted the call. Left out: without media. */
+  readonly asTaken?: (record: CallRecord) => CallRecord;
 }
+
+/** A confirmed call that goes back to its owner. */
+export interface GivenBack {
+  readonly entry: number;
+  readonly record: CallRecord;
+}
+
+/** Records of one commit, as in a sweep. */
+const GIVEN_AT_ONCE = 40;
 
 export class Claim {
   readonly #options: ClaimOptions;
@@ -42,10 +53,26 @@ export class Claim {
     return this.#options.store.commit(left.flatMap((each) => this.#writes(each))).catch(() => undefined);
   }
 
-  /** Returns the record as it is written under this member's number: without the media, whose ports are not its own. */
-  own({ record: { media: _, ...record } }: StoredRecord): CallRecord {
-    const { incarnation, epoch } = this.#options.self();
-    return { ...record, incarnation, epoch };
+  /** Returns the record as it is written under this member's number: the ports of its media are not its own. */
+  own({ record }: StoredRecord): CallRecord {
+    const { self, asTaken = withoutMedia } = this.#options;
+    const { incarnation, epoch } = self();
+    return { ...asTaken(record), incarnation, epoch };
+  }
+
+  /**
+   * Writes the records under the number of `owner`, where none of the call is there. Never rejects: a call without a
+   * record goes on at its owner as one that was never recorded.
+   */
+  async giveBack(owner: number, given: readonly GivenBack[]): Promise<void> {
+    for (let at = 0; at < given.length; at += GIVEN_AT_ONCE) {
+      const writes = given.slice(at, at + GIVEN_AT_ONCE).map(({ entry, record }) => {
+        return { key: recordKey(owner, 'confirmed', entry), value: record, expect: 0n };
+      });
+      const done = await this.#options.store.commit(writes).catch(() => undefined);
+      // One record is there already: the others are written one by one.
+      if (done === false) for (const write of writes) await this.#options.store.commit([write]).catch(() => undefined);
+    }
   }
 
   /** Deletes the dead member's record if it is unchanged. Never rejects: the next sweep finds a record that stayed. */
@@ -68,4 +95,8 @@ export class Claim {
       { key: this.#ownKey(left), value: this.own(left), expect: 0n },
     ];
   }
+}
+
+function withoutMedia({ media: _, ...record }: CallRecord): CallRecord {
+  return record;
 }

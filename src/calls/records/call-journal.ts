@@ -9,7 +9,7 @@
 // that has lost everything gets the records again. The parts: durability.ts (transitions), held-calls.ts (the calls),
 // write-queue.ts, record-flush.ts (commits), reconcile.ts (reading, repair).
 import type { Way } from '../../packet/flow.ts';
-import { type CallRecord, MAX_CALL_ID, MAX_LEGS, type RecordMethod } from './call-record.ts';
+import { type CallRecord, type CseqShift, MAX_CALL_ID, MAX_LEGS, type RecordMethod } from './call-record.ts';
 import { Stored, storedOf } from './durability.ts';
 import { HeldCalls, type HeldOptions } from './held-calls.ts';
 import type { CapturedMessage } from './leg-text.ts';
@@ -174,6 +174,15 @@ export class CallJournal {
     const tracked = this.#held.take(entry);
     if (!tracked || tracked.gone) return;
     this.#held.setContact(tracked, leg, contact);
+    tracked.apply('changed');
+    this.#held.wait(tracked);
+  }
+
+  /** Requests in the dialog of leg number `leg` have these shifts of CSeq from now on. Causes a write. */
+  shifted(entry: number, leg: number, shift: CseqShift): void {
+    const tracked = this.#held.take(entry);
+    if (!tracked || tracked.gone) return;
+    tracked.shiftLeg(leg, shift);
     tracked.apply('changed');
     this.#held.wait(tracked);
   }

@@ -37,7 +37,15 @@ export interface Leg {
   readonly request: string;
   /** Its 2xx in its form outside the farm, the same headers without Via; left out until there is one. */
   readonly answer?: string;
+  /**
+   * Added to CSeq numbers, because members have sent requests of their own in the dialog: to those of requests to the
+   * party, and to those of requests of the party to the SIP server. Left out: nothing.
+   */
+  readonly shift?: CseqShift;
 }
+
+/** Towards the party, and from the party towards the SIP server. */
+export type CseqShift = readonly [number, number];
 
 export interface CallRecord {
   readonly v: 1;
@@ -62,6 +70,8 @@ export const MAX_LEG_TEXT = 8192;
 export const MAX_CALL_ID = 512;
 
 const MAX_EPOCH = 0xffffffff;
+/** RFC 3261 8.1.1.5. */
+export const MAX_CSEQ = 2 ** 31 - 1;
 
 /** Returns the prefix of the keys of all records of member number `owner`, or of those of one kind. */
 export function recordPrefix(owner: number, kind?: 'pending' | 'dialog'): string {
@@ -99,11 +109,20 @@ export function parseCallRecord(value: unknown): CallRecord | undefined {
 
 function parseLeg(value: unknown): Leg | undefined {
   if (!isObject(value)) return undefined;
-  const { from, flow, moved, request, answer } = value;
+  const { from, flow, moved, request, answer, shift } = value;
   if (!isOneOf(from, ['client', 'server']) || !isText(request, MAX_LEG_TEXT)) return undefined;
   if (answer !== undefined && !isText(answer, MAX_LEG_TEXT)) return undefined;
   const way = parseFlow(flow);
-  return way && { from, flow: way, ...(moved === true && { moved }), request, ...(answer !== undefined && { answer }) };
+  if (!way) return undefined;
+  return {
+    ...{ from, flow: way, ...(moved === true && { moved }), request },
+    ...(answer !== undefined && { answer }),
+    ...(isShift(shift) && { shift }),
+  };
+}
+
+function isShift(value: unknown): value is CseqShift {
+  return isList(value, 2) && value.length === 2 && value.every((each) => isInteger(each, 0, MAX_CSEQ));
 }
 
 /** Returns the flow; undefined when `value` is none. Records before version 0.1.1 have neither `target` nor `nat`. */

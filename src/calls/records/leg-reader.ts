@@ -50,6 +50,15 @@ export function partyTag(leg: Leg): string {
     : slice(said, said.toTagStart, said.toTagEnd);
 }
 
+/** Returns the tag of the other side of the leg's dialog; '' when unknown. */
+export function peerTag(leg: Leg): string {
+  const said = leg.from === 'client' ? readLeg(leg.answer ?? '') : readLeg(leg.request);
+  if (!said) return '';
+  return leg.from === 'client'
+    ? slice(said, said.toTagStart, said.toTagEnd)
+    : slice(said, said.fromTagStart, said.fromTagEnd);
+}
+
 /** Returns the Contact value that the leg's party has sent: its target in the dialog (RFC 3261 12.1); '' when none. */
 export function contactOf(leg: Leg): string {
   const said = readLeg((leg.from === 'client' ? leg.request : leg.answer) ?? '');

@@ -2,9 +2,9 @@
 // its texts.
 //
 //    method (1), since (6), epoch (4), length and Call-ID (2 + n), number of legs (1)
-//    per leg: from, plus 2 when it has moved, plus 4 behind a NAT (1), member (2), incarnation (3), listener (1),
+//    per leg: from, plus 2 when it has moved, plus 4 behind a NAT, plus 8 with shifts of CSeq (1), member (2), incarnation (3), listener (1),
 //    connection (4), target plus 1 (4), port (2), length and address (1 + n), length and request (2 + n),
-//    1 + length and answer (2 + n; 0 = no answer)
+//    1 + length and answer (2 + n; 0 = no answer), the two shifts of CSeq where there are any (8)
 import { type Leg, RECORD_METHODS, type RecordMethod } from './call-record.ts';
 
 /** The fields of a record that differ between the confirmed calls of a member. */
@@ -23,6 +23,8 @@ const LEG_OCTETS = 22;
 const SIDES = ['client', 'server'] as const;
 const MOVED = 2;
 const NAT = 4;
+const SHIFTED = 8;
+const SHIFT_OCTETS = 8;
 
 /**
  * Returns the octets of the body; Infinity when it cannot be written: a text has characters above U+00FF, or `since`
@@ -31,8 +33,8 @@ const NAT = 4;
 export function bodyLength({ callId, since, legs }: RecordBody): number {
   let length = FIXED_OCTETS + callId.length;
   let plain = isPlain(callId) && since >= 0 && since < 2 ** 48;
-  for (const { flow, request, answer = '' } of legs) {
-    length += LEG_OCTETS + flow.address.length + request.length + answer.length;
+  for (const { flow, request, answer = '', shift } of legs) {
+    length += (shift ? SHIFT_OCTETS : 0) + LEG_OCTETS + flow.address.length + request.length + answer.length;
     plain &&= isPlain(flow.address) && isPlain(request) && isPlain(answer);
   }
   return plain ? length : Number.POSITIVE_INFINITY;
@@ -45,8 +47,9 @@ export function writeBody({ method, callId, since, epoch, legs }: RecordBody, ou
   to = out.writeUInt32BE(epoch, to);
   to = writeText(callId, 0, out, to);
   to = out.writeUInt8(legs.length, to);
-  for (const { from, flow, moved, request, answer } of legs) {
-    to = out.writeUInt8(SIDES.indexOf(from) + (moved ? MOVED : 0) + (flow.nat ? NAT : 0), to);
+  for (const { from, flow, moved, request, answer, shift } of legs) {
+    const flags = (moved ? MOVED : 0) + (flow.nat ? NAT : 0) + (shift ? SHIFTED : 0);
+    to = out.writeUInt8(SIDES.indexOf(from) + flags, to);
     to = out.writeUInt16BE(flow.member, to);
     to = out.writeUIntBE(flow.incarnation, to, 3);
     to = out.writeUInt8(flow.listener, to);
@@ -57,6 +60,7 @@ export function writeBody({ method, callId, since, epoch, legs }: RecordBody, ou
     to += out.write(flow.address, to, 'latin1');
     to = writeText(request, 0, out, to);
     to = answer === undefined ? out.writeUInt16BE(0, to) : writeText(answer, 1, out, to);
+    for (const each of shift ?? []) to = out.writeUInt32BE(each, to);
   }
   return to;
 }
@@ -85,7 +89,9 @@ export function readBody(octets: Buffer, start: number): RecordBody {
     const answered = number(2);
     const from = SIDES[head & 1]!;
     const moved = (head & MOVED) !== 0 && ({ moved: true } as const);
-    return { from, flow, ...moved, request, ...(answered > 0 && { answer: text(answered - 1) }) };
+    const answer = answered > 0 && { answer: text(answered - 1) };
+    const shift = (head & SHIFTED) !== 0 && { shift: [number(4), number(4)] as const };
+    return { from, flow, ...moved, request, ...answer, ...shift };
   });
   return { method, callId, since, epoch, legs };
 }

@@ -1,7 +1,7 @@
 // One changing call in the journal: the content of its record, and the record's durability. Resting calls are in
 // packed-calls.ts.
 import type { Way } from '../../packet/flow.ts';
-import type { CallRecord, CallRecordState, Leg, RecordMethod } from './call-record.ts';
+import type { CallRecord, CallRecordState, CseqShift, Leg, RecordMethod } from './call-record.ts';
 import {
   type Action,
   actionOf,
@@ -35,6 +35,7 @@ interface TrackedLeg {
   readonly branch: string;
   request: string | CapturedMessage;
   answer: string | CapturedMessage | undefined;
+  shift?: CseqShift | undefined;
 }
 
 export class TrackedCall {
@@ -126,6 +127,12 @@ export class TrackedCall {
     leg.moved = true;
   }
 
+  /** Sets the shifts of CSeq of leg number `index`. */
+  shiftLeg(index: number, shift: CseqShift): void {
+    const leg = this.#legs[index];
+    if (leg) leg.shift = shift;
+  }
+
   /** Sets the Contact of the party of leg number `index`. Without effect when its message is missing or too long. */
   setContact(index: number, contact: string): void {
     const leg = this.#legs[index];
@@ -143,8 +150,8 @@ export class TrackedCall {
 
   /** Takes the legs of a record from the store. */
   takeLegs(legs: readonly Leg[]): void {
-    this.#legs = legs.map(({ from, flow, moved = false, request, answer }) => {
-      return { from, flow, moved, branch: from === 'server' ? topBranch(request) : '', request, answer };
+    this.#legs = legs.map(({ from, flow, moved = false, request, answer, shift }) => {
+      return { from, flow, moved, branch: from === 'server' ? topBranch(request) : '', request, answer, shift };
     });
   }
 
@@ -185,11 +192,11 @@ export class TrackedCall {
 
   #plainLegs(): Leg[] {
     return this.#legs.flatMap((leg) => {
-      const { from, flow, request, answer } = leg;
+      const { from, flow, request, answer, shift } = leg;
       const moved = leg.moved && ({ moved: true } as const);
       const asked = typeof request === 'string' ? request : legText(request, this.#vias(leg));
       const told = typeof answer === 'object' ? legText(answer, 'none') : answer;
-      const rest = { request: asked ?? '', ...(told !== undefined && { answer: told }) };
+      const rest = { request: asked ?? '', ...(told !== undefined && { answer: told }), ...(shift && { shift }) };
       return asked === undefined ? [] : [{ from, flow, ...moved, ...rest }];
     });
   }

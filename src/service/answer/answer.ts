@@ -61,6 +61,7 @@ class AnswerService implements Service {
   /** No call of this service is recorded, so none is ever adopted. */
   readonly succession: Succession = {
     hasEnded: () => false,
+    asTaken: (record) => record,
     recovered: () => {},
     adopted: (): AdoptionOutcome => 'over-already',
     seated: () => {},

@@ -18,6 +18,7 @@ import type { Transport } from '../../transport/transport.ts';
 import type { ServiceParts } from '../service.ts';
 import type { OwnNames } from './own-names.ts';
 import type { NatSigns } from './place.ts';
+import { Shifts } from './shifts.ts';
 import { Targets } from './targets.ts';
 import { SentBy } from './top-headers.ts';
 import { Ways } from './ways.ts';
@@ -48,6 +49,8 @@ export interface ServiceContext {
   readonly listenerHostPorts: readonly string[];
   /** Flows to parties that have moved since their dialog began. */
   readonly ways: Ways;
+  /** CSeq numbers of dialogs in which members have sent requests. */
+  readonly shifts: Shifts;
   /** Contacts of in-dialog requests that have no final response yet. */
   readonly targets: Targets;
   /** Signs that count as a NAT in front of a client. */
@@ -98,6 +101,7 @@ export function serviceContext(
     serverHostPort: formatEndpoint(advertise),
     listenerHostPorts: transport.listeners.map((listener) => formatPlace(listener.advertise)),
     ways: new Ways(),
+    shifts: new Shifts(),
     targets: new Targets(),
   };
 }

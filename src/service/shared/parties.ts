@@ -58,10 +58,12 @@ export function refreshesTarget({ method }: Scan): boolean {
 }
 
 /**
- * Restores the parties of a call that came here by its record. Requests to a moved party then use its new flow. Late
+ * Restores the parties of a call that came here by its record. `fresh`: its shifts of CSeq are new (shifts.ts). Requests to a moved party then use its new flow. Late
  * copies of requests are recognised (calls/table/dialog-marks.ts).
  */
-export function rememberParties(context: ServiceContext, entry: number, { legs }: CallRecord): void {
+export function rememberParties(context: ServiceContext, entry: number, record: CallRecord, fresh: boolean): void {
+  const { legs } = record;
+  context.shifts.take(Math.abs(entry), record, fresh);
   const parties = readParties(context, legs);
   if (parties) context.calls.setParties(entry, parties.opened, parties.answered, parties.cseq);
   for (const leg of legs) if (leg.moved) context.ways.moved(Math.abs(entry), partyTag(leg), leg.flow);

@@ -3,34 +3,25 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
 import type { Leg } from '../../calls/records/call-record.ts';
-import { mintToken, TokenKind } from '../../ownership/token.ts';
 import type { Flow, Way } from '../../packet/flow.ts';
 import { Repeats } from '../../transaction/retransmit.ts';
-import { type ServiceContext, sentByOfFlow } from '../shared/context.ts';
+import type { OwnVia, OwnVias, Reach } from '../inserted/own-vias.ts';
+import type { ServiceContext } from '../shared/context.ts';
 import { ackOfAnswer, ackOfError, byeOf, cancelOf, lastNotifyOf } from './leg-requests.ts';
-
-/** The Via of a transaction that this member begins. */
-interface OwnVia {
-  readonly value: string;
-  readonly branch: string;
-  readonly sentBy: string;
-}
-
-/** `Outward.reach`. */
-export type Reach = (message: Buffer, known: Readonly<Way>) => Promise<Readonly<Way> | undefined>;
 
 export class Surrogate {
   readonly #context: ServiceContext;
   readonly #repeats: Repeats;
   readonly #reach: Reach;
   readonly #guard: Guard;
-  #branches = 0;
+  readonly #vias: OwnVias;
   /** Number of `close` calls. A request that still waits for its flow when the number changes is not sent. */
   #closings = 0;
 
-  constructor(context: ServiceContext, clock: Clock, reach: Reach, guard: Guard) {
+  constructor(context: ServiceContext, clock: Clock, reach: Reach, vias: OwnVias, guard: Guard) {
     this.#context = context;
     this.#reach = reach;
+    this.#vias = vias;
     this.#guard = guard;
     this.#repeats = new Repeats(clock, (flow, message) => this.send(flow, message));
   }
@@ -124,29 +115,15 @@ export class Surrogate {
     make: (via: OwnVia) => Buffer | undefined,
     send: (flow: Readonly<Way>, via: OwnVia, message: Buffer) => void,
   ): Promise<void> {
-    const draft = this.#via(leg.flow);
+    const draft = this.#vias.byFlow(leg.flow);
     const asked = draft && make(draft);
     if (!asked) return;
     const closings = this.#closings;
     const flow = await this.#reach(asked, leg.flow);
     if (closings !== this.#closings) return;
-    const via = flow && (flow === leg.flow ? draft : this.#via(flow));
+    const via = flow && (flow === leg.flow ? draft : this.#vias.byFlow(flow));
     const message = via && make(via);
     if (message) send(flow, via, message);
     else this.#context.drops['flow-lost'].n++;
-  }
-
-  /** Returns the Via for this flow; undefined when there is no such listener. */
-  #via(flow: Readonly<Flow>): OwnVia | undefined {
-    const ours = sentByOfFlow(this.#context, flow);
-    if (!ours) return undefined;
-    const { keys, tables } = this.#context.routing;
-    const unique = Buffer.alloc(8);
-    unique.writeUInt32BE(tables.incarnation, 0);
-    unique.writeUInt32BE(++this.#branches >>> 0, 4);
-    const token = mintToken(keys, TokenKind.outward, tables.self, 0, unique);
-    const value = `${ours.via.toString('latin1').slice('Via: '.length)}${token}`;
-    const [sentBy = '', branch = ''] = value.slice(value.indexOf(' ') + 1).split(';branch=');
-    return { value, branch, sentBy };
   }
 }

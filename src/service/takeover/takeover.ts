@@ -4,23 +4,26 @@
 //                     the proxy's hop-by-hop work: CANCEL, the ACK of an error, the end of ringing.
 //   dialogs: own      The call is over. Callers receive 500, callees CANCEL, both ends of a dialog BYE. Nothing is sent
 //                     before the grace is over. Packets wait until then, and go to the dead member if it comes back.
-import { BoundedMap } from '../../base/bounded-map.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
 import { type Adoption, type AdoptionOutcome, type LeftCall, RECORDS } from '../../calls/adoption/adoption.ts';
 import type { CallRecord } from '../../calls/records/call-record.ts';
 import { partyTag } from '../../calls/records/leg-reader.ts';
 import { lifeOfRecord } from '../../calls/records/record-life.ts';
+import { reoffersOf, withLostPorts, withShifts } from '../../calls/records/reoffers.ts';
 import { RETRY_AFTER, type StatelessReplies } from '../../egress/stateless-reply.ts';
 import type { Packet } from '../../packet/packet.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
+import type { Inserted } from '../inserted/inserted.ts';
+import type { OwnVias, Reach } from '../inserted/own-vias.ts';
 import type { Succession } from '../service.ts';
 import type { ServiceContext } from '../shared/context.ts';
 import { hasEnded, rememberParties } from '../shared/parties.ts';
 import { CallNotes } from './call-notes.ts';
+import { Origins } from './origins.ts';
 import { copyOf, Parked } from './parked-packets.ts';
 import { isOfCaller, RingingCalls, topBranch } from './ringing-calls.ts';
-import { type Reach, Surrogate } from './surrogate.ts';
+import { Surrogate } from './surrogate.ts';
 
 export interface TakeoverOptions {
   readonly context: ServiceContext;
@@ -31,11 +34,10 @@ export interface TakeoverOptions {
   /** Passes a packet through the packet path again, beginning with the owner lookup. */
   readonly again: (packet: Packet) => void;
   readonly reach: Reach;
+  readonly vias: OwnVias;
+  readonly inserted: Inserted;
   readonly guard: Guard;
 }
-
-/** Bound of `#origins`. A new entry replaces the oldest one. */
-const MAX_ORIGINS = 200_000;
 
 export class Takeover implements Succession {
   readonly #options: TakeoverOptions;
@@ -45,13 +47,14 @@ export class Takeover implements Succession {
   /** Calls whose adoption was triggered by their caller's CANCEL. */
   readonly #cancelling = new Set<number>();
   readonly #notes = new CallNotes();
-  /** Entries of calls that go on here, each with the member that the call came from. */
-  readonly #origins = new BoundedMap<number, number>(MAX_ORIGINS);
+  readonly #origins: Origins;
   #adoption: Adoption | undefined;
 
   constructor(options: TakeoverOptions) {
     this.#options = options;
-    this.#surrogate = new Surrogate(options.context, options.clock, options.reach, options.guard);
+    const { context, clock, reach, vias, guard } = options;
+    this.#surrogate = new Surrogate(context, clock, reach, vias, guard);
+    this.#origins = new Origins(context, clock);
     this.#calls = new RingingCalls({ ...options, surrogate: this.#surrogate });
   }
 
@@ -63,8 +66,27 @@ export class Takeover implements Succession {
     return hasEnded(this.#options.context, entry, record);
   }
 
+  asTaken(record: CallRecord): CallRecord {
+    const { dialogs, context, guard } = this.#options;
+    try {
+      if (dialogs === 'shared' && context.anchor) return withLostPorts(record);
+    } catch (error) {
+      // The record holds messages of strangers.
+      guard.caught('records', error);
+    }
+    const { media: _, ...rest } = record;
+    return rest;
+  }
+
   recovered(entry: number, record: CallRecord): void {
-    rememberParties(this.#options.context, entry, record);
+    const { context } = this.#options;
+    const unfinished = reoffersOf(record).length > 0;
+    // This member stopped before all readers had its ports, and may have used the numbers of the record.
+    const now = record.media?.some(({ untold }) => untold) ? withShifts(record) : record;
+    for (const [index, { shift }] of now.legs.entries())
+      if (shift && shift !== record.legs[index]?.shift) context.journal?.shifted(entry, index, shift);
+    rememberParties(context, entry, now, unfinished);
+    if (unfinished) this.#options.inserted.reoffer(entry);
   }
 
   /** False while there is nothing to take over. The packet path may then skip this object. */
@@ -75,6 +97,7 @@ export class Takeover implements Succession {
   /** Forgets all calls and stops sending: other members own the calls now, or this member stops. */
   clear(): void {
     this.#surrogate.close();
+    this.#options.inserted.clear();
     this.#calls.clear();
     this.#cancelling.clear();
     this.#notes.clear();
@@ -165,7 +188,7 @@ export class Takeover implements Succession {
 
   /** Notes that a dialog of a dead member has begun in the call table here. */
   beganFor(owner: number, entry: number): void {
-    this.#noteOrigin(owner, entry);
+    this.#origins.note(owner, entry);
   }
 
   /** Marks a call that rings by its record as a confirmed dialog. */
@@ -193,9 +216,11 @@ export class Takeover implements Succession {
       return 'over-already';
     }
     if (goesOn) {
-      this.#noteOrigin(owner, entry);
+      this.#origins.note(owner, entry);
       context.calls.restore(entry, record.method === 'SUBSCRIBE', confirmed, lifeOfRecord(record), clock.now(), epoch);
-      rememberParties(context, entry, record);
+      if (record.media) context.anchor?.restore(Math.abs(entry), record.callId, record.media);
+      rememberParties(context, entry, record, true);
+      if (record.media) this.#options.inserted.reoffer(entry);
       if (!isDialog) this.#calls.take(entry, record);
       else if (!confirmed) this.#confirm(entry);
       return isDialog ? 'dialog' : 'ringing';
@@ -206,23 +231,9 @@ export class Takeover implements Succession {
   }
 
   seated(owner: number): void {
-    const { context } = this.#options;
-    for (const [entry, origin] of this.#origins) {
-      if (origin !== owner) continue;
-      this.#origins.delete(entry);
-      // A ringing call stays here: its caller's CANCEL still comes to this member.
-      if (this.#calls.get(Math.abs(entry))?.end === 'none') continue;
-      context.calls.forget(entry);
-      context.journal?.over(entry);
-    }
-  }
-
-  /**
-   * Notes the member at which the dialog began. Once that member has a seat again, the end of the dialog is not seen
-   * here.
-   */
-  #noteOrigin(owner: number, entry: number): void {
-    this.#origins.set(entry, owner);
+    // A ringing call stays here: its caller's CANCEL still comes to this member.
+    const rings = (entry: number): boolean => this.#calls.get(Math.abs(entry))?.end === 'none';
+    this.#origins.seated(owner, rings, (given) => this.#adoption?.giveBack(owner, given));
   }
 
   // Calls that are not adopted yet.

@@ -10,8 +10,9 @@ import { Token } from '../../ownership/token.ts';
 import { emptyWay, sameFlow, type Way } from '../../packet/flow.ts';
 import type { Packet } from '../../packet/packet.ts';
 import type { ReplyStatus } from '../../packet/verdict.ts';
-import { Method, type Scan } from '../../sip/scan.ts';
+import { Method, Scan, scan as scanMessage } from '../../sip/scan.ts';
 import type { Listener } from '../../transport/transport.ts';
+import type { Inserted } from '../inserted/inserted.ts';
 import { Direction, MARK_OCTETS, writeLoopMark } from '../shared/branch.ts';
 import { noteClientLeg, noteServerResponse } from '../shared/call-events.ts';
 import { acceptedInTable, entryOf, noteRequest, noteResponse } from '../shared/call-progress.ts';
@@ -32,6 +33,7 @@ export interface InwardOptions {
   readonly context: ServiceContext;
   readonly answers: StatelessReplies;
   readonly takeover: Takeover;
+  readonly inserted: Inserted;
   readonly toServer: (message: Buffer) => void;
   readonly serverUp: () => boolean;
   /** True while this member must not act as owner. */
@@ -74,7 +76,7 @@ export class Inward {
 
   /** Handles a client's request that this member owns. */
   request(packet: Packet, scan: Scan): void {
-    const { context, answers, toServer, dialogs, takeover } = this.#options;
+    const { context, answers, toServer, dialogs, takeover, inserted } = this.#options;
     this.#requests.n++;
     if (takeover.active && takeover.request(packet, scan)) return;
     if (packet.orphan && dialogs === 'own' && scan.toTagStart >= 0) {
@@ -92,6 +94,10 @@ export class Inward {
       return;
     }
 
+    if (inserted.collides(packet.callKey, 'server', scan)) {
+      answers.answer(packet, scan, 491);
+      return;
+    }
     const { routing, remoteListeners } = context;
     const { top } = rewriter;
     const { keys, tables } = routing;
@@ -115,6 +121,7 @@ export class Inward {
     } else if (scan.method === Method.REGISTER) this.#leadBack(packet, scan, traits, back);
     rewriter.countHop();
     rewriter.stampVia(packet.address, packet.port);
+    context.shifts.request(packet.callKey, 'server', scan, rewriter);
     const source = scan.nextViaStart < 0 ? packet.address : '';
     if (context.anchor?.requestFromClient(scan, packet.callKey, source, place.nat, rewriter) === false) {
       answers.answer(packet, scan, 503, RETRY_AFTER);
@@ -225,12 +232,13 @@ export class Inward {
     this.#responses.n++;
     const back = this.#back;
     if (!readWayParameter(context, scan, this.#token, back)) {
-      context.drops['stray-response'].n++;
+      if (!this.#options.inserted.takes(scan, '')) context.drops['stray-response'].n++;
       return;
     }
     const rewriter = this.#rewriter.begin(scan).popVia();
     if (scan.method === Method.REGISTER) unmarkContacts(scan, rewriter);
     const key = callKey(context, scan);
+    context.shifts.response(key, 'server', scan, rewriter);
     context.anchor?.responseToClient(scan, key, rewriter);
     const message = rewriter.finish();
     if (!message) {
@@ -251,6 +259,26 @@ export class Inward {
       noteTargets(context, scan, entry);
     }
     noteServerResponse(context, scan, entry, step, message, rewriter.tail);
+  }
+
+  /**
+   * Returns a request that this member sends in the name of a client as the server receives it, without a Via of the
+   * farm; undefined when it cannot be sent. `message`: the request as it would leave the client.
+   */
+  asReceived(message: Buffer): Buffer | undefined {
+    const { context } = this.#options;
+    const { seats } = context.routing.tables;
+    const scan = new Scan();
+    if (scanMessage(message, 0, message.length, false, scan) !== null) return undefined;
+    const rewriter = this.#rewriter.begin(scan);
+    const routes = this.#routes;
+    takeInwardRoutes(context, scan, rewriter, routes);
+    const { owner } = routes;
+    if (owner !== 0 && !seats.has(owner)) {
+      takeInwardRoutes(context, scan, rewriter.begin(scan), routes, true);
+      readdressRoutes(context, scan, rewriter, routes, owner);
+    }
+    return routes.excess ? undefined : rewriter.finish(MAX_DATAGRAM);
   }
 
   #toClient(way: Readonly<Way>, message: Buffer): void {

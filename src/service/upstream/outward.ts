@@ -20,6 +20,7 @@ import { HeaderLine, nextHeader } from '../../sip/headers.ts';
 import { Method, Scan, scan as scanMessage } from '../../sip/scan.ts';
 import type { Uri } from '../../sip/uri.ts';
 import { parseVia, Via, ViaOutcome } from '../../sip/via.ts';
+import type { Inserted } from '../inserted/inserted.ts';
 import { Direction } from '../shared/branch.ts';
 import { noteClientResponse, noteOrphanResponse, noteServerLeg } from '../shared/call-events.ts';
 import { acceptedInTable, entryOf, noteRequest, noteResponse } from '../shared/call-progress.ts';
@@ -49,6 +50,7 @@ export interface OutwardOptions {
   readonly forbidden: ForbiddenTargets;
   readonly dialogs: 'own' | 'shared';
   readonly takeover: Takeover;
+  readonly inserted: Inserted;
   readonly guard: Guard;
   /** Selects the member to send through; undefined: this node sends from its own listeners. */
   readonly exitChoice: ExitChoice | undefined;
@@ -101,7 +103,9 @@ export class Outward {
     const from = readWayParameter(context, scan, this.#token, this.#back) ? this.#back : serverAt();
     if (!from) return;
     const { address, port } = from;
-    const original = withoutOurs(scan, this.#rewriter);
+    const rewriter = withoutOurs(scan, this.#rewriter);
+    context.shifts.returned(callKey(context, scan), 'party', scan, rewriter);
+    const original = rewriter.finish();
     if (original && scanMessage(original, 0, original.length, false, scan) === null)
       this.#forward(scan, address, port, undefined, lost);
   }
@@ -294,6 +298,11 @@ export class Outward {
     rewriter.countHop();
     rewriter.stampVia(address, port);
     const key = callKey(context, scan);
+    if (this.#options.inserted.collides(key, 'party', scan)) {
+      answerServer(scan, 491, address, port);
+      return;
+    }
+    context.shifts.request(key, 'party', scan, rewriter);
     if (context.anchor?.requestToClient(scan, key, flow.nat, rewriter) === false) {
       answerServer(scan, 503, address, port);
       return;
@@ -328,16 +337,17 @@ export class Outward {
    * (`packet.orphan`).
    */
   responseFromClient(packet: Packet, scan: Scan): void {
-    const { context, toServer, dialogs, takeover } = this.#options;
+    const { context, toServer, dialogs, takeover, inserted } = this.#options;
     this.#responses.n++;
     if (takeover.active && takeover.response(packet, scan)) return;
     if (packet.orphan && dialogs === 'shared' && this.#passOver(packet, scan)) return;
     if (!this.#leadsOn(scan)) {
-      if (!takeover.takes(scan)) context.drops['next-via'].n++;
+      if (!inserted.takes(scan, packet.address) && !takeover.takes(scan)) context.drops['next-via'].n++;
       return;
     }
     const named = readWayParameter(context, scan, this.#token, this.#back);
     const rewriter = this.#rewriter.begin(scan).popVia();
+    context.shifts.response(packet.callKey, 'party', scan, rewriter);
     context.anchor?.responseFromClient(scan, this.#nextVia, packet.callKey, packet.address, rewriter);
     const message = rewriter.finish();
     if (!message) {
@@ -418,17 +428,17 @@ export class Outward {
 }
 
 /**
- * Returns the request in `scan` as the server sent it: without the farm's Via and the two Record-Route values after it,
+ * Begins to rewrite the request in `scan` to what the server has sent: without the farm's Via and the two Record-Route values after it,
  * and with Max-Forwards restored.
  */
-function withoutOurs(scan: Scan, rewriter: Rewriter): Buffer | undefined {
+function withoutOurs(scan: Scan, rewriter: Rewriter): Rewriter {
   rewriter.begin(scan).popVia();
   let from = scan.viaLineEnd;
   for (let left = recordsRoute(scan) ? VALUES_OF_PASS : 0; left > 0; left--, from = line.lineEnd)
     if (nextHeader(scan.bytes, from, scan.headersEnd, line) && line.name === HeaderName.RECORD_ROUTE)
       rewriter.delete(line.lineStart, line.lineEnd);
   if (scan.maxForwards >= 0) rewriter.replace(scan.maxForwardsStart, scan.maxForwardsEnd, String(scan.maxForwards + 1));
-  return rewriter.finish();
+  return rewriter;
 }
 
 /** Returns host, port and transport of a URI as input of RFC 3263. `port` 0 = none given. */

@@ -14,6 +14,9 @@ import type { Packet } from '../../packet/packet.ts';
 import type { ReplyStatus } from '../../packet/verdict.ts';
 import { Method, Scan, scan } from '../../sip/scan.ts';
 import { skipLineEnds } from '../../transport/classify.ts';
+import type { IdleSettings } from '../inserted/idle-calls.ts';
+import { Inserted } from '../inserted/inserted.ts';
+import { OwnVias, type Reach } from '../inserted/own-vias.ts';
 import type { Service, ServiceFactory, ServiceParts, ServiceStatus, Succession } from '../service.ts';
 import { serviceContext } from '../shared/context.ts';
 import { OwnNames } from '../shared/own-names.ts';
@@ -37,6 +40,8 @@ interface UpstreamSettings {
   /** How long a call may ring. */
   readonly ringingSeconds: number;
   readonly health: HealthSettings;
+  /** Handling of calls whose media is silent. */
+  readonly idle: IdleSettings;
   readonly path: PathRule;
   /** Signs that count as a NAT in front of a client. */
   readonly nat: NatSigns;
@@ -48,11 +53,13 @@ export interface UpstreamOptions extends ServiceParts {
 
 /** Milliseconds between two lookups of a server name. */
 const SERVER_LOOKUP_MS = 30_000;
+const NEVER_IDLE: IdleSettings = { idleSeconds: 0, onIdle: 'log' };
 const KEEPALIVE = Buffer.from('\r\n\r\n');
 
 export class Upstream implements Service {
   readonly #options: UpstreamOptions;
   readonly #takeover: Takeover;
+  readonly #inserted: Inserted;
   readonly #names: OwnNames;
   readonly #inward: Inward;
   readonly #outward: Outward;
@@ -65,6 +72,7 @@ export class Upstream implements Service {
   #lookups: { cancel(): void } | undefined;
   #questions = 0;
   #ringingSeconds: number;
+  #idle: IdleSettings;
   #stopped = false;
   /** Last value given to `onHealth`. */
   #reportedUp = false;
@@ -80,21 +88,30 @@ export class Upstream implements Service {
     this.#names = new OwnNames(faceOfServer, others, settings.names);
     const context = serviceContext(options, settings.advertise, this.#names, () => settings.nat);
     this.#ringingSeconds = settings.ringingSeconds;
+    this.#idle = settings.idle;
+    const reach: Reach = (message, known) => this.#outward.reach(message, known);
+    const vias = new OwnVias(context);
+    const inserted = new Inserted({
+      ...{ context, vias, reach, clock: options.clock, guard: options.guard ?? NO_GUARD, log: options.log },
+      inward: (message) => this.#inward.asReceived(message),
+      toServer: (message) => this.#toServer(message),
+      settings: () => this.#idle,
+      ...{ reanchored: options.reanchored, idle: options.idleCalls },
+    });
+    this.#inserted = inserted;
     const takeover = new Takeover({
-      context,
+      ...{ context, reach, vias, inserted },
       answers: options.answers,
       clock: options.clock,
       again: options.again,
       ringingSeconds: () => this.#ringingSeconds,
       guard: options.guard ?? NO_GUARD,
       dialogs: settings.dialogs,
-      reach: (message, known) => this.#outward.reach(message, known),
     });
     this.#takeover = takeover;
     this.#inward = new Inward({
       clock: options.clock,
-      takeover,
-      context,
+      ...{ takeover, inserted, context },
       answers: options.answers,
       toServer: (message) => this.#toServer(message),
       serverUp: () => this.#up,
@@ -103,8 +120,7 @@ export class Upstream implements Service {
       path: settings.path,
     });
     this.#outward = new Outward({
-      takeover,
-      context,
+      ...{ takeover, inserted, context },
       locator: options.locator,
       answerServer: (message, status, address, port) => this.#answerServer(message, status, address, port),
       toServer: (message, address, port) => this.#toServer(message, address, port),
@@ -143,9 +159,10 @@ export class Upstream implements Service {
     return this.#takeover;
   }
 
-  apply({ names, ownership }: Config): void {
+  apply({ names, ownership, media }: Config): void {
     this.#names.setNames(names);
     this.#ringingSeconds = ownership.ringingSeconds;
+    this.#idle = media ?? NEVER_IDLE;
   }
 
   setRecords(records: readonly MemberRecord[]): void {
@@ -194,6 +211,7 @@ export class Upstream implements Service {
     if (this.#stopped) return;
     this.#lookups = clock.every(SERVER_LOOKUP_MS, () => void this.#findServer());
     this.#health.start();
+    this.#inserted.start();
   }
 
   /**
@@ -212,6 +230,7 @@ export class Upstream implements Service {
     this.#health.stop();
     this.#inward.stop();
     this.#takeover.clear();
+    this.#inserted.stop();
     this.#lookups?.cancel();
     await Promise.all([this.#socket?.close(), this.#probeSocket?.close()]);
     this.#socket = undefined;
@@ -342,9 +361,9 @@ export class Upstream implements Service {
 
 /** The factory of `service.kind: upstream`. */
 export const makeUpstream: ServiceFactory = (config, parts) => {
-  const { service, names, ownership } = config;
+  const { service, names, ownership, media } = config;
   if (service.kind !== 'upstream') throw new SipfarmError('SF_INTERNAL', `no section of upstream: ${service.kind}`);
   const allow = service.allow && new AddressList(service.allow);
-  const settings = { ...service, allow, names, ringingSeconds: ownership.ringingSeconds };
+  const settings = { ...service, allow, names, ringingSeconds: ownership.ringingSeconds, idle: media ?? NEVER_IDLE };
   return new Upstream({ ...parts, settings });
 };

@@ -25,7 +25,7 @@ test('all fields but bind have a default, and inside is the address of service.b
     bind: '10.0.0.11',
     inside: '127.0.0.1',
     ports: { first: 10_000, last: 19_999 },
-    ...{ restSeconds: 15, dscp: 46, offload: 'auto', origin: 'keep', ice: 'first' },
+    ...{ restSeconds: 15, dscp: 46, offload: 'auto', origin: 'keep', ice: 'first', idleSeconds: 0, onIdle: 'log' },
   });
   assert.equal(mediaOf('bind: 10.0.0.11, inside: 10.0.0.11').inside, '10.0.0.11');
 });

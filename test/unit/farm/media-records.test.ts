@@ -185,7 +185,7 @@ describe('the record of a call', () => {
     assert.equal(stream.targets[0]?.port, 4100);
   });
 
-  test('has no media once another member has adopted the call: the ports are not its own', async () => {
+  test('has the ports of the member that has adopted the call', async () => {
     const scene = await Scene.open('always', 2);
     await talk(scene, 'one');
     const owner = scene.owner('one');
@@ -194,7 +194,11 @@ describe('the record of a call', () => {
     const [heir] = scene.farm.live;
     await scene.farm.until(() => heir!.node.ownedCalls === 1, 'the call is adopted');
     await scene.farm.pass(WRITTEN_MS);
-    assert.deepEqual([scene.record('one')?.media, scene.relays.get(heir!.index)!.live], [undefined, []]);
+    const [stream] = scene.relays.get(heir!.index)!.live;
+    const [outer, inner] = stream!.ports;
+    const [recorded] = scene.record('one')!.media![0]!.streams;
+    assert.ok(typeof recorded === 'object');
+    assert.deepEqual(recorded?.ports, [outer.port, outer.rtcpPort, inner.port, inner.rtcpPort]);
   });
 
   test('has no media when the descriptions of all parties pass unchanged', async () => {

@@ -135,7 +135,7 @@ describe('after a join', () => {
     await join(1);
     put(11, 'confirmed');
     await join(1);
-    await clock.pass(AGAIN_MS, 100);
+    await clock.pass(AGAIN_MS - 100, 100);
     assert.deepEqual(found, []);
     await join(2);
     assert.deepEqual(found, [11]);
@@ -159,7 +159,7 @@ describe('after a join', () => {
   });
 });
 
-describe('five seconds after calls were found, the records are read again', () => {
+describe('five seconds after the join, the records are read again', () => {
   test('so that a call which has ended elsewhere is forgotten', async () => {
     put(11, 'confirmed');
     put(12, 'confirmed');
@@ -172,7 +172,14 @@ describe('five seconds after calls were found, the records are read again', () =
     assert.deepEqual([calls.has(12), found.sort()], [true, [11, 12]], 'the other one is not found twice');
   });
 
-  test('not when none was found, nor after a stop', async () => {
+  test('so that a call which its last owner has handed over is found', async () => {
+    await join(1);
+    put(11, 'confirmed');
+    await clock.pass(AGAIN_MS + 100, 100);
+    assert.deepEqual([calls.has(11), found], [true, [11]]);
+  });
+
+  test('not when none was found and the seat is gone, nor after a stop', async () => {
     let pages = 0;
     const page = store.page.bind(store);
     store.page = (...of) => {
@@ -180,6 +187,7 @@ describe('five seconds after calls were found, the records are read again', () =
       return page(...of);
     };
     await join(1);
+    routing.tables = { ...routing.tables, seats: new Map() };
     await clock.pass(2 * AGAIN_MS, 100);
     assert.equal(pages, 1);
     put(11, 'confirmed');

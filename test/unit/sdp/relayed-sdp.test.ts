@@ -57,6 +57,19 @@ const TABLE: readonly (readonly [title: string, before: string, after: string, c
     'c=IN IP4 198.51.100.9\r\nm=audio 0 RTP/AVP 0\r\nm=video 10002 RTP/AVP 99\r\n',
   ],
   [
+    'a stream without ports as a rejected one, where asked',
+    'c=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP 0\r\nm=video 5000 RTP/AVP 99\r\nm=message 6 TCP/MSRP *\r\n',
+    'c=IN IP4 10.0.0.1\r\nm=audio 10000 RTP/AVP 0\r\nc=IN IP4 198.51.100.9\r\nm=video 0 RTP/AVP 99\r\n' +
+      'm=message 6 TCP/MSRP *\r\n',
+    { ports: [PAIR], rejects: true },
+  ],
+  [
+    "the session's address where the other stream is rejected so",
+    'c=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP 0\r\nm=video 5000 RTP/AVP 99\r\n',
+    'c=IN IP4 198.51.100.9\r\nm=audio 10000 RTP/AVP 0\r\nm=video 0 RTP/AVP 99\r\n',
+    { ports: [PAIR], rejects: true },
+  ],
+  [
     'nothing where all streams are rejected',
     'c=IN IP4 10.0.0.1\r\nm=audio 0 RTP/AVP 0\r\n',
     'c=IN IP4 10.0.0.1\r\nm=audio 0 RTP/AVP 0\r\n',
@@ -158,4 +171,17 @@ test('whatever the lines, the relayed description can be read again and names th
     }),
     { numRuns: 2000 },
   );
+});
+
+test('the version in o= is raised by any number, and an origin is replaced by the address of the session', () => {
+  const text = (version: string, address = '10.0.0.1'): string =>
+    `v=0\r\no=- 1 ${version} IN IP4 ${address}\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nm=audio 0 RTP/AVP 0\r\n`;
+  for (const [before, after] of [
+    ['1', '65537'],
+    ['18446744073709551614', '18446744073709617150'],
+    ['x', 'x'],
+  ] as const)
+    assert.equal(relayed(text(before), { raised: 65_536 }), text(after));
+  const replaced = { origin: 'replace', originAddress: '192.0.2.1' } as const;
+  assert.equal(relayed(text('1'), replaced), text('1', '192.0.2.1'));
 });

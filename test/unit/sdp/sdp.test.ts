@@ -106,3 +106,26 @@ describe('a session description', () => {
     assert.equal(read([SESSION, ...streams, AUDIO]), 'many-streams');
   });
 });
+
+test('a stream is held by its direction, by that of the session, or by an address of zeros', () => {
+  const zeros = 'c=IN IP4 0.0.0.0';
+  const rows: readonly (readonly [readonly string[], readonly string[], boolean])[] = [
+    [[], [], false],
+    [[], ['a=sendrecv'], false],
+    [[], ['a=sendonly'], true],
+    [[], ['a=recvonly'], true],
+    [[], ['a=inactive'], true],
+    [['a=sendonly'], [], true],
+    [['a=sendonly'], ['a=sendrecv'], false],
+    [[], [zeros], true],
+    [[], ['a=sendonly:x'], false],
+  ];
+  for (const [session, stream, expected] of rows) {
+    const sdp = sdpOf(['c=IN IP4 192.0.2.1', ...session, 'm=audio 4 RTP/AVP 0', ...stream]);
+    assert.equal(sdp.streams[0]?.held, expected, [...session, ...stream].join());
+  }
+});
+
+test('the version of o= is read where it is a number', () => {
+  assert.equal(sdpOf(['c=IN IP4 192.0.2.1', 'm=audio 4 RTP/AVP 0']).version?.value, 2_890_844_526n);
+});

@@ -351,6 +351,17 @@ test('a call whose party reconnects is written once more', async () => {
   assert.equal(rig.stored().has(77), false);
 });
 
+test('a call whose CSeq numbers are shifted is written once more, and keeps the shifts', async () => {
+  const rig = new JournalRig();
+  await talking(rig, 1);
+  const before = rig.stored().get(1)!;
+  rig.journal.shifted(1, 0, [2 ** 28, 65_536]);
+  await rig.clock.pass(SOON_MS);
+  const legs = [{ ...before.legs[0], shift: [2 ** 28, 65_536] }];
+  assert.deepEqual(rig.stored().get(1), { ...before, legs });
+  assert.deepEqual(rig.journal.recordOf(1)?.legs, legs, 'the resting call has them, too');
+});
+
 test('a member that clears its journal writes nothing more of it', async () => {
   const rig = new JournalRig();
   await talking(rig, 1);

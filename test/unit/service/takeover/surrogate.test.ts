@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import type { Leg } from '../../../../src/calls/records/call-record.ts';
 import { readBranchToken, Token, TokenKind } from '../../../../src/ownership/token.ts';
 import type { Way } from '../../../../src/packet/flow.ts';
+import { OwnVias } from '../../../../src/service/inserted/own-vias.ts';
 import { Surrogate } from '../../../../src/service/takeover/surrogate.ts';
 import { EDGE6, NAT } from '../../ingress/way-farm.ts';
 import { KEYS } from '../../ownership/lookups.ts';
@@ -176,7 +177,7 @@ test('the guard catches what the search for the flow throws', async (t) => {
   const fault = new Error('the search for the flow has failed');
   const reach = () => Promise.reject(fault);
   const guard = { caught: (entrance: string, error: unknown) => void caught.push(entrance, error) };
-  new Surrogate(rig.context, rig.clock, reach, guard).bye(bob(rig));
+  new Surrogate(rig.context, rig.clock, reach, new OwnVias(rig.context), guard).bye(bob(rig));
   assert.deepEqual(await rig.sent(), []);
   assert.deepEqual(caught, ['records', fault]);
 });

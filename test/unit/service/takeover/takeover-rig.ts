@@ -4,7 +4,8 @@ import type { TestContext } from 'node:test';
 import { NO_GUARD } from '../../../../src/base/guard.ts';
 import type { CallRecord, Leg } from '../../../../src/calls/records/call-record.ts';
 import type { Way } from '../../../../src/packet/flow.ts';
-import { type Reach, Surrogate } from '../../../../src/service/takeover/surrogate.ts';
+import { OwnVias, type Reach } from '../../../../src/service/inserted/own-vias.ts';
+import { Surrogate } from '../../../../src/service/takeover/surrogate.ts';
 import { compose, Message } from '../../../fake/sip.ts';
 import { EDGE } from '../../ingress/way-farm.ts';
 import { type ContextRig, contextRig } from '../shared/context-rig.ts';
@@ -50,6 +51,7 @@ export class TakeoverRig {
       rig.context,
       rig.farm.clock,
       (message, known) => this.reach(message, known),
+      new OwnVias(rig.context),
       NO_GUARD,
     );
   }
