@@ -1,5 +1,6 @@
-// RTP through the relay in user space, and through rtpengine in user space beside it: many streams, one packet of 172 octets at a time
-// (G.711, 20 ms), from a sender outside to a sink inside. Round after round, each column in each round. What is measured has one core.
+// RTP through the relay in user space, and through rtpengine in user space beside it: many streams, one packet of 172
+// octets at a time (G.711, 20 ms), from a sender outside to a sink inside. Round after round, each column in each
+// round. The measured program has one core.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

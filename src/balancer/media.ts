@@ -1,5 +1,5 @@
-// Plans the media rules of a balancer from the claims of media ports, and writes them as comments for the kinds that map
-// no ranges of ports. nftables.ts writes the rules themselves.
+// Plans the media rules of a balancer from the claims of media ports, and writes them as comments for the kinds that
+// map no ranges of ports. nftables.ts writes the rules themselves.
 
 import { isIpv6 } from '../base/endpoint.ts';
 import { type PortClaim, rangeText } from '../media/port-claims.ts';

@@ -80,7 +80,9 @@ function mediaForward(inward: readonly PlannedMedia[], ip: Words['ip'], forward:
   return commented('Media: each range of ports belongs to one member.', rules);
 }
 
-/** Names the sources that another device must rewrite, because media of direct server return does not come back here. */
+/**
+ * Names the sources that another device must rewrite, because media of direct server return does not come back here.
+ */
 function mediaReturn(media: readonly PlannedMedia[]): string {
   const sources = media
     .filter(isMapped)

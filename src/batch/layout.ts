@@ -1,6 +1,6 @@
 // Layouts of the arguments of recvmmsg(2), sendmmsg(2) and epoll_wait(2) on 64-bit little-endian Linux. They are the
-// same on x64 and arm64, glibc and musl, unless their comment names a difference. All offsets are octets. A test compares
-// them with a C compiler's.
+// same on x64 and arm64, glibc and musl, unless their comment names a difference. All offsets are octets. A test
+// compares them with a C compiler's.
 
 /** struct mmsghdr: a msghdr, then the number of octets received or sent. */
 export const MESSAGE = {

@@ -1,5 +1,5 @@
-// Loads the few C functions of batch I/O and of the media relay through koffi. koffi is an optional dependency, so its absence is a normal
-// case.
+// Loads the few C functions of batch I/O and of the media relay through koffi. koffi is an optional dependency, so its
+// absence is a normal case.
 import { createRequire } from 'node:module';
 import { endianness } from 'node:os';
 

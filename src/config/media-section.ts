@@ -36,6 +36,9 @@ const portRange = z.string().transform((text, context): PortRange => {
   return z.NEVER;
 });
 
+/** The kernel's counts are read every five seconds, and later while nft is busy. */
+const LEAST_IDLE_SECONDS = 20;
+
 export const mediaSection = z.strictObject({
   anchor: z
     .enum(['never', 'nat', 'always'])
@@ -99,9 +102,12 @@ export const mediaSection = z.strictObject({
     .int()
     .min(0)
     .max(86_400)
+    .refine((value) => value === 0 || value >= LEAST_IDLE_SECONDS, {
+      message: `is too short: counts of packets in the kernel are some seconds old; write 0, or ${LEAST_IDLE_SECONDS} or more`,
+    })
     .default(0)
     .describe(
-      'Seconds without any media packet of a confirmed call after which media.onIdle applies. Calls on hold do not count. 0: never. Phones that suppress silence send RTCP every five seconds or so: use 60 or more.',
+      'Seconds without any media packet of a confirmed call after which media.onIdle applies. Calls on hold do not count. 0: never, else 20 or more. Phones that suppress silence send RTCP every five seconds or so: use 60 or more.',
     ),
   onIdle: z
     .enum(['log', 'end'])

@@ -1,6 +1,6 @@
 // Anchors media: writes the addresses of the media relay into the session descriptions that pass. Descriptions stand in
-// INVITE, ACK, PRACK, UPDATE and their responses (RFC 3261 13.2.1, RFC 3262 5, RFC 3311 5). In doubt a description stays
-// as it is, and is counted.
+// INVITE, ACK, PRACK, UPDATE and their responses (RFC 3261 13.2.1, RFC 3262 5, RFC 3311 5). In doubt a description
+// stays as it is, and is counted.
 import type { Logger } from 'pino';
 import { isHidden } from '../base/private-address.ts';
 import { BY_TAG, type MediaRecord } from '../calls/records/media-record.ts';

@@ -208,8 +208,8 @@ export class CallMedia {
 
   /**
    * Opens the streams of a record with their targets, on their ports; where these are lost, on ports of this member.
-   * Parties that are known stay as they are. Returns the streams whose ports are not free: they have no media until they
-   * are described again.
+   * Parties that are known stay as they are. Returns the streams whose ports are not free: they have no media until
+   * they are described again.
    */
   restore(call: number, record: MediaRecord): readonly StreamRecord[] {
     const failed: StreamRecord[] = [];

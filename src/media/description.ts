@@ -3,7 +3,7 @@
 import { MAX_DESCRIPTION, packDescription, unpackDescription } from '../calls/records/description-text.ts';
 import { readSdp, type Sdp } from '../sdp/sdp.ts';
 
-/** version: only the version in o= differs. A session refresh may raise it (RFC 4028 7.4 asks for the same one). */
+/** version: only the version in o= differs. A session refresh may raise it (RFC 4028 7.4 recommends the same one). */
 type Difference = 'none' | 'version' | 'content';
 
 export class Description {

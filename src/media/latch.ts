@@ -43,7 +43,7 @@ const NETWORK_GROUPS = 3;
 
 /**
  * Returns how well a source fits. A party with a public address in its description never sends from another network; a
- * private address, or one of zeros (on hold), says nothing about the source.
+ * private address, or one of zeros (on hold), is no sign of the source.
  */
 export function sourceRank(expected: ExpectedSource, address: string, port: number): Rank {
   if (address === expected.address) return port === expected.port ? Rank.exact : Rank.address;

@@ -1,5 +1,5 @@
-// Distinguishes the packets on a media port by their first octets (RFC 7983 7, RFC 5761 4) and checks what can be checked
-// without keys. Pure.
+// Distinguishes the packets on a media port by their first octets (RFC 7983 7, RFC 5761 4) and checks what can be
+// checked without keys. Pure.
 
 export const MediaKind = { bad: 0, rtp: 1, rtcp: 2, stun: 3, dtls: 4 } as const;
 export type MediaKind = (typeof MediaKind)[keyof typeof MediaKind];

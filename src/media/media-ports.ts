@@ -59,8 +59,8 @@ export class MediaPorts {
   }
 
   /**
-   * Proves the plan and claims its ports; the member must have its lease. Waits for a store that does not answer. Rejects
-   * with SF_MEDIA_PLAN, SF_MEDIA_ADDRESS, SF_MEDIA_PORTS and SF_STORE_REFUSED.
+   * Proves the plan and claims its ports; the member must have its lease. Waits for a store that does not answer.
+   * Rejects with SF_MEDIA_PLAN, SF_MEDIA_ADDRESS, SF_MEDIA_PORTS and SF_STORE_REFUSED.
    */
   async start(): Promise<void> {
     const { settings, local, clock } = this.#options;

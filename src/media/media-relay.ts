@@ -1,5 +1,6 @@
-// The seam between a call's media session and the relay that forwards its packets. A stream has a leg at each side. What
-// comes to one leg leaves by the other. The relay in user space implements it; relays of other programs can.
+// The seam between a call's media session and the relay that forwards its packets. A stream has a leg at each side.
+// A packet that comes to one leg leaves by the other. The relay in user space implements it; relays of other programs
+// can.
 import type { ExpectedSource } from './latch.ts';
 
 /** outside: towards the client. inside: towards the SIP server. */
@@ -44,8 +45,8 @@ export interface RelayStream {
   /** Takes the place that a new offer or answer of this side's party names. */
   expect(side: Side, target: LegTarget): void;
   /**
-   * Packets from outside leave by the outer leg of `other`, and no longer by the inner leg. undefined: by the inner leg.
-   * For two parties of this relay, whose SIP server has passed on the description of one to the other.
+   * Packets from outside leave by the outer leg of `other`, and no longer by the inner leg. undefined: by the inner
+   * leg. For two parties of this relay, whose SIP server has passed on the description of one to the other.
    */
   join(other: RelayStream | undefined): void;
   /** Both parties use one port for RTP and RTCP (RFC 5761): the second ports become free. */

@@ -184,7 +184,9 @@ export function placeOf({ target, port }: SdpStream): string {
   return `${target?.address ?? ''} ${port}`;
 }
 
-/** Returns where the stream's party expects packets: RTCP at the next port, at a=rtcp, or at the same with a=rtcp-mux. */
+/**
+ * Returns where the stream's party expects packets: RTCP at the next port, at a=rtcp, or at the same with a=rtcp-mux.
+ */
 export function targetOf({ target, port, rtcp, mux }: SdpStream, signalling: string): LegTarget {
   if (!target) return NOWHERE;
   const { address } = target;

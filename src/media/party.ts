@@ -91,7 +91,7 @@ export class Party {
   }
 
   /**
-   * Takes what its record has apart from the streams. Of a record whose ports are lost, the next descriptions are
+   * Takes what its record has apart from the streams. From a record whose ports are lost, the next descriptions are
    * changed ones for their readers (RFC 3264 8).
    */
   take(record: PartyRecord): void {
@@ -232,7 +232,10 @@ function partyRecord(party: Party): PartyRecord {
   };
 }
 
-/** Returns whether the record has the description for a reader. What another party of the call reads is that party's. */
+/**
+ * Returns whether the record has the description for a reader. A description that another party reads is recorded with
+ * that party.
+ */
 export function isRecorded({ call, streams }: Party, reader: Side): boolean {
   const isJoined = (stream: PartyStream | undefined): boolean =>
     stream !== undefined && [...stream.joiners].some((joiner) => joiner.call === call);

@@ -24,7 +24,9 @@ export interface MediaPlan {
   readonly bind: string;
   /** Address that SDP shows to clients. The ports are those of the sockets. */
   readonly advertised: string;
-  /** Address of the sockets towards the SIP server, and shown to it. It may be `bind`: both sides then share the ports. */
+  /**
+   * Address of the sockets towards the SIP server, and shown to it. It may be `bind`: both sides then share the ports.
+   */
   readonly inside: string;
   /** Ports of this member at each of the two addresses, both included: an even one to an odd one. */
   readonly first: number;

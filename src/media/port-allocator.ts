@@ -116,7 +116,10 @@ export class PortAllocator {
     return this.#first + index;
   }
 
-  /** Takes this very port: that of a call which this process finds alive at its start. Returns false when it is not free. */
+  /**
+   * Takes this very port: that of a call which this process finds alive at its start. Returns false when it is not
+   * free.
+   */
   claim(port: number, now: number): boolean {
     this.#wake(now);
     const index = this.#indexOf(port);

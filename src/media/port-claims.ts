@@ -1,10 +1,10 @@
-// The claims of media ports in the store: `ports/<member>`, bound to the lease of the member. With single-ip the balancer
-// maps each port of the one public address to one member, so two claims may not overlap.
+// The claims of media ports in the store: `ports/<member>`, bound to the lease of the member. With single-ip the
+// balancer maps each port of the one public address to one member, so two claims may not overlap.
 //
 // Proof that two members that claim at once cannot overlap. A claim with single-ip reads the key `ports`, then lists
-// `ports/`, and then writes both keys in one transaction, if `ports` still has the revision that it read. Any other claim
-// of this kind was written before the first read or after it. In the first case the listing contains it. In the second
-// case it has changed `ports`, and the transaction fails. The end of a lease deletes claims only.
+// `ports/`, and then writes both keys in one transaction, if `ports` still has the revision that it read. Any other
+// claim of this kind was written before the first read or after it. In the first case the listing contains it. In the
+// second case it has changed `ports`, and the transaction fails. The end of a lease deletes claims only.
 //
 // With direct and multi-ip each member has its own public address. Their claims inform operators and the balancer.
 
@@ -61,8 +61,8 @@ export async function listPortClaims(store: Pick<Store, 'list'>): Promise<readon
 }
 
 /**
- * Returns a range of `size` ports that no claim with single-ip has, the first from port 10,000 on, else the first of all;
- * the largest free one when there is none of that size; undefined when no two ports are free.
+ * Returns a range of `size` ports that no claim with single-ip has, the first from port 10,000 on, else the first of
+ * all; the largest free one when there is none of that size; undefined when no two ports are free.
  */
 export function freeRange(claims: readonly PortClaim[], size: number): PortRange | undefined {
   const gaps = freeGaps(claims);

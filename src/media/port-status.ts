@@ -23,7 +23,7 @@ export interface OwnPorts extends Omit<MediaPlan, 'kind'> {
   readonly trouble: PortTrouble | null;
 }
 
-/** What the plan of the answering member can carry in the whole farm. */
+/** Ports that the plan of the answering member can carry in the whole farm. */
 export interface PortCapacity {
   readonly ports: number;
   readonly claimed: number;
@@ -99,8 +99,8 @@ export function mergeReports(reports: readonly PortsReport[]): PortsReport {
 }
 
 /**
- * Returns what claims of this kind of plan carry; with single-ip all members share one public address. A stream takes two
- * ports at each side. Both sides take them of one range where they have one address.
+ * Returns what claims of this kind of plan carry; with single-ip all members share one public address. A stream takes
+ * two ports at each side. Both sides take them of one range where they have one address.
  */
 export function capacityOf(
   { kind, bind, inside }: Pick<MediaPlan, 'kind' | 'bind' | 'inside'>,

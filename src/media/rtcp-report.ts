@@ -16,7 +16,9 @@ export interface RtcpReport {
   jitter: number;
 }
 
-/** Reads the compound `bytes[0..length)` into `report`. Returns false when it has no report block. Allocates nothing. */
+/**
+ * Reads the compound `bytes[0..length)` into `report`. Returns false when it has no report block. Allocates nothing.
+ */
 export function readRtcpReport(bytes: Uint8Array, length: number, report: RtcpReport): boolean {
   let at = 0;
   for (let i = 0; i < MOST_PACKETS && at + 8 <= length; i++) {

@@ -168,7 +168,7 @@ export class ViewKeeper {
   async stillSeated(): Promise<boolean> {
     this.#takeView(await this.#options.store.get('view'));
     const self = this.#options.self();
-    return self !== undefined && (this.#seatedAs !== self.incarnation || this.#hasSeat(self));
+    return self !== undefined && (this.#hasSeat(self) || !this.#hadSeat(self));
   }
 
   /**
@@ -239,7 +239,7 @@ export class ViewKeeper {
     if (this.#hasSeat(self)) {
       this.#seatedAs = self.incarnation;
       this.#lostAs = 0;
-    } else if (this.#seatedAs === self.incarnation && this.#lostAs !== self.incarnation) {
+    } else if (this.#hadSeat(self) && this.#lostAs !== self.incarnation) {
       this.#lostAs = self.incarnation;
       this.#options.onSeatLost();
     }
@@ -247,6 +247,12 @@ export class ViewKeeper {
 
   #hasSeat({ number, incarnation }: MemberLife): boolean {
     return this.#view?.seats.some((seat) => seat.number === number && seat.incarnation === incarnation) ?? false;
+  }
+
+  /** Also true when the seat came and went between two views that this member has read. */
+  #hadSeat({ number, incarnation }: MemberLife): boolean {
+    if (this.#seatedAs === incarnation) return true;
+    return this.#view?.out?.some((each) => each.number === number && each.incarnation === incarnation) ?? false;
   }
 
   #facts(): ViewFacts {

@@ -62,7 +62,7 @@ interface MediaPartOptions {
   readonly kernel?: KernelAccess | undefined;
 }
 
-/** What the part reads of the running node. */
+/** Parts of the running node that this one reads. */
 interface AroundMedia {
   readonly settings: { readonly now: Config };
   readonly view: () => View | undefined;

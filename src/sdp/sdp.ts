@@ -33,7 +33,7 @@ export interface SdpAddress {
 }
 
 /**
- * What travels on a stream's ports. rtp: RTP in clear. secure: SRTP or DTLS-SRTP, whose RTP header is readable.
+ * The packets on a stream's ports. rtp: RTP in clear. secure: SRTP or DTLS-SRTP, whose RTP header is readable.
  * datagram: any other protocol over UDP. other: not over UDP, or unknown.
  */
 type StreamKind = 'rtp' | 'secure' | 'datagram' | 'other';

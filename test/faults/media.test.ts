@@ -1,5 +1,5 @@
-// A rolling restart while many calls have relayed media: `npm run test:faults`. test/lab/media-calls.test.ts has a short
-// one.
+// A rolling restart while many calls have relayed media: `npm run test:faults`. test/lab/media-calls.test.ts has a
+// short one.
 import { it } from 'node:test';
 import { assertRtp, MediaFarm } from '../lab/media-load.ts';
 import { LAB_TOOLS, without } from '../lab/missing.ts';

@@ -93,7 +93,9 @@ describe('doctor in a farm behind direct server return', { skip: without(...LAB_
     return one()!;
   }
 
-  /** Waits until the doctor at member k finds exactly these faults. A member that joins again changes them for a moment. */
+  /**
+   * Waits until the doctor at member k finds exactly these faults. A member that joins again changes them for a moment.
+   */
   async function hasFaults(k: number, expected: readonly string[]): Promise<void> {
     let found: string[] = [];
     const ask = async (): Promise<boolean> => {

@@ -144,7 +144,7 @@ export class Farm {
       ended = true;
     });
     const said = (): string => `member ${k} ${ended ? 'ended' : 'is not ready'}: ${this.logTail(k)}`;
-    await until(async () => ended || (await this.isReady(k)), said, 30);
+    await until(async () => ended || (await this.isReady(k)), said);
     if (ended) throw new Error(said());
   }
 

@@ -1,5 +1,5 @@
-// Calls with RTP of real programs through a farm with relayed media: baresip and SIPp as clients, SIPp as server, and two
-// clients that call each other through a proxy behind each member.
+// Calls with RTP of real programs through a farm with relayed media: baresip and SIPp as clients, SIPp as server, and
+// two clients that call each other through a proxy behind each member.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { clientAddress, VIP } from './addresses.ts';

@@ -1,5 +1,5 @@
-// A user agent with RTP for the laboratory: `node media-phone.ts JSON`. It calls, or answers each call, sends RTP to the
-// place that the other description names, and prints a report of what came. It checks nothing itself.
+// A user agent with RTP for the laboratory: `node media-phone.ts JSON`. It calls, or answers each call, sends RTP to
+// the place that the other description names, and prints a report of what came. It checks nothing itself.
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -123,7 +123,7 @@ class Media {
     socket.close();
   }
 
-  /** Takes a re-INVITE: sends where it says. Returns the answer. */
+  /** Takes a re-INVITE: sends to the place in it. Returns the answer. */
   reinvited(invite: Message, contact: string): string {
     this.to = placeIn(invite.body);
     const headers = [`Contact: ${contact}`, 'Content-Type: application/sdp'];

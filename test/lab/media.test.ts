@@ -1,4 +1,5 @@
-// Calls with RTP through a farm, in each address plan: the addresses in the descriptions, and every packet at both ends.
+// Calls with RTP through a farm, in each address plan: the addresses in the descriptions, and every packet at both
+// ends.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { type Farm, sumOf } from './farm.ts';

@@ -2,13 +2,13 @@
 // through the members.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { setTimeout as wait } from 'node:timers/promises';
 import { clientAddress, entrance, VIP } from './addresses.ts';
 import { Farm, type LabConfig, sumOf } from './farm.ts';
 import { Lab } from './lab.ts';
 import { LAB_TOOLS, without } from './missing.ts';
 import { Sipp, type SippResult } from './sipp.ts';
 import { assertGood } from './suite.ts';
+import { until } from './until.ts';
 
 const CALLS = 50;
 const MEMBERS = [1, 2] as const;
@@ -58,12 +58,16 @@ describe('a farm of two with a disabled node and one of role relay', {
       user: 'invite',
       calls: CALLS,
       rate: 50,
-      pauseMs: 2500,
+      // Long enough for the switch of the balancer on a busy machine.
+      pauseMs: 5000,
     } as const;
     const to = { address: clientAddress(0), port: 5060, remote: `${entrance('nat')}:5060` };
     const run = Sipp.start(lab, { name: 'caller', ...caller, ...to });
     // Every call has begun at a member; its later requests come in at the disabled node.
-    await wait(2000);
+    await until(
+      () => run.result().created === CALLS,
+      () => 'the caller has not begun all calls',
+    );
     lab.pool([DISABLED]);
     inward = await run.done;
     lab.pool(MEMBERS);

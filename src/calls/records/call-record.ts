@@ -92,8 +92,8 @@ export function parseRecordKey(key: string): { readonly owner: number; readonly 
 }
 
 /**
- * Returns the record; undefined when `value` has a wrong shape or breaks a bound. Unknown fields are left out, and media
- * of a wrong shape: the call goes on without it.
+ * Returns the record; undefined when `value` has a wrong shape or breaks a bound. Unknown fields are left out, and
+ * media of a wrong shape: the call goes on without it.
  */
 export function parseCallRecord(value: unknown): CallRecord | undefined {
   if (!isObject(value)) return undefined;

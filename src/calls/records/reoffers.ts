@@ -49,8 +49,8 @@ export function reoffersOf({ legs, media = [] }: CallRecord): readonly Reoffer[]
 }
 
 /**
- * Returns the record as the member that adopts the call writes it: the ports are lost, and the requests that it may send
- * have numbers of their own. A call that rings has no media after its adoption.
+ * Returns the record as the member that adopts the call writes it: the ports are lost, and the requests that it may
+ * send have numbers of their own. A call that rings has no media after its adoption.
  */
 export function withLostPorts(record: CallRecord): CallRecord {
   const { media, ...rest } = record;

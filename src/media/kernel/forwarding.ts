@@ -17,8 +17,8 @@ interface Setting {
 }
 
 /**
- * Returns the interfaces on which packets for an address arrive: its own one, or each one for an address on lo; none for
- * a loopback address, whose packets stay on this host.
+ * Returns the interfaces on which packets for an address arrive: its own one, or each one for an address on lo; none
+ * for a loopback address, whose packets stay on this host.
  */
 export function arrivalsOf(address: string, interfaces: readonly HostInterface[]): readonly string[] {
   if (LOOPBACK.matches(address)) return [];

@@ -1,9 +1,9 @@
-// The relay in the kernel: paths that nftables forwards, without a kernel module of ours. The relay in user space adds a
-// path once both of its sides are latched, and keeps its sockets. What the kernel does not forward reaches them as
-// before: nft-table.ts lists it.
+// The relay in the kernel: paths that nftables forwards, without a kernel module of ours. The relay in user space adds
+// a path once both of its sides are latched, and keeps its sockets. Packets that the kernel does not forward reach them
+// as before: nft-table.ts lists it.
 //
-// Changes of 50 ms are one transaction of nft, in another process. No method waits for it. When one fails, every path is
-// reported to its owner, and the table is made anew. No rule of before forwards a packet afterwards.
+// Changes of 50 ms are one transaction of nft, in another process. No method waits for it. When one fails, every path
+// is reported to its owner, and the table is made anew. No rule of before forwards a packet afterwards.
 import type { Logger } from 'pino';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { CounterReader } from './counter-reader.ts';
@@ -58,7 +58,8 @@ export interface PathHandle {
   /**
    * Takes the path out of the kernel; may be called again. Once the promise has resolved, no packet that arrives is
    * forwarded by this path: it reaches the socket of `at`. A packet that has arrived before may leave microseconds
-   * later. The promise never rejects. It resolves after one transaction; while nft fails, after the first that succeeds.
+   * later. The promise never rejects. It resolves after one transaction; while nft fails, after the first that
+   * succeeds.
    */
   remove(): Promise<void>;
 }
@@ -166,7 +167,10 @@ export class KernelPaths {
     };
   }
 
-  /** Reads the counters for the last time and removes the table. All packets reach the sockets afterwards. Never rejects. */
+  /**
+   * Reads the counters for the last time and removes the table. All packets reach the sockets afterwards. Never
+   * rejects.
+   */
   async stop(): Promise<void> {
     if (this.#state === 'closed') return;
     const counts = this.#state === 'ready' && !this.#ledger.isEmpty;

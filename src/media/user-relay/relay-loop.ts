@@ -58,7 +58,9 @@ export class RelayLoop {
     this.#watch(options.wake, WAKE);
   }
 
-  /** Waits for packets or messages and handles them. Returns false after the message `stop`. Throws when it cannot wait. */
+  /**
+   * Waits for packets or messages and handles them. Returns false after the message `stop`. Throws when it cannot wait.
+   */
   turn(): boolean {
     const { libc, epoll, memory, now } = this.#options;
     const count = libc.epoll_wait(epoll, this.#eventsAddress, MOST_EVENTS, WAIT_MS);

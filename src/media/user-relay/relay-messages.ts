@@ -3,7 +3,7 @@ import type { Endpoint } from '../../base/endpoint.ts';
 import type { ExpectedSource } from '../latch.ts';
 import type { Side } from '../media-relay.ts';
 
-/** What comes to one port leaves by the other. */
+/** Packets that come to one port leave by the other. */
 export interface FacingPorts {
   readonly port: number;
   readonly facing: number;
@@ -23,7 +23,7 @@ export type RelayMessage =
   | { readonly kind: 'expect'; readonly port: number; readonly source: ExpectedSource | undefined }
   /** See `Latch.hold`. */
   | { readonly kind: 'hold'; readonly port: number; readonly held: boolean }
-  /** What comes to a port leaves by another one from now on. */
+  /** Packets that come to a port leave by another one from now on. */
   | { readonly kind: 'join'; readonly ports: readonly FacingPorts[] }
   /** A port rests, and another one takes its place. */
   | { readonly kind: 'mux'; readonly ports: readonly { readonly port: number; readonly into: number }[] }

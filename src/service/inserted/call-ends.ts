@@ -1,5 +1,5 @@
-// Ends a confirmed call from the middle: a BYE to each end of its dialog, in the name of the other one (RFC 3261 15.1.1).
-// The numbers of these requests exceed all that the parties have used.
+// Ends a confirmed call from the middle: a BYE to each end of its dialog, in the name of the other one (RFC 3261
+// 15.1.1). The numbers of these requests exceed all that the parties have used.
 import type { Clock } from '../../base/clock.ts';
 import type { Guard } from '../../base/guard.ts';
 import { type CallRecord, type Leg, MAX_CSEQ } from '../../calls/records/call-record.ts';

@@ -44,8 +44,8 @@ export function toParty(leg: Leg, parts: RequestParts): Buffer | undefined {
 }
 
 /**
- * Returns a request of the leg's party as it leaves the party for the SIP server. Its Route begins with the values of the
- * farm.
+ * Returns a request of the leg's party as it leaves the party for the SIP server. Its Route begins with the values of
+ * the farm.
  */
 export function toServer(leg: Leg, parts: RequestParts): Buffer | undefined {
   const dialog = dialogOf(leg);
@@ -144,7 +144,9 @@ function beyond(asked: Scan, answered: Scan): string[] {
   return allValues(answered, HeaderName.RECORD_ROUTE).filter((value) => !left.has(value));
 }
 
-/** Returns the URI of the first Contact; undefined unless it is a SIP or SIPS URI. `refreshed`: Contact value instead. */
+/**
+ * Returns the URI of the first Contact; undefined unless it is a SIP or SIPS URI. `refreshed`: Contact value instead.
+ */
 function targetOf(message: Scan, refreshed: string | undefined): string | undefined {
   if (refreshed !== undefined) return uriIn(Buffer.from(refreshed, 'latin1'), 0, refreshed.length);
   if (!findHeader(message, HeaderName.CONTACT, message.headersStart, line)) return undefined;

@@ -1,5 +1,5 @@
-// Finds confirmed calls whose media is silent: no leg of a stream has had a packet for `media.idleSeconds`, and no stream
-// is on hold. Logs and counts each, and ends it if the configuration has it so.
+// Finds confirmed calls whose media is silent: no leg of a stream has had a packet for `media.idleSeconds`, and no
+// stream is on hold. Logs and counts each, and ends it if the configuration has it so.
 import type { Logger } from 'pino';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import type { Clock, Timer } from '../../base/clock.ts';

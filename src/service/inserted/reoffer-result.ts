@@ -1,4 +1,4 @@
-// What follows from the final response to a re-INVITE that a member has sent in the name of a party. Pure.
+// The result of the final response to a re-INVITE that a member has sent in the name of a party. Pure.
 
 /** Outcomes of a re-INVITE: the label `outcome` of media_reanchored_total. */
 export const REOFFER_OUTCOMES = {

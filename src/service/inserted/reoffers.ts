@@ -22,7 +22,9 @@ export interface ReoffersOptions {
   readonly guard: Guard;
   readonly vias: OwnVias;
   readonly reach: Reach;
-  /** Returns a client's request as the SIP server receives it, without a Via of the farm; undefined when it cannot be. */
+  /**
+   * Returns a client's request as the SIP server receives it, without a Via of the farm; undefined when it cannot be.
+   */
   readonly inward: (message: Buffer) => Buffer | undefined;
   readonly toServer: (message: Buffer) => void;
   readonly outcomes: CellFamily<'outcome'>;

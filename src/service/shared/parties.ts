@@ -1,6 +1,6 @@
 // Keeps the flows to moved parties (ways.ts) and the call records consistent. A party's new flow and its new target are
-// written into its leg. A call read from its record gets its parties and their flows back. Cold: once per move, once per
-// target refresh, once per call read.
+// written into its leg. A call read from its record gets its parties and their flows back. Cold: once per move, once
+// per target refresh, once per call read.
 import type { CallRecord, Leg } from '../../calls/records/call-record.ts';
 import { contactOf, partyTag, readLeg, slice } from '../../calls/records/leg-reader.ts';
 import type { Way } from '../../packet/flow.ts';
@@ -35,8 +35,8 @@ export function offerTarget(context: ServiceContext, scan: Scan, entry: number):
 
 /**
  * Writes the new targets of both parties into the call record, after the 2xx in `scan` to an in-dialog INVITE or UPDATE
- * (RFC 3261 12.2.1.2, 12.2.2). The sender's target is the Contact given to `offerTarget`; that of the other party is the
- * Contact of the 2xx. Causes one write when a target has changed, otherwise none.
+ * (RFC 3261 12.2.1.2, 12.2.2). The sender's target is the Contact given to `offerTarget`; that of the other party is
+ * the Contact of the 2xx. Causes one write when a target has changed, otherwise none.
  */
 export function noteTargets(context: ServiceContext, scan: Scan, entry: number): void {
   const { journal } = context;
@@ -58,8 +58,9 @@ export function refreshesTarget({ method }: Scan): boolean {
 }
 
 /**
- * Restores the parties of a call that came here by its record. `fresh`: its shifts of CSeq are new (shifts.ts). Requests to a moved party then use its new flow. Late
- * copies of requests are recognised (calls/table/dialog-marks.ts).
+ * Restores the parties of a call that came here by its record. `fresh`: its shifts of CSeq are new (shifts.ts).
+ * Requests to a moved party then use its new flow. Late copies of requests are recognised
+ * (calls/table/dialog-marks.ts).
  */
 export function rememberParties(context: ServiceContext, entry: number, record: CallRecord, fresh: boolean): void {
   const { legs } = record;
@@ -77,7 +78,9 @@ export function hasEnded(context: ServiceContext, entry: number, { legs }: CallR
   return context.calls.hasEnded(entry, opened, answered) || context.calls.hasEnded(-entry, opened, answered);
 }
 
-/** Hashes of the tags of the opening and the answering party (0: not known), and the CSeq number of the first request. */
+/**
+ * Hashes of the tags of the opening and the answering party (0: not known), and the CSeq number of the first request.
+ */
 interface Parties {
   readonly opened: number;
   readonly answered: number;

@@ -1,6 +1,7 @@
-// Shifts the CSeq numbers of dialogs in which members have sent requests of their own (service/inserted). Such a request
-// takes a number of the party in whose name it is sent. The numbers of all later requests of that party are therefore
-// raised towards their receiver (RFC 3261 12.2.1.1 lets them rise by any value), and lowered again in the responses.
+// Shifts the CSeq numbers of dialogs in which members have sent requests of their own (service/inserted). Such a
+// request takes a number of the party in whose name it is sent. The numbers of all later requests of that party are
+// therefore raised towards their receiver (RFC 3261 12.2.1.1 lets them rise by any value), and lowered again in the
+// responses.
 //
 //    raised   CSeq of requests, and of ACK and CANCEL of a raised INVITE; RAck of PRACK (RFC 3262 7.2)
 //    lowered  CSeq of their responses
@@ -35,8 +36,8 @@ export class Shifts {
   readonly #calls = new BoundedMap<number, readonly Shift[]>(MAX_CALLS);
 
   /**
-   * Takes the shifts of a call from its record. `fresh`: no request has been raised by them yet. Otherwise all later ones
-   * than the INVITE have been.
+   * Takes the shifts of a call from its record. `fresh`: no request has been raised by them yet. Otherwise all later
+   * ones than the INVITE have been.
    */
   take(callKey: number, { legs }: CallRecord, fresh: boolean): void {
     const first = (leg: Leg, to: Receiver): number =>

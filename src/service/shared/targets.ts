@@ -1,6 +1,6 @@
-// Which Contact does an in-dialog request name, when only its 2xx shows that the request was accepted? The Contact of an
-// INVITE or UPDATE is the new target of its sender from then on (RFC 3261 12.2.2, RFC 3311 5.2). The service keeps no
-// transactions, so the Contact waits here for the 2xx.
+// Which Contact does an in-dialog request name, when only its 2xx shows that the request was accepted? The Contact of
+// an INVITE or UPDATE is the new target of its sender from then on (RFC 3261 12.2.2, RFC 3311 5.2). The service keeps
+// no transactions, so the Contact waits here for the 2xx.
 
 /** Requests without a final response yet, or with an error. A new one replaces the oldest. */
 const MAX_WAITING = 10_000;

@@ -428,8 +428,8 @@ export class Outward {
 }
 
 /**
- * Begins to rewrite the request in `scan` to what the server has sent: without the farm's Via and the two Record-Route values after it,
- * and with Max-Forwards restored.
+ * Begins to rewrite the request in `scan` to what the server has sent: without the farm's Via and the two Record-Route
+ * values after it, and with Max-Forwards restored.
  */
 function withoutOurs(scan: Scan, rewriter: Rewriter): Rewriter {
   rewriter.begin(scan).popVia();

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { BalancerPlan } from '../../../src/balancer/plan.ts';
+import { isIpv6 } from '../../../src/base/endpoint.ts';
 import { EXAMPLE, FARMS, frontend, hasTcp, textOf } from '../../unit/balancer/plans.ts';
 
 /** nft and ip of Debian are outside of an ordinary user's PATH. */
@@ -97,7 +98,7 @@ for (const [title, plan] of Object.entries(FARMS)) {
     });
 
   test(`nginx accepts the file of nginx-stream for ${title}`, WITH_NGINX, (t) => {
-    const up = `ip link set lo up && ip addr add ${plan.vip} dev lo`;
+    const up = `ip link set lo up && ip addr add ${plan.vip} dev lo${isIpv6(plan.vip) ? ' nodad' : ''}`;
     check(t, 'nginx.conf', textOf('nginx-stream', plan), `${up} && nginx -t -c $FILE`, ALONE);
   });
 

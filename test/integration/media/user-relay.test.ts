@@ -19,7 +19,7 @@ const AUDIO: StreamOptions = { clear: true, single: false, facing: Side.inside, 
 const OUTSIDE = '127.0.59.1';
 const INSIDE = '127.0.59.2';
 
-/** What the tests of this file have opened. */
+/** Resources that the tests of this file have opened. */
 const opened: { stop(): unknown }[] = [];
 after(() => Promise.all(opened.map((each) => each.stop())));
 

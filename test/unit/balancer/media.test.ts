@@ -1,5 +1,5 @@
-// The media rules of a balancer: from the claims of the members to the rules of nftables, and to the comments of the kinds
-// that map no ranges of ports.
+// The media rules of a balancer: from the claims of the members to the rules of nftables, and to the comments of the
+// kinds that map no ranges of ports.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { mediaNote, mediaOf, mediaWarnings } from '../../../src/balancer/media.ts';

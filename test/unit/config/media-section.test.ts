@@ -1,4 +1,5 @@
-// The section `media` of the file: defaults, faults with their remedy, cluster-wide values, changes of a running member.
+// The section `media` of the file: defaults, faults with their remedy, cluster-wide values, changes of a running
+// member.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { effective, liveDiff, parseClusterSettings } from '../../../src/config/live.ts';
@@ -60,6 +61,7 @@ describe('a fault is refused at its field:', () => {
     ['bind: 10.0.0.12, ports: 5000-5999', 'media.ports', /contains 127\.0\.0\.1:5062, which is service\.bind/],
     ['bind: 10.0.0.12, inside: 10.0.0.12, ports: 5000-5999', 'media.ports', /0\.0\.0\.0:5062/, WILDCARD],
     ['bind: 10.0.0.11, ports: 5066-5999', 'media.ports', /relay/, changed('member: fe1', 'member: fe1\nworkers: 3')],
+    ['bind: 10.0.0.11, idleSeconds: 19', 'media.idleSeconds', /write 0, or 20 or more/],
     ['bind: 10.0.0.11, dscp: 64', 'media.dscp', /at most 63/],
     ['bind: 10.0.0.11, ancor: nat', 'media.ancor', /did you mean anchor\?/],
   ] as const)

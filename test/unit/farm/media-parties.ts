@@ -1,5 +1,5 @@
-// The two ends of calls whose media is relayed: phones and a SIP server with descriptions. They answer each re-INVITE by
-// their rule, and count the CSeq numbers of their dialog as RFC 3261 12.2 has it.
+// The two ends of calls whose media is relayed: phones and a SIP server with descriptions. They answer each re-INVITE
+// by their rule, and count the CSeq numbers of their dialog as RFC 3261 12.2 has it.
 import type { FakeFarm, FakeServer, UdpPhone } from '../../fake/farm.ts';
 import { type Message, parameterOf, request, respond, uriOf } from '../../fake/sip.ts';
 import { Scene, sdp, TYPE } from './media-scene.ts';

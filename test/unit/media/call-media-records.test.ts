@@ -46,7 +46,7 @@ class Session {
     return after;
   }
 
-  /** What the relay does for each open stream, in the order of their ports; joined streams by their ports. */
+  /** The work of the relay for each open stream, in the order of their ports; joined streams by their ports. */
   get streams(): unknown[] {
     return this.relay.live
       .map(({ options: { clear, facing }, ports, targets, joined }) => ({

@@ -1,4 +1,4 @@
-// The offload of many ports. What becomes of the packets is in user-relay/offloaded-streams.test.ts.
+// The offload of many ports. The packets themselves are in user-relay/offloaded-streams.test.ts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Offload, type RelayPort } from '../../../src/media/offload.ts';

@@ -1,5 +1,5 @@
-// The address plan: bind, advertised address and ports of each plan, the faults with their remedy, and what changes in a
-// running member.
+// The address plan: bind, advertised address and ports of each plan, the faults with their remedy, and what changes in
+// a running member.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type MediaConfig, mediaSection } from '../../../src/config/media-section.ts';

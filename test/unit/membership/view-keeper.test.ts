@@ -392,6 +392,18 @@ describe('the loss of the own seat', () => {
     assert.equal(losses, 0);
   });
 
+  test('is reported once, too, when the seat came and went between two views that were read', async () => {
+    await begin('fe1');
+    put('members/fe1', memberRecord('fe1', 1, { incarnation: 2 }));
+    [self, may] = [{ number: 1, incarnation: 2 }, false];
+    const out = [{ number: 1, incarnation: 2 }];
+    for (const epochs of [2, 3]) {
+      put('view', { ...stored()!, epoch: stored()!.epoch + epochs, seats: [], out });
+      await clock.pass(10);
+    }
+    assert.deepEqual([await keeper.stillSeated(), losses], [false, 1]);
+  });
+
   test('is found by reading the view, which reports it, too', async () => {
     live('fe1');
     assert.equal(await keeper.stillSeated(), true, 'it never had one');

@@ -35,7 +35,7 @@ let broken: number[];
 /** Entries that were passed on as found; throws that were caught. */
 let found: number[];
 let caught: string[];
-/** What else happens when a call is found. */
+/** A further action when a call is found. */
 let onFound: () => void;
 
 beforeEach(() => {

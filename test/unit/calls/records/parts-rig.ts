@@ -25,7 +25,7 @@ export class PartsRig implements Faults {
   seated = true;
   /** Number of calls that found the queue full. */
   behind = 0;
-  /** What runs 20 ms after a call waits. */
+  /** An action 20 ms after a call waits. */
   work = (): void => {};
 
   constructor() {

@@ -26,7 +26,7 @@ interface Path {
   isRemoved: boolean;
 }
 
-/** Paths of a kernel whose transactions end when the test says so. */
+/** Paths of a kernel whose transactions end when the test ends them. */
 class FakePaths {
   readonly all: Path[] = [];
   refusal: AddRefusal | undefined;
