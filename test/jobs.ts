@@ -9,6 +9,8 @@ export interface Job {
   readonly files: readonly string[];
   /** Two such jobs never run at the same time: they look for free ports. */
   readonly alone?: boolean;
+  /** It mostly waits for processes that it has started, so one more job runs beside it. */
+  readonly waits?: boolean;
 }
 
 export const root = join(import.meta.dirname, '..');
@@ -27,8 +29,10 @@ export const isPart = (name: string): name is Part => Object.hasOwn(FILES, name)
 /** Unit test files that need a process of their own, with the reason. */
 export const OWN_PROCESS: ReadonlyMap<string, string> = new Map([]);
 
-/** Rooms with few files that take long: random schedules, and worker processes that start and end. They begin first. */
+/** Rooms with few files that take long. They begin first. */
 const LONG_ROOMS: readonly string[] = ['model', 'process'];
+/** Rooms whose tests start processes. */
+const WAITING_ROOMS: readonly string[] = ['process', 'cli', 'admin', 'doctor'];
 
 /** Files in one process at most. A greater folder takes several processes, so that both cores have work to the end. */
 const MOST = 12;
@@ -55,6 +59,7 @@ function unitJobs(files: readonly string[]): Job[] {
     return Array.from({ length: processes }, (_, i) => ({
       name: processes === 1 ? `unit/${room}` : `unit/${room} (${i + 1} of ${processes})`,
       files: all.filter((_file, k) => k % processes === i).map((file) => join(root, file)),
+      waits: WAITING_ROOMS.includes(room),
     }));
   });
   const alone = files.filter((file) => OWN_PROCESS.has(file)).map(own);

@@ -91,8 +91,9 @@ export async function* runJobs(jobs: readonly Job[], lanes: number, tally: Tally
   const waiting = [...jobs];
   const running = new Map<Job, Promise<{ job: Job; events: TestEvent[] }>>();
   const mayBegin = ({ alone }: Job): boolean => !alone || [...running.keys()].every((other) => !other.alone);
+  const waits = (): number => [...running.keys()].filter((job) => job.waits).length;
   for (;;) {
-    while (running.size < lanes) {
+    while (running.size < lanes + Math.min(1, waits())) {
       const next = waiting.findIndex(mayBegin);
       if (next < 0) break;
       const [job] = waiting.splice(next, 1);

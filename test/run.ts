@@ -54,8 +54,8 @@ const TOOLS: readonly Tool[] = [
 /** Compiles the module raw-socket; needed only when that does not load. */
 const COMPILER: Tool = { name: 'g++', apt: 'g++', tests: 'transparent relay' };
 
-/** Number of processes of tests at the same time: a third works while others wait for a timer or a process. */
-const LANES = { idle: 3, busy: 2 } as const;
+/** Number of processes of tests at the same time. Those of the laboratory often wait: a third works meanwhile. */
+const LANES = { unit: 2, idle: 3, busy: 2 } as const;
 /** Time for which the load of the machine is measured, ms. */
 const SAMPLE_MS = 500;
 /** Time limit of the whole run, ms, which takes seven minutes on two cores. */
@@ -180,8 +180,9 @@ async function isBusy(): Promise<boolean> {
 async function* runTests(parts: readonly (readonly Job[])[]) {
   process.exitCode = 1;
   const tally = new Tally();
-  const lanes = (await isBusy()) ? LANES.busy : LANES.idle;
   for (const jobs of parts) {
+    const isUnit = jobs.every(({ name }) => name.startsWith('unit/'));
+    const lanes = isUnit ? LANES.unit : (await isBusy()) ? LANES.busy : LANES.idle;
     say(`${jobs.flatMap(({ files }) => files).length} test files in ${jobs.length} processes, ${lanes} at a time`);
     yield* runJobs(jobs, lanes, tally, say);
   }

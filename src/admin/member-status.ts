@@ -114,8 +114,8 @@ export class MemberStatus implements AdminApi {
 
   members(): readonly MemberSummary[] {
     const { view, records, routing, link, identity, orders } = this.#of;
-    const owned = new Map<number, number>();
-    for (const number of routing.tables.slots) owned.set(number, (owned.get(number) ?? 0) + 1);
+    const owned: number[] = [];
+    for (const number of routing.tables.slots) owned[number] = (owned[number] ?? 0) + 1;
     return (view()?.seats ?? []).map((seat) => {
       const record = records().find(({ number }) => number === seat.number);
       const self = seat.number === identity().number;
@@ -127,7 +127,7 @@ export class MemberStatus implements AdminApi {
         state: seat.state,
         role: seat.role ?? 'member',
         weight: seat.weight,
-        share: (owned.get(seat.number) ?? 0) / SLOTS,
+        share: (owned[seat.number] ?? 0) / SLOTS,
         relay: record?.relay ?? '',
         listeners: record?.listeners ?? [],
         reachable: self || link.reachable(seat.number),

@@ -212,6 +212,6 @@ for (const answer of ['direct', 'ingress'] as const)
           }
         },
       ),
-      { numRuns: 20 },
+      { numRuns: 12 },
     );
   });

@@ -7,14 +7,14 @@ import fc from 'fast-check';
 import { FakeFarm, type FakeMember, type UdpPhone } from '../../fake/farm.ts';
 import { type Message, request, respond } from '../../fake/sip.ts';
 
-const { SIPFARM_MODEL_RUNS = '40', SIPFARM_MODEL_AGAIN = '{}' } = process.env;
+const { SIPFARM_MODEL_RUNS = '24', SIPFARM_MODEL_AGAIN = '{}' } = process.env;
 const RUNS = Number(SIPFARM_MODEL_RUNS);
 /** Output of fast-check for a failed schedule, in order to run it again: {"seed":1,"path":"0:1"}. */
 const AGAIN: { seed?: number; path?: string } = JSON.parse(SIPFARM_MODEL_AGAIN);
 /**
  * The short run has the same schedules each time, so that only a change of the code changes it. A long run draws them.
  */
-const SHORT_RUNS = 40;
+const SHORT_RUNS = 24;
 const SHORT_SEED = 11;
 const MEMBERS = 3;
 const MOST_MEMBERS = 5;

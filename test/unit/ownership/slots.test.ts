@@ -41,7 +41,7 @@ describe('the slot table', () => {
           assert.deepEqual(buildSlots({ epoch: 9, shares: [...shares].reverse() }), buildSlots({ epoch: 1, shares }));
         },
       ),
-      { numRuns: 10 },
+      { numRuns: 5 },
     );
   });
 
@@ -56,7 +56,7 @@ describe('the slot table', () => {
         });
         assert.ok(moved(before, after) <= (1.2 * SLOTS) / (numbers.length + 1));
       }),
-      { numRuns: 20 },
+      { numRuns: 10 },
     );
   });
 
@@ -71,7 +71,7 @@ describe('the slot table', () => {
         });
         assert.ok(moved(before, after) <= (1.2 * SLOTS) / numbers.length);
       }),
-      { numRuns: 20 },
+      { numRuns: 10 },
     );
   });
 
@@ -123,7 +123,7 @@ describe('the slot table', () => {
         const next = { epoch: 2, shares: after };
         assert.deepEqual(buildSlots(next, known), buildSlots(next));
       }),
-      { numRuns: 30 },
+      { numRuns: 15 },
     );
   });
 

@@ -545,7 +545,7 @@ test("the store finally has exactly this member's calls, whatever happens to cal
       assert.equal(rig.journal.waiting, 0);
       rig.journal.close();
     }),
-    { numRuns: 100, examples: [[BEGUN_ANEW_WITHOUT_THE_SEAT]] },
+    { numRuns: 60, examples: [[BEGUN_ANEW_WITHOUT_THE_SEAT]] },
   );
 });
 
