@@ -61,6 +61,45 @@ describe('calls with RTP to a server behind each member, with media.anchor alway
   });
 });
 
+describe('calls with RTP to a server at another host, with media.offload on', {
+  skip: without(...LAB_TOOLS, 'etcd', 'baresip'),
+}, () => {
+  let media: MediaFarm;
+  before(async () => {
+    media = await MediaFarm.start(true);
+  }, LIMIT);
+  after(() => media?.close());
+
+  it('carries the voice of a baresip in the kernel, by the address of the relay', LIMIT, async () => {
+    const { lab } = media;
+    lab.forgetSources();
+    const baresip = await Baresip.start(lab, clientAddress(2), `alice@${VIP}`);
+    await baresip.command('dial', `sip:echo@${VIP}`);
+    await until(
+      async () => (await media.inKernel()) >= 200,
+      () => `no RTP passes in the kernel: ${baresip.output}`,
+    );
+    await baresip.command('hangup');
+    await media.idle();
+    await media.hasEnded(1);
+    const [ended] = media.ended();
+    const [, relay = ''] = /incoming rtp for 'audio' established, receiving from (\S+)/.exec(baresip.output) ?? [];
+    assert.match(relay, /^198\.51\.100\.10[123]:20\d{3}$/);
+    assert.equal(lab.sources().get(relay), ended!.server, 'all packets of the server, and no other, reach the client');
+    assert.ok(ended!.server >= 200 && ended!.client >= ended!.server, JSON.stringify(ended));
+  });
+
+  it('carries the calls of SIPp in the kernel, and no member leaves a table', LIMIT, async () => {
+    const [before, forwarded] = [media.ended().length, await media.inKernel()];
+    const result = await media.load({ calls: 20, rate: 10, lengthMs: 3000, restart: [] });
+    await media.idle();
+    await media.hasEnded(before + 20);
+    assertRtp(media.ended().slice(before), 20, result);
+    assert.ok((await media.inKernel()) > forwarded);
+    assert.equal(await media.stop(), '');
+  });
+});
+
 describe('calls between two clients through the proxy behind a member, with media.anchor nat', {
   skip: without(...LAB_TOOLS, 'etcd', 'kamailio'),
 }, () => {

@@ -1,20 +1,36 @@
-// Calls with RTP by SIPp through a farm with relayed media, and restarts of members meanwhile. The server behind
-// each member sends the RTP back.
+// Calls with RTP by SIPp through a farm with relayed media, and restarts of members meanwhile. The server sends the RTP
+// back. There is one behind each member, or one at a host of its own, so that the kernel can forward.
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { clientAddress, VIP } from './addresses.ts';
+import { clientAddress, memberAddress, SHARED_SERVER, VIP } from './addresses.ts';
 import { Farm, sumOf } from './farm.ts';
 import { Lab } from './lab.ts';
-import { MEMBERS_USED, PLANS, withMedia } from './media-plans.ts';
+import { FORWARD, MEMBERS_USED, PLANS, shell, withMedia } from './media-plans.ts';
 import { Sipp, type SippResult } from './sipp.ts';
 import { until } from './until.ts';
 
 /** Half a second of silence in G.711. */
 const AUDIO = Buffer.alloc(4000, 0xff);
-const SERVER = { address: '127.0.0.1', port: 5070, media: { port: 7000, echo: true } } as const;
+const SERVER = { scenario: 'uas-echo', load: true, port: 5070, media: { port: 7000, echo: true } } as const;
 const CALLER_MEDIA = 7000;
 const PLAN = PLANS['multi-ip']!;
+
+interface MediaMember {
+  readonly media: object;
+}
+
+/** Returns the configuration of member k with the SIP server at a host of its own. */
+function farFrom(k: number, config: MediaMember): object {
+  return {
+    ...config,
+    media: { ...config.media, inside: memberAddress(k), offload: 'on' },
+    service: {
+      ...{ kind: 'upstream', dialogs: 'own', health: { method: 'none' } },
+      ...{ server: `sip:${SHARED_SERVER}:${SERVER.port}`, bind: `${memberAddress(k)}:5062` },
+    },
+  };
+}
 
 export interface LoadOptions {
   readonly calls: number;
@@ -44,16 +60,21 @@ export class MediaFarm {
     this.servers = servers;
   }
 
-  /** Starts three members, each with a server that sends RTP back. */
-  static async start(): Promise<MediaFarm> {
+  /** Starts three members and what sends RTP back. `offload`: the kernel forwards it. */
+  static async start(offload = false): Promise<MediaFarm> {
     const lab = Lab.open('nat');
     try {
       await PLAN.prepare(lab);
       writeFileSync(join(lab.dir, 'audio'), AUDIO);
-      const servers = MEMBERS_USED.map((k) =>
-        Sipp.start(lab, { name: `server-${k}`, host: `m${k}`, scenario: 'uas-echo', load: true, ...SERVER }),
-      );
-      const adjust = withMedia(PLAN, 'multi-ip', { restSeconds: 1 });
+      if (offload) await Promise.all(MEMBERS_USED.map((k) => shell(lab, `m${k}`, FORWARD)));
+      const servers = offload
+        ? [Sipp.start(lab, { name: 'server', host: 'k', address: SHARED_SERVER, ...SERVER })]
+        : MEMBERS_USED.map((k) =>
+            Sipp.start(lab, { name: `server-${k}`, host: `m${k}`, address: '127.0.0.1', ...SERVER }),
+          );
+      const media = withMedia(PLAN, 'multi-ip', { restSeconds: 1 });
+      const adjust = (k: number, config: object): object =>
+        offload ? farFrom(k, media(k, config) as MediaMember) : media(k, config);
       return new MediaFarm(lab, await Farm.start(lab, { bare: true, adjust }), servers);
     } catch (error) {
       lab.close();
@@ -112,6 +133,34 @@ export class MediaFarm {
       async () => (await inUse()) === 0,
       () => 'ports or calls are in use',
     );
+  }
+
+  /** Waits for the log lines of that many calls. They come some seconds after a call whose packets the kernel counts. */
+  async hasEnded(calls: number): Promise<void> {
+    await until(
+      () => this.ended().length >= calls,
+      () => `${this.ended().length} of ${calls} calls have ended in the logs`,
+      120,
+    );
+  }
+
+  /** Returns the packets that the kernel has forwarded for the members that run. */
+  async inKernel(): Promise<number> {
+    const labels = { way: 'kernel', outcome: 'forwarded' };
+    const texts = await this.farm.metrics();
+    return texts.reduce((sum, text) => sum + sumOf(text, 'sipfarm_media_packets_total', labels), 0);
+  }
+
+  /** Stops all members. Returns the tables of nftables that are left at them. */
+  async stop(): Promise<string> {
+    for (const k of MEMBERS_USED) this.farm.signal(k, 'SIGTERM');
+    const codes = await Promise.all(MEMBERS_USED.map((k) => this.farm.ended(k)));
+    assert.deepEqual(
+      codes,
+      MEMBERS_USED.map(() => 0),
+    );
+    const listed = await Promise.all(MEMBERS_USED.map((k) => this.lab.run(`m${k}`, 'nft', ['list', 'tables'])));
+    return listed.map(({ stdout }) => stdout).join('');
   }
 
   /** Returns the relayed calls that have ended, from the logs of the members. */

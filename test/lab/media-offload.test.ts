@@ -7,7 +7,7 @@ import { type Farm, sumOf } from './farm.ts';
 import { clientAddress, Lab, memberAddress, SHARED_SERVER, VIP } from './lab.ts';
 import { MediaCall } from './media-call.ts';
 import { MediaHost } from './media-hosts.ts';
-import { PLANS, type Plan, shell, startWithPlan, withMedia } from './media-plans.ts';
+import { FORWARD, PLANS, type Plan, shell, startWithPlan, withMedia } from './media-plans.ts';
 import { LAB_TOOLS, without } from './missing.ts';
 import { until } from './until.ts';
 
@@ -97,9 +97,6 @@ class OffloadFarm {
     await Promise.all([callee.hears(caller), caller.hears(callee)]);
   }
 }
-
-/** Lets the host of member 1 forward. */
-const FORWARD = 'for each in /proc/sys/net/ipv4/conf/*/forwarding; do echo 1 > $each; done';
 
 for (const name of ['single-ip', 'direct'])
   it(`in plan ${name} each packet of a call passes in the kernel`, {

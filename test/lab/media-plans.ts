@@ -97,6 +97,9 @@ export const withMedia =
     media: { anchor: 'always', plan, inside: '127.0.0.1', ...section(k), ...media },
   });
 
+/** Lets a host forward. */
+export const FORWARD = 'for each in /proc/sys/net/ipv4/conf/*/forwarding; do echo 1 > $each; done';
+
 /** Starts members with a plan. Its cluster-wide settings are in the store before one of them starts. */
 export async function startWithPlan(
   lab: Lab,

@@ -70,8 +70,10 @@ const BATCH_MS = 50;
 const READ_MS = 5000;
 /** The same until the first path has forwarded a packet. */
 const TRIAL_MS = 1000;
-/** Readings take one part in so many of the time at most. */
+/** Readings take one part in so many of the time at most, as long as the pause between them is not the longest one. */
 const READ_SHARE = 20;
+/** Longest time between two readings, ms, also where nft waits for the processor. */
+const LONGEST_MS = 15_000;
 /** Time between two tries to make the table after a fault, ms. */
 const RETRY_MS = 1000;
 /** Time without paths after a fault, ms. */
@@ -229,7 +231,7 @@ export class KernelPaths {
       void this.#read().then(() => {
         this.#reading = undefined;
         const taken = this.#options.clock.now() - begun;
-        this.#readLater(Math.max(this.#proven ? READ_MS : TRIAL_MS, READ_SHARE * taken));
+        this.#readLater(Math.max(this.#proven ? READ_MS : TRIAL_MS, Math.min(READ_SHARE * taken, LONGEST_MS)));
         this.#batchLater();
       });
     });
