@@ -8,6 +8,7 @@ import { Farm, sumOf } from './farm.ts';
 import { Lab } from './lab.ts';
 import { LAB_TOOLS, without } from './missing.ts';
 import { Sipp } from './sipp.ts';
+import { assertGood } from './suite.ts';
 import { until } from './until.ts';
 
 const TOOL = join(import.meta.dirname, '..', 'tools', 'probe.ts');
@@ -94,9 +95,9 @@ for (const mode of ['nat', 'dsr'] as const) {
         assert.equal(await probe(1), 200);
         assert.equal(await probe(3), 200);
         assert.equal(await farm.ended(2), 0, farm.logTail(2));
-        const { exit, created, successful, failed, errors } = await load.stop(20_000);
-        assert.ok(created > 100, `${created} calls`);
-        assert.deepEqual({ exit, successful, failed }, { exit: 0, successful: created, failed: 0 }, errors);
+        const result = await load.stop(40_000);
+        assert.ok(result.created > 100, `${result.created} calls`);
+        assertGood(result, result.created, 'load', farm);
       },
     );
 
