@@ -85,19 +85,30 @@ for (const mode of ['nat', 'dsr'] as const) {
           assert.deepEqual(await answered(200), expected, `after the probes of member ${k}`);
         }
 
+        // Long calls keep the member draining until its probe is answered, however busy the host is.
+        const held = Sipp.start(lab, {
+          ...{ name: 'held', host: 'c', scenario: 'uac-invite', user: 'invite', load: true, timeoutSeconds: 110 },
+          ...{ remote: `${VIP}:5060`, address: clientAddress(0), port: 5061, calls: 20, rate: 50, pauseMs: 5000 },
+        });
+        await until(
+          () => held.result().created === 20,
+          () => `no long calls: ${held.result().errors}`,
+        );
         farm.signal(2, 'SIGTERM');
         await until(
           async () => !(await farm.isReady(2)),
           () => `member 2 is still ready after SIGTERM: ${farm.logTail(2)}`,
         );
-        assert.equal(await probe(2), 503);
+        // A balancer notices a drain within four seconds (docs/balancers.md).
         lab.pool([1, 3]);
+        assert.equal(await probe(2), 503);
         assert.equal(await probe(1), 200);
         assert.equal(await probe(3), 200);
         assert.equal(await farm.ended(2), 0, farm.logTail(2));
         const result = await load.stop(40_000);
         assert.ok(result.created > 100, `${result.created} calls`);
         assertGood(result, result.created, 'load', farm);
+        assertGood(await held.done, 20, 'held', farm);
       },
     );
 
