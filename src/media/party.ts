@@ -238,7 +238,7 @@ function partyRecord(party: Party): PartyRecord {
  */
 export function isRecorded({ call, streams }: Party, reader: Side): boolean {
   const isJoined = (stream: PartyStream | undefined): boolean =>
-    stream !== undefined && [...stream.joiners].some((joiner) => joiner.call === call);
+    stream !== undefined && [...stream.joiners].some((joiner) => joiner !== stream && joiner.call === call);
   return reader === Side.outside || !streams.some(isJoined);
 }
 

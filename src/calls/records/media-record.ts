@@ -1,6 +1,6 @@
 // The relayed media of a call in its record: the parties, and per stream the ports of both legs with the places that
 // they lead to. A restarted member takes these ports back before it hands out others. The media room writes and reads
-// it (media/media-session.ts); here are its bounds.
+// it (media/party.ts); here are its bounds.
 import { isInteger, isList, isObject, isText } from '../../base/guards.ts';
 import { MAX_PACKED } from './description-text.ts';
 

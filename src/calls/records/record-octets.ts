@@ -2,9 +2,9 @@
 // its texts.
 //
 //    method (1), since (6), epoch (4), length and Call-ID (2 + n), number of legs (1)
-//    per leg: from, plus 2 when it has moved, plus 4 behind a NAT, plus 8 with shifts of CSeq (1), member (2), incarnation (3), listener (1),
-//    connection (4), target plus 1 (4), port (2), length and address (1 + n), length and request (2 + n),
-//    1 + length and answer (2 + n; 0 = no answer), the two shifts of CSeq where there are any (8)
+//    per leg: from, plus 2 when it has moved, plus 4 behind a NAT, plus 8 with shifts of CSeq (1), member (2),
+//    incarnation (3), listener (1), connection (4), target plus 1 (4), port (2), length and address (1 + n),
+//    length and request (2 + n), 1 + length and answer (2 + n; 0 = no answer), the two shifts of CSeq where there are any (8)
 import { type Leg, RECORD_METHODS, type RecordMethod } from './call-record.ts';
 
 /** The fields of a record that differ between the confirmed calls of a member. */

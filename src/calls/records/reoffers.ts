@@ -31,10 +31,12 @@ export function reoffersOf({ legs, media = [] }: CallRecord): readonly Reoffer[]
   const add = (each: Reoffer): void => {
     if (!all.some(({ leg, to }) => leg === each.leg && to === each.to)) all.push(each);
   };
+  const lacking = media.filter(({ direct, lost, untold }) => !direct && (lost || untold));
+  // Most records have none: their legs are not parsed.
+  if (lacking.length === 0) return all;
   const ours = answeredLegs(legs);
-  for (const party of media) {
-    const { names, facing, direct, lost, untold } = party;
-    if (direct || !(lost || untold)) continue;
+  for (const party of lacking) {
+    const { names, facing } = party;
     const leg = ours.find((index) => names.includes(BY_TAG + partyTag(legs[index]!)));
     const name = names[0];
     if (leg === undefined || name === undefined) continue;

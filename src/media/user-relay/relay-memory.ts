@@ -94,6 +94,7 @@ export class RelayMemory {
     this.cells[at + Cell.jitter] = -1;
     this.cells[at + Cell.stream] = stream;
   }
+
   /** Notes that a port has locked the source with this sockaddr. Only the thread may call it. */
   lock(port: number, name: Uint32Array): void {
     this.unlock(port);

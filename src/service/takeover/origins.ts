@@ -1,7 +1,7 @@
 // Which member did an adopted dialog begin at? When that member has a seat again, its tokens lead to it, and the end of
 // the dialog is not seen here. The dialog is then forgotten; one whose CSeq numbers are shifted is handed over.
 import { BoundedMap } from '../../base/bounded-map.ts';
-import type { Clock } from '../../base/clock.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
 import type { GivenBack } from '../../calls/adoption/adoption.ts';
 import { withLostPorts } from '../../calls/records/reoffers.ts';
 import type { ServiceContext } from '../shared/context.ts';
@@ -16,6 +16,8 @@ export class Origins {
   readonly #clock: Clock;
   /** Entries of calls that go on here, each with the member that the call came from. */
   readonly #members = new BoundedMap<number, number>(MAX_ORIGINS);
+  /** Ends of the media of calls that were handed over. */
+  readonly #bridges = new Set<Timer>();
 
   constructor(context: ServiceContext, clock: Clock) {
     this.#context = context;
@@ -46,12 +48,16 @@ export class Origins {
     if (given.length === 0) return;
     giveBack(given);
     // The media goes on here until that member has offered its ports.
-    this.#clock.after(BRIDGE_MS, () => {
+    const bridge = this.#clock.after(BRIDGE_MS, () => {
+      this.#bridges.delete(bridge);
       for (const { entry } of given) if (!journal?.has(entry)) calls.forget(entry);
     });
+    this.#bridges.add(bridge);
   }
 
   clear(): void {
     this.#members.clear();
+    for (const bridge of this.#bridges) bridge.cancel();
+    this.#bridges.clear();
   }
 }
