@@ -332,7 +332,6 @@ export class StreamLink {
     const secure = new tls.TLSSocket(
       raw as Socket,
       {
-        ...TLS_OPTIONS,
         isServer: true,
         secureContext: CONTEXT,
         pskCallback: (_socket: unknown, identity: string) => {

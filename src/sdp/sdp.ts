@@ -106,6 +106,10 @@ const MEDIA = /^[^ ]+ +(\d{1,5})(\/\d+)? +([^ ]+)(?: |$)/d;
 const RTCP = /^rtcp:(\d{1,5})(?: +IN +(IP([46]) +([^ ]+)))? *$/d;
 const ICE =
   /^(?:candidate|end-of-candidates|ice-lite|ice-mismatch|ice-options|ice-pacing|ice-pwd|ice-ufrag|remote-candidates)(?::|$)/;
+
+/** Returns true for the text of an attribute of ICE (RFC 8839 5). */
+export const isIceAttribute = (text: string): boolean => ICE.test(text);
+
 const DIRECTION = /^(?:sendrecv|sendonly|recvonly|inactive)$/;
 const RTCP_CANDIDATE = /^candidate:[^ ]+ +2 /;
 /** 224.0.0.0/4 and ff00::/8 (RFC 5771, RFC 4291 2.7). */

@@ -1,9 +1,8 @@
 // The answer that accepts everything that an offer sends in clear, and sends the same back (RFC 3264 6). Pure.
-import type { Sdp } from '../../sdp/sdp.ts';
+import { isIceAttribute, type Sdp } from '../../sdp/sdp.ts';
 
-/** Attributes of the caller alone: ICE (RFC 8839), keys (RFC 4568, RFC 8122, RFC 4145), sources (RFC 5576). */
-const OWN =
-  /^a=(?:candidate|end-of-candidates|ice-[a-z]+|remote-candidates|crypto|fingerprint|setup|tls-id|ssrc|ssrc-group|msid)(?::|$)/;
+/** Attributes of the caller alone, beside those of ICE: keys (RFC 4568, RFC 8122, RFC 4145), sources (RFC 5576). */
+const OWN = /^a=(?:crypto|fingerprint|setup|tls-id|ssrc|ssrc-group|msid)(?::|$)/;
 const MEDIA = /^(m=[^ ]+ +)\d+(.*)$/;
 const DIRECTIONS: Readonly<Record<string, string>> = { 'a=sendonly': 'a=recvonly', 'a=recvonly': 'a=sendonly' };
 
@@ -17,7 +16,7 @@ export function echoOf(text: string, { streams, eol }: Sdp, version: number): st
   for (const line of text.split(/\r?\n/)) {
     const media = MEDIA.exec(line);
     if (media) at++;
-    if (line === '' || OWN.test(line)) continue;
+    if (line === '' || OWN.test(line) || isIceAttribute(line.slice(2))) continue;
     if (line.startsWith('o=')) lines.push(line.replace(/^o=.* IN /, `o=sipfarm 1 ${version} IN `));
     else if (media && streams[at]?.kind !== 'rtp') lines.push(`${media[1]}0${media[2]}`);
     else lines.push(DIRECTIONS[line] ?? line);

@@ -1,36 +1,22 @@
 // Ends a confirmed call from the middle: a BYE to each end of its dialog, in the name of the other one (RFC 3261
 // 15.1.1). The numbers of these requests exceed all that the parties have used.
-import type { Clock } from '../../base/clock.ts';
-import type { Guard } from '../../base/guard.ts';
 import { type CallRecord, type Leg, MAX_CSEQ } from '../../calls/records/call-record.ts';
 import { answeredLegs, leapOf } from '../../calls/records/reoffers.ts';
 import { emptyFlow } from '../../packet/flow.ts';
 import { Method, type Scan } from '../../sip/scan.ts';
 import { Repeats } from '../../transaction/retransmit.ts';
-import type { ServiceContext } from '../shared/context.ts';
 import type { Receiver } from '../shared/shifts.ts';
 import { type RequestParts, toParty, toServer } from './dialog-request.ts';
-import type { OwnVias, Reach } from './own-vias.ts';
-
-export interface CallEndsOptions {
-  readonly context: ServiceContext;
-  readonly clock: Clock;
-  readonly guard: Guard;
-  readonly vias: OwnVias;
-  readonly reach: Reach;
-  /** Returns a client's request as the SIP server receives it; undefined when it cannot be sent. */
-  readonly inward: (message: Buffer) => Buffer | undefined;
-  readonly toServer: (message: Buffer) => void;
-}
+import type { InsertingOptions } from './own-vias.ts';
 
 export class CallEnds {
-  readonly #options: CallEndsOptions;
+  readonly #options: InsertingOptions;
   readonly #toParties: Repeats;
   readonly #toServer: Repeats;
   /** Number of `clear` calls. */
   #clearings = 0;
 
-  constructor(options: CallEndsOptions) {
+  constructor(options: InsertingOptions) {
     this.#options = options;
     const { clock, context } = options;
     this.#toParties = new Repeats(clock, (flow, message) => {

@@ -22,11 +22,11 @@ export interface IdleCallsOptions {
   readonly found: CellFamily<'outcome'>;
 }
 
-/** Interval of the search, and calls that one looks at: some milliseconds. */
-const SEARCH_MS = 2000;
-const MAX_SEARCHED = 20_000;
-/** Calls that one search ends, so that a fault of the network does not cause a flood of BYE. */
-const MAX_ENDED = 50;
+/** Interval of the search, and calls that one looks at: a few milliseconds. */
+const SEARCH_MS = 200;
+const MAX_SEARCHED = 2000;
+/** Calls that one search ends, 50 in two seconds: a fault of the network does not cause a flood of BYE. */
+const MAX_ENDED = 5;
 /** Silent calls that are remembered, so that each is logged once. */
 const MAX_NOTED = 50_000;
 const OUTCOMES = ['logged', 'ended'] as const;

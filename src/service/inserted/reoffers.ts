@@ -1,8 +1,7 @@
 // Offers the media of adopted calls anew: each reader of ports that are lost gets a re-INVITE with its last description
 // and ports of this member. The two parties of a call get theirs independently. The calls begin at a constant rate, so
 // that the calls of a large member neither flood this one nor its clients.
-import type { Clock, Timer } from '../../base/clock.ts';
-import type { Guard } from '../../base/guard.ts';
+import type { Timer } from '../../base/clock.ts';
 import type { CallRecord, Leg } from '../../calls/records/call-record.ts';
 import { contactOf, partyTag, peerTag, slice } from '../../calls/records/leg-reader.ts';
 import { isByOpener, type Reoffer, reoffersOf } from '../../calls/records/reoffers.ts';
@@ -13,20 +12,10 @@ import type { ServiceContext } from '../shared/context.ts';
 import type { Receiver } from '../shared/shifts.ts';
 import { inTransaction, type RequestParts, reinviteLines, toParty, toServer } from './dialog-request.ts';
 import { InviteClient } from './invite-client.ts';
-import type { OwnVias, Reach } from './own-vias.ts';
+import type { InsertingOptions } from './own-vias.ts';
 import { MAX_ATTEMPTS, pauseOf, REOFFER_OUTCOMES, type ReofferOutcome, resultOf } from './reoffer-result.ts';
 
-export interface ReoffersOptions {
-  readonly context: ServiceContext;
-  readonly clock: Clock;
-  readonly guard: Guard;
-  readonly vias: OwnVias;
-  readonly reach: Reach;
-  /**
-   * Returns a client's request as the SIP server receives it, without a Via of the farm; undefined when it cannot be.
-   */
-  readonly inward: (message: Buffer) => Buffer | undefined;
-  readonly toServer: (message: Buffer) => void;
+export interface ReoffersOptions extends InsertingOptions {
   readonly outcomes: CellFamily<'outcome'>;
 }
 
